@@ -1,0 +1,1 @@
+"""The embedded world: scenes, pictures, annotators and questions with known ground truth."""

@@ -1,0 +1,104 @@
+"""The words and things of the embedded world: what can be drawn, and what is known about it.
+
+Everything a picture can show is listed here once; the renderer, the annotators, the reader of
+captions and the questions all take their lists from this module. Knowledge (places, roles,
+stories, artists) is what the pixels do not tell, the paper's "world knowledge" facet.
+"""
+
+from dataclasses import dataclass
+
+KINDS = (
+    "star", "heart", "house", "tree", "car", "boat",
+    "fish", "bird", "cat", "flower", "balloon", "umbrella",
+)  # fmt: skip
+
+COLORS = {
+    "red": (214, 48, 49),
+    "orange": (240, 140, 30),
+    "yellow": (250, 215, 50),
+    "green": (50, 165, 80),
+    "blue": (50, 105, 215),
+    "purple": (135, 70, 185),
+    "pink": (245, 135, 185),
+    "white": (248, 248, 245),
+}  # RGB, 0..255
+
+SIZES = {"small": 0.07, "large": 0.105}  # radius as a share of the picture's side
+PATTERNS = ("plain", "striped", "dotted", "checked")
+BACKGROUNDS = ("meadow", "beach", "desert", "mountain", "city", "forest", "ocean", "room")
+LIGHTS = ("midday", "sunset", "night")
+SIGN_WORDS = (
+    "STOP", "OPEN", "CAFE", "TAXI", "EXIT", "BANK", "BOOK", "FISH",
+    "SALE", "ZOO", "BUS", "TEA", "PARK", "MILK", "ICE", "HOTEL",
+)  # fmt: skip
+
+STYLES = {  # art style -> (artist, genre, title)
+    "mosaic": ("Ilva Torn", "modern", "Fragments at Rest"),
+    "sketch": ("Bero Lind", "classical", "Study in Grey"),
+    "watercolor": ("Mira Sol", "romantic", "The Soft Hour"),
+}
+
+
+@dataclass(frozen=True)
+class Landmark:
+    """A named building. Only its shape can be seen; place and story must be known."""
+
+    name: str
+    place: str
+    story: str  # completes "It was built to ..."
+
+
+@dataclass(frozen=True)
+class Character:
+    """A named person. Only hat and clothes can be seen; role and story must be known."""
+
+    name: str
+    role: str
+    story: str  # completes "Known for ..."
+
+
+LANDMARKS = {  # shape the renderer draws -> what is known
+    "tower": Landmark("Alda Tower", "Norvia", "guard the northern pass"),
+    "bridge": Landmark("Marn Bridge", "Lukoria", "join two rival towns"),
+    "dome": Landmark("Keth Dome", "Tamsin", "crown the old library"),
+    "arch": Landmark("Orsa Arch", "Velden", "welcome returning sailors"),
+    "windmill": Landmark("Pell Mill", "Harrow", "grind the winter grain"),
+    "lighthouse": Landmark("Sorrel Light", "Cape Wren", "warn ships of the reef"),
+}
+
+CHARACTERS = {  # costume the renderer draws -> what is known
+    "tricorn": Character("Captain Brill", "pirate", "sailing around the southern cape"),
+    "crown": Character("Queen Ysolde", "ruler", "ending the long war"),
+    "cone": Character("Old Marrow", "wizard", "talking to storms"),
+    "helmet": Character("Ada Quill", "astronaut", "walking on the far moon"),
+    "toque": Character("Chef Pomelo", "cook", "inventing the seven-layer pie"),
+    "cowboy": Character("Dusty Roan", "rider", "crossing the desert alone"),
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """An image source of the paper's 100K (FACTS: v2 supplement counts) and its share of it."""
+
+    share: float
+    prefix: str  # image folder in the official data/ layout
+    objects: tuple[int, int]  # fewest and most objects
+
+
+SOURCES = {
+    "coco": Source(50_000 / 102_000, "coco/train2017", (1, 5)),
+    "lcs": Source(30_000 / 102_000, "llava/llava_pretrain/images", (1, 3)),
+    "sam": Source(20_000 / 102_000, "sam/images", (5, 8)),
+    "textcaps": Source(500 / 102_000, "share_textvqa/images", (1, 3)),
+    "wikiart": Source(500 / 102_000, "wikiart/images", (2, 5)),
+    "landmark": Source(500 / 102_000, "web-landmark/images", (1, 3)),
+    "celebrity": Source(500 / 102_000, "web-celebrity/images", (1, 3)),
+}
+
+HELD_OUT = frozenset(
+    (kind, color)
+    for i, kind in enumerate(KINDS)
+    for j, color in enumerate(COLORS)
+    if (3 * i + j) % len(COLORS) == 0
+)
+"""Pairs of kind and colour that no training scene contains: one per kind, 12 of 96."""
