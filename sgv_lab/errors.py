@@ -1,5 +1,8 @@
 """The one kind of error a user can cause and mend."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class LabError(ValueError):
     """Bad input. The message says what was wrong, where, and what to do.
@@ -13,3 +16,16 @@ class LabError(ValueError):
         if fix:
             message = f"{message.rstrip('.')}. {fix[0].upper()}{fix[1:].rstrip('.')}."
         super().__init__(message)
+
+
+def unknown(kind: str, name: str, known: Iterable[str], where: object = None) -> LabError:
+    """The error for a name that is not among the ``known`` ones, naming the nearest.
+
+    >>> print(unknown("profile", "min", ["smoke", "mini", "paper"]))
+    unknown profile 'min'. Did you mean 'mini'? (known: smoke, mini, paper).
+    """
+    known = list(known)
+    near = get_close_matches(name, known, n=1, cutoff=0)
+    listed = f"(known: {', '.join(known) or 'none'})"
+    fix = f"did you mean {near[0]!r}? {listed}" if near else listed
+    return LabError(f"unknown {kind} {name!r}", where=where, fix=fix)

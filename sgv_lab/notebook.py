@@ -1,0 +1,184 @@
+"""What every notebook calls first: its parameters checked, its environment quiet.
+
+Papermill injects whatever it is given after the cell tagged ``parameters``; a misspelt name or a
+value of the wrong type would pass silently. ``begin`` reads what that cell declares and refuses
+the rest.
+"""
+
+import ast
+import os
+import warnings
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import nbformat
+
+from sgv_lab import profiles
+from sgv_lab.errors import LabError, unknown
+
+_IPYTHON = {"In", "Out", "exit", "quit", "get_ipython", "open"}
+_BEGUN = "_sgv_lab_begun"
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One line of a parameters cell: ``name: annotation = default  # help``."""
+
+    name: str
+    annotation: str
+    default: Any
+
+
+def folder() -> Path:
+    """The folder of the notebooks: ``SGV_NOTEBOOKS``, or ``notebooks`` beside the package."""
+    return Path(
+        os.environ.get("SGV_NOTEBOOKS") or Path(__file__).resolve().parents[1] / "notebooks"
+    )
+
+
+def parameters(path: str | Path) -> dict[str, Parameter]:
+    """The parameters a notebook declares, in order.
+
+    Raises LabError unless exactly one cell is tagged ``parameters`` and every line of it is an
+    annotated literal.
+    """
+    path = Path(path)
+    try:
+        cells = nbformat.read(path, as_version=4).cells
+    except OSError as error:
+        raise LabError("cannot read the notebook", where=path) from error
+    tagged = [cell for cell in cells if "parameters" in cell.metadata.get("tags", ())]
+    if len(tagged) != 1:
+        raise LabError(
+            f"{len(tagged)} cells are tagged 'parameters'", where=path.name, fix="tag exactly one"
+        )
+    declared = {}
+    for node in ast.parse(tagged[0].source).body:
+        try:
+            default = ast.literal_eval(node.value)
+            name, annotation = node.target.id, ast.unparse(node.annotation)
+        except (AttributeError, ValueError) as error:
+            fix = "write each parameter as `name: type = literal  # help`"
+            line = ast.unparse(node)
+            raise LabError(f"not a parameter: {line}", where=path.name, fix=fix) from error
+        declared[name] = Parameter(name, annotation, default)
+    return declared
+
+
+def begin(name: str, namespace: MutableMapping[str, Any]) -> SimpleNamespace:
+    """Check the parameters in ``namespace`` (a notebook's ``globals()``) and return the settings.
+
+    Settings are the profile's section for this notebook with the parameters on top: a parameter
+    of the same name as a field overrides it, unless it is None. Converted values are written
+    back to the namespace.
+
+    Raises LabError for a name the parameters cell does not declare (naming the nearest), a value
+    that does not convert to the declared type, and an unknown profile.
+    """
+    declared = parameters(folder() / f"{name}.ipynb")
+    if _BEGUN not in namespace:  # run again by hand, the namespace holds the notebook's own names
+        for given in sorted(set(namespace) - set(declared)):
+            if not _is_own(given, namespace[given]):
+                raise unknown("parameter", given, declared, where=name)
+    values = {key: convert(namespace[key], one, name) for key, one in declared.items()}
+    section = profiles.section(name, values["profile"])
+    namespace.update(values)
+    namespace[_BEGUN] = True
+    _quiet(bars=values["profile"] != "smoke")
+    settings = {field.name: getattr(section, field.name) for field in fields(section)}
+    settings.update((k, v) for k, v in values.items() if v is not None or k not in settings)
+    return SimpleNamespace(**settings)
+
+
+def _is_own(name: str, value: object) -> bool:
+    """Whether a name is IPython's or a module, hence not a parameter."""
+    return name.startswith("_") or name in _IPYTHON or isinstance(value, ModuleType)
+
+
+def convert(value: Any, parameter: Parameter, where: str) -> Any:
+    """``value`` as the parameter's declared type, from text too.
+
+    >>> lr = Parameter("lr", "float", 0.1)
+    >>> convert("1e-3", lr, "notebook")
+    0.001
+
+    Raises LabError naming the parameter, the value and the type.
+    """
+    kinds = [kind.strip() for kind in parameter.annotation.split("|")]
+    if "None" in kinds and (value is None or value in ("None", "none")):
+        return None
+    (kind,) = [kind for kind in kinds if kind != "None"]
+    try:
+        if kind.startswith("list["):
+            item = _CONVERTERS[kind[5:-1]]
+            return [item(one) for one in _items(value)]
+        return _CONVERTERS[kind](value)
+    except (ValueError, TypeError, SyntaxError, OverflowError) as error:
+        problem = f"the parameter {parameter.name!r} is {kind}, and {value!r} is not"
+        raise LabError(problem, where=where, fix=_remedy(kind, value)) from error
+
+
+def _remedy(kind: str, value: object) -> str:
+    if kind == "str" and not isinstance(value, str):
+        return "papermill reads -p as a number where it can: use -r for text, or sgv-lab run"
+    return f"give a {kind}, such as {_EXAMPLES[kind.removeprefix('list[').removesuffix(']')]}"
+
+
+def _items(value: Any) -> list[Any]:
+    if isinstance(value, str):
+        text = value.strip()
+        if text.startswith(("[", "(")):
+            return list(ast.literal_eval(text))
+        return [part.strip() for part in text.split(",") if part.strip()]
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _bool(value: Any) -> bool:
+    text = str(value).lower()
+    if text not in ("true", "false"):
+        raise ValueError(value)
+    return text == "true"
+
+
+def _int(value: Any) -> int:
+    number = _float(value)
+    if number != int(number):
+        raise ValueError(value)
+    return int(value) if isinstance(value, int) else int(number)
+
+
+def _float(value: Any) -> float:
+    if isinstance(value, bool):
+        raise ValueError(value)
+    return float(value)
+
+
+def _str(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return value
+
+
+_CONVERTERS: Mapping[str, Callable[[Any], Any]] = {
+    "bool": _bool,
+    "int": _int,
+    "float": _float,
+    "str": _str,
+}
+_EXAMPLES = {"bool": "true or false", "int": "12", "float": "1e-3", "str": "text"}
+
+
+def _quiet(bars: bool) -> None:
+    """Keep other libraries' warnings off the outputs (this one raises), and bars at ``smoke``.
+
+    Set before torch, transformers and tqdm are imported: they read these variables once.
+    """
+    warnings.simplefilter("ignore")
+    os.environ.update(PYTHONWARNINGS="ignore", TRANSFORMERS_VERBOSITY="error")
+    os.environ.update(TOKENIZERS_PARALLELISM="false", HF_HUB_DISABLE_TELEMETRY="1")
+    if not bars:
+        os.environ.update(TQDM_DISABLE="1", HF_DATASETS_DISABLE_PROGRESS_BARS="1")
+        os.environ.update(HF_HUB_DISABLE_PROGRESS_BARS="1")

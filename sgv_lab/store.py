@@ -1,0 +1,126 @@
+"""The artefact store: what one stage makes and another needs, computed once and found again.
+
+An artefact is a folder named by everything that went into it, so a changed setting, input or
+line of code makes a new one and nothing is ever stale. The store lies at ``SGV_STORE``
+(default ``~/.cache/sgv_lab``).
+"""
+
+import errno
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from sgv_lab.errors import LabError
+from sgv_lab.files import sha256, write_json
+
+MANIFEST = "manifest.json"
+
+
+def root() -> Path:
+    """The store's folder."""
+    return Path(os.environ.get("SGV_STORE") or Path.home() / ".cache" / "sgv_lab")
+
+
+def stage(
+    name: str,
+    settings: Any,
+    inputs: Sequence[str | Path],
+    build: Callable[[Path], object],
+    code: Sequence[str] = (),
+    resumes: bool = False,
+) -> Path:
+    """The folder of the artefact ``name``, made by ``build(folder)`` if the store lacks it.
+
+    The key is the hash of the name, the resolved ``settings`` (a dict or dataclass that JSON can
+    hold; no paths), the ``inputs``' contents (files, folders or other artefacts) and the source
+    of the modules or packages named in ``code``. ``build`` writes into an empty folder, which
+    takes its place only when it is whole; two processes that ask at once compute it once. With
+    ``resumes`` the folder of a build that died is handed to the next build as it was left, for
+    builds that carry on by themselves.
+
+    Raises LabError if settings are no JSON, an input or module is missing, or the disk is full.
+    """
+    recipe = _recipe(name, settings, inputs, code)
+    key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:20]
+    folder = root() / name / key
+    if (folder / MANIFEST).is_file():
+        return folder
+    building = folder.with_name(f".{key}.building")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(f".{key}.lock")):
+            if not (folder / MANIFEST).is_file():
+                if not resumes:
+                    shutil.rmtree(building, ignore_errors=True)
+                building.mkdir(exist_ok=True)
+                build(building)
+                _finish(building, folder, recipe)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        if not resumes:
+            shutil.rmtree(building, ignore_errors=True)
+        fix = "free some space or point SGV_STORE at a larger disk, then run the same again"
+        raise LabError(f"the disk is full while making {name!r}", where=root(), fix=fix) from error
+    return folder
+
+
+def _finish(building: Path, folder: Path, recipe: dict[str, Any]) -> None:
+    """Write the manifest, then give the folder its name: from here on it is whole."""
+    files = sorted(p for p in building.rglob("*") if p.is_file() and p != building / MANIFEST)
+    sizes = {p.relative_to(building).as_posix(): p.stat().st_size for p in files}
+    write_json(building / MANIFEST, {**recipe, "files": sizes})
+    building.rename(folder)
+
+
+def _recipe(
+    name: str, settings: Any, inputs: Sequence[str | Path], code: Sequence[str]
+) -> dict[str, Any]:
+    """Everything that decides what an artefact is, as JSON."""
+    plain = asdict(settings) if is_dataclass(settings) else settings
+    try:
+        plain = json.loads(json.dumps(plain, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        fix = "use strings, finite numbers, booleans, lists and dicts"
+        raise LabError(
+            f"settings are no JSON ({error})", where=f"stage {name!r}", fix=fix
+        ) from error
+    return {
+        "name": name,
+        "settings": plain,
+        "inputs": [_content(Path(path), name) for path in inputs],
+        "code": {module: _source(module) for module in code},
+    }
+
+
+def _content(path: Path, name: str) -> str:
+    """What an input holds: an artefact's own key, or the hash of a file's or folder's bytes."""
+    if not path.exists():
+        raise LabError("the input does not exist", where=path, fix=f"make it before {name!r}")
+    if path.is_relative_to(root()) and (path / MANIFEST).is_file():
+        return path.name
+    return sha256(path)
+
+
+def _source(module: str) -> str:
+    """The hash of a module's source file, or of all the source files of a package."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except ModuleNotFoundError:
+        spec = None
+    if spec is None or spec.origin is None:
+        raise LabError(f"there is no module {module!r}", fix="name an importable module")
+    file = Path(spec.origin)
+    files = sorted(file.parent.rglob("*.py")) if spec.submodule_search_locations else [file]
+    digest = hashlib.sha256()
+    for source in files:
+        digest.update(source.relative_to(file.parent).as_posix().encode() + source.read_bytes())
+    return digest.hexdigest()
