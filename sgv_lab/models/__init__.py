@@ -1,0 +1,1 @@
+"""The model families, their checkpoints in and out, and the Qwen-VL port."""
