@@ -1,0 +1,162 @@
+"""What the ShareGPT4V paper reports (arXiv 2311.12793), and what others published about it.
+
+One row a number: where it stands, its row, arm and column there, value, unit, version (v1, the
+repository, a card, a thread, a third party), source, a note, and how sure the reading is. These
+are never our results. Benchmarks are named as in the paper's Table 3, MME's two parts MME-P
+(perception) and MME-C (cognition).
+"""
+
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+
+TITLES = {  # place -> what it is; the paper's own places first
+    "table1": "Table 1, caption datasets",
+    "figure2": "Figure 2, substitution in supervised fine-tuning",
+    "table2": "Table 2, human evaluation",
+    "table3": "Table 3, eleven benchmarks",
+    "table4": "Table 4, where the captions are used",
+    "table5": "Table 5, pre-training captions on the same images",
+    "table6": "Table 6, learnable blocks of the vision encoder",
+    "figure6": "Figure 6, number of pre-training captions",
+    "design": "how the experiments were set up",
+    "abstract": "the abstract",
+    "text": "the running text",
+    "repository": "the authors' repository",
+    "model zoo": "the authors' model zoo",
+    "re-evaluation": "the released checkpoints, evaluated by others",
+    "pope": "POPE, evaluated by others",
+    "lexical": "lexical composition, published by others",
+    "zero-shot captions": "zero-shot captions, evaluated by others",
+    "detailed captions": "DetailCaps-4870, evaluated by others",
+    "densefusion": "DenseFusion-1M's comparison",
+    "caprl": "CapRL's comparison",
+}
+BENCHMARKS = (  # in Table 3's order, then those reported elsewhere
+    *("LLaVA-W", "MME-P", "MME-C", "MMB", "MMB-CN", "SEED-I", "MM-Vet", "QBench", "SQA-I"),
+    *("VQAv2", "VizWiz", "GQA", "TextVQA", "POPE", "MME", "MMMU-val"),
+)
+ELSEWHERE = tuple(TITLES)[tuple(TITLES).index("re-evaluation") :]  # nothing of the authors'
+
+_CLAIMS = {  # claim -> pairs (place, row, arm) of the side before and the side after; C9 has none
+    "C1": [(("figure2", "LLaVA-1.5-7B", "before"), ("figure2", "LLaVA-1.5-7B", "after"))],
+    "C2": [
+        (("figure2", "LLaVA-1.5-13B", "before"), ("figure2", "LLaVA-1.5-13B", "after")),
+        (("figure2", "Qwen-VL-Chat-7B", "before"), ("figure2", "Qwen-VL-Chat-7B", "after")),
+    ],
+    "C3": [(("figure2", "LLaVA-7B", "before"), ("figure2", "LLaVA-7B", "after"))],
+    "C4": [
+        (("table4", "PT no, SFT no", ""), ("table4", "PT yes, SFT no", "")),
+        (("table4", "PT no, SFT no", ""), ("table4", "PT no, SFT yes", "")),
+    ],
+    "C5": [(("table5", "+BLIP-558K", ""), ("table5", "+ShareGPT4V-PT-558K", ""))],
+    "C6": [(("table6", "24", ""), ("table6", "12", ""))],
+    "C7": [(("figure6", "0", ""), ("figure6", "1200000", ""))],
+    "C8": [(("table2", "GPT4-Vision", ""), ("table2", "Share-Captioner", ""))],
+    "C10": [(("table3", "LLaVA-1.5 (Vicuna-7B)", ""), ("table3", "ShareGPT4V-7B (Vicuna-7B)", ""))],
+}
+
+
+@cache
+def _read() -> pd.DataFrame:
+    table = pd.read_csv(Path(__file__).with_name("numbers.csv"), dtype=str, keep_default_na=False)
+    table = table.rename(columns={"value": "printed"})
+    table.insert(4, "value", pd.to_numeric(table["printed"], errors="coerce"))
+    return table
+
+
+def facts(place: str | None = None) -> pd.DataFrame:
+    """Every published fact, tidy; with ``place`` (a key of TITLES) only that table's.
+
+    Columns: place, row, arm, column, value (a number, missing where the fact is a word), printed
+    (as it stands there), unit, version, source, note, sure.
+    """
+    table = _read()
+    if place is None:
+        return table.copy()
+    return table[table["place"] == place].reset_index(drop=True)
+
+
+def elsewhere() -> pd.DataFrame:
+    """What was published elsewhere: re-evaluations, POPE, later data sets; tidy."""
+    return facts().loc[lambda t: t["place"].isin(ELSEWHERE)].reset_index(drop=True)
+
+
+def table1() -> pd.DataFrame:
+    """Table 1: caption datasets, their samples and mean characters; tidy."""
+    return facts("table1")
+
+
+def figure2() -> pd.DataFrame:
+    """Figure 2: eight benchmarks before and after 23K captions were swapped; tidy."""
+    return facts("figure2")
+
+
+def table2() -> pd.DataFrame:
+    """Table 2: which caption ten volunteers preferred on 100 images; tidy."""
+    return facts("table2")
+
+
+def table3() -> pd.DataFrame:
+    """Table 3: the eleven benchmarks of the main comparison; tidy."""
+    return facts("table3")
+
+
+def table4() -> pd.DataFrame:
+    """Table 4: captions in pre-training (PT), in fine-tuning (SFT), in both; tidy."""
+    return facts("table4")
+
+
+def table5() -> pd.DataFrame:
+    """Table 5: BLIP's against Share-Captioner's captions of the same 558K images; tidy."""
+    return facts("table5")
+
+
+def table6() -> pd.DataFrame:
+    """Table 6: the first trained block of the vision encoder (24: frozen); tidy."""
+    return facts("table6")
+
+
+def figure6() -> pd.DataFrame:
+    """Figure 6: rows are numbers of pre-training captions; tidy."""
+    return facts("figure6")
+
+
+def claims() -> pd.DataFrame:
+    """The ten claims of the ledger: claim, statement, place, reported, noise."""
+    return pd.read_csv(Path(__file__).with_name("claims.csv"))
+
+
+def wide(table: pd.DataFrame) -> pd.DataFrame:
+    """A tidy table as it is printed: rows by columns, benchmarks in Table 3's order, "–": none."""
+    keys = ["row", "arm"] if table["arm"].any() else ["row"]
+    columns = sorted(table["column"].unique(), key=lambda c: (c in BENCHMARKS, _order(c)))
+    shape = table.pivot(index=keys, columns="column", values="printed")[columns]
+    rows = pd.MultiIndex.from_frame(table[keys].drop_duplicates())
+    shape = shape.reindex(rows if len(keys) > 1 else rows.get_level_values(0))
+    return shape.fillna("–").rename_axis(columns=None)
+
+
+def _order(column: str) -> int:
+    return BENCHMARKS.index(column) if column in BENCHMARKS else 0
+
+
+def effects() -> pd.DataFrame:
+    """Each claim's effect, from the printed numbers: claim, before, after, column, from, to, gain.
+
+    One row a benchmark (or other column) that both sides report. Gains are rounded to the
+    printed decimals.
+    """
+    by_key = dict(list(_read().groupby(["place", "row", "arm"], sort=False)))
+    rows = []
+    for claim, pairs in _CLAIMS.items():
+        for before, after in pairs:
+            old, new = (
+                by_key[side].set_index("column")["value"].dropna() for side in (before, after)
+            )
+            for column in old.index.intersection(new.index, sort=False):
+                gain = round(new[column] - old[column], 2)
+                names = [" ".join(filter(None, side[1:])) for side in (before, after)]
+                rows.append((claim, *names, column, old[column], new[column], gain))
+    return pd.DataFrame(rows, columns=["claim", "before", "after", "column", "from", "to", "gain"])
