@@ -1,0 +1,271 @@
+"""Pictures of scenes, anti-aliased at any size, and their dense truth."""
+
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image, ImageChops, ImageDraw, ImageEnhance, ImageFilter, ImageFont
+
+from sgv_lab.world import shapes
+from sgv_lab.world import vocabulary as v
+from sgv_lab.world.scene import Scene, Thing
+from sgv_lab.world.scenery import VARIANTS, background, lit
+
+_OVERSAMPLE = 8
+_OUTLINE = 0.010  # of the picture's side, outside the shape
+_BOARDS = (  # sign board, lettering
+    ((38, 92, 70), (250, 250, 240)),
+    ((250, 246, 232), (150, 34, 40)),
+    ((44, 62, 108), (252, 240, 200)),
+    ((244, 206, 92), (44, 40, 46)),
+)
+_SPECIAL = 0.235  # half the side of a landmark or character: just under a cell of the 4 x 4 grid
+_TILES = 32  # of a mosaic, along each side
+
+
+def render(scene: Scene, size: int = 64) -> Image.Image:
+    """The (size, size) RGB picture of a scene: the same scene and size give the same pixels."""
+    picture = background(scene.background, scene.light, scene.seed % VARIANTS, size).copy()
+    if scene.anchor:
+        _paste(picture, _special(scene, size), *scene.anchor)
+    for t in scene.things:
+        _paste(picture, _sprite(t.kind, t.color, t.size, t.pattern, scene.light, size), t.x, t.y)
+    return _painted(picture, scene.style) if scene.style else picture
+
+
+def patch_truth(scene: Scene, grid: int = 4) -> dict[str, np.ndarray]:
+    """Labels of a scene for dense supervision; every label is a vocabulary index + 1, 0 is none.
+
+    "kind", "color", "size" and "pattern": (grid, grid) int64 of the object that covers the most
+    of each patch, row by row from the top; with grid 4 each object has exactly one patch.
+    "background", "light", "sign", "landmark", "character" and "style": () int64.
+
+    Raises ValueError for a grid coarser than the scenes' own 4 x 4.
+    """
+    if grid < 4:
+        raise ValueError(f"grid {grid} is coarser than the objects' own grid of 4")
+    cover = np.stack([np.full((grid, grid), _LEAST), *(_cover(t, grid) for t in scene.things)])
+    most = cover.argmax(0)
+    truth = {}
+    for field, words in _LABELS.items():
+        labels = [0] + [words.index(getattr(t, field)) + 1 for t in scene.things]
+        truth[field] = np.array(labels)[most]
+    for field, words in _WHOLE.items():
+        value = getattr(scene, field)
+        truth[field] = np.array(0 if value is None else words.index(value) + 1)
+    return truth
+
+
+_LABELS = {"kind": v.KINDS, "color": tuple(v.COLORS), "size": tuple(v.SIZES), "pattern": v.PATTERNS}
+_WHOLE = {
+    "background": v.BACKGROUNDS,
+    "light": v.LIGHTS,
+    "sign": v.SIGN_WORDS,
+    "landmark": tuple(v.LANDMARKS),
+    "character": tuple(v.CHARACTERS),
+    "style": tuple(v.STYLES),
+}
+_LEAST = 0.05  # of a patch must be covered
+
+
+def _cover(thing: Thing, grid: int, pixels: int = 16) -> np.ndarray:
+    """(grid, grid) share of each patch that the object's silhouette covers."""
+    size = grid * pixels
+    mask = Image.new("L", (size, size))
+    shape = _silhouette(thing.kind, thing.size, size)
+    mask.paste(shape, _corner(shape, thing.x, thing.y, size))
+    return np.asarray(mask).reshape(grid, pixels, grid, pixels).mean((1, 3)) / 255
+
+
+def _corner(sprite: Image.Image, x: float, y: float, size: int) -> tuple[int, int]:
+    return round(x * size - sprite.width / 2), round(y * size - sprite.height / 2)
+
+
+def _paste(picture: Image.Image, sprite: Image.Image, x: float, y: float) -> None:
+    picture.paste(sprite, _corner(sprite, x, y, picture.width), sprite)
+
+
+class _Canvas:
+    """A square for one drawing of ``radius`` (share of a picture of ``size``), oversampled."""
+
+    def __init__(self, radius: float, size: int) -> None:
+        self.scale = radius * size * _OVERSAMPLE
+        self.side = 2 * (
+            int(radius * 1.1 * size) + 1 + round(0.03 * size)
+        )  # with outline and shadow
+        self.wide = self.side * _OVERSAMPLE
+        self.line = max(1, round(_OUTLINE * size * _OVERSAMPLE))
+        self.size = size
+
+    def mask(self, points: np.ndarray, outline: bool = False) -> Image.Image:
+        mask = Image.new("L", (self.wide, self.wide))
+        draw = ImageDraw.Draw(mask)
+        xy = [tuple(p) for p in points * self.scale + self.wide / 2]
+        draw.polygon(xy, fill=255)
+        if outline:
+            draw.line([*xy, xy[0], xy[1]], fill=255, width=2 * self.line, joint="curve")
+        return mask
+
+    def silhouette(self, drawing: shapes.Drawing, outline: bool) -> Image.Image:
+        whole = Image.new("L", (self.wide, self.wide))
+        for _, points in drawing:
+            whole = ImageChops.lighter(whole, self.mask(points, outline))
+        return whole
+
+    def finish(self, paint: Image.Image, alpha: Image.Image) -> Image.Image:
+        """Down-sampled RGBA sprite with a soft shadow below it."""
+        small = (self.side, self.side)
+        top = paint.resize(small, Image.Resampling.BOX)
+        top.putalpha(alpha.resize(small, Image.Resampling.BOX))
+        shadow = ImageChops.offset(top.getchannel("A"), 0, max(1, round(0.014 * self.size)))
+        shadow = shadow.filter(ImageFilter.GaussianBlur(0.008 * self.size)).point(lambda a: a * 0.3)
+        below = Image.new("RGBA", small, (20, 22, 40, 0))
+        below.putalpha(shadow)
+        return Image.alpha_composite(below, top)
+
+
+def _mix(a: tuple[int, ...], b: tuple[int, ...], share: float) -> tuple[int, ...]:
+    return tuple(round((1 - share) * p + share * q) for p, q in zip(a, b, strict=True))
+
+
+def _draw(drawing: shapes.Drawing, canvas: _Canvas, paints: dict, light: str) -> Image.Image:
+    """The drawing's sprite; ``paints`` gives an RGB colour or a picture for every named role."""
+    paint = Image.new("RGB", (canvas.wide, canvas.wide), paints["ink"])
+    for role, points in drawing:
+        fill = paints[role] if isinstance(role, str) else lit(role, light)
+        paint.paste(fill, (0, 0, canvas.wide, canvas.wide), canvas.mask(points))
+    return canvas.finish(paint, canvas.silhouette(drawing, outline=True))
+
+
+@lru_cache(maxsize=8192)
+def _sprite(kind: str, color: str, size: str, pattern: str, light: str, pixels: int) -> Image.Image:
+    """An object's RGBA sprite for a picture of ``pixels``, its centre in the middle."""
+    canvas = _Canvas(v.SIZES[size], pixels)
+    rgb = lit(v.COLORS[color], light)
+    dark = _mix(rgb, (20, 15, 40), 0.42)
+    t = (np.arange(canvas.wide) + 0.5 - canvas.wide / 2) / (pixels * _OVERSAMPLE)
+    marks = _pattern(pattern, *np.meshgrid(t, t))[..., None]
+    height = np.clip(t / v.SIZES[size], -1, 1)[:, None, None]
+    body = np.where(marks, dark, rgb) * (1 - 0.1 * np.maximum(height, 0))
+    body += (255 - body) * 0.14 * np.maximum(-height, 0)
+    paints = {
+        "body": Image.fromarray(body.round().astype("uint8")),
+        "dark": dark,
+        "ink": _mix(rgb, (16, 12, 34), 0.78),
+        "shine": _mix(rgb, (255, 255, 255), 0.6),
+    }
+    return _draw(shapes.OBJECTS[kind], canvas, paints, light)
+
+
+def _pattern(name: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Where a pattern is dark; x and y as shares of the picture's side, from the object's centre.
+
+    Marks have the same width on small and large objects: about 2 pixels of 64.
+    """
+    if name == "striped":
+        return (x + y) / 0.082 % 1 < 0.48
+    if name == "dotted":
+        return ((x / 0.062 + 0.5) % 1 - 0.5) ** 2 + ((y / 0.062 + 0.5) % 1 - 0.5) ** 2 < 0.31**2
+    if name == "checked":
+        return (np.floor(x / 0.036) + np.floor(y / 0.036)) % 2 == 0
+    return np.zeros_like(x, dtype=bool)
+
+
+@lru_cache(maxsize=8192)
+def _silhouette(kind: str, size: str, pixels: int) -> Image.Image:
+    canvas = _Canvas(v.SIZES[size], pixels)
+    shape = canvas.silhouette(shapes.OBJECTS[kind], outline=False)
+    return shape.resize((canvas.side, canvas.side), Image.Resampling.BOX)
+
+
+def _special(scene: Scene, size: int) -> Image.Image:
+    if scene.sign:
+        return _sign(scene.sign, scene.seed % len(_BOARDS), scene.light, size)
+    if scene.landmark:
+        return _figure("LANDMARKS", scene.landmark, scene.light, size)
+    return _figure("CHARACTERS", scene.character, scene.light, size)
+
+
+@lru_cache(maxsize=256)
+def _figure(table: str, name: str, light: str, size: int) -> Image.Image:
+    drawing = getattr(shapes, table)[name]
+    return _draw(drawing, _Canvas(_SPECIAL, size), {"ink": lit((58, 50, 60), light)}, light)
+
+
+@lru_cache(maxsize=512)
+def _sign(word: str, board: int, light: str, size: int) -> Image.Image:
+    """A board on a post, the word stretched to fill it: small pictures must stay readable."""
+    canvas = _Canvas(_SPECIAL, size)
+    ground, letters = (lit(c, light) for c in _BOARDS[board])
+    drawing = (
+        (shapes.BARK, shapes.box(-0.1, 0.4, 0.1, 1)),
+        (letters, shapes.box(-1.03, -0.75, 1.03, 0.5)),
+        (ground, shapes.box(-0.99, -0.71, 0.99, 0.46)),
+    )
+    font = ImageFont.load_default(200)
+    x0, y0, x1, y1 = font.getbbox(word, stroke_width=6)
+    text = Image.new("L", (int(x1 - x0), int(y1 - y0)))
+    ImageDraw.Draw(text).text((-x0, -y0), word, fill=255, font=font, stroke_width=6)
+    wide, high = 1.84 * canvas.scale, 0.96 * canvas.scale
+    wide = min(wide, 1.3 * high * text.width / text.height)
+    text = text.resize((round(wide), round(high)), Image.Resampling.LANCZOS)
+    paint = Image.new("RGB", (canvas.wide, canvas.wide), lit((58, 50, 60), light))
+    for role, points in drawing:
+        paint.paste(role, (0, 0, canvas.wide, canvas.wide), canvas.mask(points))
+    corner = (
+        (canvas.wide - text.width) // 2,
+        round(canvas.wide / 2 - 0.125 * canvas.scale - high / 2),
+    )
+    paint.paste(letters, corner, text)
+    return canvas.finish(paint, canvas.silhouette(drawing, outline=True))
+
+
+def _painted(picture: Image.Image, style: str) -> Image.Image:
+    """The picture in an art style, in a frame."""
+    size = picture.width
+    picture = {"mosaic": _mosaic, "sketch": _sketch, "watercolor": _watercolor}[style](picture)
+    draw = ImageDraw.Draw(picture)
+    for width, rgb in ((0.032, (92, 66, 40)), (0.024, (188, 150, 84)), (0.010, (120, 88, 50))):
+        draw.rectangle((0, 0, size - 1, size - 1), outline=rgb, width=max(1, round(width * size)))
+    return picture
+
+
+def _noise(shape: tuple[int, ...]) -> np.ndarray:
+    return np.random.default_rng(7).standard_normal(shape)
+
+
+def _mosaic(picture: Image.Image) -> Image.Image:
+    tiles = np.asarray(picture.resize((_TILES, _TILES), Image.Resampling.BOX))
+    tiles = tiles * (1 + 0.07 * _noise((_TILES, _TILES, 1)))
+    tiles = Image.fromarray(tiles.clip(0, 255).astype("uint8"))
+    wide = _TILES * 16
+    big = tiles.resize((wide, wide), Image.Resampling.NEAREST)
+    draw = ImageDraw.Draw(big)
+    for i in range(0, wide + 1, 16):
+        draw.line((i, 0, i, wide), fill=(214, 208, 198), width=3)
+        draw.line((0, i, wide, i), fill=(214, 208, 198), width=3)
+    return big.resize(picture.size, Image.Resampling.LANCZOS)
+
+
+def _sketch(picture: Image.Image) -> Image.Image:
+    """Pencil lines on paper; the tint of coloured pencil keeps colours tellable."""
+    size = picture.width
+    soft = np.asarray(picture.filter(ImageFilter.GaussianBlur(size / 128)), dtype=float)
+    dy, dx = np.gradient(soft.mean(2))
+    lines = np.clip(np.hypot(dx, dy) * size / 64 / 26, 0, 1)[..., None]
+    y, x = np.mgrid[:size, :size] / size
+    hatch = 0.5 + 0.5 * np.sin(2 * np.pi * 32 * (x + y))[..., None]
+    gray = np.asarray(picture).mean(2, keepdims=True)
+    tint = gray + 0.75 * (np.asarray(picture) - gray)
+    paper = 250 - (250 - tint) * (0.62 + 0.16 * hatch)
+    return Image.fromarray((paper * (1 - 0.75 * lines)).clip(0, 255).astype("uint8"))
+
+
+def _watercolor(picture: Image.Image) -> Image.Image:
+    size = picture.width
+    wash = picture.filter(ImageFilter.ModeFilter(max(3, size // 32 | 1)))
+    wash = wash.filter(ImageFilter.GaussianBlur(size / 110))
+    wash = np.asarray(ImageEnhance.Color(wash).enhance(1.25), dtype=float)
+    grain = Image.fromarray((128 + 36 * _noise((64, 64))).clip(0, 255).astype("uint8"))
+    grain = np.asarray(grain.resize(picture.size, Image.Resampling.BICUBIC), dtype=float)[..., None]
+    paper = 255 - (255 - wash) * (0.62 + grain / 640)
+    return Image.fromarray(paper.clip(0, 255).astype("uint8"))
