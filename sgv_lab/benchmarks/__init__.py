@@ -1,0 +1,66 @@
+"""The paper's eleven benchmarks (and POPE, caption metrics, CHAIR): prompt, extraction, score.
+
+One module a benchmark. Every scorer has the same call, ``score(predictions, annotations=None,
+questions=None, variant=OFFICIAL) -> dict``, and prints what the official tool prints.
+"""
+
+import importlib
+from types import ModuleType
+
+from sgv_lab.errors import LabError
+
+OFFICIAL = "official"
+MODULES = {  # the name in the command -> (module, title)
+    "mme": ("mme", "MME"),
+    "mmbench": ("mmbench", "MMBench"),
+    "mmbench-cn": ("mmbench", "MMBench-CN"),
+    "seed": ("seed", "SEED-Bench image"),
+    "mmvet": ("mmvet", "MM-Vet"),
+    "llava-w": ("llava_w", "LLaVA-Bench in the Wild"),
+    "qbench": ("qbench", "Q-Bench A1"),
+    "scienceqa": ("scienceqa", "ScienceQA"),
+    "vqav2": ("vqa", "VQAv2"),
+    "vizwiz": ("vqa", "VizWiz"),
+    "pope": ("pope", "POPE"),
+    "captions": ("captions", "COCO caption metrics"),
+    "chair": ("chair", "CHAIR"),
+}
+ALIASES = {
+    "mmb": "mmbench",
+    "mmbenchcn": "mmbench-cn",
+    "mmbcn": "mmbench-cn",
+    "seedbench": "seed",
+    "seedi": "seed",
+    "seedimage": "seed",
+    "seedbenchimage": "seed",
+    "llavaw": "llava-w",
+    "llavabench": "llava-w",
+    "llavabenchinthewild": "llava-w",
+    "qbencha1": "qbench",
+    "qbencha1dev": "qbench",
+    "llvisionqa": "qbench",
+    "sqa": "scienceqa",
+    "sqai": "scienceqa",
+    "vqa": "vqav2",
+    "coco": "captions",
+    "cider": "captions",
+    "cococaptionmetrics": "captions",
+    "cococaptions": "captions",
+}
+
+
+def canonical(name: str) -> str:
+    """The benchmark's name in ``MODULES``; case, "-", "_" and blanks do not matter.
+
+    Raises LabError for a name that is no benchmark.
+    """
+    plain = "".join(c for c in name.lower() if c.isalnum())
+    names = {key.replace("-", ""): key for key in MODULES} | ALIASES
+    if plain not in names:
+        raise LabError(f"unknown benchmark {name!r}", fix=f"use one of {', '.join(MODULES)}")
+    return names[plain]
+
+
+def module(name: str) -> ModuleType:
+    """The module of benchmark ``name`` (any spelling ``canonical`` knows)."""
+    return importlib.import_module(f"sgv_lab.benchmarks.{MODULES[canonical(name)][0]}")

@@ -1,0 +1,117 @@
+"""CIDEr-D, BLEU and ROUGE-L of captions, by pycocoevalcap behind the PTB tokeniser (Java).
+
+METEOR and SPICE are left out (they need models). CLIPScore and CAPTURE need weights of the hub:
+any function (picture, caption) -> float is averaged over the same rows, outside this module.
+"""
+
+import contextlib
+import io
+import shutil
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sgv_lab.benchmarks import OFFICIAL, core
+from sgv_lab.benchmarks.core import Entry
+from sgv_lab.errors import LabError
+
+VARIANTS = ("whitespace", "lower", "lower_no_punctuation")  # no PTB tokeniser (VLMEvalKit: first)
+PUNCTUATION = "'\"`().?!,:;-[]{}"
+
+
+def score(
+    predictions: str | Path,
+    annotations: str | Path | None = None,
+    questions: str | Path | None = None,
+    variant: str = OFFICIAL,
+) -> dict[str, Any]:
+    """Score one caption an image ({image_id, caption}) against COCO captions of the same images.
+
+    ``annotations`` is a COCO caption file, or {image_id: [captions] or {"captions": [...]}}. CIDEr
+    depends on the set of images: they must be the same on both sides (LabError).
+    """
+    core.variant_of(variant, VARIANTS)
+    given = core.index(core.rows(predictions), "image_id", name="image")
+    source = core.need(annotations, "--annotations", "the reference captions")
+    references = _references(source)
+    missing = core.known(given, references, source)
+    if missing:
+        raise LabError(
+            f"{missing} images of {source} have no caption",
+            where=predictions,
+            fix="CIDEr depends on the image set: caption all, or cut the references",
+        )
+    candidates = {key: [entry.text("caption", "text")] for key, entry in given.items()}
+    return metrics(candidates, {key: references[key] for key in candidates}, variant)
+
+
+def _references(path: Path) -> dict[str, list[str]]:
+    value = core.read_json(path)
+    if not isinstance(value, dict):
+        raise LabError("is not a JSON object", where=path)
+    if "annotations" not in value:
+        return {k: v["captions"] if isinstance(v, dict) else v for k, v in value.items()}
+    found: dict[str, list[str]] = defaultdict(list)
+    for number, row in enumerate(value["annotations"], 1):
+        entry = Entry(f"{path}, record {number}", row)
+        found[str(entry["image_id"])].append(entry["caption"])
+    return dict(found)
+
+
+def tokenise(captions: dict[str, list[str]], variant: str = OFFICIAL) -> dict[str, list[str]]:
+    """Image -> captions as blank-separated tokens; LabError without Java for the official rule."""
+    if variant == OFFICIAL:
+        if shutil.which("java") is None:
+            raise LabError(
+                "the PTB tokeniser needs Java, and there is none on the PATH",
+                fix="install a Java runtime, or use --variant lower_no_punctuation",
+            )
+        from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
+
+        return PTBTokenizer().tokenize(
+            {key: [{"caption": text} for text in texts] for key, texts in captions.items()}
+        )
+    gone = str.maketrans("", "", PUNCTUATION if variant == "lower_no_punctuation" else "")
+    lower = str if variant == "whitespace" else str.lower
+    return {key: [lower(text).translate(gone) for text in texts] for key, texts in captions.items()}
+
+
+def metrics(
+    candidates: dict[str, list[str]], references: dict[str, list[str]], variant: str = OFFICIAL
+) -> dict[str, Any]:
+    """Bleu_1 … Bleu_4 (corpus), ROUGE_L, CIDEr of one candidate an image; values around 1 = "100".
+
+    Raises LabError for fewer than two images: CIDEr's document frequencies are then all log 1.
+    """
+    if len(candidates) < 2:
+        raise LabError("one image alone has no CIDEr", fix="score at least two images")
+    return corpus(tokenise(candidates, variant), tokenise(references, variant))
+
+
+def corpus(candidates: dict[str, list[str]], references: dict[str, list[str]]) -> dict[str, Any]:
+    """``metrics`` of captions that are tokens already."""
+    from pycocoevalcap.bleu.bleu import Bleu
+    from pycocoevalcap.cider.cider import Cider
+    from pycocoevalcap.rouge.rouge import Rouge
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        bleu, _ = Bleu(4).compute_score(references, candidates, verbose=0)
+        rouge, per_rouge = Rouge().compute_score(references, candidates)
+        cider, per_cider = Cider().compute_score(references, candidates)
+    images = list(candidates)
+    words = [len(text.split()) for (text,) in candidates.values()]
+    scores = {f"Bleu_{n}": float(value) for n, value in enumerate(bleu, 1)}
+    scores |= {"ROUGE_L": float(rouge), "CIDEr": float(cider)}
+    return core.result(
+        scores | {"images": len(images), "words_per_caption": float(np.mean(words))},
+        unparsed=sum(not count for count in words),
+        missing=0,
+        intervals={  # with the document frequencies held fixed
+            "CIDEr": core.mean_interval(per_cider, images, 1.0),
+            "ROUGE_L": core.mean_interval(per_rouge, images, 1.0),
+        },
+        clustered_by="image",
+        clusters=len(images),
+    )

@@ -1,0 +1,288 @@
+"""What all scorers share: reading the official files, refusing bad ones, 95 % intervals.
+
+Every refusal is a LabError that names the file and the line (or the record of a JSON array).
+"""
+
+import json
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from sgv_lab.benchmarks import OFFICIAL
+from sgv_lab.errors import LabError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One record of a file, and where it stands."""
+
+    where: str
+    row: dict[str, Any]
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in self.row:
+            raise LabError(
+                f"has no {key!r} (it has {', '.join(map(str, self.row)) or 'nothing'})",
+                where=self.where,
+                fix="give the file of this benchmark",
+            )
+        return self.row[key]
+
+    def first(self, *keys: str) -> Any:
+        """The value of the first of ``keys`` the record has; LabError if it has none."""
+        return self[next((key for key in keys if key in self.row), " or ".join(keys))]
+
+    def text(self, *keys: str, one_line: bool = False) -> str:
+        """``first(*keys)`` as a string; with ``one_line`` tabs and newlines are refused."""
+        value = self.first(*keys)
+        if not isinstance(value, str):
+            raise LabError(f"the answer {value!r} is not a string", where=self.where)
+        if one_line and any(c in value for c in "\t\n\r"):
+            raise LabError(
+                f"the answer {value!r} holds a tab or a newline",
+                where=self.where,
+                fix="write each answer as one line without tabs",
+            )
+        return value
+
+
+def read_text(path: str | Path) -> str:
+    """The text of ``path``; LabError if it is absent, empty or not UTF-8."""
+    path = Path(path)
+    if not path.is_file():
+        raise LabError("no such file", where=path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise LabError(f"is not UTF-8 text ({error.reason})", where=path) from error
+    if not text.strip():
+        raise LabError("is empty", where=path, fix="give a file with predictions")
+    return text
+
+
+def _no_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise LabError(f"the key {next(k for k in keys if keys.count(k) > 1)!r} stands twice")
+    return value
+
+
+def read_json(path: str | Path) -> Any:
+    """The JSON value of ``path``; a key that stands twice in one object is a LabError."""
+    try:
+        return json.loads(read_text(path), object_pairs_hook=_no_repeated_keys)
+    except json.JSONDecodeError as error:
+        raise LabError(f"line {error.lineno} is not JSON ({error.msg})", where=path) from error
+    except LabError as error:
+        raise error if str(path) in str(error) else LabError(str(error), where=path) from error
+
+
+def entries(path: str | Path) -> list[Entry]:
+    """The records of a JSON array, JSON lines (a comma may end a line) or concatenated objects.
+
+    The last form is what model_vqa_qbench.py and POPE's caption_data hold. Raises LabError naming
+    the line that is no JSON object.
+    """
+    text = read_text(path)
+    if text.lstrip().startswith("["):
+        rows = read_json(path)
+        found = [(f"{path}, record {number}", row) for number, row in enumerate(rows, 1)]
+    else:
+        found = [(f"{path}, line {line}", row) for line, row in _objects(text, path)]
+    for where, row in found:
+        if not isinstance(row, dict):
+            raise LabError(f"{row!r} is not a JSON object", where=where)
+    return [Entry(where, row) for where, row in found]
+
+
+def _objects(text: str, path: str | Path) -> Iterator[tuple[int, Any]]:
+    decode = json.JSONDecoder().raw_decode
+    position, line, size = 0, 1, len(text)
+    while True:
+        start = position
+        while position < size and text[position] in " \t\r\n,":
+            position += 1
+        line += text.count("\n", start, position)
+        if position == size:
+            return
+        try:
+            row, end = decode(text, position)
+        except json.JSONDecodeError as error:
+            raise LabError(f"is not JSON ({error.msg})", where=f"{path}, line {line}") from error
+        yield line, row
+        line += text.count("\n", position, end)
+        position = end
+
+
+def table(path: str | Path) -> list[Entry]:
+    """The rows of a .tsv, .csv or .xlsx with a header, all cells as strings ("" if empty)."""
+    import polars  # half a second to import, and only tables need it
+
+    path = Path(path)
+    if path.suffix == ".xlsx":
+        return _sheet(path)
+    read_text(path)
+    separator = "\t" if path.suffix == ".tsv" else ","
+    try:
+        frame = polars.read_csv(path, separator=separator, infer_schema=False)
+    except polars.exceptions.PolarsError as error:
+        raise LabError(f"is not a table ({str(error).splitlines()[0]})", where=path) from error
+    rows = frame.with_columns(polars.all().fill_null("")).iter_rows(named=True)
+    return [Entry(f"{path}, line {number}", row) for number, row in enumerate(rows, 2)]
+
+
+def _sheet(path: Path) -> list[Entry]:
+    import openpyxl
+
+    if not path.is_file():
+        raise LabError("no such file", where=path)
+    try:
+        rows = openpyxl.load_workbook(path, read_only=True).active.iter_rows(values_only=True)
+        header, *body = [tuple("" if c is None else str(c) for c in row) for row in rows]
+    except Exception as error:  # zipfile, XML and value errors alike: the file is no workbook
+        raise LabError(f"is not a readable workbook ({error})", where=path) from error
+    return [
+        Entry(f"{path}, line {n}", dict(zip(header, row, strict=True)))
+        for n, row in enumerate(body, 2)
+    ]
+
+
+def rows(path: str | Path) -> list[Entry]:
+    """``table`` for .tsv, .csv and .xlsx, ``entries`` for everything else; LabError if none."""
+    found = table(path) if Path(path).suffix in {".tsv", ".csv", ".xlsx"} else entries(path)
+    if not found:
+        raise LabError("holds no record", where=path)
+    return found
+
+
+def index(found: Iterable[Entry], *keys: str, name: str = "question") -> dict[str, Entry]:
+    """Records by the first of ``keys`` (as string); LabError if an id stands twice."""
+    result: dict[str, Entry] = {}
+    for entry in found:
+        identifier = str(entry.first(*keys))
+        if identifier in result:
+            raise LabError(
+                f"{name} {identifier} stands twice (first: {result[identifier].where})",
+                where=entry.where,
+                fix="keep one answer a question",
+            )
+        result[identifier] = entry
+    return result
+
+
+def known(answers: dict[str, Entry], asked: Iterable[Any], source: object) -> int:
+    """The number of ``asked`` ids without an answer; LabError for an answer to none of them."""
+    asked = {str(identifier) for identifier in asked}
+    for identifier, entry in answers.items():
+        if identifier not in asked:
+            raise LabError(
+                f"question {identifier!r} is not in {source}",
+                where=entry.where,
+                fix="score a file against the questions it answers",
+            )
+    return len(asked - answers.keys())
+
+
+def aligned(entry: Entry, said: str, asked: str) -> None:
+    """Refuse an answer whose own copy of the question (``said``) is not the one ``asked``."""
+    if " ".join(said.split()) != " ".join(asked.split()):
+        raise LabError(
+            f"answers {said!r}, but the question is {asked!r}",
+            where=entry.where,
+            fix="the files are out of step: use the version of the questions that was run",
+        )
+
+
+def need(path: str | Path | None, option: str, holding: str) -> Path:
+    """``path``, or a LabError saying which option is missing and what it must hold."""
+    if path is None:
+        raise LabError(f"needs {option}: {holding}", fix=f"add {option} PATH")
+    return Path(path)
+
+
+def within(path: str | Path, *patterns: str) -> list[Path]:
+    """``path`` if it is a file, or its files that match the first fruitful of ``patterns``."""
+    path = Path(path)
+    if path.is_dir():
+        found = next((f for p in patterns if (f := sorted(path.glob(p)))), [])
+        if not found:
+            raise LabError(f"holds no {' or '.join(patterns)}", where=path)
+        return found
+    if not path.is_file():
+        raise LabError("no such file or folder", where=path)
+    return [path]
+
+
+def variant_of(variant: str, variants: Sequence[str]) -> str:
+    """``variant``, refused unless it is the official rule or one of ``variants``."""
+    if variant != OFFICIAL and variant not in variants:
+        allowed = ", ".join([OFFICIAL, *variants])
+        raise LabError(f"unknown scoring variant {variant!r}", fix=f"use one of {allowed}")
+    return variant
+
+
+def by_cluster(clusters: Sequence[Hashable], columns: np.ndarray) -> np.ndarray:
+    """(N,) cluster names and (N, S) columns -> (C, S) sums within each cluster."""
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(clusters))}
+    inverse = np.fromiter((numbers[name] for name in clusters), int, len(clusters))
+    columns = np.asarray(columns, float).reshape(len(clusters), -1)
+    return np.stack([np.bincount(inverse, weights=c, minlength=len(numbers)) for c in columns.T], 1)
+
+
+def interval(statistic: Callable[[np.ndarray], np.ndarray], sums: np.ndarray) -> list[float] | None:
+    """95 % interval of ``statistic`` of the column sums, by the delete-one-cluster jackknife.
+
+    ``sums`` is (C, S), one row a cluster; ``statistic`` maps (..., S) to (...). Deterministic and
+    robust to any dependence within clusters (the CR3 variance for a mean; Bell & McCaffrey 2002),
+    Student t with C − 1 degrees of freedom. None where one cluster decides whether it is defined.
+    """
+    clusters = len(sums)
+    if clusters < 2:
+        return None
+    total = sums.sum(0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        point, left_out = statistic(total), statistic(total - sums)
+    if not np.isfinite(left_out).all():
+        return None
+    variance = (clusters - 1) / clusters * ((left_out - left_out.mean()) ** 2).sum()
+    half = stats.t.ppf(0.975, clusters - 1) * np.sqrt(variance)
+    return [float(point - half), float(point + half)]
+
+
+def ratio(scale: float = 100.0) -> Callable[[np.ndarray], np.ndarray]:
+    """The statistic ``scale`` × first column / second column."""
+    return lambda sums: scale * sums[..., 0] / sums[..., 1]
+
+
+def mean_interval(
+    values: Sequence[float], clusters: Sequence[Hashable], scale: float = 100.0
+) -> list[float] | None:
+    """``interval`` of the mean of (N,) ``values`` × ``scale``, clustered by (N,) ``clusters``."""
+    columns = np.stack([np.asarray(values, float), np.ones(len(values))], 1)
+    return interval(ratio(scale), by_cluster(clusters, columns))
+
+
+def result(
+    scores: dict[str, Any],
+    *,
+    unparsed: int,
+    missing: int,
+    intervals: dict[str, list[float] | None],
+    clustered_by: str,
+    clusters: int,
+    **extra: Any,
+) -> dict[str, Any]:
+    """The one shape of a score: the benchmark's own names first, then what all report."""
+    return {
+        **scores,
+        **extra,
+        "unparsed": unparsed,
+        "missing": missing,
+        "interval": intervals,
+        "clusters": {"by": clustered_by, "n": clusters},
+    }

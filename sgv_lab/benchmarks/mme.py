@@ -1,0 +1,231 @@
+"""MME: 14 subtasks of yes/no questions, two an image; score = 100·acc + 100·acc+ each.
+
+Rules: BradyFU Awesome-MLLM, tools/eval_tool.zip@1c1d69e, calculation.py; join of a LLaVA answers
+file to the ground truth: convert_answer_to_mme.py of the same tool as LLaVA changed it.
+"""
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sgv_lab.benchmarks import OFFICIAL, core
+from sgv_lab.benchmarks.core import Entry
+from sgv_lab.errors import LabError
+
+PERCEPTION = {  # subtask -> questions in the official release
+    "existence": 60,
+    "count": 60,
+    "position": 60,
+    "color": 60,
+    "posters": 294,
+    "celebrity": 340,
+    "scene": 400,
+    "landmark": 400,
+    "artwork": 400,
+    "OCR": 40,
+}
+COGNITION = {
+    "commonsense_reasoning": 140,
+    "numerical_calculation": 40,
+    "text_translation": 40,
+    "code_reasoning": 40,
+}
+PARTS = {"perception": PERCEPTION, "cognition": COGNITION}
+OFFICIAL_QUESTIONS = PERCEPTION | COGNITION
+VARIANTS = ("any_word", "stripped")  # VLMEvalKit's and lmms-eval's reading of an answer
+SUFFIX = "\nAnswer the question using a single word or phrase."
+ASK = "Please answer yes or no."
+
+
+def parse(answer: str, variant: str = OFFICIAL) -> str:
+    """ "yes", "no" or "other", read as calculation.py does: the first four characters decide.
+
+    ``any_word`` looks for either word anywhere (both: other; VLMEvalKit utils/yorn.py);
+    ``stripped`` takes the whole answer without blanks and periods, "y" and "n" too (lmms-eval).
+    """
+    answer = answer.lower()
+    if variant == "any_word":
+        found = {"yes", "no"} & set(re.findall(r"[a-z']+", answer))
+        return found.pop() if len(found) == 1 else "other"
+    if variant == "stripped":
+        answer = answer.strip().replace(".", "")
+        answer = {"y": "yes", "n": "no"}.get(answer, answer)
+    if answer in ("yes", "no"):
+        return answer
+    head = answer[:4]
+    return "yes" if "yes" in head else "no" if "no" in head else "other"
+
+
+def score(
+    predictions: str | Path,
+    annotations: str | Path | None = None,
+    questions: str | Path | None = None,
+    variant: str = OFFICIAL,
+) -> dict[str, Any]:
+    """Score a folder of ``<subtask>.txt`` (image, question, truth, answer) or LLaVA's answers file.
+
+    ``annotations`` is the MME data folder: needed for an answers file, and where not all official
+    subtasks are asked. Raises LabError for a line out of step.
+    """
+    core.variant_of(variant, VARIANTS)
+    asked = None if annotations is None else truth(Path(annotations))
+    if Path(predictions).is_dir():
+        lines = _folder(Path(predictions))
+        if asked is not None:
+            _check(lines, asked)
+        elif absent := OFFICIAL_QUESTIONS.keys() - lines.keys():
+            raise LabError(
+                f"has no {', '.join(sorted(absent))}",
+                where=predictions,
+                fix="complete it, or name with --annotations the data folder that asks for less",
+            )
+    else:
+        core.need(annotations, "--annotations", "the MME data folder")
+        lines = _joined(Path(predictions), asked)
+    counts = OFFICIAL_QUESTIONS if asked is None else {k: len(v) for k, v in asked.items()}
+    return _result(lines, counts, variant)
+
+
+def _folder(folder: Path) -> dict[str, list[Entry]]:
+    lines = {path.stem: _lines(path) for path in core.within(folder, "*.txt")}
+    for name in lines:
+        if name not in OFFICIAL_QUESTIONS:
+            raise LabError(f"{name} is no MME subtask", where=folder / f"{name}.txt")
+    return lines
+
+
+def _lines(path: Path) -> list[Entry]:
+    entries = []
+    text = core.read_text(path)
+    for number, line in enumerate(text.removesuffix("\n").split("\n"), 1):
+        fields = line.split("\t")
+        if len(fields) != 4:
+            raise LabError(
+                f"has {len(fields)} tab-separated fields, not 4 (image, question, truth, answer)",
+                where=f"{path}, line {number}",
+                fix="answers must hold no tab and no newline",
+            )
+        row = dict(zip(("image", "question", "truth", "answer"), fields, strict=True))
+        # the official tool reads the answer with its newline, so a bare "yes" takes the second rule
+        row["answer"] += "\n"
+        entries.append(Entry(f"{path}, line {number}", row))
+    return _pairs(entries)
+
+
+def _pairs(entries: list[Entry]) -> list[Entry]:
+    """Refuse what is not two questions an image on consecutive lines, or repeats a question."""
+    seen: dict[tuple[str, str], Entry] = {}
+    for number, entry in enumerate(entries):
+        if entry["truth"].lower() not in ("yes", "no"):
+            raise LabError(f"the truth is {entry['truth']!r}, not Yes or No", where=entry.where)
+        twin = entries[number ^ 1] if number ^ 1 < len(entries) else None
+        if twin is None or twin["image"] != entry["image"]:
+            raise LabError(
+                f"{entry['image']} has no second question beside it",
+                where=entry.where,
+                fix="keep both questions of an image on consecutive lines, or drop both",
+            )
+        key = (entry["image"], entry["question"])
+        if key in seen:
+            raise LabError(f"stands twice (first: {seen[key].where})", where=entry.where)
+        seen[key] = entry
+    return entries
+
+
+def truth(folder: Path) -> dict[str, list[Entry]]:
+    """The questions of an MME data folder by subtask, each an Entry of image, question, truth.
+
+    ``<subtask>/[questions_answers_YN/]<image>.txt`` holds lines "question, tab, Yes or No".
+    """
+    found: dict[str, list[Entry]] = {}
+    for subtask in OFFICIAL_QUESTIONS:
+        for path in sorted((folder / subtask).rglob("*.txt")):
+            for number, line in enumerate(core.read_text(path).strip().split("\n"), 1):
+                where = f"{path}, line {number}"
+                question, tab, answer = line.rstrip().partition("\t")
+                if not tab:
+                    raise LabError("is not 'question, tab, answer'", where=where)
+                row = {"image": path.stem, "question": question, "truth": answer}
+                found.setdefault(subtask, []).append(Entry(where, row))
+    if not found:
+        raise LabError("holds no MME subtask folder", where=folder)
+    return found
+
+
+def _check(lines: dict[str, list[Entry]], asked: dict[str, list[Entry]]) -> None:
+    if absent := asked.keys() - lines.keys():
+        raise LabError(f"the predictions have no {', '.join(sorted(absent))}")
+    for subtask, entries in lines.items():
+        known = {(q["image"], q["question"]): q["truth"] for q in asked.get(subtask, [])}
+        for entry in entries:
+            if known.get((Path(entry["image"]).stem, entry["question"])) != entry["truth"]:
+                raise LabError(f"is no question of {subtask} in the data folder", where=entry.where)
+
+
+def _joined(path: Path, asked: dict[str, list[Entry]]) -> dict[str, list[Entry]]:
+    """An answers file (question_id "subtask/image.png", prompt, text) joined to the truth."""
+    known = {
+        (subtask, q["image"], " ".join(q["question"].split())): q
+        for subtask, questions in asked.items()
+        for q in questions
+    }
+    lines: dict[str, list[Entry]] = {subtask: [] for subtask in asked}
+    for entry in core.rows(path):
+        subtask, _, image = str(entry["question_id"]).partition("/")
+        question = entry["prompt"].removesuffix(SUFFIX).removesuffix(ASK).rstrip() + " " + ASK
+        # blanks do not matter: seven official questions have two of them before the request
+        found = known.get((subtask, Path(image).stem, " ".join(question.split())))
+        if found is None:
+            raise LabError(f"{question!r} is no question on {subtask}/{image}", where=entry.where)
+        row = found.row | {"image": image, "answer": entry.text("text", one_line=True) + "\n"}
+        lines[subtask].append(Entry(entry.where, row))
+    for subtask, entries in lines.items():
+        if not entries:
+            raise LabError(f"answers no question of {subtask}", where=path)
+        _pairs(entries)
+    return lines
+
+
+def _result(lines: dict[str, list[Entry]], asked: dict[str, int], variant: str) -> dict[str, Any]:
+    scores: dict[str, Any] = {}
+    intervals: dict[str, Any] = {}
+    unparsed = Counter()
+    for part, names in PARTS.items():
+        names = [name for name in names if name in lines]
+        sums, clusters = [], []
+        for column, name in enumerate(names):
+            reads = [parse(e["answer"], variant) for e in lines[name]]
+            right = [r == e["truth"].lower() for r, e in zip(reads, lines[name], strict=True)]
+            unparsed[name] = reads.count("other")
+            for i in range(0, len(right), 2):
+                row = np.zeros((len(names), 4))  # right, questions, both right, images
+                row[column] = right[i] + right[i + 1], 2, right[i] and right[i + 1], 1
+                sums.append(row.ravel())
+                # perception shares photos; "0001.png" is another picture in each of cognition
+                image = lines[name][i]["image"]
+                clusters.append(image if part == "perception" else (name, image))
+        if not names:
+            continue
+        table = core.by_cluster(clusters, np.array(sums))
+        each = _subtask_scores(table.sum(0))
+        scores |= {part: float(sum(each.tolist())), **dict(zip(names, each.tolist(), strict=True))}
+        intervals[part] = core.interval(lambda s: _subtask_scores(s).sum(-1), table)
+    counts = {name: len(entries) for name, entries in lines.items()}
+    return core.result(
+        scores,
+        unparsed=sum(unparsed.values()),
+        missing=sum(max(0, n - counts[name]) for name, n in asked.items()),
+        intervals=intervals,
+        clustered_by="image",
+        clusters=len({e["image"] for rows in lines.values() for e in rows}),
+        questions=counts,
+    )
+
+
+def _subtask_scores(sums: np.ndarray) -> np.ndarray:
+    """(..., 4·K) sums -> (..., K) scores 100·acc + 100·acc+."""
+    sums = sums.reshape(*sums.shape[:-1], -1, 4)
+    return sums[..., 0] / sums[..., 1] * 100 + sums[..., 2] / sums[..., 3] * 100

@@ -1,0 +1,89 @@
+"""Q-Bench A1 (LLVisionQA dev): accuracy of a choice given as a letter or as its text.
+
+Rules: qbench_eval.py of ShareGPT4V's playground.zip (text read in heliossun/SQ-LLaVA@700e1e0);
+prompt: model_vqa_qbench.py. A text that starts with A–D is first read as a letter.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from sgv_lab.benchmarks import OFFICIAL, core
+from sgv_lab.benchmarks.core import Entry
+
+VARIANTS = ("letter_anywhere",)  # InternLM-XComposer2's notebook: the first of A–D in the answer
+TYPES = {0: "yes_no", 1: "what", 2: "how"}
+CONCERNS = {0: "distortion", 1: "other", 2: "in_context_distortion", 3: "in_context_other"}
+
+
+def prompt(question: dict[str, Any]) -> str:
+    """The question and its candidates, each on a line of its own; no letter instruction."""
+    lines = [question["question"], "Choose between one of the options as follows:"]
+    lines += [f"{k}. {v}" for k, v in zip("ABCD", question["candidates"], strict=False)]
+    return "\n".join(lines) + "\n"
+
+
+def right(response: str, candidates: list[str], truth: str, variant: str = OFFICIAL) -> bool:
+    """Whether the first character's option, the first word or the whole response is the truth."""
+    letters = [c for c in response if c in "ABCD"] if variant == "letter_anywhere" else response
+    if letters:
+        choice = ord(letters[0]) - ord("A")
+        # as the official index does, "?" and "@", just before "A", count from the end
+        if -len(candidates) <= choice < len(candidates) and candidates[choice] == truth:
+            return True
+    return response.split(" ")[0] == truth or response == truth
+
+
+def score(
+    predictions: str | Path,
+    annotations: str | Path | None = None,
+    questions: str | Path | None = None,
+    variant: str = OFFICIAL,
+) -> dict[str, Any]:
+    """Score the runner's output (question entries with ``response``, concatenated or as lines).
+
+    With ``annotations`` (llvisionqa_dev.json) every entry must be one of its questions and those
+    without an answer count as wrong; without it each entry holds its own ``correct_ans``.
+    """
+    core.variant_of(variant, VARIANTS)
+    given = core.index(_keyed(core.entries(predictions)), "key")
+    source = annotations or questions
+    asked = core.index(_keyed(core.entries(source)), "key") if source else given
+    missing = core.known(given, asked, source or predictions)
+    outcome, unparsed = {}, 0
+    for key, question in asked.items():
+        answer = given.get(key)
+        response = answer.text("response", "text") if answer else ""
+        unparsed += answer is not None and not _readable(response, question["candidates"])
+        outcome[key] = right(response, question["candidates"], question["correct_ans"], variant)
+    scores: dict[str, Any] = {
+        "correct": sum(outcome.values()),
+        "n": len(outcome),
+        "accuracy": sum(outcome.values()) / len(outcome),
+    }
+    for column, names in (("type", TYPES), ("concern", CONCERNS)):
+        for number, name in names.items():
+            part = [o for key, o in outcome.items() if asked[key][column] == number]
+            if part:
+                scores.setdefault(column, {})[name] = sum(part) / len(part)
+    images = [asked[key]["img_path"] for key in outcome]
+    return core.result(
+        scores,
+        unparsed=unparsed,
+        missing=missing,
+        intervals={"accuracy": core.mean_interval(list(outcome.values()), images, 1.0)},
+        clustered_by="image",
+        clusters=len(set(images)),
+    )
+
+
+def _keyed(found: list[Entry]) -> list[Entry]:
+    """Entries with ``key`` = picture and question: the release has no question ids."""
+    return [Entry(e.where, e.row | {"key": f"{e['img_path']} {e['question']}"}) for e in found]
+
+
+def _readable(response: str, candidates: list[str]) -> bool:
+    return bool(response) and (
+        response[0] in "ABCD"[: len(candidates)]
+        or response in candidates
+        or response.split(" ")[0] in candidates
+    )

@@ -1,0 +1,212 @@
+"""VQAv2 and VizWiz: agreement with ten human answers, leave one out.
+
+Rules: GT-Vision-Lab/VQA vqaEval.py@a013f00 (2021) and @a4f1afd (2017); what LLaVA does to an answer
+before submission: m4c_evaluator.py EvalAIAnswerProcessor.
+"""
+
+import re
+from collections import defaultdict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from sgv_lab.benchmarks import OFFICIAL, core
+from sgv_lab.benchmarks.core import Entry
+from sgv_lab.errors import LabError
+
+# the official script of 2021 is the rule; the others read the same answers as
+VARIANTS = ("vqaeval_2017", "m4c", "naive", "unprocessed")
+SUFFIX = "\nAnswer the question using a single word or phrase."
+UNANSWERABLE = "\nWhen the provided information is insufficient, respond with 'Unanswerable'."
+NUMBERS = "none zero one two three four five six seven eight nine ten".split()  # noqa: SIM905
+NUMBER = {word: str(max(0, value - 1)) for value, word in enumerate(NUMBERS)}
+PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
+# Written without their apostrophes (or with all but one), these words get them back.
+_CONTRACTED = """
+ain't aren't can't could've couldn't didn't doesn't don't hadn't hasn't haven't he'd he's how'd
+how'll how's isn't it'd it'll ma'am mightn't might've mustn't must've needn't not've o'clock
+oughtn't shan't should've shouldn't somebody'll somebody's someone'd someone'll someone's
+something'd something'll that's there'd there're there's they'd they'll they're they've 'twas
+wasn't we've weren't what'll what're what's what've when's where'd where's where've who'd who'll
+who's who've why'll why're why's won't would've wouldn't y'all you'd you'll you're you've""".split()  # noqa: SIM905
+_TWICE = """
+couldn't've hadn't've he'd've it'd've mightn't've she'd've shouldn't've somebody'd've someone'd've
+something'd've there'd've they'd've we'd've who'd've wouldn't've you'd've""".split()  # noqa: SIM905
+
+
+def _contractions() -> dict[str, str]:
+    """The map both official tools share, without its capitalised keys, which never match."""
+    found = {word.replace("'", ""): word for word in _CONTRACTED}
+    for word in _TWICE:
+        head, _, tail = word.rpartition("'")
+        found |= {head.replace("'", "") + "'" + tail: word, head + tail: word}
+    # entries that follow no rule, the "somebodyd" of the original among them
+    found |= {"let's": "let's", "she's": "she's", "somebody'd": "somebodyd"}
+    found |= dict.fromkeys(("ow's'at", "'ows'at", "'ow'sat"), "'ow's'at")
+    found |= dict.fromkeys(("yall'll", "y'allll"), "y'all'll")
+    return found | dict.fromkeys(("yall'd've", "y'alld've", "y'all'dve"), "y'all'd've")
+
+
+CONTRACTIONS = _contractions()
+
+
+def punctuation(text: str) -> str:
+    """Each mark is deleted if it touches a blank (or digits hold a comma), else made a blank."""
+    thousands = re.search(r"\d,\d", text) is not None
+    out = text
+    for mark in PUNCTUATION:
+        if thousands or mark + " " in text or " " + mark in text:
+            out = out.replace(mark, "")
+        else:
+            out = out.replace(mark, " ")
+    # the original's lookbehind is mistyped and matches nothing, and it gives re.UNICODE as count
+    return re.sub(r"\.(?!\d)", "", out, count=32)
+
+
+def digits_articles(text: str) -> str:
+    """Lower case, number words as digits, no articles, apostrophes put back."""
+    words = (NUMBER.get(word, word) for word in text.lower().split())
+    return " ".join(CONTRACTIONS.get(w, w) for w in words if w not in ("a", "an", "the"))
+
+
+def _blanks(text: str) -> str:
+    return text.replace("\n", " ").replace("\t", " ").strip()
+
+
+@lru_cache(1 << 20)
+def normalise(text: str) -> str:
+    """What vqaEval.py does to an answer."""
+    return digits_articles(punctuation(_blanks(text)))
+
+
+@lru_cache(1 << 20)
+def process(text: str) -> str:
+    """What LLaVA does to an answer before submission (EvalAIAnswerProcessor)."""
+    text = text.lower().replace(",", "").replace("?", "").replace("'s", " 's")
+    return normalise(text.strip())
+
+
+@lru_cache(1 << 20)
+def _without_marks(text: str) -> str:
+    return punctuation(_blanks(text))
+
+
+def matches(answer: str, humans: list[str], variant: str = OFFICIAL) -> int:
+    """How many of the ten human answers equal ``answer`` under the variant's normalisation."""
+    if variant in ("m4c", "naive"):
+        answer, humans = process(answer), [process(human) for human in humans]
+    else:
+        answer, humans = _blanks(answer), [_blanks(human) for human in humans]
+        differ = len(set(humans)) > 1
+        if variant == "vqaeval_2017":
+            answer = normalise(answer)
+            humans = [_without_marks(h) for h in humans] if differ else humans
+        elif differ:
+            answer, humans = normalise(answer), [normalise(human) for human in humans]
+    return humans.count(answer)
+
+
+def accuracy(matching: int, humans: int = 10, variant: str = OFFICIAL) -> float:
+    """The mean over humans of min(1, matches among the others / 3); ``naive``: min(1, n / 3)."""
+    if variant == "naive":
+        return min(1.0, matching / 3)
+    own, other = min(1.0, (matching - 1) / 3), min(1.0, matching / 3)
+    return (matching * own + (humans - matching) * other) / humans
+
+
+def score(
+    predictions: str | Path,
+    annotations: str | Path | None = None,
+    questions: str | Path | None = None,
+    variant: str = OFFICIAL,
+) -> dict[str, Any]:
+    """Score an answers file (``text``: processed first) or a submission (``answer``: as it is).
+
+    ``annotations`` is the official annotation file (VQAv2, or VizWiz with pictures as ids), or an
+    EvalAI submission: then the processed answers are compared with it string by string.
+    """
+    core.variant_of(variant, VARIANTS)
+    source = core.need(annotations, "--annotations", "the human answers")
+    truth = _truth(source)
+    answers, raw = _answers(Path(predictions), questions, truth)
+    as_is = not raw or variant == "unprocessed"
+    sent = {key: text if as_is else process(text) for key, text in answers.items()}
+    if "answers" not in next(iter(truth.values())).row:
+        same = sum(sent.get(key) == entry["answer"] for key, entry in truth.items())
+        return {
+            "rows": len(truth),
+            "identical_to_upload": same,
+            "unparsed": 0,
+            "missing": len(truth.keys() - sent.keys()),
+        }
+    return _result(sent, truth, variant)
+
+
+def _truth(path: Path) -> dict[str, Entry]:
+    found = core.entries(path)
+    if len(found) == 1 and "annotations" in found[0].row:
+        found = [
+            Entry(f"{path}, record {n}", row) for n, row in enumerate(found[0]["annotations"], 1)
+        ]
+    keys = ("question_id",) if "question_id" in found[0].row else ("image",)
+    return core.index(found, *keys)
+
+
+def _answers(
+    path: Path, questions: str | Path | None, truth: dict[str, Entry]
+) -> tuple[dict[str, str], bool]:
+    """Answers by the truth's ids, and whether they are a model's raw text."""
+    found = core.entries(path)
+    raw = "text" in found[0].row
+    by_image = "question_id" not in next(iter(truth.values())).row
+    answers = core.index(found, *(("image",) if by_image and not raw else ("question_id",)))
+    if questions is not None:
+        asked = core.index(core.rows(questions), "question_id")
+        core.known(answers, asked, questions)
+        for key, entry in answers.items():
+            if "prompt" in entry.row:
+                core.aligned(entry, entry["prompt"], asked[key]["text"])
+        if by_image:
+            answers = {asked[key]["image"]: entry for key, entry in answers.items()}
+    elif by_image and raw:
+        raise LabError("needs --questions: which picture a question is about", where=path)
+    core.known(answers, truth, "the annotations")
+    return {key: entry.text("text" if raw else "answer") for key, entry in answers.items()}, raw
+
+
+def _result(sent: dict[str, str], truth: dict[str, Entry], variant: str) -> dict[str, Any]:
+    values, images = {}, []
+    kinds: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for key, entry in truth.items():
+        humans = [human["answer"] for human in entry["answers"]]
+        found = matches(sent.get(key, ""), humans, variant)
+        values[key] = accuracy(found, len(humans), variant)
+        images.append(entry.first("image_id", "image"))
+        for field, name in (("question_type", "perQuestionType"), ("answer_type", "perAnswerType")):
+            if field in entry.row:
+                kinds[name][entry[field]].append(values[key])
+    scores: dict[str, Any] = {
+        "overall": round(100 * sum(values.values()) / len(values), 2),
+        "accuracy": 100 * sum(values.values()) / len(values),
+        "n": len(values),
+    }
+    for name, groups in kinds.items():
+        scores[name] = {k: round(100 * sum(v) / len(v), 2) for k, v in sorted(groups.items())}
+    return core.result(
+        scores,
+        unparsed=sum(not answer.strip() for answer in sent.values()),
+        missing=len(truth.keys() - sent.keys()),
+        intervals={"overall": core.mean_interval(list(values.values()), images)},
+        clustered_by="image",
+        clusters=len(set(images)),
+    )
+
+
+def submission(answers: dict[str, str], images: dict[str, str] | None = None) -> list[Any]:
+    """The EvalAI file: processed answers by question_id, or (VizWiz) by the picture's name."""
+    if images is not None:
+        return [
+            {"image": image, "answer": process(answers.get(key, ""))}
+            for key, image in images.items()
+        ]
+    return [{"question_id": int(key), "answer": process(text)} for key, text in answers.items()]
