@@ -59,7 +59,7 @@ def extract(answer: str, choices: Mapping[str, str]) -> str | None:
     if len(named) == 1 and not ("A" in words and len(words) > 3):
         return named[0]
     held = [letter for letter, text in choices.items() if text.lower() in answer.lower()]
-    return held[0] if not named and len(held) == 1 else None
+    return held[0] if len(held) == 1 else None
 
 
 def score(
