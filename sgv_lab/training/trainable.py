@@ -1,0 +1,197 @@
+"""Which tensors are trained, which of them can get a gradient at all, and how many numbers that is.
+
+Setting ``requires_grad`` does not make a tensor learn. With features taken from layer -2 the last
+vision block, and always the layer norm behind it, lies outside the graph: marked trainable by the
+official code, never updated. So both sets are counted: the *nominal* one as the official flags
+mark it, and the *effective* one, which is the one that gets ``requires_grad`` here. The weights
+come out the same (AdamW skips tensors without a gradient, weight decay included), and
+distributed wrappers and the gradient guard can rely on every trainable tensor being used.
+"""
+
+import logging
+import re
+from dataclasses import dataclass
+
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import PreTrainedModel
+
+from sgv_lab.errors import LabError
+from sgv_lab.training.recipes import Recipe
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Where a model class keeps its parts, as prefixes of parameter names."""
+
+    vision: str
+    connector: tuple[str, ...]
+    blocks: str  # the vision tower's list of blocks, below ``vision``
+    language: str = "model.language_model."
+
+
+PARTS: dict[str, Parts] = {  # config.model_type -> parts
+    "llava": Parts("model.vision_tower.", ("model.multi_modal_projector.",), "encoder.layers."),
+    "qwen2_5_vl": Parts("model.visual.", ("model.visual.merger.",), "blocks."),
+    "qwen3_vl": Parts(
+        "model.visual.",
+        ("model.visual.merger.", "model.visual.deepstack_merger_list."),
+        "blocks.",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Trainable:
+    """Names of the trained tensors. ``effective`` is the part of ``nominal`` that can learn."""
+
+    nominal: tuple[str, ...]
+    effective: tuple[str, ...]
+    counts: dict[str, dict[str, int]]  # module -> {"total", "nominal", "effective"} parameters
+
+    def total(self, column: str) -> int:
+        """The number of parameters in ``column`` ("total", "nominal" or "effective")."""
+        return sum(row[column] for row in self.counts.values())
+
+    def __str__(self) -> str:
+        rows = [("module", "total", "nominal", "effective")]
+        rows += [(m, *(f"{n:,}" for n in row.values())) for m, row in self.counts.items()]
+        rows.append(("all", *(f"{self.total(c):,}" for c in ("total", "nominal", "effective"))))
+        return "\n".join(f"{r[0]:<18}{r[1]:>16}{r[2]:>16}{r[3]:>16}" for r in rows)
+
+
+def parts(model: PreTrainedModel) -> Parts:
+    """The parts of ``model``. Raises LabError for a class that is not known here."""
+    kind = model.config.model_type
+    if kind not in PARTS:
+        raise LabError(
+            f"don't know the parts of a {kind!r} model", fix=f"use one of {', '.join(PARTS)}"
+        )
+    return PARTS[kind]
+
+
+def set_trainable(model: PreTrainedModel, recipe: Recipe) -> tuple[torch.nn.Module, Trainable]:
+    """Mark what ``recipe`` trains, log the counts, and return the model with its ``Trainable``.
+
+    The language model includes the embeddings and the output head (SG share4v/train/train.py
+    turns gradients on for the whole model first). ``vision_from=k`` leaves the embeddings and
+    both outer layer norms of the tower frozen, for k = 0 too; -1 frees the whole tower. For LoRA
+    the model comes back wrapped by peft, with adapters on every linear layer of the language
+    model's blocks (LL find_all_linear_names: no head, no projector, no tower).
+
+    Raises LabError if the recipe asks for blocks that the tower does not have.
+    """
+    where = parts(model)
+    layers = 1 + max(_block(name, where) for name, _ in model.named_parameters())
+    if recipe.vision_from is not None and recipe.vision_from > layers:
+        raise LabError(
+            f"vision_from={recipe.vision_from}, but the tower has {layers} blocks",
+            where=f"recipe {recipe.name}",
+            fix=f"use 0 to {layers}, or -1 for the whole tower",
+        )
+    full = [n for n, _ in model.named_parameters() if _trained(n, where, recipe)]
+    if recipe.language_model == "lora":
+        model = _add_lora(model, where, recipe)
+        endings = tuple(full)
+        nominal = [
+            name
+            for name, p in model.named_parameters()
+            if (p.requires_grad and ".lora_" in name)
+            or (".original_module." not in name and _plain_name(name) in endings)
+        ]
+    else:
+        nominal = full
+    used = _last_used_block(model, layers)
+    chosen = set(nominal)
+    effective = [n for n in nominal if _in_graph(_plain_name(n), where, used)]
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in chosen and _in_graph(_plain_name(name), where, used))
+    report = Trainable(tuple(nominal), tuple(effective), _counts(model, where, nominal, effective))
+    logger.info("trainable parameters, recipe %s\n%s", recipe.name, report)
+    return model, report
+
+
+def _plain_name(name: str) -> str:
+    """A parameter's name without peft's wrapping."""
+    name = name.removeprefix("base_model.model.")
+    return re.sub(r"\.(base_layer|modules_to_save\.default)\b", "", name)
+
+
+def _block(name: str, where: Parts) -> int:
+    """The number of the vision block a tensor belongs to, -1 for all others."""
+    found = re.match(re.escape(where.vision + where.blocks) + r"(\d+)\.", name)
+    return int(found[1]) if found else -1
+
+
+def _module(name: str, where: Parts) -> str:
+    if name.startswith(where.connector):
+        return "connector"
+    if name.startswith(where.vision):
+        return "vision tower"
+    if name.startswith("lm_head."):
+        return "output head"
+    return "embeddings" if "embed_tokens" in name else "language model"
+
+
+def _trained(name: str, where: Parts, recipe: Recipe) -> bool:
+    """Whether the recipe's flags mark this tensor of the original model as trainable."""
+    module = _module(name, where)
+    if module == "connector":
+        return recipe.connector
+    if module == "vision tower":
+        if recipe.vision_from is None:
+            return False
+        return recipe.vision_from == -1 or _block(name, where) >= recipe.vision_from
+    return recipe.language_model == "full"
+
+
+def _last_used_block(model: torch.nn.Module, layers: int) -> int | None:
+    """The last vision block whose output is used; None if the whole tower is."""
+    taken = getattr(model.config, "vision_feature_layer", None)  # only the LLaVA family has it
+    if taken is None:
+        return None
+    # hidden_states has layers + 1 entries; entry i is the output of block i - 1.
+    return max(i % (layers + 1) for i in ([taken] if isinstance(taken, int) else taken)) - 1
+
+
+def _in_graph(name: str, where: Parts, used: int | None) -> bool:
+    if used is None or not name.startswith(where.vision):
+        return True
+    return not name.startswith(where.vision + "post_layernorm.") and _block(name, where) <= used
+
+
+def _add_lora(model: PreTrainedModel, where: Parts, recipe: Recipe) -> torch.nn.Module:
+    """Wrap ``model`` with adapters on the language model's linear layers."""
+    targets = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and name.startswith(where.language)
+    ]
+    config = LoraConfig(
+        r=recipe.lora_rank,
+        lora_alpha=recipe.lora_alpha,
+        lora_dropout=recipe.lora_dropout,
+        target_modules=targets,
+        modules_to_save=[c.rstrip(".") for c in where.connector] if recipe.connector else None,
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, config)
+
+
+def _counts(
+    model: torch.nn.Module, where: Parts, nominal: list[str], effective: list[str]
+) -> dict[str, dict[str, int]]:
+    """Parameters by module; frozen copies that peft keeps are left out."""
+    counts: dict[str, dict[str, int]] = {}
+    marked, learning = set(nominal), set(effective)
+    for name, parameter in model.named_parameters():
+        if ".original_module." in name:
+            continue
+        module = "adapters" if ".lora_" in name else _module(_plain_name(name), where)
+        row = counts.setdefault(module, {"total": 0, "nominal": 0, "effective": 0})
+        row["total"] += parameter.numel()
+        row["nominal"] += parameter.numel() if name in marked else 0
+        row["effective"] += parameter.numel() if name in learning else 0
+    return counts
