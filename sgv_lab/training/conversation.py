@@ -1,0 +1,178 @@
+"""Conversations as a model sees them: token ids with the image at -200, labels with -100.
+
+Templates: ``v1`` (Vicuna), ``plain`` (pre-training) and ``qwen`` (ChatML, in qwen_chat). Training
+and inference build their ids with the same code, segment by segment; the label mask is written
+while the stream grows, so no later re-tokenising can shift it. Held to share4v/train/train.py of
+ShareGPT4Omni/ShareGPT4V@b6f70e9 and llava/train/train.py of haotian-liu/LLaVA@c121f04.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from sgv_lab.errors import LabError
+from sgv_lab.training import qwen_chat
+from sgv_lab.training.stream import IGNORED, IMAGE, IMAGE_ID, Encoded, Stream, Turn, ordered
+from sgv_lab.training.tokenizers import (
+    DEFAULT_VARIANT,
+    VARIANTS,
+    TextTokenizer,
+    text_tokenizer,
+)
+
+MAX_LENGTH = 2048
+__all__ = ["IGNORED", "IMAGE_ID", "Encoded", "encode", "prompt_ids"]
+TEMPLATES = ("v1", "plain", "qwen")
+SYSTEM = (
+    "A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the user's questions."
+)
+_TO_ANSWER = " ASSISTANT: "
+
+
+def encode(
+    record: Mapping[str, Any],
+    tokenizer: TextTokenizer | PreTrainedTokenizerBase,
+    template: str = "v1",
+    variant: str = DEFAULT_VARIANT,
+    max_length: int = MAX_LENGTH,
+) -> Encoded:
+    """Token ids and labels of a record ``{"id", "image"?, "conversations"}``.
+
+    The image is one token, -200 (``qwen``: the span <img>...</img> itself). Cut at ``max_length``
+    as the official collator does; ``Encoded.truncated`` tells. Raises LabError naming the record
+    where the official code loses it to a "tokenization mismatch" or an assertion (an empty answer
+    at the end, "</s>", "<unk>" or " ASSISTANT: " inside a turn, turns out of order), and where no
+    supervised token is left.
+    """
+    _check_names(template, variant)
+    tokenizer = text_tokenizer(tokenizer)
+    turns, has_image = record["conversations"], record.get("image") is not None
+    try:
+        if template == "qwen":
+            ids, labels = qwen_chat.encode_turns(record, tokenizer)
+        elif template == "plain":
+            ids, labels = _plain(turns, tokenizer, variant, has_image)
+        else:
+            ids, labels = _v1(turns, tokenizer, variant, has_image, max_length)
+        encoded = Encoded(ids[:max_length], labels[:max_length], len(ids))
+        if not encoded.supervised:
+            raise LabError(f"no supervised token within {max_length} tokens", fix="drop it")
+    except LabError as error:
+        raise LabError(str(error), where=f"record {record.get('id')!r}") from error
+    return encoded
+
+
+def prompt_ids(
+    turns: Sequence[Turn],
+    tokenizer: TextTokenizer | PreTrainedTokenizerBase,
+    template: str = "v1",
+    has_image: bool = True,
+    variant: str = DEFAULT_VARIANT,
+) -> list[int]:
+    """Ids to ask a model with: those of ``encode`` up to where the last answer would begin.
+
+    ``turns`` end with a human one; the image is -200. For ``plain`` the prompt is the image alone.
+    Raises LabError for turns that ``encode`` would refuse.
+    """
+    _check_names(template, variant)
+    tokenizer = text_tokenizer(tokenizer)
+    if template == "qwen":
+        return qwen_chat.prompt_turns(turns, tokenizer, has_image)
+    stream = Stream(tokenizer, variant, has_image)
+    if template == "plain":
+        stream.add(IMAGE, supervised=False)
+        return stream.ids
+    prompt = _v1_prompt([*turns, {"from": "gpt", "value": ""}], has_image)
+    *complete, last = _v1_rounds(prompt)
+    for question, answer in complete:
+        _add_round(stream, question, answer)
+    stream.add(last[0], supervised=False)
+    return stream.ids
+
+
+def _check_names(template: str, variant: str) -> None:
+    if template not in TEMPLATES:
+        raise LabError(f"no template {template!r}", fix=f"use one of {', '.join(TEMPLATES)}")
+    if variant not in VARIANTS:
+        raise LabError(f"no variant {variant!r}", fix=f"use one of {', '.join(VARIANTS)}")
+
+
+def _image_first(text: str) -> str:
+    """A turn with its image tag(s) moved to the front, as the official preprocess_multimodal."""
+    if IMAGE not in text:
+        return text
+    return f"{IMAGE}\n{text.replace(IMAGE, '').strip()}".strip()
+
+
+def _v1_prompt(turns: Sequence[Turn], has_image: bool) -> str:
+    """The whole conversation as text. An empty turn is "ROLE:" without a separator, as official."""
+    prompt = SYSTEM + " "
+    for role, text in ordered(turns, {"human": "USER", "gpt": "ASSISTANT"}):
+        text = _image_first(text) if has_image else text
+        end = " " if role == "USER" else "</s>"
+        prompt += f"{role}: {text}{end}" if text else f"{role}:"
+    return prompt
+
+
+def _v1_rounds(prompt: str) -> list[tuple[str, str | None]]:
+    """(question with "ASSISTANT:", answer without "</s>") for each round between two "</s>".
+
+    A round that cannot be told apart into one question and one answer has the answer None.
+    """
+    rounds = []
+    for part in prompt.split("</s>"):
+        question, *answers = part.split(_TO_ANSWER)
+        if len(answers) == 1:
+            rounds.append((question + _TO_ANSWER.rstrip(), answers[0]))
+        else:
+            rounds.append((part, None))
+    return rounds
+
+
+def _add_round(stream: Stream, question: str, answer: str) -> None:
+    stream.add(question, supervised=False)
+    stream.add(f" {answer}</s>", supervised=True)
+
+
+def _v1(
+    turns: Sequence[Turn],
+    tokenizer: TextTokenizer,
+    variant: str,
+    has_image: bool,
+    max_length: int,
+) -> tuple[list[int], list[int]]:
+    if "</s>" not in tokenizer.special:
+        raise LabError("the v1 template needs a tokenizer with </s>", fix="use LLaMA's, or qwen")
+    stream = Stream(tokenizer, variant, has_image)
+    prompt = _v1_prompt(turns, has_image)
+    rounds = _v1_rounds(prompt)
+    for number, (question, answer) in enumerate(rounds):
+        if not question and number and number == len(rounds) - 1:
+            break  # nothing behind the last "</s>", as it should be
+        if answer is None or number == len(rounds) - 1:
+            if len(stream.ids) >= max_length:
+                break  # never seen: the cut lies before it, and the official code does not check
+            raise LabError(
+                f"cannot tell question and answer apart in {question[-60:]!r}",
+                fix='leave no turn empty and write no "</s>" or " ASSISTANT: " inside one',
+            )
+        _add_round(stream, question, answer)
+    if "<unk>" in prompt and len(stream.ids) < max_length:
+        raise LabError('"<unk>" inside a turn', fix="write it another way")
+    return stream.ids, stream.labels
+
+
+def _plain(
+    turns: Sequence[Turn], tokenizer: TextTokenizer, variant: str, has_image: bool
+) -> tuple[list[int], list[int]]:
+    if len(turns) != 2 or IMAGE not in turns[0]["value"] or not has_image:
+        raise LabError(
+            "the plain template needs an image and exactly two turns, the tag <image> in the first",
+            fix="use the template v1, or keep only the caption",
+        )
+    stream = Stream(tokenizer, variant, has_image)
+    stream.add(IMAGE, supervised=False)
+    stream.add(_image_first(turns[1]["value"]) + "\n", supervised=True)
+    return stream.ids, stream.labels

@@ -1,0 +1,183 @@
+"""Records as training samples: checked before work starts, read and encoded lazily.
+
+Records are held as one Arrow table, so that worker processes share them and a Parquet file stays
+on the disk. Text-only records carry no image.
+"""
+
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from torch.utils.data import Dataset
+from transformers import PreTrainedTokenizerBase
+from transformers.image_processing_backends import PilBackend
+
+from sgv_lab.errors import LabError
+from sgv_lab.training import qwen_chat
+from sgv_lab.training.conversation import MAX_LENGTH, encode
+from sgv_lab.training.images import open_image, prepare
+from sgv_lab.training.stream import IMAGE, Encoded
+from sgv_lab.training.tokenizers import DEFAULT_VARIANT, TextTokenizer
+
+log = logging.getLogger(__name__)
+_TURN = pa.struct([("from", pa.string()), ("value", pa.string())])
+_SCHEMA = pa.schema(
+    [("id", pa.string()), ("image", pa.string()), ("conversations", pa.list_(_TURN))]
+)
+_ROLES = {"human", "gpt", "user", "assistant"}
+
+
+def problem(record: Any) -> str:
+    """What is wrong with a record's form, or "". Files are not looked at.
+
+    Wrong are: missing keys or other types, unknown roles, an image path that is absolute or holds
+    "..", an image without exactly one turn with <image>, and a question that asks about an <image>
+    the record does not have.
+    """
+    if not isinstance(record, Mapping) or "id" not in record:
+        return "is not an object with an id"
+    turns = record.get("conversations")
+    if not isinstance(turns, Sequence) or not turns:
+        return "has no conversations"
+    for turn in turns:
+        if not isinstance(turn, Mapping) or not isinstance(turn.get("value"), str):
+            return "has a turn that is not {from, value} with text"
+        if turn.get("from") not in _ROLES:
+            return f"has the unknown role {turn.get('from')!r}"
+    return _image_problem(record.get("image"), turns)
+
+
+def _image_problem(image: Any, turns: Sequence[Mapping[str, str]]) -> str:
+    tagged = [turn["value"].strip() for turn in turns if IMAGE in turn["value"]]
+    if image is None:
+        # The tag in the middle of a text may be the text's own (code, mark-up).
+        asked = any(text.startswith(IMAGE) or text.endswith(IMAGE) for text in tagged)
+        return "asks about <image> but has no image" if asked else ""
+    if not isinstance(image, str) or not image:
+        return f"has the image {image!r}, not a path"
+    if PurePosixPath(image).is_absolute() or ".." in PurePosixPath(image).parts:
+        return f"has the image {image!r}, which leaves the image folder"
+    if len(tagged) != 1:
+        return f"has an image and {len(tagged)} turns with <image> instead of one"
+    return ""
+
+
+def _read(path: Path) -> Iterable[Any]:
+    """Records of a JSON array, JSON lines or Parquet file; LabError for anything else."""
+    try:
+        if path.suffix == ".parquet":
+            batches = pq.ParquetFile(path).iter_batches()
+            return (record for batch in batches for record in batch.to_pylist())
+        with path.open() as file:
+            records = (
+                [json.loads(line) for line in file] if path.suffix == ".jsonl" else json.load(file)
+            )
+    except (OSError, ValueError) as error:
+        raise LabError(f"cannot be read ({error})", where=path, fix="download it again") from error
+    if not isinstance(records, list):
+        raise LabError("is not a JSON array of records", where=path, fix="give a list")
+    return records
+
+
+def _table(records: Iterable[Any], where: object) -> pa.Table:
+    """The records as one checked Arrow table. Raises LabError naming the first bad ones."""
+    bad: list[str] = []
+
+    def checked() -> Iterable[dict[str, Any]]:
+        for number, record in enumerate(records):
+            if wrong := problem(record):
+                name = record.get("id", number) if isinstance(record, Mapping) else number
+                bad.append(f"record {name!r} {wrong}")
+            else:
+                yield {**record, "id": str(record["id"])}
+
+    rows = iter(checked())
+    batches = []
+    while chunk := [row for _, row in zip(range(10_000), rows, strict=False)]:
+        batches.append(pa.RecordBatch.from_pylist(chunk, schema=_SCHEMA))
+    if bad:
+        raise LabError(
+            f"{len(bad)} bad record(s): {'; '.join(bad[:5])}", where=where, fix="mend or drop them"
+        )
+    if not batches:
+        raise LabError("no records", where=where, fix="give at least one")
+    return pa.Table.from_batches(batches)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a pass over all records found; arrays (N,) in the records' order."""
+
+    lengths: np.ndarray  # tokens after the cut, image tokens counted
+    supervised: np.ndarray  # tokens with a loss
+    has_image: np.ndarray  # bool
+    truncated: np.ndarray  # bool
+    words: np.ndarray  # whitespace words, negative for text-only: the official sampler's lengths
+
+
+class RecordDataset(Dataset[dict[str, Any]]):
+    """Training samples of LLaVA records.
+
+    ``records``: a list, or a path to JSON, JSON lines or Parquet. An item is ``{"id": str,
+    "input_ids": list[int] (image at -200), "labels": list[int], "images": list of (3, H, W)}``.
+    Raises LabError naming record and file, for records of a wrong form at once.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Mapping[str, Any]] | str | Path,
+        image_root: str | Path,
+        tokenizer: TextTokenizer | PreTrainedTokenizerBase,
+        image_processor: PilBackend,
+        template: str = "v1",
+        aspect: str = "pad",
+        variant: str = DEFAULT_VARIANT,
+        max_length: int = MAX_LENGTH,
+    ) -> None:
+        from_file = isinstance(records, str | Path)
+        rows = _read(Path(records)) if from_file else records
+        self._table = _table(rows, records if from_file else "records")
+        self.image_root, self.tokenizer, self.template = Path(image_root), tokenizer, template
+        self.image_processor, self.aspect = image_processor, aspect
+        self.variant, self.max_length = variant, max_length
+
+    def __len__(self) -> int:
+        return self._table.num_rows
+
+    def record(self, index: int) -> dict[str, Any]:
+        """The record as it was given, without an "image" key where there is none."""
+        row = self._table.slice(index, 1).to_pylist()[0]
+        return {key: value for key, value in row.items() if value is not None}
+
+    def encoded(self, index: int) -> Encoded:
+        """The record's ids and labels."""
+        return encode(
+            self.record(index), self.tokenizer, self.template, self.variant, self.max_length
+        )
+
+    def image_paths(self, index: int) -> list[str]:
+        """Paths of the record's images, relative to the image folder."""
+        record = self.record(index)
+        if "image" in record:
+            return [record["image"]]
+        return qwen_chat.paths(record) if self.template == "qwen" else []
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        encoded = self.encoded(index)
+        name = self._table["id"][index].as_py()
+        images = [
+            prepare(open_image(self.image_root, path, name), self.image_processor, self.aspect)
+            for path in self.image_paths(index)
+        ]
+        return {
+            "id": name,
+            "input_ids": encoded.input_ids,
+            "labels": encoded.labels,
+            "images": images,
+        }

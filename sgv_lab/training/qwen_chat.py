@@ -1,0 +1,120 @@
+"""Qwen-VL's ChatML conversations, as finetune.py of QwenLM/Qwen-VL@aa00ed0 tokenises them.
+
+    <|im_start|>system\nYou are a helpful assistant.<|im_end|>\n
+    <|im_start|>user\nPicture 1: <img>PATH</img>\nWhat?<|im_end|>\n
+    <|im_start|>assistant\nA dog.<|im_end|>\n
+
+The loss covers more than the answers: <|im_start|>, <|im_end|> and the newline behind it are
+supervised in every turn, the system's and the user's too. Role names, the newline behind them and
+the text of system and user are not.
+"""
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sgv_lab.errors import LabError
+from sgv_lab.training.stream import IMAGE, IMAGE_ID, Stream, Turn, ordered
+from sgv_lab.training.tokenizers import DEFAULT_VARIANT, QwenTokenizer, TextTokenizer
+
+SYSTEM = "You are a helpful assistant."
+SPAN = 256  # tokens between <img> and </img>: as many as the resampler has queries
+_NEEDED = ("<|im_start|>", "<|im_end|>", "<img>", "</img>", "<imgpad>")
+_ROLES = {"user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant"}
+_SPANS = re.compile(r"(<img>.*?</img>)", re.DOTALL)
+
+
+def picture(path: str) -> str:
+    """How an image is spoken of in the text."""
+    return f"Picture 1: <img>{path}</img>\n"
+
+
+def paths(record: Mapping[str, Any]) -> list[str]:
+    """The image paths written into a record in Qwen's own format."""
+    texts = (turn["value"] for turn in record["conversations"])
+    return [span[5:-6] for text in texts for span in _SPANS.findall(text)]
+
+
+def _texts(turns: Sequence[Turn], path: str | None) -> list[tuple[str, str]]:
+    """(role, text) with LLaVA's <image> turned into Qwen's span for ``path``."""
+    pairs = ordered(turns, _ROLES)
+    if path is None:
+        return pairs
+    return [
+        (role, picture(path) + text.replace(IMAGE, "").strip() if IMAGE in text else text)
+        for role, text in pairs
+    ]
+
+
+def _span(path: str, tokenizer: TextTokenizer) -> list[int]:
+    """Ids of an image: byte values of its path between <img> and </img>, padded to SPAN.
+
+    Tokenizers of another vocabulary have no such bytes; there the image is -200 between the two.
+    """
+    first, last, pad = (tokenizer.special[name] for name in ("<img>", "</img>", "<imgpad>"))
+    if not isinstance(tokenizer, QwenTokenizer):
+        return [first, IMAGE_ID, last]
+    content = list(path.encode())
+    if len(content) > SPAN or any(mark in path for mark in tokenizer.special):
+        raise LabError(
+            f"the image path {path[:40]!r} is longer than {SPAN} bytes or holds a special token",
+            fix="shorten the path",
+        )
+    return [first, *content, *[pad] * (SPAN - len(content)), last]
+
+
+def _add_text(stream: Stream, text: str, supervised: bool) -> None:
+    for part in _SPANS.split(unicodedata.normalize("NFC", text)):
+        if _SPANS.fullmatch(part):
+            stream.push(_span(part[5:-6], stream.tokenizer), supervised)
+        elif "<img>" in part:
+            raise LabError(f"<img> without </img> in {part[:60]!r}", fix="close it")
+        else:
+            stream.begin()
+            stream.add(part, supervised)
+
+
+def _stream(pairs: Sequence[tuple[str, str]], tokenizer: TextTokenizer) -> Stream:
+    if missing := [name for name in _NEEDED if name not in tokenizer.special]:
+        raise LabError(
+            f"the qwen template needs a tokenizer with {', '.join(missing)}",
+            fix="give qwen.tiktoken, or use the template v1",
+        )
+    stream = Stream(tokenizer, DEFAULT_VARIANT, has_image=False)
+    for role, text in [("system", SYSTEM), *pairs]:
+        _open(stream, role)
+        _add_text(stream, text, supervised=role == "assistant")
+        stream.begin()
+        stream.add("<|im_end|>", supervised=True)
+        stream.begin()
+        stream.add("\n", supervised=True)
+    return stream
+
+
+def _open(stream: Stream, role: str) -> None:
+    stream.add("<|im_start|>", supervised=True)
+    for text in (role, "\n"):
+        stream.begin()
+        stream.add(text, supervised=False)
+
+
+def encode_turns(
+    record: Mapping[str, Any], tokenizer: TextTokenizer
+) -> tuple[list[int], list[int]]:
+    """Ids and labels (uncut) of a record in LLaVA's format or in Qwen's own (user/assistant).
+
+    Raises LabError for an unclosed <img>, a path over SPAN bytes, or no answer at all.
+    """
+    pairs = _texts(record["conversations"], record.get("image"))
+    if all(role == "user" for role, _ in pairs):
+        raise LabError("no answer in it", fix="give one, or drop the record")
+    stream = _stream(pairs, tokenizer)
+    return stream.ids, stream.labels
+
+
+def prompt_turns(turns: Sequence[Turn], tokenizer: TextTokenizer, has_image: bool) -> list[int]:
+    """Ids up to where the assistant's next answer begins; the image's path is left empty."""
+    stream = _stream(_texts(turns, "" if has_image else None), tokenizer)
+    _open(stream, "assistant")
+    return stream.ids
