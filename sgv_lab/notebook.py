@@ -71,9 +71,10 @@ def parameters(path: str | Path) -> dict[str, Parameter]:
 def begin(name: str, namespace: MutableMapping[str, Any]) -> SimpleNamespace:
     """Check the parameters in ``namespace`` (a notebook's ``globals()``) and return the settings.
 
-    Settings are the profile's section for this notebook with the parameters on top: a parameter
-    of the same name as a field overrides it, unless it is None. Converted values are written
-    back to the namespace.
+    Settings are the profile's section for this notebook with the parameters on top. A parameter
+    named like a field of the section overrides it, unless it is 0, "", [] or None: these mean
+    "as the profile says" (papermill's help cannot read ``int | None``). Converted values are
+    written back to the namespace.
 
     Raises LabError for a name the parameters cell does not declare (naming the nearest), a value
     that does not convert to the declared type, and an unknown profile.
@@ -89,7 +90,7 @@ def begin(name: str, namespace: MutableMapping[str, Any]) -> SimpleNamespace:
     namespace[_BEGUN] = True
     _quiet(bars=values["profile"] != "smoke")
     settings = {field.name: getattr(section, field.name) for field in fields(section)}
-    settings.update((k, v) for k, v in values.items() if v is not None or k not in settings)
+    settings.update((k, v) for k, v in values.items() if v or v is False or k not in settings)
     return SimpleNamespace(**settings)
 
 

@@ -97,7 +97,7 @@ def _recipe(
         "name": name,
         "settings": plain,
         "inputs": [_content(Path(path), name) for path in inputs],
-        "code": {module: _source(module) for module in code},
+        "code": {module: source_hash(module) for module in code},
     }
 
 
@@ -110,7 +110,7 @@ def _content(path: Path, name: str) -> str:
     return sha256(path)
 
 
-def _source(module: str) -> str:
+def source_hash(module: str) -> str:
     """The hash of a module's source file, or of all the source files of a package."""
     try:
         spec = importlib.util.find_spec(module)

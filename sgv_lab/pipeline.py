@@ -1,0 +1,220 @@
+"""Papermill runs of the notebooks, in order, one process each; a run that died is finished.
+
+What is complete is decided by our own records, never by notebook metadata: when a kernel dies,
+papermill's metadata calls cells completed that never ran. A notebook is complete when its kernel
+reached a last cell of ours and its record under ``done/`` was written; a run is complete when
+``manifest.json`` was.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from sgv_lab import profiles
+from sgv_lab.errors import LabError, unknown
+from sgv_lab.files import write_json
+from sgv_lab.notebook import convert, parameters
+from sgv_lab.provenance import provenance
+from sgv_lab.report import write_report
+from sgv_lab.store import source_hash
+
+
+@dataclass(frozen=True)
+class Job:
+    """One notebook to run: its file, resolved parameters, and the hash of all code it sees."""
+
+    notebook: str
+    path: Path
+    parameters: Mapping[str, Any]
+    code: str
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What decides whether an executed notebook is this job's."""
+        return {"notebook": self.notebook, "parameters": self.parameters, "code": self.code}
+
+
+class NotebookFailed(LabError):
+    """A notebook did not run to its end; names notebook, cell and error."""
+
+
+def plan(names: Iterable[str], profile: str, given: Mapping[str, str], folder: Path) -> list[Job]:
+    """The jobs for the notebooks ``names`` ("01" or "01_x"; none: all) of ``folder``, in order.
+
+    ``given`` are raw parameter values; each goes to the notebooks that declare it, converted to
+    the type declared there.
+
+    Raises LabError for an unknown notebook, profile or parameter, naming the nearest, and for a
+    value that does not convert.
+    """
+    if profile not in profiles.PROFILES:
+        raise unknown("profile", profile, profiles.PROFILES)
+    chosen = _choose(list(names), folder)
+    declared = {path.stem: parameters(path) for path in chosen}
+    allowed = sorted({name for each in declared.values() for name in each} - {"profile"})
+    for name in given:
+        if name == "profile":
+            raise LabError("the profile is no -p parameter", fix="use --profile")
+        if name not in allowed:
+            raise unknown("parameter", name, allowed, where=", ".join(declared))
+    library = source_hash("sgv_lab")
+    jobs = []
+    for path in chosen:
+        own = {"profile": profile}
+        for name in given.keys() & declared[path.stem].keys():
+            own[name] = convert(given[name], declared[path.stem][name], path.stem)
+        jobs.append(Job(path.stem, path, dict(sorted(own.items())), _code(path, library)))
+    return jobs
+
+
+def _choose(names: list[str], folder: Path) -> list[Path]:
+    """The notebooks' files, in the order of their numbers, each once."""
+    known = {path.stem: path for path in sorted(folder.glob("[0-9][0-9]_*.ipynb"))}
+    if not known:
+        raise LabError("no notebook NN_name.ipynb here", where=folder, fix="run from a checkout")
+    chosen = set()
+    for name in names:
+        found = [stem for stem in known if name.removesuffix(".ipynb") in (stem, stem[:2])]
+        if not found:
+            raise unknown("notebook", name, [*known, *(stem[:2] for stem in known)])
+        chosen.update(found)
+    return [path for stem, path in known.items() if not names or stem in chosen]
+
+
+def _code(path: Path, library: str) -> str:
+    """The hash of a notebook's cells (not their outputs) and the library they call."""
+    cells = nbformat.read(path, as_version=4).cells
+    text = json.dumps([library, [(cell.cell_type, cell.source) for cell in cells]])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def default_out(jobs: list[Job], profile: str, whole: bool) -> Path:
+    """``runs/PROFILE`` for the ``whole`` study; else with a hash of what is asked for.
+
+    So a run with other parameters never takes the place of an earlier one.
+    """
+    if whole:
+        return Path("runs") / profile
+    asked = json.dumps([(job.notebook, job.parameters) for job in jobs])
+    return Path("runs") / f"{profile}-{hashlib.sha256(asked.encode()).hexdigest()[:6]}"
+
+
+def run(
+    jobs: list[Job],
+    out: Path,
+    say: Callable[[str], None] = print,
+    progress: Callable[[str, int, int], None] = lambda notebook, cell, cells: None,
+) -> Path:
+    """Run what is missing of ``jobs`` into ``out``; return the manifest's path.
+
+    ``out`` then holds the executed notebooks, report.html and manifest.json, written last.
+    ``say`` gets a line a notebook, ``progress`` each cell begun.
+
+    Raises NotebookFailed at the first notebook that fails, LabError when the disk is full.
+    """
+    try:
+        (out / "done").mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(out / "work", ignore_errors=True)
+        ran = [job for job in jobs if not is_done(job, out)]
+        for job in jobs:
+            if job not in ran:
+                say(f"{job.notebook}  done before")
+                continue
+            (out / "manifest.json").unlink(missing_ok=True)
+            seconds = _run_one(job, out, progress)
+            say(f"{job.notebook}  ok  {seconds:.0f} s")
+        return _finish(jobs, out)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        fix = "free some space and run the same command again: it does only what is missing"
+        raise LabError("the disk is full", where=out, fix=fix) from error
+
+
+def is_done(job: Job, out: Path) -> bool:
+    """Whether ``out`` holds this very job, executed to its end."""
+    record = out / "done" / f"{job.notebook}.json"
+    if not (record.is_file() and (out / f"{job.notebook}.ipynb").is_file()):
+        return False
+    stored = json.loads(record.read_text())
+    return {key: stored[key] for key in job.record} == job.record
+
+
+def _run_one(job: Job, out: Path, progress: Callable[[str, int, int], None]) -> float:
+    """Run one notebook in a process of its own (papermill's chdir is not thread-safe)."""
+    work = out / "work"
+    work.mkdir()
+    (out / "done" / f"{job.notebook}.json").unlink(missing_ok=True)
+    executed, reached, log = work / "executed.ipynb", work / "reached", work / "log.txt"
+    task = {"path": job.path, "executed": executed, "reached": reached}
+    task = {key: str(path.resolve()) for key, path in task.items()}
+    write_json(work / "task.json", {**task, "parameters": job.parameters})
+    environment = os.environ | {"SGV_NOTEBOOKS": str(job.path.parent.resolve())}
+    command = [sys.executable, "-m", "sgv_lab.pipeline_worker", str(work / "task.json")]
+    started = time.monotonic()
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(  # the worker ends itself when its standard input closes, as we die
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env=environment,
+        ) as worker,
+    ):
+        events = [{"cell": 0, "cells": 0, "line": ""}]
+        for line in worker.stdout:
+            events.append(json.loads(line))
+            if "error" not in events[-1]:
+                progress(job.notebook, events[-1]["cell"], events[-1]["cells"])
+    if worker.returncode or not reached.is_file():
+        raise _failure(job, out, events, log, worker.returncode == 0)
+    seconds = time.monotonic() - started
+    executed.replace(out / executed.with_stem(job.notebook).name)
+    write_json(out / "done" / f"{job.notebook}.json", {**job.record, "seconds": round(seconds, 1)})
+    shutil.rmtree(work)
+    return seconds
+
+
+def _failure(
+    job: Job, out: Path, events: list[dict[str, Any]], log: Path, worker_ended_well: bool
+) -> NotebookFailed:
+    """Name notebook, cell and error; keep what was executed as ``NAME.failed.ipynb``."""
+    cell = [event for event in events if "error" not in event][-1]
+    lines = log.read_text(errors="replace").strip().splitlines()
+    if worker_ended_well:
+        error = "the notebook ended, but did not reach its last cell"
+    else:
+        error = events[-1].get("error") or (lines[-1] if lines else "the process died")
+    kept = ""
+    if (out / "work" / "executed.ipynb").is_file():
+        (out / "work" / "executed.ipynb").replace(out / f"{job.notebook}.failed.ipynb")
+        kept = f"; what ran so far is in {out / job.notebook}.failed.ipynb"
+    where = job.notebook
+    if cell["cell"]:
+        where += f", code cell {cell['cell']} of {cell['cells']} ({cell['line']})"
+    fix = f"mend it and run the same command again: it does only what is missing{kept}"
+    return NotebookFailed(error, where=where, fix=fix)
+
+
+def _finish(jobs: list[Job], out: Path) -> Path:
+    """Write the report and, last, the manifest, unless this very run was complete before."""
+    manifest = out / "manifest.json"
+    done = [json.loads((out / "done" / f"{job.notebook}.json").read_text()) for job in jobs]
+    if manifest.is_file() and json.loads(manifest.read_text())["notebooks"] == done:
+        return manifest
+    write_report([out / f"{job.notebook}.ipynb" for job in jobs], out / "report.html", jobs[0].path)
+    write_json(manifest, {"notebooks": done, "report": "report.html", **provenance()})
+    return manifest

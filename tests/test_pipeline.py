@@ -1,0 +1,213 @@
+"""Runs of tiny notebooks: in order, refused before work, finished after every kind of death."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from click.testing import CliRunner
+
+from sgv_lab import pipeline
+from sgv_lab.cli import main
+from sgv_lab.errors import LabError
+
+PARAMETERS = 'profile: str = "smoke"  # smoke, mini or paper\n'
+
+
+def write(folder: Path, name: str, cells: list[str], parameters: str = "") -> Path:
+    """A notebook with a parameters cell and ``cells``."""
+    new = nbformat.v4.new_code_cell
+    first = new(PARAMETERS + parameters, metadata={"tags": ["parameters"]})
+    title = nbformat.v4.new_markdown_cell(f"# The title of {name}")
+    book = nbformat.v4.new_notebook(cells=[title, first, *map(new, cells)])
+    folder.mkdir(exist_ok=True)
+    nbformat.write(book, folder / f"{name}.ipynb")
+    return folder / f"{name}.ipynb"
+
+
+def counting(name: str, log: Path) -> str:
+    """A cell that leaves a line in ``log`` whenever it is run."""
+    return f"print({name!r}, file=open({str(log)!r}, 'a'))"
+
+
+@pytest.fixture
+def books(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(pipeline, "source_hash", lambda module: "the library as it is")
+    return tmp_path / "books"
+
+
+def run(books: Path, out: Path, names: tuple[str, ...] = (), **given: str) -> list[str]:
+    lines: list[str] = []
+    jobs = pipeline.plan(names, "smoke", given, books)
+    pipeline.run(jobs, out, lines.append)
+    return lines
+
+
+def test_values_reach_only_the_notebooks_that_declare_them_with_their_types(
+    books: Path, tmp_path: Path
+) -> None:
+    declared = 'lr: float = 0.1  # a\nflag: bool = True  # b\nname: str = "x"  # c\n'
+    declared += "many: list[str] = []  # d\n"
+    write(books, "00_a", ["print(lr, flag, name, many, profile)"], declared)
+    write(books, "01_b", ["print(profile)"])
+    run(books, tmp_path / "out", lr="1e-3", flag="false", name="007", many="a,b")
+    text = nbformat.read(tmp_path / "out" / "00_a.ipynb", as_version=4).cells[-1].outputs[0].text
+    assert text == "0.001 False 007 ['a', 'b'] smoke\n"
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert [book["parameters"] for book in manifest["notebooks"]] == [
+        {"flag": False, "lr": 0.001, "many": ["a", "b"], "name": "007", "profile": "smoke"},
+        {"profile": "smoke"},
+    ]
+    assert manifest["python"] and manifest["packages"]["papermill"]
+    assert not any(str(value).startswith("/") for value in manifest.values())
+
+
+@pytest.mark.parametrize(
+    ("names", "profile", "given", "said"),
+    [
+        ((), "mini", {"lrr": "1"}, "'lr'"),
+        ((), "mini", {"lr": "fast"}, "'lr' is float"),
+        ((), "mini", {"profile": "paper"}, "--profile"),
+        ((), "mni", {}, "'mini'"),
+        (("01_q",), "mini", {}, "'01_b'"),
+        (("07",), "mini", {}, "'00'|'01'"),
+        (("01",), "mini", {"lr": "1"}, "parameter 'lr'"),
+    ],
+)
+def test_is_refused_before_anything_runs(
+    books: Path, names: tuple[str, ...], profile: str, given: dict[str, str], said: str
+) -> None:
+    write(books, "00_a", [], "lr: float = 0.1  # a\n")
+    write(books, "01_b", [])
+    with pytest.raises(LabError, match=said):
+        pipeline.plan(names, profile, given, books)
+
+
+def test_runs_in_order_and_repeats_nothing_complete(books: Path, tmp_path: Path) -> None:
+    log, out = tmp_path / "log", tmp_path / "out"
+    for name in ("02_c", "00_a"):
+        write(books, name, [counting(name, log)])
+    lines = run(books, out, ("02", "00"))
+    assert [line.split()[:2] for line in lines] == [["00_a", "ok"], ["02_c", "ok"]]
+    stamp = (out / "manifest.json").stat().st_mtime_ns
+    assert run(books, out) == ["00_a  done before", "02_c  done before"]
+    assert log.read_text() == "00_a\n02_c\n"
+    assert (out / "manifest.json").stat().st_mtime_ns == stamp
+    write(books, "02_c", [counting("changed", log)])
+    run(books, out)
+    assert log.read_text() == "00_a\n02_c\nchanged\n"
+
+
+def test_a_changed_library_makes_nothing_complete(
+    books: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(books, "00_a", [])
+    (job,) = pipeline.plan((), "smoke", {}, books)
+    record = {**job.record, "seconds": 1}
+    (tmp_path / "done").mkdir()
+    (tmp_path / "done" / "00_a.json").write_text(json.dumps(record))
+    (tmp_path / "00_a.ipynb").touch()
+    assert pipeline.is_done(job, tmp_path)
+    monkeypatch.setattr(pipeline, "source_hash", lambda module: "changed")
+    (job,) = pipeline.plan((), "smoke", {}, books)
+    assert not pipeline.is_done(job, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("death", "said"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "DeadKernelError"),
+        ("open('/dev/full', 'w').write('x' * 9999)", "No space left on device"),
+        ("import sys; sys.exit(0)", "did not reach its last cell"),
+    ],
+)
+def test_a_death_is_named_and_the_same_command_finishes(
+    books: Path, tmp_path: Path, death: str, said: str
+) -> None:
+    log, out, broken = tmp_path / "log", tmp_path / "out", tmp_path / "broken"
+    broken.touch()
+    cell = f"if __import__('pathlib').Path({str(broken)!r}).exists():\n    {death}"
+    write(books, "01_b", [counting("01_b", log), cell, counting("end", log)])
+    with pytest.raises(pipeline.NotebookFailed) as failure:
+        run(books, out)
+    assert re.search(rf"01_b, code cell 3 of 4 \(if __import.*{said}", str(failure.value))
+    assert not (out / "manifest.json").exists() and not (out / "01_b.ipynb").exists()
+    broken.unlink()
+    run(books, out)
+    assert log.read_text() == "01_b\n01_b\nend\n"
+    assert (out / "manifest.json").exists() and not (out / "work").exists()
+
+
+def test_after_a_sigkill_of_the_pipeline_nothing_goes_on_and_the_rest_is_done(
+    books: Path, tmp_path: Path
+) -> None:
+    log, out = tmp_path / "log", tmp_path / "out"
+    wait = f"import os, time\nprint('pid', os.getpid(), file=open({str(log)!r}, 'a'))\n"
+    wait += f"if os.path.exists({str(tmp_path / 'slow')!r}): time.sleep(60)"
+    (tmp_path / "slow").touch()
+    write(books, "00_a", [counting("00_a", log)])
+    write(books, "01_b", [wait, counting("end", log)])
+    command = [sys.executable, "-m", "sgv_lab", "run", "--out", str(out)]
+    environment = os.environ | {"SGV_NOTEBOOKS": str(books)}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    wait_for(lambda: log.exists() and "pid" in log.read_text())
+    kernel = int(log.read_text().split()[-1])
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    wait_for(lambda: not alive(kernel))
+    (tmp_path / "slow").unlink()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "00_a  done before" in done.stdout
+    assert log.read_text().count("00_a") == 1 and log.read_text().endswith("end\n")
+    assert (out / "manifest.json").exists()
+
+
+def wait_for(truth: object, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not truth():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.1)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2]
+    except OSError:
+        return False
+
+
+def test_the_report_is_one_page_that_needs_no_network(books: Path, tmp_path: Path) -> None:
+    plot = "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()"
+    write(books, "00_a", [plot, "from IPython.display import HTML\nHTML('<b>bold</b>')"])
+    write(books, "01_b", ["1 + 1"])
+    run(books, tmp_path / "out")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert '<a href="#00_a">The title of 00_a</a>' in page and 'id="01_b"' in page
+    assert "data:image/png;base64," in page
+    assert not re.search(r"""(src|href)=["']?(https?:)?//|import\(|url\(["']?http""", page)
+
+
+def test_the_command_names_what_it_made_and_fails_loudly(
+    books: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SGV_NOTEBOOKS", str(books))
+    write(books, "00_a", ["n"], "n: int = 3  # a number\n")
+    done = CliRunner().invoke(main, ["run", "-p", "n=4"])
+    assert done.exit_code == 0, done.output
+    (report,) = tmp_path.glob("runs/smoke-*/report.html")
+    assert f"report: {report.relative_to(tmp_path)}" in done.output
+    bad = CliRunner().invoke(main, ["run", "-p", "m=4"])
+    assert bad.exit_code == 1 and "'n'" in bad.output
+    write(books, "00_a", ["1 / 0"])
+    failed = CliRunner().invoke(main, ["run"])
+    assert failed.exit_code == 1
+    last = failed.output.strip().splitlines()[-1]
+    assert "00_a, code cell 2 of 2 (1 / 0): ZeroDivisionError: division by zero" in last
