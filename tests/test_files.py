@@ -1,0 +1,62 @@
+"""Files whole or not at all; paths that stay below their root; errors that name the nearest."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from sgv_lab import files
+from sgv_lab.errors import LabError, unknown
+
+
+def test_atomic_keeps_the_old_file_when_writing_fails(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), files.atomic(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_atomic_makes_folders_too(tmp_path: Path) -> None:
+    with files.atomic(tmp_path / "deep" / "folder") as temporary:
+        temporary.mkdir()
+        (temporary / "x").write_text("1")
+    assert (tmp_path / "deep" / "folder" / "x").read_text() == "1"
+
+
+def test_json_and_lines_read_back(tmp_path: Path) -> None:
+    rows = [{"a": "é"}, {"b": [1, None]}]
+    files.write_json(tmp_path / "a.json", rows)
+    assert json.loads((tmp_path / "a.json").read_text()) == rows
+    files.write_jsonl(tmp_path / "a.jsonl", rows)
+    lines = (tmp_path / "a.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == rows
+
+
+def test_sha256_of_a_folder_sees_names_and_bytes(tmp_path: Path) -> None:
+    one = tmp_path / "one"
+    one.mkdir()
+    (one / "a").write_bytes(b"abc")
+    assert files.sha256(one / "a") == hashlib.sha256(b"abc").hexdigest()
+    before = files.sha256(one)
+    (one / "a").rename(one / "b")
+    renamed = files.sha256(one)
+    (one / "b").write_bytes(b"abd")
+    assert len({before, renamed, files.sha256(one)}) == 3
+
+
+def test_below_refuses_every_way_out(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "link").symlink_to(tmp_path)
+    assert files.below(tmp_path / "root", "a/b.jpg") == tmp_path / "root" / "a" / "b.jpg"
+    for bad in ("../../etc/passwd", "/etc/passwd", "link/x", "a/../../x"):
+        with pytest.raises(LabError, match="leaves its root"):
+            files.below(tmp_path / "root", bad)
+
+
+def test_unknown_names_the_nearest() -> None:
+    assert "Did you mean 'epochs'?" in str(unknown("parameter", "epoch", ["lr", "epochs"]))
+    assert "known: none" in str(unknown("parameter", "epoch", []))

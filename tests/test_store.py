@@ -1,0 +1,175 @@
+"""The store: computed once, never stale, and never seen half-made."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from sgv_lab import store
+from sgv_lab.errors import LabError
+
+BUILD = """
+import sys, time
+from pathlib import Path
+from sgv_lab import store
+
+def build(folder):
+    with open(sys.argv[1], "a") as log:
+        print("built", file=log)
+    (folder / "half").write_text("half")
+    time.sleep(float(sys.argv[2]))
+    (folder / "whole").write_text("whole")
+
+print(store.stage("t", {"a": 1}, [], build))
+"""
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SGV_STORE", str(tmp_path / "store"))
+    return tmp_path / "store"
+
+
+class Counter:
+    """A build that counts its calls."""
+
+    def __init__(self, text: str = "x") -> None:
+        self.calls, self.text = 0, text
+
+    def __call__(self, folder: Path) -> None:
+        self.calls += 1
+        (folder / "sub").mkdir(exist_ok=True)
+        (folder / "sub" / "file.txt").write_text(self.text)
+
+
+def test_is_computed_once_and_found_again() -> None:
+    build = Counter("four")
+    first = store.stage("t", {"a": 1, "b": [2.5, None]}, [], build)
+    assert store.stage("t", {"b": [2.5, None], "a": 1}, [], build) == first
+    assert build.calls == 1
+    assert (first / "sub" / "file.txt").read_text() == "four"
+    manifest = json.loads((first / "manifest.json").read_text())
+    assert manifest["files"] == {"sub/file.txt": 4}
+    assert manifest["settings"] == {"a": 1, "b": [2.5, None]}
+
+
+def test_name_settings_inputs_and_code_each_make_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @dataclass
+    class Settings:
+        a: int = 1
+
+    source = tmp_path / "in.txt"
+    source.write_text("one")
+    (tmp_path / "some_code.py").write_text("x = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    build = Counter()
+    made = [
+        store.stage("t", Settings(), [source], build, ["some_code"]),
+        store.stage("u", Settings(), [source], build, ["some_code"]),
+        store.stage("t", Settings(2), [source], build, ["some_code"]),
+    ]
+    source.write_text("two")
+    made.append(store.stage("t", Settings(), [source], build, ["some_code"]))
+    (tmp_path / "some_code.py").write_text("x = 2\n")
+    made.append(store.stage("t", Settings(), [source], build, ["some_code"]))
+    assert len(set(made)) == build.calls == 5
+    source.write_text("one")
+    (tmp_path / "some_code.py").write_text("x = 1\n")
+    assert store.stage("t", {"a": 1}, [source], build, ["some_code"]) == made[0]
+
+
+def test_an_artefact_as_input_counts_by_its_key() -> None:
+    first = store.stage("a", {}, [], Counter())
+    second = store.stage("b", {}, [first], Counter())
+    assert json.loads((second / "manifest.json").read_text())["inputs"] == [first.name]
+    other = store.stage("a", {"n": 2}, [], Counter())
+    assert store.stage("b", {}, [other], Counter()) != second
+
+
+def test_a_package_counts_with_all_its_modules() -> None:
+    assert store.source_hash("sgv_lab") != store.source_hash("sgv_lab.store")
+    with pytest.raises(LabError, match=r"no_such"):
+        store.source_hash("sgv_lab.no_such")
+
+
+def test_refuses_what_json_cannot_hold_and_missing_inputs(tmp_path: Path) -> None:
+    for value in (Path("x"), float("nan"), {1, 2}):
+        with pytest.raises(LabError, match=r"stage 't'"):
+            store.stage("t", {"a": value}, [], Counter())
+    with pytest.raises(LabError, match=r"gone\.txt"):
+        store.stage("t", {}, [tmp_path / "gone.txt"], Counter())
+
+
+def test_a_failed_build_is_not_there_and_is_made_again(root: Path) -> None:
+    def fails(folder: Path) -> None:
+        (folder / "half").write_text("half")
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError):
+        store.stage("t", {}, [], fails)
+    made = store.stage("t", {}, [], Counter())
+    assert not (made / "half").exists()
+
+
+def test_a_build_that_resumes_finds_what_it_left() -> None:
+    def fails(folder: Path) -> None:
+        (folder / "half").write_text("half")
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError):
+        store.stage("t", {}, [], fails, resumes=True)
+    made = store.stage("t", {}, [], Counter(), resumes=True)
+    assert (made / "half").read_text() == "half"
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(root: Path) -> None:
+    def fills(folder: Path) -> None:
+        (folder / "half").write_text("half")
+        Path("/dev/full").write_text("x" * 100)
+
+    with pytest.raises(LabError, match=r"disk is full while making 't'.*SGV_STORE"):
+        store.stage("t", {}, [], fills)
+    assert not [path for path in root.rglob("*") if path.suffix != ".lock" and path.is_file()]
+    assert store.stage("t", {}, [], Counter()).is_dir()
+
+
+def start(tmp_path: Path, seconds: float) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", BUILD, str(tmp_path / "log"), str(seconds)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ)
+
+
+def test_two_processes_compute_it_once(tmp_path: Path) -> None:
+    processes = [start(tmp_path, 0.5) for _ in range(2)]
+    with ThreadPoolExecutor() as pool:
+        said = list(pool.map(lambda process: process.communicate()[0].strip(), processes))
+    assert said[0] == said[1] and Path(said[0], "whole").read_text() == "whole"
+    assert (tmp_path / "log").read_text() == "built\n"
+
+
+def test_a_sigkill_while_building_leaves_nothing_that_looks_whole(
+    tmp_path: Path, root: Path
+) -> None:
+    process = start(tmp_path, 60)
+    end = time.monotonic() + 30
+    while not list(root.glob("t/.*.building/half")):
+        assert time.monotonic() < end, "the build never began"
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not list(root.glob("t/[!.]*"))
+    said, _ = start(tmp_path, 0).communicate()
+    assert sorted(p.name for p in Path(said.strip()).iterdir()) == [
+        "half",
+        "manifest.json",
+        "whole",
+    ]
+    assert (tmp_path / "log").read_text() == "built\nbuilt\n"
