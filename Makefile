@@ -1,0 +1,59 @@
+# make study: the whole study in miniature, from a bare Python. make test: everything that checks it.
+# Overridable: PYTHON (3.11 or newer), VENV, TORCH_INDEX (where to look for a torch wheel first),
+# PROFILE (smoke, mini or paper).
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV ?= .venv
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+PROFILE ?= mini
+
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+BROWSER := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
+MARKS := not slow and not gpu$(if $(BROWSER),, and not browser)
+# the pins of environment.yml, one "name==version" a line
+PINS = sed -n 's/^ *- *\([A-Za-z0-9._-]*==[^ ]*\).*/\1/p' environment.yml
+
+.PHONY: study test check lab figures lint unit notebooks clean
+.DELETE_ON_ERROR:
+
+study: $(READY)
+	$(BIN)/sgv-lab run --profile $(PROFILE)
+
+test: lint unit notebooks
+
+check: MARKS := not gpu
+check: lint unit notebooks
+
+lab: $(READY)
+	$(BIN)/jupyter lab notebooks
+
+# The published figures and the tables behind them are drawn by the notebooks at profile mini.
+figures: $(READY)
+	$(BIN)/sgv-lab run --profile mini
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+unit: $(READY)
+	$(BIN)/python -m pytest -m "$(MARKS)" tests
+
+notebooks: $(READY)
+	$(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout 300 notebooks
+
+# A wheel without CUDA where the index offers one (a tenth of the size), else the package index's.
+$(READY): environment.yml pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PINS) > $(VENV)/pins.txt
+	torch=$$(grep '^torch==' $(VENV)/pins.txt); \
+	$(BIN)/python -m pip install --quiet --no-deps --retries 0 --timeout 5 --index-url $(TORCH_INDEX) $$torch \
+	|| $(BIN)/python -m pip install --no-deps $$torch
+	$(BIN)/python -m pip install --quiet -r $(VENV)/pins.txt
+	$(BIN)/python -m pip install --quiet --no-deps -e .
+	touch $@
+
+clean:
+	rm -rf runs build .pytest_cache .ruff_cache
