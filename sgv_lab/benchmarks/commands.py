@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from sgv_lab import benchmarks
+from sgv_lab.benchmarks import core
 from sgv_lab.errors import LabError
 
 
@@ -16,6 +17,9 @@ from sgv_lab.errors import LabError
 @click.option("--annotations", type=click.Path(path_type=Path), help="The truth; a file or folder.")
 @click.option("--questions", type=click.Path(path_type=Path), help="The questions that were run.")
 @click.option("--variant", default=benchmarks.OFFICIAL, help="Another tool's rule instead.")
+@click.option("--judge", help="MM-Vet, LLaVA-W: let this model grade the predictions first.")
+@click.option("--judge-url", help="Its OpenAI-compatible endpoint; the key is OPENAI_API_KEY.")
+@click.option("--runs", default=1, show_default=True, help="How often the judge grades.")
 @click.option("--table", is_flag=True, help="A table for people instead of JSON.")
 def score(
     benchmark: str,
@@ -23,12 +27,24 @@ def score(
     annotations: Path | None,
     questions: Path | None,
     variant: str,
+    judge: str | None,
+    judge_url: str | None,
+    runs: int,
     table: bool,
 ) -> None:
-    """Score predictions in the official format of BENCHMARK; print one JSON object."""
+    """Score predictions in the official format of BENCHMARK; print one JSON object.
+
+    With --judge, PREDICTIONS are a model's answers and ANNOTATIONS the benchmark's data folder; the
+    grades are kept beside the predictions, in a file or folder that names the judge.
+    """
     name = benchmarks.canonical(benchmark)
     if not predictions.exists():
         raise LabError("no such file or folder", where=predictions)
+    if judge is not None:
+        from sgv_lab.benchmarks.judge import graded
+
+        data = core.need(annotations, "--annotations", "the benchmark's data folder")
+        predictions, annotations = graded(name, predictions, data, judge, judge_url, runs)
     scores = benchmarks.module(name).score(predictions, annotations, questions, variant)
     value = {"benchmark": benchmarks.MODULES[name][1], "variant": variant, **scores}
     click.echo(as_table(value) if table else json.dumps(value, ensure_ascii=False))
@@ -53,3 +69,35 @@ def _flat(value: dict[str, Any], above: str = "") -> Any:
 
 def _shown(item: Any) -> str:
     return f"{item:.4f}" if isinstance(item, float) else "" if item is None else str(item)
+
+
+@click.command()
+@click.option("--model", required=True, type=click.Path(path_type=Path), help="A checkpoint.")
+@click.option("--benchmark", "names", required=True, multiple=True)
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="The official data.")
+@click.option("--out", required=True, type=click.Path(path_type=Path))
+@click.option("--batch-size", default=16, show_default=True)
+@click.option("--limit", type=int, help="Only the first questions; nothing is scored then.")
+@click.option("--device", default="cpu", show_default=True)
+def evaluate(
+    model: Path,
+    names: tuple[str, ...],
+    data: Path,
+    out: Path,
+    batch_size: int,
+    limit: int | None,
+    device: str,
+) -> None:
+    """Ask MODEL each BENCHMARK; write answers, the official submission and the score.
+
+    With several benchmarks, DATA and OUT hold one folder for each, named as the benchmark.
+    """
+    from sgv_lab.benchmarks.evaluate import evaluate as run
+    from sgv_lab.models import checkpoints
+
+    loaded = checkpoints.load(model, device=device)
+    for name in map(benchmarks.canonical, names):
+        folders = (data, out) if len(names) == 1 else (data / name, out / name)
+        scores = run(model, name, *folders, batch_size=batch_size, limit=limit, loaded=loaded)
+        value = {"benchmark": benchmarks.MODULES[name][1], **(scores or {})}
+        click.echo(json.dumps(value, ensure_ascii=False))

@@ -76,7 +76,7 @@ def score(
     core.variant_of(variant, VARIANTS)
     answers = core.index(core.rows(predictions), "index", "question_id", name="index")
     source = annotations or questions
-    truth = core.index(core.table(source), "index", name="index") if source else answers
+    truth = core.index(core.rows(source), "index", name="index") if source else answers
     missing = core.known(answers, truth, source or predictions)
     reads = {key: _read(answers.get(key), entry, variant) for key, entry in truth.items()}
     right = {key: reads[key] == entry.first("answer") for key, entry in truth.items()}

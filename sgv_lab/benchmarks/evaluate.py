@@ -1,0 +1,167 @@
+"""Ask a model a benchmark's questions: batched, longest first, greedy, resumable."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel, ProcessorMixin
+
+from sgv_lab import benchmarks
+from sgv_lab.benchmarks import core
+from sgv_lab.benchmarks.tasks import TASKS, Question, Task
+from sgv_lab.errors import LabError
+from sgv_lab.files import write_json
+from sgv_lab.models import checkpoints
+from sgv_lab.training.conversation import IMAGE_ID, prompt_ids
+from sgv_lab.training.images import prepare
+
+
+def evaluate(
+    model_folder: str | Path,
+    benchmark: str,
+    data: str | Path,
+    out: str | Path,
+    *,
+    batch_size: int = 16,
+    limit: int | None = None,
+    device: str = "cpu",
+    loaded: tuple[PreTrainedModel, ProcessorMixin] | None = None,
+) -> dict[str, Any] | None:
+    """Answer ``benchmark`` from ``data`` into ``out``; the score, or None where truth is hidden.
+
+    ``out`` gets answers.jsonl (appended batch by batch: a killed run goes on where it stopped), the
+    official submission and score.json. ``loaded`` saves reading the checkpoint again. Raises
+    LabError if ``out`` holds answers of another model, benchmark or question.
+    """
+    name, data, out = benchmarks.canonical(benchmark), Path(data), Path(out)
+    task = TASKS[name]
+    questions = list(task.questions(data))[:limit]
+    out.mkdir(parents=True, exist_ok=True)
+    _same_run(out, {"benchmark": name, "model": _fingerprint(Path(model_folder))})
+    done = _done(out / "answers.jsonl", questions)
+    left = [question for question in questions if question.id not in done]
+    if left:
+        model, processor = loaded or checkpoints.load(model_folder, device=device)
+        with (out / "answers.jsonl").open("a") as file:
+            for asked, texts in answer(model, processor, left, task, data, batch_size):
+                for question, text in zip(asked, texts, strict=True):
+                    done[question.id] = text
+                    row = {"question_id": question.id, "prompt": question.prompt, "text": text}
+                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+    arguments = task.write(questions, done, data, out)
+    if arguments is None or limit is not None:
+        return None
+    scores = benchmarks.module(name).score(**arguments)
+    write_json(out / "score.json", {"benchmark": benchmarks.MODULES[name][1], **scores})
+    return scores
+
+
+def _fingerprint(folder: Path) -> str:
+    """The checkpoint's name and a hash of the ends of its weight files (whole ones take long)."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            digest.update(f"{path.name} {path.stat().st_size}".encode() + file.read(1 << 16))
+            file.seek(-min(1 << 16, path.stat().st_size), os.SEEK_END)
+            digest.update(file.read())
+    return f"{folder.resolve().name} {digest.hexdigest()[:16]}"
+
+
+def _same_run(out: Path, settings: dict[str, str]) -> None:
+    path = out / "run.json"
+    if path.is_file() and (before := core.read_json(path)) != settings:
+        raise LabError(
+            f"holds answers of {before}, not of {settings}", where=out, fix="choose another --out"
+        )
+    write_json(path, settings)
+
+
+def _done(path: Path, questions: Sequence[Question]) -> dict[str, str]:
+    """Answers already given. A last line cut by a kill is dropped from the file."""
+    if not path.is_file():
+        return {}
+    text = path.read_bytes()
+    whole = text[: text.rfind(b"\n") + 1]
+    if whole != text:
+        with path.open("r+b") as file:
+            file.truncate(len(whole))
+    if not whole:
+        return {}
+    prompts = {question.id: question.prompt for question in questions}
+    answers = core.index(core.entries(path), "question_id")
+    core.known(answers, prompts, "the benchmark")
+    for key, entry in answers.items():
+        core.aligned(entry, entry["prompt"], prompts[key])
+    return {key: entry.text("text") for key, entry in answers.items()}
+
+
+def answer(
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    questions: Sequence[Question],
+    task: Task,
+    data: Path,
+    batch_size: int,
+) -> Iterable[tuple[list[Question], list[str]]]:
+    """Yield (questions, answers) batch by batch, longest prompts first (memory fails at once)."""
+    encoded = [(q, _ids(q, model, processor, task.template)) for q in questions]
+    encoded.sort(key=lambda pair: -len(pair[1]))
+    with tqdm(total=len(encoded), unit="question") as bar:
+        for start in range(0, len(encoded), batch_size):
+            batch = encoded[start : start + batch_size]
+            texts = _generate(model, processor, batch, task, data)
+            yield [question for question, _ in batch], texts
+            bar.update(len(batch))
+
+
+def _ids(
+    question: Question, model: PreTrainedModel, processor: ProcessorMixin, template: str
+) -> list[int]:
+    """Prompt ids with the image's place widened to its number of patches."""
+    has_image = question.picture is not None or question.encoded is not None
+    text = ("<image>\n" if has_image else "") + question.prompt
+    turns = [{"from": "human", "value": text}]
+    ids = prompt_ids(turns, processor.tokenizer, template, has_image)
+    places = [model.config.image_token_id] * model.config.image_seq_length
+    return [i for token in ids for i in (places if token == IMAGE_ID else [token])]
+
+
+@torch.inference_mode()
+def _generate(
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    batch: Sequence[tuple[Question, list[int]]],
+    task: Task,
+    data: Path,
+) -> list[str]:
+    """Greedy answers to (B) prompts: padded on the left, positions counted from the first token."""
+    tokenizer = processor.tokenizer
+    width = max(len(ids) for _, ids in batch)
+    input_ids = torch.full((len(batch), width), tokenizer.pad_token_id)
+    mask = torch.zeros((len(batch), width), dtype=torch.long)
+    pixels = []
+    for row, (question, ids) in enumerate(batch):
+        input_ids[row, width - len(ids) :] = torch.tensor(ids)
+        mask[row, width - len(ids) :] = 1
+        image = question.image(data)
+        if image is not None:
+            pixels.append(prepare(image, processor.image_processor, task.aspect))
+    images = {"pixel_values": torch.stack(pixels).to(model.device, model.dtype)} if pixels else {}
+    output = model.generate(
+        input_ids=input_ids.to(model.device),
+        attention_mask=mask.to(model.device),
+        **images,
+        do_sample=False,
+        num_beams=1,
+        max_new_tokens=task.max_new_tokens,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    texts = tokenizer.batch_decode(output[:, width:], skip_special_tokens=True)
+    return [text.strip() for text in texts]

@@ -1,0 +1,275 @@
+"""What a model is asked: each benchmark's questions, prompts, pictures and official submission.
+
+Protocol: share4v/eval and scripts/sharegpt4v/eval of ShareGPT4Omni/ShareGPT4V@b6f70e9. Data folders
+are the official releases, unpacked; the miniature world writes the same layouts.
+"""
+
+import base64
+import io
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from sgv_lab.benchmarks import core, mmbench, mme, pope, qbench, scienceqa, seed, vqa
+from sgv_lab.files import write_json, write_jsonl
+from sgv_lab.training.images import open_image
+
+Answers = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Question:
+    """One prompt. ``picture`` is a path below ``root``, base64 (in ``encoded``), or absent."""
+
+    id: str
+    prompt: str
+    picture: str | None = None
+    encoded: str | None = None
+    row: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def image(self, root: Path) -> Image.Image | None:
+        """The RGB picture, or None for a question about text alone."""
+        if self.encoded is not None:
+            return Image.open(io.BytesIO(base64.b64decode(self.encoded))).convert("RGB")
+        return None if self.picture is None else open_image(root, self.picture, self.id)
+
+
+@dataclass(frozen=True)
+class Task:
+    """How one benchmark is run: its questions, picture preparation, length, official files."""
+
+    questions: Callable[[Path], Iterator[Question]]
+    aspect: str  # "pad" or "square" (centre crop), as the official script
+    max_new_tokens: int
+    # (questions, answers by id, data, out) -> arguments of the scorer, or None without truth
+    write: Callable[[list[Question], Answers, Path, Path], dict[str, Path] | None]
+    template: str = "v1"
+
+
+def _one(data: Path, *patterns: str) -> Path:
+    return core.within(data, *patterns)[0]
+
+
+def _mme(data: Path) -> Iterator[Question]:
+    for subtask, rows in mme.truth(data).items():
+        for number, row in enumerate(rows):
+            stem = row["image"]
+            found = next(
+                p for p in sorted((data / subtask).rglob(f"{stem}.*")) if p.suffix != ".txt"
+            )
+            short = row["question"].removesuffix(mme.ASK).rstrip() + mme.SUFFIX
+            picture = found.relative_to(data).as_posix()
+            about = row.row | {"subtask": subtask, "name": found.name}
+            yield Question(f"{subtask}/{number}", short, picture, row=about)
+
+
+def _write_mme(questions: list[Question], answers: Answers, data: Path, out: Path) -> dict:
+    folder = out / "mme"
+    folder.mkdir(exist_ok=True)
+    lines: dict[str, list[str]] = {}
+    for q in questions:
+        # the eval tool's format: one line an answer, four fields
+        said = " ".join(answers[q.id].split())
+        line = "\t".join([q.row["name"], q.row["question"], q.row["truth"], said])
+        lines.setdefault(q.row["subtask"], []).append(line + "\n")
+    for subtask, rows in lines.items():
+        (folder / f"{subtask}.txt").write_text("".join(rows))
+    return {"predictions": folder, "annotations": data}
+
+
+def _mmbench(language: str) -> Callable[[Path], Iterator[Question]]:
+    def questions(data: Path) -> Iterator[Question]:
+        tables = core.within(data, "*.tsv")
+        rows = core.table(
+            next((t for t in tables if ("_cn" in t.stem) == (language == "cn")), data)
+        )
+        pictures = {row["index"]: row["image"] for row in rows}
+        for row in rows:  # later releases name another row's picture by its index
+            encoded = pictures.get(row["image"], row["image"])
+            prompt = mmbench.prompt(row.row, language)
+            yield Question(row["index"], prompt, encoded=encoded, row=row.row)
+
+    return questions
+
+
+def _write_mmbench(questions: list[Question], answers: Answers, data: Path, out: Path) -> dict:
+    path = out / "mmbench.xlsx"
+    mmbench.submission((q.row for q in questions), answers, path)
+    truth = out / "questions.jsonl"
+    write_jsonl(truth, ({k: v for k, v in q.row.items() if k != "image"} for q in questions))
+    return {"predictions": path, "annotations": truth} if "answer" in questions[0].row else None
+
+
+def _seed(data: Path) -> Iterator[Question]:
+    (entry,) = core.entries(_one(data, "SEED-Bench.json"))
+    for number, row in enumerate(entry["questions"]):
+        if str(row["question_id"]).isdecimal():
+            key, picture = f"{row['question_id']}#{number}", f"SEED-Bench-image/{row['data_id']}"
+            yield Question(key, seed.prompt(row), picture, row=row)
+
+
+def _write_seed(questions: list[Question], answers: Answers, data: Path, out: Path) -> dict:
+    path = out / "upload.jsonl"
+    write_jsonl(
+        path,
+        (
+            {"question_id": q.row["question_id"], "prediction": " ".join(answers[q.id].split())}
+            for q in questions
+        ),
+    )
+    return {"predictions": path, "annotations": _one(data, "SEED-Bench.json")}
+
+
+def _mmvet(data: Path) -> Iterator[Question]:
+    for key, row in core.read_json(_one(data, "mm-vet.json")).items():
+        yield Question(key, row["question"], f"images/{row['imagename']}", row=row)
+
+
+def _write_mmvet(questions: list[Question], answers: Answers, data: Path, out: Path) -> None:
+    write_json(out / "results.json", dict(answers))
+
+
+def _llava_w(data: Path) -> Iterator[Question]:
+    for row in core.entries(_one(data, "questions.jsonl")):
+        yield Question(str(row["question_id"]), row["text"], f"images/{row['image']}", row=row.row)
+
+
+def _write_nothing(questions: list[Question], answers: Answers, data: Path, out: Path) -> None:
+    """The answers file is the official format already, and only a judge can score it."""
+
+
+def _qbench(data: Path) -> Iterator[Question]:
+    for number, row in enumerate(core.entries(_one(data, "llvisionqa_dev.json"))):
+        picture = f"images_llvisionqa/{row['img_path']}"
+        yield Question(str(number), qbench.prompt(row.row), picture, row=row.row)
+
+
+def _write_qbench(questions: list[Question], answers: Answers, data: Path, out: Path) -> dict:
+    path = out / "qbench.jsonl"
+    write_jsonl(path, (q.row | {"response": answers[q.id]} for q in questions))
+    return {"predictions": path, "annotations": _one(data, "llvisionqa_dev.json")}
+
+
+def _scienceqa(data: Path) -> Iterator[Question]:
+    for row in core.entries(_one(data, "llava_test_CQM-A.json")):
+        text = row["conversations"][0]["value"].replace("<image>", "").strip()
+        picture = f"images/test/{row['image']}" if "image" in row.row else None
+        yield Question(str(row["id"]), text + scienceqa.SUFFIX, picture, row=row.row)
+
+
+def _write_scienceqa(questions: list[Question], answers: Answers, data: Path, out: Path) -> dict:
+    path = out / "scienceqa.jsonl"
+    rows = []
+    for q in questions:
+        asked = ("<image>\n" if q.picture else "") + q.prompt
+        rows.append({"question_id": q.id, "prompt": asked, "text": answers[q.id]})
+    write_jsonl(path, rows)
+    return {"predictions": path, "annotations": data}
+
+
+def _vqav2(data: Path) -> Iterator[Question]:
+    (entry,) = core.entries(_one(data, "*OpenEnded*questions.json"))
+    folder = entry.row.get("data_subtype", "test2015")
+    for row in entry["questions"]:
+        picture = f"{folder}/COCO_{folder}_{row['image_id']:012d}.jpg"
+        yield Question(str(row["question_id"]), row["question"] + vqa.SUFFIX, picture, row=row)
+
+
+def _write_vqav2(questions: list[Question], answers: Answers, data: Path, out: Path) -> dict | None:
+    write_json(out / "upload.json", vqa.submission({q.id: answers[q.id] for q in questions}))
+    truth = sorted(data.glob("*annotations.json"))
+    return {"predictions": out / "upload.json", "annotations": truth[0]} if truth else None
+
+
+def _vizwiz(data: Path) -> Iterator[Question]:
+    for number, row in enumerate(core.entries(_one(data, "test.json", "val.json", "*.json"))):
+        text = row["question"] + vqa.UNANSWERABLE + vqa.SUFFIX
+        yield Question(str(number), text, f"images/{row['image']}", row=row.row)
+
+
+def _write_vizwiz(
+    questions: list[Question], answers: Answers, data: Path, out: Path
+) -> dict | None:
+    write_json(
+        out / "upload.json", vqa.submission(answers, {q.id: q.row["image"] for q in questions})
+    )
+    truth = _one(data, "test.json", "val.json", "*.json")
+    known = "answers" in questions[0].row
+    return {"predictions": out / "upload.json", "annotations": truth} if known else None
+
+
+def _pope(data: Path) -> Iterator[Question]:
+    number = 0
+    for path in core.within(data, "coco_pope_*.json"):
+        split = path.stem.removeprefix("coco_pope_")
+        for row in core.entries(path):
+            number += 1
+            text, picture = row["text"] + pope.SUFFIX, f"val2014/{row['image']}"
+            yield Question(str(number), text, picture, row=row.row | {"category": split})
+
+
+def _write_pope(questions: list[Question], answers: Answers, data: Path, out: Path) -> dict:
+    asked, said = out / "questions.jsonl", out / "pope.jsonl"
+    rows = [
+        {
+            "question_id": q.id,
+            "image": q.row["image"],
+            "text": q.prompt,
+            "category": q.row["category"],
+        }
+        for q in questions
+    ]
+    write_jsonl(asked, rows)
+    write_jsonl(
+        said,
+        (
+            {"question_id": q.id, "prompt": q.prompt, "text": " ".join(answers[q.id].split())}
+            for q in questions
+        ),
+    )
+    return {"predictions": said, "annotations": data, "questions": asked}
+
+
+def _coco(prompt: str) -> Callable[[Path], Iterator[Question]]:
+    def questions(data: Path) -> Iterator[Question]:
+        (entry,) = core.entries(_one(data, "captions_*.json"))
+        for row in entry["images"]:
+            yield Question(str(row["id"]), prompt, f"images/{row['file_name']}", row=row)
+
+    return questions
+
+
+def _write_captions(questions: list[Question], answers: Answers, data: Path, out: Path) -> dict:
+    write_json(
+        out / "captions.json",
+        [{"image_id": q.row["id"], "caption": answers[q.id]} for q in questions],
+    )
+    return {"predictions": out / "captions.json", "annotations": _one(data, "captions_*.json")}
+
+
+def _write_chair(questions: list[Question], answers: Answers, data: Path, out: Path) -> dict:
+    return _write_captions(questions, answers, data, out) | {"annotations": data}
+
+
+# Asked for COCO captions as LLaVA's short-caption instructions do; CHAIR's is POPE's second one.
+SHORT_CAPTION = "Provide a one-sentence caption for the provided image."
+TASKS: dict[str, Task] = {
+    "mme": Task(_mme, "pad", 128, _write_mme),
+    "mmbench": Task(_mmbench("en"), "pad", 1024, _write_mmbench),
+    "mmbench-cn": Task(_mmbench("cn"), "pad", 1024, _write_mmbench),
+    "seed": Task(_seed, "pad", 128, _write_seed),
+    "mmvet": Task(_mmvet, "square", 1024, _write_mmvet),
+    "llava-w": Task(_llava_w, "square", 1024, _write_nothing),
+    "qbench": Task(_qbench, "square", 1024, _write_qbench),
+    "scienceqa": Task(_scienceqa, "square", 1024, _write_scienceqa),
+    "vqav2": Task(_vqav2, "pad", 128, _write_vqav2),
+    "vizwiz": Task(_vizwiz, "pad", 128, _write_vizwiz),
+    "pope": Task(_pope, "pad", 128, _write_pope),
+    "captions": Task(_coco(SHORT_CAPTION), "pad", 128, _write_captions),
+    "chair": Task(
+        _coco("Provide a brief description of the given image."), "pad", 512, _write_chair
+    ),
+}

@@ -1,0 +1,123 @@
+"""Asking a model: batches, resuming, official submissions. A tiny random LLaVA answers."""
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from sgv_lab.benchmarks import evaluate as module
+from sgv_lab.benchmarks import mme
+from sgv_lab.benchmarks.evaluate import answer, evaluate
+from sgv_lab.benchmarks.tasks import TASKS, Question
+from sgv_lab.errors import LabError
+from sgv_lab.models import checkpoints, families, mini
+from sgv_lab.training.conversation import SYSTEM
+
+WORDS = "Is there a red ball in the image? Yes No answer the question using a single word phrase"
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    texts = [SYSTEM, WORDS, *WORDS.split()]
+    tokenizer = mini.train_tokenizer(texts, 600)
+    model = families.build("llava-1.5-7b", "mini", seed=0)
+    return model, families.processor("llava-1.5-7b", "mini", tokenizer)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Two MME subtasks of four pictures, questions of very different lengths."""
+    folder = tmp_path / "data"
+    for subtask in ("existence", "color"):
+        (folder / subtask).mkdir(parents=True)
+        for n in range(4):
+            colour = (60 * n, 200 - 40 * n, 90)
+            Image.new("RGB", (40 + 30 * n, 64), colour).save(folder / subtask / f"{n}.png")
+            long = "very " * (7 * n)
+            (folder / subtask / f"{n}.txt").write_text(
+                f"Is there a {long}red ball? Please answer yes or no.\tYes\n"
+                f"Is there a {long}blue ball? Please answer yes or no.\tNo\n"
+            )
+    return folder
+
+
+TASK = replace(TASKS["mme"], max_new_tokens=24)
+
+
+def texts(loaded, data: Path, batch_size: int, questions: list[Question]) -> dict[str, str]:
+    found = {}
+    for asked, said in answer(*loaded, questions, TASK, data, batch_size):
+        found |= {q.id: text for q, text in zip(asked, said, strict=True)}
+    return found
+
+
+def test_batches_answer_as_single_questions_do_and_faster(loaded, data: Path, capsys) -> None:
+    questions = list(TASK.questions(data))
+    questions.append(Question("text", "Is there a question without a picture?"))
+    texts(loaded, data, 17, questions[:2])  # warm up
+    start = time.perf_counter()
+    one = texts(loaded, data, 1, questions)
+    middle = time.perf_counter()
+    many = texts(loaded, data, 17, questions)
+    end = time.perf_counter()
+    assert many == one and len(set(one.values())) > 3
+    ratio = (middle - start) / (end - middle)
+    with capsys.disabled():
+        print(f"\nbatch of 17 against single questions: {ratio:.1f} times as fast")
+    assert ratio > 1
+
+
+def test_generation_is_the_official_prompt_greedily_continued(loaded, data: Path) -> None:
+    """A second method: one forward pass a token on the unpadded prompt, no cache."""
+    model, processor = loaded
+    question = list(TASK.questions(data))[-1]
+    ids = module._ids(question, model, processor, "v1")
+    text = processor.tokenizer.decode([i for i in ids if i != model.config.image_token_id])
+    assert text.endswith("single word or phrase. ASSISTANT:") and text.count("USER:") == 1
+    assert ids.count(model.config.image_token_id) == 16
+    image = question.image(data)
+    pixels = module.prepare(image, processor.image_processor, "pad")[None]
+    new: list[int] = []
+    with torch.inference_mode():
+        while len(new) < TASK.max_new_tokens:
+            logits = model(input_ids=torch.tensor([ids + new]), pixel_values=pixels).logits
+            new.append(int(logits[0, -1].argmax()))
+            if new[-1] == processor.tokenizer.eos_token_id:
+                break
+    want = processor.tokenizer.decode(new, skip_special_tokens=True).strip()
+    assert texts(loaded, data, 1, [question])[question.id] == want
+
+
+def test_a_killed_run_goes_on_and_scores(loaded, data: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setitem(TASKS, "mme", TASK)
+    checkpoint, out = checkpoints.save(*loaded, tmp_path / "model"), tmp_path / "out"
+    whole = evaluate(checkpoint, "MME", data, tmp_path / "whole", loaded=loaded)
+    assert {"existence", "color", "perception"} <= whole.keys() and whole["missing"] == 0
+    lines = (tmp_path / "whole/answers.jsonl").read_text().splitlines(keepends=True)
+    assert len(lines) == 16 and {"question_id", "prompt", "text"} == json.loads(lines[0]).keys()
+    out.mkdir()
+    (out / "answers.jsonl").write_text("".join(lines[:5]) + lines[5][:20])  # killed while writing
+    asked = []
+    spy = module._generate
+    monkeypatch.setattr(module, "_generate", lambda *a: asked.extend(a[2]) or spy(*a))
+    assert evaluate(checkpoint, "mme", data, out) == whole
+    assert len(asked) == 11
+    assert evaluate(checkpoint, "mme", data, out) == whole and len(asked) == 11
+    assert mme.score(out / "mme", data) == whole
+    with pytest.raises(LabError, match="holds answers of"):
+        evaluate(tmp_path / "other", "mme", data, out, loaded=loaded)
+    row = json.loads(lines[0]) | {"question_id": "color/9"}
+    (out / "answers.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(LabError, match="'color/9' is not in"):
+        evaluate(checkpoint, "mme", data, out, loaded=loaded)
+
+
+def test_crop_and_pad_are_the_official_choice() -> None:
+    cropped = {name for name, task in TASKS.items() if task.aspect == "square"}
+    assert cropped == {"mmvet", "llava-w", "qbench", "scienceqa"}
+    short = {name for name, task in TASKS.items() if task.max_new_tokens == 128}
+    assert short == {"mme", "seed", "vqav2", "vizwiz", "pope", "captions"}
