@@ -7,14 +7,15 @@ on the disk. Text-only records carry no image.
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 from transformers.image_processing_backends import PilBackend
 
@@ -22,7 +23,7 @@ from sgv_lab.errors import LabError
 from sgv_lab.training import qwen_chat
 from sgv_lab.training.conversation import MAX_LENGTH, encode
 from sgv_lab.training.images import open_image, prepare
-from sgv_lab.training.stream import IMAGE, Encoded
+from sgv_lab.training.stream import IMAGE, IMAGE_ID, Encoded
 from sgv_lab.training.tokenizers import DEFAULT_VARIANT, TextTokenizer
 
 log = logging.getLogger(__name__)
@@ -110,17 +111,6 @@ def _table(records: Iterable[Any], where: object) -> pa.Table:
     return pa.Table.from_batches(batches)
 
 
-@dataclass(frozen=True)
-class Survey:
-    """What a pass over all records found; arrays (N,) in the records' order."""
-
-    lengths: np.ndarray  # tokens after the cut, image tokens counted
-    supervised: np.ndarray  # tokens with a loss
-    has_image: np.ndarray  # bool
-    truncated: np.ndarray  # bool
-    words: np.ndarray  # whitespace words, negative for text-only: the official sampler's lengths
-
-
 class RecordDataset(Dataset[dict[str, Any]]):
     """Training samples of LLaVA records.
 
@@ -171,9 +161,12 @@ class RecordDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         encoded = self.encoded(index)
         name = self._table["id"][index].as_py()
+        # An image whose place was cut off is not shown, as in the official code.
+        seen = self.template == "qwen" or IMAGE_ID in encoded.input_ids
         images = [
             prepare(open_image(self.image_root, path, name), self.image_processor, self.aspect)
             for path in self.image_paths(index)
+            if seen
         ]
         return {
             "id": name,
@@ -181,3 +174,71 @@ class RecordDataset(Dataset[dict[str, Any]]):
             "labels": encoded.labels,
             "images": images,
         }
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a pass over all records found; arrays (N,) in the records' order."""
+
+    lengths: np.ndarray  # tokens after the cut, image tokens counted
+    supervised: np.ndarray  # tokens with a loss
+    words: np.ndarray  # whitespace words, negative without an image: the official sampler's lengths
+    truncated: np.ndarray  # bool: longer than max_length
+    problems: dict[int, str] = field(default_factory=dict)  # record number -> why it is refused
+
+    def refuse_problems(self) -> None:
+        """Raise LabError naming the first records that cannot be trained on, if there are any."""
+        if self.problems:
+            some = "; ".join(list(self.problems.values())[:3])
+            raise LabError(
+                f"{len(self.problems)} of {len(self.lengths)} records cannot be trained on: {some}",
+                fix="mend or drop them",
+            )
+
+
+class _Facts(Dataset[tuple[list[int], str]]):
+    """Record number -> (length, supervised, words, truncated) and its problem, for workers."""
+
+    def __init__(self, dataset: RecordDataset, image_tokens: int) -> None:
+        self.dataset, self.image_tokens = dataset, image_tokens
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[list[int], str]:
+        turns = self.dataset.record(index)["conversations"]
+        words = sum(len(turn["value"].split()) for turn in turns)
+        words = words if self.dataset.image_paths(index) else -words
+        try:
+            encoded = self.dataset.encoded(index)
+        except LabError as error:
+            return [0, 0, words, 0], str(error)
+        length = len(encoded.input_ids)
+        length += encoded.input_ids.count(IMAGE_ID) * (self.image_tokens - 1)
+        return [length, encoded.supervised, words, encoded.truncated], ""
+
+
+def survey(
+    dataset: RecordDataset, image_tokens: int, workers: int = 0, progress: bool = True
+) -> Survey:
+    """Encode every record once, without its picture: lengths, and what cannot be trained on.
+
+    ``image_tokens``: tokens an image takes in the model; ``workers``: processes. The totals of
+    samples, tokens, supervised tokens, cut samples and problems are logged.
+    """
+    loader = DataLoader(
+        _Facts(dataset, image_tokens), batch_size=256, num_workers=workers, collate_fn=list
+    )
+    with tqdm(total=len(dataset), unit="record", disable=not progress) as bar:
+        facts: list[tuple[list[int], str]] = []
+        for batch in loader:
+            facts += batch
+            bar.update(len(batch))
+    lengths, supervised, words, truncated = np.array([row for row, _ in facts]).T
+    problems = {number: why for number, (_, why) in enumerate(facts) if why}
+    log.info(
+        "%d samples, %d tokens, %d supervised, %d cut at %d, %d cannot be trained on",
+        *(len(facts), lengths.sum(), supervised.sum(), truncated.sum()),
+        *(dataset.max_length, len(problems)),
+    )
+    return Survey(lengths, supervised, words, truncated.astype(bool), problems)

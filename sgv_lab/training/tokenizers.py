@@ -8,7 +8,7 @@ masks, is built from segments and never looks at a token's characters.
 
 import base64
 import unicodedata
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -185,7 +185,7 @@ class QwenTokenizer:
         return _continuation(self.start(before + segment), self.start(before), segment)
 
 
-@cache
+@lru_cache(maxsize=8)
 def _wrapped(tokenizer: PreTrainedTokenizerBase) -> FastTokenizer:
     return FastTokenizer(tokenizer)
 

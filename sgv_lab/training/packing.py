@@ -1,0 +1,142 @@
+"""Several image-text samples in one row, kept apart: no padding is computed.
+
+Three samples of 4, 3 and 2 tokens (I: image tokens, counted like any other) in one row:
+
+    input_ids     I I a b | I c d | e f         attention      a query attends to ...
+    position_ids  0 1 2 3 | 0 1 2 | 0 1                  I I a b I c d e f
+    document      0 0 0 0 | 1 1 1 | 2 2              I   #
+                                                     I   # #
+    cu_seq_lens   0         4       7     9          a   # # #
+                                                     b   # # # #
+    Positions restart with every sample, so the      I   . . . . #
+    rotary embedding is what it would be alone.      c   . . . . # #
+    The label at a sample's first token is -100:     d   . . . . # # #
+    no token of one sample is asked for by the       e   . . . . . . . #
+    last position of another.                        f   . . . . . . . # #
+
+With ``sdpa`` and ``eager`` attention transformers builds this mask from the positions, provided no
+attention mask and no cache is given. ``use_varlen`` puts a kernel in its place that never computes
+the dots and needs no mask (CUDA only).
+"""
+
+import bisect
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch.nn.attention.varlen import varlen_attn
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+
+from sgv_lab.errors import LabError
+
+Batching = Callable[[list[int], int], list[list[int]]]  # (indices, processes) -> batches
+
+
+def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
+    """Positions in ``lengths`` grouped into packs of at most ``capacity`` tokens.
+
+    Longest first, each into the fullest pack that still has room (best-fit decreasing: at most
+    11/9 of the fewest packs possible). Deterministic; O(N log N + N * distinct rooms).
+    Raises LabError for a length above ``capacity``.
+    """
+    packs: list[list[int]] = []
+    by_room: dict[int, list[int]] = defaultdict(list)  # free tokens -> packs
+    rooms: list[int] = []  # the keys of by_room that have packs, ascending
+    for position in np.argsort(-np.asarray(lengths), kind="stable").tolist():
+        length = int(lengths[position])
+        if length > capacity:
+            raise LabError(
+                f"a sample of {length} tokens does not fit into a pack of {capacity}",
+                fix="make the packs as long as the longest sample",
+            )
+        at = bisect.bisect_left(rooms, length)
+        if at == len(rooms):
+            room, pack = capacity, len(packs)
+            packs.append([])
+        else:
+            room = rooms[at]
+            pack = by_room[room].pop()
+            if not by_room[room]:
+                rooms.pop(at)
+        packs[pack].append(position)
+        if not by_room[room - length]:
+            bisect.insort(rooms, room - length)
+        by_room[room - length].append(pack)
+    return packs
+
+
+def packed(lengths: Sequence[int] | np.ndarray, capacity: int) -> Batching:
+    """Split an update's samples into packs: each batch is one row for ``Collator(packed=True)``.
+
+    ``lengths``: tokens of every record of the data, image tokens counted (`data.survey`).
+    Which samples an update has is not touched, so arms with captions of other lengths still see
+    the same samples in the same number of updates. Longest packs first: what does not fit into
+    memory fails at once, and processes work on packs of similar length. The number of packs is a
+    multiple of ``processes``. Raises LabError where a sample is longer than ``capacity``, or an
+    update has fewer samples than processes.
+    """
+
+    def batches(indices: list[int], processes: int) -> list[list[int]]:
+        if len(indices) < processes:
+            raise LabError(
+                f"{len(indices)} samples per update cannot be shared by {processes} processes",
+                fix="use more samples per update or fewer processes",
+            )
+        packs = [
+            [indices[i] for i in pack] for pack in best_fit([lengths[i] for i in indices], capacity)
+        ]
+
+        def tokens(pack: list[int]) -> int:
+            return sum(int(lengths[i]) for i in pack)
+
+        while len(packs) % processes:
+            largest = max((pack for pack in packs if len(pack) > 1), key=tokens)
+            packs.remove(largest)
+            packs += [largest[::2], largest[1::2]]
+        return sorted(packs, key=tokens, reverse=True)
+
+    return batches
+
+
+def varlen_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    cu_seq_lens_q: torch.Tensor | None = None,
+    max_length_q: int | None = None,
+    **_: object,
+) -> tuple[torch.Tensor, None]:
+    """Causal attention within each sample of a packed row: (1, H, T, D) -> (1, T, H, D).
+
+    Raises LabError for a batch that is not packed (several rows, or no ``cu_seq_lens_q``).
+    """
+    if cu_seq_lens_q is None or max_length_q is None or len(query) != 1:
+        raise LabError(
+            "varlen attention takes packed rows only", fix="pack the samples, or use sdpa"
+        )
+    heads = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]  # each (T, H, D)
+    out = varlen_attn(
+        *heads,
+        cu_seq_lens_q,
+        cu_seq_lens_q,
+        max_length_q,
+        max_length_q,
+        scale=scaling,
+        window_size=(-1, 0),  # nothing from the right: causal
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
+    return out[None], None
+
+
+def use_varlen(model: PreTrainedModel) -> None:
+    """Let the language part of ``model`` attend by torch's varlen kernel (packed rows only).
+
+    The vision part keeps its attention. Needs a CUDA device and half precision when it runs.
+    """
+    AttentionInterface.register("varlen", varlen_attention)
+    AttentionMaskInterface.register("varlen", lambda *args, **kwargs: None)
+    model.set_attn_implementation({"text_config": "varlen"})
