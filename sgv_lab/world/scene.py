@@ -5,7 +5,7 @@ grid, so they never cover each other; a sign, a landmark or a character takes ce
 """
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from sgv_lab.world import vocabulary as v
 
@@ -62,6 +62,7 @@ class Scene:
     character: str | None = None  # a key of CHARACTERS
     style: str | None = None  # a key of STYLES
     anchor: tuple[float, float] | None = None
+    difficulty: Difficulty = field(default=FULL, repr=False)  # the world the scene was drawn from
 
     @property
     def image_name(self) -> str:
@@ -146,6 +147,7 @@ def scene(
         light=rng.choice(v.LIGHTS) if "light" in difficulty.facets else "midday",
         things=_with_novel_pair(things, difficulty, rng) if split == "novel" else things,
         anchor=anchor,
+        difficulty=difficulty,
         **special,
     )
 
