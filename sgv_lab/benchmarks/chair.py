@@ -146,7 +146,9 @@ def _truth(source: Path, names: dict[str, str], wanted: Set[str]) -> dict[str, s
                 truth[_image(row["image_id"])] |= set(row["mscoco_gt_words"])
         elif "image_id" in value or "image" in value:
             for entry in found:
-                said = entry.first("objects", "gt_objects", "mscoco_gt_words")
+                said = next((v for v in entry.row.values() if isinstance(v, list)), None)
+                if said is None:
+                    raise LabError("holds no list of objects", where=entry.where)
                 truth[_image(entry.first("image_id", "image"))] |= {names.get(w, w) for w in said}
         else:
             for key, said in value.items():

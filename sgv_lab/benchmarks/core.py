@@ -143,13 +143,18 @@ def _sheet(path: Path) -> list[Entry]:
         raise LabError("no such file", where=path)
     try:
         rows = openpyxl.load_workbook(path, read_only=True).active.iter_rows(values_only=True)
-        header, *body = [tuple("" if c is None else str(c) for c in row) for row in rows]
+        header, *body = [tuple(map(_cell, row)) for row in rows]
     except Exception as error:  # zipfile, XML and value errors alike: the file is no workbook
         raise LabError(f"is not a readable workbook ({error})", where=path) from error
     return [
         Entry(f"{path}, line {n}", dict(zip(header, row, strict=True)))
         for n, row in enumerate(body, 2)
     ]
+
+
+def _cell(value: Any) -> str:
+    whole = isinstance(value, float) and value.is_integer()
+    return "" if value is None else str(int(value) if whole else value)
 
 
 def rows(path: str | Path) -> list[Entry]:

@@ -265,7 +265,7 @@ def test_circular_eval_by_brute_force(tmp_path: Path) -> None:
     predictions = tmp_path / "p.xlsx"
     mmbench.submission(rows, {str(k): v for k, v in said.items()}, predictions)
     header = [c.value for c in next(openpyxl.load_workbook(predictions).active.iter_rows())]
-    assert header == ["index", "question", "A", "B", "C", "D", "answer", "prediction"]
+    assert header == ["index", "question", "A", "B", "C", "D", "prediction", "answer"]
     printed = mmbench.score(predictions, tsv(tmp_path / "q.tsv", rows))
     right = 0
     for q in range(60):
