@@ -12,7 +12,7 @@ COMMANDS = {  # name -> "module:click command", listed in --help in this order
     "stats": "sgv_lab.captions.commands:stats",
     "models": "sgv_lab.models.commands:models",
     "convert": "sgv_lab.models.commands:convert",
-    "inspect": "sgv_lab.training.commands:inspect",
+    "inspect": "sgv_lab.training.inspect_command:inspect",
     "train": "sgv_lab.training.commands:train",
     "plan": "sgv_lab.training.commands:plan",
     "throughput": "sgv_lab.training.commands:throughput",

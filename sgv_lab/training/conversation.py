@@ -51,7 +51,7 @@ def encode(
     turns, has_image = record["conversations"], record.get("image") is not None
     try:
         if template == "qwen":
-            ids, labels = qwen_chat.encode_turns(record, tokenizer)
+            ids, labels = qwen_chat.encode_turns(record, tokenizer, max_length)
         elif template == "plain":
             ids, labels = _plain(turns, tokenizer, variant, has_image)
         else:

@@ -34,13 +34,8 @@ _SCHEMA = pa.schema(
 _ROLES = {"human", "gpt", "user", "assistant"}
 
 
-def problem(record: Any) -> str:
-    """What is wrong with a record's form, or "". Files are not looked at.
-
-    Wrong are: missing keys or other types, unknown roles, an image path that is absolute or holds
-    "..", an image without exactly one turn with <image>, and a question that asks about an <image>
-    the record does not have.
-    """
+def form_problem(record: Any) -> str:
+    """What is wrong with a record's form, or "": missing keys, other types, unknown roles."""
     if not isinstance(record, Mapping) or "id" not in record:
         return "is not an object with an id"
     turns = record.get("conversations")
@@ -51,7 +46,16 @@ def problem(record: Any) -> str:
             return "has a turn that is not {from, value} with text"
         if turn.get("from") not in _ROLES:
             return f"has the unknown role {turn.get('from')!r}"
-    return _image_problem(record.get("image"), turns)
+    return ""
+
+
+def problem(record: Any) -> str:
+    """What is wrong with a record, or "". Files are not looked at.
+
+    Beside its form: an image path that is absolute or holds "..", an image without exactly one
+    turn with <image>, and a question that asks about an <image> the record does not have.
+    """
+    return form_problem(record) or _image_problem(record.get("image"), record["conversations"])
 
 
 def _image_problem(image: Any, turns: Sequence[Mapping[str, str]]) -> str:
@@ -69,7 +73,7 @@ def _image_problem(image: Any, turns: Sequence[Mapping[str, str]]) -> str:
     return ""
 
 
-def _read(path: Path) -> Iterable[Any]:
+def read_records(path: Path) -> Iterable[Any]:
     """Records of a JSON array, JSON lines or Parquet file; LabError for anything else."""
     try:
         if path.suffix == ".parquet":
@@ -131,7 +135,7 @@ class RecordDataset(Dataset[dict[str, Any]]):
         max_length: int = MAX_LENGTH,
     ) -> None:
         from_file = isinstance(records, str | Path)
-        rows = _read(Path(records)) if from_file else records
+        rows = read_records(Path(records)) if from_file else records
         self._table = _table(rows, records if from_file else "records")
         self.image_root, self.tokenizer, self.template = Path(image_root), tokenizer, template
         self.image_processor, self.aspect = image_processor, aspect

@@ -100,16 +100,22 @@ def _open(stream: Stream, role: str) -> None:
 
 
 def encode_turns(
-    record: Mapping[str, Any], tokenizer: TextTokenizer
+    record: Mapping[str, Any], tokenizer: TextTokenizer, max_length: int
 ) -> tuple[list[int], list[int]]:
     """Ids and labels (uncut) of a record in LLaVA's format or in Qwen's own (user/assistant).
 
-    Raises LabError for an unclosed <img>, a path over SPAN bytes, or no answer at all.
+    Raises LabError for an unclosed <img>, a path over SPAN bytes, no answer at all, or where a cut
+    at ``max_length`` would fall into an image.
     """
     pairs = _texts(record["conversations"], record.get("image"))
     if all(role == "user" for role, _ in pairs):
         raise LabError("no answer in it", fix="give one, or drop the record")
     stream = _stream(pairs, tokenizer)
+    kept = stream.ids[:max_length]
+    if kept.count(tokenizer.special["<img>"]) != kept.count(tokenizer.special["</img>"]):
+        raise LabError(
+            f"the cut at {max_length} tokens falls into an image", fix="shorten the text"
+        )
     return stream.ids, stream.labels
 
 

@@ -47,6 +47,9 @@ class TextTokenizer(Protocol):
     def after_text(self, segment: str, before: str) -> list[int]:
         """Ids of a segment behind the text ``before``, as they would be in one piece."""
 
+    def text(self, ids: list[int]) -> str:
+        """The text of ordinary (not special) tokens, spaces in front kept."""
+
 
 def _continuation(whole: list[int], before: list[int], text: str) -> list[int]:
     """``whole`` without its beginning ``before``; LabError if a token straddles the border."""
@@ -98,6 +101,10 @@ class SentencePieceTokenizer:
             self._model.encode(before + segment), self._model.encode(before), segment
         )
 
+    def text(self, ids: list[int]) -> str:
+        """The text of ordinary tokens."""
+        return self._model.decode([*self._model.encode("a"), *ids])[1:]
+
 
 class FastTokenizer:
     """A Hugging Face tokenizer, asked segment by segment. Emits the default variant only."""
@@ -118,13 +125,16 @@ class FastTokenizer:
         chat = {"<|im_start|>", "<|im_end|>", "<|endoftext|>", "<img>", "</img>", "<imgpad>"}
         self.special = {text: i for text, i in added.items() if text in marks | chat}
         self.special |= {text: tokenizer.convert_tokens_to_ids(text) for text in marks}
+        # LLaMA puts a space in front of every text, also of one that begins with a space; the
+        # fast tokenizers leave the latter out.
+        self._space = "▁" if self._ids("a") == self._ids("▁a") else ""
 
     def _ids(self, text: str) -> list[int]:
         return self._backend.encode(text, add_special_tokens=False).ids
 
     def start(self, segment: str) -> list[int]:
         """Ids of a segment that begins a text."""
-        return self._ids(segment)
+        return self._ids(self._space + segment if segment.startswith(" ") else segment)
 
     def after_special(self, segment: str, variant: str) -> list[int]:
         """Ids of a segment right behind a special token."""
@@ -139,6 +149,10 @@ class FastTokenizer:
     def after_text(self, segment: str, before: str) -> list[int]:
         """Ids of a segment behind the text ``before``."""
         return _continuation(self._ids(before + segment), self._ids(before), segment)
+
+    def text(self, ids: list[int]) -> str:
+        """The text of ordinary tokens."""
+        return self._backend.decode([*self._ids("a"), *ids], skip_special_tokens=False)[1:]
 
 
 class QwenTokenizer:
@@ -183,6 +197,10 @@ class QwenTokenizer:
     def after_text(self, segment: str, before: str) -> list[int]:
         """Ids of a segment behind the text ``before``."""
         return _continuation(self.start(before + segment), self.start(before), segment)
+
+    def text(self, ids: list[int]) -> str:
+        """The text of ordinary tokens."""
+        return self._bpe.decode(ids)
 
 
 @lru_cache(maxsize=8)

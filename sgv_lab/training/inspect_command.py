@@ -1,0 +1,107 @@
+"""``sgv-lab inspect``: records as a model would see them."""
+
+import json
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sgv_lab.errors import LabError
+from sgv_lab.training.conversation import TEMPLATES, encode
+from sgv_lab.training.data import form_problem, read_records
+from sgv_lab.training.stream import IGNORED, IMAGE, IMAGE_ID, Encoded
+from sgv_lab.training.tokenizers import DEFAULT_VARIANT, VARIANTS, TextTokenizer, load_tokenizer
+
+
+@click.command()
+@click.argument("records", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--template", type=click.Choice(TEMPLATES), default="v1", show_default=True)
+@click.option(
+    "--tokenizer",
+    "tokenizer_path",
+    required=True,
+    type=click.Path(exists=True, path_type=Path),
+    help="tokenizer.model, qwen.tiktoken, tokenizer.json, or a folder with one of them",
+)
+@click.option(
+    "--variant",
+    type=click.Choice(list(VARIANTS)),
+    default=DEFAULT_VARIANT,
+    show_default=True,
+    help="whose token ids behind </s>; the paper's own are sg4v_tf4.31_legacy_false",
+)
+@click.option("--json", "as_json", is_flag=True, help="a list of {id, input_ids, labels}")
+def inspect(
+    records: Path, template: str, tokenizer_path: Path, variant: str, as_json: bool
+) -> None:
+    """Show RECORDS (JSON, JSON lines or Parquet) as a model would see them.
+
+    Supervised tokens stand in green or, where there are no colours, between [[ and ]]. A record
+    that cannot be trained on is shown with the reason.
+    """
+    tokenizer = load_tokenizer(tokenizer_path)
+    rows: list[dict[str, Any]] = []
+    totals = dict.fromkeys(("tokens", "supervised", "truncated", "refused"), 0)
+    for number, record in enumerate(read_records(records)):
+        row: dict[str, Any] = {"id": record.get("id") if isinstance(record, dict) else number}
+        try:
+            encoded = _encode(record, number, tokenizer, template, variant)
+        except LabError as error:
+            totals["refused"] += 1
+            row["error"] = str(error)
+            shown = click.style(f"refused: {error}", fg="red")
+        else:
+            totals["tokens"] += len(encoded.input_ids)
+            totals["supervised"] += encoded.supervised
+            totals["truncated"] += encoded.truncated
+            row |= {"input_ids": encoded.input_ids, "labels": encoded.labels}
+            shown = _header(encoded) + "\n" + marked(encoded, tokenizer)
+        rows.append(row)
+        if not as_json:
+            click.echo(click.style(str(row["id"]), bold=True) + "  " + shown + "\n")
+    if as_json:
+        click.echo(json.dumps(rows))
+    else:
+        summary = ", ".join(f"{count} {what}" for what, count in totals.items())
+        click.echo(f"{len(rows)} records: {summary}")
+
+
+def _encode(
+    record: Any, number: int, tokenizer: TextTokenizer, template: str, variant: str
+) -> Encoded:
+    if wrong := form_problem(record):
+        raise LabError(wrong, where=f"record number {number}", fix="mend or drop it")
+    return encode(record, tokenizer, template, variant)
+
+
+def _header(encoded: Encoded) -> str:
+    cut = f", cut from {encoded.untruncated}" if encoded.truncated else ""
+    return f"{len(encoded.input_ids)} tokens, {encoded.supervised} supervised{cut}"
+
+
+def marked(encoded: Encoded, tokenizer: TextTokenizer) -> str:
+    """The tokens as text, supervised ones in green between [[ and ]]."""
+    pairs = zip(encoded.input_ids, encoded.labels, strict=True)
+    shown = ""
+    for supervised, run in groupby(pairs, lambda pair: pair[1] != IGNORED):
+        text = _text([token for token, _ in run], tokenizer)
+        shown += click.style(f"[[{text}]]", fg="green") if supervised else text
+    return shown
+
+
+def _text(ids: list[int], tokenizer: TextTokenizer) -> str:
+    """Ids as text: special tokens by name, Qwen's image spans as <img>PATH</img>."""
+    names = {number: name for name, number in tokenizer.special.items()} | {IMAGE_ID: IMAGE}
+    first, last = tokenizer.special.get("<img>"), tokenizer.special.get("</img>")
+    shown, waiting, inside = "", [], False
+    for token in ids:
+        if token not in names:
+            waiting.append(token)
+            continue
+        if waiting:
+            shown += bytes(waiting).decode(errors="replace") if inside else tokenizer.text(waiting)
+            waiting = []
+        inside = token == first or (inside and token != last)
+        shown += "" if names[token] == "<imgpad>" else names[token]
+    return shown + (tokenizer.text(waiting) if waiting else "")
