@@ -133,9 +133,7 @@ def scene(
         anchor = ((column + 1) / GRID, (row + 1) / GRID)
         taken = {(column + i, row + j) for i in (0, 1) for j in (0, 1)}
         cells = [c for c in cells if c not in taken]
-    low, high = v.SOURCES[source].objects
-    high = min(high, difficulty.max_objects)
-    places = rng.sample(cells, rng.randint(min(low, high), high))
+    places = rng.sample(cells, rng.randint(*object_range(source, difficulty)))
     things: tuple[Thing, ...] = ()
     for cell in places:
         things += (_thing(cell, things, difficulty, rng),)
@@ -150,6 +148,13 @@ def scene(
         difficulty=difficulty,
         **special,
     )
+
+
+def object_range(source: str, difficulty: Difficulty) -> tuple[int, int]:
+    """Fewest and most objects in pictures of ``source``; every number is equally likely."""
+    low, high = v.SOURCES[source].objects
+    high = min(high, difficulty.max_objects)
+    return min(low, high), high
 
 
 def allowed_sources(difficulty: Difficulty) -> list[str]:
