@@ -3,16 +3,24 @@
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
+    AutoConfig,
     AutoModelForImageTextToText,
     AutoProcessor,
+    PreTrainedConfig,
     PreTrainedModel,
     ProcessorMixin,
 )
 
 from sgv_lab.errors import LabError
 from sgv_lab.files import atomic
-from sgv_lab.models import families  # noqa: F401  (registers our own classes with transformers)
+from sgv_lab.models import qwen_vl  # noqa: F401  (registers our own classes with transformers)
+from sgv_lab.models.one_layer import LlavaLinearConfig  # noqa: F401
+from sgv_lab.models.qwen3_vl import Qwen3VLPictureProcessor
+from sgv_lab.models.shards import opened, read_json, weight_files
+
+_MEND = "copy, download or convert (sgv-lab convert) the checkpoint again"
 
 
 def save(model: PreTrainedModel, processor: ProcessorMixin, folder: str | Path) -> Path:
@@ -35,27 +43,75 @@ def load(
     """Read a checkpoint folder: ``(model, processor)``, the model in evaluation mode.
 
     Weights come from safetensors only and no code from the folder is run. Raises LabError when a
-    weight is missing, left over or of another shape, or the tokenizer does not fit the model.
+    shard is missing or cut short, a weight missing, left over or of another shape, or the
+    tokenizer does not fit the model.
     """
     path = Path(path)
-    model, report = AutoModelForImageTextToText.from_pretrained(
-        path,
-        dtype=dtype,
-        use_safetensors=True,
-        trust_remote_code=False,
-        local_files_only=True,
-        output_loading_info=True,
-    )
+    config = _config(path)
+    for file in weight_files(path):
+        if file.suffix != ".safetensors":
+            raise LabError("is no safetensors file", where=file, fix="sgv-lab convert the folder")
+        with opened(file):
+            pass  # its header is read, and its length compared with it
+    try:
+        model, report = AutoModelForImageTextToText.from_pretrained(
+            path,
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+        processor = load_processor(path, config)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise LabError(f"cannot be loaded: {reason}", where=path, fix=_MEND) from error
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if report[kind]:
             names = ", ".join(map(str, sorted(report[kind])[:3]))
             raise LabError(
-                f"{kind.replace('_', ' ')}: {len(report[kind])} ({names} …)",
-                where=path,
-                fix="convert or download the checkpoint again",
+                f"{len(report[kind])} {kind.replace('_', ' ')}: {names}", where=path, fix=_MEND
             )
-    # PIL by name: torchvision, where installed, prepares pictures a little differently.
-    processor = AutoProcessor.from_pretrained(
+    _check_tokenizer(config, processor, path)
+    return model.to(device).eval(), processor
+
+
+def load_processor(path: str | Path, config: PreTrainedConfig | None = None) -> ProcessorMixin:
+    """The processor of a checkpoint folder, pictures prepared by PIL.
+
+    By name, because torchvision, where it is installed, prepares pictures a little differently.
+    """
+    config = config or _config(Path(path))
+    loader = Qwen3VLPictureProcessor if config.model_type == "qwen3_vl" else AutoProcessor
+    return loader.from_pretrained(
         path, backend="pil", trust_remote_code=False, local_files_only=True
     )
-    return model.to(device).eval(), processor
+
+
+def _config(path: Path) -> PreTrainedConfig:
+    """The configuration of a checkpoint folder; LabError if it lacks what makes it one."""
+    written = read_json(path / "config.json")
+    for key in ("model_type", "text_config", "vision_config"):
+        if key not in written:
+            raise LabError(f"has no {key!r}", where=path / "config.json", fix=_MEND)
+    try:
+        return AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise LabError(f"is no configuration: {reason}", where=path, fix=_MEND) from error
+
+
+def _check_tokenizer(config: PreTrainedConfig, processor: ProcessorMixin, path: Path) -> None:
+    """Raise LabError unless the tokenizer's ids are the model's."""
+    tokens, rows = len(processor.tokenizer), config.get_text_config().vocab_size
+    fix = "take the tokenizer that belongs to the model"
+    if tokens > rows:
+        raise LabError(f"{tokens} tokens for {rows} embeddings", where=path, fix=fix)
+    if processor.image_token_id != config.image_token_id:
+        raise LabError(
+            f"the tokenizer's image token is {processor.image_token_id}, the model's is "
+            f"{config.image_token_id}",
+            where=path,
+            fix=fix,
+        )

@@ -2,7 +2,8 @@
 
 A family is one architecture; its two sizes differ in numbers only. Sources: ShareGPT4V's released
 configuration and scripts/sharegpt4v (ShareGPT4Omni/ShareGPT4V@b6f70e9), LLaVA's
-(haotian-liu/LLaVA@c121f04).
+(haotian-liu/LLaVA@c121f04), config.json of Qwen-VL-Chat (x1ngzai/Qwen-VL-Chat-Int4@1cd721a) and of
+Qwen/Qwen3-VL-8B-Instruct.
 """
 
 from collections.abc import Callable
@@ -10,12 +11,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from transformers import (
-    CLIPImageProcessorPil,
-    CLIPVisionConfig,
-    LlamaConfig,
-    LlavaConfig,
-    LlavaForConditionalGeneration,
-    LlavaProcessor,
+    AutoModelForImageTextToText,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
@@ -23,45 +19,8 @@ from transformers import (
 )
 
 from sgv_lab.errors import LabError
-from sgv_lab.models import mini
-
-VICUNA_V1 = (
-    "A chat between a curious user and an artificial intelligence assistant. "
-    "The assistant gives helpful, detailed, and polite answers to the user's questions."
-)
-# Vicuna's two separators: a space after the user's turn, </s> after the assistant's. The tokenizer
-# itself puts <s> in front.
-VICUNA_TEMPLATE = (
-    VICUNA_V1 + " "
-    "{% for message in messages %}{{ message['role'].upper() + ': ' }}"
-    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
-    "{% for part in message['content'] if part['type'] == 'image' %}{{ '<image>\n' }}{% endfor %}"
-    "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}"
-    "{% endif %}"
-    "{{ ' ' if message['role'] == 'user' else eos_token }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
-)
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """The numbers in which two sizes of one family differ. Widths in channels, sides in pixels."""
-
-    image_size: int
-    patch_size: int
-    vision_width: int
-    vision_layers: int
-    vision_heads: int
-    vision_mlp: int
-    text_width: int
-    text_layers: int
-    text_heads: int
-    text_mlp: int
-    vocab_size: int
-    context: int
-    image_token_id: int
-    pad_token_id: int
-    initializer_range: float = 0.02
+from sgv_lab.models import architectures, mini
+from sgv_lab.models.architectures import Sizes
 
 
 @dataclass(frozen=True)
@@ -71,18 +30,30 @@ class Family:
     key: str
     hub: str  # the released checkpoint
     template: str  # conversation template it was taught in
-    aspect: str  # how pictures are made square: "pad" or "square" (centre crop)
+    aspect: str  # "pad": pictures are padded to a square first; "square": left to the processor
     paper: Sizes
     mini: Sizes
     make_config: Callable[[Sizes], PreTrainedConfig]
-    model_class: type[PreTrainedModel]
     make_processor: Callable[[PreTrainedConfig, PreTrainedTokenizerFast], ProcessorMixin]
+    tokenizer: str  # make of its tokenizer, as mini.train_tokenizer takes it
+    vision: str  # prefix of the vision part's parameter names
+    connector: tuple[str, ...]  # prefixes of the connector's, which may lie inside the vision part
 
     def sizes(self, size: str) -> Sizes:
         """The numbers of ``size``, "paper" or "mini"; LabError for another word."""
         if size not in ("paper", "mini"):
             raise LabError(f"no size {size!r}", where=self.key, fix='say "paper" or "mini"')
         return self.paper if size == "paper" else self.mini
+
+    def part(self, name: str) -> str:
+        """Which part of the model the parameter ``name`` belongs to."""
+        if name.startswith(self.connector):
+            return "connector"
+        if name.startswith(self.vision):
+            return "vision tower"
+        if name.startswith("lm_head."):
+            return "output head"
+        return "embeddings" if "embed_tokens" in name else "language model"
 
 
 MINI = Sizes(
@@ -95,6 +66,7 @@ MINI = Sizes(
     text_width=128,
     text_layers=3,
     text_heads=4,
+    text_kv_heads=4,
     text_mlp=352,
     vocab_size=mini.VOCAB_SIZE,
     context=mini.CONTEXT,
@@ -102,6 +74,28 @@ MINI = Sizes(
     pad_token_id=mini.PAD_ID,
     # 1/sqrt(width): with the usual 0.02 a model this narrow hardly learns at all.
     initializer_range=128**-0.5,
+)
+# Wider and deeper by as much as Vicuna-13B is than Vicuna-7B, behind the same vision tower.
+MINI_13B = replace(
+    MINI,
+    text_width=160,
+    text_layers=4,
+    text_heads=5,
+    text_kv_heads=5,
+    text_mlp=432,
+    initializer_range=160**-0.5,
+)
+MINI_QWEN = replace(
+    MINI,
+    queries=16,
+    image_token_id=mini.IMGPAD_ID,
+    pad_token_id=mini.ENDOFTEXT_ID,
+    bos_token_id=None,
+    eos_token_id=mini.IM_END_ID,
+    rms_norm_eps=1e-6,
+)
+MINI_QWEN3 = replace(  # four 8-pixel patches become one token
+    MINI_QWEN, patch_size=8, image_token_id=mini.IMAGE_PAD_ID, deepstack=(0, 1), text_kv_heads=2
 )
 # Vicuna-7B v1.5 with CLIP ViT-L/14-336. Its 32,000 tokens get <image> and <pad>, and rows up to
 # a multiple of 64, as in llava-hf/llava-1.5-7b-hf.
@@ -115,83 +109,106 @@ LLAVA_7B = Sizes(
     text_width=4096,
     text_layers=32,
     text_heads=32,
+    text_kv_heads=32,
     text_mlp=11008,
     vocab_size=32064,
     context=4096,
     image_token_id=32000,
     pad_token_id=32001,
 )
+LLAVA_13B = replace(
+    LLAVA_7B, text_width=5120, text_layers=40, text_heads=40, text_kv_heads=40, text_mlp=13824
+)
+# Vicuna v1.3 is a LLaMA 1: half the context, a smaller epsilon.
+LLAVA_V1 = replace(LLAVA_7B, image_size=224, context=2048, rms_norm_eps=1e-6)
+QWEN_VL = Sizes(
+    image_size=448,
+    patch_size=14,
+    vision_width=1664,
+    vision_layers=48,
+    vision_heads=16,
+    vision_mlp=8192,
+    text_width=4096,
+    text_layers=32,
+    text_heads=32,
+    text_kv_heads=32,
+    text_mlp=11008,
+    vocab_size=151936,
+    context=2048,
+    image_token_id=151859,
+    pad_token_id=151643,
+    bos_token_id=None,
+    eos_token_id=151645,
+    rms_norm_eps=1e-6,
+    queries=256,
+)
+QWEN3_VL = replace(
+    QWEN_VL,
+    image_size=768,  # the side its table of 48 x 48 positions covers; pictures keep their own
+    patch_size=16,
+    vision_width=1152,
+    vision_layers=27,
+    vision_mlp=4304,
+    text_layers=36,
+    text_kv_heads=8,
+    text_mlp=12288,
+    context=262144,
+    image_token_id=151655,
+    deepstack=(8, 16, 24),
+    rope_theta=5e6,
+)
 
 
-def llava_config(sizes: Sizes) -> LlavaConfig:
-    """LLaVA-1.5: CLIP's last layer but one, patches without the class token, 2-layer GELU MLP."""
-    vision = CLIPVisionConfig(
-        hidden_size=sizes.vision_width,
-        intermediate_size=sizes.vision_mlp,
-        num_hidden_layers=sizes.vision_layers,
-        num_attention_heads=sizes.vision_heads,
-        image_size=sizes.image_size,
-        patch_size=sizes.patch_size,
-        projection_dim=sizes.vision_width * 3 // 4,
-        hidden_act="quick_gelu",
-        initializer_range=sizes.initializer_range,
-    )
-    text = LlamaConfig(
-        vocab_size=sizes.vocab_size,
-        hidden_size=sizes.text_width,
-        intermediate_size=sizes.text_mlp,
-        num_hidden_layers=sizes.text_layers,
-        num_attention_heads=sizes.text_heads,
-        num_key_value_heads=sizes.text_heads,
-        max_position_embeddings=sizes.context,
-        rms_norm_eps=1e-5,
-        initializer_range=sizes.initializer_range,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=sizes.pad_token_id,
-    )
-    return LlavaConfig(
-        vision_config=vision,
-        text_config=text,
-        image_token_index=sizes.image_token_id,
-        image_seq_length=(sizes.image_size // sizes.patch_size) ** 2,
-        projector_hidden_act="gelu",
-        vision_feature_layer=-2,
-        vision_feature_select_strategy="default",
-    )
-
-
-def llava_processor(config: LlavaConfig, tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
-    """CLIP's picture preparation by PIL (torchvision is not needed), tokenizer, Vicuna template."""
-    side = config.vision_config.image_size
-    return LlavaProcessor(
-        image_processor=CLIPImageProcessorPil(
-            size={"shortest_edge": side}, crop_size={"height": side, "width": side}
-        ),
-        tokenizer=tokenizer,
-        patch_size=config.vision_config.patch_size,
-        vision_feature_select_strategy=config.vision_feature_select_strategy,
-        num_additional_image_tokens=1,
-        chat_template=VICUNA_TEMPLATE,
-    )
-
-
-def _llava(key: str, hub: str, paper: Sizes) -> Family:
+def _llava(
+    key: str, hub: str, paper: Sizes, small: Sizes = MINI, *, one_layer: bool = False
+) -> Family:
     return Family(
         key=key,
         hub=hub,
         template="v1",
-        aspect="pad",
+        aspect="square" if one_layer else "pad",
         paper=paper,
-        mini=MINI,
-        make_config=llava_config,
-        model_class=LlavaForConditionalGeneration,
-        make_processor=llava_processor,
+        mini=small,
+        make_config=architectures.one_layer_config if one_layer else architectures.llava_config,
+        make_processor=architectures.llava_processor,
+        tokenizer="llama",
+        vision="model.vision_tower.",
+        connector=("model.multi_modal_projector.",),
     )
 
 
+_QWEN = {"template": "qwen", "aspect": "square", "tokenizer": "qwen", "vision": "model.visual."}
 FAMILIES: dict[str, Family] = {
-    family.key: family for family in (_llava("llava-1.5-7b", "llava-hf/llava-1.5-7b-hf", LLAVA_7B),)
+    family.key: family
+    for family in (
+        _llava("llava-7b", "liuhaotian/llava-7b-v1 (original layout)", LLAVA_V1, one_layer=True),
+        _llava("llava-1.5-7b", "llava-hf/llava-1.5-7b-hf", LLAVA_7B),
+        _llava("llava-1.5-13b", "llava-hf/llava-1.5-13b-hf", LLAVA_13B, MINI_13B),
+        _llava("sharegpt4v-7b", "Lin-Chen/ShareGPT4V-7B (original layout)", LLAVA_7B),
+        # The released captioner is an InternLM-XComposer whose training was never published; the
+        # study trains its own on the architecture of the models it feeds.
+        _llava("share-captioner", "none of this architecture", LLAVA_7B),
+        Family(
+            key="qwen-vl-chat",
+            hub="Qwen/Qwen-VL-Chat (original layout)",
+            paper=QWEN_VL,
+            mini=MINI_QWEN,
+            make_config=architectures.qwen_vl_config,
+            make_processor=architectures.qwen_vl_processor,
+            connector=("model.visual.attn_pool.",),
+            **_QWEN,
+        ),
+        Family(
+            key="qwen3-vl-8b",
+            hub="Qwen/Qwen3-VL-8B-Instruct",
+            paper=QWEN3_VL,
+            mini=MINI_QWEN3,
+            make_config=architectures.qwen3_vl_config,
+            make_processor=architectures.qwen3_vl_processor,
+            connector=("model.visual.merger.", "model.visual.deepstack_merger_list."),
+            **_QWEN,
+        ),
+    )
 }
 
 
@@ -200,6 +217,12 @@ def family(key: str) -> Family:
     if key not in FAMILIES:
         raise LabError(f"no model family {key!r}", fix=f"choose from {', '.join(FAMILIES)}")
     return FAMILIES[key]
+
+
+def config(key: str, size: str, **changes: float) -> PreTrainedConfig:
+    """The configuration of family ``key`` at ``size``; ``changes`` override numbers of `Sizes`."""
+    known = family(key)
+    return known.make_config(replace(known.sizes(size), **changes))
 
 
 def build(
@@ -214,19 +237,29 @@ def build(
     """A model of family ``key`` at ``size`` ("paper" or "mini") with random weights.
 
     The same ``seed`` gives the same weights; the caller's random state is left alone. ``changes``
-    override numbers of `Sizes` (a changed ``text_width`` sets ``initializer_range`` with it if
-    that is given too). On ``device="meta"`` nothing is allocated: enough to count.
+    override numbers of `Sizes` (with another ``text_width``, give ``initializer_range`` too). On
+    ``device="meta"`` nothing is allocated: enough to count.
     """
-    known = family(key)
-    config = known.make_config(replace(known.sizes(size), **changes))
-    devices = [device] if torch.device(device).type == "cuda" else []
-    with torch.random.fork_rng(devices), torch.device(device):
+    made = config(key, size, **changes)
+    cuda = [torch.cuda.current_device()] if torch.device(device).type == "cuda" else []
+    with torch.random.fork_rng(cuda), torch.device(device):
         torch.manual_seed(seed)
-        model = known.model_class(config).to(dtype)
+        model = AutoModelForImageTextToText.from_config(made, dtype=dtype)
     return model.eval()
 
 
-def processor(key: str, size: str, tokenizer: PreTrainedTokenizerFast) -> ProcessorMixin:
+def processor(
+    key: str, size: str, tokenizer: PreTrainedTokenizerFast, **changes: float
+) -> ProcessorMixin:
     """The processor that belongs to ``build(key, size, ...)``, around ``tokenizer``."""
-    known = family(key)
-    return known.make_processor(known.make_config(known.sizes(size)), tokenizer)
+    return family(key).make_processor(config(key, size, **changes), tokenizer)
+
+
+def counts(key: str, model: PreTrainedModel) -> dict[str, int]:
+    """Parameters by part: vision tower, connector, embeddings, language model, output head."""
+    parts = dict.fromkeys(
+        ("vision tower", "connector", "embeddings", "language model", "output head"), 0
+    )
+    for name, parameter in model.named_parameters():
+        parts[family(key).part(name)] += parameter.numel()
+    return parts

@@ -1,47 +1,90 @@
 """Small tokenizers of the same make as the real ones, trained on the miniature's own texts."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from tokenizers import Tokenizer, pre_tokenizers, trainers
 from tokenizers.models import BPE
-from transformers import LlamaTokenizer
+from transformers import LlamaTokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer
+
+from sgv_lab.errors import LabError
+from sgv_lab.models.tokenizers import qwen_tokenizer
 
 VOCAB_SIZE = 1024
+CONTEXT = 2048
 IMAGE_TOKEN, PAD_TOKEN = "<image>", "<pad>"
 _LLAMA_BYTES = [f"<0x{byte:02X}>" for byte in range(256)]  # ids 3..258, as in LLaMA's vocabulary
 IMAGE_ID, PAD_ID = 259, 260
-CONTEXT = 2048
+# Qwen's special tokens stand behind the 256 bytes, in the order of both real vocabularies.
+QWEN_SPECIAL = (
+    *("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
+    *("<img>", "</img>", "<imgpad>"),  # Qwen-VL
+    *("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>"),
+)
+ENDOFTEXT_ID, IM_END_ID, IMGPAD_ID, IMAGE_PAD_ID = (
+    256 + QWEN_SPECIAL.index(token)
+    for token in ("<|endoftext|>", "<|im_end|>", "<imgpad>", "<|image_pad|>")
+)
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int = VOCAB_SIZE) -> LlamaTokenizer:
-    """Train a tokenizer of LLaMA's make on ``texts``: the same texts give the same tokenizer.
+def train_tokenizer(
+    texts: Iterable[str], vocab_size: int = VOCAB_SIZE, make: str = "llama"
+) -> PreTrainedTokenizerFast:
+    """Train a tokenizer on ``texts``: the same texts give the same tokenizer.
 
-    BPE over words that begin with "▁", digits and punctuation apart, bytes for what was never
-    seen (a newline is ``<0x0A>`` = 13), ``<unk>`` 0, ``<s>`` 1, ``</s>`` 2; ``<image>`` and
-    ``<pad>`` are special tokens. The vocabulary has at most ``vocab_size`` tokens. Any text that
-    does not begin with a space comes back unchanged; LLaMA's own drops one such space too.
+    ``make`` "llama": BPE over words that begin with "▁", digits and punctuation apart, bytes for
+    what was never seen (a newline is ``<0x0A>`` = 13), ``<unk>`` 0, ``<s>`` 1, ``</s>`` 2;
+    ``<image>`` and ``<pad>`` are special tokens. Any text that does not begin with a space comes
+    back unchanged; LLaMA's own drops one such space too.
+
+    ``make`` "qwen": byte-level BPE over Qwen's pieces of text, the bytes being ids 0..255, and
+    QWEN_SPECIAL behind them. Any text in Unicode's normal form C comes back unchanged.
+
+    The vocabulary has at most ``vocab_size`` tokens. LabError for another ``make``.
     """
-    learner = Tokenizer(BPE(unk_token="<unk>"))
-    learner.pre_tokenizer = pre_tokenizers.Sequence(
-        [
+    if make == "llama":
+        return _train_llama(texts, vocab_size)
+    if make == "qwen":
+        return _train_qwen(texts, vocab_size)
+    raise LabError(f"no tokenizer of make {make!r}", fix='say "llama" or "qwen"')
+
+
+def _learn(
+    texts: Iterable[str],
+    pieces: Sequence[pre_tokenizers.PreTokenizer],
+    vocab_size: int,
+    special: list[str],
+    alphabet: list[str],
+) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Vocabulary (special tokens first, then the alphabet) and merges in the order learned."""
+    learner = Tokenizer(BPE())
+    learner.pre_tokenizer = pre_tokenizers.Sequence(list(pieces))
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=special,
+        initial_alphabet=alphabet,
+        show_progress=False,
+    )
+    learner.train_from_iterator(texts, trainer=trainer)
+    trained = json.loads(learner.to_str())["model"]
+    return trained["vocab"], [tuple(pair) for pair in trained["merges"]]
+
+
+def _train_llama(texts: Iterable[str], vocab_size: int) -> LlamaTokenizer:
+    vocab, merges = _learn(
+        (line for text in texts for line in text.splitlines()),
+        (
             pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="first"),
             pre_tokenizers.Digits(individual_digits=True),
             pre_tokenizers.Punctuation(),
-        ]
+        ),
+        vocab_size,
+        ["<unk>", "<s>", "</s>", *_LLAMA_BYTES, IMAGE_TOKEN, PAD_TOKEN],
+        [chr(code) for code in range(33, 127)],  # printable ASCII, seen or not
     )
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=["<unk>", "<s>", "</s>", *_LLAMA_BYTES, IMAGE_TOKEN, PAD_TOKEN],
-        initial_alphabet=[chr(code) for code in range(33, 127)],  # printable ASCII, seen or not
-        show_progress=False,
-    )
-    lines = (line for text in texts for line in text.splitlines())
-    learner.train_from_iterator(lines, trainer=trainer)
-    trained = json.loads(learner.to_str())["model"]
     return LlamaTokenizer(
-        vocab=trained["vocab"],
-        merges=[tuple(pair) for pair in trained["merges"]],
+        vocab=vocab,
+        merges=merges,
         legacy=False,
         add_bos_token=True,
         pad_token=PAD_TOKEN,
@@ -49,3 +92,17 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = VOCAB_SIZE) -> Llama
         padding_side="right",
         model_max_length=CONTEXT,
     )
+
+
+def _train_qwen(texts: Iterable[str], vocab_size: int) -> Qwen2Tokenizer:
+    blank = Qwen2Tokenizer().backend_tokenizer
+    learned, merges = _learn(
+        (blank.normalizer.normalize_str(text) for text in texts),
+        [blank.pre_tokenizer],
+        vocab_size - len(QWEN_SPECIAL),
+        [],
+        pre_tokenizers.ByteLevel.alphabet(),
+    )
+    vocab = {token: i if i < 256 else i + len(QWEN_SPECIAL) for token, i in learned.items()}
+    special = {token: 256 + i for i, token in enumerate(QWEN_SPECIAL)}
+    return qwen_tokenizer(vocab | special, merges, list(QWEN_SPECIAL), CONTEXT)

@@ -1,0 +1,163 @@
+"""Qwen-VL: pictures from `QwenVLVisual`, language by transformers' Qwen2.
+
+Qwen-7B's language part is a LLaMA with a bias on q, k and v, which is what Qwen2 is. What it does
+beyond its trained length (log-n attention, dynamic NTK) is not restated: such inputs are refused.
+"""
+
+import torch
+from torch import nn
+from transformers import AutoModel, Cache, GenerationMixin, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+from transformers.modeling_utils import slice_logits_to_keep
+
+from sgv_lab.errors import LabError
+from sgv_lab.models.qwen_vl.configuration import QwenVLConfig
+from sgv_lab.models.qwen_vl.visual import QwenVLVisual, initialise
+
+
+class QwenVLPreTrainedModel(PreTrainedModel):
+    """What both classes below share."""
+
+    config: QwenVLConfig
+    config_class = QwenVLConfig
+    base_model_prefix = "model"
+    input_modalities = ("image", "text")
+    supports_gradient_checkpointing = True
+    _no_split_modules = ("Qwen2DecoderLayer", "QwenVLVisionBlock")
+    _skip_keys_device_placement = ("past_key_values",)
+    _supports_flash_attn = True
+    _supports_sdpa = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        initialise(module)
+
+
+class QwenVLModel(QwenVLPreTrainedModel):
+    """Vision part and language part, without the output head."""
+
+    def __init__(self, config: QwenVLConfig) -> None:
+        super().__init__(config)
+        self.visual = QwenVLVisual(config.vision_config)
+        self.language_model = AutoModel.from_config(config.text_config)
+        self.post_init()
+
+    def get_image_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Pictures (N, 3, H, W) as (N, Q, D) embeddings of the language model."""
+        return self.visual(pixel_values)
+
+    def image_mask(self, input_ids: torch.Tensor, images: int) -> torch.Tensor:
+        """Which of the tokens (B, T) lie between <img> and </img>, as booleans (B, T).
+
+        Raises LabError unless there are ``images`` spans, each closed and of Q tokens.
+        """
+        flat = input_ids.flatten()
+        starts = (flat == self.config.image_start_id).nonzero().flatten()
+        ends = (flat == self.config.image_end_id).nonzero().flatten()
+        queries = self.config.vision_config.num_queries
+        if len(starts) != images or len(ends) != images:
+            raise LabError(
+                f"{images} images, but {len(starts)} <img> and {len(ends)} </img>",
+                where="Qwen-VL input",
+                fix="give one picture per <img>…</img> and do not cut a sample inside one",
+            )
+        if bool((ends - starts != queries + 1).any()):
+            lengths = (ends - starts - 1).tolist()
+            raise LabError(
+                f"image spans of {lengths} tokens",
+                where="Qwen-VL input",
+                fix=f"put {queries} tokens between <img> and </img>",
+            )
+        inside = torch.zeros_like(flat, dtype=torch.bool)
+        inside[(starts[:, None] + torch.arange(1, queries + 1, device=flat.device)).flatten()] = (
+            True
+        )
+        return inside.view_as(input_ids)
+
+    def _check_length(
+        self, length: int, past: Cache | None, position_ids: torch.Tensor | None
+    ) -> None:
+        """Refuse what the original would rescale its attention for. Packed rows may be longer."""
+        total = length + (past.get_seq_length() if past is not None else 0)
+        longest = self.config.seq_length
+        if total > longest and (position_ids is None or int(position_ids.max()) >= longest):
+            raise LabError(
+                f"an input of {total} tokens; the model was trained on {longest}",
+                where="Qwen-VL input",
+                fix="shorten it, or ask for fewer new tokens",
+            )
+
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        **kwargs: object,
+    ) -> BaseModelOutputWithPast:
+        """Hidden states (B, T, D) of ids (B, T) with pictures (N, 3, H, W) in order of appearance.
+
+        Raises LabError for more than ``config.seq_length`` tokens, or when the pictures don't
+        match the <img> spans.
+        """
+        if inputs_embeds is None:
+            inputs_embeds = self.get_input_embeddings()(input_ids)
+        self._check_length(inputs_embeds.shape[1], past_key_values, position_ids)
+        if pixel_values is not None:
+            inside = self.image_mask(input_ids, len(pixel_values))
+            features = self.get_image_features(pixel_values).to(inputs_embeds.dtype)
+            inputs_embeds = inputs_embeds.masked_scatter(inside[..., None], features)
+        return self.language_model(
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            **kwargs,
+        )
+
+
+class QwenVLForConditionalGeneration(QwenVLPreTrainedModel, GenerationMixin):
+    """Qwen-VL with its output head."""
+
+    def __init__(self, config: QwenVLConfig) -> None:
+        super().__init__(config)
+        self.model = QwenVLModel(config)
+        text = config.text_config
+        self.lm_head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
+        self.post_init()
+
+    def get_image_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Pictures (N, 3, H, W) as (N, Q, D) embeddings of the language model."""
+        return self.model.get_image_features(pixel_values)
+
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        labels: torch.LongTensor | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        **kwargs: object,
+    ) -> CausalLMOutputWithPast:
+        """Logits (B, T, V), and the mean loss over ``labels`` (B, T) where they are not -100.
+
+        Takes what `QwenVLModel` takes, and raises what it raises.
+        """
+        outputs = self.model(input_ids=input_ids, pixel_values=pixel_values, **kwargs)
+        hidden = slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep)
+        logits = self.lm_head(hidden)
+        loss = None
+        if labels is not None:
+            vocab_size = self.config.text_config.vocab_size
+            loss = self.loss_function(logits=logits, labels=labels, vocab_size=vocab_size, **kwargs)
+        return CausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )

@@ -1,0 +1,163 @@
+"""Qwen-VL's vision transformer and resampler.
+
+Restated from visual.py of x1ngzai/Qwen-VL-Chat-Int4@1cd721a, with its parameter names.
+"""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers import initialization
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from sgv_lab.models.qwen_vl.configuration import QwenVLVisionConfig
+
+POSITIONS = 256  # rows of the learned table: 16 x 16, whatever the picture's size
+RESAMPLER_HEAD = 128  # channels of one attention head of the resampler
+
+
+def sincos_positions(width: int, grid: int) -> torch.Tensor:
+    """Fixed 2-D sine-cosine table (grid * grid, width): the first half of the channels tells x."""
+    frequency = 10000.0 ** -(torch.arange(width // 4, dtype=torch.float64) / (width // 4))
+    angle = torch.arange(grid, dtype=torch.float64)[:, None] * frequency
+    line = torch.cat([angle.sin(), angle.cos()], dim=1)  # (grid, width / 2)
+    across = line[None, :, :].expand(grid, -1, -1)
+    down = line[:, None, :].expand(-1, grid, -1)
+    return torch.cat([across, down], dim=2).reshape(grid * grid, width).float()
+
+
+def resized_positions(table: torch.Tensor, count: int) -> torch.Tensor:
+    """A square position table (S*S, D) resized to (count, D), bicubic, as the original does."""
+    have, want = math.isqrt(len(table)), math.isqrt(count)
+    if have == want:
+        return table
+    square = table.float().reshape(1, have, have, -1).permute(0, 3, 1, 2)
+    square = functional.interpolate(square, (want, want), mode="bicubic", align_corners=False)
+    return square.permute(0, 2, 3, 1).flatten(0, 2).to(table.dtype)
+
+
+class QwenVLAttention(nn.Module):
+    """Self-attention whose input projection is laid out head by head: q, k, v of head 0, ..."""
+
+    def __init__(self, config: QwenVLVisionConfig) -> None:
+        super().__init__()
+        self.heads = config.num_attention_heads
+        self.in_proj = nn.Linear(config.hidden_size, 3 * config.hidden_size)
+        self.out_proj = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, P, C) -> (N, P, C)."""
+        mixed = self.in_proj(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (N, H, P, 3C/H)
+        query, key, value = mixed.chunk(3, dim=-1)
+        out = functional.scaled_dot_product_attention(query, key, value)
+        return self.out_proj(out.transpose(1, 2).flatten(2))
+
+
+class QwenVLMLP(nn.Module):
+    """Two linear layers with an exact GELU between."""
+
+    def __init__(self, config: QwenVLVisionConfig) -> None:
+        super().__init__()
+        width = int(config.hidden_size * config.mlp_ratio)
+        self.c_fc = nn.Linear(config.hidden_size, width)
+        self.c_proj = nn.Linear(width, config.hidden_size)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, P, C) -> (N, P, C)."""
+        return self.c_proj(functional.gelu(self.c_fc(x)))
+
+
+class QwenVLVisionBlock(GradientCheckpointingLayer):
+    """A pre-norm transformer block."""
+
+    def __init__(self, config: QwenVLVisionConfig) -> None:
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.ln_2 = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.attn = QwenVLAttention(config)
+        self.mlp = QwenVLMLP(config)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, P, C) -> (N, P, C)."""
+        x = x + self.attn(self.ln_1(x))
+        return x + self.mlp(self.ln_2(x))
+
+
+class QwenVLTransformer(nn.Module):
+    """The stack of blocks."""
+
+    def __init__(self, config: QwenVLVisionConfig) -> None:
+        super().__init__()
+        blocks = (QwenVLVisionBlock(config) for _ in range(config.num_hidden_layers))
+        self.resblocks = nn.ModuleList(blocks)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, P, C) -> (N, P, C)."""
+        for block in self.resblocks:
+            x = block(x)
+        return x
+
+
+class QwenVLResampler(nn.Module):
+    """One cross-attention from learned queries to the patches.
+
+    Positions are added to queries and keys, not to values; the keys' table is resized to the grid
+    of patches.
+    """
+
+    def __init__(self, config: QwenVLVisionConfig) -> None:
+        super().__init__()
+        width, eps = config.output_size, config.layer_norm_eps
+        self.grid = math.isqrt(config.num_queries)
+        # A parameter, as in the original, whose fine-tuning script makes it trainable.
+        self.pos_embed = nn.Parameter(torch.empty(config.num_queries, width), requires_grad=False)
+        self.query = nn.Parameter(torch.empty(config.num_queries, width))
+        self.kv_proj = nn.Linear(config.hidden_size, width, bias=False)
+        self.attn = nn.MultiheadAttention(width, width // RESAMPLER_HEAD, batch_first=True)
+        self.ln_q = nn.LayerNorm(width, eps)
+        self.ln_kv = nn.LayerNorm(width, eps)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, P, C) -> (N, Q, D)."""
+        value = self.ln_kv(self.kv_proj(x))
+        key = value + resized_positions(self.pos_embed, value.shape[1])
+        query = (self.ln_q(self.query) + self.pos_embed).expand(len(x), -1, -1)
+        return self.attn(query, key, value, need_weights=False)[0]
+
+
+class QwenVLVisual(nn.Module):
+    """Picture to tokens of the language model: patches, blocks, resampler, norm, projection."""
+
+    def __init__(self, config: QwenVLVisionConfig) -> None:
+        super().__init__()
+        width, patch = config.hidden_size, config.patch_size
+        self.conv1 = nn.Conv2d(3, width, patch, stride=patch, bias=False)
+        self.positional_embedding = nn.Parameter(torch.empty(POSITIONS, width))
+        self.ln_pre = nn.LayerNorm(width, config.layer_norm_eps)
+        self.transformer = QwenVLTransformer(config)
+        self.attn_pool = QwenVLResampler(config)
+        self.ln_post = nn.LayerNorm(config.output_size, config.layer_norm_eps)
+        self.proj = nn.Parameter(torch.empty(config.output_size, config.output_size))
+
+    def embed(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Patches with their positions, (N, 3, H, W) -> (N, P, C)."""
+        x = self.conv1(pixel_values.to(self.conv1.weight.dtype)).flatten(2).transpose(1, 2)
+        return x + resized_positions(self.positional_embedding, x.shape[1])
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """(N, 3, H, W) -> (N, Q, D)."""
+        x = self.transformer(self.ln_pre(self.embed(pixel_values)))
+        return self.ln_post(self.attn_pool(x)) @ self.proj
+
+
+def initialise(module: nn.Module) -> None:
+    """Fill the parameters that are not inside a layer torch or transformers knows."""
+    if isinstance(module, QwenVLVisual):
+        width, out = module.ln_pre.normalized_shape[0], len(module.proj)
+        initialization.normal_(module.positional_embedding, std=width**-0.5)
+        initialization.normal_(module.proj, std=out**-0.5)
+    elif isinstance(module, QwenVLResampler):
+        initialization.trunc_normal_(module.query, std=0.02)
+        table = sincos_positions(module.pos_embed.shape[1], module.grid)
+        initialization.copy_(module.pos_embed, table)
