@@ -19,7 +19,7 @@ _BOARDS = (  # sign board, lettering
     ((244, 206, 92), (44, 40, 46)),
 )
 _SPECIAL = 0.235  # half the side of a landmark or character: just under a cell of the 4 x 4 grid
-_TILES = 32  # of a mosaic, along each side
+_TILES = 48  # of a mosaic, along each side
 
 
 def render(scene: Scene, size: int = 64) -> Image.Image:
@@ -141,11 +141,11 @@ def _sprite(kind: str, color: str, size: str, pattern: str, light: str, pixels: 
     """An object's RGBA sprite for a picture of ``pixels``, its centre in the middle."""
     canvas = _Canvas(v.SIZES[size], pixels)
     rgb = lit(v.COLORS[color], light)
-    dark = _mix(rgb, (20, 15, 40), 0.42)
+    marked, dark = _mix(rgb, (18, 10, 24), 0.42), _mix(rgb, (18, 10, 24), 0.24)
     t = (np.arange(canvas.wide) + 0.5 - canvas.wide / 2) / (pixels * _OVERSAMPLE)
     marks = _pattern(pattern, *np.meshgrid(t, t))[..., None]
     height = np.clip(t / v.SIZES[size], -1, 1)[:, None, None]
-    body = np.where(marks, dark, rgb) * (1 - 0.1 * np.maximum(height, 0))
+    body = np.where(marks, marked, rgb) * (1 - 0.1 * np.maximum(height, 0))
     body += (255 - body) * 0.14 * np.maximum(-height, 0)
     paints = {
         "body": Image.fromarray(body.round().astype("uint8")),
@@ -162,7 +162,7 @@ def _pattern(name: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     Marks have the same width on small and large objects: about 2 pixels of 64.
     """
     if name == "striped":
-        return (x + y) / 0.082 % 1 < 0.48
+        return (x + y) / 0.082 % 1 < 0.44
     if name == "dotted":
         return ((x / 0.062 + 0.5) % 1 - 0.5) ** 2 + ((y / 0.062 + 0.5) % 1 - 0.5) ** 2 < 0.31**2
     if name == "checked":
@@ -229,43 +229,40 @@ def _painted(picture: Image.Image, style: str) -> Image.Image:
     return picture
 
 
-def _noise(shape: tuple[int, ...]) -> np.ndarray:
-    return np.random.default_rng(7).standard_normal(shape)
+def _noise(side: int) -> np.ndarray:
+    """(side, side, 1) standard normal, the same every time."""
+    return np.random.default_rng(7).standard_normal((side, side, 1))
 
 
 def _mosaic(picture: Image.Image) -> Image.Image:
+    """Square tiles of uneven brightness."""
     tiles = np.asarray(picture.resize((_TILES, _TILES), Image.Resampling.BOX))
-    tiles = tiles * (1 + 0.07 * _noise((_TILES, _TILES, 1)))
-    tiles = Image.fromarray(tiles.clip(0, 255).astype("uint8"))
-    wide = _TILES * 16
-    big = tiles.resize((wide, wide), Image.Resampling.NEAREST)
-    draw = ImageDraw.Draw(big)
-    for i in range(0, wide + 1, 16):
-        draw.line((i, 0, i, wide), fill=(214, 208, 198), width=3)
-        draw.line((0, i, wide, i), fill=(214, 208, 198), width=3)
-    return big.resize(picture.size, Image.Resampling.LANCZOS)
+    tiles = (tiles * (1 + 0.06 * _noise(_TILES))).clip(0, 255).astype("uint8")
+    big = tiles.repeat(16, 0).repeat(16, 1)
+    big[::16] = big[:, ::16] = big[1::16] = big[:, 1::16] = (150, 146, 140)
+    return Image.fromarray(big).resize(picture.size, Image.Resampling.BOX)
 
 
 def _sketch(picture: Image.Image) -> Image.Image:
-    """Pencil lines on paper; the tint of coloured pencil keeps colours tellable."""
+    """Hatched pencil on paper; the tint of coloured pencil keeps colours tellable."""
     size = picture.width
-    soft = np.asarray(picture.filter(ImageFilter.GaussianBlur(size / 128)), dtype=float)
-    dy, dx = np.gradient(soft.mean(2))
-    lines = np.clip(np.hypot(dx, dy) * size / 64 / 26, 0, 1)[..., None]
+    color = np.asarray(picture, dtype=float)
+    gray = color.mean(2, keepdims=True)
+    dy, dx = np.gradient(gray[..., 0])
+    lines = np.clip(np.hypot(dx, dy)[..., None] / 90, 0, 1)
     y, x = np.mgrid[:size, :size] / size
-    hatch = 0.5 + 0.5 * np.sin(2 * np.pi * 32 * (x + y))[..., None]
-    gray = np.asarray(picture).mean(2, keepdims=True)
-    tint = gray + 0.75 * (np.asarray(picture) - gray)
-    paper = 250 - (250 - tint) * (0.62 + 0.16 * hatch)
-    return Image.fromarray((paper * (1 - 0.75 * lines)).clip(0, 255).astype("uint8"))
+    hatch = np.sin(2 * np.pi * 28 * (x + y))[..., None]
+    tint = gray + 0.8 * (color - gray)
+    paper = 250 - (250 - tint) * (0.72 + 0.16 * hatch)
+    return Image.fromarray((paper * (1 - 0.4 * lines)).clip(0, 255).astype("uint8"))
 
 
 def _watercolor(picture: Image.Image) -> Image.Image:
+    """Soft edges, brighter washes and the grain of paper."""
     size = picture.width
-    wash = picture.filter(ImageFilter.ModeFilter(max(3, size // 32 | 1)))
-    wash = wash.filter(ImageFilter.GaussianBlur(size / 110))
-    wash = np.asarray(ImageEnhance.Color(wash).enhance(1.25), dtype=float)
-    grain = Image.fromarray((128 + 36 * _noise((64, 64))).clip(0, 255).astype("uint8"))
+    wash = picture.filter(ImageFilter.ModeFilter(max(3, size // 64 | 1)))
+    wash = ImageEnhance.Color(wash.filter(ImageFilter.GaussianBlur(size / 160))).enhance(1.25)
+    grain = Image.fromarray((128 + 30 * _noise(64)[..., 0]).clip(0, 255).astype("uint8"))
     grain = np.asarray(grain.resize(picture.size, Image.Resampling.BICUBIC), dtype=float)[..., None]
-    paper = 255 - (255 - wash) * (0.62 + grain / 640)
+    paper = 255 - (255 - np.asarray(wash, dtype=float)) * (0.68 + grain / 900)
     return Image.fromarray(paper.clip(0, 255).astype("uint8"))
