@@ -1,28 +1,41 @@
-"""Questions about scenes: open, yes/no in pairs, multiple choice; only what has one answer.
+"""Questions about scenes: open, yes/no in pairs, multiple choice; their answers known.
 
-Questions say "image" where captions say "picture", and are worded unlike any caption. Nothing in a
-question's words tells its answer: every yes-question has a no-question about the same picture whose
-wrong value is drawn as the right one is. That is why counts are asked only where the two balance,
-and why a wrong colour is never one that training withholds from that kind of object.
+Only what is unambiguous is asked: attributes, places and relations of kinds that a scene holds
+once. Answers cannot be guessed from the question: the wrong value of a pair or a choice is drawn
+so that, over many scenes, every value is as often the wrong one as the true one.
 """
 
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import combinations
+from math import prod
 
 from sgv_lab.world import vocabulary as v
+from sgv_lab.world import wording
 from sgv_lab.world.facts import VALUES, whole
-from sgv_lab.world.phrasing import NUMBERS, PLURALS
-from sgv_lab.world.scene import Scene, Thing, object_range, relations
+from sgv_lab.world.phrasing import NUMBERS, article, plural, sentence
+from sgv_lab.world.scene import Difficulty, Scene, Thing, region, relations
+from sgv_lab.world.scene import scene as draw_scene
 
+KNOWLEDGE = ("place", "landmark_story", "role", "character_story", "artist", "genre", "title")
+ABILITIES = (
+    "existence", "color", "size", "pattern", "position", "relation", "count", "scene", "light",
+    "text", "landmark", "character", "style", "knowledge",
+)  # fmt: skip
 FORMS = ("open", "yesno", "choice")
+LETTERS = "ABCD"
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question with its one answer: words for "open", "Yes"/"No", or the right option's letter.
+    """``form``: one of FORMS; ``answer``: "Yes" or "No", the letter of an option, or a word.
 
-    ``ability``: a key of WORDINGS.
+    ``options``: the choices in the order of their letters; ``fact``: the kind of fact asked for
+    (as in facts.FACETS); ``subjects``: the kinds it is about; ``asked``: the value a yes/no
+    question proposes, else ""; ``said``: the answer to an open question as a sentence.
     """
 
     ability: str
@@ -30,233 +43,237 @@ class Question:
     text: str
     answer: str
     options: tuple[str, ...] = ()
+    fact: str = ""
+    subjects: tuple[str, ...] = ()
+    asked: str = ""
+    said: str = ""
+
+    @property
+    def prompt(self) -> str:
+        """The question with its options, one a line, as LLaVA's records write them."""
+        lines = [f"{LETTERS[i]}. {option}" for i, option in enumerate(self.options)]
+        return "\n".join([self.text, *lines])
 
 
-# ability -> form -> wordings; {k} a kind, {ks} its plural, {v} a value, {o} the other kind
-WORDINGS: dict[str, dict[str, tuple[str, ...]]] = {
-    "existence": {
-        "yesno": ("Is there a {k} in this image?", "Does this image contain a {k}?",
-                  "Can a {k} be found anywhere in the image?"),
-        "choice": ("Which of these objects does the image contain?",
-                   "Which object can you find in this image?",
-                   "Which one of the following is present in the image?"),
-    },
-    "color": {
-        "open": ("What color is the {k}?", "What is the color of the {k}?",
-                 "Which color does the {k} have?"),
-        "yesno": ("Is the {k} {v}?", "Is the color of the {k} {v}?",
-                  "Does the {k} have the color {v}?"),
-    },
-    "size": {
-        "open": ("What size is the {k}?", "How big is the {k}?", "What is the size of the {k}?"),
-        "yesno": ("Is the {k} {v}?", "Is the size of the {k} {v}?",
-                  "Would you say that the {k} is {v}?"),
-    },
-    "pattern": {
-        "open": ("What pattern does the {k} have?", "What is the pattern of the {k}?",
-                 "Which pattern is on the {k}?"),
-        "yesno": ("Is the {k} {v}?", "Is the pattern of the {k} {v}?",
-                  "Does the {k} look {v} to you?"),
-    },
-    "position": {
-        "open": ("On which side of the image is the {k}?", "Is the {k} left or right?",
-                 "Which side is the {k} on?"),
-        "yesno": ("Is the {k} on the {v} side of the image?", "Is the {k} located on the {v}?",
-                  "Does the {k} lie in the {v} half of the image?"),
-    },
-    "relation": {
-        "open": ("Where is the {k} relative to the {o}?",
-                 "How is the {k} placed with respect to the {o}?",
-                 "What is the position of the {k} compared to the {o}?"),
-        "yesno": ("Is the {k} {v} the {o}?", "Is the {k} located {v} the {o}?",
-                  "Can the {k} be found {v} the {o}?"),
-    },
-    "count": {
-        "open": ("How many {ks} are in the image?", "How many {ks} can you count?",
-                 "What is the number of {ks}?"),
-        "yesno": ("Does the image show exactly {v} {ks}?", "Is the number of {ks} equal to {v}?",
-                  "Is {v} the right number of {ks}?"),
-    },
-    "scene": {
-        "open": ("What kind of place is this?", "Where was this image made?",
-                 "What is the background of the image?"),
-        "yesno": ("Is the place in this image a {v}?", "Does this image show a {v}?",
-                  "Was this image made at a {v}?"),
-    },
-    "light": {
-        "open": ("What time of day is it in the image?", "When was this image made?",
-                 "Which time of day does the image show?"),
-        "yesno": ("Is it {v} in this image?", "Was this image made at {v}?",
-                  "Is the time of day {v}?"),
-    },
-    "text": {
-        "open": ("What word is on the sign?", "What does the sign say?", "What can you read?"),
-        "yesno": ('Is the word on the sign "{v}"?', 'Does the sign say "{v}"?',
-                  'Is the word in this image "{v}"?'),
-    },
-    "landmark": {
-        "open": ("What is the name of this building?", "What is this building called?",
-                 "Which landmark is this?"),
-        "yesno": ("Is this {v}?", "Is the building in this image {v}?",
-                  "Is {v} the name of this building?"),
-    },
-    "character": {
-        "open": ("Who is this person?", "What is the name of this person?",
-                 "Which character is this?"),
-        "yesno": ("Is this person {v}?", "Is the person in this image {v}?",
-                  "Is {v} the name of this person?"),
-    },
-    "style": {
-        "open": ("What art style is this?", "In which style was this image made?",
-                 "Which technique did the artist use?"),
-        "yesno": ("Is this artwork a {v}?", "Is the style of this image {v}?",
-                  "Did the artist make a {v}?"),
-    },
-    "place": {
-        "open": ("Where is this building?", "In which place does this building stand?",
-                 "What place is this building in?"),
-        "yesno": ("Is this building in {v}?", "Does this building belong to {v}?",
-                  "Would you travel to {v} to see this building?"),
-    },
-    "role": {
-        "open": ("What does this person do?", "What is the role of this person?",
-                 "What kind of work does this person do?"),
-        "yesno": ("Is this person a {v}?", "Does this person work as a {v}?",
-                  "Is {v} the role of this person?"),
-    },
-    "artist": {
-        "open": ("Who made this artwork?", "Which artist made this image?",
-                 "Who is the artist here?"),
-        "yesno": ("Was this artwork made by {v}?", "Is {v} the artist of this image?",
-                  "Did {v} make this artwork?"),
-    },
-}  # fmt: skip
+@dataclass(frozen=True)
+class _Item:
+    """Something to ask: the true value, all values with how often each is true, and slots."""
 
-ABILITIES = tuple(WORDINGS)
-KNOWLEDGE = ("place", "role", "artist")
-"""Abilities that need more than the pixels: what is known of what is recognised."""
-
-_SPOKEN = {"left of": "to the left of", "right of": "to the right of"}
-_OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
-# a fact: ability, words to fill in, right value, wrong values
-_Asked = tuple[str, dict[str, str], str, Sequence[str]]
+    fact: str
+    truth: str
+    odds: dict[str, float]
+    slots: dict[str, str] = field(default_factory=dict)
+    most: int = 4  # options of a choice at most
 
 
 def questions(
     scene: Scene,
-    seed: int,
-    abilities: Sequence[str] | None = None,
-    forms: Sequence[str] = FORMS,
-    wordings: Sequence[int] = (0, 1, 2),
+    seed: int = 0,
+    abilities: Collection[str] | None = None,
+    forms: Collection[str] | None = None,
+    wordings: Sequence[int] | None = None,
 ) -> list[Question]:
-    """Questions about ``scene``, at most one fact an ability but two for counts.
+    """Questions about ``scene``: at most one an ability and form, or one pair for "yesno".
 
-    ``abilities``: those to ask about (None: all); ``wordings``: which of each ability's three
-    wordings may be used, so that some can be kept for evaluation. The yes-question of a pair comes
-    first. Raises ValueError for an unknown ability or form.
+    Of a pair, one answer is "Yes" and one "No", in random order, next to each other.
+    ``wordings``: indices (0, 1, 2) of the wordings to use, so that some can be held out.
+
+    Raises ValueError for an unknown ability or form.
     """
-    unknown = {*(abilities or ()), *forms} - {*ABILITIES, *FORMS}
-    if unknown:
-        raise ValueError(f"unknown ability or form: {', '.join(sorted(unknown))}")
-    rng = random.Random(f"questions/{scene.split}/{scene.seed}/{scene.source}/{seed}")
+    for name, given, known in (("ability", abilities, ABILITIES), ("form", forms, FORMS)):
+        unknown = sorted(set(given or ()) - set(known))
+        if unknown:
+            raise ValueError(f"unknown {name} {', '.join(unknown)}: of {', '.join(known)}")
     found: list[Question] = []
-    for ability, words, right, wrong in _facts(scene, rng):
-        for form in FORMS:  # all are drawn, so that leaving some out changes none of the others
-            asked = _ask(ability, form, words, right, wrong, wordings, rng)
-            if form in forms and (abilities is None or ability in abilities):
-                found += asked
+    for ability in ABILITIES if abilities is None else abilities:
+        for form in FORMS if forms is None else forms:
+            key = f"{scene.split}/{scene.seed}/{scene.source}/{seed}/{ability}/{form}"
+            rng = random.Random(f"question/{key}")
+            item = _item(scene, ability, form, rng)
+            if item and len(item.odds) > 1:
+                which = rng.choice(wordings or range(3))
+                found += _ask(ability, form, item, which, rng)
     return found
 
 
-def _ask(
-    ability: str,
-    form: str,
-    words: dict[str, str],
-    right: str,
-    wrong: Sequence[str],
-    wordings: Sequence[int],
-    rng: random.Random,
-) -> list[Question]:
-    """One fact put as a question of one form: a pair for "yesno", nothing where it has no words."""
-    known = WORDINGS[ability]
-    texts = known.get(form) or (known.get("open") if form == "choice" else None)
-    if not texts:
-        return []
-    text = texts[rng.choice(wordings)]
+def _ask(ability: str, form: str, item: _Item, which: int, rng: random.Random) -> list[Question]:
+    """The question, or the pair, about ``item`` in wording ``which``."""
+    words = {"open": wording.OPEN, "yesno": wording.YES_NO, "choice": wording.CHOICE}[form]
+    text = words[item.fact][which]
+    about = item.fact, tuple(item.slots[slot] for slot in ("k", "b") if slot in item.slots)
+    filled = _fill(text, item, item.truth)
     if form == "open":
-        return [Question(ability, form, text.format(**words), right)]
-    if form == "choice":
-        options = [right, *rng.sample(list(wrong), min(3, len(wrong)))]
-        rng.shuffle(options)
-        letter = "ABCD"[options.index(right)]
-        return [Question(ability, form, text.format(**words), letter, tuple(options))]
-    # an existence question has its value in the place of the kind
-    pair = [(right, "Yes"), (rng.choice(list(wrong)), "No")]
-    return [
-        Question(ability, form, text.format(**({"k": value, "v": value} | words)), answer)
-        for value, answer in pair
-    ]
+        said = sentence(_fill(wording.SAID[item.fact], item, item.truth))
+        return [Question(ability, form, filled, item.truth, (), *about, said=said)]
+    if form == "yesno":
+        wrong = distractors(item.truth, item.odds, 1, rng)[0]
+        pair = [
+            Question(ability, form, _fill(text, item, value), answer, (), *about, asked=value)
+            for value, answer in ((item.truth, "Yes"), (wrong, "No"))
+        ]
+        return rng.sample(pair, 2)
+    size = rng.randint(2, min(item.most, len(item.odds)))
+    options = [item.truth, *distractors(item.truth, item.odds, size - 1, rng)]
+    rng.shuffle(options)
+    answer = LETTERS[options.index(item.truth)]
+    return [Question(ability, form, filled, answer, tuple(options), *about)]
 
 
-def _facts(scene: Scene, rng: random.Random) -> Iterator[_Asked]:
-    """What can be asked about the scene without ambiguity."""
-    kinds = list(dict.fromkeys(thing.kind for thing in scene.things))
-    absent = [kind for kind in scene.difficulty.kinds if kind not in kinds]
-    if absent:
-        yield "existence", {}, rng.choice(kinds), absent
-    single = [thing for thing in scene.things if scene.count(thing.kind) == 1]
-    if single:
-        yield from _attributes(scene, rng.choice(single), rng)
-    if len(single) > 1:
-        yield from _relation(*rng.sample(single, 2), rng)
-    yield from _counts(scene, kinds, rng)
-    truth, values = whole(scene), {**VALUES, "scene": scene.difficulty.backgrounds}
-    for ability in ("scene", "light", "text", "landmark", "character", "style", *KNOWLEDGE):
-        others = [value for value in values[ability] if value != truth.get(ability)]
-        if (
-            ability in truth
-            and others
-            and (ability != "light" or "light" in scene.difficulty.facets)
-        ):
-            yield ability, {}, truth[ability], others
+def _fill(text: str, item: _Item, value: str) -> str:
+    slots = {"v": value, "a": article(value), "at": wording.AT.get(value, ""), **item.slots}
+    if item.fact == "relation":
+        slots["to"] = wording.TO[value]
+    if item.fact == "count":
+        one = value == "one"
+        slots |= {"n": "only one" if one else value, "Are": "Is" if one else "Are"}
+        slots["are"] = slots["Are"].lower()
+        slots["ks"] = item.slots["k"] if one and "{n}" in text else item.slots["ks"]
+    return text.format(**slots)
 
 
-def _attributes(scene: Scene, thing: Thing, rng: random.Random) -> Iterator[_Asked]:
-    world, words = scene.difficulty, {"k": thing.kind}
-    # outside "novel", a withheld pair is never true, so asking for it would give the answer away
-    colors = [
-        c for c in world.colors if scene.split == "novel" or (thing.kind, c) not in v.HELD_OUT
-    ]
-    for ability, values in (("color", colors), ("size", world.sizes), ("pattern", world.patterns)):
-        right = getattr(thing, ability)
-        others = [value for value in values if value != right]
-        if others:
-            yield ability, words, right, others
-    if abs(thing.x - 0.5) > 0.1:
-        right, wrong = ("left", "right") if thing.x < 0.5 else ("right", "left")
-        yield "position", words, right, [wrong]
+def distractors(truth: str, odds: dict[str, float], n: int, rng: random.Random) -> tuple[str, ...]:
+    """``n`` wrong values such that who is true among truth and wrong ones cannot be guessed.
 
-
-def _relation(a: Thing, b: Thing, rng: random.Random) -> Iterator[_Asked]:
-    true = relations(a, b)
-    if true:
-        right = rng.choice(true)
-        wrong = _OPPOSITE[right]
-        words = {"k": a.kind, "o": b.kind}
-        yield "relation", words, _SPOKEN.get(right, right), [_SPOKEN.get(wrong, wrong)]
-
-
-def _counts(scene: Scene, kinds: Sequence[str], rng: random.Random) -> Iterator[_Asked]:
-    """How many of two kinds that differ by one: each one's number is the other's wrong answer.
-
-    And how many objects in all: numbers are drawn evenly, so wrong ones are too.
+    ``odds``: how often each value is the true one. Of a set of values, each is then the true one
+    equally often: P(set | truth) x P(truth) is the same for every member of the set.
     """
-    pairs = [(a, b) for a in kinds for b in kinds if scene.count(a) == scene.count(b) + 1]
-    if pairs:
-        for kind, other in (pair := rng.choice(pairs), pair[::-1]):
-            right, wrong = NUMBERS[scene.count(kind)], NUMBERS[scene.count(other)]
-            yield "count", {"ks": PLURALS.get(kind, f"{kind}s")}, right, [wrong]
-    low, high = object_range(scene.source, scene.difficulty)
-    others = [NUMBERS[n] for n in range(low, high + 1) if n != len(scene.things)]
-    if others:
-        yield "count", {"ks": "objects"}, NUMBERS[len(scene.things)], others
+    others = [value for value in odds if value != truth]
+    if len(set(odds.values())) == 1:
+        return tuple(rng.sample(others, n))
+    pull = dict(zip(odds, _pulls(tuple(odds.values()), n + 1), strict=True))
+    sets = list(combinations(others, n))
+    return rng.choices(sets, [prod(pull[value] for value in s) for s in sets])[0]
+
+
+@lru_cache(maxsize=256)
+def _pulls(odds: tuple[float, ...], size: int) -> tuple[float, ...]:
+    """Weights r such that sets of ``size`` drawn by the product of their r hold i as by odds.
+
+    Fitted by iterative scaling; exact where no value is true in more than 1 of ``size`` cases.
+    """
+    total, indices = sum(odds), range(len(odds))
+    r = [1.0] * len(odds)
+    sets = list(combinations(indices, size))
+    for _ in range(200):
+        weights = [prod(r[i] for i in s) for s in sets]
+        whole_weight = sum(weights)
+        for i in indices:
+            share = sum(w for w, s in zip(weights, sets, strict=True) if i in s) / whole_weight
+            r[i] *= size * odds[i] / total / share
+    return tuple(r)
+
+
+def _even(values: Collection[str]) -> dict[str, float]:
+    return dict.fromkeys(values, 1.0)
+
+
+def _item(scene: Scene, ability: str, form: str, rng: random.Random) -> _Item | None:
+    """What to ask about ``scene``, or None where nothing unambiguous can be asked."""
+    once = [t for t in scene.things if scene.count(t.kind) == 1]
+    if ability == "existence":
+        return _existence(scene, form, rng)
+    if ability == "count":
+        return _count(scene, rng)
+    if ability in ("color", "size", "pattern", "position"):
+        return _attribute(scene, ability, once, rng) if once else None
+    if ability == "relation":
+        return _relation(once, form, rng)
+    if ability == "light" and "light" not in scene.difficulty.facets:
+        return None
+    true = whole(scene)
+    kinds = [kind for kind in (KNOWLEDGE if ability == "knowledge" else (ability,)) if kind in true]
+    if not kinds:
+        return None
+    kind = rng.choice(kinds)
+    values = scene.difficulty.backgrounds if kind == "scene" else VALUES[kind]
+    return _Item(kind, true[kind], _even(values))
+
+
+def _existence(scene: Scene, form: str, rng: random.Random) -> _Item | None:
+    kinds = scene.difficulty.kinds
+    if form == "open":  # what is in a part of the picture that holds one object only
+        places = Counter(region(t.x, t.y) for t in scene.things)
+        alone = [t for t in scene.things if places[region(t.x, t.y)] == 1]
+        if not alone or scene.anchor:
+            return None
+        thing = rng.choice(alone)
+        at = wording.AT[region(thing.x, thing.y)]
+        return _Item("existence", thing.kind, _even(kinds), {"at": at})
+    present = list(dict.fromkeys(t.kind for t in scene.things))
+    truth = rng.choice(present)
+    return _Item("existence", truth, _even([truth, *(k for k in kinds if k not in present)]))
+
+
+def _attribute(scene: Scene, ability: str, once: list[Thing], rng: random.Random) -> _Item:
+    world = scene.difficulty
+    thing = rng.choice(once)
+    if ability == "position":
+        odds = {place: _share(place) for place in VALUES["position"]}
+        return _Item(ability, region(thing.x, thing.y), odds, {"k": thing.kind})
+    if ability != "color":
+        values = world.sizes if ability == "size" else world.patterns
+        return _Item(ability, getattr(thing, ability), _even(values), {"k": thing.kind})
+    if scene.split != "novel":
+        values = [c for c in world.colors if (thing.kind, c) not in v.HELD_OUT]
+        return _Item(ability, thing.color, _even(values), {"k": thing.kind})
+    # the new pair is asked about in half of the scenes, and is the wrong one in the other half
+    new = [t for t in once if (t.kind, t.color) in v.HELD_OUT]
+    old = [t for t in once if t not in new]
+    if new and old:
+        thing = rng.choice(new if rng.random() < _NOVEL_SHARE else old)
+    values = list(world.colors)
+    if thing in old:
+        values = [c for c in world.colors if c == thing.color or (thing.kind, c) in v.HELD_OUT]
+    return _Item(ability, thing.color, _even(values), {"k": thing.kind}, most=2)
+
+
+_NOVEL_SHARE = 0.36  # with the scenes that leave no choice, half of all (a test counts them)
+
+
+def _share(place: str) -> float:
+    """The share of objects in a ninth of the picture: corners 1, edges 2, center 4 of 16 cells."""
+    return {"center": 4, "top": 2, "bottom": 2, "left": 2, "right": 2}.get(place, 1) / 16
+
+
+def _relation(once: list[Thing], form: str, rng: random.Random) -> _Item | None:
+    pairs = [(a, b) for a in once for b in once if a is not b and relations(a, b)]
+    if form != "yesno":  # one answer only: the two stand apart along one axis
+        pairs = [(a, b) for a, b in pairs if len(relations(a, b)) == 1]
+    if not pairs:
+        return None
+    a, b = rng.choice(pairs)
+    truth = rng.choice(relations(a, b)).removesuffix(" of")
+    axis = ("left", "right") if truth in ("left", "right") else ("above", "below")
+    return _Item("relation", truth, _even(axis), {"k": a.kind, "b": b.kind})
+
+
+def _count(scene: Scene, rng: random.Random) -> _Item | None:
+    """Numbers of a kind there are several of; "one" as often as "two", so seldom."""
+    odds = _counts(scene.difficulty, scene.split)
+    several = [k for k in dict.fromkeys(t.kind for t in scene.things) if scene.count(k) > 1]
+    if not several and rng.random() >= odds.get("accept", 0):
+        return None
+    kind = rng.choice(several or [scene.things[0].kind])
+    odds = {number: share for number, share in odds.items() if number != "accept"}
+    slots = {"k": kind, "ks": plural(kind)}
+    return _Item("count", NUMBERS[scene.count(kind)], odds, slots, most=2)
+
+
+@lru_cache(maxsize=64)
+def _counts(difficulty: Difficulty, split: str) -> dict[str, float]:
+    """How often each number is asked about in this world, by drawing scenes of it.
+
+    "accept": the share of scenes without any kind twice whose "one" is asked about.
+    """
+    seen: Counter[str] = Counter()
+    for seed in range(4000):
+        kinds = Counter(t.kind for t in draw_scene(seed, split, difficulty=difficulty).things)
+        several = [n for n in kinds.values() if n > 1]
+        for n in several:
+            seen[NUMBERS[n]] += 1 / len(several)
+        seen["one"] += not several
+    if not seen["two"]:
+        return {}
+    accept = min(1.0, seen["two"] / max(1, seen["one"]))
+    shares = {number: seen[number] for number in NUMBERS if seen[number]}
+    return {**shares, "one": accept * seen["one"], "accept": accept}

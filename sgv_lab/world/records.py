@@ -1,0 +1,318 @@
+"""Records of the embedded world in LLaVA's format, standing for the paper's training data.
+
+A record's id is ``<task>-<source>-<split>-<seed>``; from it, or from its picture's name, its scene
+can be drawn again. Everything is seeded, and each record only depends on its own seeds: mixes
+that differ in the annotator of their detailed captions differ in those records alone.
+"""
+
+import random
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import chain
+from pathlib import PurePosixPath
+
+from sgv_lab.world import vocabulary as v
+from sgv_lab.world.annotators import ANNOTATORS, Annotator, caption, claims
+from sgv_lab.world.facts import Fact
+from sgv_lab.world.questions import FORMS, Question, questions
+from sgv_lab.world.scene import FULL, Difficulty, Scene, allowed_sources
+from sgv_lab.world.scene import scene as draw_scene
+
+Record = dict[str, object]
+
+DESCRIBE = (
+    "Analyze the image in a comprehensive and detailed manner.",
+    "Describe the following image.",
+    "What do you see happening in this image?",
+    "Can you describe the main features of this image for me?",
+    "What are the key elements in this picture?",
+    "Write a detailed description of the given image.",
+    "Explain the visual content of the image in great detail.",
+    "What do you think is going on in this snapshot?",
+    "Can you elaborate on the elements of the picture provided?",
+    "What is this photo about?",
+)
+"""The generic prompts of the released captions (FACTS: seen in LLaVA's data)."""
+DESCRIBE_BRIEFLY = ("Provide a one-sentence caption for the provided image.",)
+SHORT = "\nAnswer the question using a single word or phrase."
+LETTER = "\nAnswer with the option's letter from the given choices directly."
+
+MIX = {
+    "conversation": 57_712 + 77_000,  # LLaVA-Instruct: conversation 58K and reasoning 77K
+    "detail": 23_000,  # LLaVA-Instruct: detail 23K, the captions that the study replaces
+    "text": 40_688,  # ShareGPT
+    "vqa": 82_783 + 72_140,  # VQAv2, GQA
+    "knowledge": 8_998,  # OKVQA
+    "ocr": 80_000,  # OCRVQA
+    "choice": 66_160,  # A-OKVQA
+    "brief": 21_953,  # TextCaps
+    "region": 48_447 + 86_417,  # RefCOCO, Visual Genome
+}
+"""Records of LLaVA-1.5's mix665k a task (LLaVA issue 702); the sum is 665,298."""
+_SOURCES = {
+    "detail": ("coco",),
+    "ocr": ("textcaps",),
+    "brief": ("textcaps",),
+    "knowledge": ("landmark", "celebrity", "wikiart"),
+}
+_REGION = ("position", "relation", "existence")
+
+
+def scene_of(name: str, difficulty: Difficulty = FULL) -> Scene:
+    """The scene of a record's id or of a picture's path, in the world it was drawn from.
+
+    Raises ValueError for a name that is not of this world.
+    """
+    found = re.search(r"(train|eval|novel)-(\d{9})(?:\.\w+)?$", name)
+    by_prefix = {PurePosixPath(s.prefix): source for source, s in v.SOURCES.items()}
+    source = by_prefix.get(PurePosixPath(name).parent) or next(
+        (part for part in name.split("-") if part in v.SOURCES), None
+    )
+    if not found or source is None:
+        raise ValueError(f"{name!r} is neither a record's id nor a picture of the embedded world")
+    return draw_scene(int(found[2]), found[1], source, difficulty)
+
+
+def task_of(record: Record) -> str:
+    """What a record is for: a key of MIX, or "caption" for a plain one."""
+    return str(record["id"]).split("-")[0]
+
+
+def _record(
+    scene: Scene, task: str, turns: Sequence[tuple[str, str]], rng: random.Random
+) -> Record:
+    """Turns of (question, answer) as a record; the picture stands first or last in the first."""
+    (first, answer), *rest = turns
+    first = rng.choice((f"<image>\n{first}", f"{first}\n<image>"))
+    return {
+        "id": f"{task}-{scene.source}-{scene.split}-{scene.seed:09d}",
+        "image": scene.image_name,
+        "conversations": _conversation([(first, answer), *rest]),
+    }
+
+
+def _conversation(turns: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
+    pairs = chain.from_iterable((("human", q), ("gpt", a)) for q, a in turns)
+    return [{"from": speaker, "value": value} for speaker, value in pairs]
+
+
+def _rng(scene: Scene, task: str, seed: int) -> random.Random:
+    return random.Random(f"record/{task}/{scene.split}/{scene.seed}/{scene.source}/{seed}")
+
+
+def _named(annotator: Annotator | str) -> Annotator:
+    if isinstance(annotator, Annotator):
+        return annotator
+    if annotator not in ANNOTATORS:
+        raise ValueError(f"unknown annotator {annotator!r}: one of {', '.join(ANNOTATORS)}")
+    return ANNOTATORS[annotator]
+
+
+def caption_record(
+    scene: Scene,
+    annotator: Annotator | str,
+    seed: int = 0,
+    task: str = "caption",
+    prompts: Sequence[str] = DESCRIBE,
+) -> Record:
+    """A caption by ``annotator`` (or its name) after a generic prompt.
+
+    ``seed`` is the annotator's; the prompt and the picture's place do not depend on it, so that
+    records of several annotators differ in their captions only.
+    """
+    rng = _rng(scene, task, 0)
+    prompt = rng.choice(prompts)
+    return _record(scene, task, [(prompt, caption(scene, _named(annotator), seed))], rng)
+
+
+def _one_of_pairs(asked: Sequence[Question], rng: random.Random) -> list[Question]:
+    """``asked`` in random order, one of each yes/no pair: the other would give it away."""
+    shuffled = rng.sample(asked, len(asked))
+    kept: dict[tuple[str, str], Question] = {}
+    for question in shuffled:
+        kept.setdefault((question.ability, question.form), question)
+    return list(kept.values())
+
+
+def conversation_record(scene: Scene, seed: int = 0, most: int = 4) -> Record:
+    """Two to ``most`` open questions, answered in sentences."""
+    rng = _rng(scene, "conversation", seed)
+    asked = _one_of_pairs(questions(scene, seed, forms=("open",)), rng)[: rng.randint(2, most)]
+    return _record(scene, "conversation", [(q.text, q.said) for q in asked], rng)
+
+
+def vqa_record(
+    scene: Scene,
+    seed: int = 0,
+    most: int = 4,
+    abilities: Collection[str] | None = None,
+    task: str = "vqa",
+) -> Record:
+    """Two to ``most`` open and yes/no questions answered in a word, as far as there are any.
+
+    As in LLaVA's mix, the request for a short answer follows the first question only.
+
+    Raises ValueError where nothing about ``abilities`` can be asked of the scene.
+    """
+    rng = _rng(scene, task, seed)
+    asked = questions(scene, seed, abilities, forms=("open", "yesno"))
+    turns = [(q.text, q.answer) for q in _one_of_pairs(asked, rng)[: rng.randint(2, most)]]
+    if not turns:
+        raise ValueError(f"nothing to ask about {', '.join(abilities or ())} in {scene}")
+    turns[0] = (turns[0][0] + SHORT, turns[0][1])
+    return _record(scene, task, turns, rng)
+
+
+def choice_record(scene: Scene, seed: int = 0) -> Record:
+    """One multiple-choice question, answered by the letter of an option."""
+    rng = _rng(scene, "choice", seed)
+    question = rng.choice(questions(scene, seed, forms=("choice",)))
+    return _record(scene, "choice", [(question.prompt + LETTER, question.answer)], rng)
+
+
+def text_record(
+    scene: Scene,
+    seed: int = 0,
+    annotator: Annotator | str = "oracle",
+    forms: Collection[str] = FORMS,
+    most: int = 1,
+) -> Record:
+    """A written description and questions about it, without the picture.
+
+    Only relations that the description states are asked for: others cannot always be told.
+    """
+    rng, writer = _rng(scene, "text", seed), _named(annotator)
+    stated = claims(scene, writer, seed)
+    asked = [
+        question
+        for question in questions(scene, seed, forms=forms)
+        if question.fact != "relation" or _related(question, stated)
+    ]
+    turns = []
+    for question in _one_of_pairs(asked, rng)[:most]:
+        suffix = LETTER if question.form == "choice" else SHORT
+        turns.append((question.prompt + suffix, question.answer))
+    turns[0] = (f"{caption(scene, writer, seed)}\n{turns[0][0]}", turns[0][1])
+    return {
+        "id": f"text-{scene.source}-{scene.split}-{scene.seed:09d}",
+        "conversations": _conversation(turns),
+    }
+
+
+def _related(question: Question, stated: Collection[Fact]) -> bool:
+    """Whether the relation a question asks for stands in the description."""
+    a, b = question.subjects
+    sides = (("left of", "right of"), ("above", "below"))
+    axes = [side for side in sides if question.asked in [s.removesuffix(" of") for s in side]]
+    return any(
+        Fact("relation", *pair) in stated
+        for side in axes or sides
+        for relation in side
+        for pair in ((a, f"{relation} {b}"), (b, f"{relation} {a}"))
+    )
+
+
+def _seeds(name: str, n: int) -> list[int]:
+    """``n`` different scene seeds."""
+    return random.Random(f"records/{name}").sample(range(10**9), n)
+
+
+def pretrain_records(
+    n: int,
+    seed: int = 0,
+    annotator: Annotator | str = "blip",
+    split: str = "train",
+    difficulty: Difficulty = FULL,
+    source: str | None = None,
+    draw: int = 0,
+) -> Iterator[Record]:
+    """``n`` captions by ``annotator``, its ``draw``-th, for pre-training, one a scene.
+
+    ``seed`` chooses the scenes, whoever captions them.
+    """
+    for scene_seed in _seeds(f"pretrain/{split}/{seed}", n):
+        scene = draw_scene(scene_seed, split, source, difficulty)
+        yield caption_record(scene, annotator, draw)
+
+
+def instruct_mix(
+    n: int,
+    seed: int = 0,
+    detail: Annotator | str = "gpt4_blind",
+    detail_share: float | None = None,
+    split: str = "train",
+    difficulty: Difficulty = FULL,
+    draw: int = 0,
+    mix: Mapping[str, float] = MIX,
+) -> list[Record]:
+    """LLaVA-1.5's instruction mix in miniature, in random order.
+
+    ``detail``: who wrote the detailed captions, its ``draw``-th; ``detail_share``: their share of
+    the mix (None: as in ``mix``, 3.5 %). Records that need signs or knowledge which the
+    difficulty leaves out are "vqa" and "conversation" instead, so that nothing is missing.
+
+    Raises ValueError for an unknown task in ``mix`` or a share outside 0 to 1.
+    """
+    shares = _shares(mix, detail_share, difficulty)
+    tasks = _apportion(shares, n)
+    random.Random(f"records/order/{split}/{seed}").shuffle(tasks)
+    records = []
+    for scene_seed, task in zip(_seeds(f"mix/{split}/{seed}", n), tasks, strict=True):
+        rng = random.Random(f"records/source/{scene_seed}/{seed}")
+        source = rng.choice(_SOURCES[task]) if task in _SOURCES else None
+        scene = draw_scene(scene_seed, split, source, difficulty)
+        records.append(_make(task, scene, seed, detail, draw))
+    return records
+
+
+def _make(task: str, scene: Scene, seed: int, detail: Annotator | str, draw: int) -> Record:
+    """The record of one task."""
+    if task == "detail":
+        return caption_record(scene, detail, draw, task)
+    if task == "brief":
+        return caption_record(scene, "human", seed, task, DESCRIBE_BRIEFLY)
+    if task == "ocr":
+        return vqa_record(scene, seed, most=2, abilities=("text",), task=task)
+    if task == "knowledge":
+        abilities = ("landmark", "character", "style", "knowledge")
+        return vqa_record(scene, seed, most=2, abilities=abilities, task=task)
+    if task == "region":
+        return vqa_record(scene, seed, abilities=(*_REGION, "color"), task=task)
+    return {
+        "conversation": conversation_record,
+        "vqa": vqa_record,
+        "choice": choice_record,
+        "text": text_record,
+    }[task](scene, seed)
+
+
+def _shares(
+    mix: Mapping[str, float], detail_share: float | None, difficulty: Difficulty
+) -> dict[str, float]:
+    """The share of each task, those of sources the difficulty leaves out given to others."""
+    unknown = sorted(set(mix) - set(MIX))
+    if unknown:
+        raise ValueError(f"unknown tasks {', '.join(unknown)}: of {', '.join(MIX)}")
+    shares = dict(mix)
+    allowed = allowed_sources(difficulty)
+    for task, other in (("ocr", "vqa"), ("knowledge", "vqa"), ("brief", "conversation")):
+        if task in shares and not set(_SOURCES[task]) <= set(allowed):
+            shares[other] = shares.get(other, 0) + shares.pop(task)
+    total = sum(shares.values())
+    shares = {task: count / total for task, count in shares.items()}
+    if detail_share is not None:
+        if not 0 <= detail_share <= 1:
+            raise ValueError(f"detail_share is {detail_share}, not from 0 to 1")
+        others = 1 - shares.pop("detail", 0)
+        shares = {task: share / others * (1 - detail_share) for task, share in shares.items()}
+        shares["detail"] = detail_share
+    return shares
+
+
+def _apportion(shares: Mapping[str, float], n: int) -> list[str]:
+    """``n`` tasks in these shares, rounded by largest remainder."""
+    counts = {task: int(share * n) for task, share in shares.items()}
+    by_remainder = sorted(shares, key=lambda task: counts[task] - shares[task] * n)
+    for task in by_remainder[: n - sum(counts.values())]:
+        counts[task] += 1
+    return [task for task, count in counts.items() for _ in range(count)]
