@@ -15,10 +15,23 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import nbformat
+import pandas as pd
 
 from sgv_lab import profiles
 from sgv_lab.errors import LabError, unknown
 
+CONTENTS = {  # the study in reading order
+    "00_start_here": "what is claimed, what can be checked, how to run it",
+    "01_caption_datasets": "five caption data sets: length, words, quality, defects",
+    "02_collect_captions": "asking a GPT4-Vision-class model for the 100K",
+    "03_share_captioner": "a captioner trained on them, captioning the 1.2M",
+    "04_sft_substitution": "better captions in fine-tuning, for four model families",
+    "05_sharegpt4v_7b": "the two training stages of the paper's model",
+    "06_benchmarks": "eleven benchmarks, scored from prediction files",
+    "07_ablations": "where, how many and how good; and what was never separated",
+    "08_claims": "ten claims and their verdicts",
+    "09_explore": "caption a picture, talk with a model",
+}
 _IPYTHON = {"In", "Out", "exit", "quit", "get_ipython", "open"}
 _BEGUN = "_sgv_lab_begun"
 
@@ -37,6 +50,15 @@ def folder() -> Path:
     return Path(
         os.environ.get("SGV_NOTEBOOKS") or Path(__file__).resolve().parents[1] / "notebooks"
     )
+
+
+def contents() -> pd.DataFrame:
+    """The study's notebooks: number and name, what it is about, and whether it is written yet."""
+    rows = [
+        (name, about, "ready" if (folder() / f"{name}.ipynb").is_file() else "planned")
+        for name, about in CONTENTS.items()
+    ]
+    return pd.DataFrame(rows, columns=["notebook", "about", "state"]).set_index("notebook")
 
 
 def parameters(path: str | Path) -> dict[str, Parameter]:
@@ -89,14 +111,17 @@ def begin(name: str, namespace: MutableMapping[str, Any]) -> SimpleNamespace:
     namespace.update(values)
     namespace[_BEGUN] = True
     _quiet(bars=values["profile"] != "smoke")
+    pd.set_option("display.max_colwidth", None, "display.max_columns", None)
     settings = {field.name: getattr(section, field.name) for field in fields(section)}
     settings.update((k, v) for k, v in values.items() if v or v is False or k not in settings)
     return SimpleNamespace(**settings)
 
 
 def _is_own(name: str, value: object) -> bool:
-    """Whether a name is IPython's or a module, hence not a parameter."""
-    return name.startswith("_") or name in _IPYTHON or isinstance(value, ModuleType)
+    """Whether a name is IPython's or imported: a parameter holds data, no module or function."""
+    return (
+        name.startswith("_") or name in _IPYTHON or isinstance(value, ModuleType) or callable(value)
+    )
 
 
 def convert(value: Any, parameter: Parameter, where: str) -> Any:

@@ -160,3 +160,21 @@ def effects() -> pd.DataFrame:
                 names = [" ".join(filter(None, side[1:])) for side in (before, after)]
                 rows.append((claim, *names, column, old[column], new[column], gain))
     return pd.DataFrame(rows, columns=["claim", "before", "after", "column", "from", "to", "gain"])
+
+
+def reevaluations() -> pd.DataFrame:
+    """The released ShareGPT4V-7B, benchmark by benchmark: as published and as others found it.
+
+    Columns: published (Table 3 and the model zoo), repository (the authors' own evaluation code,
+    run by a user), VLMEvalKit, and the two differences from the published number.
+    """
+    others = facts("re-evaluation").query("row == 'ShareGPT4V-7B'")
+    theirs = others.pivot(index="column", columns="arm", values="value")
+    rows = _read()["row"].isin(["ShareGPT4V-7B (Vicuna-7B)", "ShareGPT4V-7B"])
+    own = _read()[rows & _read()["place"].isin(["table3", "model zoo", "text"])]
+    table = theirs[["repository", "VLMEvalKit"]].copy()
+    table.insert(0, "published", own.set_index("column")["value"])
+    table = table.loc[sorted(table.index, key=BENCHMARKS.index)].dropna(subset="published")
+    for arm in ("repository", "VLMEvalKit"):
+        table[f"{arm} − published"] = (table[arm] - table["published"]).round(2)
+    return table.rename_axis(index=None, columns=None)

@@ -1,0 +1,36 @@
+"""The ``sgv-lab`` command: every subcommand loads, and a user's error is one line."""
+
+import subprocess
+import sys
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from sgv_lab.cli import COMMANDS, main
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_loads_and_explains_itself(name: str) -> None:
+    command = main.get_command(click.Context(main), name)
+    assert isinstance(command, click.Command)
+    shown = CliRunner().invoke(main, [name, "--help"])
+    assert shown.exit_code == 0 and command.get_short_help_str()
+
+
+def test_help_and_version_load_no_framework() -> None:
+    code = "import sys\nfrom sgv_lab.cli import main\n"
+    code += "main(['--version'], standalone_mode=False)\n"
+    code += "print(*({'torch', 'transformers', 'pandas'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == ""
+
+
+def test_an_error_of_the_user_is_one_line_and_fails() -> None:
+    done = CliRunner().invoke(main, ["run", "--profile", "mni"])
+    assert done.exit_code == 1
+    assert done.output.strip().splitlines() == [
+        "Error: unknown profile 'mni'. Did you mean 'mini'? (known: smoke, mini, paper)."
+    ]
+    assert CliRunner().invoke(main, ["run", "-p", "novalue"]).exit_code == 1
+    assert CliRunner().invoke(main, ["nothing"]).exit_code == 2

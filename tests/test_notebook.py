@@ -1,0 +1,146 @@
+"""``begin``: parameters checked and converted, whatever papermill made of them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import nbformat
+import pytest
+
+from sgv_lab import notebook, profiles
+from sgv_lab.errors import LabError
+from sgv_lab.notebook import Parameter, begin, convert
+
+CELL = """profile: str = "smoke"  # the size
+samples: int = 0  # 0: as the profile says
+lr: float = 0.1  # the rate
+flag: bool = True  # a switch
+names: list[str] = []  # which
+"""
+DEFAULTS = MappingProxyType(
+    {"profile": "smoke", "samples": 0, "lr": 0.1, "flag": True, "names": []}
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    samples: int
+    steps: int
+
+
+@pytest.fixture(autouse=True)
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SGV_NOTEBOOKS", str(tmp_path))
+    monkeypatch.setitem(profiles.SECTIONS, "x", {"smoke": Section(5, 7), "mini": Section(50, 70)})
+    monkeypatch.setattr(notebook, "_quiet", lambda bars: None)
+    save(tmp_path, CELL)
+    return tmp_path
+
+
+def save(folder: Path, source: str, tags: tuple[str, ...] = ("parameters",)) -> None:
+    cell = nbformat.v4.new_code_cell(source, metadata={"tags": list(tags)})
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), folder / "x.ipynb")
+
+
+def test_settings_are_the_profiles_with_parameters_on_top() -> None:
+    settings = begin("x", dict(DEFAULTS))
+    assert (settings.samples, settings.steps, settings.lr, settings.flag) == (5, 7, 0.1, True)
+    settings = begin("x", {**DEFAULTS, "profile": "mini", "samples": 9, "flag": "false"})
+    assert (settings.samples, settings.steps, settings.flag) == (9, 70, False)
+
+
+def test_converted_values_are_written_back() -> None:
+    namespace = {**DEFAULTS, "samples": 1e3, "lr": "1e-3", "names": "a, b"}
+    begin("x", namespace)
+    assert namespace["samples"] == 1000 and isinstance(namespace["samples"], int)
+    assert namespace["lr"] == 0.001
+    assert namespace["names"] == ["a", "b"]
+
+
+def test_a_name_that_is_not_declared_is_refused_but_ipythons_and_imports_are_not() -> None:
+    own = {
+        "In": [],
+        "Out": {},
+        "_i1": "",
+        "get_ipython": print,
+        "notebook": notebook,
+        "begin": begin,
+    }
+    begin("x", {**DEFAULTS, **own})
+    with pytest.raises(LabError, match=r"x: unknown parameter 'sample'. Did you mean 'samples'\?"):
+        begin("x", {**DEFAULTS, **own, "sample": 3})
+
+
+def test_may_be_called_again_by_hand_when_the_notebook_has_names_of_its_own() -> None:
+    namespace: dict[str, Any] = dict(DEFAULTS)
+    begin("x", namespace)
+    namespace["result"] = 3
+    namespace["samples"] = 8
+    assert begin("x", namespace).samples == 8
+
+
+def test_an_unknown_profile_names_the_nearest() -> None:
+    with pytest.raises(LabError, match="'mini'"):
+        begin("x", {**DEFAULTS, "profile": "minni"})
+
+
+@pytest.mark.parametrize(
+    ("annotation", "given", "value"),
+    [
+        ("bool", "false", False),
+        ("bool", "True", True),
+        ("int", "12", 12),
+        ("int", "1e3", 1000),
+        ("int", 3.0, 3),
+        ("float", "1e-3", 0.001),
+        ("float", 1, 1.0),
+        ("str", "007", "007"),
+        ("str | None", "None", None),
+        ("int | None", "4", 4),
+        ("list[int]", "[1, 2]", [1, 2]),
+        ("list[int]", 3, [3]),
+        ("list[str]", "llava,qwen", ["llava", "qwen"]),
+        ("list[float]", (1, "1e-4"), [1.0, 0.0001]),
+    ],
+)
+def test_converts(annotation: str, given: Any, value: Any) -> None:
+    got = convert(given, Parameter("p", annotation, None), "x")
+    assert got == value and type(got) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "given"),
+    [
+        ("bool", "yes please"),
+        ("bool", 2),
+        ("int", "1.5"),
+        ("int", True),
+        ("int", "inf"),
+        ("float", "fast"),
+        ("float", None),
+        ("str", 7),
+        ("list[int]", "[1, x"),
+        ("list[int]", "1,b"),
+    ],
+)
+def test_refuses_what_does_not_convert(annotation: str, given: Any) -> None:
+    with pytest.raises(LabError, match=r"x: the parameter 'p' is "):
+        convert(given, Parameter("p", annotation, None), "x")
+
+
+@pytest.mark.parametrize(
+    ("source", "tags", "said"),
+    [
+        (CELL, (), "0 cells are tagged"),
+        ("profile = 'smoke'", ("parameters",), "not a parameter: profile = 'smoke'"),
+        ("n: int = 2 * 3", ("parameters",), "not a parameter"),
+        ("import os", ("parameters",), "not a parameter"),
+    ],
+)
+def test_refuses_a_parameters_cell_that_is_none(
+    study: Path, source: str, tags: tuple[str, ...], said: str
+) -> None:
+    save(study, source, tags)
+    with pytest.raises(LabError, match=said):
+        notebook.parameters(study / "x.ipynb")
