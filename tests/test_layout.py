@@ -13,6 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
+OWNERS = packages_distributions()  # import name -> distributions
 MODULES = sorted((ROOT / "sgv_lab").rglob("*.py"))
 every = pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT / "sgv_lab")))
 
@@ -60,11 +61,10 @@ def test_imports_point_left_and_down(path: Path) -> None:
 def test_imports_only_what_pyproject_declares(path: Path) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = {canonicalize_name(Requirement(line).name) for line in project["dependencies"]}
-    owners = packages_distributions()
     for name in imports(path):
         top = name.split(".")[0]
         if top not in sys.stdlib_module_names and top != "sgv_lab":
-            assert {canonicalize_name(owner) for owner in owners[top]} & declared, top
+            assert {canonicalize_name(owner) for owner in OWNERS[top]} & declared, top
 
 
 @every
