@@ -22,7 +22,7 @@ from sgv_lab.training.tokenizers import (
 )
 
 MAX_LENGTH = 2048
-__all__ = ["IGNORED", "IMAGE_ID", "Encoded", "encode", "prompt_ids"]
+__all__ = ["IGNORED", "IMAGE_ID", "Encoded", "check_names", "encode", "prompt_ids"]
 TEMPLATES = ("v1", "plain", "qwen")
 SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. "
@@ -46,7 +46,7 @@ def encode(
     at the end, "</s>", "<unk>" or " ASSISTANT: " inside a turn, turns out of order), and where no
     supervised token is left.
     """
-    _check_names(template, variant)
+    check_names(template, variant)
     tokenizer = text_tokenizer(tokenizer)
     turns, has_image = record["conversations"], record.get("image") is not None
     try:
@@ -76,7 +76,7 @@ def prompt_ids(
     ``turns`` end with a human one; the image is -200. For ``plain`` the prompt is the image alone.
     Raises LabError for turns that ``encode`` would refuse.
     """
-    _check_names(template, variant)
+    check_names(template, variant)
     tokenizer = text_tokenizer(tokenizer)
     if template == "qwen":
         return qwen_chat.prompt_turns(turns, tokenizer, has_image)
@@ -92,7 +92,8 @@ def prompt_ids(
     return stream.ids
 
 
-def _check_names(template: str, variant: str) -> None:
+def check_names(template: str, variant: str) -> None:
+    """Raise LabError for a template or variant that does not exist."""
     if template not in TEMPLATES:
         raise LabError(f"no template {template!r}", fix=f"use one of {', '.join(TEMPLATES)}")
     if variant not in VARIANTS:

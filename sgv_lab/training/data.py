@@ -1,13 +1,14 @@
 """Records as training samples: checked before work starts, read and encoded lazily.
 
-Records are held as one Arrow table, so that worker processes share them and a Parquet file stays
-on the disk. Text-only records carry no image.
+Records are held as one Arrow table, compact and shared by worker processes. Text-only records carry
+no image.
 """
 
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,8 +22,8 @@ from transformers.image_processing_backends import PilBackend
 
 from sgv_lab.errors import LabError
 from sgv_lab.training import qwen_chat
-from sgv_lab.training.conversation import MAX_LENGTH, encode
-from sgv_lab.training.images import open_image, prepare
+from sgv_lab.training.conversation import MAX_LENGTH, check_names, encode
+from sgv_lab.training.images import ASPECTS, open_image, prepare
 from sgv_lab.training.stream import IMAGE, IMAGE_ID, Encoded
 from sgv_lab.training.tokenizers import DEFAULT_VARIANT, TextTokenizer
 
@@ -104,8 +105,11 @@ def _table(records: Iterable[Any], where: object) -> pa.Table:
 
     rows = iter(checked())
     batches = []
-    while chunk := [row for _, row in zip(range(10_000), rows, strict=False)]:
-        batches.append(pa.RecordBatch.from_pylist(chunk, schema=_SCHEMA))
+    try:
+        while chunk := list(islice(rows, 10_000)):
+            batches.append(pa.RecordBatch.from_pylist(chunk, schema=_SCHEMA))
+    except UnicodeError as error:
+        raise LabError("a record's text is not Unicode", where=where, fix="mend it") from error
     if bad:
         raise LabError(
             f"{len(bad)} bad record(s): {'; '.join(bad[:5])}", where=where, fix="mend or drop them"
@@ -134,6 +138,9 @@ class RecordDataset(Dataset[dict[str, Any]]):
         variant: str = DEFAULT_VARIANT,
         max_length: int = MAX_LENGTH,
     ) -> None:
+        check_names(template, variant)
+        if aspect not in ASPECTS:
+            raise LabError(f"no aspect {aspect!r}", fix=f"use {' or '.join(ASPECTS)}")
         from_file = isinstance(records, str | Path)
         rows = read_records(Path(records)) if from_file else records
         self._table = _table(rows, records if from_file else "records")
@@ -149,34 +156,32 @@ class RecordDataset(Dataset[dict[str, Any]]):
         row = self._table.slice(index, 1).to_pylist()[0]
         return {key: value for key, value in row.items() if value is not None}
 
-    def encoded(self, index: int) -> Encoded:
-        """The record's ids and labels."""
-        return encode(
-            self.record(index), self.tokenizer, self.template, self.variant, self.max_length
-        )
+    def encode(self, record: Mapping[str, Any]) -> Encoded:
+        """Ids and labels of a record, by this dataset's settings."""
+        return encode(record, self.tokenizer, self.template, self.variant, self.max_length)
 
-    def image_paths(self, index: int) -> list[str]:
-        """Paths of the record's images, relative to the image folder."""
-        record = self.record(index)
+    def paths(self, record: Mapping[str, Any]) -> list[str]:
+        """Paths of a record's images, relative to the image folder."""
         if "image" in record:
             return [record["image"]]
         return qwen_chat.paths(record) if self.template == "qwen" else []
 
+    def image_paths(self, index: int) -> list[str]:
+        """Paths of a record's images by its number."""
+        return self.paths(self.record(index))
+
     def __getitem__(self, index: int) -> dict[str, Any]:
-        encoded = self.encoded(index)
-        name = self._table["id"][index].as_py()
+        record = self.record(index)
+        encoded = self.encode(record)
         # An image whose place was cut off is not shown, as in the official code.
         seen = self.template == "qwen" or IMAGE_ID in encoded.input_ids
-        images = [
-            prepare(open_image(self.image_root, path, name), self.image_processor, self.aspect)
-            for path in self.image_paths(index)
-            if seen
-        ]
+        paths = self.paths(record) if seen else []
+        images = [open_image(self.image_root, path, record["id"]) for path in paths]
         return {
-            "id": name,
+            "id": record["id"],
             "input_ids": encoded.input_ids,
             "labels": encoded.labels,
-            "images": images,
+            "images": [prepare(image, self.image_processor, self.aspect) for image in images],
         }
 
 
@@ -210,11 +215,11 @@ class _Facts(Dataset[tuple[list[int], str]]):
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> tuple[list[int], str]:
-        turns = self.dataset.record(index)["conversations"]
-        words = sum(len(turn["value"].split()) for turn in turns)
-        words = words if self.dataset.image_paths(index) else -words
+        record = self.dataset.record(index)
+        words = sum(len(turn["value"].split()) for turn in record["conversations"])
+        words = words if self.dataset.paths(record) else -words
         try:
-            encoded = self.dataset.encoded(index)
+            encoded = self.dataset.encode(record)
         except LabError as error:
             return [0, 0, words, 0], str(error)
         length = len(encoded.input_ids)

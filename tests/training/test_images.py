@@ -1,0 +1,134 @@
+import hashlib
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import official
+import pytest
+from PIL import Image
+from transformers import CLIPImageProcessorPil, CLIPVisionConfig
+
+from sgv_lab.errors import LabError
+from sgv_lab.training.images import open_image, pad_to_square, prepare, qwen_processor
+
+SMALL = CLIPImageProcessorPil(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
+MEAN = np.array(SMALL.image_mean, np.float32)[:, None, None]
+STD = np.array(SMALL.image_std, np.float32)[:, None, None]
+
+
+def levels(pixels: np.ndarray) -> np.ndarray:
+    """Normalised (3, H, W) back to grey levels."""
+    return (pixels * STD + MEAN) * 255
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("kind", ["clip336_square", "clip336_pad", "qwen448"])
+def test_equals_the_official_code(reference: Path, kind: str) -> None:
+    file = official.read(reference, "image_preprocessing")
+    size = {"shortest_edge": 336}
+    clip = CLIPImageProcessorPil(size=size, crop_size={"height": 336, "width": 336})
+    processor = qwen_processor() if kind == "qwen448" else clip
+    for entry in file["images"]:
+        stored = entry["outputs"][kind]
+        root = reference if (reference / entry["path"]).is_file() else reference / "golden"
+        image = open_image(root, entry["path"])
+        decoded = np.asarray(image)
+        assert hashlib.sha256(decoded.tobytes()).hexdigest() == entry["decoded_rgb_sha256"]
+        pixels = prepare(image, processor, "pad" if kind.endswith("pad") else "square").numpy()
+        assert list(pixels.shape) == stored["shape"] and pixels.dtype == np.float32
+        grey = np.rint(levels(pixels)).astype(np.uint8)
+        assert hashlib.sha256(grey.tobytes()).hexdigest() == stored["sha256_uint8"], entry["name"]
+        rounded = (np.round(pixels, 3) + 0.0).astype("<f4")
+        digest = hashlib.sha256(rounded.tobytes()).hexdigest()
+        assert digest == stored["sha256_rounded_1e3"], entry["name"]
+    assert len(file["images"]) == 12
+
+
+@pytest.mark.parametrize("size", [(40, 21), (21, 40), (30, 30), (1, 3), (3, 1)])
+def test_pad_puts_the_picture_in_the_middle(size: tuple[int, int]) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    square = np.asarray(pad_to_square(Image.fromarray(noise), (122, 116, 104)))
+    side = max(size)
+    left, top = (side - size[0]) // 2, (side - size[1]) // 2
+    expected = np.full((side, side, 3), (122, 116, 104), np.uint8)
+    expected[top : top + size[1], left : left + size[0]] = noise
+    assert (square == expected).all()
+
+
+def test_square_cuts_the_middle_out_and_pad_keeps_the_borders() -> None:
+    stripes = Image.new("RGB", (84, 28), "red")
+    stripes.paste((0, 255, 0), (28, 0, 56, 28))
+    square = levels(prepare(stripes, SMALL, "square").numpy())
+    assert square.shape == (3, 28, 28)
+    assert np.abs(square - np.array([0, 255, 0])[:, None, None]).max() < 1e-3
+    pad = levels(prepare(stripes, SMALL, "pad").numpy())
+    assert np.abs(pad[:, 0, 14] - [122, 116, 104]).max() < 1e-3  # mean colour above
+    assert np.abs(pad[:, 14, 1] - [255, 0, 0]).max() < 30  # the left border is still there
+
+
+def test_transparency_is_dropped_not_acted_on() -> None:
+    palette = Image.new("P", (28, 28), 0)
+    palette.putpalette([10, 200, 30, 0, 0, 0])
+    palette.info["transparency"] = 0
+    buffer = io.BytesIO()
+    palette.save(buffer, "PNG", transparency=0)
+    pixels = levels(prepare(Image.open(buffer), SMALL, "square").numpy())
+    assert np.abs(pixels - np.array([10, 200, 30])[:, None, None]).max() < 1e-3
+
+
+def _bomb() -> bytes:
+    """A PNG of a few bytes that says it is 30,000 x 30,000 pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
+    parts = [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(b"")), chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def _png() -> bytes:
+    buffer = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    Image.fromarray(noise).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such image"),
+        (b"", "cannot be read as an image"),
+        (b"<html>404</html>", "cannot be read as an image"),
+        (_png()[:2000], "cannot be read as an image"),
+        (_bomb(), "too large to decode safely"),
+    ],
+    ids=["missing", "empty", "page", "cut short", "bomb"],
+)
+def test_bad_files_are_refused_by_name(tmp_path: Path, content: bytes | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / "x.png").write_bytes(content)
+    with pytest.raises(LabError, match=message) as error:
+        open_image(tmp_path, "x.png", "record_9")
+    assert "'record_9', x.png" in str(error.value)
+
+
+def test_paths_stay_below_their_root(tmp_path: Path) -> None:
+    (tmp_path / "outside.png").write_bytes(_png())
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "link.png").symlink_to(tmp_path / "outside.png")
+    for path in ("../outside.png", str(tmp_path / "outside.png"), "link.png"):
+        with pytest.raises(LabError, match="leaves its root"):
+            open_image(tmp_path / "root", path)
+    with pytest.raises(LabError, match="cannot be read"):
+        open_image(tmp_path, "root")
+
+
+def test_other_aspects_and_processors_are_refused() -> None:
+    with pytest.raises(LabError, match="no aspect 'stretch'"):
+        prepare(Image.new("RGB", (9, 9)), SMALL, "stretch")
+    with pytest.raises(LabError, match="does not resize with PIL"):
+        prepare(Image.new("RGB", (9, 9)), CLIPVisionConfig(), "pad")
