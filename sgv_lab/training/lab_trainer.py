@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer
 
 from sgv_lab.training import saving
 from sgv_lab.training.guards import GradientGuard, refuse_non_finite
-from sgv_lab.training.loss import IGNORED, Weighting, supervised_loss, targets
+from sgv_lab.training.loss import Weighting, supervised_loss, targets
 from sgv_lab.training.metrics import MetricsFile, Progress
 from sgv_lab.training.recipes import Recipe
+from sgv_lab.training.stream import IGNORED
 from sgv_lab.training.trainable import Trainable, parts
 from sgv_lab.training.updates import Updates
 
@@ -95,7 +97,7 @@ class LabTrainer(Trainer):
             "positions": sum(batch["labels"].numel() for batch in update),
             "supervised_tokens": sum(int((targets(b) != IGNORED).sum()) for b in update),
             "samples": len(self.ids),
-            "images": sum(len(batch.get("pixel_values", ())) for batch in update),
+            "images": sum(_pictures(batch) for batch in update),
             "batches": len(update),
         }
         summed = self.accelerator.reduce(torch.tensor(list(counts.values()), device=device))
@@ -131,19 +133,7 @@ class LabTrainer(Trainer):
         if "pixel_values" in inputs:
             inputs["pixel_values"] = inputs["pixel_values"].to(self.model.dtype)
         loss = supervised_loss(model, inputs, num_items_in_batch)
-        if self.args.world_size > 1 and "pixel_values" not in inputs:
-            loss = loss + self._unused_vision()
         return loss * self.args.world_size
-
-    def _unused_vision(self) -> torch.Tensor:
-        """Zero, through tower and connector: all processes must reduce the same tensors.
-
-        The official code gives text-only samples a black picture for the same reason.
-        """
-        model = self.accelerator.unwrap_model(self.model)
-        side = model.config.vision_config.image_size
-        black = torch.zeros(1, 3, side, side, device=self.args.device, dtype=model.dtype)
-        return 0.0 * sum(f.sum() for f in model.get_image_features(black).pooler_output)
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW; the connector gets a learning rate of its own where the recipe has one.
@@ -185,6 +175,16 @@ class LabTrainer(Trainer):
                 self.metrics.add({"step": self.state.global_step, **logs})
         super().log(logs, start_time)
 
+    def _load_from_checkpoint(
+        self, resume_from_checkpoint: str, model: torch.nn.Module | None = None
+    ) -> None:
+        """Load every weight or raise: the Trainer's own way passes over renamed tensors."""
+        if self.is_fsdp_enabled or isinstance(self.model, PeftModel):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        saved = type(self.model).from_pretrained(resume_from_checkpoint, dtype=self.model.dtype)
+        self.model.load_state_dict(saved.state_dict())
+
     def _get_output_dir(self, trial: Any) -> str:
         """Where the Trainer's ``_save_checkpoint`` writes: a scratch folder, renamed after it."""
         return str(self.saving_in or Path(self.args.output_dir) / "checkpoints")
@@ -212,3 +212,9 @@ def _filled(batch: dict[str, torch.Tensor]) -> int:
     """Positions that hold a token, not padding."""
     mask = batch.get("attention_mask")
     return int(mask.sum()) if mask is not None else batch["labels"].numel()
+
+
+def _pictures(batch: dict[str, torch.Tensor]) -> int:
+    """Pictures of records, without the black ones that keep processes in step."""
+    pixels = batch.get("pixel_values")
+    return 0 if pixels is None else int(pixels.flatten(1).any(dim=1).sum())

@@ -5,7 +5,8 @@ from typing import Any, Literal
 import torch
 from torch.nn.functional import cross_entropy, pad
 
-IGNORED = -100
+from sgv_lab.training.stream import IGNORED
+
 Weighting = Literal["token", "sample"]
 
 

@@ -2,11 +2,10 @@
 
 import hashlib
 import json
-import logging
 import math
 import resource
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,14 +19,15 @@ from sgv_lab.files import sha256, write_json
 from sgv_lab.provenance import provenance
 from sgv_lab.training import metrics, saving, updates
 from sgv_lab.training.collate import Collator
-from sgv_lab.training.data import RecordDataset
+from sgv_lab.training.data import RecordDataset, survey
 from sgv_lab.training.lab_trainer import LabTrainer
 from sgv_lab.training.loss import Weighting
 from sgv_lab.training.model_card import card
+from sgv_lab.training.packing import Batching, packed
 from sgv_lab.training.recipes import Recipe
 from sgv_lab.training.trainable import Trainable, set_trainable
 
-logger = logging.getLogger(__name__)
+CHECKPOINTING = {"use_reentrant": False}  # the other kind freezes a partly frozen tower, silently
 
 
 @dataclass(frozen=True)
@@ -79,22 +79,42 @@ def train(
         aspect=recipe.aspect,
         max_length=recipe.max_length,
     )
-    missing = missing_pictures(examples)
-    if missing and not drop_broken:
-        some = ", ".join(f"{examples.record(i)['id']} ({path})" for i, path in missing[:3])
+    collate = collator(model, per_sample=settings.loss == "sample", packed=settings.packing)
+    found = survey(examples, collate.image_tokens, settings.workers, settings.progress)
+    broken = found.problems | missing_pictures(examples)
+    if broken and not drop_broken:
         raise LabError(
-            f"{len(missing)} of {len(examples)} records lack their picture: {some}",
+            f"{len(broken)} of {len(examples)} records cannot be trained on: "
+            + "; ".join(list(broken.values())[:3]),
             where=image_root,
-            fix="`sgv-lab plan` lists them; fetch them, or say drop_broken to leave them out",
+            fix="`sgv-lab plan` lists them; mend them, or say drop_broken to leave them out",
         )
-    broken = {i for i, _ in missing}
-    kept = Subset(examples, [i for i in range(len(examples)) if i not in broken])
-    facts = {"data": _data_hash(records), "records_dropped": len(broken)}
-    collate = collator(model, per_sample=settings.loss == "sample")
-    return fit(model, processor, kept, collate, recipe, out, seed, settings, facts)
+    kept = [i for i in range(len(examples)) if i not in broken]
+    facts = {
+        "data": _data_hash(records),
+        "records_dropped": len(broken),
+        "records_cut": int(found.truncated[kept].sum()),
+    }
+    batching = (
+        packed(found.lengths[kept], settings.tokens_per_batch)
+        if settings.packing
+        else updates.padded(settings.micro_batch)
+    )
+    return fit(
+        model,
+        processor,
+        Subset(examples, kept),
+        collate,
+        recipe,
+        out,
+        seed,
+        settings,
+        facts,
+        batching,
+    )
 
 
-def collator(model: PreTrainedModel, per_sample: bool = False) -> Collator:
+def collator(model: PreTrainedModel, per_sample: bool = False, packed: bool = False) -> Collator:
     """The collator for a model of the LLaVA family."""
     config = model.config
     return Collator(
@@ -103,17 +123,18 @@ def collator(model: PreTrainedModel, per_sample: bool = False) -> Collator:
         image_tokens=config.image_seq_length,
         image_size=config.vision_config.image_size,
         per_sample=per_sample,
+        packed=packed,
     )
 
 
-def missing_pictures(examples: RecordDataset) -> list[tuple[int, str]]:
-    """(record number, path) of every picture that is not a file below the image folder."""
-    return [
-        (number, path)
+def missing_pictures(examples: RecordDataset) -> dict[int, str]:
+    """Record number -> what is missing, for pictures that are no file below the image folder."""
+    return {
+        number: f"record {examples.record(number)['id']!r} lacks its picture {path}"
         for number in range(len(examples))
         for path in examples.image_paths(number)
         if not (examples.image_root / path).is_file()
-    ]
+    }
 
 
 def _data_hash(records: Sequence[Mapping[str, Any]] | str | Path) -> str:
@@ -126,20 +147,22 @@ def fit(
     model: PreTrainedModel,
     processor: ProcessorMixin,
     examples: updates.Examples,
-    collate: Callable[[list[dict[str, Any]]], dict[str, Any]],
+    collate: Collator,
     recipe: Recipe,
     out: str | Path,
     seed: int,
     run: Run,
     facts: dict[str, Any],
+    batching: Batching | None = None,
     order: updates.Order | None = None,
 ) -> Path:
     """Train ``model`` on encoded ``examples`` and write a Hugging Face checkpoint to ``out``.
 
     ``facts`` go into the manifest and must be the same when a run is resumed (hashes of the
-    data). Called again after a kill, with a fresh copy of the same model, it goes on from the last
-    complete checkpoint; after completion it returns at once. ``seed`` sets the order of the data,
-    the adapters' first values and dropout; the model's first weights are the caller's.
+    data). ``batching`` splits an update into batches (padded ones if not given). Called again
+    after a kill, with a fresh copy of the same model, it goes on from the last complete
+    checkpoint; after completion it returns at once. ``seed`` sets the order of the data, the
+    adapters' first values and dropout; the model's first weights are the caller's.
 
     Raises LabError if ``out`` holds a run with other settings, no GPU is there where one is asked
     for, a record has no supervised token, a tensor does not learn, a loss is not finite, or
@@ -155,15 +178,17 @@ def fit(
         "packing": run.tokens_per_batch if run.packing else None,
         "records": len(examples),
         "model": _fingerprint(model),
-        "model_type": model.config.model_type,
-        "changed": recipe.differences(),
         **facts,
     }
     if _finished(out, settings):
         return out
     set_seed(seed)
     model, trainable = set_trainable(model, recipe)
-    batching = updates.padded(run.micro_batch)
+    if recipe.gradient_checkpointing:
+        model.activation_checkpointing_enable(CHECKPOINTING)
+        # Only reentrant checkpointing needs inputs with gradients; they would send the backward
+        # pass through all of a frozen tower.
+        model.disable_input_require_grads()
     found = saving.checkpoints(out / "checkpoints")
     trainer = LabTrainer(
         model=model,
@@ -171,7 +196,7 @@ def fit(
             examples,
             collate,
             order or updates.Order(len(examples), seed),
-            batching,
+            batching or updates.padded(run.micro_batch),
             recipe.samples_per_update,
             arguments.process_index,
             arguments.world_size,
@@ -223,8 +248,6 @@ def _arguments(recipe: Recipe, out: Path, seed: int, run: Run, records: int) -> 
         adam_beta1=recipe.adam_beta1,
         adam_beta2=recipe.adam_beta2,
         max_grad_norm=recipe.max_grad_norm,
-        activation_checkpointing=recipe.gradient_checkpointing,
-        activation_checkpointing_kwargs={"use_reentrant": False},
         bf16=on_gpu and recipe.precision == "bf16",
         use_cpu=not on_gpu,
         seed=seed,
@@ -294,6 +317,8 @@ def _finish(trainer: LabTrainer, trainable: Trainable, settings: dict[str, Any],
     rows = metrics.read(out / "metrics.jsonl")
     manifest = {
         **settings,
+        "model_type": trainer.model.config.model_type,
+        "changed": trainer.recipe.differences(),
         "final_loss": rows[-1]["loss"],
         "seconds": sum(row["seconds"] for row in rows),
         "trainable": trainable.counts,

@@ -8,12 +8,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from torch.utils.data import Dataset
 
+from sgv_lab.training.collate import Collator
 from sgv_lab.training.guards import refuse_unsupervised
-from sgv_lab.training.loss import IGNORED
-
-Batching = Callable[[list[int], int], list[list[int]]]  # (indices, processes) -> batches
+from sgv_lab.training.packing import Batching
+from sgv_lab.training.stream import IGNORED, IMAGE_ID
 
 
 class Examples(Protocol):
@@ -70,7 +71,7 @@ class Updates(Dataset):
     def __init__(
         self,
         examples: Examples,
-        collate: Callable[[list[dict[str, Any]]], dict[str, Any]],
+        collate: Collator,
         order: Order,
         batching: Batching,
         samples_per_update: int,
@@ -92,5 +93,17 @@ class Updates(Dataset):
             examples = [self.examples[i] for i in indices]
             supervised = [sum(x != IGNORED for x in e["labels"][1:]) for e in examples]
             refuse_unsupervised([e["id"] for e in examples], supervised)
-            batches.append(self.collate(examples))
+            batch = self.collate([*examples, *self._filler(examples)])
+            batch["record_ids"] = [e["id"] for e in examples]
+            batches.append(batch)
         return batches
+
+    def _filler(self, examples: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """A black picture without a loss, where several processes must use the same tensors.
+
+        The official code gives one to every text-only sample for that reason.
+        """
+        if self.processes == 1 or any(e["images"] for e in examples):
+            return []
+        black = torch.zeros(3, self.collate.image_size, self.collate.image_size)
+        return [{"id": "", "input_ids": [0, IMAGE_ID], "labels": [IGNORED] * 2, "images": [black]}]

@@ -1,0 +1,87 @@
+import pytest
+import tiny_llava
+import torch
+
+from sgv_lab.errors import LabError
+from sgv_lab.training import trainer
+from sgv_lab.training.guards import GradientGuard
+
+
+@pytest.fixture
+def reentrant(monkeypatch):
+    """Runs use reentrant gradient checkpointing, the default of transformers 4.46 to 4.57."""
+    monkeypatch.setattr(trainer, "CHECKPOINTING", {"use_reentrant": True})
+
+
+def test_the_silent_freeze_of_the_vision_tower_is_caught(tmp_path, reentrant):
+    message = r"vision_tower\.encoder\.layers\.1.* has no gradient after the first update"
+    with pytest.raises(LabError, match=message):
+        tiny_llava.fit(tmp_path)
+
+
+def test_without_the_guard_the_loss_falls_and_the_tower_stays(tmp_path, reentrant, monkeypatch):
+    monkeypatch.setattr(GradientGuard, "check", lambda self, model: None)
+    model = tiny_llava.model()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    tiny_llava.fit(tmp_path, model=model, max_steps=20)
+    losses = tiny_llava.losses(tmp_path)
+    assert sum(losses[-5:]) < sum(losses[:5])
+    after = model.state_dict()
+    assert all(torch.equal(after[k], before[k]) for k in before if "vision_tower" in k)
+    assert not torch.equal(after["lm_head.weight"], before["lm_head.weight"])
+
+
+def test_gradients_that_stay_zero_stop_the_run_in_the_third_update(tmp_path):
+    model = tiny_llava.model()
+    weight = model.model.multi_modal_projector.linear_1.weight
+    weight.register_hook(torch.zeros_like)
+    with pytest.raises(LabError, match=r"multi_modal_projector\.linear_1\.weight had only zero"):
+        tiny_llava.fit(tmp_path, model=model)
+    assert len(tiny_llava.losses(tmp_path)) == 2
+
+
+def test_loras_late_gradients_pass(tmp_path):
+    tiny_llava.fit(tmp_path, recipe=tiny_llava.recipe("sft-lora", warmup_ratio=0.1))
+    assert len(tiny_llava.losses(tmp_path)) == 6
+
+
+def test_updates_without_a_picture_do_not_count():
+    layer = torch.nn.Linear(2, 2)
+    guard = GradientGuard(["weight", "bias"])
+    for _ in range(5):
+        guard.check(layer)  # no gradient, but no picture either
+    guard.has_image = True
+    with pytest.raises(LabError, match="weight and 1 more"):
+        guard.check(layer)
+
+
+def test_a_non_finite_loss_names_the_records_of_its_batch(tmp_path):
+    class Broken(tiny_llava.Samples):
+        def __getitem__(self, index):
+            sample = super().__getitem__(index)
+            if index == 13:
+                sample["images"][0][0, 0, 0] = float("nan")
+            return sample
+
+    with pytest.raises(LabError, match="the loss is nan in update") as error:
+        tiny_llava.fit(tmp_path, samples=Broken(), micro_batch=2)
+    named = str(error.value).split("records of the batch: ")[1].split(". ")[0].split(", ")
+    assert "record-13" in named
+    assert len(named) == 2
+
+
+def test_a_non_finite_gradient_stops_the_run(tmp_path):
+    model = tiny_llava.model()
+    model.lm_head.weight.register_hook(lambda g: g * float("inf"))
+    with pytest.raises(LabError, match=r"gradient norm is .* in update 1"):
+        tiny_llava.fit(tmp_path, model=model)
+
+
+def test_a_sample_without_supervised_tokens_is_named(tmp_path):
+    class Masked(tiny_llava.Samples):
+        def __getitem__(self, index):
+            sample = super().__getitem__(index)
+            return sample | {"labels": [-100] * len(sample["labels"])} if index == 7 else sample
+
+    with pytest.raises(LabError, match="no supervised token in record record-7"):
+        tiny_llava.fit(tmp_path, samples=Masked())

@@ -1,0 +1,128 @@
+import dataclasses
+import json
+
+import pytest
+import torch
+from transformers import get_scheduler
+
+from sgv_lab.errors import LabError
+from sgv_lab.training import recipes, trainer
+
+
+def _rates(recipe, updates, tmp_path):
+    """The learning rate of every update, by the arguments the trainer really gets."""
+    run = trainer.Run(max_steps=updates, device="cpu")
+    arguments = trainer._arguments(recipe, tmp_path, 0, run, records=1)
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], arguments.learning_rate)
+    scheduler = get_scheduler(
+        arguments.lr_scheduler_type, optimizer, arguments.get_warmup_steps(updates), updates
+    )
+    rates = []
+    for _ in range(updates + 1):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return rates
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize(
+    ("run", "name"),
+    [
+        ("pretrain", "pretrain"),
+        ("sft", "sft"),
+        ("llava15_projector_pretrain_558k", "projector-only"),
+        ("qwen_vl_sft_ds", "sft-qwen"),
+    ],
+)
+def test_schedule_equals_the_official_one(reference, tmp_path, run, name):
+    golden = json.loads((reference / "golden" / "lr_schedule.json").read_text())["runs"][run]
+    recipe = recipes.recipe(name)
+    assert recipe.learning_rate == golden["base_lr"]
+    assert recipe.warmup_ratio == golden["warmup_ratio"]
+    rates = _rates(recipe, golden["total_steps"], tmp_path)
+    for step, rate in golden["lr_by_step"].items():
+        assert rates[int(step)] == pytest.approx(rate, rel=1e-9, abs=1e-18), step
+    assert rates.index(max(rates)) == golden["peak_step"]
+
+
+def test_first_update_runs_at_zero_and_warm_up_is_rounded_up(tmp_path):
+    rates = _rates(recipes.recipe("sft"), 50, tmp_path)
+    assert rates[0] == 0
+    assert rates.index(max(rates)) == 2  # ceil(0.03 * 50)
+    assert max(rates) == 2e-5
+
+
+def test_number_of_updates_of_the_paper():
+    assert trainer.total_updates(665_298, recipes.recipe("sft")) == 5198
+    assert trainer.total_updates(1_246_000, recipes.recipe("pretrain")) == 4868
+    assert trainer.total_updates(558_128, recipes.recipe("projector-only")) == 2181
+
+
+def test_pictures_are_cropped_in_pre_training_and_padded_in_fine_tuning():
+    assert recipes.RECIPES["pretrain"].aspect == "square"
+    assert recipes.RECIPES["sft"].aspect == "pad"
+
+
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_every_recipe_makes_sense(name):
+    assert recipes.recipe(name) == recipes.RECIPES[name]
+    assert not recipes.recipe(name).differences()
+
+
+def test_overrides_are_parsed_from_text():
+    recipe = recipes.recipe(
+        "sft",
+        {
+            "learning_rate": "1e-4",
+            "samples_per_update": "64",
+            "vision_from": "12",
+            "connector_learning_rate": "none",
+            "gradient_checkpointing": "false",
+            "template": "plain",
+        },
+    )
+    assert (recipe.learning_rate, recipe.samples_per_update, recipe.vision_from) == (1e-4, 64, 12)
+    assert recipe.connector_learning_rate is None
+    assert recipe.gradient_checkpointing is False
+    assert recipe.differences()["template"] == ("v1", "plain")
+    assert recipe.differences().keys() == {
+        "learning_rate",
+        "samples_per_update",
+        "vision_from",
+        "gradient_checkpointing",
+        "template",
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"learning_rte": 1}, "learning_rate"),
+        ({"name": "mine"}, "no setting called 'name'"),
+        ({"learning_rate": "fast"}, "learning_rate = 'fast' is not of type float"),
+        ({"samples_per_update": 1.5}, "samples_per_update"),
+        ({"samples_per_update": True}, "samples_per_update"),
+        ({"gradient_checkpointing": "maybe"}, "gradient_checkpointing"),
+        ({"aspect": "crop"}, "'square', 'pad'"),
+        ({"learning_rate": -1.0}, "above 0"),
+        ({"learning_rate": "nan"}, "above 0"),
+        ({"warmup_ratio": 1.0}, "warmup_ratio"),
+        ({"vision_from": -2}, "vision_from"),
+        ({"language_model": "frozen", "connector": False}, "nothing is trained"),
+        ({"four_bit": True}, "four_bit"),
+    ],
+)
+def test_bad_overrides_are_refused_by_name(changes, message):
+    with pytest.raises(LabError, match=message):
+        recipes.recipe("sft", changes)
+
+
+def test_a_mistyped_recipe_names_the_nearest():
+    with pytest.raises(LabError, match="'pretrain'"):
+        recipes.recipe("pretrian")
+
+
+def test_a_recipe_cannot_be_changed_in_place():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        recipes.recipe("sft").learning_rate = 1.0

@@ -1,0 +1,191 @@
+import json
+
+import pytest
+import tiny_llava
+import torch
+from transformers import AutoModelForImageTextToText
+
+from sgv_lab.errors import LabError
+from sgv_lab.training import metrics, trainer
+from sgv_lab.training.loss import supervised_loss
+from sgv_lab.training.updates import Order
+
+
+@pytest.fixture(scope="module")
+def trajectory(tmp_path_factory):
+    """The run that the others are held to: 8 samples an update in one batch."""
+    return tiny_llava.fit(tmp_path_factory.mktemp("one_batch"), micro_batch=8)
+
+
+def _same(a, b, tolerance=1e-5):
+    assert tiny_llava.losses(a) == pytest.approx(tiny_llava.losses(b), abs=tolerance)
+    theirs = tiny_llava.weights(b)
+    for name, tensor in tiny_llava.weights(a).items():
+        if name.endswith("k_proj.bias"):  # softmax cancels it: its gradient is rounding noise,
+            continue  # which AdamW scales up to whole steps
+        torch.testing.assert_close(tensor, theirs[name], atol=tolerance, rtol=0, msg=name)
+
+
+@pytest.mark.parametrize("micro_batch", [4, 1])
+def test_the_same_update_in_smaller_batches(tmp_path, trajectory, micro_batch):
+    out = tiny_llava.fit(tmp_path, micro_batch=micro_batch)
+    assert metrics.read(out / "metrics.jsonl")[0]["batches"] == 8 // micro_batch
+    _same(out, trajectory)
+
+
+@pytest.mark.parametrize("tokens", [40, 400])
+def test_packed_samples_train_as_padded_ones(tmp_path, trajectory, tokens):
+    out = tiny_llava.fit(tmp_path, packing=True, tokens_per_batch=tokens)
+    rows = metrics.read(out / "metrics.jsonl")
+    assert all(row["positions"] == row["tokens"] for row in rows)
+    assert (rows[0]["batches"] > 1) == (tokens == 40)
+    _same(out, trajectory)
+
+
+def test_gradient_checkpointing_changes_nothing(tmp_path, trajectory):
+    recipe = tiny_llava.recipe(gradient_checkpointing=False)
+    _same(tiny_llava.fit(tmp_path, recipe=recipe), trajectory)
+
+
+@pytest.mark.parametrize("loss", ["token", "sample"])
+def test_the_first_loss_is_the_models_own(tmp_path, loss):
+    """Second method: transformers' loss, sample by sample, on full logits."""
+    tiny_llava.fit(tmp_path, loss=loss, max_steps=1, micro_batch=4)
+    model, samples = tiny_llava.model(), tiny_llava.Samples()
+    means, counts = [], []
+    for index in Order(40, seed=0).slice(0, 8):
+        batch = tiny_llava.collator()([samples[index]])
+        inputs = {k: v for k, v in batch.items() if k not in ("record_ids", "loss_weights")}
+        means.append(model(**inputs).loss.item())
+        counts.append(sum(x != -100 for x in samples[index]["labels"][1:]))
+    total = sum(m * n for m, n in zip(means, counts, strict=True)) / sum(counts)
+    expected = total if loss == "token" else sum(means) / len(means)
+    assert tiny_llava.losses(tmp_path)[0] == pytest.approx(expected, abs=1e-6)
+
+
+def test_gradients_equal_those_of_full_logits():
+    batch = tiny_llava.collator()([tiny_llava.Samples()[i] for i in range(6)])
+    ours, theirs = tiny_llava.model(), tiny_llava.model()
+    supervised = sum(int((row[1:] != -100).sum()) for row in batch["labels"])
+    loss = supervised_loss(ours, batch, supervised)
+    inputs = {k: v for k, v in batch.items() if k not in ("record_ids", "loss_weights")}
+    full = theirs(**inputs).loss
+    assert loss.item() == pytest.approx(full.item(), abs=1e-6)
+    loss.backward()
+    full.backward()
+    expected = dict(theirs.named_parameters())
+    for name, parameter in ours.named_parameters():
+        if parameter.grad is not None:
+            torch.testing.assert_close(parameter.grad, expected[name].grad, msg=name)
+
+
+def test_only_supervised_positions_reach_the_output_head():
+    batch = tiny_llava.collator()([tiny_llava.Samples()[i] for i in range(6)])
+    model, shapes = tiny_llava.model(), []
+    model.lm_head.register_forward_hook(lambda m, i, o: shapes.append(tuple(i[0].shape)))
+    supervised_loss(model, batch, 1.0)
+    assert shapes == [(int((batch["labels"][:, 1:] != -100).sum()), 32)]
+
+
+def test_longer_samples_weigh_no_more_when_weighted_by_sample(tmp_path):
+    class Doubled(tiny_llava.Samples):
+        """Every answer twice over: other lengths, the same number of samples."""
+
+        def __getitem__(self, index):
+            sample = super().__getitem__(index)
+            answer = [x for x in sample["labels"] if x != -100]
+            return sample | {
+                "input_ids": sample["input_ids"] + answer,
+                "labels": sample["labels"] + answer,
+            }
+
+    short = tiny_llava.fit(tmp_path / "short", max_steps=3, loss="sample")
+    long = tiny_llava.fit(tmp_path / "long", max_steps=3, loss="sample", samples=Doubled())
+    rows = [metrics.read(out / "metrics.jsonl") for out in (short, long)]
+    for a, b in zip(*rows, strict=True):
+        assert a["samples"] == b["samples"] == 8
+        assert 2 * a["supervised_tokens"] == b["supervised_tokens"]
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_one_others(tmp_path):
+    a, b, c = (tiny_llava.fit(tmp_path / str(i), seed=s) for i, s in enumerate((1, 1, 2)))
+    head = "language_model.lm_head.weight"
+    first, again, other = map(tiny_llava.weights, (a, b, c))
+    assert all(torch.equal(first[k], again[k]) for k in first)
+    assert not torch.equal(first[head], other[head])
+
+
+def test_every_record_is_seen_once_an_epoch():
+    order = Order(10, seed=3)
+    first, second = order.slice(0, 10), order.slice(10, 20)
+    assert sorted(first) == sorted(second) == list(range(10))
+    assert first != second
+    assert order.slice(7, 14) == first[7:] + second[:4]
+
+
+def test_the_run_leaves_a_checkpoint_a_card_and_a_record(tmp_path):
+    out = tiny_llava.fit(tmp_path / "run", max_steps=6)
+    model = AutoModelForImageTextToText.from_pretrained(out)
+    assert model.config.model_type == "llava"
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["final_loss"] == tiny_llava.losses(out)[-1]
+    assert manifest["peak_bytes"] > 0
+    assert manifest["provenance"]["packages"]["torch"] == torch.__version__
+    card = (out / "README.md").read_text()
+    assert "recipe `pretrain`" in card
+    assert "vision_from 12 → 1" in card
+    assert not list(out.glob("*.bin"))
+    assert not (out / "checkpoints").exists()
+    row = metrics.read(out / "metrics.jsonl")[-1]
+    assert {"loss", "learning_rate", "grad_norm", "tokens", "supervised_tokens"} <= row.keys()
+
+
+def test_lora_ends_in_one_whole_model(tmp_path):
+    """The merged checkpoint computes what base and adapters computed together."""
+    trained = {}
+    usual = trainer._finish
+
+    def finish(run, *given):
+        batch = tiny_llava.collator()([tiny_llava.Samples()[1]])
+        with torch.no_grad():
+            run.model.eval()
+            trained["loss"] = supervised_loss(run.model, batch, 1.0).item()
+        return usual(run, *given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "_finish", finish)
+        out = tiny_llava.fit(tmp_path, recipe=tiny_llava.recipe("sft-lora"))
+    model = AutoModelForImageTextToText.from_pretrained(out)
+    assert {n for n, _ in model.named_parameters()} == {
+        n for n, _ in tiny_llava.model().named_parameters()
+    }
+    batch = tiny_llava.collator()([tiny_llava.Samples()[1]])
+    assert supervised_loss(model, batch, 1.0).item() == pytest.approx(trained["loss"], abs=1e-4)
+    base = supervised_loss(tiny_llava.model(), batch, 1.0).item()
+    assert abs(trained["loss"] - base) > 1e-2
+
+
+def test_the_connectors_own_learning_rate(tmp_path):
+    slow = tiny_llava.recipe("sft-lora", connector_learning_rate=1e-9, warmup_ratio=0.0)
+    model = tiny_llava.model()
+    before = model.model.multi_modal_projector.linear_1.weight.detach().clone()
+    out = tiny_llava.fit(tmp_path, model=model, recipe=slow)
+    after = tiny_llava.weights(out)["multi_modal_projector.linear_1.weight"]
+    assert 0 < (after - before).abs().max() < 1e-7
+    assert metrics.read(out / "metrics.jsonl")[0]["learning_rate"] == slow.learning_rate
+
+
+def test_sharding_on_a_cpu_is_refused(tmp_path):
+    with pytest.raises(LabError, match="does not shard on a CPU"):
+        tiny_llava.fit(tmp_path, fsdp=True)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(LabError, match="no GPU is there"):
+        tiny_llava.fit(tmp_path, device="cuda")
+
+
+def test_an_empty_set_is_refused(tmp_path):
+    with pytest.raises(LabError, match="no records"):
+        tiny_llava.fit(tmp_path, samples=tiny_llava.Samples(0))
