@@ -40,7 +40,7 @@ def form_problem(record: Any) -> str:
     if not isinstance(record, Mapping) or "id" not in record:
         return "is not an object with an id"
     turns = record.get("conversations")
-    if not isinstance(turns, Sequence) or not turns:
+    if not isinstance(turns, list | tuple) or not turns:
         return "has no conversations"
     for turn in turns:
         if not isinstance(turn, Mapping) or not isinstance(turn.get("value"), str):

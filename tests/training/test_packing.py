@@ -1,0 +1,139 @@
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_llava
+import torch
+from torch.nn.functional import cross_entropy, scaled_dot_product_attention
+
+from sgv_lab.errors import LabError
+from sgv_lab.training import packing
+from sgv_lab.training.packing import best_fit, packed, use_varlen
+from sgv_lab.training.stream import IGNORED
+
+SAMPLES = [tiny_llava.Samples()[i] for i in range(7)]
+
+
+def _losses(model: torch.nn.Module, batch: dict[str, Any]) -> torch.Tensor:
+    """Cross-entropy of every supervised token, in order."""
+    inputs = {k: v for k, v in batch.items() if k not in ("labels", "loss_weights", "record_ids")}
+    logits = model(**inputs, use_cache=False).logits
+    wanted = torch.nn.functional.pad(batch["labels"][:, 1:], (0, 1), value=IGNORED)
+    return cross_entropy(logits[wanted != IGNORED], wanted[wanted != IGNORED], reduction="none")
+
+
+def _per_sample(losses: torch.Tensor) -> list[torch.Tensor]:
+    counts = [sum(label != IGNORED for label in s["labels"]) for s in SAMPLES]
+    return [part.mean() for part in losses.split(counts)]
+
+
+def _gradients(model: torch.nn.Module, loss: torch.Tensor) -> dict[str, torch.Tensor]:
+    model.zero_grad()
+    loss.backward()
+    return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+
+def _loop(q, k, v, cu_q, cu_k, max_q, max_k, *, scale, window_size, enable_gqa):
+    """What torch's varlen kernel computes, sample by sample."""
+    assert window_size == (-1, 0) and not enable_gqa and (cu_q == cu_k).all()
+    parts = []
+    for first, last in zip(cu_q[:-1].tolist(), cu_q[1:].tolist(), strict=True):
+        assert last - first <= max_q == max_k
+        own = [x[first:last].transpose(0, 1) for x in (q, k, v)]
+        out = scaled_dot_product_attention(*own, is_causal=True, scale=scale)
+        parts.append(out.transpose(0, 1))
+    return torch.cat(parts)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager", "varlen"])
+def test_packed_equals_alone(attention: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_llava.model()
+    model.set_attn_implementation("sdpa")
+    alone = [_losses(model, tiny_llava.collator()([s])).mean() for s in SAMPLES]
+    expected = _gradients(model, torch.stack(alone).mean())
+    padded = _per_sample(_losses(model, tiny_llava.collator()(SAMPLES)))
+    if attention == "varlen":
+        monkeypatch.setattr(packing, "varlen_attn", _loop)
+        use_varlen(model)
+    else:
+        model.set_attn_implementation(attention)
+    row = _per_sample(_losses(model, tiny_llava.collator(packed=True)(SAMPLES)))
+    for one, two, three in zip(alone, padded, row, strict=True):
+        assert abs(one - two) < 1e-5 and abs(one - three) < 1e-5
+    found = _gradients(model, torch.stack(row).mean())
+    assert found.keys() == expected.keys()
+    assert max(float((found[n] - expected[n]).abs().max()) for n in expected) < 1e-5
+    assert max(float(gradient.abs().max()) for gradient in expected.values()) > 1e-2
+
+
+def test_without_restarting_positions_samples_see_each_other() -> None:
+    # The comparison above would notice: the same row as one long sample has other losses.
+    model = tiny_llava.model()
+    batch = tiny_llava.collator(packed=True)(SAMPLES)
+    apart = _losses(model, batch)
+    together = _losses(model, batch | {"position_ids": torch.arange(batch["labels"].numel())[None]})
+    assert (apart - together).abs().max() > 1e-2
+
+
+def test_varlen_refuses_padded_batches() -> None:
+    model = tiny_llava.model()
+    use_varlen(model)
+    with pytest.raises(LabError, match="packed rows only"):
+        _losses(model, tiny_llava.collator()(SAMPLES))
+
+
+@pytest.mark.gpu
+def test_varlen_kernel_equals_sdpa() -> None:
+    model = tiny_llava.model().to("cuda", torch.bfloat16)
+    batch = tiny_llava.collator(packed=True)(SAMPLES)
+    batch = {k: v.cuda() if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
+    batch["pixel_values"] = batch["pixel_values"].bfloat16()
+    expected = _losses(model, batch).float()
+    use_varlen(model)
+    assert (_losses(model, batch).float() - expected).abs().max() < 0.05
+
+
+def _naive(lengths: list[int], capacity: int) -> list[list[int]]:
+    """Best-fit decreasing by looking at every pack."""
+    packs: list[list[int]] = []
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        rooms = [capacity - sum(lengths[j] for j in pack) for pack in packs]
+        fitting = [(room, at) for at, room in enumerate(rooms) if room >= lengths[i]]
+        if fitting:
+            packs[min(fitting)[1]].append(i)
+        else:
+            packs.append([i])
+    return packs
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_best_fit(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    lengths, capacity = draw.integers(1, 90, 300).tolist(), 100
+    packs = best_fit(lengths, capacity)
+    assert sorted(i for pack in packs for i in pack) == list(range(300))
+    assert max(sum(lengths[i] for i in pack) for pack in packs) <= capacity
+    assert len(packs) == len(_naive(lengths, capacity))
+
+
+def test_best_fit_takes_the_fullest_pack() -> None:
+    # 30 fits beside 60 and beside 55; behind 60 it leaves less.
+    assert best_fit([30, 55, 60, 45], 100) == [[2, 0], [1, 3]]
+
+
+def test_a_sample_longer_than_a_pack_is_refused() -> None:
+    with pytest.raises(LabError, match="120 tokens does not fit into a pack of 100"):
+        best_fit([3, 120], 100)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 8])
+def test_an_update_is_packed_for_all_processes(processes: int) -> None:
+    lengths = np.random.default_rng(0).integers(5, 60, 100)
+    indices = [3, 14, 15, 92, 65, 35, 89, 79, 32, 38]
+    batches = packed(lengths, 100)(indices, processes)
+    assert sorted(i for batch in batches for i in batch) == sorted(indices)
+    tokens = [sum(lengths[i] for i in batch) for batch in batches]
+    assert len(batches) % processes == 0 and max(tokens) <= 100
+    assert tokens == sorted(tokens, reverse=True)
+    with pytest.raises(LabError, match="cannot be shared by 11 processes"):
+        packed(lengths, 100)(indices, 11)
