@@ -141,7 +141,7 @@ def _sprite(kind: str, color: str, size: str, pattern: str, light: str, pixels: 
     """An object's RGBA sprite for a picture of ``pixels``, its centre in the middle."""
     canvas = _Canvas(v.SIZES[size], pixels)
     rgb = lit(v.COLORS[color], light)
-    marked, dark = _mix(rgb, (18, 10, 24), 0.42), _mix(rgb, (18, 10, 24), 0.24)
+    marked, dark = _mix(rgb, (18, 10, 24), 0.47), _mix(rgb, (18, 10, 24), 0.24)
     t = (np.arange(canvas.wide) + 0.5 - canvas.wide / 2) / (pixels * _OVERSAMPLE)
     marks = _pattern(pattern, *np.meshgrid(t, t))[..., None]
     height = np.clip(t / v.SIZES[size], -1, 1)[:, None, None]
@@ -164,7 +164,7 @@ def _pattern(name: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     if name == "striped":
         return (x + y) / 0.082 % 1 < 0.44
     if name == "dotted":
-        return ((x / 0.062 + 0.5) % 1 - 0.5) ** 2 + ((y / 0.062 + 0.5) % 1 - 0.5) ** 2 < 0.31**2
+        return (x / 0.062 % 1 - 0.5) ** 2 + ((y / 0.062 + 0.5) % 1 - 0.5) ** 2 < 0.31**2
     if name == "checked":
         return (np.floor(x / 0.036) + np.floor(y / 0.036)) % 2 == 0
     return np.zeros_like(x, dtype=bool)
@@ -252,8 +252,8 @@ def _sketch(picture: Image.Image) -> Image.Image:
     lines = np.clip(np.hypot(dx, dy)[..., None] / 90, 0, 1)
     y, x = np.mgrid[:size, :size] / size
     hatch = np.sin(2 * np.pi * 28 * (x + y))[..., None]
-    tint = gray + 0.8 * (color - gray)
-    paper = 250 - (250 - tint) * (0.72 + 0.16 * hatch)
+    tint = gray + 0.95 * (color - gray)
+    paper = 250 - (250 - tint) * (0.84 + 0.14 * hatch)
     return Image.fromarray((paper * (1 - 0.4 * lines)).clip(0, 255).astype("uint8"))
 
 

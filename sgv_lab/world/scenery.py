@@ -17,7 +17,7 @@ _OVERSAMPLE = 4
 _OBJECTS = {"midday": (1, 1, 1), "sunset": (1, 0.96, 0.92), "night": (0.9, 0.92, 0.98)}
 _SCENERY = {"midday": (1, 1, 1), "sunset": (0.92, 0.78, 0.74), "night": (0.34, 0.39, 0.5)}
 _SKIES = {  # top, horizon
-    "midday": ((156, 192, 222), (216, 229, 234)),
+    "midday": ((156, 192, 222), (198, 216, 227)),
     "sunset": ((146, 132, 166), (240, 186, 150)),
     "night": ((28, 34, 70), (66, 74, 110)),
 }
@@ -186,12 +186,12 @@ def _ocean(p: _Place) -> None:
 
 
 def _room(p: _Place) -> None:
-    p.ground((218, 209, 199), (206, 195, 185), 0, 0.72)
+    p.ground((198, 187, 178), (186, 174, 165), 0, 0.72)
     for x in np.arange(0.03, 1, 0.125):
-        p.fill((210, 200, 190), s.box(x, 0, x + 0.03, 0.7))
+        p.fill((190, 178, 169), s.box(x, 0, x + 0.03, 0.7))
     x = p.rng.choice((0.1, 0.36, 0.62))
     for edges in ((x - 0.02, 0.08, x + 0.3, 0.52), (0, 0.7, 1, 0.735)):
-        p.fill((234, 229, 222), s.box(*edges))
+        p.fill((222, 214, 206), s.box(*edges))
     for column in (x, x + 0.15):
         for row in (0.1, 0.31):
             p.glow(_SKIES[p.light][row == 0.31], s.box(column, row, column + 0.13, row + 0.19))
