@@ -115,15 +115,20 @@ def scene(
     ``split``: "train" and "eval" hold no pair of HELD_OUT; every "novel" scene holds at least one.
     ``source``: a key of SOURCES; None draws one in the proportions of the paper's 100K.
 
-    Raises ValueError for an unknown split or source, or a source the difficulty leaves out.
+    Raises ValueError for an unknown split or source, a source the difficulty leaves out, or a
+    difficulty whose pairs of kind and colour are all held out (or, for "novel", none of them).
     """
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}: one of {', '.join(SPLITS)}")
     allowed = allowed_sources(difficulty)
     if source is not None and source not in allowed:
         raise ValueError(f"unknown or excluded source {source!r}: one of {', '.join(allowed)}")
+    if not {(k, c) for k in difficulty.kinds for c in difficulty.colors} - v.HELD_OUT:
+        raise ValueError("this difficulty has only held-out pairs of kind and colour")
     rng = random.Random(f"sgv-lab world 1/{split}/{seed}")
-    source = source or rng.choices(allowed, [v.SOURCES[s].share for s in allowed])[0]
+    # drawn even when given, so that naming the source a seed has anyway changes nothing
+    drawn = rng.choices(allowed, [v.SOURCES[s].share for s in allowed])[0]
+    source = source or drawn
     cells = [(column, row) for column in range(GRID) for row in range(GRID)]
     special = _special(source, rng)
     anchor = None

@@ -1,0 +1,128 @@
+"""The embedded world written to a folder as if it were a real data set."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from sgv_lab.world.annotators import ANNOTATORS, caption
+from sgv_lab.world.questions import questions
+from sgv_lab.world.records import (
+    caption_record,
+    choice_record,
+    conversation_record,
+    text_record,
+    vqa_record,
+)
+from sgv_lab.world.render import render
+from sgv_lab.world.scene import FULL, SPLITS, Difficulty, Scene, scene
+
+CAPTIONS = {  # annotator -> file of its records, named as the original's
+    "blip": "blip_laion_cc_sbu_558k.json",
+    "gpt4_blind": "detail_23k.json",
+    "gpt4_vision": "sharegpt4v_instruct_gpt4-vision_cap100k.json",
+    "oracle": "oracle.json",
+}
+
+
+def export(
+    folder: str | Path,
+    n: int = 100,
+    split: str = "train",
+    size: int = 256,
+    seed: int = 0,
+    difficulty: Difficulty = FULL,
+) -> Path:
+    """Write the scenes ``seed`` ... ``seed + n - 1`` of a split, and return ``folder``.
+
+    Pictures of (size, size) pixels lie where the official data layout has their source
+    (``coco/train2017/train-000000000.png``). Of every scene there is a caption by each annotator
+    (LLaVA records, CAPTIONS; COCO annotations of five human captions below ``annotations``), one
+    record each of conversation, short answers, multiple choice and text alone (``instruct.json``),
+    questions with answers (``questions.jsonl``) and the full truth (``scenes.jsonl``). Ranges of
+    seeds that do not overlap give disjoint data sets.
+
+    The folder appears whole or not at all. Raises FileExistsError if it is already there, and
+    ValueError for arguments that name no data set.
+    """
+    folder = Path(folder)
+    if folder.exists():
+        raise FileExistsError(f"{folder} is already there: name a new folder, or remove it first")
+    if n < 1 or size < 16 or seed < 0 or split not in SPLITS:
+        raise ValueError(
+            f"cannot export n={n}, size={size}, seed={seed}, split={split!r}: n is 1 or more, size "
+            f"16 pixels or more, seed 0 or more, split one of {', '.join(SPLITS)}"
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        # a folder of its own inside: mkdtemp's is readable by its owner alone
+        whole = scratch / folder.name
+        _write(whole, range(seed, seed + n), split, size, difficulty)
+        whole.replace(folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return folder
+
+
+def _write(root: Path, seeds: range, split: str, size: int, difficulty: Difficulty) -> None:
+    root.mkdir()
+    scenes = [scene(seed, split, difficulty=difficulty) for seed in seeds]
+    for drawn in tqdm(scenes, desc="pictures", unit="scene"):
+        path = root / drawn.image_name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        render(drawn, size).save(path)
+    _lines(root / "scenes.jsonl", (_truth(s) for s in scenes))
+    for annotator, name in CAPTIONS.items():
+        _json(root / name, [caption_record(s, annotator) for s in scenes])
+    _json(root / f"annotations/captions_{split}2017.json", _coco(scenes, size))
+    asked = (conversation_record, vqa_record, choice_record, text_record)
+    _json(root / "instruct.json", [record(s) for s in scenes for record in asked])
+    _lines(root / "questions.jsonl", (row for s in scenes for row in _questions(s)))
+
+
+def _truth(drawn: Scene) -> dict[str, object]:
+    row = {"image": drawn.image_name, **asdict(drawn)}
+    del row["difficulty"]
+    return row
+
+
+def _coco(scenes: Sequence[Scene], size: int) -> dict[str, object]:
+    """Five human captions a picture, in the layout of COCO's ``captions_train2017.json``."""
+    images = [
+        {"id": s.seed, "file_name": s.image_name, "width": size, "height": size} for s in scenes
+    ]
+    captions = [
+        (s.seed, caption(s, ANNOTATORS["human"], draw)) for s in scenes for draw in range(5)
+    ]
+    annotations = [
+        {"id": i, "image_id": image, "caption": text} for i, (image, text) in enumerate(captions)
+    ]
+    return {"images": images, "annotations": annotations}
+
+
+def _questions(drawn: Scene) -> Iterator[dict[str, object]]:
+    """Rows as in LLaVA's question files, each with its answer."""
+    for i, q in enumerate(questions(drawn, drawn.seed)):
+        yield {
+            "question_id": f"{drawn.split}-{drawn.seed:09d}-{i}",
+            "image": drawn.image_name,
+            "text": q.prompt,
+            "category": q.ability,
+            "form": q.form,
+            "answer": q.answer,
+        }
+
+
+def _json(path: Path, value: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
+
+
+def _lines(path: Path, rows: Iterable[dict[str, object]]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
