@@ -5,6 +5,7 @@ star is red. A count is exact, and a relation of two kinds holds where it is tru
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import permutations
 
 from sgv_lab.world import vocabulary as v
@@ -63,6 +64,7 @@ class Fact:
         return f"{self.kind}({', '.join(part for part in (self.subject, self.value) if part)})"
 
 
+@lru_cache(maxsize=4096)
 def facts(scene: Scene) -> frozenset[Fact]:
     """Everything that is true of ``scene``."""
     found = set()

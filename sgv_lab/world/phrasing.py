@@ -4,167 +4,12 @@ Captions speak of "the picture" and never ask; questions (``questions.py``) spea
 """
 
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
-from sgv_lab.world.facts import Fact, with_implied
-
-ATTRIBUTES = ("size", "color", "pattern", "position")  # in the order they are said
-
-
-@dataclass(frozen=True)
-class Mention:
-    """An object as somebody would speak of it; None is left unsaid."""
-
-    kind: str
-    size: str | None = None
-    color: str | None = None
-    pattern: str | None = None
-    position: str | None = None
-
-
-@dataclass(frozen=True)
-class Message:
-    """What a caption is to say.
-
-    ``counts``: kind -> how many; ``relations``: (index, relation, index) into ``mentions``;
-    ``whole``: kind of fact -> value, of the picture as a whole, its sign, landmark, character;
-    ``specials``: "sign", "landmark" or "character" -> where, "" where that is left unsaid.
-    """
-
-    mentions: tuple[Mention, ...]
-    counts: Mapping[str, int] = field(default_factory=dict)
-    relations: tuple[tuple[int, str, int], ...] = ()
-    whole: Mapping[str, str] = field(default_factory=dict)
-    specials: Mapping[str, str] = field(default_factory=dict)
-
-    def claims(self) -> frozenset[Fact]:
-        """The facts that the message states, true or not."""
-        stated = {Fact("count", kind, str(n)) for kind, n in self.counts.items()}
-        for mention in self.mentions:
-            stated.add(Fact("existence", mention.kind))
-            for kind in ATTRIBUTES:
-                if getattr(mention, kind):
-                    stated.add(Fact(kind, mention.kind, getattr(mention, kind)))
-        for a, relation, b in self.relations:
-            value = f"{relation} {self.mentions[b].kind}"
-            stated.add(Fact("relation", self.mentions[a].kind, value))
-        for kind, value in self.whole.items():
-            stated.add(Fact(kind, "sign" if kind == "text" else "", value))
-        for subject, position in self.specials.items():
-            stated.add(Fact("existence", subject))
-            if position:
-                stated.add(Fact("position", subject, position))
-        return with_implied(stated)
-
-
-NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-PLURALS = {"fish": "fish"}
-_SIZES = {"small": ("small", "small", "little"), "large": ("large", "large", "big")}
-_PATTERN_AFTER = {
-    "striped": ("with stripes",),
-    "dotted": ("with dots",),
-    "checked": ("with checks",),
-    "plain": ("without a pattern",),
-}
-_SCENES = {
-    "meadow": "in a meadow", "beach": "on a beach", "desert": "in a desert",
-    "mountain": "near a mountain", "city": "in a city", "forest": "in a forest",
-    "ocean": "by the ocean", "room": "in a room",
-}  # fmt: skip
-_RELATIONS = {
-    "left of": ("left of", "left of", "on the left side of", "further left than"),
-    "right of": ("right of", "right of", "on the right side of", "further right than"),
-    "above": ("above", "above", "over", "higher than"),
-    "below": ("below", "below", "under", "lower than"),
-}
-_OWNED = {
-    "left of": "on its left", "right of": "on its right", "above": "above it", "below": "below it",
-}  # fmt: skip
-_VERBS = ("is", "stands", "sits", "appears", "can be seen", "rests", "hangs")
-_WHOLE = {
-    "scene": (
-        "The scene is {at}.", "The setting is {a}.", "The background is {a}.",
-        "The picture shows {a}.", "Behind everything lies {a}.", "All of this is {at}.",
-    ),
-    "light": (
-        "It is {v}.", "The picture was taken at {v}.", "The light is that of {v}.",
-        "The time of day is {v}.", "Everything lies in the light of {v}.",
-    ),
-    "palette": (
-        "The palette is {v}.", "The colors are {v}.", "The picture has a {v} palette.",
-        "A {v} palette runs through the picture.", "The choice of colors is {v}.",
-    ),
-    "composition": (
-        "The composition is {v}.", "The picture looks {v}.", "The layout is {v}.",
-        "The arrangement feels {v}.", "The objects form {a} composition.",
-    ),
-    "text": (
-        '{S} reads "{v}".', '{S} says "{v}".', 'The word "{v}" is written on {s}.',
-        'The word on {s} is "{v}".', '"{v}" can be read on {s}.',
-    ),
-    "landmark": (
-        "{S} is {v}.", "This is {v}.", "The name of {s} is {v}.", "{S} is called {v}.",
-        "The landmark shown here is {v}.", "{S} is known as {v}.",
-    ),
-    "place": (
-        "{S} is in {v}.", "{S} stands in {v}.", "{S} belongs to {v}.", "{S} can be found in {v}.",
-        "The place of {s} is {v}.",
-    ),
-    "landmark_story": (
-        "{S} was built to {v}.", "{S} was made to {v}.", "The purpose of {s} was to {v}.",
-        "People built {s} to {v}.", "{S} once served to {v}.",
-    ),
-    "character": (
-        "{S} is {v}.", "This is {v}.", "The name of {s} is {v}.", "{S} is called {v}.",
-        "The figure shown here is {v}.",
-    ),
-    "role": (
-        "{S} is {a}.", "{S} works as {a}.", "{S} is dressed as {a}.", "The role of {s} is {v}.",
-        "{S} plays the part of {a}.",
-    ),
-    "character_story": (
-        "{S} is known for {v}.", "{S} is famous for {v}.", "{S} became famous by {v}.",
-        "People know {s} for {v}.", "{S} is remembered for {v}.",
-    ),
-    "style": (
-        "The picture is {a}.", "This is {a}.", "The work was made as {a}.",
-        "The style is that of {a}.", "The artwork is {a}.",
-    ),
-    "artist": (
-        "The artist is {v}.", "The work was made by {v}.", "This is a work by {v}.",
-        "{v} is the artist.", "The picture comes from the hand of {v}.",
-    ),
-    "genre": (
-        "The genre is {v}.", "The work is {v}.", "The work belongs to the {v} genre.",
-        "This is a {v} work.", "The artwork is {v} in genre.",
-    ),
-    "title": (
-        "The title is {v}.", "The work is called {v}.", "The work is known as {v}.",
-        "The artwork bears the title {v}.", "{v} is the title of the work.",
-    ),
-}  # fmt: skip
-_SPECIAL_NOUNS = {"sign": "sign", "landmark": "building", "character": "person"}
-_SPECIAL_FACTS = {
-    "sign": ("text",),
-    "landmark": ("landmark", "place", "landmark_story"),
-    "character": ("character", "role", "character_story"),
-}
-_REMARKS = (
-    "The whole scene feels calm and inviting.",
-    "There is a sense of peace and quiet in the air.",
-    "Every detail adds to the charm of the view.",
-    "The view invites people to stop and look around for a while.",
-    "It is easy to imagine a pleasant story behind this moment.",
-    "Together the objects create a lively and cheerful mood.",
-    "The mood of the moment is relaxed and friendly.",
-    "Someone may have put everything together with great care.",
-    "The view as a whole tells a simple and happy story.",
-    "Everything seems to be in its proper place.",
-    "The moment has a playful and curious character to it.",
-    "The atmosphere suggests that nothing needs to hurry.",
-)
-_NOISE = ("stock photo", "free vector", "wallpaper", "illustration", "download", "poster print")
+from sgv_lab.world import phrases
+from sgv_lab.world.message import Mention, Message
+from sgv_lab.world.phrases import NUMBERS
 
 
 def article(phrase: str) -> str:
@@ -174,7 +19,7 @@ def article(phrase: str) -> str:
 
 def plural(noun: str) -> str:
     """The plural of a kind's name."""
-    return PLURALS.get(noun, f"{noun}s")
+    return phrases.PLURALS.get(noun, f"{noun}s")
 
 
 def listed(parts: Sequence[str]) -> str:
@@ -205,11 +50,11 @@ def noun_phrase(mention: Mention, determiner: str, rng: random.Random) -> str:
     """
     many = determiner in (*NUMBERS[2:], "several")
     noun = plural(mention.kind) if many else mention.kind
-    before = [rng.choice(_SIZES[mention.size])] if mention.size else []
+    before = [rng.choice(phrases.SIZES[mention.size])] if mention.size else []
     before += [mention.color] if mention.color else []
     after = ""
     if mention.pattern and rng.random() < 0.35:
-        after = f" {rng.choice(_PATTERN_AFTER[mention.pattern])}"
+        after = f" {rng.choice(phrases.PATTERN_AFTER[mention.pattern])}"
     elif mention.pattern:
         before.insert(rng.choice((len(before), len(before), 0)), mention.pattern)
     phrase = " ".join([*before, noun])
@@ -236,7 +81,7 @@ def write(message: Message, style: str, rng: random.Random, remarks: int = 0) ->
         return _one_sentence(message, rng)
     if style == "web":
         text = _one_sentence(message, rng).rstrip(".").lower()
-        return text if rng.random() < 0.6 else f"{text} - {rng.choice(_NOISE)}"
+        return text if rng.random() < 0.6 else f"{text} - {rng.choice(phrases.NOISE)}"
     raise ValueError(f"unknown style {style!r}: one of full, short, web")
 
 
@@ -276,13 +121,13 @@ def _one_sentence(message: Message, rng: random.Random) -> str:
             relation, b = related[i]
             rest.append(_relation(mention.kind, relation, message.mentions[b].kind, rng))
     for subject, position in message.specials.items():
-        noun = article(_SPECIAL_NOUNS[subject])
+        noun = article(phrases.SPECIAL_NOUNS[subject])
         if subject == "sign" and "text" in message.whole:
             noun = f'{noun} that says "{message.whole["text"]}"'
         parts.append(f"{noun} {place(position, rng)}" if position else noun)
     text = listed(parts) if parts else "a picture"
     if "scene" in message.whole:
-        text = f"{text} {_SCENES[message.whole['scene']]}"
+        text = f"{text} {phrases.SCENES[message.whole['scene']]}"
     if "light" in message.whole:
         light = f"at {message.whole['light']}"
         text = f"{light}, {text}" if rng.random() < 0.2 else f"{text} {light}"
@@ -296,22 +141,22 @@ def _one_sentence(message: Message, rng: random.Random) -> str:
 
 def _whole(kind: str, value: str, rng: random.Random, subject: str = "") -> str:
     """A sentence that states a fact of the whole picture, its sign, landmark or character."""
-    nouns = [s for s, kinds in _SPECIAL_FACTS.items() if kind in kinds]
-    s = subject or (f"the {_SPECIAL_NOUNS[nouns[0]]}" if nouns else "")
-    text = rng.choice(_WHOLE[kind])
-    at = _SCENES.get(value, "")
+    nouns = [s for s, kinds in phrases.SPECIAL_FACTS.items() if kind in kinds]
+    s = subject or (f"the {phrases.SPECIAL_NOUNS[nouns[0]]}" if nouns else "")
+    text = rng.choice(phrases.WHOLE[kind])
+    at = phrases.SCENES.get(value, "")
     return text.format(v=value, a=article(value), at=at, s=s, S=s[:1].upper() + s[1:])
 
 
 def _relation(a: str, relation: str, b: str, rng: random.Random) -> str:
     """ "The star is left of the heart.", in several shapes."""
-    said, verb = rng.choice(_RELATIONS[relation]), rng.choice(_VERBS[:4])
+    said, verb = rng.choice(phrases.RELATIONS[relation]), rng.choice(phrases.VERBS[:4])
     shapes = (
         f"the {a} {verb} {said} the {b}",
         f"the {a} is {said} the {b}",
         f"{relation} the {b} is the {a}",
         f"{relation} the {b} {verb} the {a}",
-        f"the {b} has the {a} {_OWNED[relation]}",
+        f"the {b} has the {a} {phrases.OWNED[relation]}",
     )
     return sentence(rng.choice(shapes))
 
@@ -323,7 +168,7 @@ def _object(mention: Mention, determiner: str, lead: str, rng: random.Random) ->
     """
     bare = noun_phrase(replace(mention, position=None), determiner, rng)
     many = determiner in (*NUMBERS[2:], "several")
-    verb = ("are" if many else rng.choice(_VERBS)) if rng.random() < 0.8 else "can be seen"
+    verb = ("are" if many else rng.choice(phrases.VERBS)) if rng.random() < 0.8 else "can be seen"
     be = "are" if many else "is"
     where = place(mention.position, rng) if mention.position else ""
     if lead:
@@ -368,7 +213,7 @@ def _objects(message: Message, rng: random.Random) -> list[str]:
         lead = ""
         if i in related:
             relation, b = related[i]
-            lead = f"{rng.choice(_RELATIONS[relation][:2])} the {message.mentions[b].kind}"
+            lead = f"{rng.choice(phrases.RELATIONS[relation][:2])} the {message.mentions[b].kind}"
         if i in related and rng.random() < 0.5:
             flush()
             said.append(_object(mention, determiner, lead, rng))
@@ -397,11 +242,11 @@ def _paragraph(message: Message, rng: random.Random, remarks: int) -> str:
     setting = [_whole(kind, whole[kind], rng) for kind in ("scene", "light") if kind in whole]
     special = []
     for subject, position in message.specials.items():
-        noun = _SPECIAL_NOUNS[subject]
+        noun = phrases.SPECIAL_NOUNS[subject]
         where = f" {place(position, rng)}" if position else ""
-        verb = rng.choice(_VERBS[:4]) if where else "can be seen"
+        verb = rng.choice(phrases.VERBS[:4]) if where else "can be seen"
         special.append(sentence(f"{article(noun)} {verb}{where}"))
-    for subject, kinds in _SPECIAL_FACTS.items():
+    for subject, kinds in phrases.SPECIAL_FACTS.items():
         name = whole.get(subject) if rng.random() < 0.5 else None
         for kind in (k for k in kinds if k in whole):
             said = name if name and kind != subject else ""
@@ -412,6 +257,6 @@ def _paragraph(message: Message, rng: random.Random, remarks: int) -> str:
     if rng.random() < 0.4:
         rng.shuffle(blocks)
     sentences = [s for block in blocks for s in block]
-    for remark in rng.sample(_REMARKS, remarks):
+    for remark in rng.sample(phrases.REMARKS, remarks):
         sentences.insert(rng.randint(len(sentences) // 2, len(sentences)), remark)
     return " ".join(sentences)

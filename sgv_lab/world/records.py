@@ -55,7 +55,11 @@ _SOURCES = {
     "brief": ("textcaps",),
     "knowledge": ("landmark", "celebrity", "wikiart"),
 }
-_REGION = ("position", "relation", "existence")
+_ABILITIES = {
+    "ocr": ("text",),
+    "knowledge": ("landmark", "character", "style", "knowledge"),
+    "region": ("position", "relation", "existence", "color"),
+}
 
 
 def scene_of(name: str, difficulty: Difficulty = FULL) -> Scene:
@@ -84,11 +88,12 @@ def _record(
     """Turns of (question, answer) as a record; the picture stands first or last in the first."""
     (first, answer), *rest = turns
     first = rng.choice((f"<image>\n{first}", f"{first}\n<image>"))
-    return {
-        "id": f"{task}-{scene.source}-{scene.split}-{scene.seed:09d}",
-        "image": scene.image_name,
-        "conversations": _conversation([(first, answer), *rest]),
-    }
+    turns = _conversation([(first, answer), *rest])
+    return {"id": _id(scene, task), "image": scene.image_name, "conversations": turns}
+
+
+def _id(scene: Scene, task: str) -> str:
+    return f"{task}-{scene.source}-{scene.split}-{scene.seed:09d}"
 
 
 def _conversation(turns: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
@@ -183,38 +188,28 @@ def text_record(
     """
     rng, writer = _rng(scene, "text", seed), _named(annotator)
     stated = claims(scene, writer, seed)
-    asked = [
-        question
-        for question in questions(scene, seed, forms=forms)
-        if question.fact != "relation" or _related(question, stated)
+    asked = [q for q in questions(scene, seed, forms=forms) if _told(q, stated)]
+    turns = [
+        (q.prompt + (LETTER if q.form == "choice" else SHORT), q.answer)
+        for q in _one_of_pairs(asked, rng)[:most]
     ]
-    turns = []
-    for question in _one_of_pairs(asked, rng)[:most]:
-        suffix = LETTER if question.form == "choice" else SHORT
-        turns.append((question.prompt + suffix, question.answer))
     turns[0] = (f"{caption(scene, writer, seed)}\n{turns[0][0]}", turns[0][1])
-    return {
-        "id": f"text-{scene.source}-{scene.split}-{scene.seed:09d}",
-        "conversations": _conversation(turns),
-    }
+    return {"id": _id(scene, "text"), "conversations": _conversation(turns)}
 
 
-def _related(question: Question, stated: Collection[Fact]) -> bool:
-    """Whether the relation a question asks for stands in the description."""
+def _told(question: Question, stated: Collection[Fact]) -> bool:
+    """Whether a description that states these facts tells the relation asked for, if any is."""
+    if question.fact != "relation":
+        return True
     a, b = question.subjects
-    sides = (("left of", "right of"), ("above", "below"))
-    axes = [side for side in sides if question.asked in [s.removesuffix(" of") for s in side]]
-    return any(
-        Fact("relation", *pair) in stated
-        for side in axes or sides
-        for relation in side
-        for pair in ((a, f"{relation} {b}"), (b, f"{relation} {a}"))
-    )
+    axes = (("left of", "right of"), ("above", "below"))
+    told = {axis for axis in axes for r in axis for x, y in ((a, b), (b, a))
+            if Fact("relation", x, f"{r} {y}") in stated}  # fmt: skip
+    return any(not question.asked or " ".join(axis).count(question.asked) for axis in told)
 
 
 def _seeds(name: str, n: int) -> list[int]:
-    """``n`` different scene seeds."""
-    return random.Random(f"records/{name}").sample(range(10**9), n)
+    return random.Random(f"records/{name}").sample(range(10**9), n)  # all different
 
 
 def pretrain_records(
@@ -271,19 +266,10 @@ def _make(task: str, scene: Scene, seed: int, detail: Annotator | str, draw: int
         return caption_record(scene, detail, draw, task)
     if task == "brief":
         return caption_record(scene, "human", seed, task, DESCRIBE_BRIEFLY)
-    if task == "ocr":
-        return vqa_record(scene, seed, most=2, abilities=("text",), task=task)
-    if task == "knowledge":
-        abilities = ("landmark", "character", "style", "knowledge")
-        return vqa_record(scene, seed, most=2, abilities=abilities, task=task)
-    if task == "region":
-        return vqa_record(scene, seed, abilities=(*_REGION, "color"), task=task)
-    return {
-        "conversation": conversation_record,
-        "vqa": vqa_record,
-        "choice": choice_record,
-        "text": text_record,
-    }[task](scene, seed)
+    if task in _ABILITIES:
+        return vqa_record(scene, seed, abilities=_ABILITIES[task], task=task)
+    makers = {"conversation": conversation_record, "choice": choice_record, "text": text_record}
+    return makers.get(task, vqa_record)(scene, seed)
 
 
 def _shares(
@@ -312,7 +298,6 @@ def _shares(
 def _apportion(shares: Mapping[str, float], n: int) -> list[str]:
     """``n`` tasks in these shares, rounded by largest remainder."""
     counts = {task: int(share * n) for task, share in shares.items()}
-    by_remainder = sorted(shares, key=lambda task: counts[task] - shares[task] * n)
-    for task in by_remainder[: n - sum(counts.values())]:
+    for task in sorted(shares, key=lambda t: counts[t] - shares[t] * n)[: n - sum(counts.values())]:
         counts[task] += 1
     return [task for task, count in counts.items() for _ in range(count)]
