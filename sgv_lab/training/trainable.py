@@ -32,14 +32,11 @@ class Parts:
     language: str = "model.language_model."
 
 
+_LLAVA = Parts("model.vision_tower.", ("model.multi_modal_projector.",), "encoder.layers.")
 PARTS: dict[str, Parts] = {  # config.model_type -> parts
-    "llava": Parts("model.vision_tower.", ("model.multi_modal_projector.",), "encoder.layers."),
-    "qwen2_5_vl": Parts("model.visual.", ("model.visual.merger.",), "blocks."),
-    "qwen3_vl": Parts(
-        "model.visual.",
-        ("model.visual.merger.", "model.visual.deepstack_merger_list."),
-        "blocks.",
-    ),
+    "llava": _LLAVA,
+    "llava_linear": _LLAVA,
+    "qwen_vl": Parts("model.visual.", ("model.visual.attn_pool.",), "transformer.resblocks."),
 }
 
 

@@ -3,8 +3,6 @@
 import hashlib
 import json
 import math
-import resource
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,16 +14,15 @@ from transformers import PreTrainedModel, ProcessorMixin, TrainingArguments, set
 
 from sgv_lab.errors import LabError
 from sgv_lab.files import sha256, write_json
-from sgv_lab.provenance import provenance
-from sgv_lab.training import metrics, saving, updates
+from sgv_lab.training import finishing, saving, updates
 from sgv_lab.training.collate import Collator
-from sgv_lab.training.data import RecordDataset, survey
+from sgv_lab.training.data import RecordDataset
 from sgv_lab.training.lab_trainer import LabTrainer
 from sgv_lab.training.loss import Weighting
-from sgv_lab.training.model_card import card
 from sgv_lab.training.packing import Batching, packed
+from sgv_lab.training.preflight import check
 from sgv_lab.training.recipes import Recipe
-from sgv_lab.training.trainable import Trainable, set_trainable
+from sgv_lab.training.trainable import set_trainable
 
 CHECKPOINTING = {"use_reentrant": False}  # the other kind freezes a partly frozen tower, silently
 
@@ -79,24 +76,23 @@ def train(
         aspect=recipe.aspect,
         max_length=recipe.max_length,
     )
-    collate = collator(model, per_sample=settings.loss == "sample", packed=settings.packing)
-    found = survey(examples, collate.image_tokens, settings.workers, settings.progress)
-    broken = found.problems | missing_pictures(examples)
-    if broken and not drop_broken:
+    collate = updates.collator(model.config, settings.loss == "sample", settings.packing)
+    found = check(examples, collate.image_tokens, settings.workers, settings.progress)
+    if found.broken and not drop_broken:
         raise LabError(
-            f"{len(broken)} of {len(examples)} records cannot be trained on: "
-            + "; ".join(list(broken.values())[:3]),
+            f"{len(found.broken)} of {len(examples)} records cannot be trained on: "
+            + "; ".join(list(found.broken.values())[:3]),
             where=image_root,
             fix="`sgv-lab plan` lists them; mend them, or say drop_broken to leave them out",
         )
-    kept = [i for i in range(len(examples)) if i not in broken]
+    kept = [i for i in range(len(examples)) if i not in found.broken]
     facts = {
         "data": _data_hash(records),
-        "records_dropped": len(broken),
-        "records_cut": int(found.truncated[kept].sum()),
+        "records_dropped": len(found.broken),
+        "records_cut": int(found.survey.truncated[kept].sum()),
     }
     batching = (
-        packed(found.lengths[kept], settings.tokens_per_batch)
+        packed(found.survey.lengths[kept], settings.tokens_per_batch)
         if settings.packing
         else updates.padded(settings.micro_batch)
     )
@@ -112,29 +108,6 @@ def train(
         facts,
         batching,
     )
-
-
-def collator(model: PreTrainedModel, per_sample: bool = False, packed: bool = False) -> Collator:
-    """The collator for a model of the LLaVA family."""
-    config = model.config
-    return Collator(
-        pad_id=config.text_config.pad_token_id or 0,
-        image_token_id=config.image_token_id,
-        image_tokens=config.image_seq_length,
-        image_size=config.vision_config.image_size,
-        per_sample=per_sample,
-        packed=packed,
-    )
-
-
-def missing_pictures(examples: RecordDataset) -> dict[int, str]:
-    """Record number -> what is missing, for pictures that are no file below the image folder."""
-    return {
-        number: f"record {examples.record(number)['id']!r} lacks its picture {path}"
-        for number in range(len(examples))
-        for path in examples.image_paths(number)
-        if not (examples.image_root / path).is_file()
-    }
 
 
 def _data_hash(records: Sequence[Mapping[str, Any]] | str | Path) -> str:
@@ -177,10 +150,10 @@ def fit(
         "loss": run.loss,
         "packing": run.tokens_per_batch if run.packing else None,
         "records": len(examples),
-        "model": _fingerprint(model),
+        "model": finishing.fingerprint(model),
         **facts,
     }
-    if _finished(out, settings):
+    if finishing.finished(out, settings):
         return out
     set_seed(seed)
     model, trainable = set_trainable(model, recipe)
@@ -200,6 +173,7 @@ def fit(
             recipe.samples_per_update,
             arguments.process_index,
             arguments.world_size,
+            updates.around_image(model.config),
         ),
         recipe=recipe,
         trainable=trainable,
@@ -213,7 +187,7 @@ def fit(
     if trainer.is_world_process_zero():
         write_json(out / "run.json", settings)
     trainer.train(resume_from_checkpoint=str(found[-1]) if found else None)
-    _finish(trainer, trainable, settings, out)
+    finishing.finish(trainer, trainable, settings, out)
     return out
 
 
@@ -271,67 +245,3 @@ def _arguments(recipe: Recipe, out: Path, seed: int, run: Run, records: int) -> 
             fix="use fewer processes or a larger samples_per_update",
         )
     return arguments
-
-
-def _fingerprint(model: PreTrainedModel) -> str:
-    """A hash of the first numbers of every tensor: tells starting weights apart, cheaply."""
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.flatten()[:64].float().cpu().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _finished(out: Path, settings: dict[str, Any]) -> bool:
-    """Whether ``out`` holds this run, complete. Raises LabError if it holds another one."""
-    plain = json.loads(json.dumps(settings))
-    if (out / "run.json").is_file():
-        before = json.loads((out / "run.json").read_text())
-        changed = [k for k in {*before, *plain} if before.get(k) != plain.get(k)]
-        if changed:
-            raise LabError(
-                f"holds a run with other settings ({', '.join(sorted(changed))})",
-                where=out,
-                fix="choose another folder, or delete this one",
-            )
-    return (out / "manifest.json").is_file()
-
-
-def _finish(trainer: LabTrainer, trainable: Trainable, settings: dict[str, Any], out: Path) -> None:
-    """Write the checkpoint, its card, and last the manifest."""
-    scratch = out / ".final"
-    if trainer.recipe.language_model == "lora":  # a whole checkpoint, not adapters for another one
-        trainer.model = trainer.model.merge_and_unload()
-    with saving.refusing_full_disk(out):
-        shutil.rmtree(scratch, ignore_errors=True)
-        trainer.save_model(str(scratch))
-    if not trainer.is_world_process_zero():
-        return
-    (scratch / "training_args.bin").unlink()  # pickled code; run.json says the same
-    on_gpu = trainer.args.device.type == "cuda"
-    peak = (
-        torch.cuda.max_memory_allocated()
-        if on_gpu
-        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    )
-    rows = metrics.read(out / "metrics.jsonl")
-    manifest = {
-        **settings,
-        "model_type": trainer.model.config.model_type,
-        "changed": trainer.recipe.differences(),
-        "final_loss": rows[-1]["loss"],
-        "seconds": sum(row["seconds"] for row in rows),
-        "trainable": trainable.counts,
-        "processes": trainer.args.world_size,
-        "dtype": str(trainer.model.dtype).removeprefix("torch."),
-        "bf16_autocast": trainer.args.bf16,
-        "peak_bytes": peak,
-        "provenance": provenance(),
-    }
-    with saving.refusing_full_disk(out):
-        (scratch / "README.md").write_text(card(manifest))
-        for path in scratch.iterdir():
-            path.replace(out / path.name)
-        scratch.rmdir()
-        write_json(out / "manifest.json", manifest)
-    shutil.rmtree(out / "checkpoints")

@@ -6,7 +6,7 @@ import torch
 from transformers import AutoModelForImageTextToText
 
 from sgv_lab.errors import LabError
-from sgv_lab.training import metrics, trainer
+from sgv_lab.training import finishing, metrics
 from sgv_lab.training.loss import supervised_loss
 from sgv_lab.training.updates import Order
 
@@ -143,7 +143,7 @@ def test_the_run_leaves_a_checkpoint_a_card_and_a_record(tmp_path):
 def test_lora_ends_in_one_whole_model(tmp_path):
     """The merged checkpoint computes what base and adapters computed together."""
     trained = {}
-    usual = trainer._finish
+    usual = finishing.finish
 
     def finish(run, *given):
         batch = tiny_llava.collator()([tiny_llava.Samples()[1]])
@@ -153,7 +153,7 @@ def test_lora_ends_in_one_whole_model(tmp_path):
         return usual(run, *given)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "_finish", finish)
+        patch.setattr(finishing, "finish", finish)
         out = tiny_llava.fit(tmp_path, recipe=tiny_llava.recipe("sft-lora"))
     model = AutoModelForImageTextToText.from_pretrained(out)
     assert {n for n, _ in model.named_parameters()} == {

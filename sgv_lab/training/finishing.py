@@ -1,0 +1,83 @@
+"""The beginning and end of a run's folder: is it the same run, is it done, and its last files."""
+
+import hashlib
+import json
+import resource
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from sgv_lab.errors import LabError
+from sgv_lab.files import write_json
+from sgv_lab.provenance import provenance
+from sgv_lab.training import metrics, saving
+from sgv_lab.training.lab_trainer import LabTrainer
+from sgv_lab.training.model_card import card
+from sgv_lab.training.trainable import Trainable
+
+
+def fingerprint(model: PreTrainedModel) -> str:
+    """A hash of the first numbers of every tensor: tells starting weights apart, cheaply."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.flatten()[:64].float().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def finished(out: Path, settings: dict[str, Any]) -> bool:
+    """Whether ``out`` holds this run, complete. Raises LabError if it holds another one."""
+    plain = json.loads(json.dumps(settings))
+    if (out / "run.json").is_file():
+        before = json.loads((out / "run.json").read_text())
+        changed = [k for k in {*before, *plain} if before.get(k) != plain.get(k)]
+        if changed:
+            raise LabError(
+                f"holds a run with other settings ({', '.join(sorted(changed))})",
+                where=out,
+                fix="choose another folder, or delete this one",
+            )
+    return (out / "manifest.json").is_file()
+
+
+def finish(trainer: LabTrainer, trainable: Trainable, settings: dict[str, Any], out: Path) -> None:
+    """Write the checkpoint, its card, and last the manifest."""
+    scratch = out / ".final"
+    if trainer.recipe.language_model == "lora":  # a whole checkpoint, not adapters for another one
+        trainer.model = trainer.model.merge_and_unload()
+    with saving.refusing_full_disk(out):
+        shutil.rmtree(scratch, ignore_errors=True)
+        trainer.save_model(str(scratch))
+    if not trainer.is_world_process_zero():
+        return
+    (scratch / "training_args.bin").unlink()  # pickled code; run.json says the same
+    on_gpu = trainer.args.device.type == "cuda"
+    peak = (
+        torch.cuda.max_memory_allocated()
+        if on_gpu
+        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    )
+    rows = metrics.read(out / "metrics.jsonl")
+    manifest = {
+        **settings,
+        "model_type": trainer.model.config.model_type,
+        "changed": trainer.recipe.differences(),
+        "final_loss": rows[-1]["loss"],
+        "seconds": sum(row["seconds"] for row in rows),
+        "trainable": trainable.counts,
+        "processes": trainer.args.world_size,
+        "dtype": str(trainer.model.dtype).removeprefix("torch."),
+        "bf16_autocast": trainer.args.bf16,
+        "peak_bytes": peak,
+        "provenance": provenance(),
+    }
+    with saving.refusing_full_disk(out):
+        (scratch / "README.md").write_text(card(manifest))
+        for path in scratch.iterdir():
+            path.replace(out / path.name)
+        scratch.rmdir()
+        write_json(out / "manifest.json", manifest)
+    shutil.rmtree(out / "checkpoints")
