@@ -61,6 +61,7 @@ def load(
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
+            ignore_mismatched_sizes=True,  # to name them all; they are refused below
             output_loading_info=True,
         )
         processor = load_processor(path, config)

@@ -181,7 +181,7 @@ _QWEN = {"template": "qwen", "aspect": "square", "tokenizer": "qwen", "vision": 
 FAMILIES: dict[str, Family] = {
     family.key: family
     for family in (
-        _llava("llava-7b", "liuhaotian/llava-7b-v1 (original layout)", LLAVA_V1, one_layer=True),
+        _llava("llava-7b", "liuhaotian/LLaVA-7b-delta-v0 (a delta)", LLAVA_V1, one_layer=True),
         _llava("llava-1.5-7b", "llava-hf/llava-1.5-7b-hf", LLAVA_7B),
         _llava("llava-1.5-13b", "llava-hf/llava-1.5-13b-hf", LLAVA_13B, MINI_13B),
         _llava("sharegpt4v-7b", "Lin-Chen/ShareGPT4V-7B (original layout)", LLAVA_7B),

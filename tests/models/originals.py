@@ -99,3 +99,30 @@ def write_shards(
         weight_map |= dict.fromkeys(part, file)
     index = {"metadata": {}, "weight_map": weight_map}
     (folder / f"{stem}.{ending}.index.json").write_text(json.dumps(index))
+
+
+def original_qwen(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """A Qwen-VL's weights under their original names, q, k and v stacked."""
+    state = {}
+    for name, tensor in model.state_dict().items():
+        new = name.replace("model.visual.", "transformer.visual.")
+        new = new.replace("model.language_model.embed_tokens.", "transformer.wte.")
+        new = new.replace("model.language_model.norm.", "transformer.ln_f.")
+        new = new.replace("model.language_model.layers.", "transformer.h.")
+        for old, there in (
+            ("self_attn.o_proj", "attn.c_proj"),
+            ("mlp.up_proj", "mlp.w1"),
+            ("mlp.gate_proj", "mlp.w2"),
+            ("mlp.down_proj", "mlp.c_proj"),
+            ("input_layernorm", "ln_1"),
+            ("post_attention_layernorm", "ln_2"),
+        ):
+            new = new.replace(old, there)
+        for i, letter in enumerate("qkv"):
+            if f"self_attn.{letter}_proj" in new:
+                new = new.replace(f"self_attn.{letter}_proj", "attn.c_attn")
+                state.setdefault(new, [None] * 3)[i] = tensor
+                break
+        else:
+            state[new] = [tensor]
+    return {name: torch.cat(parts).contiguous() for name, parts in state.items()}

@@ -1,0 +1,150 @@
+"""A checkpoint is written whole, and refused unless it is whole."""
+
+import itertools
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from sgv_lab.errors import LabError
+from sgv_lab.models import checkpoints, families, mini
+
+TEXTS = ["A red circle is left of 12 blue squares.", "How many? 3.", "USER: ASSISTANT:"] * 5
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("good") / "checkpoint"
+    model = families.build("llava-1.5-7b", "mini", 0)
+    tokenizer = mini.train_tokenizer(TEXTS)
+    return checkpoints.save(model, families.processor("llava-1.5-7b", "mini", tokenizer), folder)
+
+
+@pytest.fixture
+def copy(good, tmp_path):
+    return shutil.copytree(good, tmp_path / "copy")
+
+
+def edit_json(path, change):
+    value = json.loads(path.read_text())
+    change(value)
+    path.write_text(json.dumps(value))
+
+
+def test_half_precision_comes_back_as_float32(tmp_path, good):
+    model, processor = checkpoints.load(good)
+    folder = checkpoints.save(model.half(), processor, tmp_path / "half")
+    assert (folder / "model.safetensors").stat().st_size < 3.5e6  # 1.6 M numbers of 2 bytes
+    again, _ = checkpoints.load(folder)
+    assert {p.dtype for p in again.parameters()} == {torch.float32}
+    assert type(again.config.text_config).__name__ == "LlamaConfig"
+
+
+def test_an_existing_folder_is_not_touched(good):
+    model, processor = checkpoints.load(good)
+    before = sorted(p.name for p in good.iterdir())
+    with pytest.raises(LabError, match="already there"):
+        checkpoints.save(model, processor, good)
+    assert sorted(p.name for p in good.iterdir()) == before
+
+
+def test_a_failed_save_leaves_nothing(tmp_path, good, monkeypatch):
+    model, processor = checkpoints.load(good)
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(processor, "save_pretrained", full)
+    with pytest.raises(OSError, match="No space"):
+        checkpoints.save(model, processor, tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_such_folder(tmp_path):
+    with pytest.raises(LabError, match=r"absent/config.json: cannot be read"):
+        checkpoints.load(tmp_path / "absent")
+
+
+@pytest.mark.parametrize("length", [4, 1000, -1000])
+def test_truncated_weights(copy, length):
+    file = copy / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:length])
+    with pytest.raises(LabError, match=r"model.safetensors: is damaged or cut short"):
+        checkpoints.load(copy)
+
+
+def test_missing_shard(tmp_path, good):
+    model, processor = checkpoints.load(good)
+    folder = tmp_path / "sharded"
+    model.save_pretrained(folder, max_shard_size="2MB")
+    processor.save_pretrained(folder)
+    checkpoints.load(folder)
+    shard = sorted(folder.glob("model-*-of-*.safetensors"))[1]
+    shard.unlink()
+    with pytest.raises(LabError, match=f"{shard.name}: this shard is missing"):
+        checkpoints.load(folder)
+
+
+def test_an_index_may_not_leave_its_folder(tmp_path, copy):
+    (copy / "model.safetensors").rename(tmp_path / "outside.safetensors")
+    index = {"metadata": {}, "weight_map": {"a": "../outside.safetensors"}}
+    (copy / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(LabError, match="leaves its root"):
+        checkpoints.load(copy)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.pop("vision_tower.pre_layrnorm.bias"), "1 missing keys: .*pre_layrnorm.bias"),
+        (lambda s: s.update(stray=torch.zeros(2)), "1 unexpected keys: stray"),
+        (
+            lambda s: s.update({"multi_modal_projector.linear_1.bias": torch.zeros(7)}),
+            r"1 mismatched keys: .*linear_1.bias.*7",
+        ),
+    ],
+    ids=["missing", "extra", "misshapen"],
+)
+def test_weights_that_do_not_fit(copy, change, message):
+    state = load_file(copy / "model.safetensors")
+    change(state)
+    save_file(state, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(LabError, match=message):
+        checkpoints.load(copy)
+
+
+@pytest.mark.parametrize("key", ["model_type", "text_config", "vision_config"])
+def test_configuration_without_a_key(copy, key):
+    edit_json(copy / "config.json", lambda value: value.pop(key))
+    with pytest.raises(LabError, match=rf"config.json: has no '{key}'"):
+        checkpoints.load(copy)
+
+
+def test_configuration_of_another_size(copy):
+    edit_json(copy / "config.json", lambda value: value["text_config"].pop("hidden_size"))
+    with pytest.raises(LabError, match=r"\d+ mismatched keys: .*lm_head.weight"):
+        checkpoints.load(copy)
+
+
+def test_pickled_weights_are_not_read(copy):
+    torch.save(load_file(copy / "model.safetensors"), copy / "pytorch_model.bin")
+    (copy / "model.safetensors").unlink()
+    with pytest.raises(LabError, match=r"pytorch_model.bin: is no safetensors file"):
+        checkpoints.load(copy)
+
+
+def test_tokenizers_of_other_models(copy, good):
+    words = ["".join(letters) for letters in itertools.product("abcdefgh", repeat=4)]
+    big = mini.train_tokenizer([" ".join(words)], 2000)
+    assert len(big) > 1024
+    big.save_pretrained(copy)
+    with pytest.raises(LabError, match=f"{len(big)} tokens for 1024 embeddings"):
+        checkpoints.load(copy)
+    qwen = mini.train_tokenizer(TEXTS, make="qwen")
+    qwen.add_tokens(["<image>"], special_tokens=True)
+    qwen.save_pretrained(copy)
+    with pytest.raises(LabError, match="image token is"):
+        checkpoints.load(copy)
+    checkpoints.load(good)
