@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+from filelock import FileLock, Timeout
 
 from sgv_lab import profiles
 from sgv_lab.errors import LabError, unknown
@@ -125,16 +127,20 @@ def run(
     """
     try:
         (out / "done").mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(out / "work", ignore_errors=True)
-        ran = [job for job in jobs if not is_done(job, out)]
-        for job in jobs:
-            if job not in ran:
-                say(f"{job.notebook}  done before")
-                continue
-            (out / "manifest.json").unlink(missing_ok=True)
-            seconds = _run_one(job, out, progress)
-            say(f"{job.notebook}  ok  {seconds:.0f} s")
-        return _finish(jobs, out)
+        with FileLock(out / ".lock", timeout=0):
+            for left in out.glob("work-*"):  # by a run that was killed
+                shutil.rmtree(left)
+            for job in jobs:
+                if is_done(job, out):
+                    say(f"{job.notebook}  done before")
+                    continue
+                (out / "manifest.json").unlink(missing_ok=True)
+                seconds = _run_one(job, out, progress)
+                say(f"{job.notebook}  ok  {seconds:.0f} s")
+            return _finish(jobs, out)
+    except Timeout as error:
+        fix = "wait for it, or choose another --out"
+        raise LabError("another run is writing here", where=out, fix=fix) from error
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -153,8 +159,7 @@ def is_done(job: Job, out: Path) -> bool:
 
 def _run_one(job: Job, out: Path, progress: Callable[[str, int, int], None]) -> float:
     """Run one notebook in a process of its own (papermill's chdir is not thread-safe)."""
-    work = out / "work"
-    work.mkdir()
+    work = Path(tempfile.mkdtemp(prefix="work-", dir=out))
     (out / "done" / f"{job.notebook}.json").unlink(missing_ok=True)
     executed, reached, log = work / "executed.ipynb", work / "reached", work / "log.txt"
     task = {"path": job.path, "executed": executed, "reached": reached}
@@ -199,8 +204,9 @@ def _failure(
     else:
         error = events[-1].get("error") or (lines[-1] if lines else "the process died")
     kept = ""
-    if (out / "work" / "executed.ipynb").is_file():
-        (out / "work" / "executed.ipynb").replace(out / f"{job.notebook}.failed.ipynb")
+    executed = log.with_name("executed.ipynb")
+    if executed.is_file():
+        executed.replace(out / f"{job.notebook}.failed.ipynb")
         kept = f"; what ran so far is in {out / job.notebook}.failed.ipynb"
     where = job.notebook
     if cell["cell"]:
@@ -216,5 +222,7 @@ def _finish(jobs: list[Job], out: Path) -> Path:
     if manifest.is_file() and json.loads(manifest.read_text())["notebooks"] == done:
         return manifest
     write_report([out / f"{job.notebook}.ipynb" for job in jobs], out / "report.html", jobs[0].path)
-    write_json(manifest, {"notebooks": done, "report": "report.html", **provenance()})
+    profile = jobs[0].parameters["profile"]
+    made = {"profile": profile, "notebooks": done, "report": "report.html"}
+    write_json(manifest, {**made, **provenance()})
     return manifest

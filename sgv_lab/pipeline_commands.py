@@ -1,5 +1,6 @@
 """``sgv-lab run`` and ``sgv-lab world``."""
 
+import sys
 from pathlib import Path
 
 import click
@@ -31,7 +32,7 @@ def run(notebooks: tuple[str, ...], profile: str, given: tuple[str, ...], out: P
             bar.update()
 
         def progress(name: str, cell: int, cells: int) -> None:
-            bar.set_description(f"{name} {cell}/{cells}")
+            bar.set_description(f"{name} {cell}/{cells}", refresh=sys.stderr.isatty())
 
         pipeline.run(jobs, out, say, progress)
     for job in jobs:
@@ -54,11 +55,15 @@ def world() -> None:
 @world.command()
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--scenes", default=100, show_default=True, help="How many scenes.")
+@click.option("--split", default="train", show_default=True, help="Which scenes.")
 @click.option("--size", default=256, show_default=True, help="Pictures' side in pixels.")
-@click.option("--seed", default=0, show_default=True)
-def export(out: Path, scenes: int, size: int, seed: int) -> None:
+@click.option("--seed", default=0, show_default=True, help="The first scene's seed.")
+def export(out: Path, scenes: int, split: str, size: int, seed: int) -> None:
     """Write pictures, records and questions to OUT in the official folder layout."""
-    from sgv_lab.world.export import export as export_world
+    from sgv_lab.world import export as exporting
 
-    export_world(out, scenes, size, seed)
+    try:
+        exporting.export(out, n=scenes, split=split, size=size, seed=seed)
+    except (FileExistsError, ValueError) as error:  # the world knows no error of ours
+        raise LabError(str(error)) from error
     click.echo(out)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -34,3 +35,12 @@ def test_an_error_of_the_user_is_one_line_and_fails() -> None:
     ]
     assert CliRunner().invoke(main, ["run", "-p", "novalue"]).exit_code == 1
     assert CliRunner().invoke(main, ["nothing"]).exit_code == 2
+
+
+def test_world_export_writes_a_data_set_and_never_over_one(tmp_path: Path) -> None:
+    command = ["world", "export", str(tmp_path / "data"), "--scenes", "3", "--size", "32"]
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 0, done.output
+    assert len(list((tmp_path / "data").rglob("*.png"))) == 3
+    again = CliRunner().invoke(main, command)
+    assert again.exit_code == 1 and "already there" in again.output
