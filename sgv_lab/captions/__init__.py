@@ -1,0 +1,1 @@
+"""Caption datasets: sources and readers, statistics, lexical composition, quality and defects."""

@@ -1,0 +1,130 @@
+"""``sgv-lab stats``: what caption files hold."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sgv_lab.captions import lexical, statistics
+from sgv_lab.captions.convert import Captions, convert
+from sgv_lab.captions.defects import KINDS, defects
+from sgv_lab.captions.sources import SOURCES, recognise, resolve
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="One JSON array, an object a file.")
+@click.option("--images", type=click.Path(path_type=Path), help="Data root: look at every image.")
+@click.option("--tokenizer", help="Count tokens: a sentencepiece .model file or a folder.")
+@click.option("--sample", default=2_000, show_default=True, help="Captions to tag and tokenize.")
+@click.option("--all", "everything", is_flag=True, help="Tag and tokenize every caption.")
+@click.option("--seed", default=0, show_default=True, help="Of the sample.")
+def stats(
+    files: tuple[str, ...],
+    as_json: bool,
+    images: Path | None,
+    tokenizer: str | None,
+    sample: int,
+    everything: bool,
+    seed: int,
+) -> None:
+    """Describe caption FILES: LLaVA-format JSON or JSON lines, or COCO captions_*.json.
+
+    hub:NAME fetches a dataset of Table 1, world:NAME is its stand-in in the embedded world
+    (COCO-Caption, BLIP-LCS, LLaVA-23K, ShareGPT4V, ShareGPT4V-PT).
+    """
+    size = None if everything else sample
+    reports = [report(convert(resolve(f)), images, tokenizer, size, seed) for f in files]
+    if as_json:
+        click.echo(json.dumps(reports, indent=1, ensure_ascii=False))
+    else:
+        click.echo("\n\n".join(map(_text, reports)))
+
+
+def report(
+    captions: Captions,
+    images: Path | None = None,
+    tokenizer: str | None = None,
+    size: int | None = 2_000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Everything ``sgv-lab stats`` tells about a file, as JSON can hold it.
+
+    ``defects`` maps each kind to its count, ``defect_examples`` to what to see. ``size``: how
+    many captions are tagged, None for all, over all processors. Raises LabError as ``defects``
+    and ``statistics.tokens`` do.
+    """
+    found = statistics.totals(captions)
+    name = recognise(captions.file)
+    source = SOURCES.get(name)
+    texts = statistics.sample(captions, size, seed)
+    tagged = lexical.analyse(texts, processes=os.cpu_count() or 1 if size is None else 1)
+    problems = defects(captions, images)
+    rejected = captions.rejected()
+    parts = lexical.composition(tagged, found["samples"]).set_index("part")
+    result: dict[str, Any] = {"file": captions.file.name, "source": name}
+    if source is not None:
+        result |= {"visible": source.visible, "captioned_by": source.captioned_by}
+        result["paper_mean_characters"] = int(statistics.printed(name, "mean characters"))
+    result |= found
+    result |= {
+        "rejected": {
+            "count": rejected.height,
+            "examples": rejected.head(5).to_dicts(),
+        },
+        "defects": {kind: one.count for kind, one in problems.items()},
+        "defect_examples": {kind: one.examples for kind, one in problems.items() if one.examples},
+        "duplication": statistics.duplication(captions),
+        "lengths": {
+            c: statistics.lengths(captions, c).to_dict("list") for c in ("characters", "words")
+        },
+        "image_sources": statistics.image_sources(captions).to_dict("records"),
+        "sample": {"captions": len(texts), "seed": seed},
+        "lexical": {
+            part: list(row)
+            for part, row in zip(parts.index, parts.to_numpy().tolist(), strict=True)
+        },
+        "noun_verbs": lexical.noun_verbs(tagged).to_numpy().tolist(),
+        "vocabulary": statistics.vocabulary_growth(texts).iloc[-1].to_dict(),
+    }
+    if tokenizer is not None:
+        result["tokens"] = statistics.tokens(texts, tokenizer, found["samples"])
+    return result
+
+
+def _text(one: dict[str, Any]) -> str:
+    """A report for reading."""
+    by = f", captioned by {one['captioned_by']}" if "captioned_by" in one else ""
+    paper = f" (paper: {one['paper_mean_characters']})" if "captioned_by" in one else ""
+    lines = [
+        f"{one['file']}: {one['source']}{by}",
+        f"  {one['samples']:,} captions of {one['images']:,} images; {one['rejected']['count']:,} "
+        "records rejected",
+        f"  mean {one['mean_characters']:.2f} characters{paper}, {one['mean_words']:.2f} words, "
+        f"{one['mean_sentences']:.2f} sentences",
+        f"  repeated: {one['duplication']['exact']:.2%} exactly, "
+        f"{one['duplication']['normalised']:.2%} but for case and punctuation",
+        f"  words by part of speech, {one['sample']['captions']:,} captions (95 % intervals):",
+    ]
+    for part, (share, low, high) in one["lexical"].items():
+        interval = f"  [{low:.1%}, {high:.1%}]" if low < high else ""
+        lines.append(f"    {part:6}{share:7.1%}{interval}")
+    if "tokens" in one:
+        t = one["tokens"]
+        interval = f" [{t['low']:.1f}, {t['high']:.1f}]" if t["low"] < t["high"] else ""
+        lines.append(f"  mean tokens of {t['tokenizer']}: {t['mean_tokens']:.1f}{interval}")
+    for record in one["rejected"]["examples"]:
+        lines.append(
+            f"  rejected record {record['record']} (id {record['id']}): {record['reason']}; "
+            f"{record['fix']}"
+        )
+    for kind, count in one["defects"].items():
+        if count:
+            lines.append(f"  {kind}: {count:,} ({KINDS[kind].what}; {KINDS[kind].fix})")
+            lines += [
+                f"    record {e['record']}, id {e['id']}: {e['snippet']!r}"
+                for e in one["defect_examples"][kind]
+            ]
+    return "\n".join(lines)

@@ -1,0 +1,249 @@
+"""Caption files to Parquet, once; afterwards every question is a query.
+
+One row a caption: ``record`` (its number in the file), ``id``, ``image`` (relative to the data
+root), ``prompt`` (the human turn), ``caption``, ``characters`` (code points) and ``words`` (runs
+without white space, as ``str.split`` counts them). Records that cannot be used stand beside it
+with the reason.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm.auto import tqdm
+
+from sgv_lab import store
+from sgv_lab.captions.scan import Batch, Rejected, layout, scan
+from sgv_lab.captions.sources import find
+from sgv_lab.errors import LabError
+from sgv_lab.files import write_jsonl
+
+ROWS = 16_384  # rows of a Parquet row group
+_ROW = {
+    "record": pl.Int64,
+    "id": pl.String,
+    "image": pl.String,
+    "prompt": pl.String,
+    "caption": pl.String,
+}
+_SCHEMA = pa.schema(
+    [("record", pa.int64())]
+    + [(name, pa.large_string()) for name in ("id", "image", "prompt", "caption")]
+    + [("characters", pa.int32()), ("words", pa.int32())]
+)
+
+
+class Turn(msgspec.Struct, gc=False):
+    """One turn of a conversation."""
+
+    value: str
+    from_: str = msgspec.field(name="from")
+
+
+class LlavaRecord(msgspec.Struct, gc=False):
+    """A record of LLaVA's and ShareGPT4V's files."""
+
+    conversations: list[Turn]
+    id: str | int | None = None
+    image: str | None = None
+
+
+class CocoRecord(msgspec.Struct, gc=False):
+    """Any object in the arrays of a COCO file: a picture, an annotation, a licence."""
+
+    id: int | None = None
+    image_id: int | None = None
+    caption: str | None = None
+    file_name: str | None = None
+    coco_url: str = ""
+
+
+Row = tuple[int, str | None, str | None, str | None, str]
+
+
+@dataclass(frozen=True)
+class Captions:
+    """A converted file: where it came from, its rows, and what was rejected."""
+
+    file: Path
+    folder: Path
+
+    def rows(self) -> pl.LazyFrame:
+        """The captions; columns as in the module's text."""
+        return pl.scan_parquet(self.folder / "captions.parquet")
+
+    def rejected(self) -> pl.DataFrame:
+        """The unusable records: record, id, reason, fix."""
+        schema = {"record": pl.Int64, "id": pl.String, "reason": pl.String, "fix": pl.String}
+        path = self.folder / "rejected.jsonl"
+        return (
+            pl.read_ndjson(path, schema=schema)
+            if path.stat().st_size
+            else pl.DataFrame(schema=schema)
+        )
+
+
+def convert(file: str | Path) -> Captions:
+    """The captions of an official file, converted to Parquet on first use.
+
+    A record of several turns gives its first answer. Raises LabError if the file cannot be read,
+    is empty or no JSON, or holds no usable record.
+    """
+    file = Path(file)
+    layout(file)  # refuses what is no caption file before its contents are hashed
+    code = ["sgv_lab.captions.convert", "sgv_lab.captions.scan"]
+    folder = store.stage("captions", {}, [file], lambda out: _build(file, out), code=code)
+    return Captions(file, folder)
+
+
+def load(root: str | Path) -> dict[str, Captions | None]:
+    """Every dataset of Table 1 whose file lies below a data folder, converted; None for the rest.
+
+    Raises LabError as ``find`` and ``convert`` do.
+    """
+    return {name: convert(file) if file else None for name, file in find(root).items()}
+
+
+def captions_of(sources: Mapping[str, Captions | None], image: str) -> dict[str, list[str]]:
+    """What each source says of an image, leaving out those that say nothing."""
+    queries = {
+        name: one.rows().filter(pl.col("image") == image).select("caption").collect()["caption"]
+        for name, one in sources.items()
+        if one is not None
+    }
+    return {name: found.to_list() for name, found in queries.items() if len(found)}
+
+
+def _build(file: Path, out: Path) -> None:
+    coco = layout(file) == "coco"
+    rejected: list[Rejected] = []
+    pictures: dict[int, str] = {}  # COCO only: 118K entries in its largest file
+
+    def batches() -> Iterator[list[Row]]:
+        for batch in scan(file, CocoRecord if coco else LlavaRecord):
+            yield list(_coco_rows(batch, pictures) if coco else _llava_rows(batch))
+            rejected.extend(batch.rejected)
+
+    kept = _write(batches(), out / "captions.parquet", file.name)
+    if not kept:
+        reasons = Counter(one.reason for one in rejected).most_common(1)
+        why = f" ({reasons[0][1]} records: {reasons[0][0]})" if reasons else ""
+        fix = "give LLaVA-format records or COCO captions"
+        raise LabError(f"holds no usable caption{why}", where=file, fix=fix)
+    if coco:
+        _name_pictures(out / "captions.parquet", pictures)
+    write_jsonl(out / "rejected.jsonl", map(asdict, rejected))
+
+
+def _llava_rows(batch: Batch[LlavaRecord]) -> Iterator[Row]:
+    for number, record in batch.records:
+        name = None if record.id is None else str(record.id)
+        turns = record.conversations
+        answer = next((turn.value for turn in turns if turn.from_ == "gpt"), None)
+        if answer is None:
+            fix = 'add a turn {"from": "gpt", "value": ...} or leave the record out'
+            batch.rejected.append(Rejected(number, name, "no turn from gpt", fix))
+        elif record.image and _leaves(record.image):
+            reason = f"the image path {record.image!r} leaves its root"
+            fix = "use a path below the data root"
+            batch.rejected.append(Rejected(number, name, reason, fix))
+        else:
+            yield number, name, record.image, turns[0].value, answer
+
+
+def _coco_rows(batch: Batch[CocoRecord], pictures: dict[int, str]) -> Iterator[Row]:
+    """Annotations, their picture still as its id; the pictures' paths go to ``pictures``."""
+    for number, record in batch.records:
+        name = str(record.id)
+        if record.file_name is not None and record.id is not None:
+            # http://images.cocodataset.org/val2017/x.jpg -> coco/val2017/x.jpg
+            folders = ["coco", *record.coco_url.split("/")[-2:-1]]
+            path = (
+                record.file_name
+                if "/" in record.file_name
+                else "/".join([*folders, record.file_name])
+            )
+            if _leaves(path):
+                reason = f"the image path {path!r} leaves its root"
+                batch.rejected.append(Rejected(number, name, reason, "correct file_name"))
+            else:
+                pictures[record.id] = path
+        elif record.caption is not None and record.image_id is not None:
+            yield number, name, str(record.image_id), None, record.caption
+        elif record.image_id is not None:
+            fix = "give a captions_*.json file"
+            batch.rejected.append(Rejected(number, name, "an annotation without caption", fix))
+        elif record.caption is not None:
+            reason = "an annotation without image_id"
+            batch.rejected.append(Rejected(number, name, reason, "add its image_id"))
+
+
+def _leaves(image: str) -> bool:
+    """Whether a path is absolute or climbs out of its root, on any system."""
+    if ".." not in image and image[0] not in "/\\" and image[1:2] != ":":
+        return False
+    parts = image.replace("\\", "/").split("/")
+    return ".." in parts or not parts[0] or image[1:2] == ":"
+
+
+def _write(batches: Iterator[list[Row]], path: Path, name: str) -> int:
+    """Write the rows group by group, compressing in a second thread while the next are read."""
+    count, group, pending = 0, [], []
+    with (
+        pq.ParquetWriter(path, _SCHEMA, compression="zstd", compression_level=1) as writer,
+        ThreadPoolExecutor(1) as thread,
+        tqdm(desc=name, unit=" captions", unit_scale=True, leave=False) as bar,
+    ):
+        for batch in batches:
+            group.append(_table(batch))
+            bar.update(group[-1].num_rows)
+            count += group[-1].num_rows
+            if sum(table.num_rows for table in group) >= ROWS:
+                for one in pending:
+                    one.result()
+                pending = [thread.submit(writer.write_table, pa.concat_tables(group))]
+                group = []
+        for one in pending:
+            one.result()
+        if group:
+            writer.write_table(pa.concat_tables(group))
+    return count
+
+
+def _table(rows: list[Row]) -> pa.Table:
+    """Rows as a table, their characters and words counted."""
+    frame = pl.DataFrame(rows, schema=_ROW, orient="row")
+    frame = frame.with_columns(characters=pl.col("caption").str.len_chars().cast(pl.Int32))
+    table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+    words = count_words(table["caption"].combine_chunks())
+    return table.append_column("words", pa.array(words)).cast(_SCHEMA)
+
+
+def count_words(texts: pa.LargeStringArray) -> np.ndarray:
+    """Words of each text (N,), int32: as ``str.split()`` counts where white space is ASCII."""
+    ends = np.frombuffer(texts.buffers()[1], np.int64)[: len(texts) + 1]
+    data = np.frombuffer(texts.buffers()[2] or b"", np.uint8)[: ends[-1]]
+    solid = data > ord(" ")
+    begins = solid.copy()  # a word begins after white space, or with its text
+    begins[1:] &= ~solid[:-1]
+    written = np.flatnonzero(np.diff(ends))
+    first = ends[written]
+    begins[first] = solid[first]
+    words = np.zeros(len(texts), np.int32)
+    if len(first):
+        words[written] = np.add.reduceat(begins, first, dtype=np.int32)
+    return words
+
+
+def _name_pictures(path: Path, pictures: dict[int, str]) -> None:
+    """Put the pictures' paths in place of COCO's image ids."""
+    names = pl.LazyFrame({"image": list(map(str, pictures)), "path": list(pictures.values())})
+    rows = pl.scan_parquet(path).join(names, on="image", how="left", maintain_order="left")
+    rows.with_columns(image="path").drop("path").collect().write_parquet(path)

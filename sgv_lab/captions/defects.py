@@ -1,0 +1,186 @@
+"""What is wrong with a caption dataset, counted, each kind with examples and a remedy.
+
+The kinds are those seen in the published files: search citations of the tool behind the 100K
+[InternLM-XComposer#119], the collection prompt repeated by Share-Captioner [ShareGPT4V#12],
+pictures that are not where the file says [ShareGPT4V#10].
+"""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import polars as pl
+from PIL import Image
+from tqdm.auto import tqdm
+
+from sgv_lab.captions.convert import Captions
+from sgv_lab.errors import LabError
+from sgv_lab.files import below
+
+OVER_LONG = 8_000  # characters; a model's 2,048 tokens hold about as many
+_BYTES = 100_000  # a caption beyond this is counted and not searched
+_TEXT = pl.col("caption").str.slice(0, _BYTES)
+_SENTENCES = _TEXT.str.to_lowercase().str.extract_all(r"\p{L}[^.!?]{19,}[.!?]")
+_PUNCTUATED = r"[.!?…。][\"'”’)\]*]*\s*$"
+_LEAKED = (
+    "you are a powerful image captioner",
+    "imaginary content",
+    "contents by itemizing",
+    "minimize aesthetic descriptions",
+    "one can determine confidently",
+    "create detailed captions describing",
+    "doublechecking relative positions",
+)
+_REFUSED = (
+    r"(?i)(?:\bi'?m sorry\b|\bi apologi[sz]e\b|\bas an ai\b|\bi(?:'m| am) (?:unable|not able) to\b|"
+    r"\bi (?:cannot|can't|can not) (?:assist|help|identify|describe|process|view|see|provide)\b|"
+    r"\bi couldn't find any (?:relevant )?information\b)"
+)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of defect: what it is, what to do, and which rows have it (None: seen elsewhere)."""
+
+    what: str
+    fix: str
+    rows: pl.Expr | None = None
+
+
+def _starts(items: str) -> pl.Expr:
+    return _TEXT.str.count_matches(rf"(?m)^\s*(?:{items})\s+\S") >= 2
+
+
+KINDS = {
+    "empty": Kind("no text", "leave the record out", pl.col("caption").str.strip_chars() == ""),
+    "over_long": Kind(f"over {OVER_LONG:,} characters", "check that it is one caption",
+                      pl.col("characters") > OVER_LONG),
+    "list_form": Kind("items in list form, which the prompt forbids", "rewrite as prose",
+                      _starts(r"[-*•]|\d+[.)]")),
+    "citation": Kind("residue of a search tool, [^1^]", "cut the citation and its sentence",
+                     _TEXT.str.contains(r"\[\^\d+\^\]")),
+    "prompt_leakage": Kind("words of the collection prompt", "cut the sentence",
+                           _TEXT.str.to_lowercase().str.contains_any(list(_LEAKED))),
+    "refusal": Kind("declines instead of describing", "caption the image again",
+                    _TEXT.str.contains(_REFUSED)),
+    "truncated": Kind("several sentences, the last unfinished", "caption the image again",
+                      _TEXT.str.contains(r"[.!?][\"')\]]?\s+\S")
+                      & ~_TEXT.str.contains(_PUNCTUATED) & (pl.col("characters") <= _BYTES)),
+    "unpunctuated": Kind("one sentence without its full stop: style in short captions, a cut in "
+                         "long ones", "none needed for short captions",
+                         ~_TEXT.str.contains(r"[.!?][\"')\]]?\s+\S")
+                         & ~_TEXT.str.contains(_PUNCTUATED)
+                         & (pl.col("caption").str.strip_chars() != "")),
+    "repeated_sentence": Kind("says the same sentence twice", "caption the image again",
+                              _SENTENCES.list.len() > _SENTENCES.list.n_unique()),
+    "repeated_caption": Kind("the same text as an earlier record", "keep one of them",
+                             ~pl.col("caption").hash().is_first_distinct()),
+    "duplicate_id": Kind("the id of an earlier record", "give each record its own id",
+                         pl.col("id").is_not_null() & ~pl.col("id").is_first_distinct()),
+    "missing_image": Kind("the image is not there", "get the image or leave the record out"),
+    "corrupt_image": Kind("the image cannot be decoded", "get the image again"),
+    "unsafe_image": Kind("the image leads out of the root, or is a decompression bomb",
+                         "do not open it; leave the record out"),
+}  # fmt: skip
+"""Kind of defect -> what it means. A record may have several."""
+
+
+@dataclass
+class Defect:
+    """How many records have a defect, and the first few: record, id, what to see."""
+
+    count: int
+    examples: list[dict[str, object]] = field(default_factory=list)
+
+
+def defects(
+    captions: Captions, images: str | Path | None = None, show: int = 3
+) -> dict[str, Defect]:
+    """Every kind of KINDS that can be looked for, counted over all captions.
+
+    ``images``: the data root, to look at every image too (each is decoded). Raises LabError if
+    it is no readable folder.
+    """
+    found = {}
+    for name, kind in KINDS.items():
+        if kind.rows is not None:
+            found[name] = _count(captions, kind.rows, show)
+    if images is not None:
+        found |= _images(captions, Path(images), show)
+    return found
+
+
+def table(found: Mapping[str, dict[str, Defect]]) -> pd.DataFrame:
+    """Defects of several sources side by side: a row a kind, a column a source, what it means."""
+    counts = {
+        name: {kind: one.count for kind, one in kinds.items()} for name, kinds in found.items()
+    }
+    frame = pd.DataFrame(counts).rename_axis("defect")
+    return frame.assign(meaning=[KINDS[kind].what for kind in frame.index])
+
+
+def examples(found: Mapping[str, dict[str, Defect]], width: int = 90) -> pd.DataFrame:
+    """One example of each kind of defect and source: what is seen in the record that has it."""
+    rows = [
+        (kind, name, one.examples[0]["record"], str(one.examples[0]["snippet"])[:width])
+        for name, kinds in found.items()
+        for kind, one in kinds.items()
+        if one.examples
+    ]
+    return pd.DataFrame(rows, columns=["defect", "source", "record", "what is there"])
+
+
+def _count(captions: Captions, rows: pl.Expr, show: int) -> Defect:
+    hits = captions.rows().filter(rows)
+    count = hits.select(pl.len()).collect(engine="streaming").item()
+    if not count:
+        return Defect(0)
+    columns = ["record", "id", pl.col("caption").str.slice(0, 160).alias("snippet")]
+    return Defect(count, hits.select(columns).head(show).collect().to_dicts())
+
+
+def _images(captions: Captions, root: Path, show: int) -> dict[str, Defect]:
+    if not root.is_dir():
+        raise LabError("is no folder", where=root, fix="give the folder the image paths start from")
+    found = {name: Defect(0) for name, kind in KINDS.items() if kind.rows is None}
+    wanted = captions.rows().filter(pl.col("image").is_not_null()).group_by("image")
+    query = wanted.agg(pl.len(), pl.col("record", "id").first()).sort("record")
+    paths = query.collect(engine="streaming")
+    check: Callable[[str], tuple[str, str] | None] = partial(check_image, root)
+    with ThreadPoolExecutor() as pool:
+        answers = pool.map(check, paths["image"])
+        rows = zip(paths.iter_rows(named=True), answers, strict=True)
+        for row, problem in tqdm(rows, "images", len(paths), leave=False):
+            if problem:
+                defect = found[problem[0]]
+                defect.count += row["len"]
+                if len(defect.examples) < show:
+                    example = {"record": row["record"], "id": row["id"]}
+                    defect.examples.append(example | {"snippet": f"{row['image']}: {problem[1]}"})
+    return found
+
+
+def check_image(root: Path, image: str) -> tuple[str, str] | None:
+    """What is wrong with an image, as (kind of KINDS, words), or None."""
+    try:
+        path = below(root, image)
+        with Image.open(path) as picture:
+            if picture.width * picture.height > Image.MAX_IMAGE_PIXELS:
+                size = f"{picture.width} x {picture.height} pixels"
+                return "unsafe_image", f"decompression bomb of {size}"
+            picture.draft("RGB", (64, 64))  # a JPEG is then decoded at low cost, but whole
+            picture.load()
+            if 0 in picture.size:
+                return "corrupt_image", "0 x 0 pixels"
+    except LabError:
+        return "unsafe_image", "leads out of the root"
+    except Image.DecompressionBombError as error:
+        return "unsafe_image", str(error)
+    except (FileNotFoundError, NotADirectoryError):
+        return "missing_image", "no such file"
+    except Exception as error:  # Pillow's plugins raise many kinds on broken data
+        return "corrupt_image", f"{type(error).__name__}: {error}".replace(str(root), "")[:160]
+    return None

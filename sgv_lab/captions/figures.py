@@ -1,0 +1,332 @@
+"""What is drawn of caption datasets: side by side, the collection, lengths, parts of speech."""
+
+import re
+import string
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import polars as pl
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.offsetbox import AnchoredOffsetbox, HPacker, TextArea, VPacker
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from PIL import Image
+
+from sgv_lab.captions.convert import Captions, captions_of
+from sgv_lab.captions.defects import check_image
+from sgv_lab.captions.quality import judge
+from sgv_lab.captions.sources import SOURCES, scene_of
+from sgv_lab.files import below
+from sgv_lab.plotting import COLORS, FULL_WIDTH, INK, INVENTED, MISTAKEN, PALE, TRUE
+from sgv_lab.world.phrases import NUMBERS
+from sgv_lab.world.scene import Scene
+
+MARKS = {"true": TRUE, "mistaken": MISTAKEN, "invented": INVENTED, "none": INK}
+Word = tuple[str, str]  # a word and its mark
+_WIDTH = 98  # characters a line of caption
+_LINE = 0.178  # inches a line
+
+
+def marked(caption: str, scene: Scene | None) -> list[Word]:
+    """The words of a caption, each with its mark, a key of MARKS.
+
+    In a sentence with facts the words are "true", but those that name what is wrong "mistaken"
+    or "invented"; all of them where none names it. Without a scene every word is "none".
+    """
+    words: list[Word] = []
+    for sentence in re.findall(r"[^.!?]+[.!?]*", caption):
+        parts = sentence.split()
+        judged = judge(sentence, scene) if scene is not None else None
+        if judged is None or not (judged.true or judged.mistaken or judged.invented):
+            words += [(part, "none") for part in parts]
+            continue
+        right = {w for f in judged.true for w in _stems(f"{f.subject} {f.value}")}
+        named = {
+            "invented": {w for f in judged.invented for w in _stems(f"{f.subject} {f.value}")}
+            - right,
+            "mistaken": {w for f in judged.mistaken for w in _stems(f.value)} - right,
+        }
+        marks = [next((m for m in named if _stems(p) & named[m]), "true") for p in parts]
+        for mark in ("mistaken", "invented"):
+            if getattr(judged, mark) and mark not in marks:
+                marks = [mark] * len(parts)
+        words += zip(parts, marks, strict=True)
+    return words
+
+
+def _stems(text: str) -> set[str]:
+    """The beginnings of a text's words, so that "stripes" is found in "striped"."""
+    words = (word.strip(string.punctuation).lower() for word in text.split())
+    words = (NUMBERS[int(word)] if word.isdigit() and len(word) == 1 else word for word in words)
+    return {word[:4] for word in words if word not in ("", "of", "the", "a")}
+
+
+def side_by_side(
+    image: Image.Image, captions: Mapping[str, Sequence[str]], scene: Scene | None = None
+) -> Figure:
+    """An image, and beside it what each source says of it.
+
+    With ``scene``, the truth, words are coloured by what they state: true, mistaken, invented.
+    """
+    blocks = [_block(name, texts, scene) for name, texts in captions.items()]
+    lines = sum(count for _, count in blocks)
+    height = max(3.9 if scene is not None else 3.1, _LINE * lines + 0.2)
+    figure = plt.figure(figsize=(FULL_WIDTH + 2.5, height))
+    side = 3.1  # inches
+    width = figure.get_figwidth()
+    picture = figure.add_axes((0, 1 - side / height, side / width, side / height))
+    picture.imshow(image.convert("RGB"))
+    picture.set_anchor("N")
+    picture.set_axis_off()
+    if scene is not None:
+        legend = {"true": "true", "mistaken": "mistaken: there, but not so",
+                  "invented": "invented: not in the picture"}  # fmt: skip
+        for i, (mark, words) in enumerate(legend.items()):
+            top = side + 0.16 + 0.19 * i
+            figure.text(0.04 / width, 1 - top / height, words, color=MARKS[mark], fontsize=9,
+                        weight="normal" if mark == "true" else "bold", va="top")  # fmt: skip
+    packed = VPacker(children=[block for block, _ in blocks], pad=0, sep=9)
+    figure.add_artist(
+        AnchoredOffsetbox(
+            "upper left", child=packed, pad=0, borderpad=0, frameon=False,
+            bbox_to_anchor=((side + 0.3) / width, 1.0), bbox_transform=figure.transFigure,
+        )
+    )  # fmt: skip
+    return figure
+
+
+def _block(name: str, texts: Sequence[str], scene: Scene | None) -> tuple[VPacker, int]:
+    """A source's name above its captions, and how many lines high that is."""
+    by = ("a stand-in for " if scene is not None else "") + SOURCES[name].captioned_by
+    head = HPacker(
+        children=[
+            TextArea(name, textprops={"color": COLORS[name], "weight": "bold", "size": 11}),
+            TextArea(f"captioned by {by}", textprops={"color": PALE, "size": 9}),
+        ],
+        pad=0, sep=8, align="baseline",
+    )  # fmt: skip
+    lines = [line for text in texts for line in _wrap(marked(text, scene))]
+    return VPacker(children=[head, *map(_line, lines)], pad=0, sep=3.2), len(lines) + 2
+
+
+def _wrap(words: Sequence[Word]) -> list[list[Word]]:
+    lines: list[list[Word]] = [[]]
+    room = _WIDTH
+    for word, mark in words:
+        if len(word) > room:
+            lines.append([])
+            room = _WIDTH
+        lines[-1].append((word, mark))
+        room -= len(word) + 1
+    return lines
+
+
+def _line(words: Sequence[Word]) -> HPacker:
+    runs = [
+        TextArea(
+            " ".join(word for word, _ in run),
+            textprops={
+                "color": MARKS[mark],
+                "size": 9,
+                "weight": "bold" if mark in ("mistaken", "invented") else "normal",
+            },
+        )
+        for mark, run in groupby(words, key=lambda word: word[1])
+    ]
+    return HPacker(children=runs, pad=0, sep=3.4, align="baseline")
+
+
+def examples(
+    captions: Mapping[str, Captions | None], root: str | Path, scenes: bool = False
+) -> Iterator[Figure]:
+    """Each source's first captioned image that is there, with what every source says of it.
+
+    An image is shown once. ``scenes``: the images are the embedded world's, mark the facts.
+    """
+    shown = set()
+    for source in filter(None, captions.values()):
+        paths = source.rows().select(pl.col("image").drop_nulls().unique(maintain_order=True))
+        found = (p for p in paths.collect()["image"] if check_image(Path(root), p) is None)
+        image = next(found, None)
+        if image is None or image in shown:
+            continue
+        shown.add(image)
+        with Image.open(below(root, image)) as picture:
+            said = captions_of(captions, image)
+            yield side_by_side(picture, said, scene_of(image) if scenes else None)
+
+
+def length_distributions(
+    tables: Mapping[str, pd.DataFrame], means: Mapping[str, tuple[float, float]]
+) -> Figure:
+    """Characters a caption, one row a source on one logarithmic axis.
+
+    ``tables``: as ``statistics.lengths`` gives them; ``means``: of each source the mean found and
+    the paper's, the latter drawn as a line.
+    """
+    figure, axes = plt.subplots(
+        len(tables), 1, figsize=(FULL_WIDTH, 1.05 * len(tables) + 0.6), sharex=True, squeeze=False
+    )
+    for axis, (name, table) in zip(axes[:, 0], tables.items(), strict=True):
+        share = table["captions"] / table["captions"].sum()
+        density = share / np.log(table["end"] / table["start"].clip(lower=1))
+        axis.stairs(density, [max(1, table["start"].iloc[0]), *table["end"]], fill=True,
+                    color=COLORS[name], alpha=0.85)  # fmt: skip
+        axis.axvline(means[name][1], color=INK, lw=1.2, ls=(0, (4, 2)))
+        axis.set(yticks=[], xscale="log", xlim=(10, 4000), ylim=(0, density.max() * 1.12))
+        axis.grid(False)
+        axis.spines["left"].set_visible(False)
+        axis.text(-0.01, 0.42, name, transform=axis.transAxes, ha="right", weight="bold",
+                  fontsize=9.5, color=COLORS[name])  # fmt: skip
+        label = "mean {:.0f}, paper {:.0f}".format(*means[name])
+        axis.text(-0.01, 0.14, label, transform=axis.transAxes, ha="right", fontsize=8.5)
+    axes[-1, 0].set(xlabel="characters a caption (logarithmic); dashed: the paper's mean",
+                    xticks=[10, 30, 100, 300, 1000, 3000],
+                    xticklabels=["10", "30", "100", "300", "1,000", "3,000"])  # fmt: skip
+    axes[-1, 0].minorticks_off()
+    figure.subplots_adjust(hspace=0.12)
+    return figure
+
+
+def vocabulary(tables: Mapping[str, pd.DataFrame]) -> Figure:
+    """Distinct words against words read, a line a source, both axes logarithmic.
+
+    ``tables``: as ``statistics.vocabulary_growth`` gives them.
+    """
+    figure, axis = plt.subplots(figsize=(FULL_WIDTH * 0.62, 3.2))
+    for name, table in tables.items():
+        axis.loglog(table["words"], table["types"], color=COLORS[name], lw=2.2, label=name)
+    axis.set(xlabel="words read", ylabel="distinct words met")
+    axis.xaxis.set_major_formatter("{x:,.0f}")
+    axis.yaxis.set_major_formatter("{x:,.0f}")
+    axis.legend()
+    return figure
+
+
+def lexical_composition(tables: Mapping[str, pd.DataFrame]) -> Figure:
+    """Share of each part of speech in all words, a bar a source, with 95 % intervals.
+
+    ``tables``: as ``lexical.composition`` gives them.
+    """
+    figure, axis = plt.subplots(figsize=(FULL_WIDTH, 3.4))
+    width = 0.8 / len(tables)
+    for i, (name, table) in enumerate(tables.items()):
+        x = np.arange(len(table)) + (i - (len(tables) - 1) / 2) * width
+        errors = np.stack([table["share"] - table["low"], table["high"] - table["share"]])
+        axis.bar(x, table["share"], width * 0.92, color=COLORS[name], label=name)
+        axis.errorbar(
+            x, table["share"], np.nan_to_num(errors), fmt="none", ecolor=INK, lw=1, capsize=2
+        )
+    names = ["nouns", "adjectives", "adverbs", "verbs", "numerals", "prepositions"]
+    axis.set(xticks=range(len(names)), xticklabels=names, ylabel="share of all words")
+    axis.yaxis.set_major_formatter("{x:.0%}")
+    axis.tick_params(axis="x", length=0)
+    axis.legend(ncols=len(tables), loc="upper right")
+    return figure
+
+
+def quality_bars(tables: Mapping[str, pd.DataFrame]) -> Figure:
+    """Precision, recall and invented share of each source, with 95 % intervals.
+
+    ``tables``: as ``quality.quality`` gives them, the row "all".
+    """
+    names = {"precision": "precision: said and true", "recall": "recall: true and said",
+             "invented": "invented: said, not there"}  # fmt: skip
+    figure, axes = plt.subplots(1, 3, figsize=(FULL_WIDTH, 0.42 * len(tables) + 1.1), sharey=True)
+    for axis, (key, title) in zip(axes, names.items(), strict=True):
+        for y, (name, table) in enumerate(tables.items()):
+            row = table.iloc[0]
+            axis.plot([row[f"{key}_low"], row[f"{key}_high"]], [y, y], color=COLORS[name], lw=3,
+                      alpha=0.45, solid_capstyle="round")  # fmt: skip
+            axis.plot(row[key], y, "o", color=COLORS[name], ms=8, clip_on=False)
+            axis.annotate(f"{row[key]:.0%}", (row[key], y), (0, 8), textcoords="offset points",
+                          ha="center", fontsize=8.5)  # fmt: skip
+        high = 1.0 if key != "invented" else None
+        axis.set(title=title, xlim=(0, high), ylim=(len(tables) - 0.5, -0.7))
+        axis.set(yticks=range(len(tables)), yticklabels=list(tables))
+        axis.xaxis.set_major_formatter("{x:.0%}")
+        axis.grid(True, axis="x")
+        axis.grid(False, axis="y")
+        axis.tick_params(axis="y", length=0)
+        sns.despine(ax=axis, left=True)
+    axes[2].set_xlim(0, max(0.05, axes[2].dataLim.x1 * 1.25))
+    figure.tight_layout(w_pad=2)
+    return figure
+
+
+def collection() -> Figure:
+    """How the captions were made: sources, prompts, GPT4-Vision, Share-Captioner, training.
+
+    Counts: the paper's section 3, and the second version's supplement as third parties report it.
+    """
+    figure = plt.figure(figsize=(FULL_WIDTH + 2.5, 4.0))
+    axis = figure.add_axes((0, 0, 1, 1), xlim=(0, 115), ylim=(3, 43))
+    axis.set_axis_off()
+    sources = [
+        ("COCO", "50K", "everyday photos"), ("LCS", "30K", "LAION, CC, SBU"),
+        ("SAM", "20K", "crowded photos"), ("TextCaps", "0.5K", "photos with writing"),
+        ("WikiArt", "0.5K", "paintings"), ("web", "1K", "landmarks, celebrities"),
+    ]  # fmt: skip
+    _heading(axis, 1, "1  Images of six kinds")
+    for i, (name, count, what) in enumerate(sources):
+        y = 33.2 - 5.7 * i
+        _box(axis, 1, y, 19, 5.0, COLORS["COCO-Caption"])
+        axis.text(2.2, y + 3.3, name, va="center", weight="bold", fontsize=9)
+        axis.text(18.9, y + 3.3, count, va="center", ha="right", fontsize=9)
+        axis.text(2.2, y + 1.3, what, va="center", fontsize=7.5, color=PALE)
+        _arrow(axis, (20, y + 2.5), (26, 21.5))
+    _heading(axis, 26, "2  A prompt for each kind")
+    _box(axis, 26, 9, 22.5, 25, COLORS["LLaVA-23K"])
+    for text, y in (
+        ("the same for all: you are a\npowerful image captioner", 32.3),
+        ("its own part\n  photo: objects, colours,\n  counts, places, actions\n"
+         "  landmark: name and place\n  painting: style and genre", 26.2),
+        ("the same for all: only what is\nsure, no lists, little praise", 13.6),
+    ):  # fmt: skip
+        axis.text(27.3, y, text, va="top", fontsize=8.3, linespacing=1.5)
+    _arrow(axis, (48.5, 21.5), (54, 21.5))
+    _heading(axis, 54, "3  GPT4-Vision writes")
+    _dataset(axis, 54, 15.5, "ShareGPT4V", "100K captions\nmean 942 characters")
+    _arrow(axis, (72, 24), (78, 29))
+    _arrow(axis, (72, 19), (97, 11.5))
+    _heading(axis, 78, "4  Share-Captioner")
+    axis.text(
+        87, 37.6, "is trained on the 100K", fontsize=8.3, color=PALE, ha="center", va="center"
+    )
+    _dataset(axis, 78, 23.5, "ShareGPT4V-PT", "1.2M captions\nmean 826 characters")
+    _arrow(axis, (96, 29.5), (99, 29.5))
+    _heading(axis, 97, "5  ShareGPT4V-7B")
+    for y, name, what in ((24, "pre-training", "on all 1.2M"),
+                          (6, "fine-tuning", "23K of the 100K\nreplace LLaVA's")):  # fmt: skip
+        _box(axis, 97 + 2 * (y > 10), y, 16 - 2 * (y > 10), 11, PALE)
+        middle = 105 + (y > 10)
+        axis.text(middle, y + 8, name, ha="center", va="center", weight="bold", fontsize=9.5)
+        axis.text(middle, y + 3.9, what, ha="center", va="center", fontsize=8.3)
+    _arrow(axis, (106, 24), (106, 17))
+    return figure
+
+
+def _dataset(axis: Axes, x: float, y: float, name: str, what: str) -> None:
+    _box(axis, x, y, 18, 12, COLORS[name])
+    axis.text(x + 9, y + 8.8, name, ha="center", va="center", weight="bold", fontsize=10)
+    axis.text(x + 9, y + 4.2, what, ha="center", va="center", fontsize=8.5)
+
+
+def _heading(axis: Axes, x: float, text: str) -> None:
+    axis.text(x, 41.5, text, weight="bold", fontsize=10.5, va="center")
+
+
+def _box(axis: Axes, x: float, y: float, width: float, height: float, color: str) -> None:
+    shape = FancyBboxPatch((x, y), width, height, boxstyle="round,pad=0,rounding_size=0.9",
+                           facecolor=f"{color}1A", edgecolor=color, lw=1.2)  # fmt: skip
+    axis.add_patch(shape)
+
+
+def _arrow(axis: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
+    axis.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=10, color=PALE,
+                                   shrinkA=2, shrinkB=2, lw=1))  # fmt: skip

@@ -1,0 +1,82 @@
+"""How good captions are where the truth is known: in the embedded world.
+
+A caption is read back into facts and compared with its scene. *Precision* is the share of its
+facts that hold, *recall* the share of the scene's facts it tells, and *invented* the share of its
+facts about something that is not in the picture at all; the rest of what is wrong is *mistaken*.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from sgv_lab.captions.convert import Captions
+from sgv_lab.captions.sources import scene_of
+from sgv_lab.captions.statistics import ratio
+from sgv_lab.world.facts import FACETS, Fact, facts, holds
+from sgv_lab.world.reader import read
+from sgv_lab.world.scene import Scene
+
+FACET_NAMES = tuple(dict.fromkeys(FACETS.values()))
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A caption's facts: those that hold, those mistaken, those invented, and those it leaves out.
+
+    ``unparsed``: its sentences that state no known fact.
+    """
+
+    true: frozenset[Fact]
+    mistaken: frozenset[Fact]
+    invented: frozenset[Fact]
+    omitted: frozenset[Fact]
+    unparsed: tuple[str, ...]
+
+
+def judge(caption: str, scene: Scene) -> Judged:
+    """``caption`` against ``scene``."""
+    reading, truth = read(caption), facts(scene)
+    true = frozenset(fact for fact in reading.facts if holds(fact, scene))
+    wrong = reading.facts - true
+    there = {fact.subject for fact in truth}
+    whole = {fact.kind for fact in truth if not fact.subject}
+    invented = frozenset(
+        fact
+        for fact in wrong
+        if (fact.subject not in there if fact.subject else fact.kind not in whole)
+    )
+    return Judged(true, wrong - invented, invented, truth - reading.facts, reading.unparsed)
+
+
+def quality(captions: Captions, facets: bool = False) -> pd.DataFrame:
+    """Facts a caption, precision, recall and invented share, with 95 % intervals over captions.
+
+    One row ("all"), or one a facet. Columns: facet, captions, facts, then for precision, recall
+    and invented the share, ``..._low`` and ``..._high``. The captions are a sample of what the
+    annotator would write, so the population counts as endless. Raises LabError if a picture is
+    not one of the embedded world.
+    """
+    table = captions.rows().select("image", "caption").collect()
+    judged = [judge(text, scene_of(image)) for image, text in table.iter_rows()]
+    rows = []
+    for facet in FACET_NAMES if facets else ("all",):
+        counts = np.array([[_count(s, facet) for s in (j.true, j.mistaken, j.invented, j.omitted)]
+                           for j in judged])  # fmt: skip
+        true, _, invented, omitted = counts.T
+        said = counts[:, :3].sum(1)
+        row: dict[str, object] = {"facet": facet, "captions": len(judged), "facts": said.mean()}
+        endless = 10**15
+        for name, parts, wholes in (
+            ("precision", true, said),
+            ("recall", true, true + omitted),
+            ("invented", invented, said),
+        ):
+            share = np.clip(ratio(parts, wholes, endless), 0, 1).tolist()
+            row[name], row[f"{name}_low"], row[f"{name}_high"] = share
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _count(found: frozenset[Fact], facet: str) -> int:
+    return sum(facet in ("all", FACETS[fact.kind]) for fact in found)

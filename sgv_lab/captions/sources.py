@@ -1,0 +1,192 @@
+"""The five caption datasets of Table 1: what they are, and where a file of each comes from."""
+
+import fnmatch
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import errors, file_download, get_hf_file_metadata, hf_hub_url
+
+from sgv_lab import store
+from sgv_lab.errors import LabError, unknown
+from sgv_lab.files import sha256, write_json
+from sgv_lab.world.annotators import ANNOTATORS, caption
+from sgv_lab.world.render import render
+from sgv_lab.world.scene import Scene, scene
+from sgv_lab.world.vocabulary import SOURCES as IMAGE_SOURCES
+
+
+@dataclass(frozen=True)
+class Source:
+    """A row of Table 1 [PDF].
+
+    ``pattern``: what its files are called; ``hub``: (dataset, file) that holds the official one;
+    ``annotator``: the one of the embedded world that stands in for whoever wrote the captions.
+    """
+
+    name: str
+    visible: bool
+    captioned_by: str
+    pattern: str
+    file: str
+    hub: str | None
+    annotator: str | None
+
+
+SOURCES = {
+    source.name: source
+    for source in (
+        Source("COCO-Caption", True, "Human", "captions_*.json", "captions_train2017.json",
+               None, "human"),
+        Source("BLIP-LCS", True, "BLIP", "blip_laion_cc_sbu_*.json",
+               "blip_laion_cc_sbu_558k.json", "liuhaotian/LLaVA-Pretrain", "blip"),
+        Source("LLaVA-23K", False, "GPT4 (text)", "*detail_23k*.json",
+               "detail_23k.json", "liuhaotian/LLaVA-Instruct-150K", "gpt4_blind"),
+        Source("ShareGPT4V", True, "GPT4-Vision", "sharegpt4v_*gpt4*v*.json",
+               "sharegpt4v_instruct_gpt4-vision_cap100k.json", "Lin-Chen/ShareGPT4V",
+               "gpt4_vision"),
+        Source("ShareGPT4V-PT", True, "Share-Captioner", "share[-_]captioner*.json",
+               "share-captioner_coco_lcs_sam_1246k_1107.json", "Lin-Chen/ShareGPT4V", None),
+    )
+}  # fmt: skip
+"""Table 1, in its order. The world has no Share-Captioner: one has to be trained first."""
+
+
+def recognise(file: str | Path) -> str:
+    """The name of the dataset a file belongs to by its name, else the file's own stem."""
+    name = Path(file).name
+    known = (source.name for source in SOURCES.values() if fnmatch.fnmatch(name, source.pattern))
+    return next(known, Path(file).stem)
+
+
+def find(root: str | Path) -> dict[str, Path | None]:
+    """Each dataset's file below a data folder: the largest whose name fits, or None.
+
+    Raises LabError if ``root`` is no folder that can be read.
+    """
+    root = Path(root)
+    fix = "give the folder that holds coco/, llava/ and sharegpt4v/"
+    try:
+        next(root.iterdir(), None)
+    except OSError as error:
+        raise LabError(f"not a readable folder ({error.strerror})", where=root, fix=fix) from error
+    found: dict[str, Path | None] = {}
+    for source in SOURCES.values():
+        files = [p for p in root.rglob(source.pattern) if p.is_file()]
+        found[source.name] = max(files, key=lambda p: p.stat().st_size, default=None)
+    return found
+
+
+def resolve(name: str) -> Path:
+    """The local file behind a name: a path, or a row of Table 1 as ``hub:`` or ``world:DATASET``.
+
+    Raises LabError if there is no such dataset, or its file cannot be had.
+    """
+    origin, _, dataset = name.rpartition(":")
+    if origin not in ("hub", "world"):
+        return Path(name)
+    if dataset not in SOURCES:
+        raise unknown("dataset", dataset, SOURCES)
+    if origin == "hub":
+        return download(SOURCES[dataset])
+    path = find(world(1_000))[dataset]
+    if path is None:
+        raise LabError("has nothing behind it yet", where=name, fix="train a captioner first")
+    return path
+
+
+def download(source: Source) -> Path:
+    """A dataset's official file from the hub, below the store.
+
+    A download that was cut short goes on where it stopped, also in a new process; the file is
+    checked against the hub's SHA-256. Raises LabError if it is not on the hub, cannot be fetched
+    or does not match.
+    """
+    if source.hub is None:
+        fix = "get annotations_trainval2017.zip from cocodataset.org and give the file's path"
+        raise LabError("is not on the hub", where=source.name, fix=fix)
+    url = hf_hub_url(source.hub, source.file, repo_type="dataset")
+    folder = store.root() / "hub" / source.hub
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        remote = get_hf_file_metadata(url)
+        etag = str(remote.etag)
+        path = folder / f"{hashlib.sha256(etag.encode()).hexdigest()[:12]}" / source.file
+        if path.exists():
+            return path
+        path.parent.mkdir(exist_ok=True)
+        part = path.with_suffix(".part")
+        with part.open("ab") as file:
+            # hf_hub_download starts again in a new process; its own http_get can go on
+            file_download.http_get(
+                remote.location, file, resume_size=file.tell(), expected_size=remote.size
+            )
+    except (errors.HfHubHTTPError, OSError, ValueError) as error:
+        fix = "check the connection and run the same again: it goes on where it stopped"
+        raise LabError(f"cannot be fetched ({error})", where=url, fix=fix) from error
+    if len(etag) == 64 and sha256(part) != etag:
+        part.unlink()
+        raise LabError("the download does not match its SHA-256", where=url, fix="run it again")
+    part.rename(path)
+    return path
+
+
+def world(samples: int, seed: int = 0, size: int = 128, even: bool = False) -> Path:
+    """A data folder of the embedded world in the official layout, made once per arguments.
+
+    ``samples`` pictures, in the proportions of the 100K or (``even``) as many of each image
+    source, each captioned by every annotator: five human captions as COCO has them, one by each
+    other, in files named like the official ones.
+    """
+    settings = {"samples": samples, "seed": seed, "size": size, "even": even}
+    code = ["sgv_lab.world", "sgv_lab.captions.sources"]
+    return store.stage("caption-world", settings, [], lambda out: _world(out, **settings), code)
+
+
+def _world(out: Path, samples: int, seed: int, size: int, even: bool) -> None:
+    kinds = list(IMAGE_SOURCES) if even else [None]
+    scenes = [scene(seed * 1_000_000 + i, "train", kinds[i % len(kinds)]) for i in range(samples)]
+    for one in scenes:
+        path = out / one.image_name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        render(one, size).save(path)
+    write_json(out / "coco" / "annotations" / "captions_world.json", _coco(scenes, seed))
+    for source in SOURCES.values():
+        if source.annotator not in (None, "human"):
+            name = source.file.replace("558k", "world").replace("_23k", "_23k_world")
+            folder = "sharegpt4v" if "GPT4V" in source.name else "llava"
+            annotator = ANNOTATORS[source.annotator]
+            records = [_record(one, caption(one, annotator, seed)) for one in scenes]
+            write_json(out / folder / name.replace("cap100k", "cap_world"), records)
+
+
+def _record(one: Scene, text: str) -> dict[str, object]:
+    question = {"from": "human", "value": "<image>\nDescribe the following image."}
+    turns = [question, {"from": "gpt", "value": text}]
+    return {"id": Path(one.image_name).stem, "image": one.image_name, "conversations": turns}
+
+
+def _coco(scenes: list[Scene], seed: int) -> dict[str, object]:
+    """COCO's layout, five captions a picture, whose path is relative to the data root."""
+    human = ANNOTATORS["human"]
+    images = [{"id": i, "file_name": one.image_name} for i, one in enumerate(scenes)]
+    annotations = [
+        {"image_id": i, "id": 5 * i + k, "caption": caption(one, human, 5 * seed + k)}
+        for i, one in enumerate(scenes)
+        for k in range(5)
+    ]
+    return {"info": {"description": "embedded world"}, "images": images, "annotations": annotations}
+
+
+def scene_of(image: str) -> Scene:
+    """The scene behind a picture of the embedded world, from its path below the data root.
+
+    Raises LabError if the path is not one of the world's.
+    """
+    folder, _, name = image.rpartition("/")
+    by_prefix = {source.prefix: key for key, source in IMAGE_SOURCES.items()}
+    split, _, number = Path(name).stem.partition("-")
+    if folder not in by_prefix or not number.isdigit():
+        fix = "quality is known for the embedded world only"
+        raise LabError("is no picture of the embedded world", where=image, fix=fix)
+    return scene(int(number), split, by_prefix[folder])

@@ -1,0 +1,79 @@
+"""The one look of all figures: fonts, sizes, a fixed colour for each source, and how to save.
+
+Colours are of Okabe and Ito's palette, told apart by people who see few colours.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from sgv_lab.files import atomic
+
+COLORS = {  # dataset or annotator -> its colour in every figure
+    "COCO-Caption": "#E69F00",
+    "BLIP-LCS": "#CC79A7",
+    "LLaVA-23K": "#0072B2",
+    "ShareGPT4V": "#009E73",
+    "ShareGPT4V-PT": "#56B4E9",
+    "oracle": "#555555",
+}
+TRUE, MISTAKEN, INVENTED = "#00795A", "#9A6200", "#C03A00"  # facts, dark enough for text
+INK, PALE, RULE = "#22252A", "#6B7280", "#D5D9E0"
+FULL_WIDTH = 9.0  # inches
+
+
+def style() -> None:
+    """Set the look for all figures drawn from here on."""
+    sns.set_theme(context="notebook", style="ticks", palette=list(COLORS.values()))
+    mpl.rcParams.update(
+        {
+            "font.family": "DejaVu Sans",
+            "font.size": 9.5,
+            "text.color": INK,
+            "axes.labelcolor": INK,
+            "axes.edgecolor": PALE,
+            "axes.titlesize": 11,
+            "axes.titleweight": "bold",
+            "axes.titlelocation": "left",
+            "axes.labelsize": 9.5,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "axes.grid.axis": "y",
+            "axes.axisbelow": True,
+            "grid.color": RULE,
+            "grid.linewidth": 0.6,
+            "xtick.color": PALE,
+            "ytick.color": PALE,
+            "xtick.labelcolor": INK,
+            "ytick.labelcolor": INK,
+            "xtick.labelsize": 9,
+            "ytick.labelsize": 9,
+            "legend.frameon": False,
+            "legend.fontsize": 9,
+            "figure.dpi": 110,
+            "savefig.dpi": 200,
+            "savefig.bbox": "tight",
+            "svg.hashsalt": "sgv-lab",  # the same figure gives the same SVG
+            "svg.fonttype": "path",
+        }
+    )
+
+
+def save(figure: Figure, stem: str | Path, data: pd.DataFrame | None = None) -> None:
+    """Write a figure as ``stem``.png and .svg, without dates or versions, so that it is stable.
+
+    ``data``: the table behind it, written as ``data/NAME.csv`` beside it.
+    """
+    stem = Path(stem)
+    metadata: dict[str, dict[str, Any]] = {"png": {"Software": None}, "svg": {"Date": None}}
+    for kind, strip in metadata.items():
+        with atomic(stem.with_name(f"{stem.name}.{kind}")) as path:
+            figure.savefig(path, format=kind, metadata=strip)
+    if data is not None:
+        with atomic(stem.parent / "data" / f"{stem.name}.csv") as path:
+            data.to_csv(path, index=False)
