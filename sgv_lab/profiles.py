@@ -21,8 +21,24 @@ class StartHere:
 START_HERE = {name: StartHere() for name in PROFILES}
 
 
+@dataclass(frozen=True)
+class CaptionDatasets:
+    """01: how much of the embedded world is captioned, and how much is looked at word by word."""
+
+    pictures: int  # of the embedded world, each captioned by every annotator
+    sample: int  # captions of a source that are tagged and tokenized
+
+
+CAPTION_DATASETS = {
+    "smoke": CaptionDatasets(pictures=210, sample=300),
+    "mini": CaptionDatasets(pictures=2_100, sample=2_000),
+    "paper": CaptionDatasets(pictures=7_000, sample=20_000),
+}
+
+
 SECTIONS: dict[str, dict[str, Any]] = {  # notebook -> profile -> section
     "00_start_here": START_HERE,
+    "01_caption_datasets": CAPTION_DATASETS,
 }
 
 
