@@ -52,6 +52,7 @@ def encode(
     try:
         if template == "qwen":
             ids, labels = qwen_chat.encode_turns(record, tokenizer, max_length)
+            max_length = qwen_chat.limit(ids, max_length)
         elif template == "plain":
             ids, labels = _plain(turns, tokenizer, variant, has_image)
         else:
@@ -85,10 +86,12 @@ def prompt_ids(
         stream.add(IMAGE, supervised=False)
         return stream.ids
     prompt = _v1_prompt([*turns, {"from": "gpt", "value": ""}], has_image)
-    *complete, last = _v1_rounds(prompt)
-    for question, answer in complete:
-        _add_round(stream, question, answer)
-    stream.add(last[0], supervised=False)
+    *complete, (asked, answer) = _v1_rounds(prompt)
+    if answer is not None or not asked.endswith(_TO_ANSWER.rstrip()):
+        raise _unclear(asked)
+    for question, given in complete:
+        _add_round(stream, question, given)
+    stream.add(asked, supervised=False)
     return stream.ids
 
 
@@ -132,7 +135,16 @@ def _v1_rounds(prompt: str) -> list[tuple[str, str | None]]:
     return rounds
 
 
-def _add_round(stream: Stream, question: str, answer: str) -> None:
+def _unclear(text: str) -> LabError:
+    return LabError(
+        f"cannot tell question and answer apart in {text[-60:]!r}",
+        fix='leave no turn empty and write no "</s>" or " ASSISTANT: " inside one',
+    )
+
+
+def _add_round(stream: Stream, question: str, answer: str | None) -> None:
+    if answer is None:
+        raise _unclear(question)
     stream.add(question, supervised=False)
     stream.add(f" {answer}</s>", supervised=True)
 
@@ -148,17 +160,12 @@ def _v1(
         raise LabError("the v1 template needs a tokenizer with </s>", fix="use LLaMA's, or qwen")
     stream = Stream(tokenizer, variant, has_image)
     prompt = _v1_prompt(turns, has_image)
-    rounds = _v1_rounds(prompt)
-    for number, (question, answer) in enumerate(rounds):
-        if not question and number and number == len(rounds) - 1:
-            break  # nothing behind the last "</s>", as it should be
-        if answer is None or number == len(rounds) - 1:
-            if len(stream.ids) >= max_length:
-                break  # never seen: the cut lies before it, and the official code does not check
-            raise LabError(
-                f"cannot tell question and answer apart in {question[-60:]!r}",
-                fix='leave no turn empty and write no "</s>" or " ASSISTANT: " inside one',
-            )
+    *rounds, (rest, _) = _v1_rounds(prompt)
+    if rest:  # something behind the last "</s>": a question without its answer
+        rounds.append((rest, None))
+    for question, answer in rounds:
+        if answer is None and len(stream.ids) >= max_length:
+            break  # never seen: the cut lies before it, and the official code does not check
         _add_round(stream, question, answer)
     if "<unk>" in prompt and len(stream.ids) < max_length:
         raise LabError('"<unk>" inside a turn', fix="write it another way")

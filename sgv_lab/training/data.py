@@ -54,16 +54,17 @@ def problem(record: Any) -> str:
     """What is wrong with a record, or "". Files are not looked at.
 
     Beside its form: an image path that is absolute or holds "..", an image without exactly one
-    turn with <image>, and a question that asks about an <image> the record does not have.
+    question with <image>, and a question that asks about an <image> the record does not have.
     """
     return form_problem(record) or _image_problem(record.get("image"), record["conversations"])
 
 
 def _image_problem(image: Any, turns: Sequence[Mapping[str, str]]) -> str:
-    tagged = [turn["value"].strip() for turn in turns if IMAGE in turn["value"]]
+    tagged = [turn for turn in turns if IMAGE in turn["value"]]
     if image is None:
         # The tag in the middle of a text may be the text's own (code, mark-up).
-        asked = any(text.startswith(IMAGE) or text.endswith(IMAGE) for text in tagged)
+        texts = [turn["value"].strip() for turn in tagged]
+        asked = any(text.startswith(IMAGE) or text.endswith(IMAGE) for text in texts)
         return "asks about <image> but has no image" if asked else ""
     if not isinstance(image, str) or not image:
         return f"has the image {image!r}, not a path"
@@ -71,6 +72,8 @@ def _image_problem(image: Any, turns: Sequence[Mapping[str, str]]) -> str:
         return f"has the image {image!r}, which leaves the image folder"
     if len(tagged) != 1:
         return f"has an image and {len(tagged)} turns with <image> instead of one"
+    if tagged[0]["from"] not in ("human", "user"):
+        return "has <image> in an answer"
     return ""
 
 

@@ -111,12 +111,17 @@ def encode_turns(
     if all(role == "user" for role, _ in pairs):
         raise LabError("no answer in it", fix="give one, or drop the record")
     stream = _stream(pairs, tokenizer)
-    kept = stream.ids[:max_length]
+    kept = stream.ids[: limit(stream.ids, max_length)]
     if kept.count(tokenizer.special["<img>"]) != kept.count(tokenizer.special["</img>"]):
         raise LabError(
             f"the cut at {max_length} tokens falls into an image", fix="shorten the text"
         )
     return stream.ids, stream.labels
+
+
+def limit(ids: Sequence[int], max_length: int) -> int:
+    """Where to cut so that ``max_length`` holds with every image at -200 counted as SPAN tokens."""
+    return max_length - (SPAN - 1) * ids.count(IMAGE_ID)
 
 
 def prompt_turns(turns: Sequence[Turn], tokenizer: TextTokenizer, has_image: bool) -> list[int]:

@@ -1,8 +1,8 @@
-"""Orders in which records are seen: the official length-grouped one, and a plain shuffle.
+"""The official order in which fine-tuning sees its records, grouped by modality and length.
 
-The official order (share4v_trainer.py of ShareGPT4Omni/ShareGPT4V@b6f70e9, `--group_by_modality_
-length`) exists to waste less padding; with packing a shuffle serves. Lengths are the official
-ones, `data.Survey.words`: whitespace words, negative for text-only records.
+Source: share4v_trainer.py of ShareGPT4Omni/ShareGPT4V@b6f70e9 (--group_by_modality_length). It
+exists to waste less padding; packed rows have none. Lengths are the official ones,
+`data.Survey.words`: whitespace words, negative for text-only records.
 """
 
 from collections.abc import Sequence
@@ -10,11 +10,6 @@ from collections.abc import Sequence
 import torch
 
 from sgv_lab.errors import LabError
-
-
-def shuffled(count: int, seed: int) -> list[int]:
-    """0 .. count - 1 in the order that ``seed`` draws."""
-    return torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
 
 
 def grouped_by_length(

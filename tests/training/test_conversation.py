@@ -153,6 +153,12 @@ def test_refuses_what_the_official_code_loses(
     assert "bad_7" in str(error.value)
 
 
+@pytest.mark.parametrize("question", ["He says </s>", "Say ASSISTANT: hello", ""])
+def test_an_unclear_question_is_not_asked(llama: TextTokenizer, question: str) -> None:
+    with pytest.raises(LabError, match="tell question and answer apart"):
+        prompt_ids([{"from": "human", "value": question}], llama, "v1", has_image=False)
+
+
 def test_refuses_turns_out_of_order(llama: TextTokenizer) -> None:
     twice = made_up.record("<image>\nWhat?", "A cat.")
     twice["conversations"].insert(0, {"from": "human", "value": "Hello?"})

@@ -89,6 +89,7 @@ def test_an_image_behind_the_cut_is_not_shown(root: Path, tokenizer: TextTokeniz
         ({"conversations": [{"from": "bot", "value": "x"}]}, "unknown role 'bot'"),
         (made_up.record("What?", "A cat."), "0 turns with <image>"),
         (made_up.record("<image>\nA?", "B", "<image>\nC?", "D"), "2 turns with <image>"),
+        (made_up.record("A?", "<image>"), "<image> in an answer"),
         (made_up.record("<image>\nA?", "B", image=None) | {"image": None}, "but has no image"),
         ({"conversations": [{"from": "human", "value": "\ud800"}], "image": None}, "not Unicode"),
     ],

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sgv_lab.errors import LabError
-from sgv_lab.training.sampler import grouped_by_length, grouped_by_modality, shuffled
+from sgv_lab.training.sampler import grouped_by_length, grouped_by_modality
 
 LENGTHS = [n if i % 3 else -n for i, n in enumerate(range(5, 65))]
 
@@ -50,8 +50,3 @@ def test_longest_group_first() -> None:
 def test_a_record_without_words_is_refused() -> None:
     with pytest.raises(LabError, match="record number 2 has no words"):
         grouped_by_modality([4, -3, 0], 1, 1, seed=0)
-
-
-def test_shuffle_is_drawn_by_the_seed() -> None:
-    assert sorted(shuffled(50, 3)) == list(range(50))
-    assert shuffled(50, 3) == shuffled(50, 3) != shuffled(50, 4)
