@@ -15,7 +15,7 @@ MARKS := not slow and not gpu$(if $(BROWSER),, and not browser)
 # the pins of environment.yml, one "name==version" a line
 PINS = sed -n 's/^ *- *\([A-Za-z0-9._-]*==[^ ]*\).*/\1/p' environment.yml
 
-.PHONY: study test check lab figures lint unit notebooks clean
+.PHONY: study test check lab figures outputs lint unit notebooks clean
 .DELETE_ON_ERROR:
 
 study: $(READY)
@@ -29,9 +29,14 @@ check: lint unit notebooks
 lab: $(READY)
 	$(BIN)/jupyter lab notebooks
 
-# The published figures and the tables behind them are drawn by the notebooks at profile mini.
+# All figures again, in the executed notebooks and the report of runs/mini.
 figures: $(READY)
 	$(BIN)/sgv-lab run --profile mini
+
+# The outputs stored in the notebooks, made again at their default profile, smoke.
+outputs: $(READY)
+	$(BIN)/jupyter nbconvert --to notebook --execute --inplace \
+	--ExecutePreprocessor.record_timing=False notebooks/*.ipynb
 
 lint: $(READY)
 	$(BIN)/ruff check .
