@@ -47,6 +47,12 @@ def load(
     tokenizer does not fit the model.
     """
     path = Path(path)
+    if not path.is_dir():
+        raise LabError(
+            "no such folder",
+            where=path,
+            fix="give a checkpoint's folder; `hf download OWNER/NAME` fetches one and prints it",
+        )
     config = _config(path)
     for file in weight_files(path):
         if file.suffix != ".safetensors":

@@ -48,16 +48,13 @@ def convert(
             f"has no {error.args[0]!r}", where=source / "config.json", fix="download it again"
         ) from error
     with torch.device("meta"):
-        compare(pieces, AutoModelForImageTextToText.from_config(config), source)
-    config.dtype = pieces["lm_head.weight"].dtype
+        model = AutoModelForImageTextToText.from_config(config)
+    compare(pieces, model, source)
+    config.architectures, config.dtype = [type(model).__name__], pieces["lm_head.weight"].dtype
     text = config.get_text_config()
     text.pad_token_id, text.eos_token_id = tokenizer.pad_token_id, tokenizer.eos_token_id
-    config.architectures = [AutoModelForImageTextToText._model_mapping[type(config)].__name__]
-    make = (
-        architectures.qwen_vl_processor
-        if config.model_type == "qwen_vl"
-        else architectures.llava_processor
-    )
+    qwen = config.model_type == "qwen_vl"
+    make = architectures.qwen_vl_processor if qwen else architectures.llava_processor
     needed = sum(p.shape.numel() * p.dtype.itemsize for p in pieces.values())
     target.parent.mkdir(parents=True, exist_ok=True)
     if (free := shutil.disk_usage(target.parent).free) < needed:

@@ -15,7 +15,6 @@ from safetensors.torch import save_file
 from tqdm.auto import tqdm
 
 from sgv_lab.errors import LabError
-from sgv_lab.files import below
 
 Cut = Callable[[torch.Tensor], torch.Tensor]
 
@@ -53,11 +52,7 @@ def weight_files(folder: Path) -> list[Path]:
             weight_map = read_json(index).get("weight_map")
             if not isinstance(weight_map, dict):
                 raise LabError("has no weight_map", where=index, fix="download it again")
-            files = [below(folder, name) for name in sorted(set(weight_map.values()))]
-            for file in files:
-                if not file.is_file():
-                    raise LabError("this shard is missing", where=file, fix="download it")
-            return files
+            return [_shard(folder, name) for name in sorted(set(weight_map.values()))]
         if (folder / f"{stem}.{ending}").is_file():
             return [folder / f"{stem}.{ending}"]
     raise LabError(
@@ -65,6 +60,17 @@ def weight_files(folder: Path) -> list[Path]:
         where=folder,
         fix="it should hold model.safetensors or pytorch_model.bin, or shards with their index",
     )
+
+
+def _shard(folder: Path, name: str) -> Path:
+    """The shard ``name`` of ``folder``: a plain name, which may be a link (the hub's cache)."""
+    if Path(name).name != name:
+        raise LabError(
+            f"the shard {name!r} lies outside its folder", where=folder, fix="download it again"
+        )
+    if not (folder / name).is_file():
+        raise LabError("this shard is missing", where=folder / name, fix="download it")
+    return folder / name
 
 
 @contextmanager

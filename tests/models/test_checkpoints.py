@@ -63,8 +63,29 @@ def test_a_failed_save_leaves_nothing(tmp_path, good, monkeypatch):
 
 
 def test_no_such_folder(tmp_path):
-    with pytest.raises(LabError, match=r"absent/config.json: cannot be read"):
+    with pytest.raises(LabError, match=r"absent: no such folder"):
         checkpoints.load(tmp_path / "absent")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(LabError, match=r"empty/config.json: cannot be read"):
+        checkpoints.load(tmp_path / "empty")
+
+
+def test_the_hubs_older_layout(copy, good):
+    """As llava-hf/llava-1.5-7b-hf: CLIP's names one level deeper, the processor in two files."""
+    state = load_file(copy / "model.safetensors")
+    state = {n.replace("vision_tower.", "vision_tower.vision_model."): t for n, t in state.items()}
+    assert "language_model.model.embed_tokens.weight" in state
+    save_file(state, copy / "model.safetensors", metadata={"format": "pt"})
+    settings = json.loads((copy / "processor_config.json").read_text())
+    pictures = settings.pop("image_processor") | {"processor_class": "LlavaProcessor"}
+    (copy / "preprocessor_config.json").write_text(json.dumps(pictures))
+    (copy / "processor_config.json").write_text(json.dumps(settings))
+    model, processor = checkpoints.load(copy)
+    expected, _ = checkpoints.load(good)
+    for name, tensor in expected.state_dict().items():
+        assert torch.equal(model.state_dict()[name], tensor), name
+    assert type(processor.image_processor).__name__ == "CLIPImageProcessorPil"
+    assert processor.image_processor.crop_size["height"] == 64
 
 
 @pytest.mark.parametrize("length", [4, 1000, -1000])
@@ -81,6 +102,11 @@ def test_missing_shard(tmp_path, good):
     model.save_pretrained(folder, max_shard_size="2MB")
     processor.save_pretrained(folder)
     checkpoints.load(folder)
+    linked = tmp_path / "linked"  # as in the hub's cache
+    linked.mkdir()
+    for file in folder.iterdir():
+        (linked / file.name).symlink_to(file)
+    checkpoints.load(linked)
     shard = sorted(folder.glob("model-*-of-*.safetensors"))[1]
     shard.unlink()
     with pytest.raises(LabError, match=f"{shard.name}: this shard is missing"):
@@ -91,7 +117,7 @@ def test_an_index_may_not_leave_its_folder(tmp_path, copy):
     (copy / "model.safetensors").rename(tmp_path / "outside.safetensors")
     index = {"metadata": {}, "weight_map": {"a": "../outside.safetensors"}}
     (copy / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(LabError, match="leaves its root"):
+    with pytest.raises(LabError, match="lies outside its folder"):
         checkpoints.load(copy)
 
 

@@ -20,6 +20,11 @@ class QwenVLVisionConfig(PreTrainedConfig):
     output_size: int = 4096  # width of the language model
     layer_norm_eps: float = 1e-6
 
+    @property
+    def intermediate_size(self) -> int:
+        """Width of the blocks' MLP."""
+        return int(self.hidden_size * self.mlp_ratio)
+
 
 class QwenVLConfig(PreTrainedConfig):
     """Vision part, language part (transformers' Qwen2) and the ids around an image.

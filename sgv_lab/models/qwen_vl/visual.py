@@ -59,9 +59,8 @@ class QwenVLMLP(nn.Module):
 
     def __init__(self, config: QwenVLVisionConfig) -> None:
         super().__init__()
-        width = int(config.hidden_size * config.mlp_ratio)
-        self.c_fc = nn.Linear(config.hidden_size, width)
-        self.c_proj = nn.Linear(width, config.hidden_size)
+        self.c_fc = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.c_proj = nn.Linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, P, C) -> (N, P, C)."""
