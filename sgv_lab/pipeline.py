@@ -60,14 +60,14 @@ def plan(names: Iterable[str], profile: str, given: Mapping[str, str], folder: P
     Raises LabError for an unknown notebook, profile or parameter, naming the nearest, and for a
     value that does not convert.
     """
+    given = dict(given)
+    profile = given.pop("profile", profile)  # -p profile=mini, as for papermill
     if profile not in profiles.PROFILES:
         raise unknown("profile", profile, profiles.PROFILES)
     chosen = _choose(list(names), folder)
     declared = {path.stem: parameters(path) for path in chosen}
-    allowed = sorted({name for each in declared.values() for name in each} - {"profile"})
+    allowed = sorted({name for each in declared.values() for name in each})
     for name in given:
-        if name == "profile":
-            raise LabError("the profile is no -p parameter", fix="use --profile")
         if name not in allowed:
             raise unknown("parameter", name, allowed, where=", ".join(declared))
     library = source_hash("sgv_lab")
@@ -101,11 +101,12 @@ def _code(path: Path, library: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def default_out(jobs: list[Job], profile: str, whole: bool) -> Path:
+def default_out(jobs: list[Job], whole: bool) -> Path:
     """``runs/PROFILE`` for the ``whole`` study; else with a hash of what is asked for.
 
     So a run with other parameters never takes the place of an earlier one.
     """
+    profile = jobs[0].parameters["profile"]
     if whole:
         return Path("runs") / profile
     asked = json.dumps([(job.notebook, job.parameters) for job in jobs])

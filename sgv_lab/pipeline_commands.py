@@ -24,7 +24,7 @@ def run(notebooks: tuple[str, ...], profile: str, given: tuple[str, ...], out: P
 
     values = dict(_pair(text) for text in given)
     jobs = pipeline.plan(notebooks, profile, values, notebook.folder())
-    out = out or pipeline.default_out(jobs, profile, whole=not (notebooks or given))
+    out = out or pipeline.default_out(jobs, whole=not (notebooks or given))
     with tqdm(total=len(jobs), unit="notebook") as bar:
 
         def say(line: str) -> None:

@@ -79,7 +79,8 @@ def test_values_reach_only_the_notebooks_that_declare_them_with_their_types(
     [
         ((), "mini", {"lrr": "1"}, "'lr'"),
         ((), "mini", {"lr": "fast"}, "'lr' is float"),
-        ((), "mini", {"profile": "paper"}, "--profile"),
+        ((), "mini", {"profil": "paper"}, "'profile'"),
+        ((), "mini", {"profile": "papr"}, "'paper'"),
         ((), "mni", {}, "'mini'"),
         (("01_q",), "mini", {}, "'01_b'"),
         (("07",), "mini", {}, "'00'|'01'"),
@@ -93,6 +94,12 @@ def test_is_refused_before_anything_runs(
     write(books, "01_b", [])
     with pytest.raises(LabError, match=said):
         pipeline.plan(names, profile, given, books)
+
+
+def test_the_profile_may_be_given_as_a_parameter(books: Path) -> None:
+    write(books, "00_a", [])
+    (job,) = pipeline.plan((), "smoke", {"profile": "paper"}, books)
+    assert job.parameters == {"profile": "paper"}
 
 
 def test_runs_in_order_and_repeats_nothing_complete(books: Path, tmp_path: Path) -> None:
