@@ -55,14 +55,7 @@ def convert(
     text.pad_token_id, text.eos_token_id = tokenizer.pad_token_id, tokenizer.eos_token_id
     qwen = config.model_type == "qwen_vl"
     make = architectures.qwen_vl_processor if qwen else architectures.llava_processor
-    needed = sum(p.shape.numel() * p.dtype.itemsize for p in pieces.values())
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if (free := shutil.disk_usage(target.parent).free) < needed:
-        raise LabError(
-            f"{needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free",
-            where=target.parent,
-            fix="make room, or choose another disk",
-        )
+    _check_space(pieces, target.parent)
     with atomic(target) as folder:
         folder.mkdir()
         write(pieces, folder, max_shard_size)
@@ -70,6 +63,18 @@ def convert(
         make(config, tokenizer).save_pretrained(folder)
         GenerationConfig.from_model_config(config).save_pretrained(folder)
     return target
+
+
+def _check_space(pieces: dict[str, Piece], folder: Path) -> None:
+    """Raise LabError if the weights don't fit the disk of ``folder``, which is made."""
+    needed = sum(p.shape.numel() * p.dtype.itemsize for p in pieces.values())
+    folder.mkdir(parents=True, exist_ok=True)
+    if (free := shutil.disk_usage(folder).free) < needed:
+        raise LabError(
+            f"{needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free",
+            where=folder,
+            fix="make room, or choose another disk",
+        )
 
 
 def _prepare(
