@@ -224,13 +224,13 @@ def test_the_command_names_what_it_made_and_fails_loudly(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SGV_NOTEBOOKS", str(books))
-    write(books, "00_a", ["n"], "n: int = 3  # a number\n")
-    done = CliRunner().invoke(main, ["run", "-p", "n=4"])
+    write(books, "00_a", ["number"], "number: int = 3  # a number\n")
+    done = CliRunner().invoke(main, ["run", "-p", "number=4"])
     assert done.exit_code == 0, done.output
     (report,) = tmp_path.glob("runs/smoke-*/report.html")
     assert f"report: {report.relative_to(tmp_path)}" in done.output
-    bad = CliRunner().invoke(main, ["run", "-p", "m=4"])
-    assert bad.exit_code == 1 and "'n'" in bad.output
+    bad = CliRunner().invoke(main, ["run", "-p", "numbr=4"])
+    assert bad.exit_code == 1 and "Did you mean 'number'?" in bad.output
     write(books, "00_a", ["1 / 0"])
     failed = CliRunner().invoke(main, ["run"])
     assert failed.exit_code == 1
