@@ -1,0 +1,174 @@
+"""The commands ``sgv-lab train``, ``plan`` and ``throughput``."""
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    BitsAndBytesConfig,
+)
+
+from sgv_lab.errors import LabError
+from sgv_lab.models import checkpoints
+from sgv_lab.training import plan as planning
+from sgv_lab.training import recipes, trainer
+from sgv_lab.training import throughput as speed
+
+FOLDER = click.Path(path_type=Path)
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that ``train`` and ``plan`` have in common."""
+    options = [
+        click.option("--model", type=FOLDER, required=True, help="Checkpoint folder."),
+        click.option("--records", type=FOLDER, required=True, help="JSON, JSONL or Parquet."),
+        click.option("--images", type=FOLDER, required=True, help="Folder the pictures lie below."),
+        click.option("--recipe", "name", required=True, help=", ".join(recipes.RECIPES)),
+        click.option("--set", "changes", multiple=True, help="NAME=VALUE: change the recipe."),
+        click.option("--out", type=FOLDER, required=True, help="Folder of the run."),
+        click.option("--max-steps", type=int, help="Updates; default: the recipe's epochs."),
+        click.option("--packing", is_flag=True, help="Pack samples instead of padding."),
+        click.option("--tokens-per-batch", type=int, default=8192, help="Length of a pack."),
+        click.option("--micro-batch", type=int, default=8, help="Rows of a padded batch."),
+        click.option("--workers", type=int, default=0, help="Processes that load pictures."),
+        click.option("--dtype", type=click.Choice(list(DTYPES)), default="fp32", help="Weights."),
+        click.option("--drop-broken", is_flag=True, help="Leave broken records out, counted."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _recipe(name: str, changes: tuple[str, ...]) -> recipes.Recipe:
+    pairs = [change.partition("=") for change in changes]
+    if bad := [key for key, equals, _ in pairs if not equals]:
+        raise LabError(f"--set {bad[0]}", fix="write --set NAME=VALUE")
+    return recipes.recipe(name, {key: value for key, _, value in pairs})
+
+
+def _load_four_bit(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
+    """A checkpoint with its linear layers in 4 bits, for QLoRA."""
+    if importlib.util.find_spec("bitsandbytes") is None or not torch.cuda.is_available():
+        raise LabError("four_bit needs a GPU and bitsandbytes", fix="pip install bitsandbytes")
+    quantised = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
+    )
+    model = AutoModelForImageTextToText.from_pretrained(
+        folder, quantization_config=quantised, dtype=dtype, local_files_only=True, device_map=0
+    )
+    return model, AutoProcessor.from_pretrained(folder, backend="pil", local_files_only=True)
+
+
+@click.command()
+@_shared
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--loss", type=click.Choice(["token", "sample"]), default="token")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
+@click.option("--fsdp", is_flag=True, help="Shard over torchrun's GPUs.")
+@click.option("--save-every", type=int, help="Updates between checkpoints.")
+def train(
+    model: Path,
+    records: Path,
+    images: Path,
+    name: str,
+    changes: tuple[str, ...],
+    out: Path,
+    seed: int,
+    dtype: str,
+    drop_broken: bool,
+    **run: Any,
+) -> None:
+    """Train a checkpoint by a recipe. Give the same command again to resume.
+
+    Several GPUs: `torchrun --nproc-per-node N --no-python sgv-lab train … [--fsdp]`.
+    """
+    recipe = _recipe(name, changes)
+    load = _load_four_bit if recipe.four_bit else checkpoints.load
+    network, processor = load(model, dtype=DTYPES[dtype])
+    done = trainer.train(
+        network, processor, records, images, recipe, out, seed, drop_broken=drop_broken, **run
+    )
+    click.echo(done)
+
+
+@click.command()
+@_shared
+@click.option("--gpu-memory", type=float, help="Memory of one GPU in GB.")
+@click.option("--tokens-per-second", type=float, help="Of one GPU, as measured by throughput.")
+@click.option("--price", type=float, help="Of one GPU-hour.")
+@click.option("--gpus", type=int, default=1)
+@click.option("--json", "as_json", is_flag=True, help="Everything, for programs.")
+def plan(
+    model: Path,
+    records: Path,
+    images: Path,
+    name: str,
+    changes: tuple[str, ...],
+    out: Path,
+    dtype: str,
+    drop_broken: bool,
+    gpu_memory: float | None,
+    tokens_per_second: float | None,
+    price: float | None,
+    gpus: int,
+    as_json: bool,
+    **run: Any,
+) -> None:
+    """Say what a run needs and what is missing; exit 1 if it could not start."""
+    report = planning.plan(
+        AutoConfig.from_pretrained(model, local_files_only=True),
+        AutoProcessor.from_pretrained(model, backend="pil", local_files_only=True),
+        records,
+        images,
+        _recipe(name, changes),
+        out,
+        run=trainer.Run(progress=not as_json, **run),
+        weights=model,
+        weight_bytes=DTYPES[dtype].itemsize,
+        autocast=dtype == "fp32",
+        device_bytes=int(gpu_memory * 1e9) if gpu_memory else None,
+        tokens_per_second=tokens_per_second,
+        price_per_hour=price,
+        devices=gpus,
+        drop_broken=drop_broken,
+    )
+    click.echo(report.to_json() if as_json else report)
+    if report.obstacles:
+        raise click.exceptions.Exit(1)
+
+
+@click.group()
+def throughput() -> None:
+    """Measure speed with random weights."""
+
+
+@throughput.command("train")
+@click.option("--model", required=True, help="A family, such as llava-1.5-7b.")
+@click.option("--recipe", "name", default="sft", show_default=True)
+@click.option("--steps", type=int, default=5, show_default=True, help="Updates timed per row.")
+@click.option("--size", type=click.Choice(["paper", "mini"]), default="paper", show_default=True)
+@click.option("--samples-per-update", type=int, help="Default: the recipe's.")
+@click.option(
+    "--out",
+    type=FOLDER,
+    default=Path("figures/data/throughput.csv"),
+    show_default=True,
+    help="Rows are appended here.",
+)
+def throughput_train(
+    model: str, name: str, steps: int, size: str, samples_per_update: int | None, out: Path
+) -> None:
+    """Time a recipe against the official one in the same run, one change a row."""
+    changes = {"samples_per_update": samples_per_update} if samples_per_update else {}
+    rows = speed.measure(model, size, recipes.recipe(name, changes), steps)
+    for row in rows:
+        click.echo(speed.line(row))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    speed.append(out, rows)

@@ -1,0 +1,209 @@
+"""Before a run: is everything there, does it fit, how long will it take, what will it cost?"""
+
+import html
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForImageTextToText, PreTrainedConfig, ProcessorMixin
+
+from sgv_lab.training import packing, preflight, trainable, updates
+from sgv_lab.training.data import RecordDataset
+from sgv_lab.training.estimates import Batch, step_memory
+from sgv_lab.training.recipes import Recipe
+from sgv_lab.training.trainer import Run, total_updates
+
+_RUN = Run(progress=False)
+SHOWN = 5  # broken records listed in the text form; the JSON form has all
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run needs and what stands in its way. Bytes, hours; None where not known."""
+
+    recipe: str
+    changed: dict[str, tuple[Any, Any]]  # setting -> (in the original recipe, here)
+    records: int
+    pictures: dict[str, tuple[int, int]]  # folder -> (asked for, missing)
+    missing: dict[str, str]  # record id -> picture
+    broken: list[str]  # all records that cannot be trained on, and why
+    cut: int  # records longer than max_length
+    tokens: int  # of one epoch, image tokens counted, without the broken records
+    supervised: int
+    updates: int
+    samples_per_update: int
+    weights: preflight.Weights | None
+    parameters: dict[str, dict[str, int]]
+    memory: dict[str, float]  # part -> bytes, at the peak
+    device_bytes: int | None
+    disk_needed: float
+    disk_free: float
+    hours: float | None
+    cost: float | None
+
+    @property
+    def obstacles(self) -> list[str]:
+        """Why the run would be refused or fail; empty if it can start."""
+        found = []
+        if self.broken:
+            found.append(f"{len(self.broken)} of {self.records} records cannot be trained on")
+        if self.weights and self.weights.bad:
+            found.append("weights: " + ", ".join(f"{n} {w}" for n, w in self.weights.bad.items()))
+        if self.disk_needed > self.disk_free:
+            found.append(f"disk: {_gb(self.disk_needed)} needed, {_gb(self.disk_free)} free")
+        if self.device_bytes and sum(self.memory.values()) > self.device_bytes:
+            needed = sum(self.memory.values())
+            found.append(f"memory: {_gb(needed)} needed, {_gb(self.device_bytes)} there")
+        return found
+
+    def rows(self) -> list[tuple[str, str]]:
+        """The report as (what, value) pairs."""
+        learning = sum(row["effective"] for row in self.parameters.values())
+        total = sum(row["total"] for row in self.parameters.values())
+        rows = [
+            ("recipe", self.recipe),
+            *((f"  {k}, original {a}", str(b)) for k, (a, b) in self.changed.items()),
+            ("records", f"{self.records:,} ({len(self.broken):,} broken, {self.cut:,} cut)"),
+            *(
+                (f"  {folder}", f"{asked:,} pictures, {absent:,} missing")
+                for folder, (asked, absent) in self.pictures.items()
+            ),
+            *((" ", why) for why in self.broken[:SHOWN]),
+            ("tokens in an epoch", f"{self.tokens:,} ({self.supervised:,} supervised)"),
+            ("updates", f"{self.updates:,} of {self.samples_per_update} samples"),
+            ("parameters", f"{total:,} ({learning:,} learning)"),
+            *((f"  {part}", _gb(size)) for part, size in self.memory.items()),
+            ("memory at the peak", _gb(sum(self.memory.values()))),
+            ("disk", f"{_gb(self.disk_needed)} needed, {_gb(self.disk_free)} free"),
+            ("time", "unknown: give tokens per second" if self.hours is None else _hours(self)),
+        ]
+        if self.weights:
+            state = "whole" if not self.weights.bad else f"{len(self.weights.bad)} bad"
+            rows.append(("weights", f"{self.weights.files} files, {state}"))
+        return [
+            *rows,
+            ("ready", "yes" if not self.obstacles else "no: " + "; ".join(self.obstacles)),
+        ]
+
+    def __str__(self) -> str:
+        return "\n".join(f"{what:<34} {value}" for what, value in self.rows())
+
+    def _repr_html_(self) -> str:
+        cells = (
+            f"<tr><td style='text-align:left;white-space:pre'>{html.escape(what)}</td>"
+            f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
+            for what, value in self.rows()
+        )
+        return f"<table>{''.join(cells)}</table>"
+
+    def to_json(self) -> str:
+        """All of it, for programs."""
+        return json.dumps(asdict(self) | {"obstacles": self.obstacles}, indent=1)
+
+
+def _gb(size: float) -> str:
+    return f"{size / 1e9:,.2f} GB"
+
+
+def _hours(plan: Plan) -> str:
+    return f"{plan.hours:,.2f} hours" + (f", cost {plan.cost:,.2f}" if plan.cost else "")
+
+
+def plan(
+    config: PreTrainedConfig,
+    processor: ProcessorMixin,
+    records: Any,
+    image_root: str | Path,
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    run: Run = _RUN,
+    weights: str | Path | None = None,
+    weight_bytes: int = 4,
+    autocast: bool = True,
+    device_bytes: int | None = None,
+    tokens_per_second: float | None = None,
+    price_per_hour: float | None = None,
+    devices: int = 1,
+    drop_broken: bool = False,
+) -> Plan:
+    """Look through everything a run of ``recipe`` needs; trains nothing, loads no weights.
+
+    ``records`` and ``image_root`` as for `trainer.train`; ``weights``: the checkpoint folder, to
+    look its files through; ``device_bytes``: memory of one device; ``tokens_per_second`` of one
+    device (measured by ``sgv-lab throughput``) and ``price_per_hour`` of one give time and cost.
+    Memory is for one device with the whole model (formulas in `estimates`, not measured). With
+    ``drop_broken`` broken records are counted but left out instead of standing in the way.
+    """
+    examples = RecordDataset(
+        records,
+        image_root,
+        processor.tokenizer,
+        processor.image_processor,
+        template=recipe.template,
+        aspect=recipe.aspect,
+        max_length=recipe.max_length,
+    )
+    collate = updates.collator(config)
+    found = preflight.check(examples, collate.image_tokens, run.workers, run.progress)
+    good = np.array([i for i in range(len(examples)) if i not in found.broken], dtype=int)
+    lengths, supervised = found.survey.lengths[good], found.survey.supervised[good]
+    if not len(good):  # still worth a report of what is broken
+        lengths = supervised = np.zeros(1, dtype=int)
+    counts = _counts(config, recipe)
+    steps = run.max_steps or total_updates(len(good), recipe)
+    seconds = None
+    if tokens_per_second:
+        seconds = lengths.mean() * steps * recipe.samples_per_update / tokens_per_second / devices
+    learning, total = counts.total("effective"), counts.total("total")
+    out = Path(out)
+    existing = next(p for p in (out, *out.absolute().parents) if p.exists())
+    return Plan(
+        recipe=recipe.name,
+        changed=recipe.differences(),
+        records=len(examples),
+        pictures=found.folders,
+        missing=found.missing,
+        broken=[] if drop_broken else list(found.broken.values()),
+        cut=int(found.survey.truncated[good].sum()),
+        tokens=int(lengths.sum()),
+        supervised=int(supervised.sum()),
+        updates=steps,
+        samples_per_update=recipe.samples_per_update,
+        weights=preflight.weights(Path(weights)) if weights else None,
+        parameters=counts.counts,
+        memory=step_memory(
+            config, counts, recipe, _largest(lengths, supervised, run), weight_bytes, autocast
+        ),
+        device_bytes=device_bytes,
+        # the final weights, and while saving one checkpoint more than is kept, each with moments
+        disk_needed=(total + (run.keep + 1) * (total + 2 * learning)) * weight_bytes,
+        disk_free=shutil.disk_usage(existing).free,
+        hours=None if seconds is None else seconds / 3600,
+        cost=None
+        if None in (seconds, price_per_hour)
+        else seconds / 3600 * price_per_hour * devices,
+    )
+
+
+def _counts(config: PreTrainedConfig, recipe: Recipe) -> trainable.Trainable:
+    """What is trained, counted without allocating anything."""
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(config)
+        return trainable.set_trainable(model, recipe)[1]
+
+
+def _largest(lengths: np.ndarray, supervised: np.ndarray, run: Run) -> Batch:
+    """The largest batch that can come up: the longest samples together, or one full pack."""
+    if run.packing:
+        packs = packing.best_fit(lengths[: min(len(lengths), 1000)], run.tokens_per_batch)
+        share = supervised.sum() / lengths.sum()
+        images = int(max(map(len, packs)))
+        return Batch(run.tokens_per_batch, int(share * run.tokens_per_batch), images)
+    order = np.argsort(-lengths)[: run.micro_batch]
+    rows = min(run.micro_batch, len(lengths))
+    return Batch(int(lengths.max()) * rows, int(supervised[order].sum()), rows)

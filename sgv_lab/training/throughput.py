@@ -1,0 +1,295 @@
+"""How fast a recipe trains, against the official way in the same run: one change a row.
+
+Random weights, made on the device; samples of real lengths. MFU = useful FLOPs per second (by
+`estimates.useful_flops`) / the ceiling, which is the fastest large matrix product measured on the
+same device just before.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from transformers import PreTrainedModel
+
+from sgv_lab.errors import LabError
+from sgv_lab.files import atomic
+from sgv_lab.models import families
+from sgv_lab.provenance import provenance
+from sgv_lab.training import packing, sampler, updates
+from sgv_lab.training.estimates import useful_flops
+from sgv_lab.training.loss import supervised_loss, targets
+from sgv_lab.training.recipes import Recipe
+from sgv_lab.training.stream import IGNORED, IMAGE_ID
+from sgv_lab.training.trainable import Trainable, set_trainable
+
+WARM_UP = 2  # updates before the clock starts
+PACK = 16384  # tokens of a packed batch at paper size
+# Tokens of text per sample at paper size: mean and spread of a log-normal. Captions: 826 characters
+# (ShareGPT4V-PT, Table 1) at 4.3 characters a token; fine-tuning: an assumption, to be replaced by
+# a survey of the real 665K records.
+TEXT_TOKENS = {"plain": (192.0, 0.35), "v1": (280.0, 0.7), "qwen": (280.0, 0.7)}
+
+
+@dataclass(frozen=True)
+class Levers:
+    """One row's way of training. The defaults are the official ones."""
+
+    name: str = "official"
+    whole_head: bool = True  # logits for every position, not for supervised ones only
+    packed: bool = False
+    fused: bool = False  # one AdamW kernel for all tensors
+    checkpoint_every: int = 1  # layers; 0: no gradient checkpointing
+    dtype: str = "float32"  # of weights, gradients and moments; on a GPU under bf16 autocast
+    varlen: bool = False  # torch's variable-length attention (GPU only)
+
+
+def levers(gpu: bool) -> list[Levers]:
+    """The rows: each has all changes of the one before and one more."""
+    rows = [Levers()]
+
+    def add(name: str, **change: Any) -> None:
+        rows.append(replace(rows[-1], name=f"+ {name}", **change))
+
+    add("supervised head", whole_head=False)
+    add("fused AdamW", fused=True)
+    add("packing", packed=True)
+    if gpu:
+        add("bf16 weights", dtype="bfloat16")
+        add("varlen attention", varlen=True)
+    add("checkpoint every 2nd layer", checkpoint_every=2)
+    add("no checkpointing", checkpoint_every=0)
+    return rows
+
+
+class Lengths:
+    """Random samples with lengths as in the recipe's data; the same for every row."""
+
+    def __init__(self, model: PreTrainedModel, recipe: Recipe, paper: bool, count: int) -> None:
+        mean, spread = TEXT_TOKENS[recipe.template] if paper else (24.0, 0.5)
+        draw = np.random.default_rng(0)
+        sizes = draw.lognormal(np.log(mean) - spread**2 / 2, spread, count)
+        self.text = np.clip(sizes, 8, recipe.max_length - 700 if paper else 64).astype(int)
+        self.collate = updates.collator(model.config)
+        self.around = updates.around_image(model.config)
+        self.supervised = 1.0 if recipe.template == "plain" else 0.7  # the rest are questions
+
+    def __len__(self) -> int:
+        return len(self.text)
+
+    def length(self, index: int) -> int:
+        """Positions in the language model."""
+        return int(self.text[index]) + self.collate.image_tokens + sum(map(len, self.around))
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        size, side = int(self.text[index]), self.collate.image_size
+        words = np.random.default_rng(index).integers(3, 200, size).tolist()
+        asked = size - int(size * self.supervised)
+        front = [*self.around[0], IMAGE_ID, *self.around[1]]
+        labels = [IGNORED] * (len(front) + asked) + words[asked:]
+        return {
+            "id": str(index),
+            "input_ids": front + words,
+            "labels": labels,
+            "images": [torch.zeros(3, side, side)],
+        }
+
+
+def measure(key: str, size: str, recipe: Recipe, steps: int) -> list[dict[str, Any]]:
+    """A row per change, official first; a row that runs out of memory says so.
+
+    Raises LabError at paper size without a GPU.
+    """
+    gpu = torch.cuda.is_available()
+    if size == "paper" and not gpu:
+        raise LabError("true sizes need a GPU", where="throughput", fix="use --size mini")
+    device = "cuda" if gpu else "cpu"
+    ceiling = matmul_ceiling(device)
+    rows = []
+    for lever in levers(gpu):
+        row = {
+            "model": key,
+            "size": size,
+            "recipe": recipe.name,
+            "row": lever.name,
+            "weights": lever.dtype,
+            "gradients": lever.dtype,
+            "optimiser": lever.dtype,
+            "autocast": "bfloat16" if gpu and lever.dtype == "float32" else "none",
+            "ceiling_tflops": ceiling / 1e12,
+        }
+        try:
+            row |= {"status": "ok"} | _time(key, size, recipe, lever, steps, device, ceiling)
+        except torch.OutOfMemoryError:
+            row |= {"status": "out of memory"}
+        if gpu:
+            torch.cuda.empty_cache()
+        rows.append(row | _where(device))
+    return rows
+
+
+def matmul_ceiling(device: str) -> float:
+    """FLOP/s of the fastest of ten large matrix products (bfloat16 on a GPU, float32 on a CPU)."""
+    side, dtype = (8192, torch.bfloat16) if device == "cuda" else (512, torch.float32)
+    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    best = min(_seconds(lambda: a @ b, device) for _ in range(10))
+    return 2 * side**3 / best
+
+
+def _seconds(work: Callable[[], Any], device: str) -> float:
+    if device == "cuda":
+        torch.cuda.synchronize()
+    began = time.perf_counter()
+    work()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+def _time(
+    key: str, size: str, recipe: Recipe, lever: Levers, steps: int, device: str, ceiling: float
+) -> dict[str, Any]:
+    """Train ``WARM_UP + steps`` updates and time the last ``steps``."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    dtype = getattr(torch, lever.dtype)
+    model, trainable = set_trainable(
+        families.build(key, size, 0, device=device, dtype=dtype), recipe
+    )
+    model.train()
+    if lever.checkpoint_every:
+        model.activation_checkpointing_enable(
+            {"use_reentrant": False}, every_n_layers=lever.checkpoint_every
+        )
+        model.disable_input_require_grads()
+    if lever.varlen:
+        packing.use_varlen(model)
+    samples = Lengths(model, recipe, size == "paper", (WARM_UP + steps) * recipe.samples_per_update)
+    data = _updates(samples, recipe, lever, size)
+    optimizer = torch.optim.AdamW(
+        [p for p in model.parameters() if p.requires_grad],
+        lr=1e-6,
+        fused=lever.fused,
+        foreach=not lever.fused,
+    )
+    batches = [data[number] for number in range(WARM_UP + steps)]
+
+    def train(some: list[list[dict[str, Any]]]) -> None:
+        for update in some:
+            _step(model, optimizer, update, lever, device)
+
+    train(batches[:WARM_UP])
+    timed = batches[WARM_UP:]
+    seconds = _seconds(lambda: train(timed), device)
+    return _figures(model, trainable, recipe, timed, seconds, ceiling, device)
+
+
+def _updates(samples: Lengths, recipe: Recipe, lever: Levers, size: str) -> updates.Updates:
+    """Padded and length-grouped as official (8 or 16 rows), or packed."""
+    lengths = [samples.length(i) for i in range(len(samples))]
+    rows = min(16 if recipe.template == "plain" else 8, recipe.samples_per_update)
+    capacity = max(PACK if size == "paper" else 512, max(lengths))
+    order = None if recipe.template == "plain" else _grouped(samples, rows, recipe)
+    batching = packing.packed(lengths, capacity) if lever.packed else updates.padded(rows)
+    collate = replace(samples.collate, packed=lever.packed)
+    shuffled = updates.Order(len(samples), 0, order)
+    return updates.Updates(samples, collate, shuffled, batching, recipe.samples_per_update)
+
+
+def _grouped(samples: Lengths, rows: int, recipe: Recipe) -> Callable[[int], list[int]]:
+    words = samples.text.tolist()
+    batches = max(1, recipe.samples_per_update // rows)
+    return lambda epoch: sampler.grouped_by_modality(words, rows, batches, seed=epoch)
+
+
+def _step(
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    update: list[dict[str, Any]],
+    lever: Levers,
+    device: str,
+) -> None:
+    """One update; the official way is the model's own loss on all logits."""
+    supervised = sum(int((targets(b) != IGNORED).sum()) for b in update)
+    for batch in update:
+        batch = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
+        if "pixel_values" in batch:
+            batch["pixel_values"] = batch["pixel_values"].to(model.dtype)
+        autocast = device == "cuda" and lever.dtype == "float32"
+        with torch.autocast(device, torch.bfloat16, enabled=autocast):
+            if lever.whole_head:
+                inputs = {k: v for k, v in batch.items() if k not in ("loss_weights", "record_ids")}
+                loss = model(**inputs, use_cache=False, num_items_in_batch=supervised).loss
+            else:
+                loss = supervised_loss(model, batch, supervised)
+        loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def _figures(
+    model: torch.nn.Module,
+    trainable: Trainable,
+    recipe: Recipe,
+    updates_timed: list[list[dict[str, Any]]],
+    seconds: float,
+    ceiling: float,
+    device: str,
+) -> dict[str, Any]:
+    batches = [batch for update in updates_timed for batch in update]
+    positions = sum(b["labels"].numel() for b in batches)
+    lengths = np.concatenate([_document_lengths(b) for b in batches])
+    supervised = sum(int((targets(b) != IGNORED).sum()) for b in batches)
+    flops = useful_flops(model.config, trainable, recipe, lengths, supervised, len(lengths))
+    peak = torch.cuda.max_memory_allocated() if device == "cuda" else None
+    return {
+        "seconds_per_update": seconds / len(updates_timed),
+        "tokens_per_second": lengths.sum() / seconds,
+        "positions_per_second": positions / seconds,
+        "supervised_tokens_per_second": supervised / seconds,
+        "samples_per_second": len(lengths) / seconds,
+        "useful_tflops": flops / seconds / 1e12,
+        "mfu": flops / seconds / ceiling,
+        "peak_bytes": peak,
+    }
+
+
+def _document_lengths(batch: dict[str, Any]) -> np.ndarray:
+    """Real tokens of every sample of a batch, packed or padded."""
+    if "attention_mask" in batch:
+        return batch["attention_mask"].sum(1).numpy()
+    return batch["cu_seq_lens_q"].diff().numpy()
+
+
+def _where(device: str) -> dict[str, Any]:
+    origin = provenance()
+    return {
+        "device": origin["device"] if device == "cuda" else "cpu",
+        "torch": origin["packages"]["torch"],
+        "transformers": origin["packages"]["transformers"],
+        "revision": origin["revision"],
+        "clean": origin["clean"],
+    }
+
+
+def line(row: dict[str, Any]) -> str:
+    """One row as a line of text."""
+    if row["status"] != "ok":
+        return f"{row['row']:<30} {row['status']}"
+    peak = "" if row["peak_bytes"] is None else f"  {row['peak_bytes'] / 1e9:6.1f} GB"
+    return (
+        f"{row['row']:<30} {row['tokens_per_second']:10,.0f} tokens/s "
+        f"{row['samples_per_second']:8.2f} samples/s  MFU {row['mfu']:6.1%}{peak}"
+    )
+
+
+def append(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Add rows to a CSV file, in place of nothing that was there."""
+    before = [pd.read_csv(path)] if path.exists() else []
+    with atomic(path) as temporary:
+        pd.concat([*before, pd.DataFrame(rows)]).to_csv(temporary, index=False)

@@ -1,0 +1,194 @@
+import dataclasses
+import json
+
+import pytest
+import tiny_llava
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+from sgv_lab.cli import main
+from sgv_lab.models import checkpoints, families, mini
+from sgv_lab.training import estimates, plan, preflight, recipes, trainer
+from sgv_lab.training.trainable import set_trainable
+from sgv_lab.training.updates import collator
+
+KEY = "llava-1.5-7b"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A miniature checkpoint, eight pictures and nine records, one of them without its picture."""
+    root = tmp_path_factory.mktemp("plan")
+    records = []
+    for number in range(9):
+        path = f"coco/{number % 2}/{number}.png"
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        if number != 4:
+            Image.new("RGB", (40, 30), (number * 20, 90, 9)).save(root / path)
+        turns = [("human", "<image>\nWhat is this?"), ("gpt", f"Picture number {number}.")]
+        turns = [{"from": who, "value": text} for who, text in turns]
+        records.append({"id": f"r{number}", "image": path, "conversations": turns})
+    (root / "records.json").write_text(json.dumps(records))
+    tokenizer = mini.train_tokenizer(t["value"] for r in records for t in r["conversations"])
+    processor = families.processor(KEY, "mini", tokenizer)
+    checkpoints.save(families.build(KEY, "mini", 0), processor, root / "model")
+    return root
+
+
+def _plan(folder, **given):
+    processor = checkpoints.load(folder / "model")[1]
+    recipe = given.pop("recipe", recipes.recipe("sft"))
+    return plan.plan(
+        families.config(KEY, "mini"),
+        processor,
+        folder / "records.json",
+        folder,
+        recipe,
+        folder / "run",
+        **given,
+    )
+
+
+def test_missing_pictures_are_named_and_counted_by_folder(folder):
+    report = _plan(folder)
+    assert report.missing == {"r4": "coco/0/4.png"}
+    assert report.pictures == {"coco/0": (5, 1), "coco/1": (4, 0)}
+    assert report.broken == ["record 'r4' lacks its picture coco/0/4.png"]
+    assert report.obstacles == ["1 of 9 records cannot be trained on"]
+    assert "record 'r4' lacks its picture" in str(report)
+    assert not _plan(folder, drop_broken=True).obstacles
+
+
+def test_training_refuses_the_set_unless_told_to_drop_and_count(folder, tmp_path):
+    model, processor = checkpoints.load(folder / "model")
+    recipe = recipes.recipe("sft", {"samples_per_update": 4})
+    given = (model, processor, folder / "records.json", folder, recipe, tmp_path / "run", 0)
+    with pytest.raises(trainer.LabError, match="1 of 9 records cannot be trained on: record 'r4'"):
+        trainer.train(*given, progress=False)
+    assert not (tmp_path / "run").exists()
+    out = trainer.train(*given, max_steps=3, drop_broken=True, progress=False, packing=True)
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert (manifest["records"], manifest["records_dropped"]) == (8, 1)
+
+
+def test_missing_and_cut_weight_files_are_found(tmp_path):
+    model = tiny_llava.model()
+    model.save_pretrained(tmp_path, max_shard_size="100KB")
+    shards = sorted(tmp_path.glob("model-*.safetensors"))
+    assert len(shards) > 2
+    assert preflight.weights(tmp_path).bad == {}
+    assert preflight.weights(tmp_path).files == len(shards)
+    shards[0].unlink()
+    shards[1].write_bytes(shards[1].read_bytes()[:-1])
+    shards[2].write_bytes(b"<html>")
+    found = preflight.weights(tmp_path).bad
+    assert found == {
+        shards[0].name: "missing",
+        shards[1].name: "incomplete",
+        shards[2].name: "incomplete",
+    }
+
+
+def test_time_and_cost_by_hand(folder):
+    report = _plan(
+        folder,
+        recipe=recipes.recipe("sft", {"samples_per_update": 4, "epochs": 2}),
+        tokens_per_second=10.0,
+        price_per_hour=3.0,
+        devices=2,
+    )
+    assert report.updates == 4
+    expected = report.tokens / 8 * 16 / 10 / 2 / 3600
+    assert report.hours == pytest.approx(expected)
+    assert report.cost == pytest.approx(expected * 3 * 2)
+
+
+def test_too_little_memory_and_bad_weights_stand_in_the_way(folder):
+    report = _plan(folder, drop_broken=True, device_bytes=10_000, weights=folder)
+    assert len(report.obstacles) == 2
+    assert "model.safetensors missing" in report.obstacles[0]
+    assert "memory" in report.obstacles[1]
+
+
+def test_memory_of_full_fine_tuning_at_true_size(folder):
+    """16 bytes a trained number in float32 (weights, gradients, two moments), 4 a frozen one."""
+    config = families.config(KEY, "paper")
+    recipe = recipes.recipe("sft")
+    counts = plan._counts(config, recipe)
+    batch = estimates.Batch(8 * 1024, 2000, 8)
+    parts = estimates.step_memory(config, counts, recipe, batch, weight_bytes=4, autocast=True)
+    learning, total = counts.total("effective"), counts.total("total")
+    assert parts["weights"] + parts["gradients"] + parts["optimiser"] == (
+        16 * learning + 4 * (total - learning)
+    )
+    half = estimates.step_memory(config, counts, recipe, batch, weight_bytes=2, autocast=False)
+    assert sum(half.values()) < sum(parts.values())
+
+
+@pytest.mark.parametrize("name", ["sft", "pretrain", "sft-lora"])
+@pytest.mark.parametrize("checkpointing", [True, False])
+def test_activations_equal_what_autograd_keeps(name, checkpointing):
+    """Second method: every tensor that the forward pass saves for the backward one."""
+    changes = {"gradient_checkpointing": checkpointing}
+    changes |= {"vision_from": 0} if name == "pretrain" else {}
+    recipe = recipes.recipe(name, changes)
+    model = families.build(KEY, "mini", 0, text_layers=8, vision_layers=8).train()
+    config = model.config
+    model, _ = set_trainable(model, recipe)
+    if checkpointing:
+        model.activation_checkpointing_enable(trainer.CHECKPOINTING)
+        model.disable_input_require_grads()
+    picture = torch.zeros(3, 64, 64)
+    ids = [1, -200] + [300] * 240
+    sample = {"id": "", "input_ids": ids, "labels": [-100] * 2 + [300] * 240, "images": [picture]}
+    batch = collator(config)([sample] * 4)
+    kept = {}
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    inputs = {k: v for k, v in batch.items() if k not in ("labels", "loss_weights", "record_ids")}
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        base = model.get_base_model() if name == "sft-lora" else model
+        output = base.model(**inputs, use_cache=False).last_hidden_state
+    positions = batch["labels"].numel()
+    expected = estimates.activations(config, recipe, estimates.Batch(positions, 960, 4), size=4)
+    if checkpointing:  # the one unfolded block exists in the backward pass only
+        inner = dataclasses.replace(recipe, gradient_checkpointing=False)
+        shallow = families.config(KEY, "mini", text_layers=1, vision_layers=2)
+        block = estimates.activations(shallow, inner, estimates.Batch(positions, 960, 4), size=4)
+        expected -= block - 2 * positions * config.text_config.hidden_size * 4
+    assert sum(kept.values()) == pytest.approx(expected, rel=0.1)
+    assert output.shape[1] * 4 == positions
+
+
+def test_the_command_says_what_is_missing_and_fails(folder):
+    given = ["plan", "--model", str(folder / "model"), "--records", str(folder / "records.json")]
+    given += ["--images", str(folder), "--recipe", "sft", "--out", str(folder / "run")]
+    done = CliRunner().invoke(main, [*given, "--json"])
+    assert done.exit_code == 1
+    assert json.loads(done.output)["missing"] == {"r4": "coco/0/4.png"}
+    done = CliRunner().invoke(main, [*given, "--drop-broken", "--set", "samples_per_update=2"])
+    assert done.exit_code == 0, done.output
+    assert "samples_per_update, original 128" in done.output
+    mistyped = CliRunner().invoke(main, [*given[:-3], "sfd", "--out", "x"])
+    assert "'sft'" in mistyped.output
+
+
+@pytest.mark.reference
+def test_the_reference_folders_records_that_lack_pictures(reference, folder):
+    data = reference / "data"
+    processor = checkpoints.load(folder / "model")[1]
+    files = ("llava/llava_excerpt.json", "sharegpt4v/sharegpt4v_gpt4v_excerpt.json")
+    records = [record for file in files for record in json.loads((data / file).read_text())]
+    report = plan.plan(
+        families.config(KEY, "mini"), processor, records, data, recipes.recipe("sft"), folder
+    )
+    missing = {r["id"] for r in records if not (data / r["image"]).is_file()}
+    assert set(report.missing) == missing
+    assert 0 < len(missing) < report.records == len(records)

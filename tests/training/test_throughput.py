@@ -1,0 +1,122 @@
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from click.testing import CliRunner
+
+from sgv_lab.cli import main
+from sgv_lab.errors import LabError
+from sgv_lab.models import families
+from sgv_lab.training import recipes, throughput
+from sgv_lab.training.estimates import useful_flops
+from sgv_lab.training.trainable import set_trainable
+from sgv_lab.training.updates import collator
+
+KEY = "llava-1.5-7b"
+
+
+def test_the_miniature_is_timed_row_by_row(tmp_path):
+    out = tmp_path / "throughput.csv"
+    given = ["throughput", "train", "--model", KEY, "--size", "mini", "--steps", "1"]
+    for _ in range(2):
+        done = CliRunner().invoke(main, [*given, "--samples-per-update", "4", "--out", str(out)])
+        assert done.exit_code == 0, done.output
+    table = pd.read_csv(out)
+    rows = [lever.name for lever in throughput.levers(gpu=torch.cuda.is_available())]
+    assert table["row"].tolist() == rows * 2
+    assert rows[0] == "official"
+    assert (table["status"] == "ok").all()
+    assert (table["mfu"] > 0).all()
+    packed = table[table["row"] == "+ packing"]
+    np.testing.assert_allclose(packed["positions_per_second"], packed["tokens_per_second"])
+    padded = table[table["row"] == "official"]
+    assert (padded["positions_per_second"] > padded["tokens_per_second"]).all()
+
+
+def test_every_row_changes_one_thing():
+    rows = throughput.levers(gpu=True)
+    for before, after in itertools.pairwise(rows):
+        changed = [k for k in vars(before) if k != "name" and vars(before)[k] != vars(after)[k]]
+        assert len(changed) == 1, after.name
+
+
+def test_a_row_out_of_memory_is_kept(monkeypatch):
+    def full(key, size, recipe, lever, *rest):
+        if lever.name == "+ packing":
+            raise torch.OutOfMemoryError
+        return {"tokens_per_second": 1.0, "samples_per_second": 1.0, "mfu": 0.1, "peak_bytes": None}
+
+    monkeypatch.setattr(throughput, "_time", full)
+    rows = throughput.measure(KEY, "mini", recipes.recipe("sft"), 1)
+    assert [r["row"] for r in rows if r["status"] == "out of memory"] == ["+ packing"]
+    assert "out of memory" in throughput.line(rows[3])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_true_size_without_a_gpu_is_refused():
+    with pytest.raises(LabError, match="true sizes need a GPU"):
+        throughput.measure(KEY, "paper", recipes.recipe("sft"), 1)
+
+
+def test_flops_equal_those_torch_counts():
+    """Second method: torch's own counter over a forward and backward pass."""
+    recipe = recipes.recipe("pretrain", {"vision_from": -1, "gradient_checkpointing": False})
+    model = families.build(KEY, "mini", 0).train()
+    model.set_attn_implementation("eager")  # whole score matrices: twice the causal half
+    model, trainable = set_trainable(model, recipe)
+    picture = torch.zeros(3, 64, 64)
+    size = 400
+    sample = {
+        "id": "",
+        "input_ids": [1, -200] + [300] * size,
+        "labels": [-100] * 2 + [300] * size,
+        "images": [picture],
+    }
+    batch = collator(model.config)([sample] * 2)
+    lengths = batch["attention_mask"].sum(1).numpy()
+    inputs = {k: v for k, v in batch.items() if k not in ("loss_weights", "record_ids")}
+    with torch.utils.flop_counter.FlopCounterMode(display=False) as counter:
+        model(**inputs, use_cache=False).loss.backward()
+    positions = int(lengths.sum())
+    ours = useful_flops(model.config, trainable, recipe, lengths, positions, 2)
+    text = model.config.text_config
+    causal = 6 * text.num_hidden_layers * text.hidden_size * float((lengths**2).sum())
+    assert ours + causal == pytest.approx(counter.get_total_flops(), rel=0.05)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("key", "name"), [(KEY, "sft"), (KEY, "pretrain")])
+def test_true_size_fits_and_its_memory_is_as_planned(key, name):
+    """Full-parameter 7B in bfloat16 on one device; peak memory within a tenth of the plan."""
+    rows = throughput.measure(
+        key, "paper", recipes.recipe(name, {"samples_per_update": 16}), steps=2
+    )
+    done = {row["row"]: row for row in rows if row["status"] == "ok"}
+    assert "+ bf16 weights" in done
+    assert all(np.isfinite(row["mfu"]) for row in done.values())
+
+
+@pytest.mark.gpu
+def test_loss_falls_on_a_repeated_batch_at_true_size():
+    from sgv_lab.training.loss import supervised_loss
+
+    model = families.build(KEY, "paper", 0, device="cuda", dtype=torch.bfloat16).train()
+    recipe = recipes.recipe("sft")
+    model, _ = set_trainable(model, recipe)
+    model.activation_checkpointing_enable({"use_reentrant": False})
+    samples = throughput.Lengths(model, recipe, paper=True, count=4)
+    batch = samples.collate([samples[i] for i in range(4)])
+    batch = {k: v.cuda() if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
+    batch["pixel_values"] = batch["pixel_values"].bfloat16()
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
+    losses = []
+    for _ in range(5):
+        loss = supervised_loss(model, batch, float((batch["labels"] != -100).sum()))
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert all(np.isfinite(losses))
+    assert losses[-1] < losses[0]
