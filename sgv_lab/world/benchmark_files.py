@@ -1,0 +1,102 @@
+"""What the writers of the miniature benchmarks share: fresh scenes, questions, files."""
+
+import base64
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from sgv_lab.world.questions import Question, questions
+from sgv_lab.world.render import render
+from sgv_lab.world.scene import Difficulty, Scene, allowed_sources, scene
+
+_SOURCE = {  # ability -> the image sources whose scenes can answer such questions
+    "text": ("textcaps",),
+    "landmark": ("landmark",),
+    "character": ("celebrity",),
+    "style": ("wikiart",),
+    "knowledge": ("landmark", "celebrity", "wikiart"),
+}
+_PATIENCE = 10_000
+
+
+@dataclass
+class Pictures:
+    """Fresh scenes of one benchmark, drawn one after the other."""
+
+    folder: Path
+    next_seed: int
+    split: str
+    difficulty: Difficulty
+    size: int
+
+    def scenes(self, source: str | None = None) -> Iterator[Scene]:
+        """Endless scenes, of ``source`` if given."""
+        while True:
+            self.next_seed += 1
+            yield scene(self.next_seed, self.split, source, self.difficulty)
+
+    def able(self, abilities: Sequence[str]) -> list[str]:
+        """Those of ``abilities`` that scenes of this difficulty can be asked about."""
+        sources = allowed_sources(self.difficulty)
+        return [
+            a
+            for a in abilities
+            if set(_SOURCE.get(a, sources)) <= set(sources)
+            and (a != "light" or "light" in self.difficulty.facets)
+        ]
+
+    def ask(
+        self, ability: str, form: str, source: str | None = None, options: int = 0
+    ) -> tuple[Scene, list[Question]]:
+        """The next scene with a question (or a yes/no pair) about ``ability``.
+
+        ``source``: by default one that fits the ability; ``options``: how many a choice must have,
+        0 for any number. Raises ValueError if the world has no such question.
+        """
+        fitting = (source,) if source else _SOURCE.get(ability, (None,))
+        for _ in range(_PATIENCE):
+            drawn = next(self.scenes(fitting[self.next_seed % len(fitting)]))
+            found = questions(drawn, abilities=[ability], forms=[form])
+            if found and (not options or len(found[0].options) == options):
+                return drawn, found
+        raise ValueError(f"{_PATIENCE} scenes without a {form} question about {ability}")
+
+    def choices(
+        self, n: int, abilities: Sequence[str], options: int = 0
+    ) -> Iterator[tuple[Scene, Question]]:
+        """``n`` multiple-choice questions, one a scene, about the abilities in turn."""
+        able = self.able(abilities)
+        for number in range(n):
+            drawn, (question,) = self.ask(able[number % len(able)], "choice", options=options)
+            yield drawn, question
+
+    def save(self, drawn: Scene, name: str) -> None:
+        """Write the scene's picture as ``folder / name`` (the suffix says PNG or JPEG)."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        render(drawn, self.size).save(path, quality=95)
+
+    def base64(self, drawn: Scene) -> str:
+        """The scene's picture as base64 of a PNG."""
+        file = io.BytesIO()
+        picture: Image.Image = render(drawn, self.size)
+        picture.save(file, "PNG")
+        return base64.b64encode(file.getvalue()).decode()
+
+    def json(self, name: str, value: Any) -> None:
+        """Write ``folder / name`` as JSON."""
+        self.text(name, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+    def lines(self, name: str, rows: Sequence[Any]) -> None:
+        """Write ``folder / name`` as JSON lines."""
+        self.text(name, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+    def text(self, name: str, text: str) -> None:
+        """Write ``folder / name``."""
+        (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (self.folder / name).write_text(text)

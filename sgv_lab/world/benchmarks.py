@@ -1,0 +1,56 @@
+"""The benchmarks of the paper in miniature, written to disk in their official formats.
+
+Each benchmark has scenes of its own from the split "eval" (or "novel"), so that no picture is in
+two benchmarks or in training. MMBench-CN speaks Chinese, which the world's captions never do:
+a model trained on them can only guess there. MME has neither posters, translations nor code.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from sgv_lab.world import benchmarks_choice as choice
+from sgv_lab.world import benchmarks_open as free
+from sgv_lab.world.benchmark_files import Pictures
+from sgv_lab.world.scene import FULL, Difficulty
+
+WRITERS: dict[str, Callable[[Pictures, int], None]] = {
+    "mme": choice.mme,
+    "mmbench": choice.mmbench("mmbench_dev_20230712.tsv"),
+    "mmbench-cn": choice.mmbench("mmbench_dev_cn_20231003.tsv", chinese=True),
+    "seed": choice.seed,
+    "mmvet": free.mmvet,
+    "llava-w": free.llava_w,
+    "qbench": choice.qbench,
+    "scienceqa": choice.scienceqa,
+    "vqav2": free.vqav2,
+    "vizwiz": free.vizwiz,
+    "pope": free.pope,
+    "captions": free.captions,
+    "chair": free.captions,
+}
+
+
+def write(
+    folder: str | Path,
+    benchmarks: Sequence[str] = tuple(WRITERS),
+    *,
+    pictures: int = 60,
+    seed: int = 0,
+    size: int = 64,
+    split: str = "eval",
+    difficulty: Difficulty = FULL,
+) -> list[Path]:
+    """Write ``folder/<benchmark>/…`` with about ``pictures`` pictures each (MME: each subtask).
+
+    The same arguments give the same bytes. ``seed``: another one gives another set of scenes.
+    Raises ValueError for an unknown benchmark.
+    """
+    folders = []
+    for name in benchmarks:
+        if name not in WRITERS:
+            raise ValueError(f"unknown benchmark {name!r}: one of {', '.join(WRITERS)}")
+        first = 10**8 + seed * 10**7 + list(WRITERS).index(name) * 10**5
+        of_its_own = Pictures(Path(folder) / name, first, split, difficulty, size)
+        WRITERS[name](of_its_own, pictures)
+        folders.append(of_its_own.folder)
+    return folders

@@ -1,0 +1,182 @@
+"""Miniature MME, MMBench, SEED-Bench, Q-Bench and ScienceQA: yes/no pairs and choices."""
+
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from sgv_lab.world import vocabulary as v
+from sgv_lab.world.annotators import ANNOTATORS, caption
+from sgv_lab.world.benchmark_files import Pictures
+from sgv_lab.world.phrasing import NUMBERS, plural
+from sgv_lab.world.questions import LETTERS, Question
+from sgv_lab.world.scene import Scene
+
+MME_SUBTASKS = {  # subtask -> abilities asked about in turn, image source (None: as they need)
+    "existence": (("existence",), "coco"),
+    "count": (("count",), "coco"),
+    "position": (("position", "relation"), "coco"),
+    "color": (("color",), "coco"),
+    "scene": (("scene",), "coco"),
+    "celebrity": (("character",), None),
+    "landmark": (("landmark",), None),
+    "artwork": (("style",), None),
+    "OCR": (("text",), None),
+    "commonsense_reasoning": (("knowledge",), None),  # places, roles, stories, artists
+}
+SEED_TYPES = {  # dimension -> abilities whose choices can have four options
+    "Scene Understanding": ("scene",),
+    "Instance Identity": ("existence",),
+    "Instance Attributes": ("color", "pattern"),
+    "Instance Location": ("position",),
+    "Visual Reasoning": ("knowledge",),
+    "Text Understanding": ("text",),
+}
+_FINE = "finegrained_perception"
+MMBENCH_GROUPS = {  # ability -> l2-category of the official file
+    **dict.fromkeys(("scene", "light", "style"), "coarse_perception"),
+    **dict.fromkeys(
+        ("existence", "color", "size", "pattern", "count", "text"), f"{_FINE} (instance-level)"
+    ),
+    **dict.fromkeys(("position", "relation"), f"{_FINE} (cross-instance)"),
+    **dict.fromkeys(("landmark", "character", "knowledge"), "attribute_reasoning"),
+}
+SUBJECTS = {"text": "language science", "knowledge": "social science"}
+_WORDS = (
+    "星星 心 房子 树 汽车 船 鱼 鸟 猫 花 气球 雨伞 红色 橙色 黄色 绿色 蓝色 紫色 粉色 白色 "
+    "草地 海滩 沙漠 山 城市 森林 海洋 房间"
+)
+_CHINESE = dict(zip((*v.KINDS, *v.COLORS, *v.BACKGROUNDS), _WORDS.split(), strict=True))
+_CHINESE_TEXT = {
+    "color": "图中的{k}是什么颜色?",
+    "scene": "这张图片是在哪里?",
+    "existence": "图中有下列哪个物体?",
+}
+
+
+def mme(pictures: Pictures, n: int) -> None:
+    """``n`` pictures a subtask, two questions each; numerical_calculation asks for sums."""
+    for subtask, (abilities, source) in MME_SUBTASKS.items():
+        able = pictures.able(abilities)
+        for number in range(n if able else 0):
+            drawn, pair = pictures.ask(able[number % len(able)], "yesno", source)
+            _mme_pair(pictures, drawn, subtask, number, [(q.text, q.answer) for q in pair])
+    for number in range(n):
+        drawn, pair = _sum(pictures)
+        _mme_pair(pictures, drawn, "numerical_calculation", number, pair)
+
+
+def _mme_pair(
+    pictures: Pictures, drawn: Scene, subtask: str, number: int, pair: list[tuple[str, str]]
+) -> None:
+    pictures.save(drawn, f"{subtask}/{number:04d}.png")
+    lines = "".join(f"{text} Please answer yes or no.\t{said}\n" for text, said in pair)
+    pictures.text(f"{subtask}/{number:04d}.txt", lines)
+
+
+def _sum(pictures: Pictures) -> tuple[Scene, list[tuple[str, str]]]:
+    """A scene with two kinds, and the pair of questions about how many they are together."""
+    drawn = next(s for s in pictures.scenes("coco") if len({t.kind for t in s.things}) > 1)
+    first, second = list(dict.fromkeys(t.kind for t in drawn.things))[:2]
+    total, rng = drawn.count(first) + drawn.count(second), random.Random(f"sum/{drawn.seed}")
+    pair = [(total, "Yes"), (rng.choice([k for k in range(2, 6) if k != total]), "No")]
+    text = f"Is the number of {plural(first)} and {plural(second)} together {{}}?"
+    return drawn, [(text.format(NUMBERS[k]), said) for k, said in rng.sample(pair, 2)]
+
+
+def mmbench(name: str, chinese: bool = False) -> Callable[[Pictures, int], None]:
+    """A writer of MMBench's legacy TSV: every rotation of the options is a row of its own."""
+
+    def write(pictures: Pictures, n: int) -> None:
+        abilities = list(_CHINESE_TEXT if chinese else MMBENCH_GROUPS)
+        rows = []
+        for number, (drawn, question) in enumerate(pictures.choices(n, abilities)):
+            rows += _rotations(number, question, chinese, drawn.source, pictures.base64(drawn))
+        rows.sort(key=lambda row: row["index"])
+        lines = ["\t".join(rows[0]), *("\t".join(map(str, row.values())) for row in rows)]
+        pictures.text(name, "\n".join(lines) + "\n")
+
+    return write
+
+
+def _rotations(
+    number: int, question: Question, chinese: bool, source: str, image: str
+) -> Iterator[dict[str, Any]]:
+    text, options = question.text, list(question.options)
+    if chinese:
+        kind = next((kind for kind in v.KINDS if kind in text), "")
+        text = _CHINESE_TEXT[question.fact].format(k=_CHINESE.get(kind, ""))
+        options = [_CHINESE[option] for option in options]
+    truth = options[LETTERS.index(question.answer)]
+    for k in range(len(options)):
+        shifted = options[k:] + options[:k]
+        yield {
+            **{"index": number + k * 10**6, "question": text, "hint": ""},
+            **dict(zip(LETTERS, [*shifted, "", ""], strict=False)),
+            **{"answer": LETTERS[shifted.index(truth)], "category": question.ability},
+            **{"l2-category": MMBENCH_GROUPS[question.ability], "source": source},
+            **{"image": image, "comment": "", "split": "dev"},
+        }
+
+
+def seed(pictures: Pictures, n: int) -> None:
+    """About ``n`` questions over the dimensions the world can be asked about."""
+    rows, types = [], {}
+    for number, (name, abilities) in enumerate(SEED_TYPES.items(), 1):
+        if not pictures.able(abilities):
+            continue
+        types[name] = number
+        for drawn, question in pictures.choices(-(-n // len(SEED_TYPES)), abilities, 4):
+            key, picture = str(len(rows)), f"{len(rows):06d}.png"
+            options = {f"choice_{k}": o for k, o in zip("abcd", question.options, strict=True)}
+            rows.append(
+                {"question_id": key, "question": question.text, **options}
+                | {"answer": question.answer, "question_type_id": number}
+                | {"data_type": "image", "data_id": picture}
+            )
+            pictures.save(drawn, f"SEED-Bench-image/{picture}")
+    pictures.json("SEED-Bench.json", {"questions": rows, "question_type": types})
+
+
+def qbench(pictures: Pictures, n: int) -> None:
+    """What a picture looks like rather than what is in it: light, sizes, patterns, colours."""
+    rows, able = [], pictures.able(("size", "pattern", "light", "color"))
+    for number in range(n):
+        ability, form = able[number // 2 % len(able)], ("choice", "yesno")[number % 2]
+        drawn, (question, *_) = pictures.ask(ability, form)
+        options, truth, picture = list(question.options), question.answer, f"{number:05d}.png"
+        if form == "choice":
+            truth = options[LETTERS.index(truth)]
+        kind = 0 if form == "yesno" else 2 if question.text.startswith("How") else 1
+        rows.append(
+            {"type": kind, "concern": 1 if ability == "light" else 3, "question": question.text}
+            | {"img_path": picture, "candidates": options or ["Yes", "No"], "correct_ans": truth}
+        )
+        pictures.save(drawn, f"images_llvisionqa/{picture}")
+    pictures.json("llvisionqa_dev.json", rows)
+
+
+def scienceqa(pictures: Pictures, n: int) -> None:
+    """Every third question shows a description instead of the picture."""
+    problems, converted = {}, []
+    abilities = ("count", "scene", "position", "knowledge", "color", "text")
+    for number, (drawn, question) in enumerate(pictures.choices(n, abilities)):
+        key, seen = str(number), number % 3 < 2
+        hint = "" if seen else caption(drawn, ANNOTATORS["oracle"], drawn.seed)
+        problems[key] = {
+            **{"question": question.text, "choices": list(question.options), "hint": hint},
+            **{"answer": LETTERS.index(question.answer), "image": "image.png" if seen else None},
+            **{"grade": f"grade{1 + number % 12}", "topic": question.ability, "split": "test"},
+            "subject": SUBJECTS.get(question.ability, "natural science"),
+        }
+        lines = ["<image>"] * seen + [f"Context: {hint}"] * bool(hint) + [question.prompt]
+        turns = (("human", "\n".join(lines)), ("gpt", question.answer))
+        converted.append(
+            {"id": key}
+            | ({"image": f"{key}/image.png"} if seen else {})
+            | {"conversations": [{"from": who, "value": text} for who, text in turns]}
+        )
+        if seen:
+            pictures.save(drawn, f"images/test/{key}/image.png")
+    pictures.json("problems.json", problems)
+    pictures.json("pid_splits.json", {"test": list(problems)})
+    pictures.json("llava_test_CQM-A.json", converted)

@@ -1,0 +1,187 @@
+"""Miniature VQAv2, VizWiz, MM-Vet, LLaVA-W, POPE and COCO captions: free answers."""
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from sgv_lab.world import vocabulary as v
+from sgv_lab.world import wording
+from sgv_lab.world.annotators import ANNOTATORS, caption
+from sgv_lab.world.benchmark_files import Pictures
+from sgv_lab.world.facts import VALUES
+from sgv_lab.world.phrasing import NUMBERS, article
+from sgv_lab.world.questions import Question
+from sgv_lab.world.scene import Scene
+
+CAPABILITIES = {  # ability -> what it takes, in MM-Vet's terms
+    "existence": ("rec",),
+    "color": ("rec",),
+    "pattern": ("rec",),
+    "scene": ("rec",),
+    "position": ("rec", "spat"),
+    "relation": ("rec", "spat"),
+    "count": ("rec", "math"),
+    "text": ("ocr",),
+    "knowledge": ("rec", "know"),
+}
+HUMAN_ERROR = 0.1  # share of the ten human answers that are mistaken (assumed)
+DESCRIBE = "Describe this image in detail."
+# The judges' instructions; the official texts come with the official data.
+FEW_SHOT = """Grade each prediction against the ground truth with a number from 0.0 to 1.0.
+
+Question | Ground truth | Prediction | Correctness
+--- | --- | --- | ---
+What color is the star? | red | blue | 0.0
+What color is the star? | red | Red. | 1.0
+"""
+RULE = "Mark both answers from 1 to 10, the two numbers alone on the first line."
+
+
+def _oracle(drawn: Scene) -> str:
+    return caption(drawn, ANNOTATORS["oracle"], drawn.seed)
+
+
+def _answered(pictures: Pictures, n: int) -> Iterator[tuple[Scene, Question, str, list[str]]]:
+    """(scene, question, answer type, ten human answers) of open and yes/no questions."""
+    for number in range(n):
+        ability = ("color", "count", "scene", "existence", "position")[number % 5]
+        form = "yesno" if number % 3 == 2 else "open"
+        drawn, (question, *_) = pictures.ask(ability, form)
+        rng, truth = random.Random(f"humans/{drawn.seed}"), question.answer.lower()
+        values, kind = VALUES[question.fact], "other"
+        if ability == "count" and form == "open":  # the official answers are digits already
+            values, kind, truth = tuple("123456789"), "number", str(NUMBERS.index(truth))
+        if form == "yesno":
+            values, kind = ("yes", "no"), "yes/no"
+        humans = [rng.choice(values) if rng.random() < HUMAN_ERROR else truth for _ in range(10)]
+        yield drawn, question, kind, humans
+
+
+def _people(humans: list[str]) -> list[dict[str, Any]]:
+    people = enumerate(humans, 1)
+    return [{"answer": a, "answer_confidence": "yes", "answer_id": i} for i, a in people]
+
+
+def vqav2(pictures: Pictures, n: int) -> None:
+    """One question a picture, with ten human answers."""
+    asked, known = [], []
+    for number, (drawn, question, kind, humans) in enumerate(_answered(pictures, n)):
+        ids = {"image_id": drawn.seed, "question_id": drawn.seed * 1000 + number}
+        asked.append({**ids, "question": question.text})
+        words = " ".join(question.text.lower().split()[:2])
+        known.append(
+            {**ids, "question_type": words, "answer_type": kind, "answers": _people(humans)}
+            | {"multiple_choice_answer": question.answer.lower()}
+        )
+        pictures.save(drawn, f"val2014/COCO_val2014_{drawn.seed:012d}.jpg")
+    head = {"data_type": "mscoco", "data_subtype": "val2014"}
+    pictures.json("v2_OpenEnded_mscoco_val2014_questions.json", {**head, "questions": asked})
+    pictures.json("v2_mscoco_val2014_annotations.json", {**head, "annotations": known})
+
+
+def vizwiz(pictures: Pictures, n: int) -> None:
+    """One question in five is about something that is not in the picture: unanswerable."""
+    rows = []
+    for number, (drawn, question, kind, humans) in enumerate(_answered(pictures, n)):
+        text, picture = question.text, f"VizWiz_val_{number:08d}.jpg"
+        absent = [k for k in drawn.difficulty.kinds if not drawn.count(k)]
+        if number % 5 == 4 and absent:
+            rng = random.Random(f"absent/{drawn.seed}")
+            text = rng.choice(wording.OPEN["color"]).format(k=rng.choice(absent))
+            humans, kind = ["unanswerable"] * 10, "unanswerable"
+        rows.append(
+            {"image": picture, "question": text, "answer_type": kind}
+            | {"answerable": int(kind != "unanswerable"), "answers": _people(humans)}
+        )
+        pictures.save(drawn, f"images/{picture}")
+    pictures.json("val.json", rows)
+
+
+def mmvet(pictures: Pictures, n: int) -> None:
+    """Open questions in turn; every fourth asks for a description."""
+    rows, able = {}, pictures.able(tuple(CAPABILITIES))
+    for number in range(n):
+        ability, picture = able[number % len(able)], f"v1_{number}.png"
+        drawn, (question,) = pictures.ask(ability, "open")
+        text, answer, takes = question.text, question.answer, CAPABILITIES[ability]
+        if number % 4 == 3:
+            text, answer, takes = DESCRIBE, _oracle(drawn), ("rec", "gen")
+        rows[f"v1_{number}"] = {
+            **{"imagename": picture, "question": text, "answer": answer},
+            **{"imagesource": drawn.source, "capability": list(takes)},
+        }
+        pictures.save(drawn, f"images/{picture}")
+    pictures.json("mm-vet.json", rows)
+    pictures.text("prompt.txt", FEW_SHOT)
+
+
+def llava_w(pictures: Pictures, n: int) -> None:
+    """Short questions, descriptions and knowledge in turn, with the oracle's text as context."""
+    files: dict[str, list[Any]] = {"questions": [], "context": [], "answers_gpt4": []}
+    categories = ("conv", "detail", "complex")
+    hard = pictures.able(("knowledge", "relation"))[0]
+    for number in range(n):
+        category, picture = categories[number % 3], f"{number:03d}.png"
+        drawn, (question,) = pictures.ask(hard if category == "complex" else "color", "open")
+        text, answer = question.text, question.answer
+        if category == "detail":
+            text, answer = DESCRIBE, _oracle(drawn)
+        ids = {"question_id": number}
+        files["questions"].append({**ids, "image": picture, "text": text, "category": category})
+        files["context"].append({"id": picture, "image": picture, "caption": _oracle(drawn)})
+        files["answers_gpt4"].append({**ids, "text": answer, "answer_id": f"reference{number}"})
+        pictures.save(drawn, f"images/{picture}")
+    for name, rows in files.items():
+        pictures.lines(f"{name}.jsonl", rows)
+    rule = {"role": "Assistant", "prompt": RULE}
+    pictures.json("rule.json", {f"llava_bench_{category}": rule for category in categories})
+
+
+def pope(pictures: Pictures, n: int) -> None:
+    """Kinds that are there, and as many that are not: any, the most frequent, or fitting ones."""
+    scenes = [s for s, _ in zip(pictures.scenes("coco"), range(n), strict=False)]
+    seen = [list(dict.fromkeys(t.kind for t in s.things))[:3] for s in scenes]
+    often = Counter(kind for kinds in seen for kind in kinds)
+    together = Counter((a, b) for kinds in seen for a in kinds for b in kinds)
+    rows: dict[str, list[dict[str, Any]]] = {"random": [], "popular": [], "adversarial": []}
+    for drawn, kinds in zip(scenes, seen, strict=True):
+        picture = f"COCO_val2014_{drawn.seed:012d}.jpg"
+        pictures.save(drawn, f"val2014/{picture}")
+        absent = [k for k in drawn.difficulty.kinds if not drawn.count(k)]
+        order = {
+            "random": random.Random(f"pope/{drawn.seed}").sample(absent, len(absent)),
+            "popular": sorted(absent, key=lambda k: -often[k]),
+            "adversarial": sorted(
+                absent, key=lambda k, near=kinds: -sum(together[k, o] for o in near)
+            ),
+        }
+        for split, names in order.items():
+            for there, not_there in zip(kinds, names, strict=False):
+                for kind, label in ((there, "yes"), (not_there, "no")):
+                    text = f"Is there {article(kind)} in the image?"
+                    row = {"image": picture, "text": text, "label": label}
+                    rows[split].append({"question_id": len(rows[split]) + 1, **row})
+    for split, found in rows.items():
+        pictures.lines(f"coco_pope_{split}.json", found)
+
+
+def captions(pictures: Pictures, n: int) -> None:
+    """Five human captions a picture, its objects, and the list of object words for CHAIR."""
+    images, told, boxes = [], [], []
+    for drawn, _ in zip(pictures.scenes("coco"), range(n), strict=False):
+        picture = f"COCO_val2014_{drawn.seed:012d}.jpg"
+        images.append({"id": drawn.seed, "file_name": picture})
+        for writer in range(5):
+            text = caption(drawn, ANNOTATORS["human"], writer)
+            told.append({"id": len(told), "image_id": drawn.seed, "caption": text})
+        for thing in drawn.things:
+            kind = v.KINDS.index(thing.kind) + 1
+            boxes.append({"id": len(boxes), "image_id": drawn.seed, "category_id": kind})
+        pictures.save(drawn, f"images/{picture}")
+    classes = [{"id": i, "name": kind} for i, kind in enumerate(v.KINDS, 1)]
+    pictures.json("captions_val2014.json", {"images": images, "annotations": told})
+    pictures.json(
+        "instances_val2014.json", {"images": images, "annotations": boxes, "categories": classes}
+    )
+    pictures.text("synonyms.txt", "\n".join(v.KINDS) + "\n")

@@ -1,0 +1,152 @@
+"""The world's benchmarks through the same readers, submissions and scorers as the official ones."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from sgv_lab import benchmarks
+from sgv_lab.benchmarks.judge import graded
+from sgv_lab.benchmarks.tasks import TASKS, Question
+from sgv_lab.files import sha256
+from sgv_lab.world import benchmarks as world
+from sgv_lab.world.scene import Difficulty, scene
+
+PICTURES = 12
+EASY = Difficulty(max_objects=3, facets=())
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("world")
+    world.write(folder, pictures=PICTURES)
+    return folder
+
+
+def truth(name: str, question: Question, data: Path) -> str:
+    """What somebody who knows the official files would answer."""
+    row = question.row
+    if name == "mme":
+        return row["truth"]
+    if name in ("mmbench", "mmbench-cn", "seed"):
+        return row["answer"]
+    if name == "qbench":
+        return row["correct_ans"]
+    if name == "scienceqa":
+        return row["conversations"][1]["value"]
+    if name == "pope":
+        return row["label"]
+    if name == "vizwiz":
+        humans = [a["answer"] for a in row["answers"]]
+        return max(humans, key=humans.count)
+    if name == "vqav2":
+        known = json.loads((data / "v2_mscoco_val2014_annotations.json").read_text())
+        found = {str(a["question_id"]): a for a in known["annotations"]}
+        return found[question.id]["multiple_choice_answer"]
+    captions = json.loads((data / "captions_val2014.json").read_text())["annotations"]
+    return next(c["caption"] for c in captions if c["image_id"] == row["id"])
+
+
+MAIN = {
+    "mme": "perception",
+    "mmbench": "accuracy",
+    "mmbench-cn": "accuracy",
+    "seed": "image_accuracy",
+    "qbench": "accuracy",
+    "vqav2": "overall",
+    "vizwiz": "overall",
+    "pope": "mean_f1",
+}
+
+
+@pytest.mark.parametrize("name", [n for n in TASKS if n not in ("mmvet", "llava-w")])
+def test_who_knows_the_truth_scores_full_marks(name: str, data: Path, tmp_path: Path) -> None:
+    folder = data / name
+    questions = list(TASKS[name].questions(folder))
+    assert len({q.id for q in questions}) == len(questions) >= PICTURES
+    assert all(isinstance(q.image(folder), Image.Image) for q in questions if name != "scienceqa")
+    answers = {q.id: truth(name, q, folder) for q in questions}
+    arguments: Any = TASKS[name].write(questions, answers, folder, tmp_path)
+    scores = benchmarks.module(name).score(**arguments)
+    assert scores["missing"] == 0
+    if name == "mme":
+        assert scores["perception"] == 200 * 9 and scores["cognition"] == 200 * 2
+        answers = {q.id: "Yes" for q in questions}
+        TASKS[name].write(questions, answers, folder, tmp_path)
+        assert benchmarks.module(name).score(**arguments)["perception"] == 50 * 9
+    elif name == "scienceqa":
+        assert scores["AVG"]["accuracy"] == scores["IMG"]["accuracy"] == 100
+        assert scores["TXT"]["n"] == PICTURES // 3 and scores["IMG_prompted"] == scores["IMG"]
+    elif name == "chair":
+        assert scores["CHAIRi"] == 0 and scores["captions"] == PICTURES
+    elif name == "captions":
+        assert scores["Bleu_1"] == pytest.approx(1) and scores["images"] == PICTURES
+    elif name in ("vqav2", "vizwiz"):
+        assert scores["overall"] > 90
+    else:
+        assert scores[MAIN[name]] == {"pope": 1, "qbench": 1}.get(name, 100)
+
+
+def test_judged_benchmarks_hold_what_a_judge_needs(data: Path, tmp_path: Path) -> None:
+    for name, perfect in (("mmvet", "total"), ("llava-w", "all")):
+        questions = list(TASKS[name].questions(data / name))
+        rows = [{"question_id": q.id, "text": "an answer"} for q in questions]
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        reply = {"mmvet": "1.0", "llava-w": "9 9"}[name]
+        files = graded(name, path, data / name, "j", ask=lambda *a, reply=reply: ("j", reply))
+        scores = benchmarks.module(name).score(*files)
+        assert scores[perfect] == {"total": 100.0, "all": [100.0, 90.0, 90.0, PICTURES]}[perfect]
+
+
+def test_scenes_are_disjoint_and_unseen_in_training(data: Path) -> None:
+    """A picture's hash stands for its scene."""
+    seen: dict[str, str] = {}
+    for name in world.WRITERS:
+        pictures = [p for p in (data / name).rglob("*") if p.suffix in (".png", ".jpg")]
+        mine = {sha256(p): name for p in pictures}
+        assert len(mine) == len(pictures) and not mine.keys() & seen.keys(), name
+        seen |= mine
+    assert scene(10**8 + 1, "eval") != scene(10**8 + 1, "train")
+
+
+def test_the_same_arguments_give_the_same_bytes(tmp_path: Path) -> None:
+    for again in ("a", "b"):
+        world.write(tmp_path / again, ["seed", "pope", "mmbench"], pictures=6)
+    world.write(tmp_path / "c", ["seed", "pope"], pictures=6, seed=1)
+    files = [p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file()]
+    assert len(files) > 15
+    assert all(
+        (tmp_path / "a" / f).read_bytes() == (tmp_path / "b" / f).read_bytes() for f in files
+    )
+    pope = "pope/coco_pope_random.json"
+    assert (tmp_path / "a" / pope).read_text() != (tmp_path / "c" / pope).read_text()
+    with pytest.raises(ValueError, match="unknown benchmark 'gqa'"):
+        world.write(tmp_path, ["gqa"])
+
+
+def test_a_small_world_leaves_out_what_it_lacks(tmp_path: Path) -> None:
+    world.write(tmp_path, pictures=6, difficulty=EASY)
+    subtasks = {p.name for p in (tmp_path / "mme").iterdir()}
+    assert subtasks == {"existence", "count", "position", "color", "scene", "numerical_calculation"}
+    types = json.loads((tmp_path / "seed/SEED-Bench.json").read_text())["question_type"]
+    assert "Text Understanding" not in types and len(types) == 4
+
+
+def test_adversarial_negatives_are_seen_together_more_often(tmp_path: Path) -> None:
+    world.write(tmp_path, ["pope"], pictures=80)
+    rows = {
+        split: [json.loads(line) for line in (tmp_path / f"pope/coco_pope_{split}.json").open()]
+        for split in ("random", "popular", "adversarial")
+    }
+    often = [r["text"] for r in rows["random"] if r["label"] == "yes"]
+    mean = {
+        split: sum(often.count(r["text"]) for r in found if r["label"] == "no")
+        / sum(r["label"] == "no" for r in found)
+        for split, found in rows.items()
+    }
+    assert mean["popular"] > mean["adversarial"] > mean["random"]
+    for found in rows.values():
+        assert sum(r["label"] == "yes" for r in found) * 2 == len(found)
