@@ -85,7 +85,9 @@ def _prepare(
 ) -> tuple[PreTrainedConfig, dict[str, Piece], PreTrainedTokenizerBase]:
     """Configuration, weights and tokenizer of ``source`` in the new form; nothing is written."""
     kind = original["model_type"]
-    if kind in convert_llava.MODEL_TYPES and "text_config" not in original:
+    if "text_config" in original:
+        raise LabError("is in Hugging Face format already", where=source, fix="use it as it is")
+    if kind in convert_llava.MODEL_TYPES:
         folder = None if vision_tower is None else Path(vision_tower)
         folder = convert_llava.tower(source, folder, original)
         config = convert_llava.config(original, source, folder)
@@ -100,5 +102,5 @@ def _prepare(
     raise LabError(
         f"model_type {kind!r} is not an original layout",
         where=source / "config.json",
-        fix=f"known are {known}; a Hugging Face checkpoint needs no conversion",
+        fix=f"known are {known}",
     )
