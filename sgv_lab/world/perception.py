@@ -95,7 +95,7 @@ class Perception:
         order, left_out = order[: a.max_objects], a.rate("omission", "existence")
         noticed = [i for i in order if not draws.below(left_out, "omission", "existence", i)]
         if not noticed and left_out < 1:  # nobody captions a picture with nothing in it
-            noticed = order[:1]
+            noticed = [max(order, key=lambda i: draws.rng("omission", "existence", i).random())]
         for i in noticed:
             key = f"{things[i].kind}#{i}"
             wrong = draws.below(a.rate("error", "existence"), "error", "existence", key) and absent

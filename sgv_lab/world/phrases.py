@@ -110,4 +110,10 @@ REMARKS = (
     "The moment has a playful and curious character to it.",
     "The atmosphere suggests that nothing needs to hurry.",
 )
+POSES = ("resting quietly", "photographed nearby", "photographed closely", "waiting patiently",
+         "during a quiet moment")  # fmt: skip
+OPENINGS = (
+    "a view of {}", "a picture of {}", "there is {}", "a nice picture with {}", "this is {}",
+    "someone took a picture of {}",
+)  # fmt: skip
 NOISE = ("stock photo", "free vector", "wallpaper", "illustration", "download", "poster print")

@@ -46,9 +46,9 @@ def place(position: str, rng: random.Random) -> str:
 def noun_phrase(mention: Mention, determiner: str, rng: random.Random) -> str:
     """ "a large red striped star", its pattern before or after; ``determiner`` "" for an article.
 
-    A number word, or "several", makes it plural.
+    A number word, or "some", makes it plural.
     """
-    many = determiner in (*NUMBERS[2:], "several")
+    many = determiner in (*NUMBERS[2:], "some")
     noun = plural(mention.kind) if many else mention.kind
     before = [rng.choice(phrases.SIZES[mention.size])] if mention.size else []
     before += [mention.color] if mention.color else []
@@ -96,7 +96,7 @@ def _grouped(message: Message) -> list[tuple[Mention, str, int]]:
         seen[mention.kind] = seen.get(mention.kind, 0) + 1
         if len(set(alike)) == 1 and mention.position is None and (len(alike) > 1 or count > 1):
             if first:
-                groups.append((mention, NUMBERS[count] if count > 1 else "several", i))
+                groups.append((mention, NUMBERS[count] if count > 1 else "some", i))
         elif count == 1:
             groups.append((mention, "a single" if first else "another", i))
         elif first:
@@ -126,13 +126,15 @@ def _one_sentence(message: Message, rng: random.Random) -> str:
             noun = f'{noun} that says "{message.whole["text"]}"'
         parts.append(f"{noun} {place(position, rng)}" if position else noun)
     text = listed(parts) if parts else "a picture"
+    if parts and rng.random() < 0.7:
+        text = f"{text} {rng.choice(phrases.POSES)}"
     if "scene" in message.whole:
         text = f"{text} {phrases.SCENES[message.whole['scene']]}"
     if "light" in message.whole:
         light = f"at {message.whole['light']}"
         text = f"{light}, {text}" if rng.random() < 0.2 else f"{text} {light}"
-    if rng.random() < 0.25:
-        text = rng.choice(("there is {}", "a picture of {}", "this is {}")).format(text)
+    if rng.random() < 0.5:
+        text = rng.choice(phrases.OPENINGS).format(text)
     inline = {"scene", "light"} | ({"text"} & set(message.whole if message.specials else ()))
     left = {k: value for k, value in message.whole.items() if k not in inline}
     rest += [_whole(kind, value, rng) for kind, value in left.items()]
@@ -167,7 +169,7 @@ def _object(mention: Mention, determiner: str, lead: str, rng: random.Random) ->
     ``lead``: a relation to something already named ("left of the heart"), or "".
     """
     bare = noun_phrase(replace(mention, position=None), determiner, rng)
-    many = determiner in (*NUMBERS[2:], "several")
+    many = determiner in (*NUMBERS[2:], "some")
     verb = ("are" if many else rng.choice(phrases.VERBS)) if rng.random() < 0.8 else "can be seen"
     be = "are" if many else "is"
     where = place(mention.position, rng) if mention.position else ""
