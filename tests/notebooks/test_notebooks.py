@@ -76,7 +76,10 @@ def test_begins_with_typed_documented_parameters(path: Path) -> None:
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     for name, parameter in declared.items():
         line = rf"  {name}: {re.escape(parameter.annotation)} \(default .*\)\s+\w.*"
-        assert re.search(line, said), f"{name} has no type or no comment in:\n{said}"
+        assert re.search(line, said), (
+            f"papermill's help shows no type or comment for {name}; it cannot read `X | None` nor "
+            f"a default over several lines: write `{name}: X = 0  # 0: as the profile says`\n{said}"
+        )
 
 
 @every
