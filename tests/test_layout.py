@@ -105,3 +105,10 @@ def test_no_file_names_a_machine() -> None:
         text = path.read_bytes().decode(errors="replace")
         found += [f"{name}: {hit.group()}" for hit in machine.finditer(text)]
     assert not found
+
+
+def test_what_the_readme_links_to_is_there() -> None:
+    text = (ROOT / "README.md").read_text()
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
+    assert len(links) >= 4
+    assert [link for link in links if not (ROOT / link).exists()] == []
