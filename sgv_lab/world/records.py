@@ -8,8 +8,6 @@ that differ in the annotator of their detailed captions differ in those records 
 import random
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import chain
-from pathlib import PurePosixPath
 
 from sgv_lab.world import vocabulary as v
 from sgv_lab.world.annotators import ANNOTATORS, Annotator, caption, claims
@@ -68,8 +66,8 @@ def scene_of(name: str, difficulty: Difficulty = FULL) -> Scene:
     Raises ValueError for a name that is not of this world.
     """
     found = re.search(r"(train|eval|novel)-(\d{9})(?:\.\w+)?$", name)
-    by_prefix = {PurePosixPath(s.prefix): source for source, s in v.SOURCES.items()}
-    source = by_prefix.get(PurePosixPath(name).parent) or next(
+    by_prefix = {s.prefix: source for source, s in v.SOURCES.items()}
+    source = by_prefix.get(name.rpartition("/")[0]) or next(
         (part for part in name.split("-") if part in v.SOURCES), None
     )
     if not found or source is None:
@@ -97,8 +95,8 @@ def _id(scene: Scene, task: str) -> str:
 
 
 def _conversation(turns: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
-    pairs = chain.from_iterable((("human", q), ("gpt", a)) for q, a in turns)
-    return [{"from": speaker, "value": value} for speaker, value in pairs]
+    sides = ("human", "gpt")
+    return [{"from": sides[i], "value": turn[i]} for turn in turns for i in (0, 1)]
 
 
 def _rng(scene: Scene, task: str, seed: int) -> random.Random:

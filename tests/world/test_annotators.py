@@ -1,0 +1,162 @@
+import json
+import re
+import statistics
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from sgv_lab.world import phrases
+from sgv_lab.world.annotators import ANNOTATORS, caption, claims, message
+from sgv_lab.world.facts import FACETS, facts, holds
+from sgv_lab.world.scene import Difficulty, scene
+from sgv_lab.world.vocabulary import SOURCES
+
+SCENES = [scene(seed, "eval") for seed in range(1000)]
+MANY = SCENES[:300] + [scene(seed, "eval", source) for seed in range(20) for source in SOURCES]
+SMALL = Difficulty(max_objects=3, facets=())
+
+
+@pytest.mark.parametrize("name", ANNOTATORS)
+def test_the_same_arguments_give_the_same_caption_and_another_seed_another(name):
+    annotator = ANNOTATORS[name]
+    captions = [caption(one, annotator, 1) for one in SCENES[:100]]
+    assert captions == [caption(one, annotator, 1) for one in SCENES[:100]]
+    others = [caption(one, annotator, 2) for one in SCENES[:100]]
+    assert sum(a != b for a, b in zip(captions, others, strict=True)) > 60
+
+
+def test_the_oracle_tells_only_what_is_true_and_leaves_out_nothing_but_relations():
+    for one in SCENES:
+        said, truth = claims(one, ANNOTATORS["oracle"]), facts(one)
+        assert said <= truth
+        left = {fact.kind for fact in truth - said}
+        assert left <= {"relation", "count"}  # a single star need not be called the only one
+        assert not any(f.kind == "count" and f.value != "1" for f in truth - said)
+
+
+def test_rates_are_what_they_say():
+    one_rate = ANNOTATORS["gpt4_vision"].with_rates(omission=0.3, error=0.2, invention=0.0)
+    told = wrong = total = 0
+    for one in SCENES:
+        total += 4 * len(one.things)
+        mentions = message(one, one_rate.with_rates(omission={"existence": 0.0})).mentions
+        for mention in mentions:
+            told += sum(getattr(mention, k) is not None
+                        for k in ("color", "size", "pattern", "position"))  # fmt: skip
+        kept = one_rate.with_rates(omission={"existence": 0.0}, error={"existence": 0.0})
+        wrong += sum(f.kind in ("scene", "light") and not holds(f, one) for f in claims(one, kept))
+    assert told / total == pytest.approx(0.7, abs=0.02)  # s.e. 0.004
+    assert wrong / (2 * 0.7 * len(SCENES)) == pytest.approx(0.2, abs=0.04)  # s.e. 0.011
+
+
+def test_inventions_are_objects_that_are_not_there():
+    base = ANNOTATORS["oracle"]
+    made_up = base.with_rates(invention={"existence": 0.5})
+    mentioned = invented = 0
+    for one in SCENES:
+        kinds = Counter(mention.kind for mention in message(one, made_up).mentions)
+        invented += sum(n for kind, n in kinds.items() if not one.count(kind))
+        mentioned += len(one.things)
+    assert invented / mentioned == pytest.approx(0.5, abs=0.04)  # s.e. 0.009
+
+
+def test_more_omission_only_takes_away():
+    for one in SCENES[:200]:
+        some, more = (ANNOTATORS["gpt4_vision"].with_rates(omission=rate, invention=0.0)
+                      for rate in (0.2, 0.6))  # fmt: skip
+        attributes = ("color", "size", "pattern", "position", "scene", "light", "palette")
+        assert {f for f in claims(one, more) if f.kind in attributes} <= claims(one, some)
+
+
+def test_the_blind_annotator_knows_colours_only_by_hearsay():
+    honest = ANNOTATORS["gpt4_blind"].with_rates(invention=0.0)
+    heard = Counter(f.kind for one in SCENES[:300] for f in claims(one, honest))
+    assert 0 < heard["color"] < heard["position"] / 2
+    deaf = replace(honest, hears=0)
+    alone = Counter(f.kind for one in SCENES[:300] for f in claims(one, deaf))
+    assert not {"color", "size", "pattern", "text", "landmark", "scene"} & set(alone)
+    assert alone["existence"] and alone["position"]
+
+
+def test_sources_differ_in_accuracy_as_they_should():
+    def precision(name):
+        said = [(one, f) for one in SCENES[:300] for f in claims(one, ANNOTATORS[name])]
+        return sum(holds(f, one) for one, f in said) / len(said)
+
+    assert precision("oracle") == 1
+    assert precision("gpt4_vision") > precision("gpt4_blind")
+    assert precision("human") > precision("blip")
+
+
+def test_captions_read_as_english_sentences():
+    for name in ("human", "gpt4_blind", "gpt4_vision", "oracle"):
+        for one in SCENES[:400]:
+            text = caption(one, ANNOTATORS[name])
+            assert text[0].isupper() and text.endswith(".") and "  " not in text
+            assert not re.search(r"\b(a) [aeio]|\ban [^aeiou]|[ ,]\.|\.\.|[{}]|None", text), text
+
+
+def test_small_scenes_are_described_in_seventy_words_or_little_more():
+    words = [len(caption(scene(seed, difficulty=SMALL), ANNOTATORS["oracle"]).split())
+             for seed in range(1000)]  # fmt: skip
+    assert sorted(words)[989] <= 70 and max(words) <= 80
+
+
+def test_the_vocabulary_is_small_and_every_fact_has_five_phrasings():
+    words = {word for one in MANY for annotator in ANNOTATORS.values()
+             for word in re.findall("[a-z]+", caption(one, annotator).lower())}  # fmt: skip
+    assert 250 < len(words) < 450
+    assert all(len(set(said)) >= 5 for said in phrases.WHOLE.values())
+    assert set(phrases.WHOLE) == {k for k in FACETS if FACETS[k] != "object"} | {"scene"}
+    openings = Counter(caption(one, ANNOTATORS["oracle"]).split()[0] for one in SCENES)
+    assert len(openings) > 10
+
+
+def test_bad_annotators_are_refused():
+    human = ANNOTATORS["human"]
+    with pytest.raises(ValueError, match="unknown kinds of facts colour"):
+        human.with_rates(omission={"colour": 0.5})
+    with pytest.raises(ValueError, match="rates from 0 to 1"):
+        human.with_rates(error=1.5)
+
+
+NAMED = {
+    "color": "red|orange|yellow|green|blue|purple|pink|white|black|brown|gray|grey",
+    "size": "small|little|tiny|large|big|huge",
+    "pattern": "striped|plaid|checkered|spotted|patterned|polka|stripes|checked|dotted|plain",
+    "count": "two|three|four|five|six|several|couple|pair",
+    "position": "left|right|top|bottom|corner|center|middle",
+    "light": "night|sunset|evening|day|dusk|sunny",
+}
+
+
+@pytest.mark.reference
+def test_human_captions_are_like_cocos(reference):
+    path = reference / "data" / "coco" / "annotations" / "captions_val2017.json"
+    real = [a["caption"].lower() for a in json.loads(path.read_text())["annotations"]]
+    ours = [caption(scene(i), ANNOTATORS["human"]).lower() for i in range(2000)]
+    assert statistics.mean(map(len, real)) == pytest.approx(52.42, abs=0.01)
+    for length in (len, lambda text: len(text.split())):  # within 5 %
+        known = statistics.mean(map(length, real))
+        assert statistics.mean(map(length, ours)) == pytest.approx(known, rel=0.05)
+
+    def named(captions, kind):
+        return sum(len(re.findall(rf"\b(?:{NAMED[kind]})\b", c)) for c in captions) / len(captions)
+
+    for kind in NAMED:  # words of this kind a caption
+        assert named(ours, kind) == pytest.approx(named(real, kind), abs=0.03), kind
+
+
+def test_web_captions_are_as_long_as_blips():
+    # ShareGPT4V, Table 1: 54 characters
+    lengths = [len(caption(one, ANNOTATORS["blip"])) for one in SCENES]
+    assert statistics.mean(lengths) == pytest.approx(54, rel=0.05)
+
+
+def test_long_captions_are_long_on_full_scenes():
+    full = [scene(seed, "eval", "sam") for seed in range(150)]
+    means = {name: statistics.mean(len(caption(one, ANNOTATORS[name])) for one in full)
+             for name in ANNOTATORS}  # fmt: skip
+    assert 480 < means["gpt4_blind"] < 730  # LLaVA-23K has 609, within a fifth
+    assert min(means["gpt4_vision"], means["gpt4_blind"]) > 8 * max(means["human"], means["blip"])
