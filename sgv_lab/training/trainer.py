@@ -76,6 +76,13 @@ def train(
         aspect=recipe.aspect,
         max_length=recipe.max_length,
     )
+    words, rows = len(processor.tokenizer), model.config.text_config.vocab_size
+    if words > rows:
+        raise LabError(
+            f"the tokenizer has {words} tokens, the model {rows}",
+            where="processor",
+            fix="use the tokenizer of the model's own checkpoint",
+        )
     collate = updates.collator(model.config, settings.loss == "sample", settings.packing)
     found = check(examples, collate.image_tokens, settings.workers, settings.progress)
     if found.broken and not drop_broken:
@@ -142,7 +149,7 @@ def fit(
     saving fails.
     """
     out = Path(out)
-    arguments = _arguments(recipe, out, seed, run, len(examples))
+    arguments = _arguments(recipe, out, seed, run, len(examples), _blocks(model))
     settings = {
         "recipe": asdict(recipe),
         "seed": seed,
@@ -196,7 +203,15 @@ def total_updates(records: int, recipe: Recipe) -> int:
     return math.ceil(recipe.epochs * records / recipe.samples_per_update)
 
 
-def _arguments(recipe: Recipe, out: Path, seed: int, run: Run, records: int) -> TrainingArguments:
+def _blocks(model: PreTrainedModel) -> list[str]:
+    """The classes of the model's blocks: what is sharded as a unit."""
+    lists = [m for m in model.modules() if isinstance(m, torch.nn.ModuleList)]
+    return sorted({type(block).__name__ for blocks in lists for block in blocks})
+
+
+def _arguments(
+    recipe: Recipe, out: Path, seed: int, run: Run, records: int, blocks: Sequence[str] = ()
+) -> TrainingArguments:
     """The Trainer's arguments. bf16 holds on GPUs; a CPU trains in the weights' own precision."""
     cuda = torch.cuda.is_available()
     if run.device == "cuda" and not cuda:
@@ -208,6 +223,8 @@ def _arguments(recipe: Recipe, out: Path, seed: int, run: Run, records: int) -> 
             where="fsdp",
             fix="leave fsdp out, or run on GPUs",
         )
+    if run.fsdp and recipe.language_model == "lora":
+        raise LabError("adapters are not sharded", where="fsdp", fix="leave fsdp out: they fit")
     if not records:
         raise LabError("no records to train on", fix="give at least one record")
     steps = run.max_steps or total_updates(records, recipe)
@@ -235,7 +252,7 @@ def _arguments(recipe: Recipe, out: Path, seed: int, run: Run, records: int) -> 
         dataloader_pin_memory=on_gpu,
         ddp_find_unused_parameters=False,
         fsdp=True if run.fsdp else None,
-        fsdp_config={"fsdp_version": 2, "state_dict_type": "FULL_STATE_DICT"} if run.fsdp else None,
+        fsdp_config={"version": 2, "transformer_layer_cls_to_wrap": list(blocks)},
         report_to="none",
         disable_tqdm=True,
     )

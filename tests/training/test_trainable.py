@@ -77,6 +77,16 @@ def test_counts_at_true_size_equal_the_official_ones(reference, run, name, chang
         assert report.counts[module]["nominal"] == golden["trainable_by_group"].get(group, 0)
 
 
+@pytest.mark.reference
+def test_qwen_vls_counts_equal_the_official_ones(reference):
+    file = reference / "golden" / "trainable_parameters.json"
+    golden = json.loads(file.read_text())["qwen_vl_chat"]
+    model = families.build("qwen-vl-chat", "paper", 0, device="meta")
+    _, report = set_trainable(model, recipes.recipe("sft-qwen"))
+    assert report.total("total") == golden["total"]
+    assert report.total("effective") == golden["sft_fix_vit_true"]["trainable"]
+
+
 @pytest.mark.parametrize("vision_from", [-1, 0, 1, 2, 3])
 def test_the_effective_set_is_what_gets_a_gradient(vision_from):
     model = tiny_llava.model()

@@ -1,0 +1,144 @@
+"""Every family of the study trains in miniature; the paper's path runs with sizes changed only."""
+
+import json
+import time
+
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+from transformers import AutoModelForImageTextToText
+
+from sgv_lab.cli import main
+from sgv_lab.errors import LabError
+from sgv_lab.models import checkpoints, families, mini
+from sgv_lab.models.tokenizers import llama_tokenizer
+from sgv_lab.training import metrics, recipes, trainer
+
+# sharegpt4v-7b and share-captioner are llava-1.5-7b with other weights
+TRAINED = [
+    "llava-1.5-7b",
+    "qwen-vl-chat",
+    *(pytest.param(key, marks=pytest.mark.slow) for key in ("llava-7b", "llava-1.5-13b")),
+]
+COLOURS = {"red": (220, 30, 30), "green": (30, 180, 40), "blue": (30, 60, 220)}
+
+
+@pytest.fixture(scope="module")
+def colours(tmp_path_factory):
+    """A folder of plainly coloured pictures, and records that name the colour."""
+    root = tmp_path_factory.mktemp("colours")
+    records = []
+    for number in range(24):
+        name, rgb = list(COLOURS.items())[number % 3]
+        Image.new("RGB", (50, 40), rgb).save(root / f"{number}.png")
+        turns = [("human", "<image>\nWhich colour is it?"), ("gpt", f"It is {name}.")]
+        turns = [{"from": who, "value": text} for who, text in turns]
+        records.append({"id": str(number), "image": f"{number}.png", "conversations": turns})
+    return root, records
+
+
+def _model(key, records):
+    texts = (turn["value"] for record in records for turn in record["conversations"])
+    tokenizer = mini.train_tokenizer(texts, make=families.family(key).tokenizer)
+    return families.build(key, "mini", 0), families.processor(key, "mini", tokenizer)
+
+
+@pytest.mark.parametrize("key", TRAINED)
+def test_thirty_updates_and_a_resume(tmp_path, colours, key):
+    root, records = colours
+    family = families.family(key)
+    recipe = recipes.recipe(
+        "sft-qwen" if family.template == "qwen" else "sft",
+        {"learning_rate": 1e-3, "samples_per_update": 6, "gradient_checkpointing": False},
+    )
+    began = time.monotonic()
+
+    def run(progress=False):
+        model, processor = _model(key, records)
+        return trainer.train(
+            model, processor, records, root, recipe, tmp_path / "run", 0,
+            max_steps=30, save_every=10, progress=progress,
+        )  # fmt: skip
+
+    with pytest.MonkeyPatch.context() as patch:
+        usual = trainer.LabTrainer.log
+
+        def log(self, logs, start_time=None):
+            usual(self, logs, start_time)
+            if self.state.global_step == 15:
+                raise InterruptedError
+
+        patch.setattr(trainer.LabTrainer, "log", log)
+        with pytest.raises(InterruptedError):
+            run()
+    out = run()
+    assert time.monotonic() - began < 60
+    losses = [row["loss"] for row in metrics.read(out / "metrics.jsonl")]
+    assert len(losses) == 30
+    assert losses[-1] < 0.5 * losses[0]
+    model, _ = checkpoints.load(out)
+    assert model.config.model_type == _model(key, records)[0].config.model_type
+
+
+def test_a_family_that_cannot_be_fed_is_refused_by_name(tmp_path, colours):
+    root, records = colours
+    model, processor = _model("qwen3-vl-8b", records)
+    with pytest.raises(LabError, match="qwen3_vl"):
+        trainer.train(model, processor, records, root, recipes.recipe("sft-qwen"), tmp_path, 0)
+
+
+def test_a_tokenizer_of_another_model_is_refused(tmp_path, colours):
+    root, records = colours
+    _, processor = _model("llava-1.5-7b", records)
+    model = families.build("llava-1.5-7b", "mini", 0, vocab_size=300)
+    with pytest.raises(LabError, match=r"the tokenizer has .* tokens, the model 300"):
+        trainer.train(model, processor, records, root, recipes.recipe("sft"), tmp_path, 0)
+
+
+def test_a_picture_prepared_for_another_model_is_refused(tmp_path, colours):
+    root, records = colours
+    _, processor = _model("llava-1.5-7b", records)
+    model = families.build("llava-1.5-7b", "mini", 0, image_size=32)
+    with pytest.raises(LabError, match=r"record '\d+': its image has shape \(3, 64, 64\)"):
+        trainer.train(
+            model, processor, records, root, recipes.recipe("sft"), tmp_path, 0, progress=False
+        )
+
+
+@pytest.mark.reference
+def test_the_papers_path_with_real_tokenizer_photos_and_records(reference, tmp_path):
+    """Both stages by the command on a tiny checkpoint in hub format: only sizes differ."""
+    data = reference / "data"
+    records = json.loads((data / "sharegpt4v" / "sharegpt4v_gpt4v_excerpt.json").read_text())
+    (tmp_path / "captions.json").write_text(json.dumps(records))
+    sizes = {"text_width": 64, "text_mlp": 128, "vision_width": 64, "vision_mlp": 128}
+    sizes |= {"vocab_size": 32064, "image_token_id": 32000, "pad_token_id": 32001}
+    tokenizer = llama_tokenizer(data / "tokenizers" / "llama" / "tokenizer.model")
+    model = families.build("llava-1.5-7b", "mini", 0, vision_layers=4, **sizes)
+    processor = families.processor("llava-1.5-7b", "mini", tokenizer, vision_layers=4, **sizes)
+    checkpoints.save(model, processor, tmp_path / "base")
+
+    def command(stage, start, *more):
+        given = ["train", "--model", start, "--records", tmp_path / "captions.json"]
+        given += ["--images", data, "--recipe", stage, "--out", tmp_path / stage]
+        given += ["--max-steps", 4, "--set", "samples_per_update=3", "--device", "cpu", *more]
+        done = CliRunner().invoke(main, list(map(str, given)))
+        assert done.exit_code == 0, done.output
+        return tmp_path / stage
+
+    first = command("pretrain", tmp_path / "base", "--set", "vision_from=2", "--packing")
+    second = command("sft", first)
+    before, middle, after = (
+        AutoModelForImageTextToText.from_pretrained(folder)
+        for folder in (tmp_path / "base", first, second)
+    )
+    moved = {
+        stage: {n for (n, a), b in zip(x.named_parameters(), y.parameters(), strict=True)
+                if not torch.equal(a, b)}
+        for stage, x, y in (("pretrain", before, middle), ("sft", middle, after))
+    }  # fmt: skip
+    tower = "model.vision_tower.encoder.layers."
+    assert {n[len(tower)] for n in moved["pretrain"] if n.startswith(tower)} == {"2"}
+    assert not any("vision_tower" in n for n in moved["sft"])
+    assert "lm_head.weight" in moved["sft"]
