@@ -1,6 +1,7 @@
 """What people look at and click on in the notebooks."""
 
 from collections.abc import Mapping
+from html import escape
 from pathlib import Path
 
 import ipywidgets as w
@@ -32,13 +33,12 @@ def caption_browser(
                        value=images[0], ensure_option=True,
                        layout=w.Layout(width="28em"))  # fmt: skip
     place = w.IntSlider(min=0, max=len(image.options) - 1, description="number")
-    picture, words = w.Output(), w.VBox(layout=w.Layout(padding="0 0 0 1.5em", max_width="46em"))
+    picture, words = w.VBox(), w.VBox(layout=w.Layout(padding="0 0 0 1.5em", max_width="46em"))
 
     def show(_: object = None) -> None:
         said = captions_of({name: there[name] for name in source.value}, image.value)
         words.children = [_card(name, texts) for name, texts in said.items()]
-        picture.outputs = ()
-        picture.append_display_data(_picture(Path(root), image.value))
+        picture.children = [_picture(Path(root), image.value)]
 
     def go(change: dict[str, int]) -> None:
         image.value = image.options[change["new"]]
@@ -58,6 +58,6 @@ def _picture(root: Path, image: str) -> w.Widget:
 
 
 def _card(name: str, texts: list[str]) -> w.Widget:
-    """A source's captions as text: nothing a file holds is taken for HTML."""
+    """A source's captions, escaped: nothing a file holds is taken for HTML."""
     head = f'<b style="color:{COLORS[name]}">{name}</b> by {SOURCES[name].captioned_by}'
-    return w.VBox([w.HTML(head), *map(w.Label, texts)])
+    return w.VBox([w.HTML(head), *(w.HTML(escape(text)) for text in texts)])

@@ -164,10 +164,12 @@ class _Scanner(Generic[T]):
         batch: Batch[T] = Batch()
         if len(starts):
             start = int(starts[0])
+            raw = self.data[start : start + 1000]
             self._between(batch, self.data[:start])
-            what = "the file ends inside the record" if ended else "the record does not end"
-            self._reject(batch, what, _AGAIN, self.data[start : start + 1000])
             self._seek(start + 1)
+            cut = ended and self.done
+            what = "the file ends inside the record" if cut else "malformed: it has no end"
+            self._reject(batch, what, _AGAIN, raw)
         else:
             self._between(batch, self.data)
             if ended and self.kind != "lines":

@@ -1,0 +1,197 @@
+"""Readers: every kind of bad input is refused or counted, and the good records are kept."""
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from sgv_lab.captions import scan as scanning
+from sgv_lab.captions.convert import convert
+from sgv_lab.captions.sources import find, recognise
+from sgv_lab.errors import LabError
+
+
+def record(name: str, caption: str = "A dog.", **more: object) -> dict[str, object]:
+    turns = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": caption}]
+    return {"id": name, "image": f"coco/train2017/{name}.jpg", "conversations": turns} | more
+
+
+def written(path: Path, data: object) -> Path:
+    if isinstance(data, bytes):
+        path.write_bytes(data)
+    else:
+        path.write_text(data if isinstance(data, str) else json.dumps(data, indent=2))
+    return path
+
+
+GOOD = [record("a"), record("b"), record("c")]
+TEXT = json.dumps(GOOD, indent=2)
+
+
+@pytest.mark.parametrize("layout", ["indented", "compact", "lines", "bom"])
+def test_layouts_agree(tmp_path: Path, layout: str) -> None:
+    text = {
+        "indented": TEXT,
+        "compact": json.dumps(GOOD, separators=(",", ":")),
+        "lines": "\n".join(map(json.dumps, GOOD)) + "\n",
+        "bom": "\ufeff" + TEXT,
+    }[layout]
+    captions = convert(written(tmp_path / "x.json", text))
+    rows = captions.rows().collect()
+    assert rows["id"].to_list() == ["a", "b", "c"]
+    assert rows["record"].to_list() == [0, 1, 2]
+    assert rows["caption"].to_list() == ["A dog."] * 3
+    assert captions.rejected().height == 0
+
+
+@pytest.mark.parametrize("block", [64, 700, 1 << 20])
+def test_strings_full_of_structure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    """Quotes, backslashes and brackets inside strings, cut anywhere, against json.load."""
+    monkeypatch.setattr(scanning, "BLOCK", block)
+    texts = ['{"id": "x"}', "\\", '\\"', "]}[{", '"' * 7, "\\\\" * 5 + '"', "é\u00a0漢字😀", "\n\t"]
+    data = [record(str(i), text * (i % 3 + 1)) for i, text in enumerate(texts * 9)]
+    path = written(tmp_path / "x.json", data)
+    rows = convert(path).rows().collect()
+    expected = [r["conversations"][1]["value"] for r in json.loads(path.read_text())]
+    assert rows["caption"].to_list() == expected
+    assert rows["characters"].to_list() == list(map(len, expected))
+
+
+def test_words_are_those_of_split(tmp_path: Path) -> None:
+    texts = ["", " ", "one", " two  words ", "tab\tand\nline", "日本 語", "a", "x y z "]
+    rows = convert(written(tmp_path / "x.json", [record(str(i), t) for i, t in enumerate(texts)]))
+    assert rows.rows().collect()["words"].to_list() == [len(t.split()) for t in texts]
+
+
+BROKEN = {  # name -> (file, ids kept, what the reason says)
+    "truncated in a record": (TEXT[:-60], ["a", "b"], "ends inside the record"),
+    "truncated between records": (TEXT[: TEXT.rindex(",\n  {")], ["a", "b"], "before it is closed"),
+    "no conversations": ([GOOD[0], {"id": "bad", "image": "x.jpg"}, GOOD[2]], ["a", "c"],
+                         "conversations"),
+    "wrong type of value": ([GOOD[0], record("bad", 7), GOOD[2]], ["a", "c"], "Expected `str`"),
+    "wrong type of turns": ([GOOD[0], record("bad", conversations="no"), GOOD[2]], ["a", "c"],
+                            "Expected `array`"),
+    "wrong type of image": ([GOOD[0], record("bad", image=["x"]), GOOD[2]], ["a", "c"],
+                            "Expected `str"),
+    "no answer": ([GOOD[0], record("bad", conversations=[]), GOOD[2]], ["a", "c"], "from gpt"),
+    "not an object": ([GOOD[0], None, GOOD[2]], ["a", "c"], "not an object"),
+    "invalid UTF-8": (TEXT.encode().replace(b'"b"', b'"b\xff"'), ["a", "c"], "tf-8"),
+    "unescaped quote": (TEXT.replace('"b"', '"b""'), ["a", "c"], "malformed"),
+    "missing bracket": (TEXT.replace("  },\n  {", "  {", 1), ["b", "c"], "malformed"),
+    "climbs out": ([GOOD[0], record("bad", image="../../etc/passwd")], ["a"], "leaves its root"),
+    "absolute path": ([GOOD[0], record("bad", image="/etc/passwd")], ["a"], "leaves its root"),
+    "drive": ([GOOD[0], record("bad", image="C:\\x.jpg")], ["a"], "leaves its root"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_bad_record_costs_itself_alone(tmp_path: Path, case: str) -> None:
+    data, kept, reason = BROKEN[case]
+    captions = convert(written(tmp_path / "x.json", data))
+    rejected = captions.rejected()
+    assert captions.rows().collect()["id"].to_list() == kept
+    assert rejected.height == 1
+    assert reason.lower() in rejected["reason"][0].lower()
+    assert rejected["fix"][0]
+    assert rejected["record"][0] <= 2
+
+
+def test_many_broken_records_in_one_file(tmp_path: Path) -> None:
+    parts = [json.dumps(record(f"{i:04d}")) for i in range(3000)]
+    for i in range(0, 3000, 100):
+        parts[i] = parts[i].replace('"A dog."', '"A "dog."')
+    captions = convert(written(tmp_path / "x.json", "[" + ",".join(parts) + "]"))
+    assert captions.rows().collect().height == 2970
+    assert captions.rejected().height == 30
+
+
+def test_empty_and_huge_captions_are_kept(tmp_path: Path) -> None:
+    huge = "word " * 250_000
+    rows = convert(written(tmp_path / "x.json", [record("a", ""), record("b", huge)])).rows()
+    assert rows.collect().select("characters", "words").rows() == [(0, 0), (1_250_000, 250_000)]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "is empty"),
+        (b"  \n", "is empty"),
+        (b"<html>", "is not JSON"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "Git LFS pointer"),
+        (b"[]", "no usable caption"),
+        (b'[{"id": "x"}]', "no usable caption"),
+        (b'{"images": [], "annotations": [{"image_id": 1, "id": 2}]}', "without caption"),
+    ],
+)
+def test_a_file_without_captions_is_refused(tmp_path: Path, data: bytes, message: str) -> None:
+    with pytest.raises(LabError, match=message) as error:
+        convert(written(tmp_path / "bad.json", data))
+    assert "bad.json" in str(error.value)
+
+
+def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for path in (tmp_path, tmp_path / "nothing.json", tmp_path / "file" / "below.json"):
+        with pytest.raises(LabError, match="cannot be read"):
+            convert(path)
+    for folder in (tmp_path / "file", tmp_path / "nowhere"):
+        with pytest.raises(LabError, match="not a readable folder"):
+            find(folder)
+
+
+def test_coco_names_its_pictures(tmp_path: Path) -> None:
+    data = {
+        "info": {"year": 2017, "nested": {"id": 1}},
+        "images": [{"id": 9, "file_name": "9.jpg", "coco_url": "http://x.org/val2017/9.jpg"}],
+        "licenses": [{"id": 1, "name": "a"}],
+        "annotations": [{"image_id": 9, "id": 3, "caption": "A cat."}, {"id": 4, "caption": "?"}],
+    }
+    captions = convert(written(tmp_path / "captions_x.json", data))
+    assert captions.rows().select("id", "image", "caption").collect().rows() == [
+        ("3", "coco/val2017/9.jpg", "A cat.")
+    ]
+    assert captions.rejected()["reason"].to_list() == ["an annotation without image_id"]
+
+
+def test_a_file_is_converted_once(tmp_path: Path) -> None:
+    path = written(tmp_path / "x.json", GOOD)
+    first = convert(path)
+    stamp = (first.folder / "captions.parquet").stat().st_mtime_ns
+    second = convert(path)
+    assert second.folder == first.folder
+    assert (second.folder / "captions.parquet").stat().st_mtime_ns == stamp
+
+
+def test_official_names_are_recognised() -> None:
+    assert recognise("captions_val2017.json") == "COCO-Caption"
+    assert recognise("blip_laion_cc_sbu_558k.json") == "BLIP-LCS"
+    assert recognise("detail_23k.json") == "LLaVA-23K"
+    assert recognise("sharegpt4v_instruct_gpt4-vision_cap100k.json") == "ShareGPT4V"
+    assert recognise("share-captioner_coco_lcs_sam_1246k_1107.json") == "ShareGPT4V-PT"
+    mix = "sharegpt4v_mix665k_cap23k_coco-ap9k_lcs3k_sam9k_div2k.json"
+    assert recognise(mix) == Path(mix).stem
+
+
+@pytest.mark.reference
+def test_coco_val2017_as_published(reference: Path) -> None:
+    path = reference / "data/coco/annotations/captions_val2017.json"
+    rows = convert(path).rows().collect()
+    truth = json.loads(path.read_text())
+    assert rows["caption"].to_list() == [one["caption"] for one in truth["annotations"]]
+    assert rows["image"].n_unique() == 5_000
+    assert rows.height == 25_014
+    assert round(rows["characters"].mean(), 2) == 52.42
+    assert rows["words"].to_list() == [len(c.split()) for c in rows["caption"]]
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("name", ["sharegpt4v/sharegpt4v_gpt4v_excerpt", "llava/llava_excerpt"])
+def test_real_records_as_json_reads_them(reference: Path, name: str) -> None:
+    path = reference / f"data/{name}.json"
+    truth = json.loads(path.read_text())
+    rows = convert(path).rows().collect()
+    assert rows["caption"].to_list() == [one["conversations"][1]["value"] for one in truth]
+    assert rows.filter(pl.col("prompt").is_null()).is_empty()

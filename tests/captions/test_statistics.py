@@ -1,0 +1,174 @@
+"""Statistics against a second method: plain Python, simulation, and hand-made truth."""
+
+import json
+import random
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from scipy import stats as scipy_stats
+
+from sgv_lab.captions import figures, lexical, quality, sources, statistics
+from sgv_lab.captions.commands import stats
+from sgv_lab.captions.convert import Captions, captions_of, convert, load
+from sgv_lab.errors import LabError
+from sgv_lab.world.annotators import ANNOTATORS, caption, claims
+from sgv_lab.world.facts import facts
+from sgv_lab.world.scene import scene
+
+
+def made(tmp_path: Path, texts: list[str]) -> Captions:
+    rows = [
+        {"id": str(i), "conversations": [{"from": "gpt", "value": t}]} for i, t in enumerate(texts)
+    ]
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(rows))
+    return convert(path)
+
+
+def test_totals_and_lengths_against_plain_python(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    texts = ["dog " * rng.randrange(60) + "end." for _ in range(500)]
+    one = made(tmp_path, texts)
+    found = statistics.totals(one)
+    assert found["samples"] == 500
+    assert found["images"] == 0
+    assert found["mean_characters"] == pytest.approx(np.mean([len(t) for t in texts]))
+    assert found["mean_words"] == pytest.approx(np.mean([len(t.split()) for t in texts]))
+    assert found["mean_sentences"] == 1
+    for column, count in (("characters", len), ("words", lambda t: len(t.split()))):
+        table = statistics.lengths(one, column, bins=10)
+        counts, _ = np.histogram(
+            [count(t) for t in texts], [*table["start"], table["end"].iloc[-1]]
+        )
+        assert table["captions"].to_list() == counts.tolist()
+
+
+def test_duplication_and_vocabulary(tmp_path: Path) -> None:
+    one = made(tmp_path, ["A dog.", "A dog.", "a dog", "A cat."])
+    assert statistics.duplication(one) == {"exact": 0.25, "normalised": 0.5}
+    table = statistics.vocabulary_growth(["A dog, a dog!", "A cat."], points=100)
+    assert dict(table.to_numpy().tolist()) == {1: 1, 2: 2, 3: 2, 4: 2, 5: 2, 6: 3}
+
+
+def test_samples_are_seeded_and_without_replacement(tmp_path: Path) -> None:
+    one = made(tmp_path, [f"number {i}" for i in range(300)])
+    first = statistics.sample(one, 50, 1)
+    assert first == statistics.sample(one, 50, 1) != statistics.sample(one, 50, 2)
+    assert len(set(first)) == 50
+    assert len(statistics.sample(one, None, 0)) == len(statistics.sample(one, 999, 0)) == 300
+
+
+def test_intervals_cover_as_often_as_they_say() -> None:
+    """Shares of a clustered population, sampled 400 times: about 95 % of intervals hold it."""
+    rng = np.random.default_rng(0)
+    wholes = rng.poisson(40, 2_000) + 1
+    parts = rng.binomial(wholes, rng.beta(4, 8, 2_000))  # captions differ: words are no sample
+    truth = parts.sum() / wholes.sum()
+    hits = 0
+    for _ in range(400):
+        chosen = rng.choice(2_000, 500, replace=False)
+        _, low, high = statistics.ratio(parts[chosen], wholes[chosen], 2_000)
+        hits += low <= truth <= high
+    assert scipy_stats.binomtest(hits, 400, 0.95).pvalue > 0.01
+    assert statistics.ratio(parts, wholes, 2_000) == (truth,) * 3
+
+
+def test_parts_of_speech_of_a_known_sentence() -> None:
+    text = "Two small dogs quickly run over the green lawn."
+    one = lexical.analyse([text, text])
+    table = lexical.composition(one, 10).set_index("part")["share"]
+    assert (table * 9).round(6).to_dict() == {
+        "n.": 2, "adj.": 2, "adv.": 1, "v.": 1, "num.": 1, "prep.": 1,
+    }  # fmt: skip
+    assert one.pairs == Counter({("dog", "run"): 2})
+
+
+def test_processes_agree_with_one() -> None:
+    texts = [f"The dog number {i} runs. A cat is sleeping." for i in range(600)]
+    one, two = lexical.analyse(texts), lexical.analyse(texts, processes=2)
+    assert (one.parts == two.parts).all()
+    assert one.pairs == two.pairs
+
+
+@pytest.mark.parametrize("source", ["coco", "sam", "textcaps", "landmark"])
+def test_the_oracle_is_right_and_a_liar_is_caught(source: str) -> None:
+    one = scene(7, "train", source)
+    judged = quality.judge(caption(one, ANNOTATORS["oracle"]), one)
+    assert judged.true
+    assert not judged.mistaken | judged.invented
+    absent = {"star", "heart", "boat"} - {t.kind for t in one.things}
+    kind = sorted(absent)[0]
+    assert {f.subject for f in quality.judge(f"There is a red {kind}.", one).invented} == {kind}
+
+
+def test_quality_agrees_with_what_annotators_meant() -> None:
+    """Judging the text against counting the claims the annotator made before writing."""
+    root = sources.world(60, seed=3, size=32)
+    captions = load(root)
+    table = quality.quality(captions["LLaVA-23K"]).iloc[0]
+    said = right = 0
+    for i in range(60):
+        one = scene(3_000_000 + i)
+        meant = claims(one, ANNOTATORS["gpt4_blind"], 3)
+        said += len(meant)
+        right += len(meant & facts(one))
+    assert table["precision"] == pytest.approx(right / said, abs=0.02)
+    assert table["facts"] == pytest.approx(said / 60, rel=0.02)
+
+
+def test_the_world_in_official_files() -> None:
+    root = sources.world(14, size=32, even=True)
+    captions = load(root)
+    table = statistics.table1(captions)
+    assert table["samples"].to_list()[:4] == [70, 14, 14, 14]
+    assert table["note"].to_list() == ["", "", "", "", "nothing behind it here"]
+    for image in captions["ShareGPT4V"].rows().collect()["image"]:
+        said = captions_of(captions, image)
+        one = sources.scene_of(image)
+        assert (root / image).is_file()
+        assert one.image_name == image
+        assert said["ShareGPT4V"] == [caption(one, ANNOTATORS["gpt4_vision"], 0)]
+    with pytest.raises(LabError, match="no picture of the embedded world"):
+        sources.scene_of("coco/train2017/000000000009.jpg")
+
+
+def test_marks_name_the_wrong_words() -> None:
+    one = next(
+        s
+        for s in map(scene, range(99))
+        if {t.kind for t in s.things} == {"car"} and len(s.things) == 1
+    )
+    color = next(c for c in ("red", "blue") if c != one.things[0].color)
+    words = dict(figures.marked(f"There is a {color} car. A star is near. It is calm.", one))
+    assert (words[color], words["car."], words["star"]) == ("mistaken", "true", "invented")
+    assert words["calm."] == "none"
+    assert {mark for _, mark in figures.marked("A car.", None)} == {"none"}
+
+
+def test_stats_as_json(tmp_path: Path) -> None:
+    made(tmp_path, ["A dog runs.", "", "I'm sorry, but I can't help with that."])
+    result = CliRunner().invoke(stats, [str(tmp_path / "x.json"), "--json", "--all"])
+    (one,) = json.loads(result.stdout)
+    assert (one["source"], one["samples"], one["images"]) == ("x", 3, 0)
+    assert one["mean_characters"] == pytest.approx((11 + 0 + 38) / 3)
+    assert one["defects"]["empty"] == one["defects"]["refusal"] == 1
+    assert one["defect_examples"]["refusal"][0]["record"] == 2
+    text = CliRunner().invoke(stats, [str(tmp_path / "x.json")]).stdout
+    assert "3 captions" in text
+    assert "refusal: 1" in text
+
+
+@pytest.mark.reference
+def test_tokens_of_the_real_llama_tokenizer(reference: Path) -> None:
+    import sentencepiece
+
+    model = reference / "data/tokenizers/llama/tokenizer.model"
+    texts = ["A dog runs over a lawn.", "Two cats."]
+    found = statistics.tokens(texts, model, 2)
+    direct = sentencepiece.SentencePieceProcessor(model_file=str(model))
+    assert found["mean_tokens"] == np.mean([len(direct.encode(t)) for t in texts])
+    with pytest.raises(LabError, match="cannot be loaded as a tokenizer"):
+        statistics.tokens(texts, reference / "README.md", 2)
