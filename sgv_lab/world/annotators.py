@@ -87,7 +87,7 @@ ANNOTATORS: dict[str, Annotator] = {
         style="short",
         max_objects=3,
         omission={
-            "default": 0.6, "existence": 0.1, "count": 0.75, "color": 0.9, "size": 0.955,
+            "default": 0.6, "existence": 0.15, "count": 0.75, "color": 0.9, "size": 0.955,
             "pattern": 0.995, "position": 0.98, "relation": 0.98, "scene": 0.2, "light": 0.985,
             "text": 0.5,
         },

@@ -30,7 +30,7 @@ DESCRIBE = (
     "Can you elaborate on the elements of the picture provided?",
     "What is this photo about?",
 )
-"""The generic prompts of the released captions (FACTS: seen in LLaVA's data)."""
+"""The generic prompts that the released captions follow, as LLaVA's data has them."""
 DESCRIBE_BRIEFLY = ("Provide a one-sentence caption for the provided image.",)
 SHORT = "\nAnswer the question using a single word or phrase."
 LETTER = "\nAnswer with the option's letter from the given choices directly."
@@ -53,6 +53,7 @@ _SOURCES = {
     "brief": ("textcaps",),
     "knowledge": ("landmark", "celebrity", "wikiart"),
 }
+_SEEDS = range(10**9)
 _ABILITIES = {
     "ocr": ("text",),
     "knowledge": ("landmark", "character", "style", "knowledge"),
@@ -206,10 +207,6 @@ def _told(question: Question, stated: Collection[Fact]) -> bool:
     return any(not question.asked or " ".join(axis).count(question.asked) for axis in told)
 
 
-def _seeds(name: str, n: int) -> list[int]:
-    return random.Random(f"records/{name}").sample(range(10**9), n)  # all different
-
-
 def pretrain_records(
     n: int,
     seed: int = 0,
@@ -223,7 +220,7 @@ def pretrain_records(
 
     ``seed`` chooses the scenes, whoever captions them.
     """
-    for scene_seed in _seeds(f"pretrain/{split}/{seed}", n):
+    for scene_seed in random.Random(f"pretrain/{split}/{seed}").sample(_SEEDS, n):
         scene = draw_scene(scene_seed, split, source, difficulty)
         yield caption_record(scene, annotator, draw)
 
@@ -250,7 +247,9 @@ def instruct_mix(
     tasks = _apportion(shares, n)
     random.Random(f"records/order/{split}/{seed}").shuffle(tasks)
     records = []
-    for scene_seed, task in zip(_seeds(f"mix/{split}/{seed}", n), tasks, strict=True):
+    for scene_seed, task in zip(
+        random.Random(f"mix/{split}/{seed}").sample(_SEEDS, n), tasks, strict=True
+    ):
         rng = random.Random(f"records/source/{scene_seed}/{seed}")
         source = rng.choice(_SOURCES[task]) if task in _SOURCES else None
         scene = draw_scene(scene_seed, split, source, difficulty)
