@@ -36,9 +36,25 @@ CAPTION_DATASETS = {
 }
 
 
+@dataclass(frozen=True)
+class Benchmarks:
+    """06: how large the miniature benchmarks are, and what the scripted answerer knows."""
+
+    pictures: int  # a benchmark; MME: a subtask
+    knows: float  # share of the questions it answers rightly
+
+
+BENCHMARKS = {
+    "smoke": Benchmarks(pictures=12, knows=0.7),
+    "mini": Benchmarks(pictures=60, knows=0.7),
+    "paper": Benchmarks(pictures=60, knows=0.7),
+}
+
+
 SECTIONS: dict[str, dict[str, Any]] = {  # notebook -> profile -> section
     "00_start_here": START_HERE,
     "01_caption_datasets": CAPTION_DATASETS,
+    "06_benchmarks": BENCHMARKS,
 }
 
 

@@ -14,7 +14,7 @@ from sgv_lab.benchmarks import OFFICIAL, core
 from sgv_lab.benchmarks.core import Entry
 from sgv_lab.errors import LabError
 
-VARIANTS = ("exact_word", "pooled")  # lmms-eval: the answer must be "yes" or "no"; one F1 for all
+VARIANTS = ("exact_word",)  # lmms-eval: the answer must be "yes" or "no" (and one pooled F1)
 SUFFIX = "\nAnswer the question using a single word or phrase."
 CELLS = ("TP", "FP", "TN", "FN")
 
@@ -31,14 +31,19 @@ def parse(answer: str, variant: str = OFFICIAL) -> str:
 def metrics(sums: np.ndarray) -> dict[str, np.ndarray]:
     """(..., 4) counts of TP, FP, TN, FN -> accuracy, precision, recall, F1, share of yes."""
     tp, fp, tn, fn = np.moveaxis(sums, -1, 0)
-    precision, recall = tp / (tp + fp), tp / (tp + fn)
+    precision, recall = _over(tp, tp + fp), _over(tp, tp + fn)
     return {
-        "accuracy": (tp + tn) / (tp + tn + fp + fn),
+        "accuracy": _over(tp + tn, tp + tn + fp + fn),
         "precision": precision,
         "recall": recall,
-        "f1": 2 * precision * recall / (precision + recall),
-        "yes_ratio": (tp + fp) / (tp + fp + tn + fn),
+        "f1": _over(2 * precision * recall, precision + recall),
+        "yes_ratio": _over(tp + fp, tp + fp + tn + fn),
     }
+
+
+def _over(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a / b, and 0 where b is 0: without any "yes" the official script stops."""
+    return np.divide(a, b, out=np.zeros(np.shape(b)), where=np.asarray(b) != 0)
 
 
 def score(

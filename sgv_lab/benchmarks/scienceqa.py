@@ -57,7 +57,7 @@ def score(
     scores: dict[str, Any] = {}
     for column in COLUMNS:
         part = [right[key] for key, problem in problems.items() if column in problem["columns"]]
-        scores[column] = _share(part) if part else {"correct": 0, "n": 0, "accuracy": None}
+        scores[column] = _share(part)
     if variant == "stored":
         scores["AVG"] |= {"accuracy": stored}
     if prompted is not None:  # LLaVA's own count: prompts that held <image>
@@ -78,8 +78,8 @@ def score(
 
 
 def _share(right: list[bool]) -> dict[str, Any]:
-    share = 100 * sum(right) / len(right) if right else float("nan")
-    return {"correct": sum(right), "n": len(right), "accuracy": round(share, 4)}
+    share = round(100 * sum(right) / len(right), 4) if right else None
+    return {"correct": sum(right), "n": len(right), "accuracy": share}
 
 
 def _reads(

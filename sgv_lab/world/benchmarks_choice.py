@@ -59,18 +59,16 @@ def mme(pictures: Pictures, n: int) -> None:
         able = pictures.able(abilities)
         for number in range(n if able else 0):
             drawn, pair = pictures.ask(able[number % len(able)], "yesno", source)
-            _mme_pair(pictures, drawn, subtask, number, [(q.text, q.answer) for q in pair])
-    for number in range(n):
+            _mme_pair(pictures, drawn, subtask, [(q.text, q.answer) for q in pair])
+    for _ in range(n):
         drawn, pair = _sum(pictures)
-        _mme_pair(pictures, drawn, "numerical_calculation", number, pair)
+        _mme_pair(pictures, drawn, "numerical_calculation", pair)
 
 
-def _mme_pair(
-    pictures: Pictures, drawn: Scene, subtask: str, number: int, pair: list[tuple[str, str]]
-) -> None:
-    pictures.save(drawn, f"{subtask}/{number:04d}.png")
+def _mme_pair(pictures: Pictures, drawn: Scene, subtask: str, pair: list[tuple[str, str]]) -> None:
+    pictures.save(drawn, f"{subtask}/{drawn.seed:012d}.png")
     lines = "".join(f"{text} Please answer yes or no.\t{said}\n" for text, said in pair)
-    pictures.text(f"{subtask}/{number:04d}.txt", lines)
+    pictures.text(f"{subtask}/{drawn.seed:012d}.txt", lines)
 
 
 def _sum(pictures: Pictures) -> tuple[Scene, list[tuple[str, str]]]:
