@@ -1,0 +1,232 @@
+"""The same answers under different scoring rules, and the same knowledge in different words.
+
+Tools that score the "same" benchmark read answers differently. A scripted answerer, which knows a
+given share of the truth and speaks in one of several manners, shows how much of a score is reading.
+"""
+
+import random
+import re
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sgv_lab import benchmarks, plotting, store
+from sgv_lab.benchmarks import core, mmbench, mme, seed, vqa
+from sgv_lab.benchmarks.tasks import TASKS, Question
+from sgv_lab.errors import LabError
+from sgv_lab.files import write_jsonl
+from sgv_lab.world import benchmarks as world
+
+Arguments = Mapping[str, Path | None]
+MANNERS: dict[str, Callable[[str, str], str]] = {  # (answer, text of the option) -> what is said
+    "bare": lambda said, text: said,
+    "period": lambda said, text: f"{said}.",
+    "sentence": lambda said, text: f"The answer is {said}.",
+    "explained": lambda said, text: f"{said}. {text}" if text else f"{said}, as far as I can see.",
+}
+COMPARED = {  # benchmark -> rules besides the official one; what a result file alone allows is out
+    "mme": mme.VARIANTS,
+    "mmbench": mmbench.VARIANTS,
+    "seed": seed.VARIANTS,
+    "pope": ("exact_word",),
+    "scienceqa": ("lenient_letter",),
+    "qbench": ("letter_anywhere",),
+    "vqav2": vqa.VARIANTS,
+}
+RULE_COLORS = ("#E69F00", "#56B4E9", "#CC79A7", "#D55E00")
+MODEL_COLORS = ("#009E73", "#E69F00", "#0072B2", "#CC79A7")  # in the order of Figure 1's legend
+
+
+def headline(name: str, scores: Mapping[str, Any]) -> float:
+    """The benchmark's main number as a percentage of full marks."""
+    if name == "mme":
+        return scores["perception"] / (2 * sum(part in scores for part in mme.PERCEPTION))
+    if name == "scienceqa":
+        return scores["IMG"]["accuracy"]
+    key = {"seed": "image_accuracy", "pope": "mean_f1"}.get(name, "accuracy")
+    return scores[key] * (100 if name in ("pope", "qbench") else 1)
+
+
+def miniature(pictures: int, draw: int = 0) -> Path:
+    """The store's folder of all benchmarks of the embedded world (made if it is not there)."""
+    return store.stage(
+        "benchmarks",
+        {"pictures": pictures, "seed": draw},
+        [],
+        lambda folder: world.write(folder, pictures=pictures, seed=draw),
+        code=["sgv_lab.world"],
+    )
+
+
+def protocol(data: Path) -> pd.DataFrame:
+    """How each benchmark is asked: picture preparation, length, first prompt of ``data``."""
+    rows = {}
+    for name, task in TASKS.items():
+        first = next(task.questions(data / name))
+        shape = {"pad": "padded to a square", "square": "centre crop"}[task.aspect]
+        rows[benchmarks.MODULES[name][1]] = (shape, task.max_new_tokens, repr(first.prompt)[1:-1])
+    columns = ["picture", "new tokens at most", "first prompt"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+
+
+def given(
+    benchmark: str | None, predictions: str | None, annotations: str | None, questions: str | None
+) -> dict[tuple[str, str], Arguments]:
+    """A file of the reader's own for ``compare``; empty without ``predictions``."""
+    if predictions is None:
+        return {}
+    if benchmark is None:
+        raise LabError("a predictions file needs the name of its benchmark", fix="set benchmark")
+    paths = {"predictions": predictions, "annotations": annotations, "questions": questions}
+    arguments = {key: path and Path(path) for key, path in paths.items()}
+    return {(benchmarks.canonical(benchmark), "your file"): arguments}
+
+
+def compare(files: Mapping[tuple[str, str], Arguments]) -> pd.DataFrame:
+    """Score each (benchmark, label) -> scorer's arguments under every rule.
+
+    Columns: benchmark, label, rule ("official" first), value (% of full marks), unparsed.
+    """
+    rows = []
+    for (given, label), arguments in files.items():
+        name = benchmarks.canonical(given)
+        for rule in (benchmarks.OFFICIAL, *COMPARED.get(name, ())):
+            scores = benchmarks.module(name).score(**arguments, variant=rule)
+            rows.append((name, label, rule, headline(name, scores), scores["unparsed"]))
+    return pd.DataFrame(rows, columns=["benchmark", "label", "rule", "value", "unparsed"])
+
+
+def spoken(
+    names: Iterable[str], data: Path, out: Path, knows: float, draw: int = 0
+) -> dict[tuple[str, str], Arguments]:
+    """Submissions of an answerer that knows the share ``knows`` of ``data/<benchmark>``.
+
+    Otherwise it gives a wrong answer. What it knows does not depend on how it speaks. Returns
+    (benchmark, manner) -> arguments of the scorer.
+    """
+    files = {}
+    for name in names:
+        questions = list(TASKS[name].questions(data / name))
+        meant = {q.id: _meant(name, q, data / name, knows, draw) for q in questions}
+        for manner, say in MANNERS.items():
+            folder = out / name / manner
+            folder.mkdir(parents=True)
+            answers = {key: say(*said) for key, said in meant.items()}
+            arguments = TASKS[name].write(questions, answers, data / name, folder)
+            if name == "vqav2":  # the raw answers, so that rules can differ in their processing
+                rows = [{"question_id": key, "text": text} for key, text in answers.items()]
+                write_jsonl(folder / "answers.jsonl", rows)
+                arguments |= {"predictions": folder / "answers.jsonl"}
+            files[name, manner] = arguments
+    return files
+
+
+def _meant(name: str, question: Question, data: Path, knows: float, draw: int) -> tuple[str, str]:
+    """(what is answered, the option's text or "")."""
+    rng = random.Random(f"{draw}/{name}/{question.id}")
+    row = question.row
+    if name in ("mme", "pope"):
+        truth = (row["truth"] if name == "mme" else row["label"]).capitalize()
+        others, texts = ["Yes" if truth == "No" else "No"], {}
+    elif name == "vqav2":
+        truth, others, texts = _human_answer(data)[question.id], ["nothing"], {}
+    else:
+        truth, texts = _choices(name, row)
+        others = [letter for letter in texts if letter != truth]
+    said = truth if rng.random() < knows else rng.choice(others)
+    return said, texts.get(said, "")
+
+
+@cache
+def _human_answer(data: Path) -> dict[str, str]:
+    (file,) = core.entries(next(data.glob("*annotations.json")))
+    return {str(a["question_id"]): a["multiple_choice_answer"] for a in file["annotations"]}
+
+
+def _choices(name: str, row: Mapping[str, Any]) -> tuple[str, Mapping[str, str]]:
+    """(the right letter, option texts by letter)."""
+    if name == "mmbench":
+        return row["answer"], mmbench.options(row)
+    if name == "seed":
+        return row["answer"], {letter: row[field] for letter, field in seed.CHOICES.items()}
+    if name == "qbench":
+        texts = dict(zip("ABCD", row["candidates"], strict=False))
+        return next(k for k, text in texts.items() if text == row["correct_ans"]), texts
+    human, truth = (turn["value"] for turn in row["conversations"])
+    return truth, dict(re.findall(r"^([A-E])\. (.*)$", human, re.MULTILINE))
+
+
+def figure(table: pd.DataFrame, knows: float | None = None) -> Figure:
+    """Every rule's value by label, a panel a benchmark; ``knows`` is drawn as a dashed line."""
+    names = list(dict.fromkeys(table["benchmark"]))
+    columns = min(4, len(names))
+    figure, axes = plt.subplots(
+        -(-len(names) // columns),
+        columns,
+        figsize=(plotting.FULL_WIDTH, 2.9 * -(-len(names) // columns)),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    for axis, name in zip(axes.flat, names, strict=False):
+        _panel(axis, table[table["benchmark"] == name], knows)
+        axis.set_title(benchmarks.MODULES[name][1])
+    for axis in axes.flat[len(names) :]:
+        axis.set_visible(False)
+    for row in axes:
+        row[0].set_ylabel("% of full marks")
+    return figure
+
+
+def _panel(axis: Axes, table: pd.DataFrame, knows: float | None) -> None:
+    labels = list(dict.fromkeys(table["label"]))
+    rules = list(dict.fromkeys(table["rule"]))
+    if knows is not None:
+        axis.axhline(100 * knows, color=plotting.PALE, linewidth=1, linestyle="--")
+    for number, rule in enumerate(rules):
+        values = table[table["rule"] == rule].set_index("label")["value"][labels]
+        shift = (number - (len(rules) - 1) / 2) * 0.13  # side by side where values are equal
+        official = rule == benchmarks.OFFICIAL
+        axis.scatter(
+            np.arange(len(labels)) + shift,
+            values,
+            s=46 if official else 34,
+            marker="oDsv^P"[number],
+            color=plotting.INK if official else RULE_COLORS[number - 1],
+            label=rule.replace("_", " "),
+            zorder=3 if official else 2,
+        )
+    axis.set(ylim=(-5, 108), xticks=range(len(labels)), xlim=(-0.5, len(labels) - 0.5))
+    axis.set_xticklabels(labels, fontsize=7.5, rotation=30, ha="right")
+    axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.24), ncols=2)
+
+
+def radar(table: pd.DataFrame) -> Figure:
+    """Figure 1(b): models (rows) by benchmarks (columns), each axis from 80 % of its lowest value.
+
+    A model without a number on a benchmark has a gap there; the ring's labels are the best values.
+    """
+    angles = np.linspace(0, 2 * np.pi, len(table.columns), endpoint=False)
+    low, high = 0.8 * table.min(), table.max()
+    figure, axis = plt.subplots(figsize=(6.4, 5.6), subplot_kw={"polar": True})
+    axis.set(theta_offset=np.pi / 2, theta_direction=-1, ylim=(0, 1.05), yticks=(0.5, 1.0))
+    for (name, row), color in zip(table.iterrows(), MODEL_COLORS, strict=False):
+        radii = ((row - low) / (high - low)).to_numpy(float)
+        closed = np.append(radii, radii[0])
+        axis.plot([*angles, angles[0]], closed, color=color, marker="o", markersize=4, label=name)
+        if np.isfinite(radii).all():
+            axis.fill([*angles, angles[0]], closed, color=color, alpha=0.12)
+    axis.set_xticks(angles, [f"{name}\n{high[name]:g}" for name in table.columns])
+    axis.tick_params(axis="x", pad=9)
+    axis.set_yticklabels([])
+    axis.grid(True, color=plotting.RULE)
+    axis.spines["polar"].set_color(plotting.RULE)
+    axis.legend(loc="upper left", bbox_to_anchor=(1.08, 1.05))
+    return figure
