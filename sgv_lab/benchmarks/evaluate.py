@@ -111,7 +111,7 @@ def answer(
     batch_size: int,
 ) -> Iterable[tuple[list[Question], list[str]]]:
     """Yield (questions, answers) batch by batch, longest prompts first (memory fails at once)."""
-    encoded = [(q, _ids(q, model, processor, task.template)) for q in questions]
+    encoded = [(q, _ids(q, model, processor, task.system)) for q in questions]
     encoded.sort(key=lambda pair: -len(pair[1]))
     with tqdm(total=len(encoded), unit="question") as bar:
         for start in range(0, len(encoded), batch_size):
@@ -122,13 +122,13 @@ def answer(
 
 
 def _ids(
-    question: Question, model: PreTrainedModel, processor: ProcessorMixin, template: str
+    question: Question, model: PreTrainedModel, processor: ProcessorMixin, system: str
 ) -> list[int]:
     """Prompt ids with the image's place widened to its number of patches."""
     has_image = question.picture is not None or question.encoded is not None
     text = ("<image>\n" if has_image else "") + question.prompt
     turns = [{"from": "human", "value": text}]
-    ids = prompt_ids(turns, processor.tokenizer, template, has_image)
+    ids = prompt_ids(turns, processor.tokenizer, "v1", has_image, system=system)
     places = [model.config.image_token_id] * model.config.image_seq_length
     return [i for token in ids for i in (places if token == IMAGE_ID else [token])]
 

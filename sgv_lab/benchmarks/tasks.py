@@ -15,6 +15,7 @@ from PIL import Image
 
 from sgv_lab.benchmarks import core, mmbench, mme, pope, qbench, scienceqa, seed, vqa
 from sgv_lab.files import write_json, write_jsonl
+from sgv_lab.training.conversation import SYSTEM
 from sgv_lab.training.images import open_image
 
 Answers = Mapping[str, str]
@@ -46,7 +47,7 @@ class Task:
     max_new_tokens: int
     # (questions, answers by id, data, out) -> arguments of the scorer, or None without truth
     write: Callable[[list[Question], Answers, Path, Path], dict[str, Path] | None]
-    template: str = "v1"
+    system: str = SYSTEM
 
 
 def _one(data: Path, *patterns: str) -> Path:
@@ -263,7 +264,7 @@ TASKS: dict[str, Task] = {
     "seed": Task(_seed, "pad", 128, _write_seed),
     "mmvet": Task(_mmvet, "square", 1024, _write_mmvet),
     "llava-w": Task(_llava_w, "square", 1024, _write_nothing),
-    "qbench": Task(_qbench, "square", 1024, _write_qbench),
+    "qbench": Task(_qbench, "square", 1024, _write_qbench, SYSTEM.replace("user", "human")),
     "scienceqa": Task(_scienceqa, "square", 1024, _write_scienceqa),
     "vqav2": Task(_vqav2, "pad", 128, _write_vqav2),
     "vizwiz": Task(_vizwiz, "pad", 128, _write_vizwiz),

@@ -71,10 +71,12 @@ def prompt_ids(
     template: str = "v1",
     has_image: bool = True,
     variant: str = DEFAULT_VARIANT,
+    system: str = SYSTEM,
 ) -> list[int]:
     """Ids to ask a model with: those of ``encode`` up to where the last answer would begin.
 
     ``turns`` end with a human one; the image is -200. For ``plain`` the prompt is the image alone.
+    ``system``: what ``v1`` begins with; only the Q-Bench script asks with another sentence.
     Raises LabError for turns that ``encode`` would refuse.
     """
     check_names(template, variant)
@@ -85,7 +87,7 @@ def prompt_ids(
     if template == "plain":
         stream.add(IMAGE, supervised=False)
         return stream.ids
-    prompt = _v1_prompt([*turns, {"from": "gpt", "value": ""}], has_image)
+    prompt = _v1_prompt([*turns, {"from": "gpt", "value": ""}], has_image, system)
     *complete, (asked, answer) = _v1_rounds(prompt)
     if answer is not None or not asked.endswith(_TO_ANSWER.rstrip()):
         raise _unclear(asked)
@@ -110,9 +112,9 @@ def _image_first(text: str) -> str:
     return f"{IMAGE}\n{text.replace(IMAGE, '').strip()}".strip()
 
 
-def _v1_prompt(turns: Sequence[Turn], has_image: bool) -> str:
+def _v1_prompt(turns: Sequence[Turn], has_image: bool, system: str = SYSTEM) -> str:
     """The whole conversation as text. An empty turn is "ROLE:" without a separator, as official."""
-    prompt = SYSTEM + " "
+    prompt = system + " "
     for role, text in ordered(turns, {"human": "USER", "gpt": "ASSISTANT"}):
         text = _image_first(text) if has_image else text
         end = " " if role == "USER" else "</s>"

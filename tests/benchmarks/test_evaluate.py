@@ -75,7 +75,7 @@ def test_generation_is_the_official_prompt_greedily_continued(loaded, data: Path
     """A second method: one forward pass a token on the unpadded prompt, no cache."""
     model, processor = loaded
     question = list(TASK.questions(data))[-1]
-    ids = module._ids(question, model, processor, "v1")
+    ids = module._ids(question, model, processor, SYSTEM)
     text = processor.tokenizer.decode([i for i in ids if i != model.config.image_token_id])
     assert text.endswith("single word or phrase. ASSISTANT:") and text.count("USER:") == 1
     assert ids.count(model.config.image_token_id) == 16
@@ -114,6 +114,16 @@ def test_a_killed_run_goes_on_and_scores(loaded, data: Path, tmp_path: Path, mon
     (out / "answers.jsonl").write_text(json.dumps(row) + "\n")
     with pytest.raises(LabError, match="'color/9' is not in"):
         evaluate(checkpoint, "mme", data, out, loaded=loaded)
+
+
+def test_only_q_bench_asks_as_a_curious_human(loaded) -> None:
+    question = Question("0", "Is it sharp?")
+    text = {
+        name: loaded[1].tokenizer.decode(module._ids(question, *loaded, task.system))
+        for name, task in TASKS.items()
+    }
+    human = {name for name, said in text.items() if "between a curious human and" in said}
+    assert human == {"qbench"} and "the human's questions. USER:" in text["qbench"]
 
 
 def test_crop_and_pad_are_the_official_choice() -> None:
