@@ -38,7 +38,7 @@ _REFUSED = (
     r"(?i)(?:\bi'?m sorry\b|\bi apologi[sz]e\b|\bas an ai\b|\bi(?:'m| am) (?:unable|not able) to\b|"
     r"\bi (?:cannot|can't|can not) (?:assist|help|identify|describe|process|view|see|provide)\b|"
     r"\bi couldn't find any (?:relevant )?information\b|"
-    r"\bunable to (?:see|view|load) (?:the |an |any )?(?:image|picture|photo)|"
+    r"\bunable to (?:see|view|load) (?:the |an |any |this )?(?:image|picture|photo)|"
     r"\bthere is no (?:image|picture|photo)\b)"
 )
 

@@ -89,10 +89,9 @@ def resolve(name: str) -> Path:
         raise unknown("dataset", dataset, SOURCES)
     if origin == "hub":
         return download(SOURCES[dataset])
-    path = find(world(1_000))[dataset]
-    if path is None:
+    if SOURCES[dataset].annotator is None:
         raise LabError("has nothing behind it yet", where=name, fix="train a captioner first")
-    return path
+    return find(world(1_000))[dataset] or Path(name)
 
 
 def download(source: Source) -> Path:
