@@ -1,0 +1,1 @@
+"""The study itself: foundations, abilities, arms, runs, statistics, claims."""

@@ -1,0 +1,234 @@
+"""Stand-ins for what the paper downloaded: a vision tower, a language model, an aligned LLaVA.
+
+ShareGPT4V started from CLIP, Vicuna and LLaVA's projector. The miniature starts from models of the
+same shapes that learned the embedded world in the same order: the tower from dense truth, the
+language model by answering from *written* descriptions (short ones before long ones), then both
+together, the tower frozen, from pictures. Every stage is a finished checkpoint in its folder; the
+command called again goes on with the stage that is missing.
+"""
+
+import json
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sgv_lab.errors import LabError
+from sgv_lab.files import atomic, write_json
+from sgv_lab.models import checkpoints, families, mini
+from sgv_lab.provenance import provenance
+from sgv_lab.study import tower
+from sgv_lab.training.conversation import SYSTEM
+from sgv_lab.training.recipes import recipe
+from sgv_lab.training.trainer import train
+from sgv_lab.world.annotators import ANNOTATORS
+from sgv_lab.world.records import (
+    Record,
+    caption_record,
+    choice_record,
+    text_record,
+    vqa_record,
+)
+from sgv_lab.world.render import render
+from sgv_lab.world.scene import GRID, Difficulty, Scene, allowed_sources, scene
+
+FAMILY = "llava-1.5-7b"
+# Foundations see every source alike: signs and landmarks are 0.5 % of the paper's pictures each,
+# too few for a model that did not read the web before.
+EASY = Difficulty(max_objects=2, facets=())
+MINIATURE = Difficulty(max_objects=3)
+BRIEF = ANNOTATORS["oracle"].with_rates(
+    omission={"palette": 1, "composition": 1, "light": 1, "pattern": 1, "relation": 1}
+)
+"""An oracle that writes one or two short sentences, for the first reading lessons."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One stage of training: which records, how many, for how many updates."""
+
+    name: str
+    records: int
+    updates: int
+    learning_rate: float
+    samples_per_update: int = 64
+
+
+@dataclass(frozen=True)
+class Curriculum:
+    """All numbers of a build; ``smoke`` shrinks them, nothing else differs."""
+
+    tower_pictures: int = 20_000
+    tower_updates: int = 1_500
+    tower_batch: int = 128
+    tower_learning_rate: float = 3e-3
+    lessons: tuple[Lesson, ...] = (
+        Lesson("read-brief", 16_000, 500, 1.5e-3),
+        Lesson("read-full", 16_000, 500, 1e-3),
+        Lesson("look", 24_000, 800, 1e-3),
+    )
+
+    def scaled(self, share: float) -> "Curriculum":
+        """The same curriculum with ``share`` of the pictures, records and updates."""
+        return replace(
+            self,
+            tower_pictures=_share(self.tower_pictures, share, self.tower_batch),
+            tower_updates=_share(self.tower_updates, share, 2),
+            lessons=tuple(
+                replace(
+                    lesson,
+                    records=_share(lesson.records, share, lesson.samples_per_update),
+                    updates=_share(lesson.updates, share, 2),
+                )
+                for lesson in self.lessons
+            ),
+        )
+
+
+CURRICULUM = Curriculum()
+
+
+def _share(number: int, share: float, least: int) -> int:
+    return max(least, round(number * share))
+
+
+def scenes(n: int, seed: int, difficulty: Difficulty) -> Iterator[Scene]:
+    """``n`` training scenes, every source equally often."""
+    sources = allowed_sources(difficulty)
+    first = random.Random(f"foundations/{seed}").randrange(10**8)
+    for i in range(n):
+        yield scene(first + i, "train", sources[i % len(sources)], difficulty)
+
+
+def read_brief(drawn: Scene) -> Record:
+    """Questions about a brief written description."""
+    return text_record(drawn, drawn.seed, BRIEF, forms=("open", "yesno"), most=6)
+
+
+def read_full(drawn: Scene) -> Record:
+    """Questions of all forms about a full written description."""
+    return text_record(drawn, drawn.seed, "oracle", most=8)
+
+
+def look(drawn: Scene) -> Record:
+    """A picture with short questions (60 %), a choice (10 %) or its full description (30 %)."""
+    draw = random.Random(f"look/{drawn.seed}").random()
+    if draw < 0.6:
+        return vqa_record(drawn, drawn.seed, most=8)
+    return choice_record(drawn, drawn.seed) if draw < 0.7 else caption_record(drawn, "oracle")
+
+
+LESSONS: dict[str, tuple[Callable[[Scene], Record], Difficulty]] = {
+    "read-brief": (read_brief, EASY),
+    "read-full": (read_full, MINIATURE),
+    "look": (look, MINIATURE),
+}
+
+
+def build(
+    out: str | Path, seed: int = 0, curriculum: Curriculum = CURRICULUM, progress: bool = True
+) -> Path:
+    """Build the foundations in ``out`` and return the aligned base model's folder.
+
+    ``seed`` sets scenes, first weights and the order of the data. Called again after a kill, it
+    goes on from the last complete checkpoint; the same seed on the same machine gives the same
+    weights. Raises LabError if ``out`` holds another build.
+    """
+    out = Path(out)
+    _refuse_other(out, seed, curriculum)
+    begun = _begin(out, seed, curriculum, progress)
+    for number, lesson in enumerate(curriculum.lessons):
+        begun = _teach(out, begun, lesson, seed + number, progress)
+    return begun
+
+
+def _refuse_other(out: Path, seed: int, curriculum: Curriculum) -> None:
+    """Write down what is built in ``out``, or refuse if that is something else."""
+    settings = json.loads(json.dumps({"seed": seed, "curriculum": asdict(curriculum)}))
+    path = out / "build.json"
+    if path.is_file() and json.loads(path.read_text()) != settings:
+        raise LabError(
+            "holds a build with another seed or curriculum", where=out, fix="choose another folder"
+        )
+    write_json(path, settings)
+
+
+def _begin(out: Path, seed: int, curriculum: Curriculum, progress: bool) -> Path:
+    """The untrained LLaVA with its trained tower and its tokenizer, as a checkpoint."""
+    folder = out / "tower"
+    if (folder / "manifest.json").is_file():
+        return folder
+    model = families.build(FAMILY, "mini", seed)
+    tokenizer = mini.train_tokenizer(_texts(seed))
+    processor = families.processor(FAMILY, "mini", tokenizer)
+    side = model.config.vision_config.image_size
+    pictures = tower.Pictures(
+        list(scenes(curriculum.tower_pictures, seed, replace(MINIATURE, max_objects=4))), side, GRID
+    )
+    found = tower.train(
+        model.model.vision_tower,
+        processor.image_processor,
+        pictures,
+        out / "tower-checkpoints",
+        seed,
+        steps=curriculum.tower_updates,
+        batch=curriculum.tower_batch,
+        learning_rate=curriculum.tower_learning_rate,
+        progress=progress,
+    )
+    with atomic(folder) as temporary:
+        checkpoints.save(model, processor, temporary)
+        write_json(temporary / "manifest.json", {**found, "provenance": provenance()})
+    return folder
+
+
+def _texts(seed: int) -> Iterator[str]:
+    """What the tokenizer learns from: a sample of every lesson, as the models will read it."""
+    for teach, difficulty in LESSONS.values():
+        for drawn in scenes(2_000, seed, difficulty):
+            turns = teach(drawn)["conversations"]
+            yield SYSTEM + " USER: " + "\nASSISTANT: ".join(t["value"] for t in turns)
+
+
+def _teach(out: Path, start: Path, lesson: Lesson, seed: int, progress: bool) -> Path:
+    """One lesson, from the checkpoint ``start``."""
+    folder = out / lesson.name
+    if (folder / "manifest.json").is_file():
+        return folder
+    model, processor = checkpoints.load(start)
+    teach, difficulty = LESSONS[lesson.name]
+    drawn = list(scenes(lesson.records, seed, difficulty))
+    records = [teach(one) for one in drawn]
+    seen = any("image" in record for record in records)
+    pictures = out / "pictures"
+    if seen:
+        write_pictures(pictures, drawn, model.config.vision_config.image_size)
+    changes: dict[str, Any] = {
+        "connector": seen,
+        "learning_rate": lesson.learning_rate,
+        "samples_per_update": lesson.samples_per_update,
+        "gradient_checkpointing": False,
+        "warmup_ratio": 0.1,
+    }
+    return train(
+        model,
+        processor,
+        records,
+        pictures,
+        recipe("sft", changes),
+        folder,
+        seed,
+        max_steps=lesson.updates,
+        micro_batch=16,
+        progress=progress,
+    )
+
+
+def write_pictures(root: Path, drawn: Sequence[Scene], side: int) -> None:
+    """The scenes' pictures below ``root`` in the official layout; those there already are kept."""
+    for one in drawn:
+        path = root / one.image_name
+        if not path.is_file():
+            with atomic(path) as temporary:
+                render(one, side).save(temporary)
