@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from sgv_lab import store
 from sgv_lab.captions.scan import Batch, Rejected, layout, scan
@@ -199,7 +199,7 @@ def _write(batches: Iterator[list[Row]], path: Path, name: str) -> int:
     with (
         pq.ParquetWriter(path, _SCHEMA, compression="zstd", compression_level=1) as writer,
         ThreadPoolExecutor(1) as thread,
-        tqdm(desc=name, unit=" captions", unit_scale=True, leave=False) as bar,
+        tqdm(desc=name, unit=" captions", unit_scale=True, disable=None) as bar,
     ):
         for batch in batches:
             group.append(_table(batch))

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 import polars as pl
 from PIL import Image
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from sgv_lab.captions.convert import Captions
 from sgv_lab.errors import LabError
@@ -155,7 +155,7 @@ def _images(captions: Captions, root: Path, show: int) -> dict[str, Defect]:
     with ThreadPoolExecutor() as pool:
         answers = pool.map(check, paths["image"])
         rows = zip(paths.iter_rows(named=True), answers, strict=True)
-        for row, problem in tqdm(rows, "images", len(paths), leave=False):
+        for row, problem in tqdm(rows, "images", len(paths), disable=None):
             if problem:
                 defect = found[problem[0]]
                 defect.count += row["len"]
