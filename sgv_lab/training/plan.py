@@ -12,7 +12,6 @@ import torch
 from transformers import AutoModelForImageTextToText, PreTrainedConfig, ProcessorMixin
 
 from sgv_lab.training import packing, preflight, trainable, updates
-from sgv_lab.training.data import RecordDataset
 from sgv_lab.training.estimates import Batch, step_memory
 from sgv_lab.training.recipes import Recipe
 from sgv_lab.training.trainer import Run, total_updates
@@ -139,15 +138,7 @@ def plan(
     Memory is for one device with the whole model (formulas in `estimates`, not measured). With
     ``drop_broken`` broken records are counted but left out instead of standing in the way.
     """
-    examples = RecordDataset(
-        records,
-        image_root,
-        processor.tokenizer,
-        processor.image_processor,
-        template=recipe.template,
-        aspect=recipe.aspect,
-        max_length=recipe.max_length,
-    )
+    examples = preflight.dataset(records, image_root, processor, recipe)
     collate = updates.collator(config)
     found = preflight.check(examples, collate.image_tokens, run.workers, run.progress)
     good = np.array([i for i in range(len(examples)) if i not in found.broken], dtype=int)
@@ -156,12 +147,11 @@ def plan(
         lengths = supervised = np.zeros(1, dtype=int)
     counts = _counts(config, recipe)
     steps = run.max_steps or total_updates(len(good), recipe)
-    seconds = None
+    hours = None
     if tokens_per_second:
-        seconds = lengths.mean() * steps * recipe.samples_per_update / tokens_per_second / devices
+        positions = lengths.mean() * steps * recipe.samples_per_update
+        hours = float(positions / tokens_per_second / devices / 3600)
     learning, total = counts.total("effective"), counts.total("total")
-    out = Path(out)
-    existing = next(p for p in (out, *out.absolute().parents) if p.exists())
     return Plan(
         recipe=recipe.name,
         changed=recipe.differences(),
@@ -182,12 +172,16 @@ def plan(
         device_bytes=device_bytes,
         # the final weights, and while saving one checkpoint more than is kept, each with moments
         disk_needed=(total + (run.keep + 1) * (total + 2 * learning)) * weight_bytes,
-        disk_free=shutil.disk_usage(existing).free,
-        hours=None if seconds is None else seconds / 3600,
-        cost=None
-        if None in (seconds, price_per_hour)
-        else seconds / 3600 * price_per_hour * devices,
+        disk_free=_free(Path(out)),
+        hours=hours,
+        cost=None if None in (hours, price_per_hour) else hours * price_per_hour * devices,
     )
+
+
+def _free(folder: Path) -> int:
+    """Free bytes where ``folder`` is or would be."""
+    there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    return shutil.disk_usage(there).free
 
 
 def _counts(config: PreTrainedConfig, recipe: Recipe) -> trainable.Trainable:

@@ -4,8 +4,10 @@ import json
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from sgv_lab.training.data import RecordDataset, Survey, survey
+from sgv_lab.training.recipes import Recipe
 
 
 @dataclass(frozen=True)
@@ -16,6 +18,19 @@ class Check:
     broken: dict[int, str]
     missing: dict[str, str]  # record id -> the picture it lacks
     folders: dict[str, tuple[int, int]]  # picture folder -> (pictures asked for, missing)
+
+
+def dataset(records: Any, image_root: str | Path, processor: Any, recipe: Recipe) -> RecordDataset:
+    """The records as ``recipe`` shows them. Raises LabError for records of a wrong form."""
+    return RecordDataset(
+        records,
+        image_root,
+        processor.tokenizer,
+        processor.image_processor,
+        template=recipe.template,
+        aspect=recipe.aspect,
+        max_length=recipe.max_length,
+    )
 
 
 def check(

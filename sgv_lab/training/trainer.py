@@ -16,11 +16,10 @@ from sgv_lab.errors import LabError
 from sgv_lab.files import sha256, write_json
 from sgv_lab.training import finishing, saving, updates
 from sgv_lab.training.collate import Collator
-from sgv_lab.training.data import RecordDataset
 from sgv_lab.training.lab_trainer import LabTrainer
 from sgv_lab.training.loss import Weighting
 from sgv_lab.training.packing import Batching, packed
-from sgv_lab.training.preflight import check
+from sgv_lab.training.preflight import check, dataset
 from sgv_lab.training.recipes import Recipe
 from sgv_lab.training.trainable import set_trainable
 
@@ -67,22 +66,8 @@ def train(
     if samples_per_update is not None:
         recipe = recipe.override({"samples_per_update": samples_per_update})
     settings = Run(**run)
-    examples = RecordDataset(
-        records,
-        image_root,
-        processor.tokenizer,
-        processor.image_processor,
-        template=recipe.template,
-        aspect=recipe.aspect,
-        max_length=recipe.max_length,
-    )
-    words, rows = len(processor.tokenizer), model.config.text_config.vocab_size
-    if words > rows:
-        raise LabError(
-            f"the tokenizer has {words} tokens, the model {rows}",
-            where="processor",
-            fix="use the tokenizer of the model's own checkpoint",
-        )
+    _refuse_tokenizer(model, processor)
+    examples = dataset(records, image_root, processor, recipe)
     collate = updates.collator(model.config, settings.loss == "sample", settings.packing)
     found = check(examples, collate.image_tokens, settings.workers, settings.progress)
     if found.broken and not drop_broken:
@@ -98,23 +83,21 @@ def train(
         "records_dropped": len(found.broken),
         "records_cut": int(found.survey.truncated[kept].sum()),
     }
-    batching = (
-        packed(found.survey.lengths[kept], settings.tokens_per_batch)
-        if settings.packing
-        else updates.padded(settings.micro_batch)
-    )
-    return fit(
-        model,
-        processor,
-        Subset(examples, kept),
-        collate,
-        recipe,
-        out,
-        seed,
-        settings,
-        facts,
-        batching,
-    )
+    batching = None
+    if settings.packing:
+        batching = packed(found.survey.lengths[kept], settings.tokens_per_batch)
+    chosen = Subset(examples, kept)
+    return fit(model, processor, chosen, collate, recipe, out, seed, settings, facts, batching)
+
+
+def _refuse_tokenizer(model: PreTrainedModel, processor: ProcessorMixin) -> None:
+    words, rows = len(processor.tokenizer), model.config.text_config.vocab_size
+    if words > rows:
+        raise LabError(
+            f"the tokenizer has {words} tokens, the model {rows}",
+            where="processor",
+            fix="use the tokenizer of the model's own checkpoint",
+        )
 
 
 def _data_hash(records: Sequence[Mapping[str, Any]] | str | Path) -> str:
@@ -150,19 +133,35 @@ def fit(
     """
     out = Path(out)
     arguments = _arguments(recipe, out, seed, run, len(examples), _blocks(model))
-    settings = {
-        "recipe": asdict(recipe),
-        "seed": seed,
-        "updates": arguments.max_steps,
-        "loss": run.loss,
-        "packing": run.tokens_per_batch if run.packing else None,
-        "records": len(examples),
-        "model": finishing.fingerprint(model),
-        **facts,
-    }
+    settings = _settings(model, recipe, seed, run, arguments.max_steps, len(examples)) | facts
     if finishing.finished(out, settings):
         return out
-    set_seed(seed)
+    data = updates.Updates(
+        examples,
+        collate,
+        order or updates.Order(len(examples), seed),
+        batching or updates.padded(run.micro_batch),
+        recipe.samples_per_update,
+        arguments.process_index,
+        arguments.world_size,
+        updates.around_image(model.config),
+    )
+    _run(model, processor, data, recipe, run, arguments, settings)
+    return out
+
+
+def _run(
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    data: updates.Updates,
+    recipe: Recipe,
+    run: Run,
+    arguments: TrainingArguments,
+    settings: dict[str, Any],
+) -> None:
+    """Train from the last complete checkpoint, or from the start, to the manifest."""
+    out = Path(arguments.output_dir)
+    set_seed(arguments.seed)
     model, trainable = set_trainable(model, recipe)
     if recipe.gradient_checkpointing:
         model.activation_checkpointing_enable(CHECKPOINTING)
@@ -172,16 +171,7 @@ def fit(
     found = saving.checkpoints(out / "checkpoints")
     trainer = LabTrainer(
         model=model,
-        updates=updates.Updates(
-            examples,
-            collate,
-            order or updates.Order(len(examples), seed),
-            batching or updates.padded(run.micro_batch),
-            recipe.samples_per_update,
-            arguments.process_index,
-            arguments.world_size,
-            updates.around_image(model.config),
-        ),
+        updates=data,
         recipe=recipe,
         trainable=trainable,
         weighting=run.loss,
@@ -195,7 +185,21 @@ def fit(
         write_json(out / "run.json", settings)
     trainer.train(resume_from_checkpoint=str(found[-1]) if found else None)
     finishing.finish(trainer, trainable, settings, out)
-    return out
+
+
+def _settings(
+    model: PreTrainedModel, recipe: Recipe, seed: int, run: Run, steps: int, records: int
+) -> dict[str, Any]:
+    """What makes a run this run and no other."""
+    return {
+        "recipe": asdict(recipe),
+        "seed": seed,
+        "updates": steps,
+        "loss": run.loss,
+        "packing": run.tokens_per_batch if run.packing else None,
+        "records": records,
+        "model": finishing.fingerprint(model),
+    }
 
 
 def total_updates(records: int, recipe: Recipe) -> int:
@@ -209,10 +213,8 @@ def _blocks(model: PreTrainedModel) -> list[str]:
     return sorted({type(block).__name__ for blocks in lists for block in blocks})
 
 
-def _arguments(
-    recipe: Recipe, out: Path, seed: int, run: Run, records: int, blocks: Sequence[str] = ()
-) -> TrainingArguments:
-    """The Trainer's arguments. bf16 holds on GPUs; a CPU trains in the weights' own precision."""
+def _refuse(recipe: Recipe, run: Run, records: int) -> bool:
+    """Whether the run is on a GPU. Raises LabError for what cannot be run as asked."""
     cuda = torch.cuda.is_available()
     if run.device == "cuda" and not cuda:
         raise LabError("no GPU is there", where="device=cuda", fix="use device=cpu")
@@ -227,6 +229,14 @@ def _arguments(
         raise LabError("adapters are not sharded", where="fsdp", fix="leave fsdp out: they fit")
     if not records:
         raise LabError("no records to train on", fix="give at least one record")
+    return on_gpu
+
+
+def _arguments(
+    recipe: Recipe, out: Path, seed: int, run: Run, records: int, blocks: Sequence[str] = ()
+) -> TrainingArguments:
+    """The Trainer's arguments. bf16 holds on GPUs; a CPU trains in the weights' own precision."""
+    on_gpu = _refuse(recipe, run, records)
     steps = run.max_steps or total_updates(records, recipe)
     arguments = TrainingArguments(
         output_dir=str(out),

@@ -52,7 +52,7 @@ def test_thirty_updates_and_a_resume(tmp_path, colours, key):
         "sft-qwen" if family.template == "qwen" else "sft",
         {"learning_rate": 1e-3, "samples_per_update": 6, "gradient_checkpointing": False},
     )
-    began = time.monotonic()
+    began = time.process_time()  # what one core takes, however busy the machine
 
     def run(progress=False):
         model, processor = _model(key, records)
@@ -73,7 +73,7 @@ def test_thirty_updates_and_a_resume(tmp_path, colours, key):
         with pytest.raises(InterruptedError):
             run()
     out = run()
-    assert time.monotonic() - began < 60
+    assert time.process_time() - began < 60
     losses = [row["loss"] for row in metrics.read(out / "metrics.jsonl")]
     assert len(losses) == 30
     assert losses[-1] < 0.5 * losses[0]

@@ -140,6 +140,20 @@ def test_the_run_leaves_a_checkpoint_a_card_and_a_record(tmp_path):
     assert {"loss", "learning_rate", "grad_norm", "tokens", "supervised_tokens"} <= row.keys()
 
 
+def test_a_notebook_gets_a_live_loss_curve(tmp_path, monkeypatch):
+    drawn = []
+
+    class Handle:
+        def update(self, figure):
+            drawn.append(figure)
+
+    monkeypatch.setattr(metrics, "is_in_notebook", lambda: True)
+    monkeypatch.setattr("IPython.display.display", lambda display_id: Handle())
+    tiny_llava.fit(tmp_path, progress=True)
+    line = drawn[-1].axes[0].lines[0]
+    assert list(line.get_ydata()) == tiny_llava.losses(tmp_path)
+
+
 def test_lora_ends_in_one_whole_model(tmp_path):
     """The merged checkpoint computes what base and adapters computed together."""
     trained = {}
