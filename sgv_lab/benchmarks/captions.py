@@ -52,8 +52,12 @@ def _references(path: Path) -> dict[str, list[str]]:
     if not isinstance(value, dict):
         raise LabError("is not a JSON object", where=path)
     if "annotations" not in value:
-        return {k: v["captions"] if isinstance(v, dict) else v for k, v in value.items()}
-    found: dict[str, list[str]] = defaultdict(list)
+        found = {k: v.get("captions") if isinstance(v, dict) else v for k, v in value.items()}
+        for key, captions in found.items():
+            if not (isinstance(captions, list) and all(isinstance(c, str) for c in captions)):
+                raise LabError("has no list of captions", where=f"{path}, {key}")
+        return found
+    found = defaultdict(list)
     for number, row in enumerate(value["annotations"], 1):
         entry = Entry(f"{path}, record {number}", row)
         found[str(entry["image_id"])].append(entry["caption"])

@@ -111,6 +111,8 @@ def entries(path: str | Path) -> list[Entry]:
         found = [(f"{path}, record {number}", row) for number, row in enumerate(read_json(path), 1)]
     else:
         found = [(f"{path}, line {line}", row) for line, row in _objects(text, path)]
+    if not found:
+        raise LabError("holds no record", where=path)
     for where, row in found:
         if not isinstance(row, dict):
             raise LabError(f"{row!r} is not a JSON object", where=where)
@@ -149,6 +151,8 @@ def table(path: str | Path) -> list[Entry]:
         frame = polars.read_csv(path, separator=separator, infer_schema=False)
     except polars.exceptions.PolarsError as error:
         raise LabError(f"is not a table ({str(error).splitlines()[0]})", where=path) from error
+    if not frame.height:
+        raise LabError("holds no row", where=path)
     rows = frame.with_columns(polars.all().fill_null("")).iter_rows(named=True)
     return [Entry(f"{path}, line {number}", row) for number, row in enumerate(rows, 2)]
 
@@ -175,11 +179,8 @@ def _cell(value: Any) -> str:
 
 
 def rows(path: str | Path) -> list[Entry]:
-    """``table`` for .tsv, .csv and .xlsx, ``entries`` for everything else; LabError if none."""
-    found = table(path) if Path(path).suffix in {".tsv", ".csv", ".xlsx"} else entries(path)
-    if not found:
-        raise LabError("holds no record", where=path)
-    return found
+    """``table`` for .tsv, .csv and .xlsx, ``entries`` for everything else."""
+    return table(path) if Path(path).suffix in {".tsv", ".csv", ".xlsx"} else entries(path)
 
 
 def index(found: Iterable[Entry], *keys: str, name: str = "question") -> dict[str, Entry]:

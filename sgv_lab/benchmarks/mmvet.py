@@ -32,10 +32,7 @@ def score(
     """
     core.variant_of(variant, VARIANTS)
     source = core.need(annotations or questions, "--annotations", "mm-vet.json")
-    capabilities = {
-        key: frozenset(value["capability"] if isinstance(value, dict) else value)
-        for key, value in _object(source).items()
-    }
+    capabilities = {key: _capabilities(source, key, v) for key, v in _object(source).items()}
     grades = {
         key: Entry(f"{predictions}, {key}", value if isinstance(value, dict) else {})
         for key, value in _object(Path(predictions)).items()
@@ -66,6 +63,13 @@ def _object(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict) or not value:
         raise LabError("is not a JSON object of question ids", where=path)
     return value
+
+
+def _capabilities(source: Path, key: str, value: Any) -> frozenset[str]:
+    names = value.get("capability") if isinstance(value, dict) else value
+    if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise LabError("has no list of capabilities", where=f"{source}, {key}")
+    return frozenset(names)
 
 
 def _grades(entry: Entry) -> list[float]:

@@ -76,6 +76,7 @@ def test_four_ways_to_write_records(tmp_path: Path) -> None:
         ('{"a": 1}\n{"a": \n', "line 2: is not JSON"),
         ('{"a": 1}\n\n[2]\n', "line 3: .* is not a JSON object"),
         ("[{}, 3]", "record 2: 3 is not a JSON object"),
+        ("[]", "holds no record"),
     ],
 )
 def test_unreadable_files_name_the_line(tmp_path: Path, text: str, message: str) -> None:
@@ -701,3 +702,22 @@ def test_chair_of_coco_files(tmp_path: Path) -> None:
     assert chair.score(tmp_path / "c.jsonl", tmp_path, variant="no_singular")["CHAIRi"] == 1
     with pytest.raises(LabError, match="no such list of object words"):
         chair.score(tmp_path / "c.jsonl", tmp_path, tmp_path / "none.txt")
+
+
+def test_table_for_people_and_one_line_errors(tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from sgv_lab.cli import main
+
+    rows = [{"question_id": "7", "prediction": "A", "gt_answer": "B"}]
+    path = lines(tmp_path / "p.jsonl", rows)
+    run = CliRunner().invoke(main, ["score", "SEED", "--predictions", str(path), "--table"])
+    assert "image_accuracy            0.0000\n" in run.stdout and run.stdout.count("{") == 0
+    run = CliRunner().invoke(main, ["score", "seed", "--predictions", str(tmp_path / "none")])
+    assert run.exit_code == 1 and run.output.count("\n") == 1 and "no such file" in run.output
+    run = CliRunner().invoke(
+        main, ["score", "seed", "--predictions", str(path), "--variant", "first"]
+    )
+    assert (
+        run.exit_code == 1 and "use one of official, first_character, macro" in run.output.lower()
+    )
