@@ -77,15 +77,15 @@ def protocol(data: Path) -> pd.DataFrame:
 
 
 def given(
-    benchmark: str | None, predictions: str | None, annotations: str | None, questions: str | None
+    benchmark: str, predictions: str, annotations: str, questions: str
 ) -> dict[tuple[str, str], Arguments]:
     """A file of the reader's own for ``compare``; empty without ``predictions``."""
-    if predictions is None:
+    if not predictions:
         return {}
-    if benchmark is None:
+    if not benchmark:
         raise LabError("a predictions file needs the name of its benchmark", fix="set benchmark")
     paths = {"predictions": predictions, "annotations": annotations, "questions": questions}
-    arguments = {key: path and Path(path) for key, path in paths.items()}
+    arguments = {key: Path(path) if path else None for key, path in paths.items()}
     return {(benchmarks.canonical(benchmark), "your file"): arguments}
 
 

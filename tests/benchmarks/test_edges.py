@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -712,7 +713,7 @@ def test_table_for_people_and_one_line_errors(tmp_path: Path) -> None:
     rows = [{"question_id": "7", "prediction": "A", "gt_answer": "B"}]
     path = lines(tmp_path / "p.jsonl", rows)
     run = CliRunner().invoke(main, ["score", "SEED", "--predictions", str(path), "--table"])
-    assert "image_accuracy            0.0000\n" in run.stdout and run.stdout.count("{") == 0
+    assert re.search(r"^image_accuracy +0\.0000$", run.stdout, re.MULTILINE), run.stdout
     run = CliRunner().invoke(main, ["score", "seed", "--predictions", str(tmp_path / "none")])
     assert run.exit_code == 1 and run.output.count("\n") == 1 and "no such file" in run.output
     run = CliRunner().invoke(

@@ -61,12 +61,12 @@ def test_what_is_known_does_not_depend_on_the_manner(tmp_path: Path) -> None:
 
 
 def test_a_file_of_ones_own(tmp_path: Path) -> None:
-    assert variants.given(None, None, None, None) == {}
-    ((name, label), arguments) = next(iter(variants.given("SEED-Bench", "p", "a", None).items()))
+    assert variants.given("", "", "", "") == {}
+    ((name, label), arguments) = next(iter(variants.given("SEED-Bench", "p", "a", "").items()))
     assert (name, label) == ("seed", "your file")
     assert arguments == {"predictions": Path("p"), "annotations": Path("a"), "questions": None}
     with pytest.raises(LabError, match="needs the name of its benchmark"):
-        variants.given(None, "p", None, None)
+        variants.given("", "p", "", "")
 
 
 def test_figures_show_every_rule_and_leave_gaps(scripted: pd.DataFrame) -> None:
