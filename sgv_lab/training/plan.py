@@ -145,12 +145,10 @@ def plan(
     lengths, supervised = found.survey.lengths[good], found.survey.supervised[good]
     if not len(good):  # still worth a report of what is broken
         lengths = supervised = np.zeros(1, dtype=int)
-    counts = _counts(config, recipe)
+    counts, largest = _counts(config, recipe), _largest(lengths, supervised, run)
     steps = run.max_steps or total_updates(len(good), recipe)
-    hours = None
-    if tokens_per_second:
-        positions = lengths.mean() * steps * recipe.samples_per_update
-        hours = float(positions / tokens_per_second / devices / 3600)
+    positions = float(lengths.mean()) * steps * recipe.samples_per_update
+    hours = positions / tokens_per_second / devices / 3600 if tokens_per_second else None
     learning, total = counts.total("effective"), counts.total("total")
     return Plan(
         recipe=recipe.name,
@@ -166,16 +164,21 @@ def plan(
         samples_per_update=recipe.samples_per_update,
         weights=preflight.weights(Path(weights)) if weights else None,
         parameters=counts.counts,
-        memory=step_memory(
-            config, counts, recipe, _largest(lengths, supervised, run), weight_bytes, autocast
-        ),
+        memory=step_memory(config, counts, recipe, largest, weight_bytes, autocast),
         device_bytes=device_bytes,
-        # the final weights, and while saving one checkpoint more than is kept, each with moments
-        disk_needed=(total + (run.keep + 1) * (total + 2 * learning)) * weight_bytes,
+        disk_needed=_disk(total, learning, run) * weight_bytes,
         disk_free=_free(Path(out)),
         hours=hours,
         cost=None if None in (hours, price_per_hour) else hours * price_per_hour * devices,
     )
+
+
+def _disk(total: int, learning: int, run: Run) -> int:
+    """Numbers on disk at the most, of ``total`` weights of which ``learning`` have two moments.
+
+    The final weights, and while saving one checkpoint more than is kept.
+    """
+    return total + (run.keep + 1) * (total + 2 * learning)
 
 
 def _free(folder: Path) -> int:
