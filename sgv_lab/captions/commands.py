@@ -60,6 +60,7 @@ def report(
     name = recognise(captions.file)
     source = SOURCES.get(name)
     texts = statistics.sample(captions, size, seed)
+    found["mean_sentences"] = statistics.mean_sentences(texts, found["samples"])[0]
     tagged = lexical.analyse(texts, processes=os.cpu_count() or 1 if size is None else 1)
     problems = defects(captions, images)
     rejected = captions.rejected()

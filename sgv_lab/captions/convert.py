@@ -197,7 +197,7 @@ def _write(batches: Iterator[list[Row]], path: Path, name: str) -> int:
     """Write the rows group by group, compressing in a second thread while the next are read."""
     count, group, pending = 0, [], []
     with (
-        pq.ParquetWriter(path, _SCHEMA, compression="zstd", compression_level=1) as writer,
+        pq.ParquetWriter(path, _SCHEMA, compression="snappy", use_dictionary=["prompt"]) as writer,
         ThreadPoolExecutor(1) as thread,
         tqdm(desc=name, unit=" captions", unit_scale=True, disable=None) as bar,
     ):
@@ -219,7 +219,9 @@ def _write(batches: Iterator[list[Row]], path: Path, name: str) -> int:
 
 def _table(rows: list[Row]) -> pa.Table:
     """Rows as a table, their characters and words counted."""
-    frame = pl.DataFrame(rows, schema=_ROW, orient="row")
+    columns = zip(*rows, strict=True) if rows else ((),) * len(_ROW)
+    series = zip(_ROW.items(), columns, strict=True)
+    frame = pl.DataFrame([pl.Series(name, column, kind) for (name, kind), column in series])
     frame = frame.with_columns(characters=pl.col("caption").str.len_chars().cast(pl.Int32))
     table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
     words = count_words(table["caption"].combine_chunks())
