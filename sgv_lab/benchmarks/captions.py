@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from sgv_lab.benchmarks import OFFICIAL, core
+from sgv_lab.benchmarks import OFFICIAL, core, jackknife
 from sgv_lab.benchmarks.core import Entry
 from sgv_lab.errors import LabError
 
@@ -113,8 +113,8 @@ def corpus(candidates: dict[str, list[str]], references: dict[str, list[str]]) -
         unparsed=sum(not count for count in words),
         missing=0,
         intervals={  # with the document frequencies held fixed
-            "CIDEr": core.mean_interval(per_cider, images, 1.0),
-            "ROUGE_L": core.mean_interval(per_rouge, images, 1.0),
+            "CIDEr": jackknife.mean_interval(per_cider, images, 1.0),
+            "ROUGE_L": jackknife.mean_interval(per_rouge, images, 1.0),
         },
         clustered_by="image",
         clusters=len(images),

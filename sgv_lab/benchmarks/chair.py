@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from sgv_lab.benchmarks import OFFICIAL, core
+from sgv_lab.benchmarks import OFFICIAL, core, jackknife
 from sgv_lab.benchmarks.core import Entry
 from sgv_lab.errors import LabError
 
@@ -116,7 +116,7 @@ def _result(table: np.ndarray, missing: int) -> dict[str, Any]:
     sums, scores, intervals = table.sum(0), {}, {}
     for name, (over, under) in shares.items():
         scores[name] = float(sums[over] / sums[under]) if sums[under] else 0.0
-        intervals[name] = core.interval(core.ratio(1.0), table[:, [over, under]])
+        intervals[name] = jackknife.interval(jackknife.ratio(1.0), table[:, [over, under]])
     return core.result(
         scores | {"captions": len(table), "mentions": int(sums[0]), "hallucinated": int(sums[1])},
         unparsed=int((table[:, 0] == 0).sum()),  # captions that name no object at all

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sgv_lab.benchmarks import OFFICIAL, core
+from sgv_lab.benchmarks import OFFICIAL, core, jackknife
 from sgv_lab.benchmarks.core import Entry
 from sgv_lab.errors import LabError
 
@@ -81,12 +81,12 @@ def _score(path: Path, questions: str | Path | None, variant: str) -> dict[str, 
         name: _summary(table[[r for r in rows if counted[r]]], variant)
         for name, rows in sorted(groups.items())
     }
-    sums = core.by_cluster(images, table[:, ::-1])
+    sums = jackknife.by_cluster(images, table[:, ::-1])
     return core.result(
         scores,
         unparsed=int((table[:, 0] < 0).sum()),
         missing=missing,
-        intervals={"all": core.interval(core.ratio(), sums)},
+        intervals={"all": jackknife.interval(jackknife.ratio(), sums)},
         clustered_by="question" if questions is None else "image",
         clusters=len(sums),
         judge=judges.pop(),

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from sgv_lab.benchmarks import OFFICIAL, core
+from sgv_lab.benchmarks import OFFICIAL, core, jackknife
 from sgv_lab.benchmarks.core import Entry
 from sgv_lab.errors import LabError
 
@@ -150,8 +150,8 @@ def _interval(
     if variant == "vanilla_all_rows":
         sizes = np.array([len(groups[key]) for key in groups])
         values = np.array([rows[key] for key in groups])
-        return core.interval(core.ratio(), np.stack([values * sizes, sizes], 1))
-    return core.mean_interval(list(overall.values()), list(overall))
+        return jackknife.interval(jackknife.ratio(), np.stack([values * sizes, sizes], 1))
+    return jackknife.mean_interval(list(overall.values()), list(overall))
 
 
 def submission(rows: Iterable[Mapping[str, str]], answers: Mapping[str, str], path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sgv_lab.benchmarks import OFFICIAL, core
+from sgv_lab.benchmarks import OFFICIAL, core, jackknife
 from sgv_lab.benchmarks.core import Entry
 from sgv_lab.errors import LabError
 
@@ -209,10 +209,10 @@ def _result(lines: dict[str, list[Entry]], asked: dict[str, int], variant: str) 
                 clusters.append(image if part == "perception" else (name, image))
         if not names:
             continue
-        table = core.by_cluster(clusters, np.array(sums))
+        table = jackknife.by_cluster(clusters, np.array(sums))
         each = _subtask_scores(table.sum(0))
         scores |= {part: float(sum(each.tolist())), **dict(zip(names, each.tolist(), strict=True))}
-        intervals[part] = core.interval(lambda s: _subtask_scores(s).sum(-1), table)
+        intervals[part] = jackknife.interval(lambda s: _subtask_scores(s).sum(-1), table)
     counts = {name: len(entries) for name, entries in lines.items()}
     return core.result(
         scores,

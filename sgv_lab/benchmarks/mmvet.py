@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sgv_lab.benchmarks import OFFICIAL, core
+from sgv_lab.benchmarks import OFFICIAL, core, jackknife
 from sgv_lab.benchmarks.core import Entry
 from sgv_lab.errors import LabError
 
@@ -120,7 +120,7 @@ def _result(
         scores,
         unparsed=failed,
         missing=missing,
-        intervals={"total": core.mean_interval(table.mean(1), list(capabilities))},
+        intervals={"total": jackknife.mean_interval(table.mean(1), list(capabilities))},
         clustered_by="question",
         clusters=len(table),
         judge=judge,

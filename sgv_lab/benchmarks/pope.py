@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sgv_lab.benchmarks import OFFICIAL, core
+from sgv_lab.benchmarks import OFFICIAL, core, jackknife
 from sgv_lab.benchmarks.core import Entry
 from sgv_lab.errors import LabError
 
@@ -144,7 +144,7 @@ def _result(reads: dict[str, list[str]], labels: dict[str, list[Entry]]) -> dict
             row[number, 3 if cell is None else cell] = 1
             columns.append(row.ravel())
             images.append(label["image"])
-    sums = core.by_cluster(images, np.array(columns)).reshape(-1, len(splits), 4)
+    sums = jackknife.by_cluster(images, np.array(columns)).reshape(-1, len(splits), 4)
     scores: dict[str, Any] = {}
     for number, split in enumerate(splits):
         cells = sums[:, number].sum(0)
@@ -158,9 +158,9 @@ def _result(reads: dict[str, list[str]], labels: dict[str, list[Entry]]) -> dict
         unparsed=Counter(r for split in reads.values() for r in split)["other"],
         missing=0,
         intervals={
-            "mean_f1": core.interval(lambda s: metrics(s)["f1"].mean(-1), sums),
+            "mean_f1": jackknife.interval(lambda s: metrics(s)["f1"].mean(-1), sums),
             **{
-                s: {"f1": core.interval(lambda t: metrics(t)["f1"], sums[:, n])}
+                s: {"f1": jackknife.interval(lambda t: metrics(t)["f1"], sums[:, n])}
                 for n, s in enumerate(splits)
             },
         },

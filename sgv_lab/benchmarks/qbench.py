@@ -7,7 +7,7 @@ prompt: model_vqa_qbench.py. A text that starts with A–D is first read as a le
 from pathlib import Path
 from typing import Any
 
-from sgv_lab.benchmarks import OFFICIAL, core
+from sgv_lab.benchmarks import OFFICIAL, core, jackknife
 from sgv_lab.benchmarks.core import Entry
 
 VARIANTS = ("letter_anywhere",)  # InternLM-XComposer2's notebook: the first of A–D in the answer
@@ -70,7 +70,7 @@ def score(
         scores,
         unparsed=unparsed,
         missing=missing,
-        intervals={"accuracy": core.mean_interval(list(outcome.values()), images, 1.0)},
+        intervals={"accuracy": jackknife.mean_interval(list(outcome.values()), images, 1.0)},
         clustered_by="image",
         clusters=len(set(images)),
     )

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from sgv_lab.benchmarks import OFFICIAL, core
+from sgv_lab.benchmarks import OFFICIAL, core, jackknife
 from sgv_lab.benchmarks.core import Entry
 from sgv_lab.errors import LabError
 
@@ -69,8 +69,10 @@ def score(
         unparsed=sum(read is None for read in reads.values()),
         missing=len(missing),
         intervals={
-            "IMG": core.mean_interval([right[key] for key in images], images) if images else None,
-            "AVG": core.mean_interval(list(right.values()), list(right)),
+            "IMG": jackknife.mean_interval([right[key] for key in images], images)
+            if images
+            else None,
+            "AVG": jackknife.mean_interval(list(right.values()), list(right)),
         },
         clustered_by="question",  # each has its own picture
         clusters=len(problems),

@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
-from sgv_lab.benchmarks import OFFICIAL, core
+from sgv_lab.benchmarks import OFFICIAL, core, jackknife
 from sgv_lab.benchmarks.core import Entry
 from sgv_lab.errors import LabError
 
@@ -122,7 +122,7 @@ def _result(
         missing=missing,
         intervals={}
         if variant == "macro"
-        else {"image_accuracy": core.mean_interval(image, images)},
+        else {"image_accuracy": jackknife.mean_interval(image, images)},
         # the files do not say which questions share a picture
         clustered_by="question",
         clusters=len(set(images)),

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sgv_lab.benchmarks import OFFICIAL, core
+from sgv_lab.benchmarks import OFFICIAL, core, jackknife
 from sgv_lab.benchmarks.core import Entry
 from sgv_lab.errors import LabError
 
@@ -198,7 +198,7 @@ def _result(sent: dict[str, str], truth: dict[str, Entry], variant: str) -> dict
         scores,
         unparsed=sum(not answer.strip() for answer in sent.values()),
         missing=len(truth.keys() - sent.keys()),
-        intervals={"overall": core.mean_interval(list(values.values()), images)},
+        intervals={"overall": jackknife.mean_interval(list(values.values()), images)},
         clustered_by="image",
         clusters=len(set(images)),
     )
