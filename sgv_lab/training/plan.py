@@ -139,17 +139,16 @@ def plan(
     ``drop_broken`` broken records are counted but left out instead of standing in the way.
     """
     examples = preflight.dataset(records, image_root, processor, recipe)
-    collate = updates.collator(config)
-    found = preflight.check(examples, collate.image_tokens, run.workers, run.progress)
+    image_tokens = updates.collator(config).image_tokens
+    found = preflight.check(examples, image_tokens, run.workers, run.progress)
     good = np.array([i for i in range(len(examples)) if i not in found.broken], dtype=int)
-    lengths, supervised = found.survey.lengths[good], found.survey.supervised[good]
-    if not len(good):  # still worth a report of what is broken
-        lengths = supervised = np.zeros(1, dtype=int)
+    none = np.zeros(0 if len(good) else 1, dtype=int)  # all broken: still worth a report
+    lengths = np.append(found.survey.lengths[good], none)
+    supervised = np.append(found.survey.supervised[good], none)
     counts, largest = _counts(config, recipe), _largest(lengths, supervised, run)
     steps = run.max_steps or total_updates(len(good), recipe)
     positions = float(lengths.mean()) * steps * recipe.samples_per_update
     hours = positions / tokens_per_second / devices / 3600 if tokens_per_second else None
-    learning, total = counts.total("effective"), counts.total("total")
     return Plan(
         recipe=recipe.name,
         changed=recipe.differences(),
@@ -166,18 +165,19 @@ def plan(
         parameters=counts.counts,
         memory=step_memory(config, counts, recipe, largest, weight_bytes, autocast),
         device_bytes=device_bytes,
-        disk_needed=_disk(total, learning, run) * weight_bytes,
+        disk_needed=_disk(counts, run) * weight_bytes,
         disk_free=_free(Path(out)),
         hours=hours,
         cost=None if None in (hours, price_per_hour) else hours * price_per_hour * devices,
     )
 
 
-def _disk(total: int, learning: int, run: Run) -> int:
-    """Numbers on disk at the most, of ``total`` weights of which ``learning`` have two moments.
+def _disk(counts: trainable.Trainable, run: Run) -> int:
+    """Numbers on disk at the most: the final weights, and the checkpoints with two moments each.
 
-    The final weights, and while saving one checkpoint more than is kept.
+    While one is saved, it is one checkpoint more than is kept.
     """
+    total, learning = counts.total("total"), counts.total("effective")
     return total + (run.keep + 1) * (total + 2 * learning)
 
 
