@@ -59,6 +59,7 @@ class Lesson:
 class Curriculum:
     """All numbers of a build; ``smoke`` shrinks them, nothing else differs."""
 
+    tokenizer_texts: int = 2_000  # a lesson
     tower_pictures: int = 20_000
     tower_updates: int = 1_500
     tower_batch: int = 128
@@ -73,6 +74,7 @@ class Curriculum:
         """The same curriculum with ``share`` of the pictures, records and updates."""
         return replace(
             self,
+            tokenizer_texts=_share(self.tokenizer_texts, share, 100),
             tower_pictures=_share(self.tower_pictures, share, self.tower_batch),
             tower_updates=_share(self.tower_updates, share, 2),
             lessons=tuple(
@@ -160,7 +162,7 @@ def _begin(out: Path, seed: int, curriculum: Curriculum, progress: bool) -> Path
     if (folder / "manifest.json").is_file():
         return folder
     model = families.build(FAMILY, "mini", seed)
-    tokenizer = mini.train_tokenizer(_texts(seed))
+    tokenizer = mini.train_tokenizer(_texts(curriculum.tokenizer_texts, seed))
     processor = families.processor(FAMILY, "mini", tokenizer)
     side = model.config.vision_config.image_size
     pictures = tower.Pictures(
@@ -183,10 +185,10 @@ def _begin(out: Path, seed: int, curriculum: Curriculum, progress: bool) -> Path
     return folder
 
 
-def _texts(seed: int) -> Iterator[str]:
+def _texts(number: int, seed: int) -> Iterator[str]:
     """What the tokenizer learns from: a sample of every lesson, as the models will read it."""
     for teach, difficulty in LESSONS.values():
-        for drawn in scenes(2_000, seed, difficulty):
+        for drawn in scenes(number, seed, difficulty):
             turns = teach(drawn)["conversations"]
             yield SYSTEM + " USER: " + "\nASSISTANT: ".join(t["value"] for t in turns)
 
