@@ -64,9 +64,7 @@ def table1(sources: Mapping[str, Captions | None]) -> pd.DataFrame:
         if captions is not None:
             found = totals(captions)
             row |= {"samples": found["samples"], "images": found["images"]}
-            row |= {
-                key: round(found[f"mean_{key}"], 2) for key in ("characters", "words")
-            }
+            row |= {key: round(found[f"mean_{key}"], 2) for key in ("characters", "words")}
         row["note"] = "" if captions else "nothing behind it here"
         rows.append(row)
     order = ["dataset", "visible", "captioned by", "samples", "images", "characters", "words"]
