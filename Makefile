@@ -29,9 +29,9 @@ check: lint unit notebooks
 lab: $(READY)
 	$(BIN)/jupyter lab notebooks
 
-# All figures again, in the executed notebooks and the report of runs/mini.
+# The published figures and the tables behind them, drawn anew into figures/.
 figures: $(READY)
-	$(BIN)/sgv-lab run --profile mini
+	$(BIN)/sgv-lab figures
 
 # The outputs stored in the notebooks, made again at their default profile, smoke.
 outputs: $(READY)

@@ -10,6 +10,7 @@ COMMANDS = {  # name -> "module:click command", listed in --help in this order
     "run": "sgv_lab.pipeline_commands:run",
     "world": "sgv_lab.pipeline_commands:world",
     "stats": "sgv_lab.captions.commands:stats",
+    "figures": "sgv_lab.captions.published:command",
     "models": "sgv_lab.models.commands:models",
     "convert": "sgv_lab.models.commands:convert",
     "inspect": "sgv_lab.training.inspect_command:inspect",
