@@ -5,6 +5,8 @@ same shapes that learned the embedded world in the same order: the tower from de
 language model by answering from *written* descriptions (short ones before long ones), then both
 together, the tower frozen, from pictures. Every stage is a finished checkpoint in its folder; the
 command called again goes on with the stage that is missing.
+
+Whether this curriculum teaches a model to see is not shown yet; LOG.md says how far it was tried.
 """
 
 import json
@@ -36,12 +38,12 @@ from sgv_lab.world.scene import GRID, Difficulty, Scene, allowed_sources, scene
 FAMILY = "llava-1.5-7b"
 # Foundations see every source alike: signs and landmarks are 0.5 % of the paper's pictures each,
 # too few for a model that did not read the web before.
-EASY = Difficulty(max_objects=2, facets=())
+EASY = Difficulty(max_objects=2, patterns=("plain",), facets=())
 MINIATURE = Difficulty(max_objects=3)
 BRIEF = ANNOTATORS["oracle"].with_rates(
     omission={"palette": 1, "composition": 1, "light": 1, "pattern": 1, "relation": 1}
 )
-"""An oracle that writes one or two short sentences, for the first reading lessons."""
+"""An oracle for the first reading lessons: it says only what questions in EASY ask about."""
 
 
 @dataclass(frozen=True)
