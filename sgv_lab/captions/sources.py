@@ -11,6 +11,7 @@ from sgv_lab import store
 from sgv_lab.errors import LabError, unknown
 from sgv_lab.files import sha256, write_json
 from sgv_lab.world.annotators import ANNOTATORS, caption
+from sgv_lab.world.records import scene_of as scene_behind
 from sgv_lab.world.render import render
 from sgv_lab.world.scene import Scene, scene
 from sgv_lab.world.vocabulary import SOURCES as IMAGE_SOURCES
@@ -182,10 +183,8 @@ def scene_of(image: str) -> Scene:
 
     Raises LabError if the path is not one of the world's.
     """
-    folder, _, name = image.rpartition("/")
-    by_prefix = {source.prefix: key for key, source in IMAGE_SOURCES.items()}
-    split, _, number = Path(name).stem.partition("-")
-    if folder not in by_prefix or not number.isdigit():
+    try:
+        return scene_behind(image)
+    except ValueError as error:
         fix = "quality is known for the embedded world only"
-        raise LabError("is no picture of the embedded world", where=image, fix=fix)
-    return scene(int(number), split, by_prefix[folder])
+        raise LabError("is no picture of the embedded world", where=image, fix=fix) from error
