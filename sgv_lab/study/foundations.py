@@ -33,13 +33,12 @@ from sgv_lab.world.records import (
     vqa_record,
 )
 from sgv_lab.world.render import render
-from sgv_lab.world.scene import GRID, Difficulty, Scene, allowed_sources, scene
+from sgv_lab.world.scene import GRID, MINIATURE, Difficulty, Scene, allowed_sources, scene
 
 FAMILY = "llava-1.5-7b"
 # Foundations see every source alike: signs and landmarks are 0.5 % of the paper's pictures each,
 # too few for a model that did not read the web before.
 EASY = Difficulty(max_objects=2, patterns=("plain",), facets=())
-MINIATURE = Difficulty(max_objects=3)
 BRIEF = ANNOTATORS["oracle"].with_rates(
     omission={"palette": 1, "composition": 1, "light": 1, "pattern": 1, "relation": 1}
 )

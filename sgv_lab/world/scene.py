@@ -33,6 +33,8 @@ class Difficulty:
 
 
 FULL = Difficulty()
+MINIATURE = Difficulty(max_objects=3)
+"""The world that the miniature models are taught and tested in."""
 
 
 @dataclass(frozen=True)
