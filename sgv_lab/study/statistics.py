@@ -1,0 +1,140 @@
+"""What paired runs say, and what they could have said: intervals, tests, the smallest visible effect.
+
+Everywhere ``differences`` is (S,): one number a seed, an arm minus the arm it is compared with, the
+same seed in both. Whatever scipy has is scipy's.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import optimize, stats
+
+from sgv_lab.errors import LabError
+
+LEVEL = 0.95
+
+
+def interval(differences: Sequence[float], level: float = LEVEL) -> tuple[float, float, float]:
+    """Mean and its paired-t interval over seeds; endless with one seed, a point without noise.
+
+    Raises LabError for no or non-finite differences.
+    """
+    d = np.asarray(differences, float)
+    if not d.size or not np.isfinite(d).all():
+        raise LabError("no seed, or a seed without a number", where="paired interval")
+    if len(d) < 2:
+        return float(d[0]), -np.inf, np.inf
+    half = stats.t.ppf((1 + level) / 2, len(d) - 1) * d.std(ddof=1) / np.sqrt(len(d))
+    return float(d.mean()), float(d.mean() - half), float(d.mean() + half)
+
+
+def sign_flip(differences: Sequence[float]) -> float:
+    """Two-sided p of the exact sign-flip test: under "no effect" either arm could be the other.
+
+    All 2^S sign patterns up to 16 seeds, 65,536 random ones beyond. With S seeds no p lies below
+    2^(1-S): five seeds cannot reach 0.05.
+    """
+    d = np.asarray(differences, float)
+    test = stats.permutation_test(
+        (d,),
+        lambda x, axis: x.mean(axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=2**16,
+        rng=np.random.default_rng(0),
+    )
+    return float(test.pvalue)
+
+
+def crossed_bootstrap(
+    units: np.ndarray, strata: Sequence[str], draws: int = 2000, seed: int = 0
+) -> tuple[float, float, float]:
+    """Effect and interval when another set of seeds *and* of pictures could have been drawn.
+
+    ``units`` is (S, I): by seed and picture, the arm's points minus the other's; ``strata`` (I,)
+    names each picture's subtask. The effect is the sum over subtasks of mean points, as MME's.
+    Seeds and pictures are resampled independently (the pigeonhole bootstrap, Owen 2007, a little
+    wide by construction); its standard error is used with Student's t of S - 1, since S is small.
+    """
+    seeds, pictures = units.shape
+    rng = np.random.default_rng(seed)
+    of = np.stack([np.asarray(strata) == name for name in dict.fromkeys(strata)], 1).astype(float)
+    by_seed = rng.multinomial(seeds, np.full(seeds, 1 / seeds), draws) / seeds
+    by_picture = rng.multinomial(pictures, np.full(pictures, 1 / pictures), draws)
+    with np.errstate(invalid="ignore"):  # a subtask that lost all its pictures in a draw
+        sums = ((by_seed @ units * by_picture) @ of) / (by_picture @ of)
+    effect = float((units.mean(0) @ of / of.sum(0)).sum())
+    if seeds < 2:
+        return effect, -np.inf, np.inf
+    error = np.nanstd(sums.sum(1)) * np.sqrt(seeds / (seeds - 1))
+    half = stats.t.ppf((1 + LEVEL) / 2, seeds - 1) * error
+    return effect, float(effect - half), float(effect + half)
+
+
+def holm(p: Sequence[float]) -> np.ndarray:
+    """(K,) p values adjusted by Holm's step-down: below 0.05, the family-wise rate is 5 %."""
+    p = np.asarray(p, float)
+    order = np.argsort(p)
+    steps = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(steps, 1)
+    return adjusted
+
+
+def share_of(
+    effect: Sequence[float], ceiling: Sequence[float], level: float = LEVEL
+) -> tuple[float, float, float] | None:
+    """``effect`` as a share of ``ceiling`` (both (S,) differences) with Fieller's interval.
+
+    None where the ceiling's own interval reaches 0 or below: the instrument is insensitive then,
+    and a share of nothing says nothing.
+    """
+    y, x = np.asarray(effect, float), np.asarray(ceiling, float)
+    mean, low, _ = interval(x, level)
+    if low <= 0:
+        return None
+    t2 = stats.t.ppf((1 + level) / 2, len(x) - 1) ** 2 / len(x)
+    (xx, xy), (_, yy) = np.cov(x, y)
+    a, b, c = mean**2 - t2 * xx, mean * y.mean() - t2 * xy, y.mean() ** 2 - t2 * yy
+    root = np.sqrt(max(b * b - a * c, 0.0))
+    return float(y.mean() / mean), float((b - root) / a), float((b + root) / a)
+
+
+def power(effect: float, noise: float, seeds: int, alpha: float = 0.05) -> float:
+    """How often ``seeds`` pairs whose differences have standard deviation ``noise`` show it."""
+    t, shift = stats.t.ppf(1 - alpha / 2, seeds - 1), effect * np.sqrt(seeds) / noise
+    wrong_sign = np.nan_to_num(stats.nct.cdf(-t, seeds - 1, shift))  # nan where it underflows
+    return float(stats.nct.sf(t, seeds - 1, shift) + wrong_sign)
+
+
+def minimum_detectable(
+    pilot: Sequence[float], seeds: int, alpha: float = 0.05, wanted: float = 0.8
+) -> tuple[float, float]:
+    """The effect that ``seeds`` pairs show in a share ``wanted`` of studies, from a pilot's noise.
+
+    Second number: the same if the noise is as large as its 80 % upper limit, since a pilot of a
+    few seeds knows it badly. Raises LabError for a pilot without noise or of one seed.
+    """
+    d = np.asarray(pilot, float)
+    if len(d) < 2 or seeds < 2 or not d.std():
+        raise LabError("the noise cannot be told", where="pilot", fix="run at least two seeds")
+    noise = d.std(ddof=1)
+    upper = noise * np.sqrt((len(d) - 1) / stats.chi2.ppf(0.2, len(d) - 1))
+    found = optimize.brentq(lambda e: power(e, 1.0, seeds, alpha) - wanted, 1e-3, 1e2)
+    return float(found * noise), float(found * upper)
+
+
+def rejection_rate(scores: np.ndarray, alpha: float = 0.05) -> tuple[float, int]:
+    """Share of A/A pairs that the paired-t interval calls different, and the number of pairs.
+
+    ``scores`` is (D, S): D draws of one annotator's captions, S training seeds. Every two draws
+    are an A/A study; what is rejected here is the instrument's own false-alarm rate.
+    """
+    first, second = np.triu_indices(len(scores), 1)
+    pairs = [interval(d, 1 - alpha) for d in scores[first] - scores[second]]
+    return float(np.mean([low > 0 or high < 0 for _, low, high in pairs])), len(pairs)
+
+
+def yes_bias(said: Sequence[str], truth: Sequence[str]) -> float:
+    """Share of "yes" said minus share of "yes" true, in percentage points; 50: always yes."""
+    return 100 * float(np.mean([s == "yes" for s in said]) - np.mean([t == "yes" for t in truth]))

@@ -1,0 +1,139 @@
+"""Known effects and none through the study's statistics: they cover, and reject, as they say."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from sgv_lab.errors import LabError
+from sgv_lab.study import statistics as s
+
+SEEDS, STUDIES = 10, 1500
+
+
+def within(count: int, of: int, rate: float) -> bool:
+    """Whether ``count`` of ``of`` is what a true ``rate`` gives (99.9 % binomial limits)."""
+    low, high = stats.binom.interval(0.999, of, rate)
+    return low <= count <= high
+
+
+@pytest.mark.parametrize("effect", [0.0, 12.0])
+def test_paired_intervals_cover_and_reject_at_their_rate(effect):
+    rng = np.random.default_rng(1)
+    noise = rng.normal(0, 75, (STUDIES, SEEDS, 1))  # moves both arms of a seed
+    scores = noise + rng.normal([0, effect], 15, (STUDIES, SEEDS, 2))
+    found = [s.interval(d) for d in scores[..., 1] - scores[..., 0]]
+    assert within(sum(low <= effect <= high for _, low, high in found), STUDIES, 0.95)
+    power = s.power(effect, 15 * 2**0.5, SEEDS) if effect else 0.05
+    assert within(sum(low > 0 or high < 0 for _, low, high in found), STUDIES, power)
+
+
+def test_pairing_is_what_makes_the_effect_visible():
+    rng = np.random.default_rng(2)
+    before = rng.normal(300, 75, SEEDS)
+    after = before + 20 + rng.normal(0, 5, SEEDS)
+    assert s.interval(after - before)[1] > 0
+    assert stats.ttest_ind(after, before).pvalue > 0.2
+
+
+def test_the_sign_flip_test_is_exact():
+    assert s.sign_flip([1, 2, 3, 4]) == 2 / 2**4
+    assert s.sign_flip([3.0, -1.0]) == 1.0  # means 2, 1, -1, -2 by two: |1| or more always
+    assert s.sign_flip([5.0] * 5) > 0.05 > s.sign_flip([5.0] * 6)
+    rng = np.random.default_rng(3)
+    rejected = sum(s.sign_flip(rng.standard_t(3, 8)) <= 0.05 for _ in range(600))
+    assert within(rejected, 600, 12 / 256)  # the largest p below 0.05 that 8 seeds can give
+
+
+def crossed(rng, effect, seed_sd, picture_sd, noise_sd, pictures=40):
+    seed, picture = rng.normal(0, seed_sd, (SEEDS, 1)), rng.normal(0, picture_sd, pictures)
+    return effect + seed + picture + rng.normal(0, noise_sd, (SEEDS, pictures))
+
+
+@pytest.mark.parametrize(("seed_sd", "picture_sd", "noise_sd"), [(3, 0, 1), (0.3, 6, 3), (2, 6, 8)])
+def test_the_crossed_bootstrap_covers_whatever_the_noise_comes_from(seed_sd, picture_sd, noise_sd):
+    rng, covered, studies = np.random.default_rng(4), 0, 400
+    strata = ["a"] * 10 + ["b"] * 30
+    for _ in range(studies):
+        units = crossed(rng, 2.0, seed_sd, picture_sd, noise_sd)
+        _, low, high = s.crossed_bootstrap(units, strata, draws=300)
+        covered += low <= 4.0 <= high  # two subtasks, 2 points each
+    assert covered / studies > stats.binom.interval(0.999, studies, 0.95)[0] / studies
+
+
+def test_the_crossed_bootstrap_sees_an_effect_and_agrees_with_t_where_pictures_do_not_matter():
+    rng = np.random.default_rng(5)
+    units = crossed(rng, 2.0, 3, 0, 0.0)
+    effect, low, high = s.crossed_bootstrap(units, ["a"] * 40, draws=20_000)
+    mean, t_low, t_high = s.interval(units.mean(1))
+    assert effect == pytest.approx(mean)
+    assert (low, high) == pytest.approx((t_low, t_high), rel=0.03, abs=0.05)
+    _, low, _ = s.crossed_bootstrap(units + 20, ["a"] * 40)
+    assert low > 0
+
+
+def test_pictures_shared_by_two_subtasks_and_a_lost_subtask_are_no_trouble():
+    units = np.random.default_rng(6).normal(0, 1, (4, 12))
+    _, low, high = s.crossed_bootstrap(units, ["rare"] + ["often"] * 11, draws=500)
+    assert np.isfinite([low, high]).all()
+
+
+def test_holm_by_hand_and_holding_the_family_wise_rate():
+    assert s.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert s.holm([0.9, 0.8]) == pytest.approx([1.0, 1.0])
+    rng = np.random.default_rng(7)
+    any_rejected = sum(s.holm(rng.random(5)).min() < 0.05 for _ in range(STUDIES))
+    assert any_rejected <= stats.binom.interval(0.999, STUDIES, 0.05)[1]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.6])
+def test_the_share_of_the_ceiling_covers(share):
+    rng, covered, bounded = np.random.default_rng(8), 0, 0
+    for _ in range(STUDIES):
+        ceiling = rng.normal(30, 20, SEEDS)
+        found = s.share_of(rng.normal(30 * share, 20, SEEDS), ceiling)
+        bounded += found is not None
+        covered += found is not None and found[1] <= share <= found[2]
+    assert bounded > 0.9 * STUDIES
+    assert covered / bounded > 0.935
+
+
+def test_without_a_ceiling_there_is_no_share():
+    rng = np.random.default_rng(9)
+    silent = sum(s.share_of(rng.normal(5, 1, 10), rng.normal(0, 9, 10)) is None for _ in range(300))
+    assert within(silent, 300, 0.975)
+    assert s.share_of([1, 1, 1.1], [-5, -5, -5.1]) is None  # the oracle hurts: no ceiling either
+
+
+def test_the_minimum_detectable_effect_is_detected_as_often_as_it_says():
+    rng = np.random.default_rng(10)
+    effect, upper = s.minimum_detectable(pilot := rng.normal(30, 20, 4), SEEDS)
+    assert upper > effect
+    studies = rng.normal(effect, pilot.std(ddof=1), (STUDIES, SEEDS))
+    assert within(sum(s.interval(d)[1] > 0 for d in studies), STUDIES, 0.8)
+    few, _ = s.minimum_detectable(pilot, 3)
+    assert few > 2 * effect
+
+
+def test_the_rejection_rate_of_draws_that_differ_in_nothing():
+    rng = np.random.default_rng(11)
+    rates = [s.rejection_rate(rng.normal(0, 1, (16, 10))) for _ in range(60)]
+    assert rates[0][1] == 120
+    assert np.mean([rate for rate, _ in rates]) == pytest.approx(0.05, abs=0.015)
+    odd = np.zeros((16, 10)) + rng.normal(0, 0.1, (16, 10))
+    odd[0] += 5
+    assert s.rejection_rate(odd)[0] >= 15 / 120
+
+
+def test_yes_bias():
+    assert s.yes_bias(["yes"] * 4, ["yes", "no"] * 2) == 50
+    assert s.yes_bias(["no", "other"], ["yes", "no"]) == -50
+
+
+def test_too_little_is_said_so():
+    assert s.interval([3.0]) == (3.0, -np.inf, np.inf)
+    with pytest.raises(LabError, match="no seed"):
+        s.interval([])
+    with pytest.raises(LabError, match="no seed"):
+        s.interval([1.0, float("nan")])
+    with pytest.raises(LabError, match="noise cannot be told"):
+        s.minimum_detectable([1.0], 10)
