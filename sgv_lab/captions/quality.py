@@ -15,7 +15,7 @@ from sgv_lab.captions.sources import scene_of
 from sgv_lab.captions.statistics import ratio
 from sgv_lab.world.facts import FACETS, Fact, facts, holds
 from sgv_lab.world.reader import read
-from sgv_lab.world.scene import Scene
+from sgv_lab.world.scene import FULL, Difficulty, Scene
 
 FACET_NAMES = tuple(dict.fromkeys(FACETS.values()))
 
@@ -49,7 +49,9 @@ def judge(caption: str, scene: Scene) -> Judged:
     return Judged(true, wrong - invented, invented, truth - reading.facts, reading.unparsed)
 
 
-def quality(captions: Captions, facets: bool = False) -> pd.DataFrame:
+def quality(
+    captions: Captions, facets: bool = False, difficulty: Difficulty = FULL
+) -> pd.DataFrame:
     """Facts a caption, precision, recall and invented share, with 95 % intervals over captions.
 
     One row ("all"), or one a facet. Columns: facet, captions, facts, then for precision, recall
@@ -58,7 +60,7 @@ def quality(captions: Captions, facets: bool = False) -> pd.DataFrame:
     not one of the embedded world.
     """
     table = captions.rows().select("image", "caption").collect()
-    judged = [judge(text, scene_of(image)) for image, text in table.iter_rows()]
+    judged = [judge(text, scene_of(image, difficulty)) for image, text in table.iter_rows()]
     rows = []
     for facet in FACET_NAMES if facets else ("all",):
         counts = np.array([[_count(s, facet) for s in (j.true, j.mistaken, j.invented, j.omitted)]

@@ -2,7 +2,7 @@
 
 import fnmatch
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from huggingface_hub import errors, file_download, get_hf_file_metadata, hf_hub_url
@@ -13,8 +13,7 @@ from sgv_lab.files import sha256, write_json
 from sgv_lab.world.annotators import ANNOTATORS, caption
 from sgv_lab.world.records import scene_of as scene_behind
 from sgv_lab.world.render import render
-from sgv_lab.world.scene import Scene, scene
-from sgv_lab.world.vocabulary import SOURCES as IMAGE_SOURCES
+from sgv_lab.world.scene import FULL, Difficulty, Scene, allowed_sources, scene
 
 
 @dataclass(frozen=True)
@@ -131,21 +130,34 @@ def download(source: Source) -> Path:
     return path
 
 
-def world(samples: int, seed: int = 0, size: int = 128, even: bool = False) -> Path:
+def world(
+    samples: int,
+    seed: int = 0,
+    size: int = 128,
+    even: bool = False,
+    split: str = "train",
+    difficulty: Difficulty = FULL,
+) -> Path:
     """A data folder of the embedded world in the official layout, made once per arguments.
 
     ``samples`` pictures, in the proportions of the 100K or (``even``) as many of each image
     source, each captioned by every annotator: five human captions as COCO has them, one by each
     other, in files named like the official ones.
     """
-    settings = {"samples": samples, "seed": seed, "size": size, "even": even}
+    kinds = allowed_sources(difficulty) if even else [None]
+    settings = {"samples": samples, "seed": seed, "size": size, "even": even, "split": split}
+
+    def build(out: Path) -> None:
+        first = seed * 1_000_000
+        drawn = [scene(first + i, split, kinds[i % len(kinds)], difficulty) for i in range(samples)]
+        _world(out, drawn, seed, size)
+
+    settings["difficulty"] = asdict(difficulty)
     code = ["sgv_lab.world", "sgv_lab.captions.sources"]
-    return store.stage("caption-world", settings, [], lambda out: _world(out, **settings), code)
+    return store.stage("caption-world", settings, [], build, code)
 
 
-def _world(out: Path, samples: int, seed: int, size: int, even: bool) -> None:
-    kinds = list(IMAGE_SOURCES) if even else [None]
-    scenes = [scene(seed * 1_000_000 + i, "train", kinds[i % len(kinds)]) for i in range(samples)]
+def _world(out: Path, scenes: list[Scene], seed: int, size: int) -> None:
     for one in scenes:
         path = out / one.image_name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -178,13 +190,15 @@ def _coco(scenes: list[Scene], seed: int) -> dict[str, object]:
     return {"info": {"description": "embedded world"}, "images": images, "annotations": annotations}
 
 
-def scene_of(image: str) -> Scene:
+def scene_of(image: str, difficulty: Difficulty = FULL) -> Scene:
     """The scene behind a picture of the embedded world, from its path below the data root.
+
+    ``difficulty``: that of the world it was drawn from; a path does not tell.
 
     Raises LabError if the path is not one of the world's.
     """
     try:
-        return scene_behind(image)
+        return scene_behind(image, difficulty)
     except ValueError as error:
         fix = "quality is known for the embedded world only"
         raise LabError("is no picture of the embedded world", where=image, fix=fix) from error

@@ -1,0 +1,257 @@
+"""Which of two captions of a picture is better: asking it, keeping the votes, what they say.
+
+Table 2 of the paper in a form that can be checked: every vote with its picture and rater, shares
+with intervals over both, agreement, and what a study of that size can resolve.
+"""
+
+import hashlib
+import json
+import math
+import os
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from filelock import FileLock
+from nltk.metrics import interval_distance
+from nltk.metrics.agreement import AnnotationTask
+from scipy import optimize, stats
+
+from sgv_lab.benchmarks.jackknife import by_cluster
+from sgv_lab.captions.quality import Judged, judge
+from sgv_lab.errors import LabError
+from sgv_lab.study.statistics import power
+from sgv_lab.world.scene import Scene
+
+CHOICES = ("left", "same", "right")
+COMPARABLE = "Comparable"  # the paper's word for "same"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A picture's path and two captions of it, by the name of who wrote them."""
+
+    image: str
+    captions: tuple[tuple[str, str], tuple[str, str]]  # (source, text) twice
+
+    @property
+    def key(self) -> str:
+        """Names picture and texts: a vote on other texts is a vote on another pair."""
+        return hashlib.sha256(json.dumps([self.image, self.captions]).encode()).hexdigest()[:16]
+
+    def shown(self, rater: str) -> tuple[tuple[str, str], tuple[str, str]]:
+        """The captions from left to right: at random, but always the same for one rater."""
+        flip = random.Random(f"judging/{self.key}/{rater}").random() < 0.5
+        return self.captions[::-1] if flip else self.captions
+
+
+def pairs(captions: Mapping[str, Mapping[str, str]], n: int, seed: int = 0) -> list[Pair]:
+    """``n`` pairs (or all), drawn at random from the pictures that both sources caption.
+
+    ``captions``: two sources' names -> picture's path -> caption. Raises LabError for another
+    number of sources or no picture in common.
+    """
+    if len(captions) != 2:
+        raise LabError(f"{len(captions)} sources to judge", fix="give the captions of two")
+    (a, first), (b, second) = captions.items()
+    common = sorted(first.keys() & second.keys())
+    if not common:
+        raise LabError(f"{a} and {b} caption no picture in common", fix="caption the same pictures")
+    chosen = random.Random(f"judging/{seed}").sample(common, min(n, len(common)))
+    return [Pair(image, ((a, first[image]), (b, second[image]))) for image in chosen]
+
+
+class Votes:
+    """A file of votes, JSON lines: pair, image, rater, left, right, choice. Only ever added to."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+
+    def add(self, pair: Pair, rater: str, choice: str) -> None:
+        """Append one vote; when this returns it is on the disk. ``choice``: one of CHOICES."""
+        self.add_all([(pair, rater, choice)])
+
+    def add_all(self, votes: Sequence[tuple[Pair, str, str]]) -> None:
+        """Append votes. What a kill left of a line before is cut off; several may write at once.
+
+        Raises LabError for a choice that is not one of CHOICES.
+        """
+        lines = [json.dumps(_vote(*vote), ensure_ascii=False) + "\n" for vote in votes]
+        with (
+            FileLock(self.path.with_name(f".{self.path.name}.lock")),
+            self.path.open("a+b") as file,
+        ):
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)
+            file.write("".join(lines).encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+    def table(self) -> pd.DataFrame:
+        """All votes, one row each, with ``preferred``: a source or COMPARABLE.
+
+        A pair that a rater voted on twice counts once, as at last. Raises LabError naming a line
+        that is no vote.
+        """
+        text = self.path.read_bytes() if self.path.is_file() else b""
+        rows = {}
+        for number, line in enumerate(text[: text.rfind(b"\n") + 1].splitlines(), 1):
+            try:
+                vote = json.loads(line)
+                vote["preferred"] = {"same": COMPARABLE}.get(vote["choice"]) or vote[vote["choice"]]
+                rows[vote["pair"], vote["rater"]] = vote
+            except (ValueError, KeyError, TypeError) as error:
+                where = f"{self.path.name}, line {number}"
+                raise LabError("is no vote", where=where, fix="take the line out") from error
+        columns = ["pair", "image", "rater", "left", "right", "choice", "preferred"]
+        return pd.DataFrame(rows.values(), columns=columns)
+
+    def left(self, asked: Sequence[Pair], rater: str) -> list[Pair]:
+        """The pairs ``rater`` has not voted on yet, in an order of the rater's own."""
+        table = self.table()
+        done = set(table.loc[table["rater"] == rater, "pair"])
+        order = random.Random(f"judging/{rater}").sample(list(asked), len(asked))
+        return [pair for pair in order if pair.key not in done]
+
+
+def _vote(pair: Pair, rater: str, choice: str) -> dict[str, str]:
+    if choice not in CHOICES:
+        raise LabError(f"no choice {choice!r}", where="vote", fix=f"one of {', '.join(CHOICES)}")
+    (left, _), (right, _) = pair.shown(rater)
+    return {"pair": pair.key, "image": pair.image, "rater": rater, "left": left, "right": right,
+            "choice": choice}  # fmt: skip
+
+
+def truthful(
+    asked: Sequence[Pair], scenes: Sequence[Scene], raters: int, notices: float = 0.7
+) -> list[tuple[Pair, str, str]]:
+    """Votes of ``raters`` scripted judges who know the truth of each pair's scene: no people.
+
+    Each notices a fact of a caption with probability ``notices``, wrong ones against it; to one
+    rater a wrong fact weighs as much as one true one, to the last as much as three. A difference of
+    at most one fact is "same". The rates are assumed.
+    """
+    votes = []
+    for pair, scene in zip(asked, scenes, strict=True):
+        judged = {source: judge(text, scene) for source, text in pair.captions}
+        for number in range(raters):
+            rater = f"knows the truth {number + 1}"
+            severity = 1 + 2 * number / max(raters - 1, 1)
+            left, right = (
+                _points(judged[source], severity, notices, f"{rater}/{pair.image}")
+                for source, _ in pair.shown(rater)
+            )
+            lead = left - right
+            votes.append((pair, rater, "same" if abs(lead) <= 1 else CHOICES[2 * (lead < 0)]))
+    return votes
+
+
+def _points(found: Judged, severity: float, notices: float, who: str) -> float:
+    true, wrong = (
+        sum(random.Random(f"{who}/{fact}").random() < notices for fact in facts)
+        for facts in (found.true, found.mistaken | found.invented)
+    )
+    return true - severity * wrong
+
+
+def interval(
+    values: Sequence[float], images: Sequence[str], raters: Sequence[str]
+) -> tuple[float, float, float]:
+    """Mean of (N,) ``values`` and its 95 % interval for other pictures *and* other raters.
+
+    Two-way clustered variance (Cameron, Gelbach & Miller 2011) with each way's small-sample
+    factor, never below the larger of the two; Student's t with as many degrees of freedom as the
+    rarer of pictures and raters, less one. With a single rater it is over pictures alone and says
+    nothing of other raters. NaN limits where neither varies.
+    """
+    values = np.asarray(values, float)
+    rest, ways = values - values.mean(), []
+    for names in (images, raters):
+        sums = by_cluster(names, rest)[:, 0]
+        if len(sums) > 1:
+            ways.append((len(sums), len(sums) / (len(sums) - 1) * (sums**2).sum()))
+    if not ways:
+        return float(values.mean()), math.nan, math.nan
+    total = max(sum(v for _, v in ways) - (rest**2).sum() * (len(ways) - 1), *(v for _, v in ways))
+    half = stats.t.ppf(0.975, min(n for n, _ in ways) - 1) * math.sqrt(total) / len(values)
+    return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
+
+
+def shares(votes: pd.DataFrame) -> pd.DataFrame:
+    """As Table 2: percent of votes by what was preferred, and the two sources' difference.
+
+    Columns: preferred, votes, percent, low, high. The last row tells how often the left caption
+    won among decided votes: 50 where nobody favours a side. Raises LabError unless the votes are on
+    two sources.
+    """
+    first, second = _sources(votes)
+    signs = _signs(votes)
+    decided = votes["choice"] != "same"
+    rows = [(name, votes["preferred"] == name, votes) for name in (first, second, COMPARABLE)]
+    rows.append((f"{first} − {second}", signs, votes))
+    if decided.any():
+        rows.append(("left, of decided", (votes["choice"] == "left")[decided], votes[decided]))
+    table = []
+    for name, values, of in rows:
+        mean, low, high = interval(100.0 * values, of["image"], of["rater"])
+        table.append((name, len(of), mean, low, high))
+    return pd.DataFrame(table, columns=["preferred", "votes", "percent", "low", "high"])
+
+
+def _sources(votes: pd.DataFrame) -> list[str]:
+    """The two sources, by name. Raises LabError unless there are two."""
+    found = sorted({*votes["left"], *votes["right"]})
+    if len(found) != 2:
+        what = f"{len(found)} sources among {len(votes)} votes"
+        raise LabError(
+            what, fix="judge pairs of two sources, and keep each two in a file of its own"
+        )
+    return found
+
+
+def _signs(votes: pd.DataFrame) -> pd.Series:
+    """1 for the first source by name, -1 for the second, 0 for neither."""
+    first, second = _sources(votes)
+    return votes["preferred"].map({first: 1, second: -1, COMPARABLE: 0})
+
+
+def agreement(votes: pd.DataFrame) -> dict[str, float]:
+    """How alike raters vote: Krippendorff's alpha over pairs, and the share of pairs of votes
+    that are the same. 1 is perfect, 0 is chance; alpha treats better, same, worse as 1, 0, -1.
+
+    NaN where no pair has two votes, or all votes are the same. Raises LabError as `shares`.
+    """
+    signs = _signs(votes)
+    triples = list(zip(votes["rater"], votes["pair"], signs, strict=True))
+    counts = pd.crosstab(votes["pair"], signs).to_numpy()
+    sizes = counts.sum(1) if counts.size else np.zeros(0)
+    both = (counts * (counts - 1)).sum() / max((sizes * (sizes - 1)).sum(), 1)
+    if not (sizes > 1).any() or signs.nunique() < 2:
+        return {"alpha": math.nan, "same vote": both if (sizes > 1).any() else math.nan}
+    return {"alpha": AnnotationTask(triples, interval_distance).alpha(), "same vote": float(both)}
+
+
+def resolution(
+    images: int, raters: int, image_share: float, rater_share: float, decided: float = 0.735
+) -> dict[str, float]:
+    """What a study can see of the difference between two sources, in percentage points of votes.
+
+    ``image_share`` and ``rater_share``: how much of a vote's variance all raters of a picture, all
+    votes of a rater have in common; ``decided``: share of votes that prefer one (Table 2: 73.5 %).
+    Gives ``half_width`` of the 95 % interval and ``detectable``, the difference that 80 % of such
+    studies show, with Student's t of the rarer of pictures and raters, less one, as `interval`.
+    """
+    single = 1 - image_share - rater_share
+    if not 0 <= single <= 1 or min(images, raters) < 2:
+        raise LabError("no such study", fix="give two raters or more, and shares that sum to 1")
+    error = 100 * math.sqrt(
+        decided * (image_share / images + rater_share / raters + single / (images * raters))
+    )
+    fewest = min(images, raters)
+    noise = error * math.sqrt(fewest)
+    detectable = optimize.brentq(lambda e: power(e, noise, fewest) - 0.8, 1e-3 * error, 100 * error)
+    return {"half_width": float(stats.t.ppf(0.975, fewest - 1) * error), "detectable": detectable}
