@@ -1,0 +1,1 @@
+"""Captions at scale: collected from an endpoint, or written by a model, through one writer."""

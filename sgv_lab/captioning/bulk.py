@@ -1,0 +1,203 @@
+"""Captioning many pictures with a model: batches, pictures loaded ahead, resumable.
+
+Batches are made of all pictures of a file of the writer, whatever is there already, so a run that
+was killed decodes the very batches of one that was not, and ends with the same captions, sampled
+ones too. Pictures of about the same size of file stand together: busy ones have long captions, and
+a batch takes as long as its longest.
+"""
+
+import hashlib
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from tqdm.auto import tqdm
+from transformers import BatchFeature, PreTrainedModel, ProcessorMixin
+
+from sgv_lab.captioning.pictures import Pictures, ahead, find, read
+from sgv_lab.captioning.prompts import CAPTIONER
+from sgv_lab.captioning.writer import Row, Shards
+from sgv_lab.errors import LabError
+from sgv_lab.training.images import pad_to_square
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How captions are decoded; the defaults are greedy. Share-Captioner's way: ORIGINAL."""
+
+    max_new_tokens: int = 512
+    do_sample: bool = False
+    temperature: float = 1.0
+    top_p: float = 1.0
+    num_beams: int = 1
+    repetition_penalty: float = 1.0
+
+    def arguments(self) -> dict[str, Any]:
+        """Arguments of ``generate``; what only sampling uses is left out without it."""
+        given = asdict(self)
+        if not self.do_sample:
+            given |= {"temperature": None, "top_p": None}
+        return given | {"top_k": 0 if self.do_sample else None, "use_cache": True}
+
+
+ORIGINAL = Decoding(max_new_tokens=500, do_sample=True, num_beams=3, repetition_penalty=1.5)
+"""As tools/share-cap_batch_infer.py of ShareGPT4V decodes, four pictures at a time, unseeded."""
+
+
+def caption(
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    images: str | Path | Pictures,
+    out: str | Path,
+    *,
+    name: str = "",
+    prompt: str = CAPTIONER,
+    batch_size: int = 32,
+    decoding: Decoding = Decoding(),
+    seed: int = 0,
+    shard: tuple[int, int] = (0, 1),
+    aspect: str = "",
+    loaders: int = 2,
+) -> Path:
+    """Caption ``images`` (folder, list or Parquet file, see `pictures.find`) into the run ``out``.
+
+    Rows as `writer.Row`, with "tokens" (of the caption) and "ended" (False: cut at the limit).
+    The same call goes on where a killed one stopped. ``name``: what the model is called in the
+    rows; ``seed``: of sampling; ``shard``: (i, n), this process's part; ``aspect``: "pad" or
+    "square", by default as the family's fine-tuning; ``loaders``: threads that read ahead. Raises
+    LabError if ``out`` holds another run, or the disk is full.
+    """
+    pictures = images if isinstance(images, Pictures) else find(images)
+    aspect = aspect or usual_aspect(model)
+    settings = {"model": name or model.config.model_type, "revision": revision(model), "seed": seed}
+    settings |= {"prompt": prompt, "aspect": aspect, "dtype": str(model.dtype)}
+    settings |= {"batch_size": batch_size, **asdict(decoding)}
+    load = partial(_load, processor, pictures, prompt, aspect, threading.Lock())
+    with Shards(out, pictures, settings, shard) as shards, tqdm(unit="caption") as bar:
+        for batch in ahead(load, _batches(shards, batch_size), loaders, loaders + 1):
+            first = f"{seed}/{batch.numbers[0]}"
+            said = decode(model, processor, batch.inputs, decoding, first) if batch.inputs else []
+            for row, words in zip((r for r in batch.rows if "reason" not in r), said, strict=True):
+                row |= words
+            shards.add([row for row in batch.rows if row["index"] in batch.left])
+            bar.update(len(batch.left))
+    return Path(out)
+
+
+@dataclass
+class _Batch:
+    """Numbers of pictures, those still without a row, and what the loader made of them."""
+
+    numbers: Sequence[int]
+    left: set[int]
+    rows: list[Row] = field(default_factory=list)
+    inputs: BatchFeature | None = None
+
+
+def _batches(shards: Shards, size: int) -> Iterator[_Batch]:
+    """Batches of each file's pictures, largest picture files first; those with a row left out."""
+    root, names = shards.pictures.root, shards.pictures
+    for numbers, missing in shards.missing():
+        left = set(missing)
+        order = sorted(numbers, key=lambda number: (-_bytes(root / names[number]), number))
+        for start in range(0, len(order), size):
+            batch = order[start : start + size]
+            if not left.isdisjoint(batch):
+                yield _Batch(batch, left.intersection(batch))
+
+
+def _bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except (OSError, ValueError):
+        return 0
+
+
+def _load(
+    processor: ProcessorMixin,
+    pictures: Pictures,
+    prompt: str,
+    aspect: str,
+    lock: threading.Lock,
+    batch: _Batch,
+) -> _Batch:
+    """Read a batch's pictures; those that cannot be captioned get their reason."""
+    fit = []
+    for number in batch.numbers:
+        row: Row = {"index": number, "sha256": None, "caption": None}
+        batch.rows.append(row)
+        try:
+            data, image = read(pictures.root, pictures[number])
+        except LabError as error:
+            row["reason"] = str(error)
+        else:
+            row["sha256"] = hashlib.sha256(data).hexdigest()
+            fit.append(image)
+    if fit:
+        with lock:  # a tokenizer is not to be used by two threads at once
+            batch.inputs = prepare(processor, fit, prompt, aspect)
+    return batch
+
+
+def prepare(
+    processor: ProcessorMixin, images: Sequence[Image.Image], prompt: str, aspect: str
+) -> BatchFeature:
+    """The prompt about each RGB picture, as the model takes it: (B, T) ids padded on the left."""
+    if aspect == "pad":
+        red, green, blue = (int(mean * 255) for mean in processor.image_processor.image_mean)
+        images = [pad_to_square(image, (red, green, blue)) for image in images]
+    content = [{"type": "image"}, {"type": "text", "text": prompt}]
+    turns = [{"role": "user", "content": content}]
+    text = processor.apply_chat_template(turns, add_generation_prompt=True)
+    given = {"padding": True, "padding_side": "left", "return_tensors": "pt"}
+    return processor(text=[text] * len(images), images=list(images), **given)
+
+
+def usual_aspect(model: PreTrainedModel) -> str:
+    """How the model's family is fine-tuned: LLaVA-1.5 on padded pictures, the others not."""
+    return "pad" if model.config.model_type == "llava" else "square"
+
+
+@torch.inference_mode()
+def decode(
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    inputs: BatchFeature,
+    decoding: Decoding,
+    seed: object = 0,
+) -> list[dict[str, Any]]:
+    """A "caption" for each of the (B, T) prompts, with its "tokens" and whether it "ended".
+
+    The caller's random state is left alone. Raises LabError if the device's memory is too small.
+    """
+    width = inputs["input_ids"].shape[1]
+    devices = [model.device] if model.device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(int(hashlib.sha256(str(seed).encode()).hexdigest()[:15], 16))
+        try:
+            output = model.generate(**inputs.to(model.device, model.dtype), **decoding.arguments())
+        except torch.OutOfMemoryError as error:
+            problem = f"{len(inputs['input_ids'])} pictures at once need too much memory"
+            raise LabError(problem, fix="batch fewer") from error
+    stop = torch.atleast_1d(torch.tensor(model.generation_config.eos_token_id)).tolist()
+    said = []
+    for ids in output[:, width:].tolist():
+        end = next((i for i, token in enumerate(ids) if token in stop), len(ids))
+        text = processor.tokenizer.decode(ids[:end], skip_special_tokens=True).strip()
+        said.append({"caption": text, "tokens": end, "ended": end < len(ids)})
+    return said
+
+
+def revision(model: PreTrainedModel) -> str:
+    """A hash of the ends of every weight: which weights they are, without reading them all."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        flat = tensor.flatten()
+        ends = torch.cat([flat[:512], flat[-512:]]).float().cpu()
+        digest.update(f"{name} {tuple(tensor.shape)}".encode() + ends.numpy().tobytes())
+    return digest.hexdigest()[:16]

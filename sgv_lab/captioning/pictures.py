@@ -1,0 +1,154 @@
+"""Which pictures are captioned, and what of them can be read."""
+
+import hashlib
+import io
+import json
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from PIL import Image
+
+from sgv_lab.errors import LabError
+from sgv_lab.files import below
+
+SMALLEST, LARGEST = 8, 10_000  # pixels of a side
+BYTES = 100_000_000  # of a file
+Item, Result = TypeVar("Item"), TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Names below a root folder, each once; an Arrow array, so that a million take little room."""
+
+    root: Path
+    names: pa.Array
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, number: int) -> str:
+        return self.names[number].as_py()
+
+    def digest(self) -> str:
+        """A hash of all names in their order."""
+        digest = hashlib.sha256()
+        for start in range(0, len(self), 10_000):
+            digest.update("\n".join(self.names[start : start + 10_000].to_pylist()).encode())
+        return digest.hexdigest()[:16]
+
+
+def find(images: str | Path, root: str | Path | None = None) -> Pictures:
+    """The pictures of a folder (by name), a list or a Parquet file (in its order), each once.
+
+    A list is JSON (paths, or records with "image"), JSON lines of these, or a path a line; Parquet
+    has a column "image". Paths start from ``root``, by default the file's folder. Raises LabError
+    if there is nothing, or the file cannot be read.
+    """
+    images = Path(images)
+    names = _below(images) if images.is_dir() else pc.unique(_listed(images))
+    if not len(names):
+        raise LabError("holds no pictures", where=images, fix="give a folder or list of pictures")
+    return Pictures(images if images.is_dir() else Path(root or images.parent), names)
+
+
+def _below(folder: Path) -> pa.Array:
+    suffixes = tuple(Image.registered_extensions())
+    found = (
+        f"{parent[len(str(folder)) + 1 :]}/{name}".lstrip("/")
+        for parent, _, names in os.walk(folder)
+        for name in names
+        if name.lower().endswith(suffixes)
+    )
+    names = pa.array(found, pa.large_string())
+    return names.take(pc.sort_indices(names))
+
+
+def _listed(file: Path) -> pa.Array:
+    try:
+        if file.suffix == ".parquet":
+            column = pq.read_table(file, columns=["image"])["image"]
+            return column.cast(pa.large_string()).drop_null().combine_chunks()
+        with file.open(encoding="utf-8") as lines:
+            if file.suffix == ".json":
+                entries: Iterable[object] = json.load(lines)
+            elif file.suffix == ".jsonl":
+                entries = map(json.loads, lines)
+            else:
+                entries = (line.rstrip("\n") for line in lines if line.strip())
+            names = (e.get("image") if isinstance(e, dict) else e for e in entries)
+            return pa.array((name for name in names if name is not None), pa.large_string())
+    except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
+        fix = 'give paths, or records with "image", as JSON, JSON lines, text or Parquet'
+        raise LabError(f"is no list of pictures ({error})", where=file, fix=fix) from error
+
+
+def read(root: Path, name: str) -> tuple[bytes, Image.Image]:
+    """A picture's file, and the picture in RGB.
+
+    Raises LabError "kind: words" for one that is not to be captioned: unsafe (leads out of the
+    root, or a decompression bomb), missing, corrupt, animated, colours (CMYK), depth (16 or 32
+    bits a channel), size (a side below SMALLEST or above LARGEST).
+    """
+    try:
+        path = below(root, name)
+    except (LabError, OSError, ValueError) as error:
+        raise LabError("unsafe: leads out of the root") from error
+    if not path.is_file():
+        raise LabError("missing: no such file")
+    if path.stat().st_size > BYTES:
+        raise LabError(f"unsafe: {path.stat().st_size:,} bytes")
+    try:
+        data = path.read_bytes()
+        with Image.open(io.BytesIO(data)) as image:
+            _check(image)
+            rgb = image.convert("RGB")
+            rgb.format = image.format
+            return data, rgb
+    except LabError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise LabError("unsafe: a decompression bomb") from error
+    except Exception as error:  # what a decoder raises at corrupt bytes is anybody's guess
+        words = "no picture format" if isinstance(error, Image.UnidentifiedImageError) else error
+        raise LabError(f"corrupt: {words}".replace(str(root), "")[:160]) from error
+
+
+def _check(image: Image.Image) -> None:
+    """Raise LabError for what the header already rules out."""
+    if image.width * image.height > (Image.MAX_IMAGE_PIXELS or 0):
+        raise LabError(f"unsafe: {image.width} x {image.height} pixels, a decompression bomb")
+    if not SMALLEST <= min(image.size) <= max(image.size) <= LARGEST:
+        raise LabError(f"size: {image.width} x {image.height} pixels")
+    if getattr(image, "n_frames", 1) > 1:
+        raise LabError(f"animated: {image.n_frames} frames")
+    if image.mode == "CMYK":
+        raise LabError("colours: CMYK")
+    if image.mode[0] in "IF":
+        raise LabError(f"depth: {image.mode}, more than 8 bits a channel")
+
+
+def ahead(
+    work: Callable[[Item], Result], items: Iterable[Item], threads: int, depth: int
+) -> Iterator[Result]:
+    """``work`` of the items in threads, at most ``depth`` begun and not yet taken, as they end."""
+    items = iter(items)
+    with ThreadPoolExecutor(threads) as pool:
+        waiting = {pool.submit(work, item) for item in islice(items, depth)}
+        try:
+            while waiting:
+                ended, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                results = deque(ended)
+                while results:
+                    yield results.popleft().result()
+                    waiting |= {pool.submit(work, item) for item in islice(items, 1)}
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)

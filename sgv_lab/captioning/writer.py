@@ -1,0 +1,203 @@
+"""The one writer of captions: append-only files that survive a kill at any moment and a full disk.
+
+A run is a folder: ``run.json`` (settings, and which pictures) and ``rows/000000.jsonl`` ..., CHUNK
+pictures each, one line a picture in the order of completion. Rows are appended in one write and
+synchronised; a line without its end was cut by a kill and is cut off on the next start. What is
+there is never written again, so the same command carries on where it stopped. A file is locked by
+the process that writes it.
+"""
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from sgv_lab.captioning.pictures import Pictures
+from sgv_lab.errors import LabError
+from sgv_lab.files import write_json
+
+CHUNK = 1024
+Row = dict[str, Any]
+"""A picture's row: ``index``, ``image``, ``sha256`` of the file; ``caption``, or None and the
+``reason``; ``model``, ``revision``, ``seed`` and ``settings`` (hash of those in run.json); and what
+else its maker tells."""
+
+
+class Shards:
+    """The files of a run, as one process sees them: what is missing, and a way to add it.
+
+    ``settings`` say everything that decides the captions and hold "model", "revision" and "seed";
+    ``shard``: (i, n), this process writes every n-th file from the i-th. Raises LabError if ``out``
+    holds a run of other settings or pictures, and for a disk that is full.
+    """
+
+    def __init__(
+        self,
+        out: str | Path,
+        pictures: Pictures,
+        settings: Mapping[str, Any],
+        shard: tuple[int, int] = (0, 1),
+    ) -> None:
+        self.out, self.pictures, self.shard = Path(out), pictures, shard
+        if not 0 <= shard[0] < shard[1]:
+            raise LabError(f"no shard {shard[0]}/{shard[1]}", fix="count from 0: 0/2 and 1/2")
+        self.stamp = {key: settings[key] for key in ("model", "revision", "seed")}
+        text = json.dumps(settings, sort_keys=True)
+        self.stamp["settings"] = hashlib.sha256(text.encode()).hexdigest()[:12]
+        run = {"pictures": len(pictures), "names": pictures.digest(), "settings": dict(settings)}
+        with disk(self.out):
+            (self.out / "rows").mkdir(parents=True, exist_ok=True)
+            self._claim(json.loads(json.dumps(run)))
+        self._open: dict[int, tuple[int, int]] = {}  # chunk -> descriptor, rows still missing
+
+    def _claim(self, run: dict[str, Any]) -> None:
+        path = self.out / "run.json"
+        if not path.is_file():
+            return write_json(path, run)
+        before = json.loads(path.read_text())
+        if before == run:
+            return None
+        old, new = ({**r.pop("settings"), **r} for r in (before, run))
+        keys = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
+        told = "; ".join(f"{k} was {str(old.get(k))!r:.60}" for k in keys)
+        fix = "give the same settings and pictures to go on, or another folder"
+        raise LabError(f"holds another run ({told})", where=self.out, fix=fix)
+
+    def missing(self) -> Iterator[tuple[range, list[int]]]:
+        """(all pictures' numbers, those without a row) of each file of this shard not yet whole.
+
+        Raises LabError for a file another process is writing, or one that is damaged.
+        """
+        for chunk in range(self.shard[0], chunks(len(self.pictures)), self.shard[1]):
+            numbers = span(chunk, len(self.pictures))
+            with disk(self.out):
+                descriptor = os.open(_path(self.out, chunk), os.O_RDWR | os.O_CREAT | os.O_APPEND)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                os.close(descriptor)
+                where = _path(self.out, chunk)
+                raise LabError(
+                    "is being written by another process", where=where, fix="wait for it to end"
+                ) from error
+            _cut_torn_line(descriptor)
+            there = {row["index"] for row in read(self.out, chunk)}
+            left = [number for number in numbers if number not in there]
+            if not left:
+                os.close(descriptor)
+                continue
+            self._open[chunk] = (descriptor, len(left))
+            yield numbers, left
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Append rows (``index`` and what the maker tells): all of a file's, or none of them.
+
+        Raises LabError if the disk is full; what was there before stays.
+        """
+        for chunk, group in groupby(rows, key=lambda row: row["index"] // CHUNK):
+            lines = [self._line(row) for row in group]
+            descriptor, left = self._open[chunk]
+            with disk(self.out):
+                _append(descriptor, "".join(lines).encode())
+            self._open[chunk] = (descriptor, left - len(lines))
+            if left == len(lines):
+                os.close(self._open.pop(chunk)[0])
+
+    def _line(self, row: Row) -> str:
+        row = {"index": row["index"], "image": self.pictures[row["index"]], **row, **self.stamp}
+        return json.dumps(row, ensure_ascii=False).replace("\u2028", "\\u2028") + "\n"
+
+    def close(self) -> None:
+        """Let go of the files that are not whole."""
+        while self._open:
+            os.close(self._open.popitem()[1][0])
+
+    def __enter__(self) -> "Shards":
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.close()
+
+
+@contextmanager
+def disk(where: Path) -> Iterator[None]:
+    """Turn the errors of a full disk or quota into a LabError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        fix = "free some space and run the same again: it goes on where it stopped"
+        raise LabError("the disk is full", where=where, fix=fix) from error
+
+
+def chunks(pictures: int) -> int:
+    """How many files hold the rows of that many pictures."""
+    return -(-pictures // CHUNK)
+
+
+def span(chunk: int, pictures: int) -> range:
+    """The numbers of a file's pictures."""
+    return range(chunk * CHUNK, min((chunk + 1) * CHUNK, pictures))
+
+
+def read(out: Path, chunk: int) -> list[Row]:
+    """The whole rows of a file, in the order they were written; [] if it is not there.
+
+    Raises LabError naming a line that cannot be read.
+    """
+    path = _path(out, chunk)
+    if not path.is_file():
+        return []
+    rows = []
+    *whole, _ = path.read_bytes().split(b"\n")
+    for number, line in enumerate(whole, 1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            fix = "delete the file; its captions are made again"
+            raise LabError(f"line {number} is damaged", where=path, fix=fix) from error
+    return rows
+
+
+def rows(out: str | Path) -> Iterator[Row]:
+    """All rows of a run so far, file by file."""
+    for chunk in range(chunks(settings(out)["pictures"])):
+        yield from read(Path(out), chunk)
+
+
+def settings(out: str | Path) -> dict[str, Any]:
+    """What run.json says. Raises LabError if there is none."""
+    path = Path(out) / "run.json"
+    if not path.is_file():
+        raise LabError("holds no run", where=out, fix="give the folder that captions were put in")
+    return json.loads(path.read_text())
+
+
+def _path(out: Path, chunk: int) -> Path:
+    return out / "rows" / f"{chunk:06d}.jsonl"
+
+
+def _cut_torn_line(descriptor: int) -> None:
+    """Cut what follows the last end of a line: a row whose writer was killed."""
+    size = os.fstat(descriptor).st_size
+    text = os.pread(descriptor, size, 0)
+    if (whole := text.rfind(b"\n") + 1) != size:
+        os.ftruncate(descriptor, whole)
+
+
+def _append(descriptor: int, data: bytes) -> None:
+    before = os.fstat(descriptor).st_size
+    try:
+        while data:
+            data = data[os.write(descriptor, data) :]
+        os.fsync(descriptor)
+    except OSError:
+        os.ftruncate(descriptor, before)
+        raise
