@@ -1,8 +1,8 @@
 """What the ShareGPT4V paper reports (arXiv 2311.12793), and what others published about it.
 
 One row a number: where it stands, its row, arm and column there, value, unit, version (v1, the
-repository, a card, a thread, a third party), source, a note, and how sure the reading is. These
-are never our results. Benchmarks are named as in the paper's Table 3, MME's two parts MME-P
+repository, a card, a thread, a file, a third party), source, a note, and how sure the reading is.
+These are never our results. Benchmarks are named as in the paper's Table 3, MME's two parts MME-P
 (perception) and MME-C (cognition).
 """
 
@@ -25,6 +25,8 @@ TITLES = {  # place -> what it is; the paper's own places first
     "text": "the running text",
     "repository": "the authors' repository",
     "model zoo": "the authors' model zoo",
+    "cost": "what the authors' two training stages took",
+    "noise": "how far runs differ, how many questions are asked",
     "re-evaluation": "the released checkpoints, evaluated by others",
     "pope": "POPE, evaluated by others",
     "lexical": "lexical composition, published by others",

@@ -1,0 +1,267 @@
+"""The ledger of ten claims: what would decide each, fixed here beforehand, and what is known.
+
+Verdicts come from full-size records and from the paper's own and published numbers; the
+miniature never decides one. A claim about training is a contrast, a weighted sum of arms of one
+of the paper's tables, and only records of paired full-size runs decide it: the paper has one run
+an arm, so its own numbers cannot.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import count
+from math import sqrt
+
+import pandas as pd
+from scipy import stats
+
+from sgv_lab import paper
+from sgv_lab.study.statistics import interval, power
+
+REPRODUCED, OPEN, CONTRADICTED = "reproduced", "not resolved", "contradicted"
+SEEDS = 3  # paired full-size seeds below which nothing is decided
+MARGIN = 5.0  # percentage points of votes within which two captioners are "about as good" (C8)
+EXACT = 0.5  # characters by which a rounded mean may differ (C9)
+WRONG = 0.01  # share by which a file's mean must differ to contradict the printed one (C9)
+LEADS = 9  # of the eleven benchmarks (C10)
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """What a claim says in numbers: the weighted sum of arms, on the benchmarks that decide it."""
+
+    what: str
+    place: str  # a key of paper.TITLES
+    weights: Mapping[tuple[str, str], int]  # (row, arm) there -> weight
+    columns: tuple[str, ...]
+
+
+def _swap(model: str) -> Contrast:
+    weights = {(model, "after"): 1, (model, "before"): -1}
+    return Contrast(f"{model}, after − before", "figure2", weights, ("MME-P", "MMB"))
+
+
+def _rows(what: str, place: str, plus: Sequence[str], minus: Sequence[str]) -> Contrast:
+    weights = {(row, ""): 1 for row in plus} | {(row, ""): -1 for row in minus}
+    scores = ("MMB", "SEED-I") if place == "figure6" else ("MME-P", "MMB", "SEED-I")
+    return Contrast(what, place, weights, scores)
+
+
+CONTRASTS: dict[str, tuple[Contrast, ...]] = {
+    "C1": (_swap("LLaVA-1.5-7B"),),
+    "C2": (_swap("LLaVA-1.5-13B"), _swap("Qwen-VL-Chat-7B")),
+    "C3": (_swap("LLaVA-7B"),),
+    "C4": (_rows("pre-training − fine-tuning", "table4", ["PT yes, SFT no"], ["PT no, SFT yes"]),),
+    "C5": (_rows("dense − BLIP", "table5", ["+ShareGPT4V-PT-558K"], ["+BLIP-558K"]),),
+    "C6": (_rows("half trained − frozen", "table6", ["12"], ["24"]),),
+    "C7": (
+        _rows("1M − none", "figure6", ["1000000"], ["0"]),
+        _rows("first 200K − last 200K", "figure6", ["200000", "1000000"], ["0", "1200000"]),
+    ),
+}
+_MIX = 665_000  # samples of LLaVA-1.5's fine-tuning mix
+# What a claim needs trained: (parameters over LLaVA-1.5-7B's, as `sgv-lab models` counts them;
+# captions in pre-training; samples in fine-tuning) of each arm. Baselines' projectors exist.
+RUNS: dict[str, list[tuple[float, int, int]]] = {
+    "C1": [(1.0, 0, _MIX)] * 2,
+    "C2": [(1.89, 0, _MIX)] * 2 + [(1.37, 0, _MIX)] * 2,
+    "C3": [(1.0, 0, 3 * 158_000)] * 2,  # three epochs of 158K
+    "C4": [(1.0, 1_246_000, _MIX), (1.0, 0, _MIX)],
+    "C5": [(1.0, 558_000, _MIX)] * 2,
+    "C6": [(1.0, 1_246_000, _MIX)] * 2,
+    "C7": [(1.0, captions, _MIX) for captions in (0, 200_000, 1_000_000, 1_200_000)],
+}
+_TRAIN = "sgv-lab train --model {} --records {} --images data --recipe {} --out RUN --seed {}"
+_PRETRAIN = _TRAIN.format("BASE", "CAPTIONS.json", "pretrain", "SEED")
+_TUNE = _TRAIN.format("BASE", "MIX.json", "sft", "SEED")
+COMMANDS = {  # claim -> what to run; BASE, MIX.json and so on are yours to fill in
+    "C1": _TUNE,
+    "C2": _TUNE,
+    "C3": _TUNE.replace("sft", "sft-v1"),
+    **dict.fromkeys(("C4", "C5", "C7"), f"{_PRETRAIN}\n{_TUNE}"),
+    "C6": f"{_PRETRAIN} --set vision_from=none\n{_TUNE}",
+    "C8": "",  # people have to vote again
+    "C9": "sgv-lab stats captions_train2017.json hub:BLIP-LCS hub:LLaVA-23K hub:ShareGPT4V "
+    "hub:ShareGPT4V-PT --json",
+    "C10": "sgv-lab evaluate --model MODEL --benchmark mme --data DATA --out OUT",
+}
+
+
+def hours(claim: str) -> float:
+    """A100-hours of one seed of all arms a claim needs, from what the authors report they took.
+
+    Training time is taken as proportional to samples and parameters: an estimate.
+    """
+    took = paper.facts("cost").pivot(index="row", columns="column", values="value").prod(axis=1)
+    before = took["ShareGPT4V-7B pre-training"] / 1_246_000
+    tuning = took["ShareGPT4V-7B fine-tuning"] / _MIX
+    return sum(size * (n * before + m * tuning) for size, n, m in RUNS[claim])
+
+
+@cache
+def effects() -> pd.DataFrame:
+    """Each deciding number as the paper reports it, beside what is known to move it.
+
+    Columns: claim, contrast, column, effect, and its standard error in points: "questions", were
+    both models' answers independent (paired answers give less); "runs", from ±20 MME points
+    between identical runs, taken as one standard deviation. ``pairs``: paired runs that would
+    show the effect over that noise with 80 % power at 5 %. Missing: not known.
+    """
+    table = paper.facts("noise").set_index("column")["value"]
+    rows = []
+    for claim, contrasts in CONTRASTS.items():
+        for contrast in contrasts:
+            for column in contrast.columns:
+                scores = _scores(contrast, column)
+                effect = sum(w * scores[key] for key, w in contrast.weights.items())
+                if column == "MME-P":
+                    questions, runs = None, table[column] * sqrt(len(scores))
+                    pairs = next(n for n in count(2) if power(effect, runs, n) >= 0.8)
+                else:
+                    spread = sum(s * (100 - s) for s in scores.values()) / table[column]
+                    questions, runs, pairs = sqrt(spread), None, None
+                key = (claim, contrast.what, column, round(effect, 2))
+                rows.append((*key, questions, runs, pairs))
+    names = ["claim", "contrast", "column", "effect", "questions", "runs", "pairs"]
+    return pd.DataFrame(rows, columns=names).astype({"pairs": "Int64"})
+
+
+def _scores(contrast: Contrast, column: str) -> dict[tuple[str, str], float]:
+    table = paper.facts(contrast.place).query("column == @column")
+    found = table.set_index(["row", "arm"])["value"]
+    return {key: float(found[key]) for key in contrast.weights}
+
+
+def judge(low: float, high: float, effect: float) -> str:
+    """The verdict on one positive ``effect`` from a re-run's interval ``low`` to ``high``."""
+    if low > 0:
+        return REPRODUCED
+    return CONTRADICTED if high < effect else OPEN
+
+
+def cells(records: pd.DataFrame) -> pd.DataFrame:
+    """Full-size records held against the claims, a row each deciding number that they cover.
+
+    ``records``: tidy, as paper.facts, with a column seed; a (place, row, arm, column) is measured
+    once a seed. Columns: claim, contrast, column, effect (the paper's), seeds, found, low, high,
+    verdict. Intervals are paired Student t over seeds, at 95 % for all cells of a claim together
+    (Bonferroni); fewer than SEEDS seeds decide nothing.
+    """
+    rows = []
+    for cell in effects().itertuples():
+        (contrast,) = (c for c in CONTRASTS[cell.claim] if c.what == cell.contrast)
+        own = records[(records["place"] == contrast.place) & (records["column"] == cell.column)]
+        arms = own.pivot(index="seed", columns=["row", "arm"], values="value")
+        if not set(contrast.weights) <= set(arms.columns):
+            continue
+        found = sum(arms[key] * weight for key, weight in contrast.weights.items()).dropna()
+        if found.empty:
+            continue
+        level = 1 - 0.05 / sum(len(c.columns) for c in CONTRASTS[cell.claim])
+        mean, low, high = interval(found, level)
+        verdict = judge(low, high, cell.effect) if len(found) >= SEEDS else OPEN
+        key = (cell.claim, cell.contrast, cell.column, cell.effect)
+        rows.append((*key, len(found), mean, low, high, verdict))
+    names = ["claim", "contrast", "column", "effect", "seeds", "found", "low", "high", "verdict"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def together(verdicts: Sequence[str], needed: int) -> str:
+    """A claim's verdict from its cells': one contradicts it, all ``needed`` reproduce it."""
+    if CONTRADICTED in verdicts:
+        return CONTRADICTED
+    reproduced = list(verdicts).count(REPRODUCED)
+    return REPRODUCED if needed and reproduced == needed else OPEN
+
+
+def votes() -> pd.DataFrame:
+    """Table 2 tested: GPT4-Vision's lead over Share-Captioner in percentage points of all votes.
+
+    Two rows: all votes independent, and the ten votes on an image all alike; the truth lies
+    between. Columns: votes, lead, low, high (95 %), z and p (sign test of the decided votes).
+    """
+    asked = paper.facts("design").set_index(["row", "column"])["value"]["human evaluation"]
+    share = paper.table2().set_index("row")["value"] / 100
+    ours, theirs = share["Share-Captioner"], share["GPT4-Vision"]
+    rows = {}
+    for what, n in {
+        "votes independent": asked["images"] * asked["volunteers"],
+        "votes on an image alike": asked["images"],
+    }.items():
+        lead = theirs - ours
+        half = stats.norm.ppf(0.975) * sqrt((theirs + ours - lead**2) / n)
+        z = lead * sqrt(n) / sqrt(theirs + ours)
+        ends = (100 * (lead - half), 100 * (lead + half))
+        rows[what] = (int(n), 100 * lead, *ends, z, 2 * stats.norm.sf(z))
+    return pd.DataFrame(rows, index=["votes", "lead", "low", "high", "z", "p"]).T
+
+
+def as_good(table: pd.DataFrame) -> str:
+    """The verdict on C8 from ``votes()``: every reading's interval within ±MARGIN, or none's near.
+
+    "No significant difference" is not enough: the interval has to be narrow, too.
+    """
+    if table[["low", "high"]].abs().to_numpy().max() <= MARGIN:
+        return REPRODUCED
+    apart = (table["low"] > MARGIN) | (table["high"] < -MARGIN)
+    return CONTRADICTED if apart.all() else OPEN
+
+
+def lengths(files: pd.DataFrame) -> pd.DataFrame:
+    """Table 1's mean characters beside those of files at hand; blank where there is no file.
+
+    ``files``: columns dataset, file, captions, characters, whole (whether it is the very file the
+    paper describes). Adds the verdict on each row: only a whole file decides.
+    """
+    printed = paper.table1().query("column == 'mean characters'").set_index("row")["value"]
+    table = printed.rename("reported").to_frame().join(files.set_index("dataset"))
+    off = (table["characters"] - table["reported"]).abs()
+    table["verdict"] = OPEN
+    whole = table["whole"].fillna(False).astype(bool)
+    table.loc[whole & (off <= EXACT), "verdict"] = REPRODUCED
+    table.loc[whole & (off > WRONG * table["reported"]), "verdict"] = CONTRADICTED
+    return table.rename_axis(index=None)
+
+
+def leads() -> pd.DataFrame:
+    """Table 3: ShareGPT4V-7B against the best other model, and what others found of its score.
+
+    Columns: score, rival, rival's score, lead, then of each re-evaluation that score and its lead
+    over the same printed rival: two harnesses in one subtraction, which is the problem.
+    """
+    table = paper.table3().pivot(index="column", columns="row", values="value")
+    table = table.loc[list(paper.BENCHMARKS[: len(table)])]
+    own = table.pop("ShareGPT4V-7B (Vicuna-7B)")
+    rows = pd.DataFrame({"score": own, "rival": table.idxmax(axis=1), "best": table.max(axis=1)})
+    rows["lead"] = (rows["score"] - rows["best"]).round(2)
+    for arm in ("repository", "VLMEvalKit"):
+        rows[arm] = paper.reevaluations()[arm]
+        rows[f"{arm}, lead"] = (rows[arm] - rows["best"]).round(2)
+    return rows.rename_axis(index=None)
+
+
+def same_harness() -> pd.DataFrame:
+    """ShareGPT4V-7B − LLaVA-1.5-7B: as Table 3 prints it, and by VLMEvalKit for both models.
+
+    Columns: Table 3, found, low, high; the ends are missing, since nobody published intervals.
+    """
+    facts = paper.facts("re-evaluation").query("arm == 'VLMEvalKit'")
+    found = facts.pivot(index="column", columns="row", values="value")
+    printed = paper.table3().pivot(index="column", columns="row", values="value")
+    ours, theirs = "ShareGPT4V-7B", "LLaVA-1.5-7B"
+    table = pd.DataFrame({
+        "Table 3": printed[f"{ours} (Vicuna-7B)"] - printed["LLaVA-1.5 (Vicuna-7B)"],
+        "found": found[ours] - found[theirs],
+    }).dropna().round(2)  # fmt: skip
+    return table.assign(low=float("nan"), high=float("nan")).rename_axis(index=None)
+
+
+def best_on(table: pd.DataFrame, benchmarks: int = 11) -> str:
+    """The verdict on C10 from leads over the best rival in one harness, with 95 % intervals.
+
+    ``table``: a row a benchmark, columns low and high. Reproduced by LEADS leads above zero,
+    contradicted when more than the others lie below it, so that LEADS cannot be reached.
+    """
+    if (table["low"] > 0).sum() >= LEADS:
+        return REPRODUCED
+    return CONTRADICTED if (table["high"] < 0).sum() > benchmarks - LEADS else OPEN

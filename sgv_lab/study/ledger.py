@@ -1,0 +1,185 @@
+"""The ledger as people read it: claim, criteria, evidence, verdict, and what nobody has run."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from sgv_lab import paper
+from sgv_lab.study import claims
+
+DATA = Path(__file__).resolve().parents[2] / "figures" / "data"
+FULL_SIZE = "full_size.csv"  # what was measured at full size: see `records`
+FILES = "caption_files.csv"  # mean characters of caption files: see claims.lengths
+_RECORD = ["place", "row", "arm", "column", "seed", "value"]
+
+
+def records(data: str | Path = DATA) -> pd.DataFrame:
+    """All full-size measurements below ``data``, a row a number; empty until somebody runs one.
+
+    Columns: place, row, arm, column as in paper.facts, seed, value.
+    """
+    path = Path(data) / FULL_SIZE
+    if not path.is_file():
+        return pd.DataFrame(columns=_RECORD)
+    return pd.read_csv(path, dtype={"row": str, "arm": str}, keep_default_na=False)
+
+
+def files(data: str | Path = DATA) -> pd.DataFrame:
+    """Mean characters of the caption files at hand, as `sgv-lab stats --json` counted them."""
+    return pd.read_csv(Path(data) / FILES)
+
+
+def criteria() -> pd.DataFrame:
+    """What would have to be seen for each verdict, per claim; anything else is not resolved."""
+    trained = (
+        f"every number's interval over ≥ {claims.SEEDS} paired full-size seeds lies above 0",
+        "one such interval ends below the paper's effect and begins at 0 or below",
+    )
+    table = dict.fromkeys(claims.CONTRASTS, trained)
+    table["C8"] = (
+        f"the lead's interval lies within ±{claims.MARGIN:g} points of votes",
+        f"the interval lies beyond ±{claims.MARGIN:g} points",
+    )
+    table["C9"] = (
+        f"each whole file's mean is within {claims.EXACT:g} characters of Table 1",
+        f"one whole file's mean is off by more than {claims.WRONG:.0%}",
+    )
+    table["C10"] = (
+        f"in one harness, {claims.LEADS} of 11 leads over the best rival have intervals above 0",
+        f"in one harness, {12 - claims.LEADS} of 11 such intervals lie below 0",
+    )
+    return pd.DataFrame(table, index=["reproduced if", "contradicted if"]).T
+
+
+def ledger(data: str | Path = DATA) -> pd.DataFrame:
+    """The ten claims, a row each.
+
+    Columns: statement, reported, reproduced if, contradicted if, evidence (the paper's own and
+    published numbers), full size (what was re-run, or what it would take), verdict, rests on.
+    """
+    measured = claims.cells(records(data))
+    lengths = claims.lengths(files(data))
+    table = paper.claims().set_index("claim")[["statement", "reported"]].join(criteria())
+    table["evidence"] = _evidence(lengths)
+    table["full size"] = [_full_size(claim, measured) for claim in table.index]
+    verdicts = {
+        claim: claims.together(
+            list(measured.loc[measured["claim"] == claim, "verdict"]),
+            sum(len(contrast.columns) for contrast in contrasts),
+        )
+        for claim, contrasts in claims.CONTRASTS.items()
+    }
+    verdicts["C8"] = claims.as_good(claims.votes())
+    verdicts["C9"] = claims.together(list(lengths["verdict"]), len(lengths))
+    verdicts["C10"] = claims.best_on(claims.same_harness())
+    table["verdict"] = pd.Series(verdicts)
+    table["rests on"] = [_rests_on(claim, measured) for claim in table.index]
+    return table
+
+
+def _evidence(lengths: pd.DataFrame) -> pd.Series:
+    """What the paper's own numbers and published ones say, a sentence a claim."""
+    told = {}
+    for claim, rows in claims.effects().groupby("claim", sort=False):
+        parts = []
+        for row in rows.itertuples():
+            error = row.runs if row.column == "MME-P" else row.questions
+            parts.append(f"{row.column} {row.effect:+g} (s.e. about {error:.1f})")
+        told[claim] = "one run an arm: " + ", ".join(parts)
+    dense = paper.facts("densefusion").set_index("row")["value"]
+    gain = dense["ViT half, 100K captions"] - dense["ViT frozen, 100K captions"]
+    told["C6"] += f"; DenseFusion-1M, one run each: MMB {gain:+.1f}"
+    later = paper.facts("caprl").set_index("row")["value"]
+    gain = later["ShareGPT4V-1M images, CapRL captions"] - later["ShareGPT4V-1M"]
+    told["C5"] += f"; CapRL, newer captions of the same images: {gain:+.1f} on a mean of 12"
+    best, worst = claims.votes().itertuples()
+    told["C8"] = (
+        f"a lead of {best.lead:.1f} points of votes, 95 % [{best.low:.1f}, {best.high:.1f}] were "
+        f"all votes independent (z = {best.z:.2f}), [{worst.low:.1f}, {worst.high:.1f}] were the "
+        "votes on an image alike"
+    )
+    told["C9"] = "; ".join(
+        f"{name}: {row['characters']:.2f} in {row['file']} ({row['captions']:,.0f} captions)"
+        + ("" if row["whole"] else ", another file than the paper's")
+        for name, row in lengths.dropna(subset="characters").iterrows()
+    )
+    leads, same = claims.leads(), claims.same_harness()
+    told["C10"] = (
+        f"Table 3 itself: leads on {(leads['lead'] > 0).sum()} of {len(leads)}; with the scores "
+        f"that the authors' code gave a user, on {(leads['repository, lead'] > 0).sum()} of "
+        f"{leads['repository'].notna().sum()}; in one harness, over LLaVA-1.5-7B, MME-P "
+        f"{same['found']['MME-P']:+g} (Table 3: {same['Table 3']['MME-P']:+g})"
+    )
+    return pd.Series(told)
+
+
+def _full_size(claim: str, measured: pd.DataFrame) -> str:
+    own = measured[measured["claim"] == claim]
+    if len(own):
+        return "; ".join(
+            f"{row.contrast}, {row.column}: {row.found:+.1f} [{row.low:.1f}, {row.high:.1f}], "
+            f"{row.seeds} seeds"
+            for row in own.itertuples()
+        )
+    if claim in claims.RUNS:
+        runs = len(claims.RUNS[claim]) * claims.SEEDS
+        return f"not run; {runs} runs, about {claims.hours(claim) * claims.SEEDS:,.0f} A100-hours"
+    return {
+        "C8": "not run; ten people and both captioners",
+        "C9": "not run for the other files; downloads of a few GB, minutes on a CPU",
+        "C10": "not run; every rival in one harness, one GPU, hours not measured",
+    }[claim]
+
+
+def _rests_on(claim: str, measured: pd.DataFrame) -> str:
+    places = {contrast.place for contrast in claims.CONTRASTS.get(claim, ())}
+    places |= {"C5": {"caprl"}, "C6": {"densefusion"}, "C8": {"table2", "design"},
+               "C9": {"table1"}, "C10": {"table3", "re-evaluation"}}.get(claim, set())  # fmt: skip
+    rests = [f"sgv_lab.paper: {', '.join(sorted(places))}"]
+    if claim == "C9":
+        rests.append(FILES)
+    if (measured["claim"] == claim).any():
+        rests.append(FULL_SIZE)
+    return "; ".join(rests)
+
+
+def what_to_run() -> pd.DataFrame:
+    """Per claim: the commands of a full-size re-run, its arms, and its A100-hours with SEEDS seeds.
+
+    Hours follow from what the authors report for their two stages; nothing here was measured.
+    """
+    rows = {
+        claim: (command, len(claims.RUNS[claim]), round(claims.hours(claim) * claims.SEEDS))
+        if claim in claims.RUNS
+        else (command or "–", "–", "–")
+        for claim, command in claims.COMMANDS.items()
+    }
+    names = ["commands", "arms", f"A100-hours, {claims.SEEDS} seeds"]
+    return pd.DataFrame(rows, index=names).T.sort_index(key=lambda c: c.str[1:].astype(int))
+
+
+def inconsistencies() -> pd.DataFrame:
+    """Where the paper's own numbers contradict its text, or each other: columns where, what."""
+    swaps = paper.effects().query("claim in ['C1', 'C2', 'C3'] and gain < 0")
+    rows = [
+        ("Figure 2", f"{row.column} of {row.before.split()[0]} goes from {row.to - row.gain:g} to "
+         f"{row.to:g}, while the text speaks of consistent gains")
+        for row in swaps.itertuples()
+    ]  # fmt: skip
+    text = paper.facts("text")
+    for fact in text[text["sure"].str.contains("contradicts")].itertuples():
+        rows.append(("text on Table 5", f"{fact.row}, {fact.column}: prints {fact.printed}, "
+                     f"{fact.note}"))  # fmt: skip
+    sizes = paper.figure6().pivot(index="row", columns="column", values="value")
+    sizes = sizes.loc[sorted(sizes.index, key=int)]
+    for column, step in sizes.diff().round(2).items():
+        for captions, change in step[step < 0].items():
+            what = f"{column} falls by {-change:g} at {int(captions):,} captions"
+            rows.append(("Figure 6", f"{what}, while its caption speaks of a consistent gain"))
+    marks = "Table 3 prints|docs/Data.md says|not a row of Table 4|image sources; Figure 2"
+    odd = paper.facts().loc[lambda t: t["note"].str.contains(marks)]
+    for fact in odd.drop_duplicates(["place", "row", "arm"]).itertuples():
+        rows.append((paper.TITLES[fact.place].split(",")[0],
+                     f"{' '.join(filter(None, (fact.row, fact.arm)))}, {fact.column} "
+                     f"{fact.printed}: {fact.note}"))  # fmt: skip
+    return pd.DataFrame(rows, columns=["where", "what"])
