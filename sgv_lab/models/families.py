@@ -21,6 +21,7 @@ from transformers import (
 from sgv_lab.errors import LabError
 from sgv_lab.models import architectures, mini
 from sgv_lab.models.architectures import Sizes
+from sgv_lab.models.kinds import Kind, kind
 
 
 @dataclass(frozen=True)
@@ -29,31 +30,28 @@ class Family:
 
     key: str
     hub: str  # the released checkpoint
-    template: str  # conversation template it was taught in
     aspect: str  # "pad": pictures are padded to a square first; "square": left to the processor
     paper: Sizes
     mini: Sizes
     make_config: Callable[[Sizes], PreTrainedConfig]
     make_processor: Callable[[PreTrainedConfig, PreTrainedTokenizerFast], ProcessorMixin]
     tokenizer: str  # make of its tokenizer, as mini.train_tokenizer takes it
-    vision: str  # prefix of the vision part's parameter names
-    connector: tuple[str, ...]  # prefixes of the connector's, which may lie inside the vision part
+
+    @property
+    def kind(self) -> Kind:
+        """The names of its parts, and the template it was taught in."""
+        return kind(self.make_config(self.mini).model_type)
+
+    @property
+    def template(self) -> str:
+        """The conversation template it was taught in."""
+        return self.kind.template
 
     def sizes(self, size: str) -> Sizes:
         """The numbers of ``size``, "paper" or "mini"; LabError for another word."""
         if size not in ("paper", "mini"):
             raise LabError(f"no size {size!r}", where=self.key, fix='say "paper" or "mini"')
         return self.paper if size == "paper" else self.mini
-
-    def part(self, name: str) -> str:
-        """Which part of the model the parameter ``name`` belongs to."""
-        if name.startswith(self.connector):
-            return "connector"
-        if name.startswith(self.vision):
-            return "vision tower"
-        if name.startswith("lm_head."):
-            return "output head"
-        return "embeddings" if "embed_tokens" in name else "language model"
 
 
 MINI = Sizes(
@@ -165,19 +163,16 @@ def _llava(
     return Family(
         key=key,
         hub=hub,
-        template="v1",
         aspect="square" if one_layer else "pad",
         paper=paper,
         mini=small,
         make_config=architectures.one_layer_config if one_layer else architectures.llava_config,
         make_processor=architectures.llava_processor,
         tokenizer="llama",
-        vision="model.vision_tower.",
-        connector=("model.multi_modal_projector.",),
     )
 
 
-_QWEN = {"template": "qwen", "aspect": "square", "tokenizer": "qwen", "vision": "model.visual."}
+_QWEN = {"aspect": "square", "tokenizer": "qwen"}
 FAMILIES: dict[str, Family] = {
     family.key: family
     for family in (
@@ -195,7 +190,6 @@ FAMILIES: dict[str, Family] = {
             mini=MINI_QWEN,
             make_config=architectures.qwen_vl_config,
             make_processor=architectures.qwen_vl_processor,
-            connector=("model.visual.attn_pool.",),
             **_QWEN,
         ),
         Family(
@@ -205,7 +199,6 @@ FAMILIES: dict[str, Family] = {
             mini=MINI_QWEN3,
             make_config=architectures.qwen3_vl_config,
             make_processor=architectures.qwen3_vl_processor,
-            connector=("model.visual.merger.", "model.visual.deepstack_merger_list."),
             **_QWEN,
         ),
     )
@@ -260,6 +253,7 @@ def counts(key: str, model: PreTrainedModel) -> dict[str, int]:
     parts = dict.fromkeys(
         ("vision tower", "connector", "embeddings", "language model", "output head"), 0
     )
+    where = family(key).kind
     for name, parameter in model.named_parameters():
-        parts[family(key).part(name)] += parameter.numel()
+        parts[where.part(name)] += parameter.numel()
     return parts

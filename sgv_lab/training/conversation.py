@@ -1,9 +1,10 @@
 """Conversations as a model sees them: token ids with the image at -200, labels with -100.
 
-Templates: ``v1`` (Vicuna), ``plain`` (pre-training) and ``qwen`` (ChatML, in qwen_chat). Training
-and inference build their ids with the same code, segment by segment; the label mask is written
-while the stream grows, so no later re-tokenising can shift it. Held to share4v/train/train.py of
-ShareGPT4Omni/ShareGPT4V@b6f70e9 and llava/train/train.py of haotian-liu/LLaVA@c121f04.
+Templates: ``v1`` (Vicuna), ``plain`` (pre-training), ``qwen`` and ``qwen3`` (ChatML, in qwen_chat).
+Training and inference build their ids with the same code, segment by segment; the label mask is
+written while the stream grows, so no later re-tokenising can shift it. Held to
+share4v/train/train.py of ShareGPT4Omni/ShareGPT4V@b6f70e9 and llava/train/train.py of
+haotian-liu/LLaVA@c121f04.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from sgv_lab.errors import LabError
+from sgv_lab.models.architectures import VICUNA_SYSTEM
 from sgv_lab.training import qwen_chat
 from sgv_lab.training.stream import IGNORED, IMAGE, IMAGE_ID, Encoded, Stream, Turn, ordered
 from sgv_lab.training.tokenizers import (
@@ -23,11 +25,8 @@ from sgv_lab.training.tokenizers import (
 
 MAX_LENGTH = 2048
 __all__ = ["IGNORED", "IMAGE_ID", "Encoded", "check_names", "encode", "prompt_ids"]
-TEMPLATES = ("v1", "plain", "qwen")
-SYSTEM = (
-    "A chat between a curious user and an artificial intelligence assistant. "
-    "The assistant gives helpful, detailed, and polite answers to the user's questions."
-)
+TEMPLATES = ("v1", "plain", "qwen", "qwen3")
+SYSTEM = VICUNA_SYSTEM  # of v1
 _TO_ANSWER = " ASSISTANT: "
 
 
@@ -50,9 +49,9 @@ def encode(
     tokenizer = text_tokenizer(tokenizer)
     turns, has_image = record["conversations"], record.get("image") is not None
     try:
-        if template == "qwen":
-            ids, labels = qwen_chat.encode_turns(record, tokenizer, max_length)
-            max_length = qwen_chat.limit(ids, max_length)
+        if template in ("qwen", "qwen3"):
+            ids, labels = qwen_chat.encode_turns(record, tokenizer, max_length, template)
+            max_length = qwen_chat.limit(ids, max_length) if template == "qwen" else max_length
         elif template == "plain":
             ids, labels = _plain(turns, tokenizer, variant, has_image)
         else:
@@ -81,8 +80,8 @@ def prompt_ids(
     """
     check_names(template, variant)
     tokenizer = text_tokenizer(tokenizer)
-    if template == "qwen":
-        return qwen_chat.prompt_turns(turns, tokenizer, has_image)
+    if template in ("qwen", "qwen3"):
+        return qwen_chat.prompt_turns(turns, tokenizer, has_image, template)
     stream = Stream(tokenizer, variant, has_image)
     if template == "plain":
         stream.add(IMAGE, supervised=False)

@@ -23,7 +23,7 @@ from transformers.image_processing_backends import PilBackend
 from sgv_lab.errors import LabError
 from sgv_lab.training import qwen_chat
 from sgv_lab.training.conversation import MAX_LENGTH, check_names, encode
-from sgv_lab.training.images import ASPECTS, open_image, prepare
+from sgv_lab.training.images import ASPECTS, native_tokens, open_image, prepare
 from sgv_lab.training.stream import IMAGE, IMAGE_ID, Encoded
 from sgv_lab.training.tokenizers import DEFAULT_VARIANT, TextTokenizer
 
@@ -126,7 +126,8 @@ class RecordDataset(Dataset[dict[str, Any]]):
     """Training samples of LLaVA records.
 
     ``records``: a list, or a path to JSON, JSON lines or Parquet. An item is ``{"id": str,
-    "input_ids": list[int] (image at -200), "labels": list[int], "images": list of (3, H, W)}``.
+    "input_ids": list[int] (image at -200), "labels": list[int], "images": list of what
+    `images.prepare` gives}``.
     Raises LabError naming record and file, for records of a wrong form at once.
     """
 
@@ -169,6 +170,11 @@ class RecordDataset(Dataset[dict[str, Any]]):
             return [record["image"]]
         return qwen_chat.paths(record) if self.template == "qwen" else []
 
+    def native_tokens(self, record: Mapping[str, Any]) -> int:
+        """Tokens a record's image takes in a model that leaves it its own shape."""
+        path, name = self.paths(record)[0], record["id"]
+        return native_tokens(self.image_root, path, name, self.image_processor, self.aspect)
+
     def image_paths(self, index: int) -> list[str]:
         """Paths of a record's images by its number."""
         return self.paths(self.record(index))
@@ -198,20 +204,11 @@ class Survey:
     truncated: np.ndarray  # bool: longer than max_length
     problems: dict[int, str] = field(default_factory=dict)  # record number -> why it is refused
 
-    def refuse_problems(self) -> None:
-        """Raise LabError naming the first records that cannot be trained on, if there are any."""
-        if self.problems:
-            some = "; ".join(list(self.problems.values())[:3])
-            raise LabError(
-                f"{len(self.problems)} of {len(self.lengths)} records cannot be trained on: {some}",
-                fix="mend or drop them",
-            )
-
 
 class _Facts(Dataset[tuple[list[int], str]]):
     """Record number -> (length, supervised, words, truncated) and its problem, for workers."""
 
-    def __init__(self, dataset: RecordDataset, image_tokens: int) -> None:
+    def __init__(self, dataset: RecordDataset, image_tokens: int | None) -> None:
         self.dataset, self.image_tokens = dataset, image_tokens
 
     def __len__(self) -> int:
@@ -223,19 +220,21 @@ class _Facts(Dataset[tuple[list[int], str]]):
         words = words if self.dataset.paths(record) else -words
         try:
             encoded = self.dataset.encode(record)
+            places = encoded.input_ids.count(IMAGE_ID)
+            each = self.image_tokens or (self.dataset.native_tokens(record) if places else 0)
         except LabError as error:
             return [0, 0, words, 0], str(error)
-        length = len(encoded.input_ids)
-        length += encoded.input_ids.count(IMAGE_ID) * (self.image_tokens - 1)
+        length = len(encoded.input_ids) + places * (each - 1)
         return [length, encoded.supervised, words, encoded.truncated], ""
 
 
 def survey(
-    dataset: RecordDataset, image_tokens: int, workers: int = 0, progress: bool = True
+    dataset: RecordDataset, image_tokens: int | None, workers: int = 0, progress: bool = True
 ) -> Survey:
     """Encode every record once, without its picture: lengths, and what cannot be trained on.
 
-    ``image_tokens``: tokens an image takes in the model; ``workers``: processes. The totals of
+    ``image_tokens``: tokens an image takes in the model (None: as many as its own shape asks, which
+    its file's header tells); ``workers``: processes. The totals of
     samples, tokens, supervised tokens, cut samples and problems are logged.
     """
     loader = DataLoader(

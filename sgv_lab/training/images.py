@@ -6,12 +6,13 @@ share4v/train/train.py of ShareGPT4Omni/ShareGPT4V@b6f70e9; Qwen-VL: visual.py o
 """
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
-from transformers import CLIPImageProcessorPil
 from transformers.image_processing_backends import PilBackend
 
 from sgv_lab.errors import LabError
@@ -20,21 +21,15 @@ from sgv_lab.files import below
 ASPECTS = ("pad", "square")
 
 
-def open_image(root: str | Path, relative: str, record: str = "") -> Image.Image:
-    """The picture ``root / relative``, decoded, as RGB.
-
-    Only ``convert("RGB")`` is applied, as in the official code: transparency is dropped, the EXIF
-    orientation ignored. Raises LabError naming record and file for a path that leaves the root, and
-    for a file that is missing, empty, corrupt, cut short, no picture, or larger than
-    ``PIL.Image.MAX_IMAGE_PIXELS`` (a decompression bomb).
-    """
+@contextmanager
+def _opened(root: str | Path, relative: str, record: str) -> Iterator[Image.Image]:
     where = f"record {record!r}, {relative}" if record else relative
     path = below(root, relative)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
-                return image.convert("RGB")
+                yield image
     except FileNotFoundError as error:
         raise LabError("no such image", where=where, fix=f"put it below {root}") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
@@ -45,6 +40,30 @@ def open_image(root: str | Path, relative: str, record: str = "") -> Image.Image
         raise LabError(
             f"cannot be read as an image ({error})", where=where, fix="replace the file"
         ) from error
+
+
+def open_image(root: str | Path, relative: str, record: str = "") -> Image.Image:
+    """The picture ``root / relative``, decoded, as RGB.
+
+    Only ``convert("RGB")`` is applied, as in the official code: transparency is dropped, the EXIF
+    orientation ignored. Raises LabError naming record and file for a path that leaves the root, and
+    for a file that is missing, empty, corrupt, cut short, no picture, or larger than
+    ``PIL.Image.MAX_IMAGE_PIXELS`` (a decompression bomb).
+    """
+    with _opened(root, relative, record) as image:
+        return image.convert("RGB")
+
+
+def native_tokens(
+    root: str | Path, relative: str, record: str, processor: PilBackend, aspect: str
+) -> int:
+    """Tokens that a picture takes at its own shape, by its file's header: nothing is decoded.
+
+    Raises LabError as `open_image`, and for a picture too narrow for ``processor``.
+    """
+    with _opened(root, relative, record) as image:
+        width, height = image.size if aspect == "square" else [max(image.size)] * 2
+        return processor.get_number_of_image_patches(height, width) // processor.merge_size**2
 
 
 def pad_to_square(image: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
@@ -59,6 +78,9 @@ def pad_to_square(image: Image.Image, colour: tuple[int, int, int]) -> Image.Ima
 
 def prepare(image: Image.Image, processor: PilBackend, aspect: str = "pad") -> torch.Tensor:
     """Pixels of one picture, normalised: (3, H, W) float32.
+
+    From a processor that leaves pictures their own shape (Qwen3-VL): (h, w, D), h x w patches in
+    the order in which the model takes them.
 
     ``processor``: a transformers image processor of the PIL kind (torchvision's resize differs by
     grey levels); its own sizes decide whether it crops (CLIP) or not (Qwen-VL). ``aspect``: "pad"
@@ -79,9 +101,7 @@ def prepare(image: Image.Image, processor: PilBackend, aspect: str = "pad") -> t
     # processor would act on it.
     pixels = np.asarray(image)
     batch = processor(pixels, input_data_format="channels_last", return_tensors="pt")
+    if "image_grid_thw" in batch:
+        _, height, width = batch["image_grid_thw"][0].tolist()
+        return batch["pixel_values"].view(height, width, -1)
     return batch["pixel_values"][0]
-
-
-def qwen_processor(size: int = 448) -> CLIPImageProcessorPil:
-    """Qwen-VL's transform: both sides bicubically to ``size``, no padding, no crop."""
-    return CLIPImageProcessorPil(size={"height": size, "width": size}, do_center_crop=False)

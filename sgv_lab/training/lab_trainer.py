@@ -12,13 +12,14 @@ from peft import PeftModel
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer
 
+from sgv_lab.models.kinds import kind
 from sgv_lab.training import saving
 from sgv_lab.training.guards import GradientGuard, refuse_non_finite
 from sgv_lab.training.loss import Weighting, supervised_loss, targets
 from sgv_lab.training.metrics import MetricsFile, Progress
 from sgv_lab.training.recipes import Recipe
 from sgv_lab.training.stream import IGNORED
-from sgv_lab.training.trainable import Trainable, parts
+from sgv_lab.training.trainable import Trainable
 from sgv_lab.training.updates import Updates
 
 
@@ -142,7 +143,7 @@ class LabTrainer(Trainer):
         """
         model = model or self.model
         decayed = set(self.get_decay_parameter_names(model))
-        connector = parts(self.accelerator.unwrap_model(model)).connector
+        connector = kind(self.accelerator.unwrap_model(model).config.model_type).connector
         groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
         for name, parameter in model.named_parameters():
             if not parameter.requires_grad:
@@ -215,6 +216,10 @@ def _filled(batch: dict[str, torch.Tensor]) -> int:
 
 
 def _pictures(batch: dict[str, torch.Tensor]) -> int:
-    """Pictures of records, without the black ones that keep processes in step."""
-    pixels = batch.get("pixel_values")
-    return 0 if pixels is None else int(pixels.flatten(1).any(dim=1).sum())
+    """Pictures of records, without the blank ones that keep processes in step."""
+    if "pixel_values" not in batch:
+        return 0
+    pictures = batch["pixel_values"]
+    if "image_grid_thw" in batch:  # patches of all pictures in one row
+        pictures = pictures.split(batch["image_grid_thw"].prod(dim=1).tolist())
+    return sum(bool(picture.any()) for picture in pictures)

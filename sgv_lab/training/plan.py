@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from transformers import AutoModelForImageTextToText, PreTrainedConfig, ProcessorMixin
 
-from sgv_lab.training import packing, preflight, trainable, updates
+from sgv_lab.training import packing, preflight, trainable
+from sgv_lab.training.collate import collator
 from sgv_lab.training.estimates import Batch, step_memory
 from sgv_lab.training.recipes import Recipe
 from sgv_lab.training.trainer import Run, total_updates
@@ -139,7 +140,7 @@ def plan(
     ``drop_broken`` broken records are counted but left out instead of standing in the way.
     """
     examples = preflight.dataset(records, image_root, processor, recipe)
-    image_tokens = updates.collator(config).image_tokens
+    image_tokens = collator(config).image_tokens
     found = preflight.check(examples, image_tokens, run.workers, run.progress)
     good = np.array([i for i in range(len(examples)) if i not in found.broken], dtype=int)
     none = np.zeros(0 if len(good) else 1, dtype=int)  # all broken: still worth a report

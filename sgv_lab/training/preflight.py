@@ -34,9 +34,9 @@ def dataset(records: Any, image_root: str | Path, processor: Any, recipe: Recipe
 
 
 def check(
-    examples: RecordDataset, image_tokens: int, workers: int = 0, progress: bool = False
+    examples: RecordDataset, image_tokens: int | None, workers: int = 0, progress: bool = False
 ) -> Check:
-    """Encode every record once and look for every picture, opening none."""
+    """Encode every record once and look for every picture, decoding none."""
     found = survey(examples, image_tokens, workers, progress)
     broken, missing = dict(found.problems), {}
     asked: Counter[str] = Counter()

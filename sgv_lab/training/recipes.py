@@ -1,7 +1,7 @@
 """What is trained, on which view of the data, and how fast: the papers' settings by name.
 
 Sources, abbreviated below: SG = ShareGPT4Omni/ShareGPT4V@b6f70e9, LL = haotian-liu/LLaVA@c121f04,
-QV = QwenLM/Qwen-VL@aa00ed0.
+QV = QwenLM/Qwen-VL@aa00ed0, Q3 = QwenLM/Qwen3-VL@23ec840.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ class Recipe:
     connector: bool
     vision_from: int | None  # None: frozen; -1: the whole tower; k: only blocks k and later
     # How the data is shown. Pre-training cropped, fine-tuning padded: keep that choice in view.
-    template: Literal["plain", "v1", "qwen"]
+    template: Literal["plain", "v1", "qwen", "qwen3"]
     aspect: Literal[
         "square", "pad"
     ]  # square: resize and centre crop; pad: to a square, mean colour
@@ -177,6 +177,18 @@ _QWEN = dataclasses.replace(  # which recipe ShareGPT4V used for Qwen-VL-Chat is
     adam_beta2=0.95,
     warmup_ratio=0.01,
 )
+_QWEN3 = dataclasses.replace(  # the paper has no such model; its README names these values
+    _SFT,
+    name="sft-qwen3",
+    source="Q3 qwen-vl-finetune/README.md, the merger trained too",
+    template="qwen3",
+    aspect="square",
+    max_length=4096,
+    learning_rate=2e-7,
+    connector_learning_rate=1e-5,
+    epochs=3.0,
+    weight_decay=0.01,
+)
 
 RECIPES: dict[str, Recipe] = {
     r.name: r
@@ -211,5 +223,6 @@ RECIPES: dict[str, Recipe] = {
             lora_rank=64,
             lora_alpha=16,
         ),
+        _QWEN3,
     )
 }

@@ -21,6 +21,7 @@ from sgv_lab.files import atomic
 from sgv_lab.models import families
 from sgv_lab.provenance import provenance
 from sgv_lab.training import packing, sampler, updates
+from sgv_lab.training.collate import collator
 from sgv_lab.training.estimates import useful_flops
 from sgv_lab.training.loss import supervised_loss, targets
 from sgv_lab.training.recipes import Recipe
@@ -74,8 +75,10 @@ class Lengths:
         draw = np.random.default_rng(0)
         sizes = draw.lognormal(np.log(mean) - spread**2 / 2, spread, count)
         self.text = np.clip(sizes, 8, recipe.max_length - 700 if paper else 64).astype(int)
-        self.collate = updates.collator(model.config)
-        self.around = updates.around_image(model.config)
+        self.collate = collator(model.config)
+        self.blank = self.collate.blank()
+        before, after = self.collate.around
+        self.front = [*before, IMAGE_ID, *after]
         self.supervised = 1.0 if recipe.template == "plain" else 0.7  # the rest are questions
 
     def __len__(self) -> int:
@@ -83,19 +86,18 @@ class Lengths:
 
     def length(self, index: int) -> int:
         """Positions in the language model."""
-        return int(self.text[index]) + self.collate.image_tokens + sum(map(len, self.around))
+        return int(self.text[index]) + self.collate.tokens(self.blank) + len(self.front) - 1
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        size, side = int(self.text[index]), self.collate.image_size
+        size = int(self.text[index])
         words = np.random.default_rng(index).integers(3, 200, size).tolist()
         asked = size - int(size * self.supervised)
-        front = [*self.around[0], IMAGE_ID, *self.around[1]]
-        labels = [IGNORED] * (len(front) + asked) + words[asked:]
+        labels = [IGNORED] * (len(self.front) + asked) + words[asked:]
         return {
             "id": str(index),
-            "input_ids": front + words,
+            "input_ids": self.front + words,
             "labels": labels,
-            "images": [torch.zeros(3, side, side)],
+            "images": [self.blank],
         }
 
 

@@ -123,6 +123,7 @@ class FastTokenizer:
         marks = {tokenizer.bos_token, tokenizer.eos_token, tokenizer.unk_token} - {None}
         added = {str(token): i for i, token in tokenizer.added_tokens_decoder.items()}
         chat = {"<|im_start|>", "<|im_end|>", "<|endoftext|>", "<img>", "</img>", "<imgpad>"}
+        chat |= {"<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"}
         self.special = {text: i for text, i in added.items() if text in marks | chat}
         self.special |= {text: tokenizer.convert_tokens_to_ids(text) for text in marks}
         # LLaMA puts a space in front of every text, also of one that begins with a space; the

@@ -17,27 +17,10 @@ from peft import LoraConfig, get_peft_model
 from transformers import PreTrainedModel
 
 from sgv_lab.errors import LabError
+from sgv_lab.models.kinds import Kind, kind
 from sgv_lab.training.recipes import Recipe
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Parts:
-    """Where a model class keeps its parts, as prefixes of parameter names."""
-
-    vision: str
-    connector: tuple[str, ...]
-    blocks: str  # the vision tower's list of blocks, below ``vision``
-    language: str = "model.language_model."
-
-
-_LLAVA = Parts("model.vision_tower.", ("model.multi_modal_projector.",), "encoder.layers.")
-PARTS: dict[str, Parts] = {  # config.model_type -> parts
-    "llava": _LLAVA,
-    "llava_linear": _LLAVA,
-    "qwen_vl": Parts("model.visual.", ("model.visual.attn_pool.",), "transformer.resblocks."),
-}
 
 
 @dataclass(frozen=True)
@@ -59,16 +42,6 @@ class Trainable:
         return "\n".join(f"{r[0]:<18}{r[1]:>16}{r[2]:>16}{r[3]:>16}" for r in rows)
 
 
-def parts(model: PreTrainedModel) -> Parts:
-    """The parts of ``model``. Raises LabError for a class that is not known here."""
-    kind = model.config.model_type
-    if kind not in PARTS:
-        raise LabError(
-            f"don't know the parts of a {kind!r} model", fix=f"use one of {', '.join(PARTS)}"
-        )
-    return PARTS[kind]
-
-
 def set_trainable(model: PreTrainedModel, recipe: Recipe) -> tuple[torch.nn.Module, Trainable]:
     """Mark what ``recipe`` trains, log the counts, and return the model with its ``Trainable``.
 
@@ -80,7 +53,7 @@ def set_trainable(model: PreTrainedModel, recipe: Recipe) -> tuple[torch.nn.Modu
 
     Raises LabError if the recipe asks for blocks that the tower does not have.
     """
-    where = parts(model)
+    where = kind(model.config.model_type)
     layers = 1 + max(_block(name, where) for name, _ in model.named_parameters())
     if recipe.vision_from is not None and recipe.vision_from > layers:
         raise LabError(
@@ -116,25 +89,15 @@ def _plain_name(name: str) -> str:
     return re.sub(r"\.(base_layer|modules_to_save\.default)\b", "", name)
 
 
-def _block(name: str, where: Parts) -> int:
+def _block(name: str, where: Kind) -> int:
     """The number of the vision block a tensor belongs to, -1 for all others."""
     found = re.match(re.escape(where.vision + where.blocks) + r"(\d+)\.", name)
     return int(found[1]) if found else -1
 
 
-def _module(name: str, where: Parts) -> str:
-    if name.startswith(where.connector):
-        return "connector"
-    if name.startswith(where.vision):
-        return "vision tower"
-    if name.startswith("lm_head."):
-        return "output head"
-    return "embeddings" if "embed_tokens" in name else "language model"
-
-
-def _trained(name: str, where: Parts, recipe: Recipe) -> bool:
+def _trained(name: str, where: Kind, recipe: Recipe) -> bool:
     """Whether the recipe's flags mark this tensor of the original model as trainable."""
-    module = _module(name, where)
+    module = where.part(name)
     if module == "connector":
         return recipe.connector
     if module == "vision tower":
@@ -153,13 +116,13 @@ def _last_used_block(model: torch.nn.Module, layers: int) -> int | None:
     return max(i % (layers + 1) for i in ([taken] if isinstance(taken, int) else taken)) - 1
 
 
-def _in_graph(name: str, where: Parts, used: int | None) -> bool:
+def _in_graph(name: str, where: Kind, used: int | None) -> bool:
     if used is None or not name.startswith(where.vision):
         return True
     return not name.startswith(where.vision + "post_layernorm.") and _block(name, where) <= used
 
 
-def _add_lora(model: PreTrainedModel, where: Parts, recipe: Recipe) -> torch.nn.Module:
+def _add_lora(model: PreTrainedModel, where: Kind, recipe: Recipe) -> torch.nn.Module:
     """Wrap ``model`` with adapters on the language model's linear layers."""
     targets = [
         name
@@ -171,14 +134,24 @@ def _add_lora(model: PreTrainedModel, where: Parts, recipe: Recipe) -> torch.nn.
         lora_alpha=recipe.lora_alpha,
         lora_dropout=recipe.lora_dropout,
         target_modules=targets,
-        modules_to_save=[c.rstrip(".") for c in where.connector] if recipe.connector else None,
+        modules_to_save=_connector(model, where) if recipe.connector else None,
         task_type="CAUSAL_LM",
     )
     return get_peft_model(model, config)
 
 
+def _connector(model: PreTrainedModel, where: Kind) -> list[str]:
+    """The connector's modules, a list's one by one: peft copies no list as a whole."""
+    found = []
+    for name in (prefix.rstrip(".") for prefix in where.connector):
+        module = model.get_submodule(name)
+        numbers = range(len(module)) if isinstance(module, torch.nn.ModuleList) else ()
+        found += [f"{name}.{i}" for i in numbers] or [name]
+    return found
+
+
 def _counts(
-    model: torch.nn.Module, where: Parts, nominal: list[str], effective: list[str]
+    model: torch.nn.Module, where: Kind, nominal: list[str], effective: list[str]
 ) -> dict[str, dict[str, int]]:
     """Parameters by module; frozen copies that peft keeps are left out."""
     counts: dict[str, dict[str, int]] = {}
@@ -186,7 +159,7 @@ def _counts(
     for name, parameter in model.named_parameters():
         if ".original_module." in name:
             continue
-        module = "adapters" if ".lora_" in name else _module(_plain_name(name), where)
+        module = "adapters" if ".lora_" in name else where.part(_plain_name(name))
         row = counts.setdefault(module, {"total": 0, "nominal": 0, "effective": 0})
         row["total"] += parameter.numel()
         row["nominal"] += parameter.numel() if name in marked else 0

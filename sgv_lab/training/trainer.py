@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, ProcessorMixin, TrainingArguments, set
 from sgv_lab.errors import LabError
 from sgv_lab.files import sha256, write_json
 from sgv_lab.training import finishing, saving, updates
-from sgv_lab.training.collate import Collator
+from sgv_lab.training.collate import Collator, collator
 from sgv_lab.training.lab_trainer import LabTrainer
 from sgv_lab.training.loss import Weighting
 from sgv_lab.training.packing import Batching, packed
@@ -68,7 +68,7 @@ def train(
     settings = Run(**run)
     _refuse_tokenizer(model, processor)
     examples = dataset(records, image_root, processor, recipe)
-    collate = updates.collator(model.config, settings.loss == "sample", settings.packing)
+    collate = collator(model.config, settings.loss == "sample", settings.packing)
     found = check(examples, collate.image_tokens, settings.workers, settings.progress)
     if found.broken and not drop_broken:
         raise LabError(
@@ -144,7 +144,6 @@ def fit(
         recipe.samples_per_update,
         arguments.process_index,
         arguments.world_size,
-        updates.around_image(model.config),
     )
     _run(model, processor, data, recipe, run, arguments, settings)
     return out

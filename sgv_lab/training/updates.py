@@ -8,11 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from torch.utils.data import Dataset
-from transformers import PreTrainedConfig
 
-from sgv_lab.errors import LabError
 from sgv_lab.training.collate import Collator
 from sgv_lab.training.guards import refuse_unsupervised
 from sgv_lab.training.packing import Batching
@@ -63,31 +60,6 @@ def padded(micro_batch: int) -> Batching:
     return batches
 
 
-def collator(config: PreTrainedConfig, per_sample: bool = False, packed: bool = False) -> Collator:
-    """The collator for models of the LLaVA family and Qwen-VL; LabError for others."""
-    if config.model_type == "qwen_vl":
-        image_tokens = config.vision_config.num_queries
-    elif config.model_type.startswith("llava"):
-        image_tokens = config.image_seq_length
-    else:
-        raise LabError(f"don't know how to feed a {config.model_type!r} model", fix="use another")
-    return Collator(
-        pad_id=config.text_config.pad_token_id or 0,
-        image_token_id=config.image_token_id,
-        image_tokens=image_tokens,
-        image_size=config.vision_config.image_size,
-        per_sample=per_sample,
-        packed=packed,
-    )
-
-
-def around_image(config: PreTrainedConfig) -> tuple[list[int], list[int]]:
-    """The ids that go in front of an image and behind it: any one token, or Qwen-VL's own two."""
-    if config.model_type == "qwen_vl":
-        return [config.image_start_id], [config.image_end_id]
-    return [0], []
-
-
 class Updates(Dataset):
     """Update number -> this process's batches, each ready for the model.
 
@@ -104,12 +76,9 @@ class Updates(Dataset):
         samples_per_update: int,
         rank: int = 0,
         processes: int = 1,
-        around: tuple[list[int], list[int]] = ([0], []),
     ) -> None:
-        """``around``: the ids in front of an image and behind it, for a sample without text."""
         self.examples, self.collate, self.order, self.batching = examples, collate, order, batching
         self.samples_per_update, self.rank, self.processes = samples_per_update, rank, processes
-        self.around = around
 
     def plan(self, update: int) -> list[list[int]]:
         """The indices of all batches of an update, over all processes."""
@@ -135,6 +104,6 @@ class Updates(Dataset):
         """
         if self.processes == 1 or any(e["images"] for e in examples):
             return []
-        black = torch.zeros(3, self.collate.image_size, self.collate.image_size)
-        ids = [*self.around[0], IMAGE_ID, *self.around[1]]
+        before, after = self.collate.around
+        ids, black = [*before, IMAGE_ID, *after], self.collate.blank()
         return [{"id": "", "input_ids": ids, "labels": [IGNORED] * len(ids), "images": [black]}]

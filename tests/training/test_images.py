@@ -11,7 +11,8 @@ from PIL import Image
 from transformers import CLIPImageProcessorPil, CLIPVisionConfig
 
 from sgv_lab.errors import LabError
-from sgv_lab.training.images import open_image, pad_to_square, prepare, qwen_processor
+from sgv_lab.models.qwen_vl.processing import image_processor
+from sgv_lab.training.images import open_image, pad_to_square, prepare
 
 SMALL = CLIPImageProcessorPil(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
 MEAN = np.array(SMALL.image_mean, np.float32)[:, None, None]
@@ -29,7 +30,7 @@ def test_equals_the_official_code(reference: Path, kind: str) -> None:
     file = official.read(reference, "image_preprocessing")
     size = {"shortest_edge": 336}
     clip = CLIPImageProcessorPil(size=size, crop_size={"height": 336, "width": 336})
-    processor = qwen_processor() if kind == "qwen448" else clip
+    processor = image_processor(448) if kind == "qwen448" else clip
     for entry in file["images"]:
         stored = entry["outputs"][kind]
         root = reference if (reference / entry["path"]).is_file() else reference / "golden"

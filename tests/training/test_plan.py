@@ -10,8 +10,8 @@ from PIL import Image
 from sgv_lab.cli import main
 from sgv_lab.models import checkpoints, families, mini
 from sgv_lab.training import estimates, plan, preflight, recipes, trainer
+from sgv_lab.training.collate import collator
 from sgv_lab.training.trainable import set_trainable
-from sgv_lab.training.updates import collator
 
 KEY = "llava-1.5-7b"
 

@@ -10,9 +10,9 @@ from sgv_lab.cli import main
 from sgv_lab.errors import LabError
 from sgv_lab.models import families
 from sgv_lab.training import recipes, throughput
+from sgv_lab.training.collate import collator
 from sgv_lab.training.estimates import useful_flops
 from sgv_lab.training.trainable import set_trainable
-from sgv_lab.training.updates import collator
 
 KEY = "llava-1.5-7b"
 
