@@ -36,10 +36,13 @@ class Decoding:
     top_p: float = 1.0
     num_beams: int = 1
     repetition_penalty: float = 1.0
+    static: bool = False  # a key-value cache of fixed size, which transformers compiles on a GPU
 
     def arguments(self) -> dict[str, Any]:
         """Arguments of ``generate``; what only sampling uses is left out without it."""
         given = asdict(self)
+        if given.pop("static"):
+            given["cache_implementation"] = "static"
         if not self.do_sample:
             given |= {"temperature": None, "top_p": None}
         return given | {"top_k": 0 if self.do_sample else None, "use_cache": True}
@@ -77,9 +80,9 @@ def caption(
     settings = {"model": name or model.config.model_type, "revision": revision(model), "seed": seed}
     settings |= {"prompt": prompt, "aspect": aspect, "dtype": str(model.dtype)}
     settings |= {"batch_size": batch_size, **asdict(decoding)}
-    load = partial(_load, processor, pictures, prompt, aspect, threading.Lock())
+    loader = partial(load, processor, pictures, prompt, aspect, threading.Lock())
     with Shards(out, pictures, settings, shard) as shards, tqdm(unit="caption") as bar:
-        for batch in ahead(load, _batches(shards, batch_size), loaders, loaders + 1):
+        for batch in ahead(loader, _batches(shards, batch_size), loaders, loaders + 1):
             first = f"{seed}/{batch.numbers[0]}"
             said = decode(model, processor, batch.inputs, decoding, first) if batch.inputs else []
             for row, words in zip((r for r in batch.rows if "reason" not in r), said, strict=True):
@@ -90,7 +93,7 @@ def caption(
 
 
 @dataclass
-class _Batch:
+class Batch:
     """Numbers of pictures, those still without a row, and what the loader made of them."""
 
     numbers: Sequence[int]
@@ -99,7 +102,7 @@ class _Batch:
     inputs: BatchFeature | None = None
 
 
-def _batches(shards: Shards, size: int) -> Iterator[_Batch]:
+def _batches(shards: Shards, size: int) -> Iterator[Batch]:
     """Batches of each file's pictures, largest picture files first; those with a row left out."""
     root, names = shards.pictures.root, shards.pictures
     for numbers, missing in shards.missing():
@@ -108,7 +111,7 @@ def _batches(shards: Shards, size: int) -> Iterator[_Batch]:
         for start in range(0, len(order), size):
             batch = order[start : start + size]
             if not left.isdisjoint(batch):
-                yield _Batch(batch, left.intersection(batch))
+                yield Batch(batch, left.intersection(batch))
 
 
 def _bytes(path: Path) -> int:
@@ -118,14 +121,14 @@ def _bytes(path: Path) -> int:
         return 0
 
 
-def _load(
+def load(
     processor: ProcessorMixin,
     pictures: Pictures,
     prompt: str,
     aspect: str,
     lock: threading.Lock,
-    batch: _Batch,
-) -> _Batch:
+    batch: Batch,
+) -> Batch:
     """Read a batch's pictures; those that cannot be captioned get their reason."""
     fit = []
     for number in batch.numbers:

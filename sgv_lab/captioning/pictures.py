@@ -45,6 +45,11 @@ class Pictures:
             digest.update("\n".join(self.names[start : start + 10_000].to_pylist()).encode())
         return digest.hexdigest()[:16]
 
+    def ids(self) -> str:
+        """What names a record: the file's "stem", as official, or its "path" if two share one."""
+        stems = pc.replace_substring_regex(self.names, r"^.*/|\.[^./]*$", "")
+        return "stem" if pc.count_distinct(stems).as_py() == len(self) else "path"
+
 
 def find(images: str | Path, root: str | Path | None = None) -> Pictures:
     """The pictures of a folder (by name), a list or a Parquet file (in its order), each once.

@@ -48,9 +48,9 @@ class Shards:
         if not 0 <= shard[0] < shard[1]:
             raise LabError(f"no shard {shard[0]}/{shard[1]}", fix="count from 0: 0/2 and 1/2")
         self.stamp = {key: settings[key] for key in ("model", "revision", "seed")}
-        text = json.dumps(settings, sort_keys=True)
-        self.stamp["settings"] = hashlib.sha256(text.encode()).hexdigest()[:12]
-        run = {"pictures": len(pictures), "names": pictures.digest(), "settings": dict(settings)}
+        self.stamp["settings"] = digest(settings)
+        run = {"pictures": len(pictures), "names": pictures.digest(), "ids": pictures.ids()}
+        run["settings"] = dict(settings)
         with disk(self.out):
             (self.out / "rows").mkdir(parents=True, exist_ok=True)
             self._claim(json.loads(json.dumps(run)))
@@ -135,6 +135,11 @@ def disk(where: Path) -> Iterator[None]:
             raise
         fix = "free some space and run the same again: it goes on where it stopped"
         raise LabError("the disk is full", where=where, fix=fix) from error
+
+
+def digest(settings: Mapping[str, Any]) -> str:
+    """The hash that rows carry of their run's settings."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def chunks(pictures: int) -> int:

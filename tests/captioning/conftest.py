@@ -6,8 +6,6 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from sgv_lab.models import families, mini
-from sgv_lab.training.conversation import SYSTEM
 from sgv_lab.world.annotators import ANNOTATORS, caption
 from sgv_lab.world.render import render
 from sgv_lab.world.scene import MINIATURE, scene
@@ -37,6 +35,9 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def loaded() -> tuple[Any, Any]:
     """(model, processor) of LLaVA-1.5 in miniature; what it writes is gibberish, and its own."""
+    from sgv_lab.models import families, mini
+    from sgv_lab.training.conversation import SYSTEM
+
     texts = [SYSTEM] + [caption(scene(n), ANNOTATORS["gpt4_vision"]) for n in range(30)]
     tokenizer = mini.train_tokenizer(texts)
     model = families.build("llava-1.5-7b", "mini", seed=0)

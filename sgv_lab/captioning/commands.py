@@ -1,0 +1,167 @@
+"""The commands ``sgv-lab collect`` and ``sgv-lab caption``."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sgv_lab.captioning.pictures import Pictures, find
+from sgv_lab.captioning.prompts import CAPTIONER
+from sgv_lab.errors import LabError
+
+FOLDER = click.Path(path_type=Path)
+
+
+def _pictures(images: Path | None, root: Path | None) -> Pictures:
+    if images is None:
+        raise LabError("--images is missing", fix="give a folder or a list of pictures")
+    return find(images, root)
+
+
+def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that ``collect`` and ``caption`` have in common."""
+    options = [
+        click.option("--images", type=FOLDER, help="Folder, or list: JSON(L), text, Parquet."),
+        click.option("--root", type=FOLDER, help="Folder a list's paths start from."),
+        click.option("--out", type=FOLDER, required=True, help="Folder of the run."),
+        click.option("--seed", type=int, default=0, show_default=True),
+        click.option("--max-tokens", type=int, default=1024, show_default=True),
+        click.option("--connections", type=int, default=8, show_default=True),
+        click.option("--per-minute", type=float, default=0.0, help="Most requests a minute."),
+        click.option("--timeout", type=float, default=120.0, help="Seconds without a sign."),
+        click.option("--request", default="{}", help="JSON: more fields of a request."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _terms(given: dict[str, Any], **money: float) -> Any:
+    from sgv_lab.captioning.collect import Terms
+
+    try:
+        extra = dict(json.loads(given.pop("request")))
+    except (TypeError, ValueError) as error:
+        raise LabError("--request is no JSON object", fix='write {"top_p": 0.9}') from error
+    return Terms(**given, extra=extra, **money)
+
+
+@click.command()
+@_shared
+@click.option("--url", required=True, help="Of an OpenAI-compatible endpoint, up to /v1.")
+@click.option("--model", required=True, help="As the endpoint calls it.")
+@click.option("--temperature", type=float, default=1.0, show_default=True)
+@click.option("--price-in", type=float, default=0.0, help="Of a million tokens.")
+@click.option("--price-out", type=float, default=0.0, help="Of a million tokens.")
+@click.option("--budget", type=float, default=0.0, help="Most to spend in all; 0: no limit.")
+def collect(
+    url: str,
+    model: str,
+    images: Path | None,
+    root: Path | None,
+    out: Path,
+    seed: int,
+    price_in: float,
+    price_out: float,
+    budget: float,
+    **terms: Any,
+) -> None:
+    """Collect captions from an endpoint with the prompts for each source.
+
+    The key is read from OPENAI_API_KEY. Give the same command again to go on; merge with
+    `sgv-lab caption --merge --out OUT`.
+    """
+    from sgv_lab.captioning import collect as module
+
+    money = {"price_in": price_in, "price_out": price_out, "budget": budget}
+    terms = _terms(terms, **money)
+    click.echo(module.collect(url, model, _pictures(images, root), out, terms, seed=seed))
+
+
+@click.command()
+@_shared
+@click.option("--model", help="Checkpoint folder, or address of an endpoint.")
+@click.option("--name", help="What an endpoint calls the model; default: its first.")
+@click.option("--temperature", type=float, default=0.0, show_default=True, help="0: greedy.")
+@click.option("--static", is_flag=True, help="Key-value cache of fixed size, compiled on a GPU.")
+@click.option("--prompt", default=CAPTIONER, show_default=True)
+@click.option("--shard", help="i/n: this process's part, from 0/n. Default: torchrun's, or all.")
+@click.option("--batch-size", type=int, default=32, show_default=True)
+@click.option("--dtype", type=click.Choice(["fp32", "bf16"]), help="Default: bf16 on a GPU.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
+@click.option("--merge", "merging", is_flag=True, help="Make OUT a data set: JSON, Parquet, card.")
+def caption(
+    model: str | None,
+    name: str | None,
+    prompt: str,
+    images: Path | None,
+    root: Path | None,
+    out: Path,
+    seed: int,
+    shard: str | None,
+    merging: bool,
+    static: bool,
+    batch_size: int,
+    dtype: str | None,
+    device: str,
+    **terms: Any,
+) -> None:
+    """Caption pictures by a model. Give the same command again to go on.
+
+    Spread it with `--shard i/n`, or `torchrun --nproc-per-node N --no-python sgv-lab caption …`;
+    then `--merge`.
+    """
+    if merging:
+        from sgv_lab.captioning.merge import merge
+
+        return click.echo(merge(out))
+    if model is None:
+        raise LabError("--model is missing", fix="give a checkpoint folder or an address")
+    given: dict[str, Any] = {"seed": seed, "shard": _shard(shard)}
+    pictures = _pictures(images, root)
+    if "://" in model:
+        from sgv_lab.captioning import collect as module
+
+        name = name or module.first_model(model)
+        given["ask"] = lambda image: prompt
+        return click.echo(module.collect(model, name, pictures, out, _terms(terms), **given))
+    given |= {"prompt": prompt, "batch_size": batch_size, "name": Path(model).name}
+    given["decoding"] = {"max_new_tokens": terms["max_tokens"], "static": static}
+    if terms["temperature"]:
+        given["decoding"] |= {"do_sample": True, "temperature": terms["temperature"]}
+    return click.echo(_with_checkpoint(model, pictures, out, dtype, device, **given))
+
+
+def _with_checkpoint(
+    model: str,
+    pictures: Pictures,
+    out: Path,
+    dtype: str | None,
+    device: str,
+    decoding: dict[str, Any],
+    **given: Any,
+) -> Path:
+    import torch
+
+    from sgv_lab.captioning import bulk
+    from sgv_lab.models import checkpoints
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda":
+        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+    half = dtype == "bf16" or (dtype is None and device != "cpu")
+    kind = torch.bfloat16 if half else torch.float32
+    loaded = checkpoints.load(model, device=device, dtype=kind)
+    return bulk.caption(*loaded, pictures, out, decoding=bulk.Decoding(**decoding), **given)
+
+
+def _shard(text: str | None) -> tuple[int, int]:
+    text = text or f"{os.environ.get('RANK', 0)}/{os.environ.get('WORLD_SIZE', 1)}"
+    part, _, parts = text.partition("/")
+    if not (part.isdigit() and parts.isdigit()):
+        raise LabError(f"--shard {text}", fix="write it as 0/4")
+    return int(part), int(parts)

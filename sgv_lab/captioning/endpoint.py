@@ -1,0 +1,215 @@
+"""A local endpoint that speaks OpenAI's chat protocol over HTTP: a stand-in for GPT4-Vision.
+
+It is a real server on 127.0.0.1. Behind it stands the drawn world's GPT4-Vision annotator, which
+recognises a picture by its pixels, or any function of a picture, a prompt and a seed, such as a
+model. It can be told to misbehave as real endpoints do.
+"""
+
+import base64
+import hashlib
+import io
+import json
+import random
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache, partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from sgv_lab.captioning.pictures import find, read
+from sgv_lab.captioning.prompts import END
+from sgv_lab.errors import LabError
+from sgv_lab.world.annotators import ANNOTATORS, caption
+from sgv_lab.world.records import scene_of
+from sgv_lab.world.scene import MINIATURE, Difficulty
+
+Answer = Callable[[Image.Image, str, int], tuple[str, str]]
+"""(picture, prompt, seed) -> (text, finish reason); LabError: the request is refused."""
+MODEL = "gpt4-vision-annotator"
+FAULTS = ("429", "500", "garbage", "half", "nothing", "empty", "hang")
+"""Ways to fail a request: too many requests, server error, no JSON, half a response, a closed
+connection, an answer without words, no response at all."""
+# Shares of the annotator's answers that a collector has to notice. Citations: more than 500 of the
+# 100K have them [InternLM-XComposer#119]; the others are assumed.
+FLAWS = {"refusal": 0.02, "citation": 0.005, "truncated": 0.01, "list_form": 0.01, "leak": 0.005}
+IMAGE_TOKENS = 85  # counted for a picture
+HANG = 3600.0  # seconds
+
+
+def opened(
+    url: str, images: str | Path, difficulty: Difficulty = MINIATURE
+) -> AbstractContextManager[str]:
+    """The endpoint at ``url``, or without one a local one that knows the pictures ``images``."""
+    return nullcontext(url) if url else serve(annotator(images, difficulty))
+
+
+@contextmanager
+def serve(answer: Answer, faults: Iterable[str | None] = (), model: str = MODEL) -> Iterator[str]:
+    """Run an endpoint while the context lasts; yields its URL.
+
+    ``faults``: what goes wrong with the first, second, ... request (one of FAULTS, or None).
+    """
+    handler = partial(_Handler, answer, iter(faults), threading.Lock(), model)
+    server = _Server(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+    finally:
+        server.closing.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def annotator(images: str | Path, difficulty: Difficulty = MINIATURE) -> Answer:
+    """GPT4-Vision's answers about pictures of the drawn world, some with FLAWS.
+
+    The seed decides the words, and together with the picture whether the answer is flawed.
+    """
+
+    lock = threading.Lock()
+
+    @cache  # made at the first request: there may be none
+    def known() -> dict[str, str]:
+        pictures = find(images)
+        names = pictures.names.to_pylist()
+        return {pixels(read(pictures.root, name)[1]): name for name in names}
+
+    def answer(picture: Image.Image, prompt: str, seed: int) -> tuple[str, str]:
+        with lock:
+            name = known().get(pixels(picture))
+        if name is None:
+            raise LabError("the picture is not of the drawn world")
+        text = caption(scene_of(name, difficulty), ANNOTATORS["gpt4_vision"], seed)
+        return flawed(text, random.Random(f"{name}/{seed}"))
+
+    return answer
+
+
+def pixels(picture: Image.Image) -> str:
+    """A hash of what a picture shows, whatever its file format."""
+    return hashlib.sha256(
+        repr(picture.size).encode() + picture.convert("RGB").tobytes()
+    ).hexdigest()
+
+
+def flawed(text: str, rng: random.Random) -> tuple[str, str]:
+    """(text, finish reason), with a flaw as often as FLAWS says."""
+    flaw = rng.choices([*FLAWS, ""], [*FLAWS.values(), 1 - sum(FLAWS.values())])[0]
+    sentences = text.split(". ")
+    changed = {
+        "refusal": "I'm sorry, but I can't assist with that request.",
+        "citation": f"{text} I couldn't find any relevant information about it from my search "
+        "results[^1^][^2^].",
+        "truncated": text[: len(text) * 2 // 3].rsplit(" ", 1)[0],
+        "list_form": "\n".join(f"- {sentence}" for sentence in sentences),
+        "leak": f"{text} {END.partition('.')[0].replace('Instead of', 'I was')}.",
+    }
+    return changed.get(flaw, text), "length" if flaw == "truncated" else "stop"
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 512  # many connections at once
+
+    def __init__(self, *given: Any) -> None:
+        self.closing = threading.Event()
+        super().__init__(*given)
+
+    def handle_error(self, *request: Any) -> None:
+        """A client that went away is no news."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"  # keeps connections open
+    wbufsize = -1  # head and body leave in one piece
+
+    def __init__(
+        self,
+        answer: Answer,
+        faults: Iterator[str | None],
+        lock: threading.Lock,
+        model: str,
+        *given: Any,
+    ) -> None:
+        self.answer, self.faults, self.lock, self.model = answer, faults, lock, model
+        super().__init__(*given)
+
+    def log_message(self, *given: Any) -> None:
+        """Say nothing."""
+
+    def do_GET(self) -> None:
+        """The list of models."""
+        self._send(200, {"object": "list", "data": [{"id": self.model, "object": "model"}]})
+
+    def do_POST(self) -> None:
+        """Answer a chat request, or fail as told."""
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with self.lock:
+            fault = next(self.faults, None)
+        if fault in ("429", "500"):
+            self._send(int(fault), {"error": {"message": "try again"}}, {"retry-after-ms": "20"})
+        elif fault == "hang":
+            self.server.closing.wait(HANG)
+        elif fault == "nothing":
+            self.close_connection = True
+        else:
+            self._answer(body, fault)
+
+    def _answer(self, body: dict[str, Any], fault: str | None) -> None:
+        try:
+            text, reason = self.answer(*_asked(body))
+        except LabError as error:
+            return self._send(400, {"error": {"message": str(error), "code": "invalid_image"}})
+        if fault == "empty":
+            text = ""
+        reply = {"role": "assistant", "content": text}
+        sizes = {"prompt_tokens": len(json.dumps(_text(body))) // 4 + IMAGE_TOKENS}
+        sizes |= {"completion_tokens": -(-len(text) // 4)}
+        sizes["total_tokens"] = sum(sizes.values())
+        response = {"id": "chatcmpl-0", "object": "chat.completion", "created": 0}
+        response |= {"model": self.model, "usage": sizes}
+        response["choices"] = [{"index": 0, "finish_reason": reason, "message": reply}]
+        return self._send(200, response, fault=fault)
+
+    def _send(
+        self,
+        status: int,
+        value: Any,
+        headers: dict[str, str] | None = None,
+        fault: str | None = None,
+    ) -> None:
+        data = b"<html>Bad gateway" if fault == "garbage" else json.dumps(value).encode()
+        self.send_response(status)
+        for key, text in (headers or {}).items():
+            self.send_header(key, text)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        if fault == "half":
+            data, self.close_connection = data[: len(data) // 2], True
+        self.wfile.write(data)
+
+
+def _parts(body: dict[str, Any]) -> list[dict[str, Any]]:
+    return [part for turn in body["messages"] for part in turn["content"]]
+
+
+def _text(body: dict[str, Any]) -> str:
+    return " ".join(part["text"] for part in _parts(body) if part["type"] == "text")
+
+
+def _asked(body: dict[str, Any]) -> tuple[Image.Image, str, int]:
+    """Picture, prompt and seed of a request. LabError for one without a picture it can read."""
+    (url,) = [part["image_url"]["url"] for part in _parts(body) if part["type"] == "image_url"]
+    try:
+        data = base64.b64decode(url.partition("base64,")[2], validate=True)
+        picture = Image.open(io.BytesIO(data)).convert("RGB")
+    except (OSError, ValueError) as error:
+        raise LabError("the picture cannot be read") from error
+    return picture, _text(body), int(body.get("seed", 0))

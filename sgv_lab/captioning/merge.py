@@ -1,0 +1,148 @@
+"""A whole run as a data set: ShareGPT4V's JSON, Parquet and a card."""
+
+import hashlib
+import json
+from array import array
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sgv_lab.captioning import writer
+from sgv_lab.captioning.writer import Row
+from sgv_lab.errors import LabError
+from sgv_lab.files import atomic
+from sgv_lab.world.records import DESCRIBE
+
+_STRINGS = ("id", "image", "caption", "sha256", "model", "revision", "settings")
+_SCHEMA = pa.schema([*((name, pa.large_string()) for name in _STRINGS), ("seed", pa.int64())])
+
+
+def merge(out: str | Path, folder: str | Path | None = None, name: str = "captions") -> Path:
+    """Write ``name``.json, ``name``.parquet and README.md of the run ``out`` to ``folder`` (or it).
+
+    Records are in the pictures' order and as the official ones: the human turn is one of LLaVA's
+    generic prompts, not what the model was asked [ShareGPT4V#9]. Pictures that got a reason instead
+    of a caption are counted in the card. Raises LabError for a picture without a row, with two, or
+    of another run; then nothing is written.
+    """
+    out, folder = Path(out), Path(folder or out)
+    run = writer.settings(out)
+    reasons: Counter[str] = Counter()
+    seen, sizes = array("q"), array("q")
+    with (
+        writer.disk(folder),
+        atomic(folder / f"{name}.json") as as_json,
+        atomic(folder / f"{name}.parquet") as as_parquet,
+        as_json.open("w", encoding="utf-8") as file,
+        pq.ParquetWriter(as_parquet, _SCHEMA) as table,
+    ):
+        file.write("[")
+        for chunk in range(writer.chunks(run["pictures"])):
+            rows = []
+            for row in _whole(out, chunk, run):
+                seen.append(hash(row["image"]))
+                if row["caption"] is None:
+                    reasons[row["reason"].partition(":")[0]] += 1
+                    continue
+                image = PurePosixPath(row["image"])
+                named = image.stem if run["ids"] == "stem" else str(image.with_suffix(""))
+                rows.append(row | {"id": named})
+                text = json.dumps(record(rows[-1]), ensure_ascii=False)
+                file.write(f"{',' if len(sizes) else ''}\n{text}")
+                sizes.append(len(row["caption"]))
+            columns = {c: [row[c] for row in rows] for c in _SCHEMA.names}
+            table.write_table(pa.table(columns, _SCHEMA))
+        file.write("\n]\n")
+        if len(np.unique(np.frombuffer(seen, np.int64))) != len(seen):
+            raise LabError("holds a picture twice", where=out, fix="caption it in another folder")
+    with writer.disk(folder), atomic(folder / "README.md") as card:
+        card.write_text(_card(name, run, np.array(sizes), reasons), encoding="utf-8")
+    return folder / f"{name}.json"
+
+
+def record(row: Row) -> dict[str, Any]:
+    """A row as a record of ShareGPT4V; its prompt depends on the picture's name alone."""
+    drawn = hashlib.sha256(row["image"].encode()).digest()[0]
+    turns = [
+        {"from": "human", "value": f"<image>\n{DESCRIBE[drawn % len(DESCRIBE)]}"},
+        {"from": "gpt", "value": row["caption"]},
+    ]
+    return {"id": row["id"], "image": row["image"], "conversations": turns}
+
+
+def _whole(out: Path, chunk: int, run: dict[str, Any]) -> Iterator[Row]:
+    """A file's rows in the pictures' order. LabError unless there is one for each."""
+    rows = sorted(writer.read(out, chunk), key=lambda row: row["index"])
+    counted = Counter(row["index"] for row in rows)
+    span = writer.span(chunk, run["pictures"])
+    where = f"{out}, pictures {span[0]} to {span[-1]}"
+    if left := [number for number in span if number not in counted]:
+        problem = f"{len(left)} without a row, the first {left[0]}"
+        raise LabError(problem, where=where, fix="run the same captioning again to complete it")
+    if twice := [number for number, times in counted.items() if times > 1 or number not in span]:
+        fix = "delete this file of rows; its captions are made again"
+        raise LabError(f"picture {twice[0]} is there twice or foreign", where=where, fix=fix)
+    if {row["settings"] for row in rows} != {writer.digest(run["settings"])}:
+        raise LabError("rows of another run", where=where, fix="caption in a new folder")
+    return iter(rows)
+
+
+def _card(name: str, run: dict[str, Any], sizes: np.ndarray, reasons: Counter[str]) -> str:
+    """The data set's README: what it is, who wrote it and how, what was left out."""
+    settings = "\n".join(f"- {key}: `{json.dumps(v)}`" for key, v in run["settings"].items())
+    left_out = "\n".join(f"- {n} {reason}" for reason, n in reasons.most_common()) or "- none"
+    mean = f"{sizes.mean():.1f}" if len(sizes) else "no"
+    return f"""---
+task_categories: [image-to-text]
+language: [en]
+license: other
+configs: [{{config_name: default, data_files: {name}.parquet}}]
+---
+# {name}
+
+{len(sizes)} captions of {run["pictures"]} pictures, {mean} characters on average, written by the
+model `{run["settings"]["model"]}`. No pictures are included: `image` is a path below their folder.
+The terms of the model that wrote the captions and of the pictures' owners apply.
+
+`{name}.json` holds ShareGPT4V's records; the human turns are generic, not what the model was asked.
+`{name}.parquet` holds a row a caption, with the SHA-256 of the picture's file.
+
+## How they were made
+
+{settings}
+
+## Pictures left out
+
+{left_out}
+"""
+
+
+def table(out: str | Path) -> pd.DataFrame:
+    """The rows of a run so far, in the pictures' order: index, image, caption, reason, ..."""
+    return pd.DataFrame(writer.rows(out)).sort_values("index", ignore_index=True)
+
+
+def outcome(out: str | Path) -> pd.DataFrame:
+    """How many pictures of a run ended how: captioned, or the kind of reason why not."""
+    rows = table(out)
+    reasons = rows.get("reason", pd.Series(index=rows.index, dtype=object))
+    ended = reasons.str.partition(":")[0].where(rows["caption"].isna(), "captioned")
+    counted = ended.value_counts().rename_axis("outcome").rename("pictures")
+    return counted.to_frame().assign(share=lambda t: t["pictures"] / t["pictures"].sum())
+
+
+def discarded(out: str | Path) -> pd.DataFrame:
+    """The answers a collection did not take: picture, which answer, reason, text, how it ended."""
+    rows = [
+        (row["image"], number, one["reason"], one["text"], row["caption"] is not None)
+        for row in writer.rows(out)
+        for number, one in enumerate(row.get("discarded", []), 1)
+    ]
+    columns = ["image", "answer", "reason", "text", "captioned later"]
+    return pd.DataFrame(rows, columns=columns).sort_values(["image", "answer"], ignore_index=True)
