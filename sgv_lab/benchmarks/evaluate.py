@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.functional import pad
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, ProcessorMixin
 
@@ -17,6 +18,8 @@ from sgv_lab.benchmarks.tasks import TASKS, Question, Task
 from sgv_lab.errors import LabError
 from sgv_lab.files import write_json
 from sgv_lab.models import checkpoints
+from sgv_lab.models.kinds import kind
+from sgv_lab.training.collate import collator
 from sgv_lab.training.conversation import IMAGE_ID, prompt_ids
 from sgv_lab.training.images import prepare
 
@@ -124,13 +127,19 @@ def answer(
 def _ids(
     question: Question, model: PreTrainedModel, processor: ProcessorMixin, system: str
 ) -> list[int]:
-    """Prompt ids with the image's place widened to its number of patches."""
+    """Prompt ids in the model's own template, the image's place as wide as the image will be.
+
+    Where that depends on the picture's shape (Qwen3-VL), the place stays one -200 for now.
+    """
     has_image = question.picture is not None or question.encoded is not None
     text = ("<image>\n" if has_image else "") + question.prompt
     turns = [{"from": "human", "value": text}]
-    ids = prompt_ids(turns, processor.tokenizer, "v1", has_image, system=system)
-    places = [model.config.image_token_id] * model.config.image_seq_length
-    return [i for token in ids for i in (places if token == IMAGE_ID else [token])]
+    template = kind(model.config.model_type).template
+    ids = prompt_ids(turns, processor.tokenizer, template, has_image, system=system)
+    feed = collator(model.config)
+    if feed.image_tokens is None:
+        return ids
+    return feed.widened(ids, [feed.blank()] * ids.count(IMAGE_ID))[0].tolist()
 
 
 @torch.inference_mode()
@@ -141,23 +150,33 @@ def _generate(
     task: Task,
     data: Path,
 ) -> list[str]:
-    """Greedy answers to (B) prompts: padded on the left, positions counted from the first token."""
-    tokenizer = processor.tokenizer
-    width = max(len(ids) for _, ids in batch)
-    input_ids = torch.full((len(batch), width), tokenizer.pad_token_id)
-    mask = torch.zeros((len(batch), width), dtype=torch.long)
-    pixels = []
-    for row, (question, ids) in enumerate(batch):
-        input_ids[row, width - len(ids) :] = torch.tensor(ids)
-        mask[row, width - len(ids) :] = 1
+    """Greedy answers to (B) prompts: padded on the left, positions counted from the first token.
+
+    Pictures are padded or cropped as the official scripts for LLaVA do; other families take them
+    as they take all pictures.
+    """
+    tokenizer, feed = processor.tokenizer, collator(model.config)
+    aspect = task.aspect if kind(model.config.model_type).template == "v1" else "square"
+    rows, pictures = [], []
+    for question, ids in batch:
         image = question.image(data)
-        if image is not None:
-            pixels.append(prepare(image, processor.image_processor, task.aspect))
-    images = {"pixel_values": torch.stack(pixels).to(model.device, model.dtype)} if pixels else {}
+        own = [] if image is None else [prepare(image, processor.image_processor, aspect)]
+        rows.append(feed.widened(ids, own)[0])
+        pictures += own
+    width = max(map(len, rows))
+    input_ids = torch.stack(
+        [pad(row, (width - len(row), 0), value=tokenizer.pad_token_id) for row in rows]
+    )
+    mask = torch.stack([pad(torch.ones_like(row), (width - len(row), 0)) for row in rows])
+    images = feed.pictures(pictures) if pictures else {}
+    if "image_grid_thw" in images:
+        images["mm_token_type_ids"] = (input_ids == model.config.image_token_id).int()
+    if pictures:
+        images["pixel_values"] = images["pixel_values"].to(model.dtype)
     output = model.generate(
         input_ids=input_ids.to(model.device),
         attention_mask=mask.to(model.device),
-        **images,
+        **{key: tensor.to(model.device) for key, tensor in images.items()},
         do_sample=False,
         num_beams=1,
         max_new_tokens=task.max_new_tokens,

@@ -92,6 +92,30 @@ def test_generation_is_the_official_prompt_greedily_continued(loaded, data: Path
     assert texts(loaded, data, 1, [question])[question.id] == want
 
 
+@pytest.mark.parametrize("key", ["qwen-vl-chat", "qwen3-vl-8b"])
+def test_other_families_answer_in_their_own_way(key: str, data: Path) -> None:
+    """A batch against transformers' own processor and template, one question at a time."""
+    tokenizer = mini.train_tokenizer([WORDS, *WORDS.split()], 600, "qwen")
+    model, processor = families.build(key, "mini", 0), families.processor(key, "mini", tokenizer)
+    questions = [*list(TASK.questions(data))[::3], Question("text", "Is there no picture?")]
+    task = replace(TASK, max_new_tokens=6)
+    found = {}
+    for asked, said in answer(model, processor, questions, task, data, len(questions)):
+        found |= {q.id: text for q, text in zip(asked, said, strict=True)}
+    for question in questions:
+        image = question.image(data)
+        content = [{"type": "text", "text": question.prompt}]
+        content = content if image is None else [{"type": "image"}, *content]
+        text = processor.apply_chat_template(
+            [{"role": "user", "content": content}], add_generation_prompt=True
+        )
+        inputs = processor(text=text, images=image, return_tensors="pt")
+        made = model.generate(**inputs, max_new_tokens=6, do_sample=False)
+        want = tokenizer.decode(made[0, inputs.input_ids.shape[1] :], skip_special_tokens=True)
+        assert found[question.id] == want.strip()
+    assert len(set(found.values())) > 2
+
+
 def test_a_killed_run_goes_on_and_scores(loaded, data: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setitem(TASKS, "mme", TASK)
     checkpoint, out = checkpoints.save(*loaded, tmp_path / "model"), tmp_path / "out"
