@@ -1,4 +1,4 @@
-"""What paired runs say, and what they could have said: intervals, tests, the smallest visible effect.
+"""What paired runs say, and what they could have said: intervals, tests, detectable effects.
 
 Everywhere ``differences`` is (S,): one number a seed, an arm minus the arm it is compared with, the
 same seed in both. Whatever scipy has is scipy's.

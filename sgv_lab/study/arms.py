@@ -1,0 +1,174 @@
+"""The arms of the substitution study: short named changes to one baseline, in the paper's terms.
+
+``ARMS`` is the one registry: an arm's name joins its run, the paper's cell it stands for, the arms
+it is compared with and its label in every plot. All arms of a plan train on as many samples, in as
+many updates; they differ in what the registry says, and in nothing else.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from itertools import product
+from typing import Any, Literal
+
+import pandas as pd
+
+from sgv_lab import paper
+from sgv_lab.errors import unknown
+
+MINIATURE_RECIPE: Mapping[str, Any] = {  # a model 128 wide, for a minute: hotter and narrower
+    "samples_per_update": 32,
+    "learning_rate": 1e-3,
+    "connector_learning_rate": 1e-3,
+    "lora_rank": 16,
+    "lora_alpha": 32,
+    "warmup_ratio": 0.1,
+    "max_length": 1024,
+    "gradient_checkpointing": False,
+}
+PAPER_ROWS = {  # family -> its row in Figure 2
+    "llava-7b": "LLaVA-7B",
+    "llava-1.5-7b": "LLaVA-1.5-7B",
+    "llava-1.5-13b": "LLaVA-1.5-13B",
+    "qwen-vl-chat": "Qwen-VL-Chat-7B",
+}
+SHARES = (0, 1, 3.5, 14.5, 50, 100)  # percent of the mix; 3.5 and 14.5 are the paper's
+DRAWS = 16  # of the same annotator, for A/A: 120 pairs
+RATES = {"omission": (0, 0.25, 0.5, 0.75), "error": (0, 0.1, 0.3, 0.5), "invention": (0.3, 0.6)}
+
+
+@dataclass(frozen=True)
+class Design:
+    """Everything that makes a fine-tuning run, but its seed, questions and base model."""
+
+    annotator: str = "gpt4_blind"  # of the detailed captions
+    omission: float | None = None  # None: the annotator's own rate
+    error: float | None = None
+    invention: float | None = None
+    draw: int = 0  # which of the annotator's captions of a picture
+    images: Literal["same", "mixed"] = "same"  # mixed: as the released file, 9K coco, 3K lcs, …
+    edit: Literal["", "shuffled", "dropped", "padded", "truncated", "matched"] = ""
+    share: float = 23_000 / 665_298  # detailed captions in the mix
+    tuning: Literal["lora", "full"] = "lora"  # besides the projector
+    samples: int = 2_000  # of the mix in miniature; official files have as many as they have
+    updates: int | None = 63  # None: as many as the recipe's epochs take
+    recipe: Mapping[str, Any] = field(default_factory=lambda: dict(MINIATURE_RECIPE))
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A named change to the baseline. ``against``: the arms whose runs are subtracted from its."""
+
+    name: str
+    group: str  # the paper's table, or what the paper left out
+    label: str
+    delta: Mapping[str, Any]
+    against: tuple[str, ...] = ("before",)
+    ceiling: str = "oracle"  # effects are shares of ceiling − before
+    cell: tuple[str, str, str] | None = None  # place, row, arm in `paper`; row "": the family's
+
+    def design(self, baseline: Design) -> Design:
+        """The baseline with this arm's change."""
+        return replace(baseline, **self.delta)
+
+
+_VISION = {"annotator": "gpt4_vision"}
+
+
+def _plain() -> list[Arm]:
+    fig2, control, length = "Figure 2", "controls", "length alone"
+    return [
+        Arm("before", fig2, "blind GPT-4 captions", {}, (), cell=("figure2", "", "before")),
+        Arm("after", fig2, "GPT4-Vision captions", _VISION, cell=("figure2", "", "after")),
+        Arm("oracle", control, "true and whole captions", {"annotator": "oracle"}),
+        Arm("aa", control, "A/A: blind captions drawn again", {"draw": 1}),
+        Arm("shuffled", control, "GPT4-Vision captions of other pictures",
+            {**_VISION, "edit": "shuffled"}),
+        Arm("dropped", control, "no detailed captions", {"edit": "dropped"}),
+        Arm("human", "sources", "one human caption", {"annotator": "human"}),
+        Arm("blip", "sources", "BLIP captions", {"annotator": "blip"}),
+        Arm("mixed-before", "images × captions", "blind captions, pictures of all sources",
+            {"images": "mixed"}),
+        Arm("mixed", "Table 4", "GPT4-Vision captions, pictures of all sources",
+            {**_VISION, "images": "mixed"}, ("before", "mixed-before", "after"),
+            cell=("table4", "PT no, SFT yes", "")),
+        Arm("padded", length, "blind captions made longer, no fact more", {"edit": "padded"}),
+        Arm("truncated", length, "GPT4-Vision captions cut shorter",
+            {**_VISION, "edit": "truncated"}, ("before", "after")),
+        Arm("matched", length, "GPT4-Vision captions, fewer: as many tokens",
+            {**_VISION, "edit": "matched"}, ("before", "after")),
+    ]  # fmt: skip
+
+
+def _triple(group: str, suffix: str, label: str, delta: Mapping[str, Any]) -> list[Arm]:
+    """Before, after and oracle under another condition, compared among themselves."""
+    before, oracle = f"before@{suffix}", f"oracle@{suffix}"
+    return [
+        Arm(before, group, f"blind, {label}", delta, ()),
+        Arm(f"after@{suffix}", group, f"GPT4-Vision, {label}", {**_VISION, **delta}, (before,),
+            oracle),
+        Arm(oracle, group, f"oracle, {label}", {"annotator": "oracle", **delta}, (before,), oracle),
+    ]  # fmt: skip
+
+
+def _surface() -> list[Arm]:
+    grid = [(o, e, 0.0) for o, e in product(RATES["omission"], RATES["error"])]
+    grid += [(o, 0, i) for o, i in product(RATES["omission"], RATES["invention"])]
+    return [
+        Arm(f"o{100 * o:.0f}e{100 * e:.0f}i{100 * i:.0f}", "detail × accuracy",
+            f"{o:.0%} left out, {e:.0%} wrong, {i:.0%} made up",
+            {**_VISION, "omission": float(o), "error": float(e), "invention": float(i)})
+        for o, e, i in grid
+    ]  # fmt: skip
+
+
+def _all() -> list[Arm]:
+    arms = _plain()
+    for draw in range(2, DRAWS):
+        arms.append(Arm(f"aa-{draw}", "controls", f"A/A: draw {draw}", {"draw": draw}))
+    for share in SHARES:
+        arms += _triple("share replaced", f"{share:g}%", f"{share:g} %", {"share": share / 100})
+    arms += _triple("tuning", "full", "all weights", {"tuning": "full"})
+    return arms + _surface()
+
+
+ARMS: dict[str, Arm] = {arm.name: arm for arm in _all()}
+
+
+def arm(name: str, where: object = None) -> Arm:
+    """The arm of this name; LabError naming the nearest for any other."""
+    if name not in ARMS:
+        raise unknown("arm", name, ARMS, where)
+    return ARMS[name]
+
+
+def group(name: str) -> list[str]:
+    """The names of a group's arms, in order. Raises LabError naming the nearest group."""
+    found = [arm.name for arm in ARMS.values() if arm.group == name]
+    if not found:
+        raise unknown("group of arms", name, dict.fromkeys(arm.group for arm in ARMS.values()))
+    return found
+
+
+def table() -> pd.DataFrame:
+    """The registry: arm, group, label, what it changes, what it is compared with, paper's cell."""
+    rows = [
+        (
+            arm.name,
+            arm.group,
+            arm.label,
+            ", ".join(f"{key} {value}" for key, value in arm.delta.items()) or "nothing",
+            ", ".join(arm.against) or "–",
+            " ".join(filter(None, arm.cell or ("–",))),
+        )
+        for arm in ARMS.values()
+    ]
+    columns = ["arm", "group", "label", "changes", "against", "paper"]
+    return pd.DataFrame(rows, columns=columns).set_index("arm")
+
+
+def reported(name: str, family: str) -> pd.DataFrame:
+    """The paper's numbers in this arm's cell for ``family``, tidy; empty where it has none."""
+    place, row, column = arm(name).cell or ("figure2", "-", "")
+    facts = paper.facts(place)
+    wanted = row or PAPER_ROWS.get(family, "-")
+    return facts[(facts["row"] == wanted) & (facts["arm"] == column)].reset_index(drop=True)

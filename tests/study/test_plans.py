@@ -1,0 +1,83 @@
+"""Plans: nothing can be chosen after a look, and a mistake is named before anything runs."""
+
+import pytest
+
+from sgv_lab.errors import LabError
+from sgv_lab.study import plans, publishing
+from sgv_lab.study.arms import Design
+
+TEXT = """
+title: one family
+family: llava-1.5-7b
+arms: [before, after, oracle]
+seeds: 10
+primary: [after, MME-P]
+"""
+KEYS = {"title": "t", "family": "llava-1.5-7b", "arms": ["before", "after"], "seeds": 2,
+        "primary": ["after", "MME-P"]}  # fmt: skip
+
+
+def test_seeds_and_questions_follow_from_the_text_alone():
+    one, same = plans.parse(TEXT, "a"), plans.parse(TEXT, "b")
+    other = plans.parse(TEXT.replace("one", "another"), "a")
+    assert one.seeds == same.seeds and one.questions == same.questions
+    assert len(set(one.seeds)) == 10
+    assert one.seeds != other.seeds
+    sets = {plans.parse(f"# {i}\n{TEXT}", "a").questions for i in range(60)}
+    assert len(sets) > 20 and min(sets) >= 1
+
+
+def test_runs_go_seed_by_seed():
+    plan = plans.parse(TEXT, "a")
+    assert [name for name, _ in plan.runs()[:4]] == ["before", "after", "oracle", "before"]
+    assert {seed for _, seed in plan.runs()[:3]} == {plan.seeds[0]}
+
+
+def test_the_baseline_is_the_miniatures_with_the_plans_changes():
+    plan = plans.make("p", **KEYS, baseline={"share": 0.145, "recipe": {"learning_rate": "5e-4"}})
+    assert plan.baseline.share == 0.145 and plan.baseline.samples == Design().samples
+    assert plan.baseline.recipe == {**Design().recipe, "learning_rate": "5e-4"}
+    assert plan.designs()["after"].share == 0.145
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"arms": ["before", "aftr"]}, "Did you mean 'after'"),
+        ({"arms": ["after", "oracle"]}, "'after' needs the arm 'before'"),
+        ({"arms": ["before", "after", "after"]}, "stands twice"),
+        ({"seeds": 0}, "no seed"),
+        ({"primary": ["after", "MME"]}, "primary endpoint"),
+        ({"primary": ["oracle", "MME-P"]}, "needs the arm 'oracle'"),
+        ({"family": "llava"}, "no model family 'llava'"),
+        ({"benchmarks": ["mme", "sed"]}, "Did you mean 'seed'"),
+        ({"baseline": {"shar": 1}}, "Did you mean 'share'"),
+        ({"baseline": {"recipe": {"lerning_rate": 1}}}, "Did you mean 'learning_rate'"),
+        ({"seed": 3}, "unknown key 'seed'"),
+        ({"pilot": True}, "would look at what the study asks"),
+    ],
+)
+def test_a_mistake_is_named(changes, message):
+    with pytest.raises(LabError, match=message):
+        plans.make("p", **{**KEYS, **changes})
+
+
+def test_no_yaml_and_no_file():
+    with pytest.raises(LabError, match="has no family, arms"):
+        plans.parse("title: t", "p")
+    with pytest.raises(LabError, match="no mapping"):
+        plans.parse("- a", "p")
+    with pytest.raises(LabError, match="no YAML"):
+        plans.parse("a: [", "p")
+    with pytest.raises(LabError, match="cannot read the plan"):
+        plans.load("nowhere.yaml")
+
+
+def test_every_committed_plan_can_be_read_and_pilots_share_nothing_with_studies():
+    paths = sorted((publishing.folder() / "plans").glob("*.yaml"))
+    assert len(paths) >= 4
+    read = [plans.load(path) for path in paths]
+    assert all(plan.minutes for plan in read)
+    drawn = [seed for plan in read for seed in plan.seeds]
+    assert len(set(drawn)) == len(drawn)
+    assert set(publishing.status()["state"]) <= {"not run", "part", "complete"}
