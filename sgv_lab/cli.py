@@ -21,6 +21,7 @@ COMMANDS = {  # name -> "module:click command", listed in --help in this order
     "throughput": "sgv_lab.captioning.speed:throughput",
     "score": "sgv_lab.benchmarks.commands:score",
     "evaluate": "sgv_lab.benchmarks.commands:evaluate",
+    "study": "sgv_lab.study.commands:study",
     "build-foundations": "sgv_lab.study.commands:build_foundations",
 }
 

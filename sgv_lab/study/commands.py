@@ -1,4 +1,6 @@
-"""``sgv-lab build-foundations``."""
+"""``sgv-lab build-foundations`` and ``sgv-lab study``."""
+
+from pathlib import Path
 
 import click
 
@@ -18,3 +20,38 @@ def build_foundations(out: str, seed: int, share: float) -> None:
 
     folder = foundations.build(out, seed, foundations.CURRICULUM.scaled(share))
     click.echo(f"aligned base model: {folder}")
+
+
+@click.command()
+@click.argument("plan", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="[default: runs/studies/PLAN]")
+@click.option("--models-root", default="", help="Folder of FAMILY checkpoints.  [default: shipped]")
+@click.option("--data-root", default="", help="The official files, for a plan of profile paper.")
+@click.option("--workers", type=int, help="Runs at once.  [default: the GPUs, else the cores]")
+@click.option("--dry-run", is_flag=True, help="Show arms, seeds and budget; run nothing.")
+@click.option("--publish", type=click.Path(path_type=Path), help="Also write into this figures/.")
+def study(
+    plan: Path,
+    out: Path | None,
+    models_root: str,
+    data_root: str,
+    workers: int | None,
+    dry_run: bool,
+    publish: Path | None,
+) -> None:
+    """Run the arms and seeds of PLAN.yaml, as far as they are missing, and say what follows.
+
+    Records go to OUT/records.jsonl as they finish. The same command goes on after a kill.
+    """
+    from sgv_lab.study import plans, publishing, runner
+
+    read = plans.load(plan)
+    click.echo(publishing.outline(read))
+    if dry_run:
+        return
+    out = out or Path("runs") / "studies" / read.name
+    records = runner.run(read, out, models_root, data_root, workers)
+    click.echo(publishing.report(read, records, out))
+    if publish:
+        for path in publishing.publish(read, records, out, publish):
+            click.echo(path)

@@ -1,0 +1,197 @@
+"""From records to effects, and from effects to what may be concluded, "nothing" included."""
+
+from collections.abc import Sequence
+from itertools import chain
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from sgv_lab import paper
+from sgv_lab.captions.quality import judge
+from sgv_lab.errors import LabError
+from sgv_lab.study import mix, statistics
+from sgv_lab.study.arms import ARMS, PAPER_ROWS, arm
+from sgv_lab.study.plans import BENCHMARKS, Plan
+from sgv_lab.study.runner import Record
+from sgv_lab.study.scores import BIAS
+from sgv_lab.world.annotators import caption
+from sgv_lab.world.scene import MINIATURE, scene
+
+TESTED = tuple(chain.from_iterable(BENCHMARKS.values()))
+RESOLVES = 6  # seeds below which no sign-flip p can reach 0.05
+_SHOWN = 200  # pictures by which a caption source's detail and accuracy are measured
+
+
+def tidy(records: Sequence[Record]) -> pd.DataFrame:
+    """One row a score of a run: family, arm, seed, score, value, and the paper's place, row, arm.
+
+    Raises LabError for runs of several devices: they are not comparable.
+    """
+    devices = {record.provenance["device"] for record in records}
+    if len(devices) > 1:
+        fix = "run all arms of a comparison on one kind of device"
+        raise LabError(f"runs of several devices: {', '.join(sorted(devices))}", fix=fix)
+    rows = []
+    for r in records:
+        place, row, column = ARMS[r.arm].cell or ("", "", "")
+        cell = (place, row or PAPER_ROWS.get(r.family, "") if place else "", column)
+        rows += [(r.family, r.arm, r.seed, s, v, *cell) for s, v in r.metrics.items()]
+    names = ["family", "arm", "seed", "score", "value", "place", "row", "cell"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def by_seed(records: Sequence[Record], score: str) -> pd.DataFrame:
+    """Seeds by arms: one score of every run."""
+    table = tidy(records)
+    return table[table["score"] == score].pivot(index="seed", columns="arm", values="value")
+
+
+def means(plan: Plan, records: Sequence[Record]) -> pd.DataFrame:
+    """Arms by scores in miniature: means over seeds, to be read beside no number of the paper's."""
+    table = tidy(records)
+    table = table[table["score"].isin((*TESTED, BIAS))]
+    columns = [name for name in (*TESTED, BIAS) if name in set(table["score"])]
+    wide = table.pivot_table(index="arm", columns="score", values="value")
+    return wide.reindex(list(plan.arms))[columns].rename_axis(columns=None)
+
+
+def effects(
+    plan: Plan, records: Sequence[Record], points: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """Every arm against what it is compared with, score by score, paired by seed.
+
+    Columns: arm, against, score, primary, seeds, effect, low, high (paired t); p (of that t);
+    holm (p of the secondary endpoints together, controls aside, which check the instrument);
+    flip (exact sign-flip p); share, share_low, share_high of ceiling − before (missing where the
+    instrument is insensitive); crossed_low, crossed_high (other seeds *and* pictures; from
+    ``points``). Effects are in the miniature's own points.
+    """
+    rows = []
+    for score in (name for name in (*TESTED, BIAS) if name in records[0].metrics):
+        table = by_seed(records, score)
+        for name in plan.arms:
+            for other in arm(name).against:
+                rows.append(_row(plan, table, score, name, other, points))
+    if not rows:
+        raise LabError("has no two arms to compare", where=plan.name)
+    found = pd.DataFrame(rows)
+    controls = found["arm"].map(lambda name: arm(name).group == "controls")
+    tested = ~found["primary"] & ~controls & (found["score"] != BIAS) & found["p"].notna()
+    found["holm"] = np.nan
+    found.loc[tested, "holm"] = statistics.holm(found.loc[tested, "p"])
+    return found
+
+
+def _row(
+    plan: Plan,
+    table: pd.DataFrame,
+    score: str,
+    name: str,
+    other: str,
+    points: pd.DataFrame | None,
+) -> dict[str, object]:
+    d = (table[name] - table[other]).to_numpy()
+    mean, low, high = statistics.interval(d)
+    row: dict[str, object] = {"arm": name, "against": other, "score": score}
+    row |= {"primary": (name, score) == plan.primary and other == "before", "seeds": len(d)}
+    noisy = len(d) > 1 and d.std() > 0
+    row |= {"effect": mean, "low": low, "high": high}
+    row |= {"p": stats.ttest_1samp(d, 0).pvalue if noisy else np.nan}
+    row |= {"flip": statistics.sign_flip(d) if noisy else np.nan}
+    ceiling, share = arm(name).ceiling, None
+    if ceiling in table and score != BIAS and len(d) > 1:
+        base = arm(ceiling).against[0]
+        share = statistics.share_of(d, (table[ceiling] - table[base]).to_numpy())
+    row |= dict(zip(("share", "share_low", "share_high"), share or [np.nan] * 3, strict=True))
+    crossed = [np.nan, np.nan]
+    if points is not None and score in set(points["score"]):
+        one = points[points["score"] == score]
+        wide = one.pivot(index="seed", columns=["arm", "stratum", "picture"], values="points")
+        mine, its = wide[name], wide[other]
+        crossed = statistics.crossed_bootstrap(
+            (mine - its[mine.columns]).to_numpy(), list(mine.columns.get_level_values("stratum"))
+        )[1:]
+    return row | dict(zip(("crossed_low", "crossed_high"), crossed, strict=True))
+
+
+def conclude(plan: Plan, found: pd.DataFrame) -> str:
+    """One sentence: what follows for this family from the primary endpoint.
+
+    ``found`` is the table of `effects`. Where the oracle cannot be told from before, nothing does.
+    """
+    name, score = plan.primary
+    of = found[found["score"] == score].set_index(["arm", "against"])
+    main = of.loc[name, "before"]
+    said = f"{main['effect']:+.1f} {score} [{main['low']:.1f}, {main['high']:.1f}]"
+    head = f"{plan.family}, {int(main['seeds'])} paired seeds: "
+    if main["seeds"] < RESOLVES:
+        return f"{head}{said}; so few seeds resolve nothing, this shows how it works"
+    if ("oracle", "before") not in of.index:
+        return f"{head}{said}; without an oracle nobody knows whether the instrument sees anything"
+    ceiling = of.loc["oracle", "before"]
+    if ceiling["low"] <= 0:
+        return (
+            f"{head}insensitive: even true captions are not told from blind ones ("
+            f"{ceiling['effect']:+.1f} [{ceiling['low']:.1f}, {ceiling['high']:.1f}]), "
+            "so nothing is concluded"
+        )
+    alarm = ""
+    if ("aa", "before") in of.index and _apart(of.loc["aa", "before"]):
+        alarm = "; but A/A, the same annotator drawn again, differs too, so this may be noise"
+    part = f"{main['share']:.0%} [{main['share_low']:.0%}, {main['share_high']:.0%}] of the oracle"
+    if _apart(main):
+        verb = "helps" if main["effect"] > 0 else "hurts"
+        return f"{head}{arm(name).label!r} {verb}: {said}, {part}{alarm}"
+    return f"{head}{arm(name).label!r} changes nothing that can be seen: {said}, {part}"
+
+
+def _apart(row: pd.Series) -> bool:
+    return row["low"] > 0 or row["high"] < 0
+
+
+def sizing(plan: Plan, records: Sequence[Record], seeds: int = 10) -> pd.DataFrame:
+    """What a study of ``seeds`` could see, from a pilot's *oracle − before*, score by score.
+
+    Columns: oracle − before and its interval, noise (standard deviation of the differences),
+    detectable (with 80 % power), at worst (the same at the noise's 80 % upper limit).
+    """
+    rows = {}
+    for score in (name for name in TESTED if name in records[0].metrics):
+        table = by_seed(records, score)
+        d = (table["oracle"] - table["before"]).to_numpy()
+        if d.std():
+            least = statistics.minimum_detectable(d, seeds)
+            rows[score] = (*statistics.interval(d), d.std(ddof=1), *least)
+    columns = ["oracle − before", "low", "high", "noise", "detectable", "at worst"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+
+
+def false_alarms(records: Sequence[Record], score: str) -> tuple[float, int]:
+    """The instrument's rejection rate where nothing differs, from all A/A draws; pairs of draws."""
+    table = by_seed(records, score)
+    draws = [name for name in table if name == "before" or name.startswith("aa")]
+    return statistics.rejection_rate(table[draws].to_numpy().T)
+
+
+def described(plan: Plan) -> pd.DataFrame:
+    """What each arm's captions hold, in percent: detail (recall) and accuracy (precision)."""
+    scenes = [scene(i, "eval", "coco", MINIATURE) for i in range(_SHOWN)]
+    rows = {}
+    for name, design in plan.designs().items():
+        writer = mix.annotator(design)
+        judged = [judge(caption(one, writer, design.draw), one) for one in scenes]
+        true, wrong, omitted = (
+            sum(len(part) for part in parts)
+            for parts in zip(
+                *((j.true, j.mistaken | j.invented, j.omitted) for j in judged), strict=True
+            )
+        )
+        rows[name] = (100 * true / (true + omitted), 100 * true / max(1, true + wrong))
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["detail", "accuracy"])
+
+
+def reported(family: str) -> pd.DataFrame:
+    """The paper's own before, after and gain for ``family``; empty where it reports none."""
+    gains = paper.effects()
+    return gains[gains["before"] == f"{PAPER_ROWS.get(family)} before"].reset_index(drop=True)

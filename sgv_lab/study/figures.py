@@ -1,0 +1,116 @@
+"""Figures of the substitution study: runs paired by seed, and the surface of detail × accuracy.
+
+All of them show the miniature's own points; the paper's MME points are never on the same axis.
+"""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from sgv_lab import plotting
+from sgv_lab.study import effects
+from sgv_lab.study.arms import arm
+from sgv_lab.study.plans import Plan
+from sgv_lab.study.runner import Record
+from sgv_lab.study.scores import UNITS
+
+SOURCE_COLORS = {  # arm -> the colour its caption source has in every figure
+    "before": plotting.COLORS["LLaVA-23K"],
+    "after": plotting.COLORS["ShareGPT4V"],
+    "human": plotting.COLORS["COCO-Caption"],
+    "blip": plotting.COLORS["BLIP-LCS"],
+    "oracle": plotting.COLORS["oracle"],
+}
+
+
+def _color(name: str) -> str:
+    return SOURCE_COLORS.get(name.partition("@")[0], plotting.PALE)
+
+
+def pairs(plan: Plan, records: Sequence[Record], found: pd.DataFrame, note: str = "") -> Figure:
+    """Left: every seed a line over the arms. Right: the same runs minus what they are paired with.
+
+    ``found`` is the table of `effects.effects`; the bars are 95 % paired-t intervals. ``note`` is
+    put into the title: what the figure is (a demonstration, a recorded study).
+    """
+    score = plan.primary[1]
+    table = effects.by_seed(records, score)[list(plan.arms)]
+    shown = found[(found["score"] == score)].reset_index(drop=True)
+    height = 1.4 + 0.42 * max(len(plan.arms), len(shown))
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(plotting.FULL_WIDTH, height), layout="constrained"
+    )
+    rows = np.arange(len(plan.arms))
+    for _, values in table.iterrows():
+        left.plot(values, rows, color=plotting.RULE, linewidth=1, zorder=1)
+    for y, name in enumerate(plan.arms):
+        left.scatter(table[name], [y] * len(table), color=_color(name), s=22, zorder=2)
+    left.set(yticks=rows, yticklabels=[arm(n).label for n in plan.arms], title="runs")
+    left.set_xlabel(f"{score}, {UNITS.get(score, 'percent')} in miniature")
+    for y, row in shown.iterrows():
+        d, color = table[row["arm"]] - table[row["against"]], _color(row["arm"])
+        right.scatter(d, [y] * len(d), color=color, s=16, alpha=0.45)
+        if np.isfinite(row["low"]):
+            right.plot([row["low"], row["high"]], [y, y], color=color, linewidth=2.2)
+        right.scatter([row["effect"]], [y], color=color, s=52, marker="D", zorder=3)
+    right.axvline(0, color=plotting.INK, linewidth=0.8)
+    right.set(yticks=range(len(shown)), title="paired differences")
+    right.set_yticklabels([f"{r['arm']} − {r['against']}" for _, r in shown.iterrows()])
+    right.set_xlabel(f"{score} gained, 95 % interval over {len(table)} seeds")
+    for axis in (left, right):
+        axis.invert_yaxis()
+        axis.grid(True, axis="x")
+    figure.suptitle(f"{plan.family}: {note or plan.title}", fontsize=11)
+    return figure
+
+
+def surface(plan: Plan, found: pd.DataFrame) -> Figure:
+    """Detail × accuracy of the captions, coloured by what replacing with them gained.
+
+    A ring marks an effect whose interval excludes 0; the paper's caption sources bear their names.
+    ``found`` is the table of `effects.effects`.
+    """
+    score = plan.primary[1]
+    rows = found[(found["score"] == score) & (found["against"] == "before")].set_index("arm")
+    table = effects.described(plan).join(rows[["effect", "low", "high"]]).fillna({"effect": 0.0})
+    figure, axis = plt.subplots(figsize=(6.4, 4.8), layout="constrained")
+    reach = max(1e-9, table["effect"].abs().max())
+    apart = (table["low"] > 0) | (table["high"] < 0)
+    drawn = axis.scatter(
+        table["detail"],
+        table["accuracy"],
+        c=table["effect"],
+        cmap="PuOr_r",
+        vmin=-reach,
+        vmax=reach,
+        s=130,
+        edgecolors=[plotting.INK if one else plotting.RULE for one in apart],
+        linewidths=[1.8 if one else 0.8 for one in apart],
+    )
+    for name in table.index.intersection(list(SOURCE_COLORS)):
+        place = (table.loc[name, "detail"], table.loc[name, "accuracy"])
+        axis.annotate(name, place, xytext=(7, 6), textcoords="offset points", fontsize=9)
+    axis.set_xlabel("detail: % of the true facts that captions state")
+    axis.set_ylabel("accuracy: % of stated facts that are true")
+    axis.set_title("where replacing captions helps")
+    axis.grid(True)
+    figure.colorbar(drawn, label=f"{score} gained over before, in miniature")
+    return figure
+
+
+def shares(plan: Plan, found: pd.DataFrame) -> Figure:
+    """What replacing blind by GPT4-Vision captions gains, by their share of the mix."""
+    score = plan.primary[1]
+    rows = found[(found["score"] == score) & found["arm"].str.startswith(("after@", "oracle@"))]
+    figure, axis = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
+    for kind, part in rows.groupby(rows["arm"].str.partition("@")[0]):
+        labels = part["arm"].str.partition("@")[2]
+        bars = [part["effect"] - part["low"], part["high"] - part["effect"]]
+        axis.errorbar(labels, part["effect"], bars, color=_color(kind), marker="o", label=kind)
+    axis.axhline(0, color=plotting.INK, linewidth=0.8)
+    axis.set(xlabel="detailed captions in the mix", ylabel=f"{score} gained, in miniature")
+    axis.legend()
+    return figure

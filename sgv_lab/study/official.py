@@ -1,0 +1,108 @@
+"""The arms at full size, from the official files, and what training and test pictures share.
+
+Below ``data_root`` lie the pictures in ShareGPT4V's layout, ``sharegpt4v/`` with the files named
+here, and ``benchmarks/<name>/``, each an official release unpacked.
+"""
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sgv_lab import store
+from sgv_lab.benchmarks.tasks import TASKS
+from sgv_lab.errors import LabError
+from sgv_lab.files import write_json
+from sgv_lab.study.arms import Design
+
+FILES = {
+    "mix": "llava_v1_5_mix665k.json",
+    "detail": "detail_23k.json",  # LLaVA-Instruct's, which the mix holds
+    "captions": "sharegpt4v_instruct_gpt4-vision_cap100k.json",
+    "released": "sharegpt4v_mix665k_cap23k_coco-ap9k_lcs3k_sam9k_div2k.json",
+}
+Record = dict[str, Any]
+
+
+def stage(design: Design, data_root: Path) -> Path:
+    """The store's folder with records.json and replaced.json of an arm, as `mix.stage`'s."""
+    root = data_root / "sharegpt4v"
+    paths = [root / name for name in FILES.values()]
+    if absent := [path.name for path in paths if not path.is_file()]:
+        raise LabError(f"lacks {', '.join(absent)}", where=root, fix="download them (README)")
+
+    def write(folder: Path) -> None:
+        before = json.loads(paths[0].read_text())
+        made = arm(design, before, *(json.loads(path.read_text()) for path in paths[1:]))
+        new, old = {r["id"] for r in made}, {r["id"] for r in before}
+        rows = [{"id": r["id"], "by": ""} for r in before if r["id"] not in new]
+        rows += [{"id": "", "by": r["id"]} for r in made if r["id"] not in old]
+        write_json(folder / "records.json", made)
+        write_json(folder / "replaced.json", rows)
+
+    settings = {key: getattr(design, key) for key in ("annotator", "images", "edit", "draw")}
+    return store.stage("mix", settings, paths, write, ["sgv_lab.study.official"])
+
+
+def arm(
+    design: Design,
+    before: list[Record],
+    detail: list[Record],
+    captions: list[Record],
+    released: list[Record],
+) -> list[Record]:
+    """An arm's records. The mix's detailed captions are those whose words stand in ``detail``.
+
+    "same" pictures: the first COCO captions of the 100K in the order of their names, as many as
+    were taken out (an author's words, InternLM-XComposer issue 107; only 9,599 pictures are in
+    both sets). "mixed": the released file. Raises LabError for an arm that needs the truth, which
+    only the embedded world knows.
+    """
+    known = (design.annotator, design.images, design.edit, design.draw)
+    said = {record["conversations"][1]["value"] for record in detail}
+    rest = [r for r in before if r["conversations"][1]["value"] not in said]
+    if known == ("gpt4_vision", "mixed", "", 0):
+        return released
+    if known == ("gpt4_blind", "same", "dropped", 0):
+        return rest
+    if known == ("gpt4_blind", "same", "", 0):
+        return before
+    if known == ("gpt4_vision", "same", "", 0):
+        coco = [r for r in captions if str(r.get("image", "")).startswith("coco/train2017/")]
+        coco.sort(key=lambda record: record["image"])
+        return [*rest, *coco[: len(before) - len(rest)]]
+    what = f"no official file has captions of {design.annotator}, {design.edit or design.images}"
+    raise LabError(what, fix="at full size there are before, after, mixed and dropped")
+
+
+def overlap(
+    records: Iterable[Mapping[str, Any]], image_root: Path, benchmarks: Mapping[str, Path]
+) -> pd.DataFrame:
+    """How many of each benchmark's pictures were trained on: by COCO number, and byte for byte.
+
+    ``benchmarks``: name -> data folder. A picture scaled or saved again is found by neither.
+    """
+    names = {str(record["image"]) for record in records if record.get("image")}
+    numbers = {found[1] for name in names if (found := re.search(r"coco/.*?(\d{12})\.\w+$", name))}
+    sizes: dict[int, list[Path]] = {}
+    for path in (image_root / name for name in names):
+        if path.is_file():  # pictures that are gone cannot be trained on either
+            sizes.setdefault(path.stat().st_size, []).append(path)
+    rows = {}
+    for benchmark, data in benchmarks.items():
+        shown: dict[str, bytes] = {}
+        for q in TASKS[benchmark].questions(data):
+            if q.picture or q.encoded:
+                raw = base64.b64decode(q.encoded) if q.encoded else (data / q.picture).read_bytes()
+                shown[q.picture or hashlib.sha256(raw).hexdigest()] = raw
+        coco = sum(bool(numbers.intersection(re.findall(r"(\d{12})\.\w+$", n))) for n in shown)
+        same = sum(any(p.read_bytes() == raw for p in sizes.get(len(raw), ()))
+                   for raw in shown.values())  # fmt: skip
+        rows[benchmark] = (len(shown), coco, same)
+    columns = ["pictures", "COCO number trained on", "identical file trained on"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)

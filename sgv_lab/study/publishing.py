@@ -1,0 +1,117 @@
+"""Committed plans, what a study says in words, and its records and figures where readers look."""
+
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from sgv_lab import notebook, plotting
+from sgv_lab.files import atomic
+from sgv_lab.study import effects, figures, plans, runner
+from sgv_lab.study.arms import arm
+from sgv_lab.study.plans import PILOT, Plan
+from sgv_lab.study.runner import RECORDS, Record
+from sgv_lab.study.tuning import POINTS
+
+
+def folder() -> Path:
+    """Where plans and recorded studies lie: ``figures/data`` beside the notebooks."""
+    return notebook.folder().parent / "figures" / "data"
+
+
+def recorded(name: str) -> tuple[Plan, list[Record], pd.DataFrame | None]:
+    """A committed plan, the records of its whole seeds (none: not run), and their points."""
+    plan, out = plans.load(folder() / "plans" / f"{name}.yaml"), folder() / "studies" / name
+    found = [r for r in runner.read(out) if r.digest == plan.digest]
+    arms = Counter(record.seed for record in found)
+    records = [r for r in found if arms[r.seed] == len(plan.arms)]
+    path = out / POINTS
+    return plan, records, pd.read_parquet(path) if records and path.is_file() else None
+
+
+def status() -> pd.DataFrame:
+    """Every committed plan: what it is, its runs planned and done, and its budget in hours."""
+    rows = {}
+    for path in sorted((folder() / "plans").glob("*.yaml")):
+        plan, records, _ = recorded(path.stem)
+        runs = len(plan.runs())
+        state = "not run" if not records else "complete" if len(records) >= runs else "part"
+        rows[plan.name] = (plan.title, len(plan.arms), len(plan.seeds), runs, _hours(plan),
+                           len(records), state)  # fmt: skip
+    columns = ["about", "arms", "seeds", "runs", "hours, 1 core", "done", "state"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("plan")
+
+
+def _hours(plan: Plan) -> float | None:
+    return round(len(plan.runs()) * plan.minutes / 60, 1) if plan.minutes else None
+
+
+def outline(plan: Plan) -> str:
+    """A plan in lines: primary endpoint, arms, seeds, questions, budget."""
+    lines = [
+        f"{plan.name}: {plan.title}",
+        f"family     {plan.family}",
+        f"primary    {' on '.join(plan.primary)}, against before",
+        f"seeds      {', '.join(map(str, plan.seeds))} (from {plan.digest[:12]})",
+        f"questions  set {plan.questions}: {', '.join(plan.benchmarks)}, {plan.pictures} pictures",
+        f"budget     {len(plan.runs())} runs, {_hours(plan)} hours on one core as planned",
+        *(f"  {name:<14} {arm(name).label}" for name in plan.arms),
+    ]
+    return "\n".join(lines)
+
+
+def conclusions() -> pd.DataFrame:
+    """Every committed plan and what follows from it in one sentence; "not run" where it was not."""
+    rows = {}
+    for name in status().index:
+        plan, records, points = recorded(name)
+        rows[name] = "not run"
+        if records and set(plan.arms) <= set(PILOT):
+            (_, size), *_ = effects.sizing(plan, records).iterrows()
+            rows[name] = (
+                f"ten seeds can detect {size['detectable']:.1f} {plan.primary[1]} (at worst "
+                f"{size['at worst']:.1f}); oracle − before is {size['oracle − before']:+.1f}"
+            )
+        elif records:
+            rows[name] = effects.conclude(plan, effects.effects(plan, records, points))
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["what follows, in miniature"])
+
+
+def report(plan: Plan, records: Sequence[Record], out: Path) -> str:
+    """What follows from a study; from a pilot, what a study of ten seeds could detect."""
+    if set(plan.arms) <= set(PILOT):
+        return effects.sizing(plan, records).round(2).to_string()
+    path = out / POINTS
+    found = effects.effects(plan, records, pd.read_parquet(path) if path.is_file() else None)
+    lines = [found.round(3).to_string(index=False), "", effects.conclude(plan, found)]
+    if sum(name.startswith("aa") for name in plan.arms) > 1:
+        rate, pairs = effects.false_alarms(records, plan.primary[1])
+        lines.append(f"A/A: {rate:.1%} of {pairs} pairs of draws are called different at 5 %")
+    return "\n".join(lines)
+
+
+def figure(plan: Plan, records: Sequence[Record], found: pd.DataFrame) -> Figure:
+    """The figure that suits a plan: the surface, the shares replaced, or runs paired by seed."""
+    groups = {arm(name).group for name in plan.arms}
+    if "detail × accuracy" in groups:
+        return figures.surface(plan, found)
+    if "share replaced" in groups:
+        return figures.shares(plan, found)
+    return figures.pairs(plan, records, found)
+
+
+def publish(plan: Plan, records: Sequence[Record], out: Path, root: Path) -> list[Path]:
+    """Copy the records below ``root/data/studies``, draw the figure, write the table behind it."""
+    target = root / "data" / "studies" / plan.name
+    for name in (RECORDS, POINTS):
+        if (out / name).is_file():
+            with atomic(target / name) as temporary:
+                shutil.copyfile(out / name, temporary)
+    points = pd.read_parquet(out / POINTS) if (out / POINTS).is_file() else None
+    found = effects.effects(plan, records, points)
+    plotting.style()
+    plotting.save(figure(plan, records, found), root / plan.name, found.round(5))
+    return [target / RECORDS, root / f"{plan.name}.png", root / "data" / f"{plan.name}.csv"]

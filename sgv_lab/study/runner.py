@@ -1,0 +1,204 @@
+"""Run a plan: every arm with every seed, over the cores or GPUs present, each once, resumable."""
+
+import json
+import multiprocessing
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from sgv_lab import store
+from sgv_lab.errors import LabError
+from sgv_lab.files import sha256, write_jsonl
+from sgv_lab.models.shipped import shipped
+from sgv_lab.study.plans import Plan
+from sgv_lab.study.tuning import POINTS, Job, execute, side_of
+from sgv_lab.world import benchmarks as world
+from sgv_lab.world.scene import MINIATURE
+
+RECORDS = "records.jsonl"
+KEPT = ("metrics", "replaced", "key", "provenance", "seconds", "peak_bytes")
+_QUIET = {  # workers: one thread each, so that sums, and so answers, are the same anywhere
+    **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TQDM_DISABLE"), "1"),
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run. ``replaced``: how many record ids the arm replaced, and the hash of their list."""
+
+    plan: str
+    digest: str
+    family: str
+    arm: str
+    profile: str
+    seed: int
+    metrics: Mapping[str, float]  # by the paper's names; MME in points, all else in percent
+    config: Mapping[str, Any]  # the resolved design, recipe, base, questions
+    replaced: Mapping[str, Any]
+    key: str  # of the run in the store
+    provenance: Mapping[str, Any]  # revision, clean, versions, device
+    seconds: float
+    peak_bytes: int  # of the process (on a GPU: of its memory)
+
+
+def base_folder(family: str, models_root: str | Path = "") -> Path:
+    """``models_root/family``, or the miniature that comes with the package. LabError if absent."""
+    folder = Path(models_root) / family if models_root else shipped(family)
+    if not (folder / "config.json").is_file():
+        raise LabError(f"no checkpoint of {family}", where=folder, fix="set models_root")
+    return folder
+
+
+def questions(plan: Plan, side: int) -> Path:
+    """The store's folder of the plan's question sets, one benchmark a subfolder."""
+    settings = {"benchmarks": plan.benchmarks, "pictures": plan.pictures, "seed": plan.questions}
+    return store.stage(
+        "questions",
+        settings | {"size": side},
+        [],
+        lambda folder: world.write(folder, **settings, size=side, difficulty=MINIATURE),
+        ["sgv_lab.world"],
+    )
+
+
+def jobs(plan: Plan, models_root: str | Path = "", data_root: str | Path = "") -> list[Job]:
+    """All runs of a plan, seed by seed; its questions are written here, once for all of them.
+
+    ``data_root``: the official files (see `official`) in place of the embedded world.
+    """
+    base = base_folder(plan.family, models_root)
+    root = Path(data_root) if data_root else None
+    asked = root / "benchmarks" if root else questions(plan, side_of(base))
+    folders = {name: (asked / name, sha256(asked / name)) for name in plan.benchmarks}
+    base_hash, designs = sha256(base), plan.designs()
+    return [
+        Job(arm, seed, designs[arm], plan.family, base, base_hash, folders, root)
+        for arm, seed in plan.runs()
+    ]
+
+
+def run(
+    plan: Plan,
+    out: str | Path,
+    models_root: str | Path = "",
+    data_root: str | Path = "",
+    workers: int | None = None,
+    progress: bool = True,
+) -> list[Record]:
+    """Do what is missing of ``plan`` and return its records, which ``out`` holds as JSON lines.
+
+    ``workers``: processes at once (None: one a GPU, else one a core). Each finished run is
+    appended at once, so the same call goes on after a kill; points by picture are written last.
+
+    Raises LabError if a run fails (naming it), or ``out`` holds records of another base model.
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    todo = jobs(plan, models_root, data_root)
+    before = read(out)
+    write_jsonl(out / RECORDS, map(asdict, before))  # whole lines only
+    done = {(r.arm, r.seed): r for r in before if r.digest == plan.digest}
+    if any(r.config["base"] != todo[0].base_hash for r in done.values()):
+        raise LabError("holds runs from another base model", where=out, fix="choose another --out")
+    left = [job for job in todo if (job.arm, job.seed) not in done]
+    bar = tqdm(total=len(todo), initial=len(done), unit="run", desc=plan.name, disable=not progress)
+    with bar, (out / RECORDS).open("a") as file:
+        for job, found in _all(left, workers):
+            record = _record(plan, job, found)
+            done[job.arm, job.seed] = record
+            file.write(json.dumps(asdict(record), ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+            bar.update()
+    records = [done[pair] for pair in plan.runs()]
+    _gather(records, out)
+    return records
+
+
+def read(out: str | Path) -> list[Record]:
+    """The records in a study's folder, none if there is no file; a line cut by a kill is no one."""
+    path = Path(out) / RECORDS
+    lines = path.read_text().split("\n")[:-1] if path.is_file() else []
+    return [Record(**json.loads(line)) for line in lines]
+
+
+def _record(plan: Plan, job: Job, found: Mapping[str, Any]) -> Record:
+    config = {"base": job.base_hash, "questions": plan.questions, "pictures": plan.pictures}
+    return Record(
+        plan=plan.name,
+        digest=plan.digest,
+        family=plan.family,
+        arm=job.arm,
+        profile=plan.profile,
+        seed=job.seed,
+        config=asdict(job.design) | {"recipe": found["recipe"]} | config,
+        **{key: found[key] for key in KEPT},
+    )
+
+
+def _gather(records: Iterable[Record], out: Path) -> None:
+    """Points by picture of all runs that are still in the store, in one table."""
+    tables = []
+    for record in records:
+        path = store.root() / "arms" / record.key / POINTS
+        if path.is_file():
+            tables.append(pd.read_parquet(path).assign(arm=record.arm, seed=record.seed))
+    if tables:
+        table = pd.concat(tables, ignore_index=True)
+        words = ["score", "stratum", "picture", "arm"]
+        table.astype(dict.fromkeys(words, "category")).to_parquet(out / POINTS, index=False)
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    before = {key: os.environ.get(key) for key in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            os.environ.pop(key) if value is None else os.environ.update({key: value})
+
+
+def _all(left: list[Job], workers: int | None) -> Iterator[tuple[Job, dict[str, Any]]]:
+    """Each job with what came out, as they finish; the first failure ends the others."""
+    if not left:
+        return
+    gpus = torch.cuda.device_count()
+    count = min(workers or gpus or os.cpu_count() or 1, len(left))
+    context = multiprocessing.get_context("spawn")
+    devices = context.SimpleQueue()
+    for number in range(count):
+        devices.put(number % gpus if gpus else None)
+    with (
+        _environment(_QUIET),
+        ProcessPoolExecutor(count, context, _begin, (devices,)) as pool,
+    ):
+        futures = {pool.submit(execute, job): job for job in left}
+        for future in as_completed(futures):
+            job = futures[future]
+            try:
+                found = future.result()
+            except Exception as error:
+                pool.shutdown(cancel_futures=True)
+                what = f"{type(error).__name__}: {error}"[:500]
+                fix = "mend it and run the same again: it does only what is missing"
+                raise LabError(what, where=f"{job.arm}, seed {job.seed}", fix=fix) from error
+            yield job, found
+
+
+def _begin(devices: Any) -> None:
+    """A worker's first act: take a device, and one thread."""
+    if (device := devices.get()) is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(device)
+    torch.set_num_threads(1)

@@ -1,0 +1,69 @@
+"""A run's answers as numbers: the benchmarks' scores, points by picture, the bias towards yes."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sgv_lab.benchmarks import core, mmbench, mme
+from sgv_lab.study.statistics import yes_bias
+
+_HEADLINES = {  # benchmark -> (key of its scorer, name as in the paper's tables, factor)
+    "mme": (("perception", "MME-P", 1), ("cognition", "MME-C", 1)),
+    "mmbench": (("accuracy", "MMB", 1),),
+    "seed": (("image_accuracy", "SEED-I", 1),),
+    "qbench": (("accuracy", "QBench", 100),),
+    "vqav2": (("accuracy", "VQAv2", 1),),
+    "vizwiz": (("accuracy", "VizWiz", 1),),
+}
+UNITS = {"MME-P": "points", "MME-C": "points"}  # all others: percent
+BIAS = "yes-bias"  # percentage points of MME's answers; 50: always yes
+
+
+def metrics(benchmark: str, scores: Mapping[str, Any], answers: Path) -> dict[str, float]:
+    """What a record keeps of a benchmark: its headlines, and MME's subtasks and yes-bias."""
+    found = {name: factor * scores[key] for key, name, factor in _HEADLINES[benchmark]
+             if key in scores}  # fmt: skip
+    if benchmark == "mme":
+        found |= {f"MME {name}": scores[name] for name in mme.OFFICIAL_QUESTIONS if name in scores}
+        rows = list(_mme(answers))
+        found[BIAS] = yes_bias([row[2] for row in rows], [row[3] for row in rows])
+    return {name: round(float(value), 4) for name, value in found.items()}
+
+
+def _mme(folder: Path) -> Iterator[tuple[str, str, str, str]]:
+    """(subtask, picture, said, truth) of a submission, said as MME's own tool reads it."""
+    for path in sorted((folder / "mme").glob("*.txt")):
+        for line in path.read_text().splitlines():
+            picture, _, truth, said = line.split("\t")
+            yield path.stem, picture, mme.parse(f"{said}\n"), truth.lower()
+
+
+def points(benchmark: str, answers: Path) -> pd.DataFrame:
+    """Points by picture: score, stratum, picture, points. Empty where a benchmark has no scorer
+    by picture here (all but MME and MMBench).
+
+    A score is the sum over its strata of the mean points, exactly: MME's subtasks at 0 to 200
+    points a picture, MMBench's circular groups at 0 or 100.
+    """
+    columns = ["score", "stratum", "picture", "points"]
+    rows: list[tuple[str, str, str, float]] = []
+    if benchmark == "mme":
+        table = pd.DataFrame(_mme(answers), columns=["subtask", "picture", "said", "truth"])
+        table["right"] = table["said"] == table["truth"]
+        for (subtask, picture), right in table.groupby(["subtask", "picture"])["right"]:
+            score = "MME-P" if subtask in mme.PERCEPTION else "MME-C"
+            rows.append((score, subtask, picture, 100 * right.mean() + 100 * right.all()))
+    if benchmark == "mmbench":
+        truth = core.index(core.rows(answers / "questions.jsonl"), "index")
+        said = core.index(core.rows(answers / "mmbench.xlsx"), "index")
+        for key, members in mmbench.circles(truth, answers).items():
+            right = [
+                mmbench.extract(said[k].text("prediction"), mmbench.options(truth[k].row))
+                == truth[k]["answer"]
+                for k in members
+            ]
+            rows.append(("MMB", "", key, 100 * np.all(right)))
+    return pd.DataFrame(rows, columns=columns)

@@ -1,0 +1,172 @@
+"""One run of the study: fine-tune the base on an arm's mix, ask the benchmarks, keep the answers.
+
+A run is addressed by its content: the records it trains on, its pictures, questions, base model,
+settings, seed, device, versions and the code that trains and asks. Two arms that come to the same
+are computed once; one caption changed is another run.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from hashlib import sha256 as digest_of
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from transformers import AutoConfig
+
+from sgv_lab import store
+from sgv_lab.benchmarks.evaluate import evaluate
+from sgv_lab.files import sha256, write_json
+from sgv_lab.models import checkpoints
+from sgv_lab.provenance import provenance
+from sgv_lab.study import mix, official, scores
+from sgv_lab.study.arms import Design
+from sgv_lab.training import plan as planning
+from sgv_lab.training.recipes import Recipe, recipe
+from sgv_lab.training.trainer import Run, train
+
+POINTS = "points.parquet"
+RECIPES = {  # family -> recipes of all weights and of LoRA; any other family: LLaVA-1.5's
+    "llava-7b": ("sft-v1", "sft-v1"),
+    "qwen-vl-chat": ("sft-qwen", "sft-qwen-lora"),
+}
+_CODE = ("sgv_lab.training", "sgv_lab.benchmarks.evaluate", "sgv_lab.benchmarks.tasks")
+_PACKAGES = ("torch", "transformers", "peft")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run to do: what a worker needs to know."""
+
+    arm: str
+    seed: int
+    design: Design
+    family: str
+    base: Path
+    base_hash: str
+    questions: Mapping[str, tuple[Path, str]]  # benchmark -> folder, hash
+    data_root: Path | None = None  # of the official files; None: the embedded world
+
+
+def recipe_of(family: str, design: Design) -> Recipe:
+    """The family's own recipe with the design's settings; the projector is always trained."""
+    full, lora = RECIPES.get(family, ("sft", "sft-lora"))
+    settings = {"language_model": design.tuning, "connector": True, **design.recipe}
+    return recipe(full if design.tuning == "full" else lora, settings)
+
+
+def side_of(base: Path) -> int:
+    """Pixels along a side of the pictures that a checkpoint takes."""
+    return json.loads((base / "config.json").read_text())["vision_config"]["image_size"]
+
+
+def materials(job: Job) -> tuple[Path, list[dict[str, Any]], Path]:
+    """The mix's folder in the store, its records, and the folder that holds their pictures."""
+    if job.data_root:
+        data = official.stage(job.design, job.data_root)
+        return data, json.loads((data / "records.json").read_text()), job.data_root
+    tokenizer = checkpoints.load_processor(job.base).tokenizer
+    vocabulary = digest_of(json.dumps(tokenizer.get_vocab(), sort_keys=True).encode()).hexdigest()
+    length = lambda text: len(tokenizer(text).input_ids)  # noqa: E731
+    data = mix.stage(job.design, job.seed, length, vocabulary)
+    records = json.loads((data / "records.json").read_text())
+    return data, records, mix.pictures(records, side_of(job.base))
+
+
+def _rows(job: Job) -> int:
+    return 4 if job.data_root else 16  # 7 billion parameters, or a few million
+
+
+def preflight(job: Job) -> planning.Plan:
+    """What the run needs and what stands in its way; trains nothing, loads no weights."""
+    _, records, images = materials(job)
+    config = AutoConfig.from_pretrained(job.base, trust_remote_code=False, local_files_only=True)
+    return planning.plan(
+        config,
+        checkpoints.load_processor(job.base, config),
+        records,
+        images,
+        recipe_of(job.family, job.design),
+        store.root(),
+        run=Run(
+            max_steps=job.design.updates, micro_batch=_rows(job), loss="sample", progress=False
+        ),
+        weights=job.base,
+        drop_broken=job.data_root is not None,
+    )
+
+
+def execute(job: Job) -> dict[str, Any]:
+    """Train and ask, or find it done; what came out, as `_result` wrote it, and its key."""
+    data, records, images = materials(job)
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    shown = []  # half a terabyte of official pictures is known by its names alone
+    if not job.data_root:
+        shown = [sha256(part) for part in sorted(images.iterdir()) if part.is_dir()]
+    settings = {
+        "recipe": asdict(recipe_of(job.family, job.design)),
+        "updates": job.design.updates,
+        "seed": job.seed,
+        "base": job.base_hash,
+        "pictures": shown,
+        "questions": {name: known for name, (_, known) in job.questions.items()},
+        "device": device,
+        "versions": {name: version(name) for name in _PACKAGES},
+    }
+
+    def build(folder: Path) -> None:
+        if not (folder / "result.json").is_file():
+            _result(job, records, images, folder)
+        shutil.rmtree(folder / "model", ignore_errors=True)  # answers are kept, weights are not
+
+    folder = store.stage("arms", settings, [data / "records.json"], build, _CODE, resumes=True)
+    replaced = json.loads((data / "replaced.json").read_text())
+    listed = {"count": len(replaced), "sha256": sha256(data / "replaced.json"), "mix": data.name}
+    return json.loads((folder / "result.json").read_text()) | {
+        "key": folder.name,
+        "replaced": listed,
+    }
+
+
+def _result(job: Job, records: list[dict[str, Any]], images: Path, folder: Path) -> None:
+    """Fine-tune into ``folder/model``, answer every benchmark beside it, and write result.json."""
+    device, started = "cuda" if torch.cuda.is_available() else "cpu", time.monotonic()
+    chosen = recipe_of(job.family, job.design)
+    trained = folder / "model"
+    dtype = torch.bfloat16 if job.data_root else torch.float32
+    train(
+        *checkpoints.load(job.base, device=device, dtype=dtype),
+        records,
+        images,
+        chosen,
+        trained,
+        job.seed,
+        max_steps=job.design.updates,
+        loss="sample",
+        micro_batch=_rows(job),
+        progress=False,
+        drop_broken=job.data_root is not None,  # OCR-VQA and SAM pictures are gone; counted
+    )
+    loaded = checkpoints.load(trained, device=device, dtype=dtype)
+    metrics, tables = {}, []
+    for name, (data, _) in job.questions.items():
+        answers = folder / name
+        found = evaluate(trained, name, data, answers, batch_size=64, loaded=loaded)
+        metrics |= scores.metrics(name, found, answers)
+        tables.append(scores.points(name, answers))
+    pd.concat(tables, ignore_index=True).to_parquet(folder / POINTS, index=False)
+    manifest = json.loads((trained / "manifest.json").read_text())
+    result = {
+        "metrics": metrics,
+        "recipe": asdict(chosen),
+        "provenance": provenance(),
+        "seconds": round(time.monotonic() - started, 1),
+        "peak_bytes": manifest["peak_bytes"],
+        "loss": manifest["final_loss"],
+    }
+    write_json(folder / "result.json", result)

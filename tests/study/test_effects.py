@@ -1,0 +1,180 @@
+"""From made-up records to conclusions: known effects, none, and an instrument that cannot see."""
+
+from dataclasses import asdict
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from sgv_lab.errors import LabError
+from sgv_lab.files import write_jsonl
+from sgv_lab.study import effects, figures, plans, publishing
+from sgv_lab.study.runner import Record
+
+SUBTASKS = {"existence": 12, "color": 18}
+
+
+def plan(arms=("before", "after", "oracle", "aa"), seeds=10, **keys):
+    given = {"title": "made up", "family": "llava-1.5-7b", "arms": list(arms), "seeds": seeds}
+    return plans.make("made-up", **given, **{"primary": ["after", "MME-P"], **keys})
+
+
+def made(plan, gains, noise=4.0, device="cpu", digest=None):
+    """Records and points: every arm's MME-P is the seed's, plus its gain, plus noise of mean 0."""
+    rng, records, tables = np.random.default_rng(7), [], []
+    errors = rng.normal(0, noise, (len(plan.seeds), len(plan.arms)))
+    errors -= errors.mean(0)
+    for seed, own in zip(plan.seeds, errors, strict=True):
+        level = rng.normal(0, 30)  # moves all arms of a seed
+        for arm, error in zip(plan.arms, own, strict=True):
+            parts = []
+            for subtask, n in SUBTASKS.items():
+                shift = (level + gains.get(arm, 0.0) + error) / len(SUBTASKS)
+                row = {"score": "MME-P", "stratum": subtask, "points": 100 + shift}
+                parts.append(pd.DataFrame({"picture": [f"{subtask}{i}" for i in range(n)], **row}))
+            table = pd.concat(parts)
+            score = table.groupby("stratum")["points"].mean().sum()
+            tables.append(table.assign(arm=arm, seed=seed))
+            metrics = {"MME-P": score, "MMB": rng.normal(40, 1), "yes-bias": 3.0}
+            made_by = {"device": device, "revision": "0"}
+            records.append(
+                Record(plan.name, digest or plan.digest, plan.family, arm, "mini", seed, metrics,
+                       {}, {}, "key", made_by, 1.0, 1)
+            )  # fmt: skip
+    return records, pd.concat(tables)
+
+
+def test_a_known_effect_comes_out_with_its_share_of_the_oracle():
+    study = plan()
+    records, points = made(study, {"after": 20, "oracle": 40})
+    found = effects.effects(study, records, points)
+    row = found[found["primary"]].iloc[0]
+    assert row["effect"] == pytest.approx(20) and 10 < row["low"] < 20 < row["high"] < 30
+    assert row["p"] < 0.001 and row["flip"] == 2 / 2**10
+    assert row["share"] == pytest.approx(0.5) and row["share_low"] < 0.5 < row["share_high"]
+    assert row["effect"] == pytest.approx((row["crossed_low"] + row["crossed_high"]) / 2)
+    assert row["crossed_low"] > 0
+    assert np.isnan(row["holm"])  # the primary endpoint stands as it is
+    said = effects.conclude(study, found)
+    assert "'GPT4-Vision captions' helps" in said and "10 paired seeds" in said
+    aa = found[(found["arm"] == "aa") & (found["score"] == "MME-P")].iloc[0]
+    assert aa["low"] < 0 < aa["high"] and np.isnan(aa["holm"])  # a control, not a finding
+    secondary = found[(found["arm"] == "after") & (found["score"] == "MMB")].iloc[0]
+    assert secondary["holm"] == pytest.approx(min(1, secondary["p"]))
+
+
+def test_what_hurts_and_what_does_nothing_is_said_so():
+    study = plan()
+    hurts = effects.effects(study, made(study, {"after": -25, "oracle": 40})[0])
+    assert "hurts" in effects.conclude(study, hurts)
+    nothing = effects.effects(study, made(study, {"oracle": 40})[0])
+    assert "changes nothing that can be seen" in effects.conclude(study, nothing)
+    assert hurts["crossed_low"].isna().all()  # no points were given
+
+
+def test_an_instrument_that_cannot_tell_the_oracle_concludes_nothing():
+    study = plan()
+    found = effects.effects(study, made(study, {"after": 60})[0])
+    assert found["share"].isna().all()
+    said = effects.conclude(study, found)
+    assert "insensitive" in said and "nothing is concluded" in said and "helps" not in said
+
+
+def test_an_alarm_of_the_control_is_not_kept_quiet():
+    study = plan()
+    found = effects.effects(study, made(study, {"after": 20, "oracle": 40, "aa": 30})[0])
+    assert "A/A, the same annotator drawn again, differs too" in effects.conclude(study, found)
+
+
+def test_few_seeds_resolve_nothing_and_without_an_oracle_nobody_knows():
+    few = plan(seeds=2)
+    found = effects.effects(few, made(few, {"after": 500, "oracle": 900}, 0.1)[0])
+    assert "resolve nothing" in effects.conclude(few, found)
+    blind = plan(arms=("before", "after"))
+    found = effects.effects(blind, made(blind, {"after": 50})[0])
+    assert "without an oracle" in effects.conclude(blind, found)
+
+
+def test_a_pilot_sizes_the_study():
+    pilot = plan(arms=("before", "oracle"), seeds=4, primary=["oracle", "MME-P"], pilot=True)
+    records, _ = made(pilot, {"oracle": 40}, noise=10)
+    table = effects.sizing(pilot, records)
+    assert table.loc["MME-P", "noise"] == pytest.approx(14, rel=0.6)
+    assert table.loc["MME-P", "detectable"] < table.loc["MME-P", "at worst"]
+    assert "detectable" in publishing.report(pilot, records, publishing.folder())
+
+
+def test_draws_of_one_annotator_give_the_false_alarm_rate(tmp_path):
+    study = plan(arms=("before", "aa", "aa-2", "aa-3"), primary=["aa", "MME-P"])
+    records, _ = made(study, {})
+    rate, pairs = effects.false_alarms(records, "MME-P")
+    assert pairs == 6 and 0 <= rate <= 1
+    assert "6 pairs of draws" in publishing.report(study, records, tmp_path)
+
+
+def test_devices_are_not_mixed():
+    study = plan(seeds=1)
+    records = made(study, {})[0] + made(study, {}, device="NVIDIA H100")[0]
+    with pytest.raises(LabError, match="several devices: NVIDIA H100, cpu"):
+        effects.by_seed(records, "MME-P")
+
+
+def test_records_carry_the_papers_cells():
+    study = plan(seeds=1)
+    table = effects.tidy(made(study, {})[0])
+    after = table[(table["arm"] == "after") & (table["score"] == "MME-P")].iloc[0]
+    assert (after["place"], after["row"], after["cell"]) == ("figure2", "LLaVA-1.5-7B", "after")
+    assert set(table[table["arm"] == "oracle"]["place"]) == {""}
+    assert list(effects.means(study, made(study, {})[0]).index) == list(study.arms)
+    gains = effects.reported("llava-1.5-13b").set_index("column")["gain"]
+    assert gains["MME-P"] == 22.0 and effects.reported("qwen3-vl-8b").empty
+
+
+def test_the_surface_puts_better_captions_up_and_to_the_right():
+    study = plan(arms=("before", "after", "oracle", "o75e0i0", "o0e50i0"))
+    table = effects.described(study)
+    assert table.loc["oracle", "accuracy"] == 100
+    assert table.loc["oracle", "detail"] > table.loc["after", "detail"] > 50
+    assert table.loc["o75e0i0", "detail"] < 45 and table.loc["o75e0i0", "accuracy"] > 95
+    assert table.loc["o0e50i0", "accuracy"] < 75
+
+
+def test_figures_draw_what_the_table_says():
+    study = plan(arms=("before", "after", "oracle", "mixed-before", "mixed", "o75e0i0"))
+    records, points = made(study, {"after": 20, "oracle": 40})
+    found = effects.effects(study, records, points)
+    drawn = figures.pairs(study, records, found, "made up")
+    labels = [text.get_text() for text in drawn.axes[1].get_yticklabels()]
+    assert "after − before" in labels and "mixed − mixed-before" in labels and len(labels) == 7
+    surface = publishing.figure(study, records, found)
+    named = {text.get_text() for text in surface.axes[0].texts}
+    assert named == {"before", "after", "oracle"}
+    triple = ("before@50%", "after@50%", "oracle@50%", "before", "after")
+    shares = plan(arms=triple)
+    records, _ = made(shares, {"after@50%": 9})
+    found = effects.effects(shares, records)
+    ticks = publishing.figure(shares, records, found).axes[0].get_xticklabels()
+    assert "50%" in {text.get_text() for text in ticks}
+    plt.close("all")
+
+
+def test_committed_records_are_read_back_and_half_a_seed_is_left_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(publishing, "folder", lambda: tmp_path / "data")
+    text = """{title: t, family: llava-1.5-7b, arms: [before, after, oracle], seeds: 8,
+               primary: [after, MME-P], minutes_a_run: 3}"""
+    (tmp_path / "data" / "plans").mkdir(parents=True)
+    (tmp_path / "data" / "plans" / "one.yaml").write_text(text)
+    (tmp_path / "data" / "plans" / "two.yaml").write_text(text)
+    one = plans.load(tmp_path / "data" / "plans" / "one.yaml")
+    records, points = made(one, {"after": 20, "oracle": 40})
+    out = tmp_path / "run"
+    write_jsonl(out / "records.jsonl", [asdict(r) for r in records[:-1]])
+    points.to_parquet(out / "points.parquet")
+    publishing.publish(one, records, out, tmp_path)
+    assert (tmp_path / "one.png").is_file() and (tmp_path / "data" / "one.csv").is_file()
+    assert len(publishing.recorded("one")[1]) == 21
+    assert list(publishing.status()["state"]) == ["part", "not run"]
+    said = publishing.conclusions()["what follows, in miniature"]
+    assert "7 paired seeds" in said["one"] and said["two"] == "not run"
+    plt.close("all")

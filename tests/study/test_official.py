@@ -1,0 +1,84 @@
+"""The arms from official files, in small: which captions go, which come, what is refused."""
+
+import io
+import json
+
+import pytest
+from PIL import Image
+
+from sgv_lab.errors import LabError
+from sgv_lab.study import official
+from sgv_lab.study.arms import ARMS, Design
+
+
+def record(key, text, image=None):
+    turns = [{"from": "human", "value": "?"}, {"from": "gpt", "value": text}]
+    return {"id": key, "conversations": turns} | ({"image": image} if image else {})
+
+
+COCO = "coco/train2017/{:012d}.jpg"
+BEFORE = [record("a", "long and blind", COCO.format(7)), record("q", "yes", COCO.format(8)),
+          record("b", "blind too", COCO.format(9)), record("t", "text")]  # fmt: skip
+DETAIL = [record("7", "long and blind", "000000000007.jpg"), record("9", "blind too", "9.jpg")]
+CAPTIONS = [
+    record("z", "seen 12", COCO.format(12)),
+    record("s", "seen", "sam/images/sa_1.jpg"),
+    record("x", "seen 3", COCO.format(3)),
+    record("y", "seen 5", COCO.format(5)),
+]
+RELEASED = [BEFORE[1], BEFORE[3], record("sa_1", "seen", "sam/images/sa_1.jpg")]
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    monkeypatch.setenv("SGV_STORE", str(tmp_path / "store"))
+    folder = tmp_path / "data" / "sharegpt4v"
+    folder.mkdir(parents=True)
+    for name, rows in zip(official.FILES, (BEFORE, DETAIL, CAPTIONS, RELEASED), strict=True):
+        (folder / official.FILES[name]).write_text(json.dumps(rows))
+    return tmp_path / "data"
+
+
+def ids(folder, name="records"):
+    return [row["id"] for row in json.loads((folder / f"{name}.json").read_text())]
+
+
+def test_the_first_coco_captions_by_name_take_the_place_of_the_blind_ones(root):
+    after = official.stage(ARMS["after"].design(Design()), root)
+    assert ids(after) == ["q", "t", "x", "y"]  # 3 and 5 come before 12
+    rows = json.loads((after / "replaced.json").read_text())
+    assert {row["id"] for row in rows} - {""} == {"a", "b"}
+    assert {row["by"] for row in rows} - {""} == {"x", "y"}
+    assert ids(official.stage(Design(), root)) == ["a", "q", "b", "t"]
+    assert ids(official.stage(ARMS["mixed"].design(Design()), root)) == ["q", "t", "sa_1"]
+    assert ids(official.stage(ARMS["dropped"].design(Design()), root)) == ["q", "t"]
+
+
+@pytest.mark.parametrize("name", ["oracle", "aa", "mixed-before", "padded"])
+def test_what_no_official_file_holds_is_refused(root, name):
+    with pytest.raises(LabError, match="no official file has captions of"):
+        official.stage(ARMS[name].design(Design()), root)
+
+
+def test_a_missing_file_is_named(root):
+    (root / "sharegpt4v" / official.FILES["detail"]).unlink()
+    with pytest.raises(LabError, match=r"lacks detail_23k\.json"):
+        official.stage(Design(), root)
+
+
+def test_test_pictures_that_were_trained_on_are_counted(tmp_path):
+    def png(color):
+        stream = io.BytesIO()
+        Image.new("RGB", (8, 8), color).save(stream, "PNG")
+        return stream.getvalue()
+
+    images, data = tmp_path / "images", tmp_path / "mme" / "existence"
+    (images / "coco/train2017").mkdir(parents=True)
+    data.mkdir(parents=True)
+    for number, color in ((7, "red"), (8, "blue")):
+        (images / COCO.format(number)).write_bytes(png(color))
+    for name, color in (("000000000007", "green"), ("000000000099", "blue"), ("other", "white")):
+        (data / f"{name}.jpg").write_bytes(png(color))
+        (data / f"{name}.txt").write_text("Is it?\tYes\nIs it not?\tNo\n")
+    found = official.overlap(BEFORE[:2], images, {"mme": tmp_path / "mme"})
+    assert found.loc["mme"].tolist() == [3, 1, 1]
