@@ -155,14 +155,19 @@ def _interval(
 
 
 def submission(rows: Iterable[Mapping[str, str]], answers: Mapping[str, str], path: Path) -> None:
-    """The official .xlsx: the TSV's columns without ``DROPPED``, and ``prediction``."""
+    """The official .xlsx: the TSV's columns without ``DROPPED``, and ``prediction``.
+
+    Control characters, which no worksheet can hold, are left out of the answers.
+    """
     import openpyxl
+    from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 
     book = openpyxl.Workbook()
     for number, row in enumerate(rows):
         kept = {key: value for key, value in row.items() if key not in DROPPED}
         cells = list((kept | {"index": int(row["index"])}).items())
-        cells.insert(6, ("prediction", answers[str(row["index"])]))  # the official place: after D
+        said = ILLEGAL_CHARACTERS_RE.sub("", answers[str(row["index"])])
+        cells.insert(6, ("prediction", said))  # the official place: after D
         if not number:
             book.active.append([name for name, _ in cells])
         book.active.append([cell for _, cell in cells])
