@@ -83,9 +83,11 @@ def annotator(images: str | Path, difficulty: Difficulty = MINIATURE) -> Answer:
     def answer(picture: Image.Image, prompt: str, seed: int) -> tuple[str, str]:
         with lock:
             name = known().get(pixels(picture))
-        if name is None:
-            raise LabError("the picture is not of the drawn world")
-        text = caption(scene_of(name, difficulty), ANNOTATORS["gpt4_vision"], seed)
+        try:
+            one = scene_of(str(name), difficulty)
+        except ValueError as error:
+            raise LabError("the picture is not of the drawn world") from error
+        text = caption(one, ANNOTATORS["gpt4_vision"], seed)
         return flawed(text, random.Random(f"{name}/{seed}"))
 
     return answer

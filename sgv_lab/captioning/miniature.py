@@ -36,7 +36,12 @@ def miniature_100k(pictures: int, size: int = 64, seed: int = 0, connections: in
 
 
 def drawn(pictures: int, size: int = 64, seed: int = 0) -> Path:
-    """A folder of drawn pictures, in the 100K's proportions of sources, made once per arguments."""
+    """A folder of drawn pictures, in the 100K's proportions of sources, made once per arguments.
+
+    Raises LabError for none: real pictures are not drawn.
+    """
+    if not pictures:
+        raise LabError("no pictures to caption", fix="give a folder or a list of them as `images`")
     settings = {"pictures": pictures, "size": size, "seed": seed}
     code = ["sgv_lab.world", "sgv_lab.captioning.miniature"]
     return store.stage("pictures", settings, [], partial(_draw, **settings), code)
