@@ -74,10 +74,11 @@ RUNS: dict[str, list[tuple[float, int, int]]] = {
 _TRAIN = "sgv-lab train --model {} --records {} --images data --recipe {} --out RUN --seed {}"
 _PRETRAIN = _TRAIN.format("BASE", "CAPTIONS.json", "pretrain", "SEED")
 _TUNE = _TRAIN.format("BASE", "MIX.json", "sft", "SEED")
-COMMANDS = {  # claim -> what to run; BASE, MIX.json and so on are yours to fill in
-    "C1": _TUNE,
-    "C2": _TUNE,
-    "C3": _TUNE.replace("sft", "sft-v1"),
+COMMANDS = {  # claim -> what to run; PLAN.yaml (of profile paper), BASE and so on are yours
+    **dict.fromkeys(
+        ("C1", "C2", "C3"),
+        "sgv-lab study PLAN.yaml --models-root MODELS --data-root data --publish figures",
+    ),
     **dict.fromkeys(("C4", "C5", "C7"), f"{_PRETRAIN}\n{_TUNE}"),
     "C6": f"{_PRETRAIN} --set vision_from=none\n{_TUNE}",
     "C8": "",  # people have to vote again
@@ -98,38 +99,40 @@ def hours(claim: str) -> float:
     return sum(size * (n * before + m * tuning) for size, n, m in RUNS[claim])
 
 
+def error(column: str, score: float) -> float | None:
+    """The standard error of one run's ``score``, in points; None where nothing is known.
+
+    MME-P: ±20 points between identical runs, taken as one standard deviation. Others: what the
+    number of questions leaves open, s (100 − s) / n, at most that where answers are graded.
+    """
+    known = paper.facts("noise").set_index("column")["value"]
+    if column not in known:
+        return None
+    return known[column] if column == "MME-P" else sqrt(score * (100 - score) / known[column])
+
+
 @cache
 def effects() -> pd.DataFrame:
     """Each deciding number as the paper reports it, beside what is known to move it.
 
-    Columns: claim, contrast, column, effect, and its standard error in points: "questions", were
-    both models' answers independent (paired answers give less); "runs", from ±20 MME points
-    between identical runs, taken as one standard deviation. ``pairs``: paired runs that would
-    show the effect over that noise with 80 % power at 5 %. Missing: not known.
+    Columns: claim, contrast, column, effect, error: its standard error (`error` of independent
+    runs; the same questions asked of both arms make it smaller, other seeds larger), and pairs:
+    the paired runs that would show the effect over MME's noise with 80 % power at 5 %.
     """
-    table = paper.facts("noise").set_index("column")["value"]
     rows = []
     for claim, contrasts in CONTRASTS.items():
         for contrast in contrasts:
+            table = paper.facts(contrast.place).set_index(["row", "arm", "column"])["value"]
             for column in contrast.columns:
-                scores = _scores(contrast, column)
-                effect = sum(w * scores[key] for key, w in contrast.weights.items())
+                scores = {key: table[*key, column] for key in contrast.weights}
+                effect = sum(weight * scores[key] for key, weight in contrast.weights.items())
+                moves = sqrt(sum(error(column, score) ** 2 for score in scores.values()))
+                pairs = None
                 if column == "MME-P":
-                    questions, runs = None, table[column] * sqrt(len(scores))
-                    pairs = next(n for n in count(2) if power(effect, runs, n) >= 0.8)
-                else:
-                    spread = sum(s * (100 - s) for s in scores.values()) / table[column]
-                    questions, runs, pairs = sqrt(spread), None, None
-                key = (claim, contrast.what, column, round(effect, 2))
-                rows.append((*key, questions, runs, pairs))
-    names = ["claim", "contrast", "column", "effect", "questions", "runs", "pairs"]
+                    pairs = next(n for n in count(2) if power(effect, moves, n) >= 0.8)
+                rows.append((claim, contrast.what, column, round(effect, 2), moves, pairs))
+    names = ["claim", "contrast", "column", "effect", "error", "pairs"]
     return pd.DataFrame(rows, columns=names).astype({"pairs": "Int64"})
-
-
-def _scores(contrast: Contrast, column: str) -> dict[tuple[str, str], float]:
-    table = paper.facts(contrast.place).query("column == @column")
-    found = table.set_index(["row", "arm"])["value"]
-    return {key: float(found[key]) for key in contrast.weights}
 
 
 def judge(low: float, high: float, effect: float) -> str:

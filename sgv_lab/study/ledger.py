@@ -5,23 +5,38 @@ from pathlib import Path
 import pandas as pd
 
 from sgv_lab import paper
-from sgv_lab.study import claims
+from sgv_lab.study import claims, publishing
+from sgv_lab.study.effects import tidy
+from sgv_lab.study.runner import read
 
 DATA = Path(__file__).resolve().parents[2] / "figures" / "data"
-FULL_SIZE = "full_size.csv"  # what was measured at full size: see `records`
+FULL_SIZE = "full_size.csv"  # what was measured at full size by other means: see `records`
 FILES = "caption_files.csv"  # mean characters of caption files: see claims.lengths
+PLANS = {  # claim -> the committed plans that ask it in miniature
+    "C1": ("sft-llava-1.5-7b",),
+    "C2": ("sft-llava-1.5-13b",),
+    "C3": ("sft-llava-7b",),
+}
 _RECORD = ["place", "row", "arm", "column", "seed", "value"]
 
 
 def records(data: str | Path = DATA) -> pd.DataFrame:
     """All full-size measurements below ``data``, a row a number; empty until somebody runs one.
 
-    Columns: place, row, arm, column as in paper.facts, seed, value.
+    They come from the study's records of profile ``paper`` in an arm that stands for a cell of
+    the paper, and from the file FULL_SIZE with the same columns: place, row, arm, column as in
+    paper.facts, seed, value.
     """
+    studies = [read(path) for path in sorted(Path(data).glob("studies/*"))]
+    tables = [tidy([r for r in study if r.profile == "paper"]) for study in studies]
+    full = pd.concat([tidy([]), *tables], ignore_index=True)
+    full = full[full["place"] != ""].drop(columns="arm")
+    full = full.rename(columns={"cell": "arm", "score": "column"})[_RECORD]
     path = Path(data) / FULL_SIZE
-    if not path.is_file():
-        return pd.DataFrame(columns=_RECORD)
-    return pd.read_csv(path, dtype={"row": str, "arm": str}, keep_default_na=False)
+    if path.is_file():
+        more = pd.read_csv(path, dtype={"row": str, "arm": str}, keep_default_na=False)
+        full = pd.concat([full, more[_RECORD]], ignore_index=True)
+    return full
 
 
 def files(data: str | Path = DATA) -> pd.DataFrame:
@@ -55,7 +70,8 @@ def ledger(data: str | Path = DATA) -> pd.DataFrame:
     """The ten claims, a row each.
 
     Columns: statement, reported, reproduced if, contradicted if, evidence (the paper's own and
-    published numbers), full size (what was re-run, or what it would take), verdict, rests on.
+    published numbers), full size (what was re-run, or what it would take), verdict, miniature
+    (what it saw, which decides nothing; always of the committed studies), rests on.
     """
     measured = claims.cells(records(data))
     lengths = claims.lengths(files(data))
@@ -73,6 +89,11 @@ def ledger(data: str | Path = DATA) -> pd.DataFrame:
     verdicts["C9"] = claims.together(list(lengths["verdict"]), len(lengths))
     verdicts["C10"] = claims.best_on(claims.same_harness())
     table["verdict"] = pd.Series(verdicts)
+    seen = publishing.conclusions().iloc[:, 0]
+    table["miniature"] = [
+        "; ".join(seen.get(plan, "not run") for plan in PLANS.get(claim, ())) or "no study planned"
+        for claim in table.index
+    ]
     table["rests on"] = [_rests_on(claim, measured) for claim in table.index]
     return table
 
@@ -81,10 +102,10 @@ def _evidence(lengths: pd.DataFrame) -> pd.Series:
     """What the paper's own numbers and published ones say, a sentence a claim."""
     told = {}
     for claim, rows in claims.effects().groupby("claim", sort=False):
-        parts = []
-        for row in rows.itertuples():
-            error = row.runs if row.column == "MME-P" else row.questions
-            parts.append(f"{row.column} {row.effect:+g} (s.e. about {error:.1f})")
+        parts = (
+            f"{row.column} {row.effect:+g} (s.e. about {row.error:.1f})"
+            for row in rows.itertuples()
+        )
         told[claim] = "one run an arm: " + ", ".join(parts)
     dense = paper.facts("densefusion").set_index("row")["value"]
     gain = dense["ViT half, 100K captions"] - dense["ViT frozen, 100K captions"]
@@ -139,7 +160,8 @@ def _rests_on(claim: str, measured: pd.DataFrame) -> str:
     if claim == "C9":
         rests.append(FILES)
     if (measured["claim"] == claim).any():
-        rests.append(FULL_SIZE)
+        rests.append("full-size records")
+    rests += [f"plan {plan}" for plan in PLANS.get(claim, ())]
     return "; ".join(rests)
 
 

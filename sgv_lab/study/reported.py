@@ -1,0 +1,172 @@
+"""The paper's own numbers drawn, each labelled as reported, with what is known of their noise.
+
+Bars and bands are 95 %, by `claims.error`. Where nothing is known there is none.
+"""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sgv_lab import paper
+from sgv_lab.benchmarks import variants
+from sgv_lab.plotting import COLORS, FULL_WIDTH, INK, INVENTED, PALE
+from sgv_lab.study.claims import error
+
+BAR = "#C9CED6"
+SOURCE = (
+    "from ±20 points between identical runs (MME-P) or from the number of questions; none: unknown"
+)
+FOUR = {  # the models of the paper's Figure 1 -> their rows in Table 3
+    "ShareGPT4V-7B": "ShareGPT4V-7B (Vicuna-7B)",
+    "Qwen-VL-Chat": "Qwen-VL-Chat (Qwen-7B)",
+    "LLaVA-1.5-7B": "LLaVA-1.5 (Vicuna-7B)",
+    "InstructBLIP-7B": "InstructBLIP (Vicuna-7B)",
+}
+_TITLES = {
+    "table4": ("Table 4: captions in", {"PT no, SFT no": "neither", "PT no, SFT yes": "fine-tuning",
+               "PT yes, SFT no": "pre-training", "PT yes, SFT yes": "both"}),
+    "table5": ("Table 5: pre-trained on", {"Baseline": "nothing more", "+BLIP-558K": "BLIP 558K",
+               "+ShareGPT4V-PT-558K": "dense 558K"}),
+    "table6": ("Table 6: vision blocks trained", {"24": "none", "18": "from 18", "12": "from 12",
+               "6": "from 6", "0": "from 0"}),
+}  # fmt: skip
+
+
+def tables() -> dict[str, pd.DataFrame]:
+    """The table behind each figure, by its name; tidy, with the standard error where known."""
+    places = {
+        "reported_substitution": ["figure2"],
+        "reported_ablations": ["table4", "table5", "table6"],
+        "reported_scaling": ["figure6"],
+        "reported_radar": ["table3"],
+    }
+    found = {}
+    for name, wanted in places.items():
+        table = paper.facts().loc[lambda t, wanted=wanted: t["place"].isin(wanted)]
+        table = table[["place", "row", "arm", "column", "value", "unit"]].dropna(subset="value")
+        errors = [error(c, v) for c, v in zip(table["column"], table["value"], strict=True)]
+        found[name] = table.assign(error=pd.Series(errors, table.index, float).round(3))
+    return found
+
+
+def substitution(table: pd.DataFrame) -> Figure:
+    """Figure 2: a panel a benchmark, and in it what each model gains by the swap."""
+    figure, axes = plt.subplots(2, 4, figsize=(FULL_WIDTH + 1, 5.2), sharey=True)
+    models = list(dict.fromkeys(table["row"]))
+    names = sorted(table["column"].unique(), key=paper.BENCHMARKS.index)
+    sides = table.pivot(index=["column", "row"], columns="arm", values=["value", "error"])
+    for axis, name in zip(axes.flat, names, strict=True):
+        axis.axvline(0, color=INK, lw=1)
+        for y, model in enumerate(models):
+            if (name, model) in sides.index:
+                value, off = (sides.loc[(name, model), kind] for kind in ("value", "error"))
+                _gain(axis, y, value, 1.96 * np.hypot(off["before"], off["after"]))
+        axis.set_title(name)
+        axis.set(ylim=(len(models) - 0.4, -0.75), yticks=range(len(models)), yticklabels=models)
+        axis.margins(x=0.2)
+        axis.grid(False, axis="y")
+        axis.grid(True, axis="x")
+        axis.tick_params(axis="y", length=0)
+    note = "reported by the paper, one run an arm: after − before; red: a decline. "
+    note += f"Grey: where 95 % would lie without any effect,\n{SOURCE}"
+    _note(figure, note, 0.0)
+    figure.tight_layout(w_pad=1.2, h_pad=1.6, rect=(0, 0.06, 1, 1))
+    return figure
+
+
+def _gain(axis: Axes, y: int, value: pd.Series, half: float) -> None:
+    """One model's gain; ``half`` is half the length of the grey bar, or nan."""
+    gain = round(value["after"] - value["before"], 2)
+    color = INVENTED if gain < 0 else COLORS["LLaVA-23K"]
+    axis.plot([-half, half], [y, y], color=BAR, lw=9, solid_capstyle="butt", zorder=1)
+    axis.plot(gain, y, "v" if gain < 0 else "o", ms=7, color=color, zorder=3)
+    axis.annotate(f"{gain:+.1f}" if gain else "0.0", (gain, y), (0, 7), ha="center",
+                  textcoords="offset points", fontsize=8.5, color=color,
+                  weight="bold" if gain < 0 else "normal")  # fmt: skip
+
+
+def ablations(table: pd.DataFrame) -> Figure:
+    """Tables 4, 5 and 6: a row of panels a table, a panel a benchmark, a dot an arm."""
+    heights = [len(rows) for _, rows in _TITLES.values()]
+    figure, axes = plt.subplots(
+        3, 3, figsize=(FULL_WIDTH, 6.4), sharex="col", height_ratios=heights
+    )
+    for line, (place, (title, rows)) in zip(axes, _TITLES.items(), strict=True):
+        for axis, name in zip(line, ("MME-P", "MMB", "SEED-I"), strict=True):
+            part = table[(table["place"] == place) & (table["column"] == name)].set_index("row")
+            _dots(axis, part.loc[list(rows)], list(rows.values()))
+            axis.tick_params(axis="x", labelbottom=True)
+            if place == "table4":
+                axis.set_title(name, pad=26)
+        for axis in line[1:]:
+            axis.set_yticklabels([])
+        line[0].annotate(title, (0, 1), (-92, 9), xycoords="axes fraction", weight="bold",
+                         textcoords="offset points", fontsize=9.5)  # fmt: skip
+    _note(figure, f"reported by the paper, one run each; grey: 95 %, {SOURCE}", 0.0)
+    figure.tight_layout(h_pad=1.8, w_pad=1.5, rect=(0, 0.03, 1, 1))
+    return figure
+
+
+def _dots(axis: Axes, part: pd.DataFrame, labels: Sequence[str]) -> None:
+    y = np.arange(len(part))
+    half = 1.96 * part["error"]
+    axis.hlines(y, part["value"] - half, part["value"] + half, color=BAR, lw=7)
+    axis.plot(part["value"], y, "o", ms=7, color=COLORS["LLaVA-23K"])
+    for i, value in zip(y, part["value"], strict=True):
+        axis.annotate(f"{value:.1f}", (value, i), (0, 6), textcoords="offset points",
+                      ha="center", fontsize=8.5)  # fmt: skip
+    axis.set(yticks=y, yticklabels=labels, ylim=(len(part) - 0.5, -0.75))
+    axis.grid(False, axis="y")
+    axis.grid(True, axis="x")
+    axis.tick_params(axis="y", length=0)
+
+
+def scaling(table: pd.DataFrame) -> Figure:
+    """Figure 6: two benchmarks by the number of pre-training captions, in the paper's steps."""
+    figure, axis = plt.subplots(figsize=(FULL_WIDTH * 0.75, 3.9))
+    higher = table.groupby("row")["value"].transform("max") == table["value"]
+    for name, mark, color in (("MMB", "o", "LLaVA-23K"), ("SEED-I", "s", "COCO-Caption")):
+        part = table.assign(captions=table["row"].astype(int), higher=higher)
+        part = part[part["column"] == name].sort_values("captions")
+        x, half = np.arange(len(part)), 1.96 * part["error"]
+        axis.fill_between(x, part["value"] - half, part["value"] + half, color=COLORS[color],
+                          alpha=0.16, lw=0)  # fmt: skip
+        axis.plot(x, part["value"], marker=mark, ms=6, lw=2, color=COLORS[color])
+        axis.annotate(name, (x[-1], part["value"].iloc[-1]), (9, 0), va="center", weight="bold",
+                      textcoords="offset points", color=INK, fontsize=9.5)  # fmt: skip
+        for i, value, above in zip(x, part["value"], part["higher"], strict=True):
+            axis.annotate(f"{value:.1f}", (i, value), (0, 7 if above else -14), ha="center",
+                          textcoords="offset points", fontsize=8.5)  # fmt: skip
+    labels = [f"{n // 1000:,}K" if n else "none" for n in part["captions"]]
+    axis.set(xticks=x, xticklabels=labels, ylabel="% right", xlim=(-0.3, len(x) - 0.2))
+    axis.set_xlabel("captions in pre-training (steps as in the paper, not to scale)")
+    note = "reported by the paper (read from its Figure 6), one run a point;\n"
+    _note(figure, note + "bands: 95 % from the number of questions alone", -0.03)
+    figure.tight_layout(rect=(0, 0.06, 1, 1))
+    return figure
+
+
+def radar(table: pd.DataFrame) -> Figure:
+    """Figure 1(b): Table 3's eleven benchmarks for four models of about 7 billion parameters."""
+    four = table.pivot(index="row", columns="column", values="value")
+    four = four.loc[list(FOUR.values()), list(paper.BENCHMARKS[:11])].set_axis(list(FOUR), axis=0)
+    figure = variants.radar(four)
+    _note(figure, "reported by the paper's Table 3; each axis from 80 % of its lowest value "
+          "to its best, printed", -0.02)  # fmt: skip
+    return figure
+
+
+FIGURES = {
+    "reported_substitution": substitution,
+    "reported_ablations": ablations,
+    "reported_scaling": scaling,
+    "reported_radar": radar,
+}
+
+
+def _note(figure: Figure, text: str, y: float) -> None:
+    figure.text(0.01, y, text, fontsize=8.5, color=PALE, va="bottom")
