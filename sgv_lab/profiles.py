@@ -5,6 +5,7 @@ embedded world, ``paper`` is the real thing. A notebook has one section: a froze
 its three instances side by side, so that a reader sees what grows between the profiles.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ PROFILES = ("smoke", "mini", "paper")
 
 @dataclass(frozen=True)
 class StartHere:
-    """00: nothing to size; the map, the machine and the paper's numbers."""
+    """00 and 08: nothing to size; the map, the paper's numbers and the ledger."""
 
 
 START_HERE = {name: StartHere() for name in PROFILES}
@@ -37,6 +38,50 @@ CAPTION_DATASETS = {
 
 
 @dataclass(frozen=True)
+class SftSubstitution:
+    """04: which models are tuned on which captions, how often, and how they are asked."""
+
+    families: tuple[str, ...]
+    arms: tuple[str, ...]  # names in sgv_lab.study.arms
+    seeds: int  # paired: every arm has them all
+    tuning: str  # lora or full; the projector is trained in both
+    benchmarks: tuple[str, ...]
+    pictures: int  # a benchmark; MME: a subtask
+    baseline: Mapping[str, Any]  # changes to sgv_lab.study.arms.Design
+
+
+SFT_SUBSTITUTION = {
+    "smoke": SftSubstitution(
+        families=("llava-1.5-7b",),
+        arms=("before", "after", "oracle"),
+        seeds=2,
+        tuning="lora",
+        benchmarks=("mme", "mmbench"),
+        pictures=2,
+        baseline={"share": 0.145, "samples": 48, "updates": 2},
+    ),
+    "mini": SftSubstitution(
+        families=("llava-1.5-7b",),
+        arms=("before", "after", "oracle"),
+        seeds=2,
+        tuning="lora",
+        benchmarks=("mme", "mmbench", "seed", "qbench", "vqav2", "vizwiz"),
+        pictures=20,
+        baseline={"share": 0.145, "samples": 1_000, "updates": 32},
+    ),
+    "paper": SftSubstitution(  # the families of Figure 2, and a current one
+        families=("llava-7b", "llava-1.5-7b", "llava-1.5-13b", "qwen-vl-chat", "qwen3-vl-8b"),
+        arms=("before", "after", "mixed"),
+        seeds=3,
+        tuning="full",
+        benchmarks=("mme", "mmbench", "seed", "qbench", "vqav2", "vizwiz"),
+        pictures=60,
+        baseline={},
+    ),
+}
+
+
+@dataclass(frozen=True)
 class Benchmarks:
     """06: how large the miniature benchmarks are, and what the scripted answerer knows."""
 
@@ -51,10 +96,81 @@ BENCHMARKS = {
 }
 
 
+@dataclass(frozen=True)
+class ShareCaptioner:
+    """03: what the captioner learns from and for how long, what it captions and who judges."""
+
+    collected: int  # captions of GPT4-Vision that it learns from
+    updates: int  # of 32 samples; 0: one epoch
+    pictures: int  # new ones, captioned by all
+    tokens: int  # most tokens of a caption
+    pairs: int  # judged, as Table 2's 100
+    raters: int  # as Table 2's 10
+
+
+SHARE_CAPTIONER = {
+    "smoke": ShareCaptioner(collected=160, updates=10, pictures=24, tokens=160, pairs=20, raters=3),
+    "mini": ShareCaptioner(
+        collected=2_000, updates=125, pictures=200, tokens=192, pairs=100, raters=10
+    ),
+    "paper": ShareCaptioner(
+        collected=100_000, updates=0, pictures=1_000, tokens=512, pairs=100, raters=10
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Explore:
+    """09: how many drawn pictures there are to pick from."""
+
+    pictures: int
+
+
+EXPLORE = {
+    "smoke": Explore(pictures=21),
+    "mini": Explore(pictures=70),
+    "paper": Explore(pictures=70),
+}
+
+
+@dataclass(frozen=True)
+class CollectCaptions:
+    """02: which pictures an endpoint is asked about, and what it costs."""
+
+    pictures: int  # drawn ones; 0: give `images`
+    size: int  # pixels of their side
+    url: str  # of the endpoint; "": a local one that answers for the drawn world
+    model: str
+    connections: int
+    price_in: float  # dollars a million tokens; gpt-4-vision-preview's list prices, remembered
+    price_out: float
+
+
+_ANNOTATOR = {"url": "", "model": "gpt4-vision-annotator", "price_in": 10.0, "price_out": 30.0}
+COLLECT_CAPTIONS = {  # the drawn ones are the captions that 03 learns from
+    "smoke": CollectCaptions(pictures=160, size=64, connections=8, **_ANNOTATOR),
+    "mini": CollectCaptions(pictures=2_000, size=64, connections=8, **_ANNOTATOR),
+    "paper": CollectCaptions(
+        pictures=0,
+        size=0,
+        url="https://api.openai.com/v1",
+        model="gpt-4o",  # the paper's is retired; its version was never told
+        connections=16,
+        price_in=0.0,  # your contract's
+        price_out=0.0,
+    ),
+}
+
+
 SECTIONS: dict[str, dict[str, Any]] = {  # notebook -> profile -> section
     "00_start_here": START_HERE,
     "01_caption_datasets": CAPTION_DATASETS,
+    "02_collect_captions": COLLECT_CAPTIONS,
+    "03_share_captioner": SHARE_CAPTIONER,
+    "04_sft_substitution": SFT_SUBSTITUTION,
     "06_benchmarks": BENCHMARKS,
+    "08_claims": START_HERE,
+    "09_explore": EXPLORE,
 }
 
 

@@ -1,17 +1,29 @@
 """What people look at and click on in the notebooks."""
 
-from collections.abc import Mapping
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from html import escape
+from itertools import groupby
 from pathlib import Path
 
 import ipywidgets as w
 import polars as pl
+from ipyevents import Event
 
+from sgv_lab.captioning.prompts import CAPTIONER
 from sgv_lab.captions.convert import Captions, captions_of
+from sgv_lab.captions.figures import MARKS, marked
 from sgv_lab.captions.sources import SOURCES
 from sgv_lab.errors import LabError
 from sgv_lab.files import below
 from sgv_lab.plotting import COLORS
+from sgv_lab.study.explore import Model, Shown, picked, uploaded
+from sgv_lab.study.judging import Pair, Votes
+from sgv_lab.world.scene import Difficulty, Scene
+
+KEYS = {"1": "left", "2": "same", "3": "right",
+        "ArrowLeft": "left", "ArrowDown": "same", "ArrowRight": "right"}  # fmt: skip
 
 
 def caption_browser(
@@ -61,3 +73,197 @@ def _card(name: str, texts: list[str]) -> w.Widget:
     """A source's captions, escaped: nothing a file holds is taken for HTML."""
     head = f'<b style="color:{COLORS[name]}">{name}</b> by {SOURCES[name].captioned_by}'
     return w.VBox([w.HTML(head), *(w.HTML(escape(text)) for text in texts)])
+
+
+def judging_page(asked: Sequence[Pair], root: str | Path, votes: Votes, rater: str) -> w.Widget:
+    """One pair after another, without names: which caption is better, by button or key (KEYS).
+
+    Every answer is in the file of ``votes`` before the next pair is shown; the page begins with the
+    first pair that ``rater`` has not judged. Images lie below ``root``.
+    """
+    left = votes.left(asked, rater)
+    state, picture = w.Label(), w.VBox(layout=w.Layout(min_width="340px"))
+    texts = [w.HTML(layout=w.Layout(width="26em", padding="0 1em")) for _ in range(2)]
+    buttons = {
+        choice: w.Button(description=words, layout=w.Layout(width="13em"))
+        for choice, words in {"left": "← left is better (1)", "same": "↓ the same (2)",
+                              "right": "right is better → (3)"}.items()
+    }  # fmt: skip
+
+    def show() -> None:
+        state.value = f"{len(asked) - len(left)} of {len(asked)} judged by {rater}"
+        picture.children = [_picture(Path(root), left[0].image)] if left else []
+        words = [text for _, text in left[0].shown(rater)] if left else ["Thank you, all done.", ""]
+        for place, text in zip(texts, words, strict=True):
+            place.value = escape(text)
+        for button in buttons.values():
+            button.disabled = not left
+
+    def vote(choice: str | None) -> None:
+        if choice and left:
+            votes.add(left[0], rater, choice)
+            del left[0]
+            show()
+
+    for choice, button in buttons.items():
+        button.on_click(lambda _, choice=choice: vote(choice))
+    show()
+    state.add_class("sgv-judged")
+    row = w.HBox(list(buttons.values())).add_class("sgv-judge")
+    page = w.VBox([state, w.HBox([picture, *texts]), row])
+    keys = Event(source=page, watched_events=["keydown"], prevent_default_action=True)
+    keys.on_dom_event(lambda event: None if event["repeat"] else vote(KEYS.get(event["key"])))
+    page.pressed = keys  # lives as long as the page
+    return page
+
+
+def explorer(
+    root: str | Path,
+    images: Sequence[str],
+    models: Mapping[str, Model],
+    captions: Mapping[str, Captions | None],
+    difficulty: Difficulty | None = None,
+) -> w.Widget:
+    """Pick or upload a picture, have it described by two at a time, ask the models about it.
+
+    Two columns, each for one of ``models`` or of the sources of ``captions``. ``difficulty``: the
+    ``images`` below ``root`` are of that drawn world, so true, mistaken and invented words are
+    marked. Bad pictures and models are refused in words.
+    """
+    return _Explorer(Path(root), models, captions, difficulty).page(images)
+
+
+class _Explorer:
+    """The state of `explorer`: the picture shown and its two columns."""
+
+    def __init__(
+        self,
+        root: Path,
+        models: Mapping[str, Model],
+        captions: Mapping[str, Captions | None],
+        difficulty: Difficulty | None,
+    ) -> None:
+        self.root, self.models, self.difficulty = root, models, difficulty
+        self.captions = {name: one for name, one in captions.items() if one is not None}
+        self.shown: Shown | None = None
+        self.picture, self.message = w.VBox(layout=w.Layout(width="340px")), w.HTML()
+        who = [*models, *self.captions]
+        if not who:
+            raise LabError("nobody to describe pictures", fix="give a model or captions")
+        self.columns = [_Column(self, who, who[number % len(who)]) for number in range(2)]
+
+    def page(self, images: Sequence[str]) -> w.Widget:
+        """The page, showing the first of ``images``."""
+        pick = w.Dropdown(options=images, description="picture", layout=w.Layout(width="330px"))
+        upload = w.FileUpload(accept="image/*", description="or upload one")
+        question = w.Text(placeholder="ask the models about the picture", continuous_update=False,
+                          layout=w.Layout(width="24em"))  # fmt: skip
+        describe, ask = w.Button(description="Describe"), w.Button(description="Ask")
+        for name, control in {"pick": pick, "upload": upload, "question": question, "ask": ask,
+                              "describe": describe, "message": self.message}.items():  # fmt: skip
+            control.add_class(f"sgv-{name}")
+        pick.observe(lambda change: self.show(picked, self.root, change["new"], self.difficulty),
+                     "value")  # fmt: skip
+        upload.observe(lambda change: [self.show(uploaded, one["name"], bytes(one["content"]))
+                                       for one in change["new"]], "value")  # fmt: skip
+        describe.on_click(lambda _: self.ask(CAPTIONER))
+
+        def asked(
+            change: dict[str, str],
+        ) -> None:  # by Enter, or by leaving the field for the button
+            question.value = ""
+            if change["new"]:
+                self.ask(change["new"])
+
+        question.observe(asked, "value")
+        if images:
+            self.show(picked, self.root, images[0], self.difficulty)
+        aside = w.VBox([pick, upload, self.picture, self.message])
+        columns = w.HBox([column.box for column in self.columns])
+        return w.HBox([aside, w.VBox([w.HBox([describe, question, ask]), columns, _LEGEND])])
+
+    def show(self, make: Callable[..., Shown], *given: object) -> None:
+        """Show the picture that ``make(*given)`` returns, or say why there is none."""
+        with self._refusing():
+            self.shown = make(*given)
+            stream = io.BytesIO()
+            self.shown.image.save(stream, "PNG")
+            self.picture.children = [w.Image(value=stream.getvalue(), width=320)]
+            for column in self.columns:
+                column.begin()
+
+    def ask(self, text: str) -> None:
+        """Put ``text`` to the models that are chosen."""
+        with self._refusing():
+            if not any(column.who.value in self.models for column in self.columns):
+                raise LabError("only models answer", fix="choose one in a column")
+            if self.shown is None:
+                raise LabError("no picture yet", fix="pick or upload one")
+            for column in self.columns:
+                column.ask(text)
+
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
+        """Show what goes on, and a LabError in its words."""
+        self.message.value = "…"
+        try:
+            yield
+            self.message.value = ""
+        except LabError as error:
+            self.message.value = (
+                f'<span style="color:{MARKS["invented"]}">{escape(str(error))}</span>'
+            )
+
+
+class _Column:
+    """One who describes and answers, and what was said about the picture so far."""
+
+    def __init__(self, page: _Explorer, who: Sequence[str], chosen: str) -> None:
+        self.page, self.asked, self.said = page, [], []
+        self.who = w.Dropdown(options=who, value=chosen).add_class("sgv-who")
+        self.words = w.VBox(layout=w.Layout(width="27em")).add_class("sgv-words")
+        self.who.observe(lambda _: self.begin(), "value")
+        self.box = w.VBox([self.who, self.words], layout=w.Layout(padding="0 1em"))
+
+    def begin(self) -> None:
+        """Start over; a source of captions speaks at once."""
+        self.asked, self.said, self.words.children = [], [], ()
+        source = self.page.captions.get(self.who.value)
+        if source is not None and self.page.shown is not None:
+            found = captions_of({"": source}, self.page.shown.name).get("")
+            for text in found or ["(says nothing about this picture)"]:
+                self._add(text)
+
+    def ask(self, text: str) -> None:
+        """Have the model answer; a source of captions does not."""
+        model = self.page.models.get(self.who.value)
+        if model is None:
+            return
+        answer = model.say(self.page.shown.image, [*self.asked, text], self.said)
+        self.asked, self.said = [*self.asked, text], [*self.said, answer]
+        self.words.children += (w.HTML(f"<i>{escape(text)}</i>"),)
+        self._add(answer)
+
+    def _add(self, text: str) -> None:
+        self.words.children += (w.HTML(marked_html(text, self.page.shown.scene)),)
+
+
+def marked_html(text: str, scene: Scene | None) -> str:
+    """``text``, escaped; against ``scene`` its words are coloured as in `captions.figures`."""
+    runs = []
+    for mark, words in groupby(marked(text, scene), key=lambda word: word[1]):
+        weight = "bold" if mark in ("mistaken", "invented") else "normal"
+        said = escape(" ".join(word for word, _ in words))
+        style = f"color:{MARKS[mark]};font-weight:{weight}"
+        runs.append(f'<span class="sgv-{mark}" title="{mark}" style="{style}">{said}</span>')
+    return " ".join(runs)
+
+
+_LEGEND = w.HTML(
+    "In drawn pictures: "
+    + ", ".join(
+        f'<span style="color:{MARKS[mark]}"><b>{words}</b></span>'
+        for mark, words in {"true": "true", "mistaken": "mistaken: there, but not so",
+                            "invented": "invented: not in the picture"}.items()
+    )
+)  # fmt: skip

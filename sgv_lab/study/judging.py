@@ -13,9 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from filelock import FileLock
+from matplotlib.figure import Figure
 from nltk.metrics import interval_distance
 from nltk.metrics.agreement import AnnotationTask
 from scipy import optimize, stats
@@ -23,6 +25,7 @@ from scipy import optimize, stats
 from sgv_lab.benchmarks.jackknife import by_cluster
 from sgv_lab.captions.quality import Judged, judge
 from sgv_lab.errors import LabError
+from sgv_lab.plotting import FULL_WIDTH, INK, PALE
 from sgv_lab.study.statistics import power
 from sgv_lab.world.scene import Scene
 
@@ -255,3 +258,17 @@ def resolution(
     noise = error * math.sqrt(fewest)
     detectable = optimize.brentq(lambda e: power(e, noise, fewest) - 0.8, 1e-3 * error, 100 * error)
     return {"half_width": float(stats.t.ppf(0.975, fewest - 1) * error), "detectable": detectable}
+
+
+def figure(table: pd.DataFrame) -> Figure:
+    """`shares`, drawn: a row each, its percent of votes and the interval; 0 is a line."""
+    rows = table[table["preferred"] != "left, of decided"][::-1]
+    drawn, axis = plt.subplots(figsize=(0.72 * FULL_WIDTH, 0.42 * len(rows) + 0.9))
+    axis.hlines(rows["preferred"], rows["low"], rows["high"], color=INK, lw=3, alpha=0.45)
+    axis.plot(rows["percent"], rows["preferred"], "o", color=INK, ms=8)
+    axis.axvline(0, color=PALE, lw=1)
+    axis.set(xlabel="percent of votes, with 95 % intervals", ylim=(-0.6, len(rows) - 0.4))
+    axis.grid(True, axis="x")
+    axis.grid(False, axis="y")
+    axis.tick_params(axis="y", length=0)
+    return drawn

@@ -1,0 +1,131 @@
+"""Share-Captioner: taught to describe by GPT4-Vision's captions, it then captions many pictures.
+
+How the released one was trained was never published, so every choice but the data is ours:
+`CHOICES` lists them. Both stages are artefacts of the store, made once.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sgv_lab import store
+from sgv_lab.captioning import bulk
+from sgv_lab.captioning.merge import merge
+from sgv_lab.captioning.miniature import miniature_100k
+from sgv_lab.captioning.pictures import Pictures, find
+from sgv_lab.captions.sources import find as find_file
+from sgv_lab.errors import LabError
+from sgv_lab.models import checkpoints, shipped
+from sgv_lab.profiles import ShareCaptioner
+from sgv_lab.training.recipes import Recipe, recipe
+from sgv_lab.training.trainer import train
+
+NAME = "share-captioner_coco_lcs_sam"
+"""What its captions' file is called: by this they are recognised as ShareGPT4V-PT's."""
+_MINIATURE: Mapping[str, Any] = {  # a model 128 wide learns hotter, in smaller steps
+    "learning_rate": 1e-3,
+    "samples_per_update": 32,
+    "warmup_ratio": 0.1,
+    "gradient_checkpointing": False,
+}
+CHOICES = pd.DataFrame(
+    [
+        ("training data", "the 100K", "the 100K, or your own",
+         "what notebook 02 collects"),
+        ("base model", "InternLM-XComposer-7B, a preview", "LLaVA-1.5-7B: no foreign code is run",
+         "the shipped LLaVA-1.5 in miniature"),
+        ("picture", "448 × 448 pixels", "336 × 336, padded", "64 × 64, padded"),
+        ("prompt", "one for all (captioning script)", "varied, as in the records",
+         "as at full size"),
+        ("what is trained", "not published", "projector and language model", "as at full size"),
+        ("template, loss", "not published", "Vicuna v1, on the caption", "as at full size"),
+        ("learning rate", "not published", "2e-5, cosine, 3 % warm-up", "1e-3, cosine, 10 %"),
+        ("samples an update", "not published", "128", "32"),
+        ("epochs", "not published", "1", "as many as fit the time"),
+        ("seed", "not published", "a parameter", "a parameter"),
+        ("decoding", "3 beams, sampled, penalty 1.5, unseeded", "greedy", "greedy"),
+    ],
+    columns=["choice", "the authors", "here, at full size", "here, in miniature"],
+).set_index("choice")  # fmt: skip
+"""What makes a Share-Captioner; published: ShareGPT4V's repository, cards and threads."""
+
+
+def settings(miniature: bool) -> Recipe:
+    """How it is fine-tuned: LLaVA's fine-tuning recipe, in miniature hotter."""
+    return recipe("sft", _MINIATURE if miniature else {})
+
+
+def materials(
+    profile: str, base: str, collected: str, image_root: str, pictures: int, seed: int = 0
+) -> tuple[Path, Path, Path]:
+    """The base checkpoint, the collected records, and the root of their pictures.
+
+    What is not given is, in miniature, the shipped base and what notebook 02 collects about that
+    many ``pictures``. Raises LabError where it is not given at profile "paper", or none is shipped.
+    """
+    given = {"base": base, "collected": collected, "image_root": image_root}
+    if profile == "paper" and (missing := [name for name, value in given.items() if not value]):
+        what, fix = f"{missing[0]} is not given", f"add -p {missing[0]}=..."
+        raise LabError(what, where="profile paper", fix=fix)
+    if not collected:
+        image_root = miniature_100k(pictures, seed=seed)
+        collected = find_file(image_root)["ShareGPT4V"]
+    return Path(base or shipped.shipped("llava-1.5-7b")), Path(collected), Path(image_root)
+
+
+def trained(
+    base: str | Path,
+    collected: str | Path,
+    image_root: str | Path,
+    updates: int = 0,
+    seed: int = 0,
+    miniature: bool = True,
+) -> Path:
+    """The captioner's checkpoint: ``base`` fine-tuned on ``collected``, made once per arguments.
+
+    ``collected``: a JSON file of LLaVA records with their pictures below ``image_root``;
+    ``updates``: 0 takes one epoch. A training that was killed goes on. Raises LabError as
+    `checkpoints.load` and `train` do.
+    """
+    said = {"updates": updates, "seed": seed, "recipe": settings(miniature).name}
+    said["changes"] = {name: new for name, (_, new) in settings(miniature).differences().items()}
+
+    def build(out: Path) -> None:
+        model, processor = checkpoints.load(base)
+        train(model, processor, collected, image_root, settings(miniature), out / "model", seed,
+              max_steps=updates or None, progress=False)  # fmt: skip
+
+    folder = store.stage(
+        "share-captioner", said, [base, collected], build, ["sgv_lab.training"], resumes=True
+    )
+    return folder / "model"
+
+
+def captioned(model: str | Path, images: str | Path | Pictures, **how: Any) -> Path:
+    """A caption of each picture by the captioner ``model``: an official file, made once.
+
+    ``images``: as `pictures.find` takes them; ``how``: fields of `bulk.Decoding`. Paths in the file
+    are relative to the pictures' root; what could not be captioned is left out and counted in the
+    card beside it. Raises LabError as `bulk.caption` does.
+    """
+    pictures = images if isinstance(images, Pictures) else find(images)
+    decoding = bulk.Decoding(**how)
+
+    def build(out: Path) -> None:
+        loaded, processor = checkpoints.load(model)
+        run = bulk.caption(loaded, processor, pictures, out / "run", decoding=decoding)
+        merge(run, out, NAME)
+
+    said = {"pictures": pictures.digest(), **asdict(decoding)}
+    code = [f"sgv_lab.captioning.{part}" for part in ("bulk", "merge", "pictures", "prompts")]
+    folder = store.stage("share-captions", said, [model], build, code, resumes=True)
+    return folder / f"{NAME}.json"
+
+
+def miniature(size: ShareCaptioner, images: str | Path, seed: int = 0) -> tuple[Path, Path]:
+    """The trained captioner and its captions of ``images``, as notebook 03 makes them at a size."""
+    model = trained(*materials("mini", "", "", "", size.collected, seed), size.updates, seed)
+    return model, captioned(model, images, max_new_tokens=size.tokens)

@@ -1,0 +1,142 @@
+"""Pages without a browser: what buttons do, what is marked, what a model is asked."""
+
+import io
+from datetime import UTC, datetime
+from pathlib import Path
+
+import ipywidgets as w
+import pytest
+from PIL import Image
+
+from sgv_lab import store, widgets
+from sgv_lab.captions import convert, sources
+from sgv_lab.errors import LabError
+from sgv_lab.models import checkpoints, families, mini
+from sgv_lab.study import explore
+from sgv_lab.study.judging import Pair, Votes
+from sgv_lab.training.conversation import IMAGE_ID, SYSTEM, prompt_ids
+from sgv_lab.world.annotators import ANNOTATORS, caption
+from sgv_lab.world.scene import MINIATURE, scene
+
+KEY = "llava-1.5-7b"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    words = [caption(scene(i, difficulty=MINIATURE), ANNOTATORS["oracle"]) for i in range(50)]
+    processor = families.processor(KEY, "mini", mini.train_tokenizer([SYSTEM, *words]))
+    model = families.build(KEY, "mini", 0)
+    return checkpoints.save(model, processor, tmp_path_factory.mktemp("models") / "untrained")
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SGV_STORE", str(tmp_path / "store"))
+    return sources.world(3, 0, 64, split="eval", difficulty=MINIATURE)
+
+
+def found(page: w.Widget, name: str) -> list:
+    """The widgets of a page with this class."""
+    inner = [one for child in getattr(page, "children", ()) for one in found(child, name)]
+    return inner + ([page] if name in getattr(page, "_dom_classes", ()) else [])
+
+
+def words(page: w.Widget) -> list[list[str]]:
+    return [[one.value for one in box.children] for box in found(page, "sgv-words")]
+
+
+def test_a_conversation_is_asked_as_the_model_was_trained(folder: Path, monkeypatch) -> None:
+    model = explore.Model(folder)
+    asked, said = ["Describe it.", "What color is it?", "Sure?"], ["A red star.", "Red"]
+    seen = []
+    loaded, processor = model.loaded
+    generate = loaded.generate
+    monkeypatch.setattr(
+        loaded, "generate", lambda **k: seen.append(k["input_ids"]) or generate(**k)
+    )
+    model.say(Image.new("RGB", (40, 20), "red"), asked, said)
+    turns = [{"from": side, "value": text} for pair in zip(asked, [*said, ""], strict=True)
+             for side, text in zip(("human", "gpt"), pair, strict=True)][:-1]  # fmt: skip
+    turns[0]["value"] = f"<image>\n{turns[0]['value']}"
+    ids = prompt_ids(turns, processor.tokenizer, "v1")
+    place = [loaded.config.image_token_id] * loaded.config.image_seq_length
+    assert seen[0][0].tolist() == [i for t in ids for i in (place if t == IMAGE_ID else [t])]
+
+
+@pytest.mark.parametrize("data", [b"", b"nonsense", b"\x89PNG\r\n\x1a\n" + bytes(40)])
+def test_a_broken_upload_is_refused_in_words(data: bytes) -> None:
+    with pytest.raises(LabError, match=r"^my\.png: .*Try another picture: PNG, JPEG or WebP"):
+        explore.uploaded("my.png", data)
+
+
+def test_models_are_those_given_trained_and_shipped(
+    folder: Path, world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(explore.shipped, "ROOT", folder.parent)
+    trained = store.root() / "share-captioner" / "abcdef0123" / "model"
+    trained.mkdir(parents=True)
+    (trained / "config.json").write_text("{}")
+    names = list(explore.models(["some/where"]))
+    assert names == ["where", "share-captioner abcdef", "untrained, shipped"]
+
+
+def test_the_page_describes_answers_and_starts_over(folder: Path, world: Path) -> None:
+    captions = convert.load(world)
+    paths = sorted(p.relative_to(world).as_posix() for p in world.rglob("*.png"))
+    page = widgets.explorer(world, paths, explore.models([folder]), captions, MINIATURE)
+    (pick,), (describe,), (question,), (message,) = (
+        found(page, f"sgv-{name}") for name in ("pick", "describe", "question", "message")
+    )
+    first, second = found(page, "sgv-who")
+    second.value = "ShareGPT4V"
+    (text,) = convert.captions_of(captions, paths[0])["ShareGPT4V"]
+    assert words(page) == [[], [widgets.marked_html(text, sources.scene_of(paths[0], MINIATURE))]]
+    describe.click()
+    question.value = "Is it <b>red</b>?"
+    assert question.value == "" and message.value == ""
+    assert [len(column) for column in words(page)] == [4, 1]
+    assert words(page)[0][2] == "<i>Is it &lt;b&gt;red&lt;/b&gt;?</i>"
+    pick.value = paths[1]
+    assert words(page)[0] == [] and words(page)[1] != [text]
+
+    (upload,), stream = found(page, "sgv-upload"), io.BytesIO()
+    Image.new("RGB", (30, 20)).save(stream, "PNG")
+    sent = {"name": "a.png", "type": "image/png", "size": 1, "last_modified": datetime.now(UTC)}
+    upload.value = [sent | {"content": memoryview(stream.getvalue())}]
+    assert words(page)[0] == [] and "(says nothing about this picture)" in words(page)[1][0]
+    upload.value = [sent | {"content": memoryview(b"<i>no</i>"), "name": "<b>.png"}]
+    assert "&lt;b&gt;.png: corrupt" in message.value
+    first.value = "COCO-Caption"
+    describe.click()
+    assert "only models answer" in message.value
+
+
+def test_what_is_wrong_is_marked_and_nothing_is_taken_for_html() -> None:
+    drawn = scene(0, "eval", None, MINIATURE)
+    kinds = {thing.kind for thing in drawn.things}
+    absent = next(kind for kind in MINIATURE.kinds if kind not in kinds)
+    there = drawn.things[0].kind
+    html = widgets.marked_html(f"There is a {there}. There is a {absent} <script>.", drawn)
+    assert (
+        f'class="sgv-invented" title="invented" style="color:#C03A00;font-weight:bold">{absent}'
+        in html
+    )
+    assert "&lt;script&gt;" in html and "<script>" not in html
+    assert 'class="sgv-true"' in html
+
+
+def test_judging_by_button_keeps_every_answer_and_goes_on(tmp_path: Path) -> None:
+    asked = [Pair(f"{i}.png", (("a", f"<i>{i}</i>"), ("b", f"other {i}"))) for i in range(3)]
+    votes = Votes(tmp_path / "votes.jsonl")
+    page = widgets.judging_page(asked, tmp_path, votes, "ann")
+    (state,), (row,) = found(page, "sgv-judged"), found(page, "sgv-judge")
+    shown = page.children[1].children[1:]
+    assert any("&lt;i&gt;" in text.value for text in shown)
+    row.children[2].click()
+    row.children[1].click()
+    assert votes.table()["choice"].tolist() == ["right", "same"]
+    again = widgets.judging_page(asked, tmp_path, votes, "ann")
+    assert found(again, "sgv-judged")[0].value == state.value == "2 of 3 judged by ann"
+    found(again, "sgv-judge")[0].children[0].click()
+    assert all(button.disabled for button in found(again, "sgv-judge")[0].children)
+    assert set(votes.table()["pair"]) == {pair.key for pair in asked}

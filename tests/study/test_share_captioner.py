@@ -1,0 +1,59 @@
+"""The captioner's stages: made once, recognised, refused in words."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sgv_lab import profiles
+from sgv_lab.captions import convert, sources
+from sgv_lab.errors import LabError
+from sgv_lab.models import checkpoints, families, mini
+from sgv_lab.study import share_captioner
+from sgv_lab.training.recipes import RECIPES
+from sgv_lab.world.scene import MINIATURE
+
+
+def test_it_is_trained_once_captions_new_pictures_and_its_file_is_recognised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SGV_STORE", str(tmp_path / "store"))
+    world = sources.world(12, 0, 64, difficulty=MINIATURE)
+    records = sources.find(world)["ShareGPT4V"]
+    texts = [
+        turn["value"] for one in json.loads(records.read_text()) for turn in one["conversations"]
+    ]
+    processor = families.processor("llava-1.5-7b", "mini", mini.train_tokenizer(texts))
+    base = checkpoints.save(families.build("llava-1.5-7b", "mini", 0), processor, tmp_path / "base")
+
+    model = share_captioner.trained(base, records, world, updates=2)
+    weights = (model / "model.safetensors").stat().st_mtime_ns
+    assert share_captioner.trained(base, records, world, updates=2) == model
+    assert (model / "model.safetensors").stat().st_mtime_ns == weights
+    run = json.loads((model / "run.json").read_text())
+    assert run["updates"] == 2 and run["recipe"]["learning_rate"] == 1e-3
+
+    new = sources.world(5, 0, 64, split="eval", difficulty=MINIATURE)
+    file = share_captioner.captioned(model, new, max_new_tokens=8)
+    assert sources.recognise(file) == "ShareGPT4V-PT"
+    written = convert.convert(file).rows().select("image").collect()["image"].to_list()
+    assert sorted(written) == sorted(p.relative_to(new).as_posix() for p in new.rglob("*.png"))
+
+
+def test_at_full_size_nothing_is_taken_from_the_miniature() -> None:
+    with pytest.raises(LabError, match=r"profile paper: collected is not given\. Add -p collected"):
+        share_captioner.materials("paper", "some/base", "", "", 10)
+
+
+def test_the_choices_told_are_the_choices_made() -> None:
+    told, small = share_captioner.CHOICES, share_captioner.settings(miniature=True)
+    large = share_captioner.settings(miniature=False)
+    assert large == RECIPES["sft"]
+    assert told.loc["learning rate", "here, at full size"].startswith("2e-5, cosine, 3 %")
+    assert (large.learning_rate, large.warmup_ratio, large.samples_per_update) == (2e-5, 0.03, 128)
+    assert told.loc["learning rate", "here, in miniature"] == "1e-3, cosine, 10 %"
+    assert (small.learning_rate, small.warmup_ratio, small.samples_per_update) == (1e-3, 0.1, 32)
+    assert told.loc["samples an update"].to_list() == ["not published", "128", "32"]
+    assert (large.epochs, large.template, large.aspect) == (1.0, "v1", "pad")
+    assert large.language_model == "full" and large.connector and large.vision_from is None
+    assert profiles.section("03_share_captioner", "paper").updates == 0
