@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from sgv_lab import paper
 from sgv_lab.errors import unknown
 
 MINIATURE_RECIPE: Mapping[str, Any] = {  # a model 128 wide, for a minute: hotter and narrower
@@ -141,12 +140,13 @@ def arm(name: str, where: object = None) -> Arm:
     return ARMS[name]
 
 
-def group(name: str) -> list[str]:
-    """The names of a group's arms, in order. Raises LabError naming the nearest group."""
-    found = [arm.name for arm in ARMS.values() if arm.group == name]
-    if not found:
-        raise unknown("group of arms", name, dict.fromkeys(arm.group for arm in ARMS.values()))
-    return found
+def cell_of(name: str, family: str) -> tuple[str, str, str]:
+    """Place, row and arm in `paper` that an arm of ``family`` stands for; empty where none is."""
+    place, row, column = arm(name).cell or ("", "", "")
+    own = PAPER_ROWS.get(family, "")
+    if not own or (row and own != "LLaVA-1.5-7B"):  # Table 4 is about that model alone
+        return "", "", ""
+    return place, row or (own if place else ""), column
 
 
 def table() -> pd.DataFrame:
@@ -164,11 +164,3 @@ def table() -> pd.DataFrame:
     ]
     columns = ["arm", "group", "label", "changes", "against", "paper"]
     return pd.DataFrame(rows, columns=columns).set_index("arm")
-
-
-def reported(name: str, family: str) -> pd.DataFrame:
-    """The paper's numbers in this arm's cell for ``family``, tidy; empty where it has none."""
-    place, row, column = arm(name).cell or ("figure2", "-", "")
-    facts = paper.facts(place)
-    wanted = row or PAPER_ROWS.get(family, "-")
-    return facts[(facts["row"] == wanted) & (facts["arm"] == column)].reset_index(drop=True)

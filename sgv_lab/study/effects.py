@@ -7,11 +7,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from sgv_lab import paper
 from sgv_lab.captions.quality import judge
 from sgv_lab.errors import LabError
 from sgv_lab.study import mix, statistics
-from sgv_lab.study.arms import ARMS, PAPER_ROWS, arm
+from sgv_lab.study.arms import arm, cell_of
 from sgv_lab.study.plans import BENCHMARKS, Plan
 from sgv_lab.study.runner import Record
 from sgv_lab.study.scores import BIAS
@@ -34,8 +33,7 @@ def tidy(records: Sequence[Record]) -> pd.DataFrame:
         raise LabError(f"runs of several devices: {', '.join(sorted(devices))}", fix=fix)
     rows = []
     for r in records:
-        place, row, column = ARMS[r.arm].cell or ("", "", "")
-        cell = (place, row or PAPER_ROWS.get(r.family, "") if place else "", column)
+        cell = cell_of(r.arm, r.family)
         rows += [(r.family, r.arm, r.seed, s, v, *cell) for s, v in r.metrics.items()]
     names = ["family", "arm", "seed", "score", "value", "place", "row", "cell"]
     return pd.DataFrame(rows, columns=names)
@@ -106,13 +104,18 @@ def _row(
     row |= dict(zip(("share", "share_low", "share_high"), share or [np.nan] * 3, strict=True))
     crossed = [np.nan, np.nan]
     if points is not None and score in set(points["score"]):
-        one = points[points["score"] == score]
-        wide = one.pivot(index="seed", columns=["arm", "stratum", "picture"], values="points")
-        mine, its = wide[name], wide[other]
+        mine, its = (_units(points, score, which) for which in (name, other))
         crossed = statistics.crossed_bootstrap(
-            (mine - its[mine.columns]).to_numpy(), list(mine.columns.get_level_values("stratum"))
+            (mine - its[mine.columns]).to_numpy(), [stratum for stratum, _ in mine.columns]
         )[1:]
     return row | dict(zip(("crossed_low", "crossed_high"), crossed, strict=True))
+
+
+def _units(points: pd.DataFrame, score: str, name: str) -> pd.DataFrame:
+    """Seeds by (stratum, picture): one arm's points."""
+    part = points[(points["score"] == score) & (points["arm"] == name)]
+    words = part.astype({"stratum": str, "picture": str})  # not categories, which pivot to all
+    return words.pivot(index="seed", columns=["stratum", "picture"], values="points")
 
 
 def conclude(plan: Plan, found: pd.DataFrame) -> str:
@@ -189,9 +192,3 @@ def described(plan: Plan) -> pd.DataFrame:
         )
         rows[name] = (100 * true / (true + omitted), 100 * true / max(1, true + wrong))
     return pd.DataFrame.from_dict(rows, orient="index", columns=["detail", "accuracy"])
-
-
-def reported(family: str) -> pd.DataFrame:
-    """The paper's own before, after and gain for ``family``; empty where it reports none."""
-    gains = paper.effects()
-    return gains[gains["before"] == f"{PAPER_ROWS.get(family)} before"].reset_index(drop=True)

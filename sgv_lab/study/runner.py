@@ -17,9 +17,10 @@ from tqdm.auto import tqdm
 from sgv_lab import store
 from sgv_lab.errors import LabError
 from sgv_lab.files import sha256, write_jsonl
+from sgv_lab.models import families
 from sgv_lab.models.shipped import shipped
 from sgv_lab.study.plans import Plan
-from sgv_lab.study.tuning import POINTS, Job, execute, side_of
+from sgv_lab.study.tuning import POINTS, Job, execute
 from sgv_lab.world import benchmarks as world
 from sgv_lab.world.scene import MINIATURE
 
@@ -59,14 +60,15 @@ def base_folder(family: str, models_root: str | Path = "") -> Path:
     return folder
 
 
-def questions(plan: Plan, side: int) -> Path:
+def questions(plan: Plan) -> Path:
     """The store's folder of the plan's question sets, one benchmark a subfolder."""
-    settings = {"benchmarks": plan.benchmarks, "pictures": plan.pictures, "seed": plan.questions}
+    settings = {"benchmarks": plan.benchmarks, "pictures": plan.pictures, "seed": plan.questions,
+                "size": families.family(plan.family).mini.image_size}  # fmt: skip
     return store.stage(
         "questions",
-        settings | {"size": side},
+        settings,
         [],
-        lambda folder: world.write(folder, **settings, size=side, difficulty=MINIATURE),
+        lambda folder: world.write(folder, **settings, difficulty=MINIATURE),
         ["sgv_lab.world"],
     )
 
@@ -78,7 +80,7 @@ def jobs(plan: Plan, models_root: str | Path = "", data_root: str | Path = "") -
     """
     base = base_folder(plan.family, models_root)
     root = Path(data_root) if data_root else None
-    asked = root / "benchmarks" if root else questions(plan, side_of(base))
+    asked = root / "benchmarks" if root else questions(plan)
     folders = {name: (asked / name, sha256(asked / name)) for name in plan.benchmarks}
     base_hash, designs = sha256(base), plan.designs()
     return [

@@ -22,7 +22,7 @@ from transformers import AutoConfig
 from sgv_lab import store
 from sgv_lab.benchmarks.evaluate import evaluate
 from sgv_lab.files import sha256, write_json
-from sgv_lab.models import checkpoints
+from sgv_lab.models import checkpoints, families
 from sgv_lab.provenance import provenance
 from sgv_lab.study import mix, official, scores
 from sgv_lab.study.arms import Design
@@ -34,6 +34,7 @@ POINTS = "points.parquet"
 RECIPES = {  # family -> recipes of all weights and of LoRA; any other family: LLaVA-1.5's
     "llava-7b": ("sft-v1", "sft-v1"),
     "qwen-vl-chat": ("sft-qwen", "sft-qwen-lora"),
+    "qwen3-vl-8b": ("sft-qwen3", "sft-qwen3"),
 }
 _CODE = ("sgv_lab.training", "sgv_lab.benchmarks.evaluate", "sgv_lab.benchmarks.tasks")
 _PACKAGES = ("torch", "transformers", "peft")
@@ -60,11 +61,6 @@ def recipe_of(family: str, design: Design) -> Recipe:
     return recipe(full if design.tuning == "full" else lora, settings)
 
 
-def side_of(base: Path) -> int:
-    """Pixels along a side of the pictures that a checkpoint takes."""
-    return json.loads((base / "config.json").read_text())["vision_config"]["image_size"]
-
-
 def materials(job: Job) -> tuple[Path, list[dict[str, Any]], Path]:
     """The mix's folder in the store, its records, and the folder that holds their pictures."""
     if job.data_root:
@@ -75,7 +71,7 @@ def materials(job: Job) -> tuple[Path, list[dict[str, Any]], Path]:
     length = lambda text: len(tokenizer(text).input_ids)  # noqa: E731
     data = mix.stage(job.design, job.seed, length, vocabulary)
     records = json.loads((data / "records.json").read_text())
-    return data, records, mix.pictures(records, side_of(job.base))
+    return data, records, mix.pictures(records, families.family(job.family).mini.image_size)
 
 
 def _rows(job: Job) -> int:

@@ -262,6 +262,13 @@ def tsv(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
+def test_a_control_character_in_an_answer_is_no_reason_to_fail(tmp_path: Path) -> None:
+    rows = mmbench_rows(1)
+    said = {str(r["index"]): r["answer"] + "\x00\x0b" for r in rows}
+    mmbench.submission(rows, said, tmp_path / "p.xlsx")
+    assert mmbench.score(tmp_path / "p.xlsx", tsv(tmp_path / "q.tsv", rows))["correct"] == 1
+
+
 def test_circular_eval_by_brute_force(tmp_path: Path) -> None:
     rows, rng = mmbench_rows(60), random.Random(0)
     said = {r["index"]: r["answer"] if rng.random() < 0.8 else "A" for r in rows}

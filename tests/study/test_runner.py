@@ -1,0 +1,182 @@
+"""Runs of a random base: once each, repeatable to the byte, resumable, found by what they are."""
+
+import json
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import torch
+from click.testing import CliRunner
+
+from sgv_lab import store
+from sgv_lab.benchmarks import mme
+from sgv_lab.cli import main
+from sgv_lab.errors import LabError
+from sgv_lab.models import checkpoints, families, mini
+from sgv_lab.study import effects, plans, runner, tuning
+from sgv_lab.world.records import instruct_mix
+from sgv_lab.world.scene import MINIATURE
+
+TEXT = """
+title: tiny
+family: llava-1.5-7b
+arms: [before, after, before@14.5%]
+seeds: 1
+primary: [after, MME-P]
+benchmarks: [mme, mmbench]
+pictures: 1
+minutes_a_run: 0.1
+baseline: {samples: 24, updates: 1, share: 0.145, recipe: {samples_per_update: 8}}
+"""
+PLAN = plans.parse(TEXT, "tiny")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    texts = [t["value"] for r in instruct_mix(40, difficulty=MINIATURE) for t in r["conversations"]]
+    processor = families.processor(PLAN.family, "mini", mini.train_tokenizer(texts))
+    processor.tokenizer.add_bos_token = True
+    checkpoints.save(families.build(PLAN.family, "mini", 0), processor, folder / PLAN.family)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory, models):
+    """(store, folder of the records, records): the tiny plan, run once by two workers."""
+    root, out = tmp_path_factory.mktemp("store"), tmp_path_factory.mktemp("out")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SGV_STORE", str(root))
+        return root, out, runner.run(PLAN, out, models, workers=2, progress=False)
+
+
+@pytest.fixture(autouse=True)
+def _same_store(study, monkeypatch):
+    monkeypatch.setenv("SGV_STORE", str(study[0]))
+
+
+def answers(folder):
+    return (folder / "mme" / "answers.jsonl").read_bytes()
+
+
+def test_every_run_leaves_a_record_answers_and_no_weights(study):
+    root, out, records = study
+    assert [(r.arm, r.seed) for r in records] == PLAN.runs()
+    assert runner.read(out) and {r.digest for r in records} == {PLAN.digest}
+    for r in records:
+        assert {"MME-P", "MME-C", "MMB", "yes-bias", "MME existence"} <= set(r.metrics)
+        assert r.config["samples"] == 24 and r.config["recipe"]["language_model"] == "lora"
+        assert {"revision", "clean", "packages", "device"} <= set(r.provenance)
+        assert r.seconds > 0 and r.peak_bytes > 0
+        folder = root / "arms" / r.key
+        assert answers(folder) and not list(folder.rglob("*.safetensors"))
+        mix = root / "mix" / r.replaced["mix"]
+        ids = [row["id"] for row in json.loads((mix / "records.json").read_text())]
+        listed = [row["by"] for row in json.loads((mix / "replaced.json").read_text())]
+        assert listed == [key for key in ids if key.startswith("detail-")]
+        assert r.replaced["count"] == len(listed) > 0
+
+
+def test_two_arms_that_come_to_the_same_are_computed_once(study):
+    root, _, records = study
+    keys = {r.arm: r.key for r in records}
+    assert keys["before"] == keys["before@14.5%"] != keys["after"]
+    assert len([f for f in (root / "arms").iterdir() if (f / "manifest.json").is_file()]) == 2
+
+
+def test_points_by_picture_add_up_to_the_scores(study):
+    _, out, records = study
+    points = pd.read_parquet(out / tuning.POINTS)
+    found = points.groupby(["arm", "score", "stratum"], observed=True)["points"].mean()
+    found = found.groupby(["arm", "score"], observed=True).sum()
+    for r in records:
+        for score in ("MME-P", "MME-C", "MMB"):
+            assert found[r.arm, score] == pytest.approx(r.metrics[score], abs=1e-3)
+    subtasks = set(points.query("score == 'MME-P'")["stratum"])
+    assert subtasks <= set(mme.PERCEPTION) and len(subtasks) > 4
+    table = effects.effects(PLAN, records, points)
+    assert table["primary"].sum() == 1
+
+
+def test_run_again_it_does_nothing_and_another_base_is_refused(study, models, monkeypatch):
+    _, out, records = study
+    monkeypatch.setattr(runner, "execute", None)
+    assert runner.run(PLAN, out, models, progress=False) == records
+    jobs = [replace(job, base_hash="other") for job in runner.jobs(PLAN, models)]
+    monkeypatch.setattr(runner, "jobs", lambda *_: jobs)
+    with pytest.raises(LabError, match="another base model"):
+        runner.run(PLAN, out, models, progress=False)
+
+
+def test_the_same_run_gives_the_same_answers_to_the_byte_one_caption_changed_is_another(
+    study, models, tmp_path, monkeypatch
+):
+    root, _, records = study
+    job = runner.jobs(PLAN, models)[0]
+    first = answers(root / "arms" / records[0].key)
+    monkeypatch.setenv("SGV_STORE", str(tmp_path))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the workers have
+    again = tuning.execute(job)
+    torch.set_num_threads(threads)
+    assert again["key"] == records[0].key
+    assert answers(tmp_path / "arms" / again["key"]) == first
+    data, changed, images = tuning.materials(job)
+    turns = next(r for r in changed if r["id"].startswith("detail"))["conversations"]
+    turns[1]["value"] += " Indeed."
+    (data / "records.json").write_text(json.dumps(changed))
+    monkeypatch.setattr(tuning, "_result", lambda *a: (a[-1] / "result.json").write_text("{}"))
+    monkeypatch.setattr(tuning, "materials", lambda _: (data, changed, images))
+    other = tuning.execute(job)
+    assert other["key"] != again["key"]
+    assert (store.root() / "arms" / other["key"]).is_dir()
+
+
+def test_a_line_cut_by_a_kill_is_left_out_and_written_anew(study, models, tmp_path, monkeypatch):
+    lines = (study[1] / runner.RECORDS).read_text().splitlines(keepends=True)
+    (tmp_path / runner.RECORDS).write_text("".join(lines[:2]) + lines[2][:40])
+    assert len(runner.read(tmp_path)) == 2
+    last = json.loads(lines[2])
+    kept = {key: last[key] for key in runner.KEPT} | {"recipe": last["config"]["recipe"]}
+    monkeypatch.setattr(runner, "_all", lambda left, _: [(job, kept) for job in left])
+    assert runner.run(PLAN, tmp_path, models, progress=False) == study[2]
+    assert (tmp_path / runner.RECORDS).read_text() == "".join(lines)
+    assert runner.read(tmp_path / "nothing") == []
+
+
+def test_a_run_that_fails_is_named(study, models, tmp_path):
+    bad = replace(PLAN, baseline=replace(PLAN.baseline, annotator="gpt5"))
+    with pytest.raises(LabError, match=r"seed \d+: LabError: no annotator 'gpt5'"):
+        runner.run(bad, tmp_path, models, workers=1, progress=False)
+
+
+def test_the_preflight_finds_nothing_missing(models):
+    found = tuning.preflight(runner.jobs(PLAN, models)[0])
+    assert found.obstacles == [] and found.updates == 1
+
+
+@pytest.mark.parametrize("tuned", ["lora", "full"])
+def test_a_familys_own_recipe_with_the_projector(tuned):
+    design = replace(PLAN.baseline, tuning=tuned)
+    for family, name in (("llava-7b", "sft-v1"), ("qwen-vl-chat", "sft-qwen")):
+        chosen = tuning.recipe_of(family, design)
+        assert chosen.name.startswith(name)
+        assert chosen.language_model == tuned and chosen.connector
+
+
+def test_no_checkpoint_is_said_so(tmp_path):
+    with pytest.raises(LabError, match=r"no checkpoint of llava-1\.5-7b"):
+        runner.base_folder(PLAN.family, tmp_path)
+
+
+def test_the_command_shows_a_plan_and_its_records(study, models, tmp_path):
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TEXT)
+    dry = CliRunner().invoke(main, ["study", str(path), "--dry-run"])
+    assert dry.exit_code == 0 and f"{PLAN.seeds[0]} (from" in dry.output
+    ask = ["study", str(path), "--out", str(study[1]), "--models-root", str(models)]
+    said = CliRunner().invoke(main, ask)
+    assert said.exit_code == 0, said.output
+    assert "resolve nothing" in said.output
+    wrong = CliRunner().invoke(main, ["study", str(tmp_path / "none.yaml")])
+    assert wrong.exit_code == 1 and "cannot read the plan" in wrong.output
