@@ -41,7 +41,7 @@ def status() -> pd.DataFrame:
         state = "not run" if not records else "complete" if len(records) >= runs else "part"
         rows[plan.name] = (plan.title, len(plan.arms), len(plan.seeds), runs, _hours(plan),
                            len(records), state)  # fmt: skip
-    columns = ["about", "arms", "seeds", "runs", "hours, 1 core", "done", "state"]
+    columns = ["about", "arms", "seeds", "runs", "hours on one core or GPU", "done", "state"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("plan")
 
 
@@ -57,7 +57,7 @@ def outline(plan: Plan) -> str:
         f"primary    {' on '.join(plan.primary)}, against before",
         f"seeds      {', '.join(map(str, plan.seeds))} (from {plan.digest[:12]})",
         f"questions  set {plan.questions}: {', '.join(plan.benchmarks)}, {plan.pictures} pictures",
-        f"budget     {len(plan.runs())} runs, {_hours(plan)} hours on one core as planned",
+        f"budget     {len(plan.runs())} runs, {_hours(plan)} hours on one core or GPU, as planned",
         *(f"  {name:<14} {arm(name).label}" for name in plan.arms),
     ]
     return "\n".join(lines)
