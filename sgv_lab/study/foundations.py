@@ -1,12 +1,12 @@
 """Stand-ins for what the paper downloaded: a vision tower, a language model, an aligned LLaVA.
 
 ShareGPT4V started from CLIP, Vicuna and LLaVA's projector. The miniature starts from models of the
-same shapes that learned the embedded world in the same order: the tower from dense truth, the
-language model by answering from *written* descriptions (short ones before long ones), then both
-together, the tower frozen, from pictures. Every stage is a finished checkpoint in its folder; the
-command called again goes on with the stage that is missing.
-
-Whether this curriculum teaches a model to see is not shown yet; LOG.md says how far it was tried.
+same shapes that learned the embedded world: the tower from dense truth, the projector to say what
+is in a patch in the language model's own words (CLIP's features are aligned with words, too), then
+projector and language model together, the tower frozen: first captions, as in LLaVA's
+pre-training, then questions. The language model learns its English from those captions; reading
+written descriptions first took longer and taught less (LOG.md). Every stage is a finished
+checkpoint in its folder; the command called again goes on with the stage that is missing.
 """
 
 import json
@@ -16,19 +16,22 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from transformers import PreTrainedModel
+
 from sgv_lab.errors import LabError
 from sgv_lab.files import atomic, write_json
 from sgv_lab.models import checkpoints, families, mini
 from sgv_lab.provenance import provenance
-from sgv_lab.study import tower
+from sgv_lab.study import tower, words
 from sgv_lab.training.conversation import SYSTEM
 from sgv_lab.training.recipes import recipe
 from sgv_lab.training.trainer import train
-from sgv_lab.world.annotators import ANNOTATORS
 from sgv_lab.world.records import (
     Record,
     caption_record,
     choice_record,
+    drill_record,
     text_record,
     vqa_record,
 )
@@ -38,11 +41,7 @@ from sgv_lab.world.scene import GRID, MINIATURE, Difficulty, Scene, allowed_sour
 FAMILY = "llava-1.5-7b"
 # Foundations see every source alike: signs and landmarks are 0.5 % of the paper's pictures each,
 # too few for a model that did not read the web before.
-EASY = Difficulty(max_objects=2, patterns=("plain",), facets=())
-BRIEF = ANNOTATORS["oracle"].with_rates(
-    omission={"palette": 1, "composition": 1, "light": 1, "pattern": 1, "relation": 1}
-)
-"""An oracle for the first reading lessons: it says only what questions in EASY ask about."""
+DRILLED = ("existence", "color", "size", "position", "count")
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class Lesson:
     records: int
     updates: int
     learning_rate: float
-    samples_per_update: int = 64
+    samples_per_update: int = 32
 
 
 @dataclass(frozen=True)
@@ -65,10 +64,11 @@ class Curriculum:
     tower_updates: int = 1_500
     tower_batch: int = 128
     tower_learning_rate: float = 3e-3
+    words_scenes: int = 4_000
+    words_updates: int = 3_000
     lessons: tuple[Lesson, ...] = (
-        Lesson("read-brief", 16_000, 500, 1.5e-3),
-        Lesson("read-full", 16_000, 500, 1e-3),
-        Lesson("look", 24_000, 800, 1e-3),
+        Lesson("describe", 24_000, 900, 2e-3),
+        Lesson("look", 32_000, 1_600, 1.5e-3),
     )
 
     def scaled(self, share: float) -> "Curriculum":
@@ -78,6 +78,8 @@ class Curriculum:
             tokenizer_texts=_share(self.tokenizer_texts, share, 100),
             tower_pictures=_share(self.tower_pictures, share, self.tower_batch),
             tower_updates=_share(self.tower_updates, share, 2),
+            words_scenes=_share(self.words_scenes, share, 16),
+            words_updates=_share(self.words_updates, share, 2),
             lessons=tuple(
                 replace(
                     lesson,
@@ -104,29 +106,27 @@ def scenes(n: int, seed: int, difficulty: Difficulty) -> Iterator[Scene]:
         yield scene(first + i, "train", sources[i % len(sources)], difficulty)
 
 
-def read_brief(drawn: Scene) -> Record:
-    """Questions about a brief written description."""
-    return text_record(drawn, drawn.seed, BRIEF, forms=("open", "yesno"), most=6)
-
-
-def read_full(drawn: Scene) -> Record:
-    """Questions of all forms about a full written description."""
-    return text_record(drawn, drawn.seed, "oracle", most=8)
+def describe(drawn: Scene) -> Record:
+    """A picture and its true description, without a question (template plain)."""
+    return caption_record(drawn, "oracle")
 
 
 def look(drawn: Scene) -> Record:
-    """A picture with short questions (60 %), a choice (10 %) or its full description (30 %)."""
+    """A picture with questions about what matters most (50 %) or about anything (20 %), a choice
+    (10 %), its full description (12 %); or a written description with questions (8 %)."""
     draw = random.Random(f"look/{drawn.seed}").random()
-    if draw < 0.6:
+    if draw < 0.5:
+        return drill_record(drawn, drawn.seed, DRILLED)
+    if draw < 0.7:
         return vqa_record(drawn, drawn.seed, most=8)
-    return choice_record(drawn, drawn.seed) if draw < 0.7 else caption_record(drawn, "oracle")
+    if draw < 0.8:
+        return choice_record(drawn, drawn.seed)
+    if draw < 0.92:
+        return caption_record(drawn, "oracle")
+    return text_record(drawn, drawn.seed, "oracle", most=4)
 
 
-LESSONS: dict[str, tuple[Callable[[Scene], Record], Difficulty]] = {
-    "read-brief": (read_brief, EASY),
-    "read-full": (read_full, MINIATURE),
-    "look": (look, MINIATURE),
-}
+LESSONS: dict[str, Callable[[Scene], Record]] = {"describe": describe, "look": look}
 
 
 def build(
@@ -158,17 +158,17 @@ def _refuse_other(out: Path, seed: int, curriculum: Curriculum) -> None:
 
 
 def _begin(out: Path, seed: int, curriculum: Curriculum, progress: bool) -> Path:
-    """The untrained LLaVA with its trained tower and its tokenizer, as a checkpoint."""
+    """The LLaVA whose tower sees and whose projector speaks words, as a checkpoint."""
     folder = out / "tower"
     if (folder / "manifest.json").is_file():
         return folder
     model = families.build(FAMILY, "mini", seed)
+    match_first(model)
     tokenizer = mini.train_tokenizer(_texts(curriculum.tokenizer_texts, seed))
     processor = families.processor(FAMILY, "mini", tokenizer)
     side = model.config.vision_config.image_size
-    pictures = tower.Pictures(
-        list(scenes(curriculum.tower_pictures, seed, replace(MINIATURE, max_objects=4))), side, GRID
-    )
+    crowded = replace(MINIATURE, max_objects=4)
+    pictures = tower.Pictures(list(scenes(curriculum.tower_pictures, seed, crowded)), side, GRID)
     found = tower.train(
         model.model.vision_tower,
         processor.image_processor,
@@ -180,16 +180,41 @@ def _begin(out: Path, seed: int, curriculum: Curriculum, progress: bool) -> Path
         learning_rate=curriculum.tower_learning_rate,
         progress=progress,
     )
+    drawn = list(scenes(curriculum.words_scenes, seed + 1, crowded))
+    error = words.train(
+        model,
+        processor,
+        tower.Pictures(drawn, side, GRID),
+        out / "words-checkpoints",
+        seed,
+        steps=curriculum.words_updates,
+        progress=progress,
+    )
     with atomic(folder) as temporary:
         checkpoints.save(model, processor, temporary)
-        write_json(temporary / "manifest.json", {**found, "provenance": provenance()})
+        found |= {"words_error": error, "provenance": provenance()}
+        write_json(temporary / "manifest.json", found)
     return folder
+
+
+@torch.no_grad()
+def match_first(model: PreTrainedModel) -> None:
+    """First weights with which attention matches like with like, and copies it.
+
+    Keys begin as queries do, outputs as the transpose of values, the output head as the
+    embeddings (mimetic initialisation: Trockman and Kolter 2023, arXiv 2305.09828).
+    """
+    for layer in model.model.language_model.layers:
+        attention = layer.self_attn
+        attention.k_proj.weight.copy_(attention.q_proj.weight)
+        attention.o_proj.weight.copy_(attention.v_proj.weight.T)
+    model.lm_head.weight.copy_(model.get_input_embeddings().weight)
 
 
 def _texts(number: int, seed: int) -> Iterator[str]:
     """What the tokenizer learns from: a sample of every lesson, as the models will read it."""
-    for teach, difficulty in LESSONS.values():
-        for drawn in scenes(number, seed, difficulty):
+    for teach in LESSONS.values():
+        for drawn in scenes(number, seed, MINIATURE):
             turns = teach(drawn)["conversations"]
             yield SYSTEM + " USER: " + "\nASSISTANT: ".join(t["value"] for t in turns)
 
@@ -200,19 +225,17 @@ def _teach(out: Path, start: Path, lesson: Lesson, seed: int, progress: bool) ->
     if (folder / "manifest.json").is_file():
         return folder
     model, processor = checkpoints.load(start)
-    teach, difficulty = LESSONS[lesson.name]
-    drawn = list(scenes(lesson.records, seed, difficulty))
-    records = [teach(one) for one in drawn]
-    seen = any("image" in record for record in records)
+    drawn = list(scenes(lesson.records, seed, MINIATURE))
+    records = [LESSONS[lesson.name](one) for one in drawn]
     pictures = out / "pictures"
-    if seen:
-        write_pictures(pictures, drawn, model.config.vision_config.image_size)
+    write_pictures(pictures, drawn, model.config.vision_config.image_size)
     changes: dict[str, Any] = {
-        "connector": seen,
+        "template": "plain" if lesson.name == "describe" else "v1",
         "learning_rate": lesson.learning_rate,
         "samples_per_update": lesson.samples_per_update,
         "gradient_checkpointing": False,
-        "warmup_ratio": 0.1,
+        "warmup_ratio": 0.05,
+        "adam_beta2": 0.98,
     }
     return train(
         model,

@@ -1,9 +1,10 @@
 """The miniature's stand-in for CLIP: a vision tower taught by dense supervision.
 
 CLIP saw 400 million pictures; a tower this small cannot be given that. It learns what the
-projector will need from the world's own truth instead: each patch tells the kind, colour, size and
-pattern of the object in it, all patches together the background, light, sign, landmark, character
-and style. Heads read the features LLaVA uses (layer −2, patches) and are thrown away afterwards.
+projector will need from the world's own truth instead: each patch tells its place and the kind,
+colour, size and pattern of the object in it, all patches together the background, light, sign,
+landmark, character and style. Heads read the features LLaVA uses (layer −2, patches) and are
+thrown away afterwards.
 """
 
 from collections.abc import Sequence
@@ -25,6 +26,8 @@ from transformers.trainer_utils import get_last_checkpoint
 from sgv_lab.world.render import patch_truth, render
 from sgv_lab.world.scene import Scene
 
+PATCHES = ("kind", "color", "size", "pattern", "place")  # labels of patches, not of the whole
+
 
 class Pictures(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
     """Scenes drawn once and kept: pixels (3, S, S) uint8 and the truth of ``patch_truth``."""
@@ -36,6 +39,8 @@ class Pictures(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
         self.labels = {
             name: torch.from_numpy(np.stack([one[name] for one in truth])) for name in truth[0]
         }
+        # Without it the tower forgets where a patch is, and nothing later can say.
+        self.labels["place"] = torch.arange(grid * grid).view(grid, grid).repeat(len(scenes), 1, 1)
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -61,14 +66,17 @@ class DenseTower(torch.nn.Module):
         self.register_buffer("mean", torch.tensor(processor.image_mean).view(3, 1, 1) * 255)
         self.register_buffer("scale", scale)
 
+    def patches(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(B, 3, S, S) uint8 -> (B, N, V), layer −2 without the class token, as LLaVA takes it."""
+        hidden = self.tower((pixels - self.mean) / self.scale, output_hidden_states=True)
+        return hidden.hidden_states[-2][:, 1:]
+
     def logits(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
         """(B, 3, S, S) uint8 -> by label (B, N, classes) of patches, or (B, classes)."""
-        hidden = self.tower((pixels - self.mean) / self.scale, output_hidden_states=True)
-        patches = hidden.hidden_states[-2][:, 1:]
+        patches = self.patches(pixels)
         whole = patches.mean(1)
         return {
-            name: head(patches if name in ("kind", "color", "size", "pattern") else whole)
-            for name, head in self.heads.items()
+            name: head(patches if name in PATCHES else whole) for name, head in self.heads.items()
         }
 
     def forward(self, pixels: torch.Tensor, **labels: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -99,9 +107,24 @@ def train(
     classes = {name: int(values.max()) + 1 for name, values in pictures.labels.items()}
     set_seed(seed)
     model = DenseTower(tower, processor, classes)
+    loss = fit(model, pictures, out, seed, steps, batch, learning_rate, progress)
+    return {"mean_loss": loss, "classes": classes}
+
+
+def fit(
+    model: torch.nn.Module,
+    data: torch.utils.data.Dataset,
+    out: Path,
+    seed: int,
+    steps: int,
+    batch: int,
+    learning_rate: float,
+    progress: bool,
+) -> float:
+    """Train a module that returns its loss, going on from a checkpoint in ``out``; mean loss."""
     trainer = Trainer(
         model=model,
-        train_dataset=pictures,
+        train_dataset=data,
         args=TrainingArguments(
             output_dir=str(out),
             max_steps=steps,
@@ -122,5 +145,4 @@ def train(
         ),
     )
     last = get_last_checkpoint(str(out)) if out.is_dir() else None
-    result = trainer.train(resume_from_checkpoint=last)
-    return {"mean_loss": result.training_loss, "classes": classes}
+    return trainer.train(resume_from_checkpoint=last).training_loss

@@ -130,11 +130,12 @@ def caption_record(
 
 
 def _one_of_pairs(asked: Sequence[Question], rng: random.Random) -> list[Question]:
-    """``asked`` in random order, one of each yes/no pair: the other would give it away."""
+    """``asked`` in random order, one of an ability and subject: another would give it away."""
     shuffled = rng.sample(asked, len(asked))
-    kept: dict[tuple[str, str], Question] = {}
+    kept: dict[tuple[str, ...], Question] = {}
     for question in shuffled:
-        kept.setdefault((question.ability, question.form), question)
+        about = question.asked if question.ability == "existence" else "".join(question.subjects)
+        kept.setdefault((question.ability, about), question)
     return list(kept.values())
 
 
@@ -165,6 +166,16 @@ def vqa_record(
         raise ValueError(f"nothing to ask about {', '.join(abilities or ())} in {scene}")
     turns[0] = (turns[0][0] + SHORT, turns[0][1])
     return _record(scene, task, turns, rng)
+
+
+def drill_record(
+    scene: Scene, seed: int = 0, abilities: Collection[str] | None = None, most: int = 8
+) -> Record:
+    """As ``vqa_record``, with up to ``most`` questions that may share an ability: a lesson."""
+    rng = _rng(scene, "drill", seed)
+    asked = [q for i in range(3) for q in questions(scene, seed + i, abilities, ("open", "yesno"))]
+    turns = [(q.text, q.answer) for q in _one_of_pairs(asked, rng)[:most]]
+    return _record(scene, "vqa", [(turns[0][0] + SHORT, turns[0][1]), *turns[1:]], rng)
 
 
 def choice_record(scene: Scene, seed: int = 0) -> Record:

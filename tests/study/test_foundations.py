@@ -9,10 +9,9 @@ from safetensors.torch import load_file
 
 from sgv_lab.cli import main
 from sgv_lab.errors import LabError
-from sgv_lab.models import checkpoints
-from sgv_lab.study import foundations
-from sgv_lab.world.annotators import claims
-from sgv_lab.world.questions import questions
+from sgv_lab.models import checkpoints, families
+from sgv_lab.study import foundations, tower, words
+from sgv_lab.world.records import drill_record
 from sgv_lab.world.scene import allowed_sources
 
 TINY = replace(
@@ -53,7 +52,7 @@ def test_same_seed_same_weights_other_seed_others(built, tmp_path):
 
 
 def test_looking_leaves_the_tower_alone_and_moves_the_rest(built):
-    before, after = weights(built.parent / "read-full"), weights(built)
+    before, after = weights(built.parent / "describe"), weights(built)
     moved = {name for name in after if not torch.equal(before[name], after[name])}
     assert not any("vision_tower" in name for name in moved)
     assert any("multi_modal_projector" in name for name in moved)
@@ -84,9 +83,31 @@ def test_the_command_names_the_model(built):
     assert "another seed" in result.output
 
 
-def test_brief_descriptions_tell_all_that_is_asked_about_them():
-    asked, told = set(), set()
-    for drawn in foundations.scenes(200, 0, foundations.EASY):
-        asked |= {q.fact for q in questions(drawn, 0, forms=("open", "yesno"))}
-        told |= {fact.kind for fact in claims(drawn, foundations.BRIEF, drawn.seed)}
-    assert asked - told == {"relation"}  # text_record leaves those out that are not told
+def test_attention_begins_by_matching_and_copying():
+    model = families.build("llava-1.5-7b", "mini", 0)
+    foundations.match_first(model)
+    attention = model.model.language_model.layers[0].self_attn
+    words = model.get_input_embeddings().weight[300:340]
+    scores = attention.q_proj(words) @ attention.k_proj(words).T
+    assert scores.argmax(1).tolist() == list(range(40))  # each word finds itself
+    copied = attention.o_proj(attention.v_proj(words)) @ model.lm_head.weight[300:340].T
+    assert copied.argmax(1).tolist() == list(range(40))  # and is what is said
+
+
+def test_the_projector_says_what_is_in_a_patch(built):
+    model, processor = checkpoints.load(built.parent / "tower")
+    drawn = list(foundations.scenes(64, 3, foundations.MINIATURE))
+    pictures = tower.Pictures(drawn, model.config.vision_config.image_size, 4)
+    out = built.parent / "words-test"
+    first = words.train(model, processor, pictures, out / "a", 0, steps=1, progress=False)
+    model, processor = checkpoints.load(built.parent / "tower")
+    longer = words.train(model, processor, pictures, out / "b", 0, steps=200, progress=False)
+    assert longer < first / 2
+
+
+def test_no_answer_of_a_drill_gives_another_away():
+    for drawn in foundations.scenes(100, 0, foundations.MINIATURE):
+        record = drill_record(drawn, drawn.seed, foundations.DRILLED)
+        asked = [turn["value"] for turn in record["conversations"][::2]]
+        assert 1 <= len(asked) <= 8
+        assert len(set(asked)) == len(asked)
