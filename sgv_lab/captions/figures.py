@@ -252,6 +252,6 @@ def quality_bars(tables: Mapping[str, pd.DataFrame]) -> Figure:
         axis.grid(False, axis="y")
         axis.tick_params(axis="y", length=0)
         sns.despine(ax=axis, left=True)
-    axes[2].set_xlim(0, max(0.05, axes[2].dataLim.x1 * 1.25))
+    axes[2].set_xlim(0, min(1, max(0.05, axes[2].dataLim.x1 * 1.25)))
     figure.tight_layout(w_pad=2)
     return figure

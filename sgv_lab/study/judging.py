@@ -200,8 +200,9 @@ def shares(votes: pd.DataFrame) -> pd.DataFrame:
         rows.append(("left, of decided", (votes["choice"] == "left")[decided], votes[decided]))
     table = []
     for name, values, of in rows:
-        mean, low, high = interval(100.0 * values, of["image"], of["rater"])
-        table.append((name, len(of), mean, low, high))
+        found = interval(100.0 * values, of["image"], of["rater"])
+        least = -100 if values is signs else 0
+        table.append((name, len(of), *np.clip(found, least, 100).tolist()))
     return pd.DataFrame(table, columns=["preferred", "votes", "percent", "low", "high"])
 
 
