@@ -1,6 +1,8 @@
 """The real tokenizers as Hugging Face tokenizers, rebuilt from the files they were released in."""
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import sentencepiece
@@ -71,15 +73,31 @@ def qwen_tokenizer(
     return tokenizer
 
 
+@contextmanager
+def tiktoken_file(path: str | Path) -> Iterator[None]:
+    """Read a tiktoken file as it is now; LabError if it is none.
+
+    tiktoken keeps copies by the file's name and would go on with that of a file since mended.
+    """
+    name = "TIKTOKEN_CACHE_DIR"
+    before, os.environ[name] = os.environ.get(name), ""  # empty: no copies
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise LabError("is no tiktoken file", where=path, fix="download it again") from error
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
+
+
 def qwen_vl_tokenizer(path: str | Path, context: int = 2048) -> Qwen2Tokenizer:
     """Qwen-VL's ``qwen.tiktoken`` with its special tokens; LabError if the file is something else.
 
     An image's path as bytes between <img> and </img> is not a matter of this tokenizer: the
     processor puts <imgpad> there, and the model replaces whatever is there.
     """
-    try:
+    with tiktoken_file(path):
         vocab, merges = TikTokenConverter().extract_vocab_merges_from_model(str(path))
-    except (ValueError, OSError) as error:
-        raise LabError("is no tiktoken file", where=path, fix="download it again") from error
     special = {token: len(vocab) + i for i, token in enumerate(QWEN_VL_SPECIAL)}
     return qwen_tokenizer(vocab | special, merges, QWEN_VL_SPECIAL, context)

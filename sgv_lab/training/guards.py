@@ -9,9 +9,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from sgv_lab.errors import LabError
 
-WATCHED_UPDATES = (
-    3  # with a warm-up from 0, LoRA's A matrices get their first gradient in the third
-)
+WATCHED_UPDATES = 3  # warming up from 0, LoRA's A matrices first get a gradient in the third
 
 
 def refuse_unsupervised(ids: Sequence[str], supervised: Sequence[int]) -> None:

@@ -1,11 +1,12 @@
 """What can be known before any training: are records, pictures and weights whole?"""
 
-import json
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sgv_lab.errors import LabError
+from sgv_lab.models.shards import opened, read_json
 from sgv_lab.training.data import RecordDataset, Survey, survey
 from sgv_lab.training.recipes import Recipe
 
@@ -29,6 +30,7 @@ def dataset(records: Any, image_root: str | Path, processor: Any, recipe: Recipe
         processor.image_processor,
         template=recipe.template,
         aspect=recipe.aspect,
+        variant=recipe.variant,
         max_length=recipe.max_length,
     )
 
@@ -66,28 +68,16 @@ class Weights:
 def weights(folder: Path) -> Weights:
     """Which weight files are there and whole, by their headers; nothing is loaded."""
     index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    else:
-        names = ["model.safetensors"]
+    names = read_json(index)["weight_map"].values() if index.is_file() else ["model.safetensors"]
     bad, total = {}, 0
-    for name in names:
-        path = folder / name
-        if not path.is_file():
+    for name in sorted(set(names)):
+        if not (folder / name).is_file():
             bad[name] = "missing"
             continue
-        total += path.stat().st_size
-        if path.stat().st_size != _announced(path):
+        total += (folder / name).stat().st_size
+        try:
+            with opened(folder / name):
+                pass  # its header is read, and its length compared with it
+        except LabError:
             bad[name] = "incomplete"
-    return Weights(len(names), total, bad)
-
-
-def _announced(path: Path) -> int:
-    """How long a safetensors file says it is: 8 bytes, a JSON header, the tensors' bytes."""
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if length > path.stat().st_size:
-            return -1
-        header = json.loads(file.read(length))
-    ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-    return 8 + length + max(ends, default=0)
+    return Weights(len(set(names)), total, bad)

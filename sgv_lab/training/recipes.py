@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import msgspec
+
 from sgv_lab.errors import LabError
 
 
@@ -26,9 +28,10 @@ class Recipe:
     vision_from: int | None  # None: frozen; -1: the whole tower; k: only blocks k and later
     # How the data is shown. Pre-training cropped, fine-tuning padded: keep that choice in view.
     template: Literal["plain", "v1", "qwen", "qwen3"]
-    aspect: Literal[
-        "square", "pad"
-    ]  # square: resize and centre crop; pad: to a square, mean colour
+    # square: resize and centre crop; pad: to a square, mean colour.
+    aspect: Literal["square", "pad"]
+    # Whose ids stand behind </s>: today's tokenizers'. The paper's: sg4v_tf4.31_legacy_false.
+    variant: str = "llava_tf4.37.2_legacy_false"
     max_length: int = 2048  # tokens, image tokens not counted before expansion
     # Optimisation (AdamW, cosine schedule after a linear warm-up).
     learning_rate: float = 2e-5
@@ -108,23 +111,16 @@ def _unknown(kind: str, name: str, known: list[str]) -> LabError:
 
 def _cast(field: str, value: Any, kind: Any) -> Any:
     """``value`` as ``kind`` (a type, a Literal, or one of them or None); strings are parsed."""
-    options = [k for k in typing.get_args(kind) if k is not type(None)]
-    if typing.get_origin(kind) is Literal:
-        if value in options:
-            return value
-        raise LabError(f"{field} = {value!r}", where="recipe", fix=f"use one of {options}")
-    if options:  # X | None
-        return None if value in (None, "none", "None", "") else _cast(field, value, options[0])
-    words = {"true": True, "false": False, "1": True, "0": False}
     try:
-        if kind is bool:
-            return value if isinstance(value, bool) else words[str(value).lower()]
-        if isinstance(value, bool) or (kind is int and float(value) != int(float(value))):
-            raise ValueError
-        return kind(float(value)) if kind is int else kind(value)
-    except (KeyError, ValueError, TypeError, OverflowError):
-        what = f"{field} = {value!r} is not of type {kind.__name__}"
-        raise LabError(what, where="recipe", fix=f"give a {kind.__name__}") from None
+        return msgspec.convert(None if value in ("none", "None", "") else value, kind, strict=False)
+    except msgspec.ValidationError:
+        options = [getattr(o, "__name__", repr(o)) for o in typing.get_args(kind) or (kind,)]
+        wrong = "is none of" if typing.get_origin(kind) is Literal else "is not of type"
+        raise LabError(
+            f"{field} = {value!r} {wrong} {', '.join(options)}",
+            where="recipe",
+            fix="change the setting",
+        ) from None
 
 
 _PRETRAIN = Recipe(  # SG scripts/sharegpt4v/slurm_pretrain_7b.sh; 16 x 16 GPUs = 256

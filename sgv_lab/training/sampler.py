@@ -48,15 +48,13 @@ def grouped_by_modality(
     batch_size: int,
     batches: int,
     seed: int,
-    longest_first: bool = False,
 ) -> list[int]:
     """The official order of fine-tuning: groups of only images or only text, of similar length.
 
     ``lengths`` (N,): positive with an image, negative for text only, never 0 (LabError). A group
     is ``batch_size * batches`` samples; groups are shuffled, what is left over of both kinds comes
     last. The same as the official sampler after ``torch.manual_seed(seed)``; here the generator is
-    its own, so that nothing else is disturbed. ``longest_first`` moves the longest group to the
-    front, so that what does not fit into memory fails at once.
+    its own, so that nothing else is disturbed.
     """
     if empty := [i for i, length in enumerate(lengths) if length == 0]:
         raise LabError(f"record number {empty[0]} has no words", fix="drop it")
@@ -79,8 +77,4 @@ def grouped_by_modality(
             rest += parts[-1]
         drawn = torch.randperm(len(groups), generator=generator).tolist()
         groups = [groups[i] for i in drawn]
-    if longest_first and groups:
-        longest = max(groups, key=lambda group: max(abs(lengths[i]) for i in group))
-        groups.remove(longest)
-        groups.insert(0, longest)
     return [i for group in groups for i in group] + sorted(rest)

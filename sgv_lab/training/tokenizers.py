@@ -6,17 +6,19 @@ tokenizer is "legacy"), so the interface asks for the place. Everything else, te
 masks, is built from segments and never looks at a token's characters.
 """
 
-import base64
 import unicodedata
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
 
 import sentencepiece
 import tiktoken
+from tiktoken.load import load_tiktoken_bpe
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from sgv_lab.errors import LabError
+from sgv_lab.models.tokenizers import QWEN_VL_SPECIAL, tiktoken_file
 
 # Official code on its pinned stack -> how a segment behind a special token is treated. The paper's
 # own is sg4v_tf4.31_legacy_false; the default is what today's tokenizers emit by themselves.
@@ -29,26 +31,49 @@ VARIANTS = {
 DEFAULT_VARIANT = "llava_tf4.37.2_legacy_false"
 
 
-class TextTokenizer(Protocol):
+class TextTokenizer(ABC):
     """What conversations need of a tokenizer."""
 
-    special: dict[str, int]  # spelling -> id of each token that text is split at
+    special: Mapping[str, int]  # spelling -> id of each token that text is split at
     bos_id: int | None
     eos_id: int
     unk_id: int | None
     pad_id: int
 
+    @abstractmethod
     def start(self, segment: str) -> list[int]:
         """Ids of a segment that begins a text (or follows an image)."""
 
+    @abstractmethod
+    def text(self, ids: list[int]) -> str:
+        """The text of ordinary (not special) tokens, spaces in front kept."""
+
+    def _ids(self, text: str) -> list[int]:
+        """Ids of a whole text."""
+        return self.start(text)
+
+    def _stripped(self, token: int) -> int | None:
+        """The token without the space in front that LLaMA adds; None if nothing is left."""
+        return token
+
+    def _behind(self, segment: str) -> list[int]:
+        """Ids of a segment behind a special token, without a space of the tokenizer's own."""
+        return self.after_text(segment, "<unk>")  # as ordinary text: transformers >= 4.34
+
     def after_special(self, segment: str, variant: str) -> list[int]:
         """Ids of a segment right behind a special token, as ``variant`` (VARIANTS) gives them."""
+        how = VARIANTS[variant]
+        if how == "no space":
+            return self._behind(segment)
+        first, *rest = self.start(segment)
+        if how == "space" or segment.startswith(" "):
+            return [first, *rest]
+        first = self._stripped(first)
+        return rest if first is None else [first, *rest]
 
     def after_text(self, segment: str, before: str) -> list[int]:
         """Ids of a segment behind the text ``before``, as they would be in one piece."""
-
-    def text(self, ids: list[int]) -> str:
-        """The text of ordinary (not special) tokens, spaces in front kept."""
+        return _continuation(self._ids(before + segment), self._ids(before), segment)
 
 
 def _continuation(whole: list[int], before: list[int], text: str) -> list[int]:
@@ -61,7 +86,7 @@ def _continuation(whole: list[int], before: list[int], text: str) -> list[int]:
     return whole[len(before) :]
 
 
-class SentencePieceTokenizer:
+class SentencePieceTokenizer(TextTokenizer):
     """The original LLaMA/Vicuna ``tokenizer.model``, read by sentencepiece itself.
 
     Exact for all four VARIANTS, also where the tokenizers that transformers 5 builds from the same
@@ -84,30 +109,17 @@ class SentencePieceTokenizer:
         """Ids of a segment that begins a text."""
         return self._model.encode(segment)
 
-    def after_special(self, segment: str, variant: str) -> list[int]:
-        """Ids of a segment right behind a special token."""
-        how = VARIANTS[variant]
-        if how == "no space":  # encoded behind ordinary text, as transformers >= 4.34 does
-            return self.after_text(segment, "<unk>")
-        if how == "space" or segment.startswith(" "):
-            return self._model.encode(segment)
-        pieces = self._model.encode(segment, out_type=str)
-        pieces[0] = pieces[0].removeprefix("▁")
-        return [self._model.piece_to_id(piece) for piece in pieces if piece]
-
-    def after_text(self, segment: str, before: str) -> list[int]:
-        """Ids of a segment behind the text ``before``."""
-        return _continuation(
-            self._model.encode(before + segment), self._model.encode(before), segment
-        )
+    def _stripped(self, token: int) -> int | None:
+        piece = self._model.id_to_piece(token).removeprefix("▁")
+        return self._model.piece_to_id(piece) if piece else None
 
     def text(self, ids: list[int]) -> str:
         """The text of ordinary tokens."""
         return self._model.decode([*self._model.encode("a"), *ids])[1:]
 
 
-class FastTokenizer:
-    """A Hugging Face tokenizer, asked segment by segment. Emits the default variant only."""
+class FastTokenizer(TextTokenizer):
+    """A Hugging Face tokenizer, asked segment by segment."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._backend = tokenizer.backend_tokenizer
@@ -137,26 +149,22 @@ class FastTokenizer:
         """Ids of a segment that begins a text."""
         return self._ids(self._space + segment if segment.startswith(" ") else segment)
 
-    def after_special(self, segment: str, variant: str) -> list[int]:
-        """Ids of a segment right behind a special token."""
-        if variant != DEFAULT_VARIANT:
-            raise LabError(
-                f"a Hugging Face tokenizer cannot give the variant {variant}",
-                fix="give the original tokenizer.model, or leave the variant at its default",
-            )
+    def _stripped(self, token: int) -> int | None:
+        piece = self._backend.id_to_token(token).removeprefix("▁")
+        known = self._backend.token_to_id(piece)
+        return (self.unk_id if known is None else known) if piece else None
+
+    def _behind(self, segment: str) -> list[int]:
+        """Ids of a segment behind the end of sequence, as the tokenizer itself gives them."""
         mark = next(text for text, i in self.special.items() if i == self.eos_id)
         return _continuation(self._ids(mark + segment), [self.eos_id], segment)
-
-    def after_text(self, segment: str, before: str) -> list[int]:
-        """Ids of a segment behind the text ``before``."""
-        return _continuation(self._ids(before + segment), self._ids(before), segment)
 
     def text(self, ids: list[int]) -> str:
         """The text of ordinary tokens."""
         return self._backend.decode([*self._ids("a"), *ids], skip_special_tokens=False)[1:]
 
 
-class QwenTokenizer:
+class QwenTokenizer(TextTokenizer):
     """Qwen-VL's ``qwen.tiktoken``: byte-pair encoding of NFC text, special tokens above 151,643.
 
     Source of the pattern and the special tokens: tokenization_qwen.py of Qwen-VL-Chat
@@ -167,20 +175,11 @@ class QwenTokenizer:
         r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
         r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
     )
-    _TAGS = ("ref", "/ref", "box", "/box", "quad", "/quad", "img", "/img")
 
     def __init__(self, path: str | Path) -> None:
-        try:
-            lines = [line.split() for line in Path(path).read_bytes().splitlines() if line]
-            ranks = {base64.b64decode(token): int(rank) for token, rank in lines}
-        except (OSError, ValueError) as error:
-            raise LabError("is no tiktoken vocabulary", where=path, fix="give qwen.tiktoken") from (
-                error
-            )
-        names = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-        names += [f"<|extra_{i}|>" for i in range(205)]
-        names += [f"<{tag}>" for tag in self._TAGS] + ["<imgpad>"]
-        self.special = {name: len(ranks) + i for i, name in enumerate(names)}
+        with tiktoken_file(path):
+            ranks = load_tiktoken_bpe(str(path))
+        self.special = {name: len(ranks) + i for i, name in enumerate(QWEN_VL_SPECIAL)}
         self.bos_id, self.unk_id = None, None
         self.eos_id = self.pad_id = self.special["<|endoftext|>"]
         self._bpe = tiktoken.Encoding(
@@ -194,10 +193,6 @@ class QwenTokenizer:
     def after_special(self, segment: str, variant: str) -> list[int]:
         """Ids of a segment right behind a special token: the same as anywhere."""
         return self.start(segment)
-
-    def after_text(self, segment: str, before: str) -> list[int]:
-        """Ids of a segment behind the text ``before``."""
-        return _continuation(self.start(before + segment), self.start(before), segment)
 
     def text(self, ids: list[int]) -> str:
         """The text of ordinary tokens."""

@@ -138,6 +138,16 @@ def test_no_cut_inside_an_image_and_no_question_alone(qwen: QwenTokenizer) -> No
         encode(made_up.record("<image>\nWhat?"), qwen, "qwen")
 
 
+def test_a_mended_file_is_read_anew(tmp_path: Path) -> None:
+    path = made_up.tiktoken_file(tmp_path)
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(lines[:-1]))
+    before = [len(load_tokenizer(path).start(" cat")), len(qwen_vl_tokenizer(path))]
+    path.write_text("\n".join(lines))
+    after = [len(load_tokenizer(path).start(" cat")), len(qwen_vl_tokenizer(path))]
+    assert [before[0] - after[0], after[1] - before[1]] == [1, 1]
+
+
 def test_needs_a_tokenizer_with_chat_tokens(tmp_path: Path) -> None:
     tokenizer = load_tokenizer(made_up.sentencepiece_model(tmp_path))
     with pytest.raises(LabError, match=r"needs a tokenizer with <\|im_start\|>"):

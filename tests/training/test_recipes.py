@@ -7,6 +7,7 @@ from transformers import get_scheduler
 
 from sgv_lab.errors import LabError
 from sgv_lab.training import recipes, trainer
+from sgv_lab.training.tokenizers import DEFAULT_VARIANT
 
 
 def _rates(recipe, updates, tmp_path):
@@ -68,6 +69,7 @@ def test_pictures_are_cropped_in_pre_training_and_padded_in_fine_tuning():
 def test_every_recipe_makes_sense(name):
     assert recipes.recipe(name) == recipes.RECIPES[name]
     assert not recipes.recipe(name).differences()
+    assert recipes.recipe(name).variant == DEFAULT_VARIANT
 
 
 def test_overrides_are_parsed_from_text():

@@ -39,14 +39,6 @@ def test_groups_hold_one_modality_and_everything_once() -> None:
     assert (torch.random.get_rng_state() == state).all()
 
 
-def test_longest_group_first() -> None:
-    usual = grouped_by_modality(LENGTHS, 4, 2, seed=1)
-    first = grouped_by_modality(LENGTHS, 4, 2, seed=1, longest_first=True)
-    assert sorted(first) == sorted(usual)
-    longest = max(range(0, 40, 8), key=lambda at: max(abs(LENGTHS[i]) for i in usual[at : at + 8]))
-    assert first[:8] == usual[longest : longest + 8]
-
-
 def test_a_record_without_words_is_refused() -> None:
     with pytest.raises(LabError, match="record number 2 has no words"):
         grouped_by_modality([4, -3, 0], 1, 1, seed=0)
