@@ -7,12 +7,7 @@ from typing import Any
 
 import click
 import torch
-from transformers import (
-    AutoConfig,
-    AutoModelForImageTextToText,
-    AutoProcessor,
-    BitsAndBytesConfig,
-)
+from transformers import AutoConfig, AutoModelForImageTextToText, BitsAndBytesConfig
 
 from sgv_lab.errors import LabError
 from sgv_lab.models import checkpoints
@@ -56,14 +51,14 @@ def _recipe(name: str, changes: tuple[str, ...]) -> recipes.Recipe:
 def _load_four_bit(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
     """A checkpoint with its linear layers in 4 bits, for QLoRA."""
     if importlib.util.find_spec("bitsandbytes") is None or not torch.cuda.is_available():
-        raise LabError("four_bit needs a GPU and bitsandbytes", fix="pip install bitsandbytes")
+        raise LabError("four_bit needs a GPU and bitsandbytes", fix="pip install -e .[qlora]")
     quantised = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
     )
     model = AutoModelForImageTextToText.from_pretrained(
         folder, quantization_config=quantised, dtype=dtype, local_files_only=True, device_map=0
     )
-    return model, AutoProcessor.from_pretrained(folder, backend="pil", local_files_only=True)
+    return model, checkpoints.load_processor(folder)
 
 
 @click.command()
@@ -124,7 +119,7 @@ def plan(
     """Say what a run needs and what is missing; exit 1 if it could not start."""
     report = planning.plan(
         AutoConfig.from_pretrained(model, local_files_only=True),
-        AutoProcessor.from_pretrained(model, backend="pil", local_files_only=True),
+        checkpoints.load_processor(model),
         records,
         images,
         _recipe(name, changes),

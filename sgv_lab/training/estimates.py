@@ -69,13 +69,19 @@ def activations(config: PreTrainedConfig, recipe: Recipe, batch: Batch, size: in
     total = _stack(text.num_hidden_layers, block, kept, recipe.gradient_checkpointing)
     total += 2 * kept  # the last norm
     if recipe.vision_from is not None:
-        patches = batch.images * ((vision.image_size // vision.patch_size) ** 2 + 1)
-        width = vision.hidden_size
+        patches, width = batch.images * _patches(vision), vision.hidden_size
         inner = getattr(vision, "intermediate_size", None) or width * vision.mlp_ratio
-        tuned = vision.num_hidden_layers - 1 - max(recipe.vision_from, 0)
+        used = vision.num_hidden_layers - hasattr(config, "vision_feature_layer")
+        tuned = used - max(recipe.vision_from, 0)
         block, kept = patches * (7 * width + 4 * inner) * size, patches * width * size
         total += _stack(tuned, block, kept, recipe.gradient_checkpointing)
     return float(total)
+
+
+def _patches(vision: PreTrainedConfig) -> int:
+    """Patches of one picture; of Qwen3-VL's, the most that its processor makes."""
+    most = getattr(vision, "num_position_embeddings", None)
+    return most or (vision.image_size // vision.patch_size) ** 2 + 1
 
 
 def _stack(layers: int, block: float, kept: float, checkpointing: bool) -> float:
@@ -108,8 +114,9 @@ def useful_flops(
     flops += (
         6 * text.num_hidden_layers * text.hidden_size * float((lengths.astype(float) ** 2).sum())
     )
-    patches = images * ((vision.image_size // vision.patch_size) ** 2 + 1)
-    flops += patches * 6 * counts["connector"]["total"]
+    patches = images * _patches(vision)
+    merged = getattr(vision, "spatial_merge_size", 1) ** 2
+    flops += patches / merged * 6 * counts["connector"]["total"]
     learning = counts["vision tower"]["effective"]
     flops += patches * (2 * counts["vision tower"]["total"] + 4 * learning)
     return flops

@@ -15,13 +15,14 @@ Three samples of 4, 3 and 2 tokens (I: image tokens, counted like any other) in 
     last position of another.                        f   . . . . . . . # #
 
 With ``sdpa`` and ``eager`` attention transformers builds this mask from the positions, provided no
-attention mask and no cache is given. ``use_varlen`` puts a kernel in its place that never computes
+attention mask and no cache is given. ``varlen`` puts a kernel in its place that never computes
 the dots and needs no mask (CUDA only).
 """
 
 import bisect
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -118,7 +119,9 @@ def varlen_attention(
         raise LabError(
             "varlen attention takes packed rows only", fix="pack the samples, or use sdpa"
         )
-    heads = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]  # each (T, H, D)
+    # The rotary embedding gives float32 back under autocast, which does not know this kernel.
+    dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else query.dtype
+    heads = [tensor[0].transpose(0, 1).to(dtype) for tensor in (query, key, value)]  # (T, H, D)
     out = varlen_attn(
         *heads,
         cu_seq_lens_q,
@@ -132,11 +135,18 @@ def varlen_attention(
     return out[None], None
 
 
-def use_varlen(model: PreTrainedModel) -> None:
+@contextmanager
+def varlen(model: PreTrainedModel) -> Iterator[None]:
     """Let the language part of ``model`` attend by torch's varlen kernel (packed rows only).
 
-    The vision part keeps its attention. Needs a CUDA device and half precision when it runs.
+    The vision part keeps its attention. Needs a CUDA device and half precision (or autocast to it)
+    when it runs.
     """
+    before = model.config.text_config._attn_implementation
     AttentionInterface.register("varlen", varlen_attention)
     AttentionMaskInterface.register("varlen", lambda *args, **kwargs: None)
     model.set_attn_implementation({"text_config": "varlen"})
+    try:
+        yield
+    finally:
+        model.set_attn_implementation({"text_config": before})

@@ -5,6 +5,8 @@ Random weights, made on the device; samples of real lengths. MFU = useful FLOPs 
 same device just before.
 """
 
+import contextlib
+import gc
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -33,7 +35,7 @@ PACK = 16384  # tokens of a packed batch at paper size
 # Tokens of text per sample at paper size: mean and spread of a log-normal. Captions: 826 characters
 # (ShareGPT4V-PT, Table 1) at 4.3 characters a token; fine-tuning: an assumption, to be replaced by
 # a survey of the real 665K records.
-TEXT_TOKENS = {"plain": (192.0, 0.35), "v1": (280.0, 0.7), "qwen": (280.0, 0.7)}
+TEXT_TOKENS = {"plain": (192.0, 0.35)} | dict.fromkeys(("v1", "qwen", "qwen3"), (280.0, 0.7))
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,7 @@ def measure(key: str, size: str, recipe: Recipe, steps: int) -> list[dict[str, A
         except torch.OutOfMemoryError:
             row |= {"status": "out of memory"}
         if gpu:
+            gc.collect()  # models hold themselves in cycles
             torch.cuda.empty_cache()
         rows.append(row | _where(device))
     return rows
@@ -168,8 +171,6 @@ def _time(
             {"use_reentrant": False}, every_n_layers=lever.checkpoint_every
         )
         model.disable_input_require_grads()
-    if lever.varlen:
-        packing.use_varlen(model)
     samples = Lengths(model, recipe, size == "paper", (WARM_UP + steps) * recipe.samples_per_update)
     data = _updates(samples, recipe, lever, size)
     optimizer = torch.optim.AdamW(
@@ -184,9 +185,10 @@ def _time(
         for update in some:
             _step(model, optimizer, update, lever, device)
 
-    train(batches[:WARM_UP])
     timed = batches[WARM_UP:]
-    seconds = _seconds(lambda: train(timed), device)
+    with packing.varlen(model) if lever.varlen else contextlib.nullcontext():
+        train(batches[:WARM_UP])
+        seconds = _seconds(lambda: train(timed), device)
     return _figures(model, trainable, recipe, timed, seconds, ceiling, device)
 
 

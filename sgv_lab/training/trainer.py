@@ -1,5 +1,6 @@
 """Train a model by a recipe. The same call resumes; done when manifest.json is there."""
 
+import contextlib
 import hashlib
 import json
 import math
@@ -18,7 +19,7 @@ from sgv_lab.training import finishing, saving, updates
 from sgv_lab.training.collate import Collator, collator
 from sgv_lab.training.lab_trainer import LabTrainer
 from sgv_lab.training.loss import Weighting
-from sgv_lab.training.packing import Batching, packed
+from sgv_lab.training.packing import Batching, packed, varlen
 from sgv_lab.training.preflight import check, dataset
 from sgv_lab.training.recipes import Recipe
 from sgv_lab.training.trainable import set_trainable
@@ -145,7 +146,9 @@ def fit(
         arguments.process_index,
         arguments.world_size,
     )
-    _run(model, processor, data, recipe, run, arguments, settings)
+    # A mask of all samples against all others would cost memory that the kernel does not need.
+    with varlen(model) if run.packing and arguments.bf16 else contextlib.nullcontext():
+        _run(model, processor, data, recipe, run, arguments, settings)
     return out
 
 

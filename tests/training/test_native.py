@@ -1,14 +1,17 @@
 """Qwen3-VL: batches as transformers' own processor makes them, the loss as its own forward."""
 
+import json
 from typing import Any
 
 import made_up
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
 
+from sgv_lab.cli import main
 from sgv_lab.errors import LabError
-from sgv_lab.models import families, mini
+from sgv_lab.models import checkpoints, families, mini
 from sgv_lab.training import metrics, recipes, trainer
 from sgv_lab.training.collate import collator
 from sgv_lab.training.conversation import IGNORED, encode, prompt_ids
@@ -251,3 +254,19 @@ def test_seeds_and_packing_in_a_run(root, tmp_path, lab, packing) -> None:
     assert all(torch.equal(one[n], same[n]) for n in one)
     moved = {n for n in one if not torch.equal(one[n], other[n])}
     assert moved and not any(".visual.blocks." in n for n in moved)
+
+
+def test_the_commands_plan_and_train_it(root, tmp_path, lab) -> None:
+    checkpoints.save(*lab, tmp_path / "base")
+    (tmp_path / "records.json").write_text(json.dumps(RECORDS))
+    given = ["--model", tmp_path / "base", "--records", tmp_path / "records.json"]
+    given += ["--images", root, "--recipe", "sft-qwen3", "--set", "samples_per_update=2"]
+    given += ["--out", tmp_path / "run", "--max-steps", 2]
+    planned = CliRunner().invoke(main, [*map(str, ["plan", *given]), "--json"])
+    assert planned.exit_code == 0, planned.output
+    assert json.loads(planned.output)["memory"]["activations"] > 0
+    done = CliRunner().invoke(main, [*map(str, ["train", *given]), "--device", "cpu"])
+    assert done.exit_code == 0, done.output
+    model, processor = checkpoints.load(tmp_path / "run")
+    assert model.config.model_type == "qwen3_vl"
+    assert processor.image_processor.merge_size == 2

@@ -1,3 +1,4 @@
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 
 from sgv_lab.errors import LabError
 from sgv_lab.training import packing
-from sgv_lab.training.packing import best_fit, packed, use_varlen
+from sgv_lab.training.packing import best_fit, packed, varlen
 from sgv_lab.training.stream import IGNORED
 
 SAMPLES = [tiny_llava.Samples()[i] for i in range(7)]
@@ -52,12 +53,11 @@ def test_packed_equals_alone(attention: str, monkeypatch: pytest.MonkeyPatch) ->
     alone = [_losses(model, tiny_llava.collator()([s])).mean() for s in SAMPLES]
     expected = _gradients(model, torch.stack(alone).mean())
     padded = _per_sample(_losses(model, tiny_llava.collator()(SAMPLES)))
-    if attention == "varlen":
-        monkeypatch.setattr(packing, "varlen_attn", _loop)
-        use_varlen(model)
-    else:
+    monkeypatch.setattr(packing, "varlen_attn", _loop)
+    if attention != "varlen":
         model.set_attn_implementation(attention)
-    row = _per_sample(_losses(model, tiny_llava.collator(packed=True)(SAMPLES)))
+    with varlen(model) if attention == "varlen" else nullcontext():
+        row = _per_sample(_losses(model, tiny_llava.collator(packed=True)(SAMPLES)))
     for one, two, three in zip(alone, padded, row, strict=True):
         assert abs(one - two) < 1e-5 and abs(one - three) < 1e-5
     found = _gradients(model, torch.stack(row).mean())
@@ -77,9 +77,9 @@ def test_without_restarting_positions_samples_see_each_other() -> None:
 
 def test_varlen_refuses_padded_batches() -> None:
     model = tiny_llava.model()
-    use_varlen(model)
-    with pytest.raises(LabError, match="packed rows only"):
+    with varlen(model), pytest.raises(LabError, match="packed rows only"):
         _losses(model, tiny_llava.collator()(SAMPLES))
+    _losses(model, tiny_llava.collator()(SAMPLES))  # as it was before
 
 
 @pytest.mark.gpu
@@ -89,8 +89,22 @@ def test_varlen_kernel_equals_sdpa() -> None:
     batch = {k: v.cuda() if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
     batch["pixel_values"] = batch["pixel_values"].bfloat16()
     expected = _losses(model, batch).float()
-    use_varlen(model)
-    assert (_losses(model, batch).float() - expected).abs().max() < 0.05
+    with varlen(model):
+        assert (_losses(model, batch).float() - expected).abs().max() < 0.05
+
+
+@pytest.mark.gpu
+def test_a_packed_run_on_a_gpu_trains_by_the_varlen_kernel(tmp_path, monkeypatch) -> None:
+    """Under bfloat16 autocast over float32 weights; the same losses as the padded run's."""
+    used = []
+    kernel = packing.varlen_attn
+    monkeypatch.setattr(packing, "varlen_attn", lambda *a, **k: used.append(1) or kernel(*a, **k))
+    given = {"device": "cuda", "max_steps": 4}
+    row = tiny_llava.fit(tmp_path / "packed", packing=True, tokens_per_batch=64, **given)
+    assert used
+    padded = tiny_llava.fit(tmp_path / "padded", **given)
+    for a, b in zip(tiny_llava.losses(row), tiny_llava.losses(padded), strict=True):
+        assert abs(a - b) < 0.02
 
 
 def _naive(lengths: list[int], capacity: int) -> list[list[int]]:

@@ -9,9 +9,10 @@ from click.testing import CliRunner
 from sgv_lab.cli import main
 from sgv_lab.errors import LabError
 from sgv_lab.models import families
-from sgv_lab.training import recipes, throughput
+from sgv_lab.training import estimates, recipes, throughput
 from sgv_lab.training.collate import collator
 from sgv_lab.training.estimates import useful_flops
+from sgv_lab.training.loss import supervised_loss
 from sgv_lab.training.trainable import set_trainable
 
 KEY = "llava-1.5-7b"
@@ -33,6 +34,14 @@ def test_the_miniature_is_timed_row_by_row(tmp_path):
     np.testing.assert_allclose(packed["positions_per_second"], packed["tokens_per_second"])
     padded = table[table["row"] == "official"]
     assert (padded["positions_per_second"] > padded["tokens_per_second"]).all()
+
+
+def test_pictures_of_their_own_shape_are_timed_too():
+    recipe = recipes.recipe("sft-qwen3", {"samples_per_update": 2})
+    lever = throughput.Levers(packed=True, whole_head=False)
+    row = throughput._time("qwen3-vl-8b", "mini", recipe, lever, 1, "cpu", 1e12)
+    assert row["tokens_per_second"] == row["positions_per_second"] > 0
+    assert row["useful_tflops"] > 0
 
 
 def test_every_row_changes_one_thing():
@@ -60,21 +69,21 @@ def test_true_size_without_a_gpu_is_refused():
         throughput.measure(KEY, "paper", recipes.recipe("sft"), 1)
 
 
-def test_flops_equal_those_torch_counts():
+@pytest.mark.parametrize("key", [KEY, "qwen3-vl-8b"])
+def test_flops_equal_those_torch_counts(key):
     """Second method: torch's own counter over a forward and backward pass."""
     recipe = recipes.recipe("pretrain", {"vision_from": -1, "gradient_checkpointing": False})
-    model = families.build(KEY, "mini", 0).train()
+    model = families.build(key, "mini", 0).train()
     model.set_attn_implementation("eager")  # whole score matrices: twice the causal half
     model, trainable = set_trainable(model, recipe)
-    picture = torch.zeros(3, 64, 64)
-    size = 400
+    collate, size = collator(model.config), 400
     sample = {
         "id": "",
         "input_ids": [1, -200] + [300] * size,
         "labels": [-100] * 2 + [300] * size,
-        "images": [picture],
+        "images": [collate.blank()],
     }
-    batch = collator(model.config)([sample] * 2)
+    batch = collate([sample] * 2)
     lengths = batch["attention_mask"].sum(1).numpy()
     inputs = {k: v for k, v in batch.items() if k not in ("loss_weights", "record_ids")}
     with torch.utils.flop_counter.FlopCounterMode(display=False) as counter:
@@ -89,19 +98,37 @@ def test_flops_equal_those_torch_counts():
 @pytest.mark.gpu
 @pytest.mark.parametrize(("key", "name"), [(KEY, "sft"), (KEY, "pretrain")])
 def test_true_size_fits_and_its_memory_is_as_planned(key, name):
-    """Full-parameter 7B in bfloat16 on one device; peak memory within a tenth of the plan."""
+    """Full-parameter 7B in bfloat16 on one device; peak memory within a fifth of the plan."""
+    recipe = recipes.recipe(name, {"samples_per_update": 16})
+    rows = throughput.measure(key, "paper", recipe, steps=2)
+    done = {row["row"]: row for row in rows if row["status"] == "ok"}
+    assert all(np.isfinite(row["mfu"]) for row in done.values())
+    lever = next(one for one in throughput.levers(gpu=True) if one.name == "+ bf16 weights")
+    model = families.build(key, "paper", 0, device="meta")
+    samples = throughput.Lengths(model, recipe, paper=True, count=4 * recipe.samples_per_update)
+    data = throughput._updates(samples, recipe, lever, "paper")
+    batches = [batch for number in range(4) for batch in data[number]]
+    largest = max(batches, key=lambda batch: batch["labels"].numel())
+    positions, asked = largest["labels"].numel(), int((largest["labels"] != -100).sum())
+    batch = estimates.Batch(positions, asked, len(largest["pixel_values"]))
+    _, counts = set_trainable(model, recipe)
+    planned = estimates.step_memory(model.config, counts, recipe, batch, 2, autocast=False)
+    assert done[lever.name]["peak_bytes"] == pytest.approx(sum(planned.values()), rel=0.2)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    ("key", "name"), [("llava-1.5-13b", "sft-lora"), ("qwen-vl-chat", "sft-qwen-lora")]
+)
+def test_adapters_on_the_larger_models_fit(key, name):
     rows = throughput.measure(
         key, "paper", recipes.recipe(name, {"samples_per_update": 16}), steps=2
     )
-    done = {row["row"]: row for row in rows if row["status"] == "ok"}
-    assert "+ bf16 weights" in done
-    assert all(np.isfinite(row["mfu"]) for row in done.values())
+    assert any(row["status"] == "ok" and row["mfu"] > 0 for row in rows)
 
 
 @pytest.mark.gpu
 def test_loss_falls_on_a_repeated_batch_at_true_size():
-    from sgv_lab.training.loss import supervised_loss
-
     model = families.build(KEY, "paper", 0, device="cuda", dtype=torch.bfloat16).train()
     recipe = recipes.recipe("sft")
     model, _ = set_trainable(model, recipe)
