@@ -25,18 +25,13 @@ MODULES = {  # the name in the command -> (module, title)
     "captions": ("captions", "COCO caption metrics"),
     "chair": ("chair", "CHAIR"),
 }
-ALIASES = {
+ALIASES = {  # besides the names and titles above
     "mmb": "mmbench",
-    "mmbenchcn": "mmbench-cn",
     "mmbcn": "mmbench-cn",
     "seedbench": "seed",
     "seedi": "seed",
     "seedimage": "seed",
-    "seedbenchimage": "seed",
-    "llavaw": "llava-w",
     "llavabench": "llava-w",
-    "llavabenchinthewild": "llava-w",
-    "qbencha1": "qbench",
     "qbencha1dev": "qbench",
     "llvisionqa": "qbench",
     "sqa": "scienceqa",
@@ -44,7 +39,6 @@ ALIASES = {
     "vqa": "vqav2",
     "coco": "captions",
     "cider": "captions",
-    "cococaptionmetrics": "captions",
     "cococaptions": "captions",
 }
 
@@ -54,11 +48,15 @@ def canonical(name: str) -> str:
 
     Raises LabError for a name that is no benchmark.
     """
-    plain = "".join(c for c in name.lower() if c.isalnum())
-    names = {key.replace("-", ""): key for key in MODULES} | ALIASES
-    if plain not in names:
+    names = {_plain(known): key for key, (_, title) in MODULES.items() for known in (key, title)}
+    names |= ALIASES
+    if _plain(name) not in names:
         raise LabError(f"unknown benchmark {name!r}", fix=f"use one of {', '.join(MODULES)}")
-    return names[plain]
+    return names[_plain(name)]
+
+
+def _plain(name: str) -> str:
+    return "".join(c for c in name.lower() if c.isalnum())
 
 
 def module(name: str) -> ModuleType:

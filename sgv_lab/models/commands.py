@@ -12,12 +12,13 @@ from sgv_lab.models.convert import convert as convert_checkpoint
 @click.option("--size", type=click.Choice(["paper", "mini"]), default=None, help="Only this size.")
 def models(size: str | None) -> None:
     """List the model families with their parameter counts by part."""
-    click.echo(f"{'family':<16}{'size':<7}{'total':>15}  parts")
-    for key in families.FAMILIES:
+    click.echo(f"{'family':<16}{'size':<7}{'total':>15}  parts; released as")
+    for key, family in families.FAMILIES.items():
         for name in ("paper", "mini") if size is None else (size,):
             counted = families.counts(key, families.build(key, name, 0, device="meta"))
             parts = ", ".join(f"{part} {count:,}" for part, count in counted.items())
-            click.echo(f"{key:<16}{name:<7}{sum(counted.values()):>15,}  {parts}")
+            released = f"; {family.hub}" if name == "paper" else ""
+            click.echo(f"{key:<16}{name:<7}{sum(counted.values()):>15,}  {parts}{released}")
 
 
 @click.command()

@@ -13,17 +13,13 @@ from sgv_lab.errors import LabError
 from sgv_lab.models import architectures
 from sgv_lab.models.architectures import Sizes
 from sgv_lab.models.one_layer import LlavaLinearConfig
-from sgv_lab.models.shards import Cut, Piece, plan, read_json, weight_files
+from sgv_lab.models.shards import Cut, Piece, plan, read_json, same, weight_files
 from sgv_lab.models.tokenizers import llama_tokenizer
 
 MODEL_TYPES = ("llava", "llava_llama", "share4v")
 _BUFFERS = ("rotary_emb.inv_freq", "embeddings.position_ids")
 _CLIP_TEXT = ("text_model.", "text_projection.", "visual_projection.", "logit_scale")
 _KINDS = {"mlp2x_gelu": LlavaConfig, "linear": LlavaLinearConfig}
-
-
-def _same(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor
 
 
 def _with_rows(rows: int) -> Cut:
@@ -44,7 +40,7 @@ def _clip(name: str) -> list[tuple[str, Cut]]:
     """New names of a CLIP checkpoint's tensor: the vision part only."""
     if name.startswith(_CLIP_TEXT) or name.endswith(_BUFFERS):
         return []
-    return [("model.vision_tower." + name.removeprefix("vision_model."), _same)]
+    return [("model.vision_tower." + name.removeprefix("vision_model."), same)]
 
 
 def _llava(name: str, rows: int) -> list[tuple[str, Cut]]:
@@ -56,8 +52,8 @@ def _llava(name: str, rows: int) -> list[tuple[str, Cut]]:
     if name.startswith("model.mm_projector."):
         new = name.replace("mm_projector.0.", "mm_projector.linear_1.")
         new = new.replace("mm_projector.2.", "mm_projector.linear_2.")
-        return [(new.replace("mm_projector", "multi_modal_projector"), _same)]
-    cut = _with_rows(rows) if name in ("model.embed_tokens.weight", "lm_head.weight") else _same
+        return [(new.replace("mm_projector", "multi_modal_projector"), same)]
+    cut = _with_rows(rows) if name in ("model.embed_tokens.weight", "lm_head.weight") else same
     return [(name.replace("model.", "model.language_model.", 1), cut)]
 
 

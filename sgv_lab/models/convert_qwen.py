@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import PreTrainedTokenizerBase
 
 from sgv_lab.errors import LabError
@@ -12,7 +11,7 @@ from sgv_lab.models import architectures
 from sgv_lab.models.architectures import Sizes
 from sgv_lab.models.qwen_vl import QwenVLConfig
 from sgv_lab.models.qwen_vl.visual import RESAMPLER_HEAD
-from sgv_lab.models.shards import Cut, Piece, plan, weight_files
+from sgv_lab.models.shards import Cut, Piece, plan, same, weight_files
 from sgv_lab.models.tokenizers import qwen_vl_tokenizer
 
 MODEL_TYPES = ("qwen",)
@@ -32,10 +31,6 @@ _OUTSIDE = {
 }
 
 
-def _same(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor
-
-
 def _third(index: int) -> Cut:
     """One of the blocks q, k, v that c_attn is stacked from."""
     return lambda tensor: tensor.chunk(3)[index]
@@ -47,15 +42,15 @@ def rename(name: str) -> list[tuple[str, Cut]]:
         return []
     for old, new in _OUTSIDE.items():
         if name.startswith(old):
-            return [(new + name.removeprefix(old), _same)]
+            return [(new + name.removeprefix(old), same)]
     if not name.startswith("transformer.h."):
-        return [(name, _same)]
+        return [(name, same)]
     layer, _, rest = name.removeprefix("transformer.h.").partition(".")
     module, _, kind = rest.rpartition(".")
     block = f"model.language_model.layers.{layer}."
     if module == "attn.c_attn":
         return [(f"{block}self_attn.{p}_proj.{kind}", _third(i)) for i, p in enumerate("qkv")]
-    return [(f"{block}{_LAYER.get(module, module)}.{kind}", _same)]
+    return [(f"{block}{_LAYER.get(module, module)}.{kind}", same)]
 
 
 def pieces(source: Path) -> dict[str, Piece]:

@@ -30,12 +30,10 @@ class Family:
 
     key: str
     hub: str  # the released checkpoint
-    aspect: str  # "pad": pictures are padded to a square first; "square": left to the processor
     paper: Sizes
     mini: Sizes
     make_config: Callable[[Sizes], PreTrainedConfig]
     make_processor: Callable[[PreTrainedConfig, PreTrainedTokenizerFast], ProcessorMixin]
-    tokenizer: str  # make of its tokenizer, as mini.train_tokenizer takes it
 
     @property
     def kind(self) -> Kind:
@@ -46,6 +44,11 @@ class Family:
     def template(self) -> str:
         """The conversation template it was taught in."""
         return self.kind.template
+
+    @property
+    def tokenizer(self) -> str:
+        """The make of its tokenizer, as `mini.train_tokenizer` takes it."""
+        return "llama" if self.template == "v1" else "qwen"
 
     def sizes(self, size: str) -> Sizes:
         """The numbers of ``size``, "paper" or "mini"; LabError for another word."""
@@ -157,50 +160,22 @@ QWEN3_VL = replace(
 )
 
 
-def _llava(
-    key: str, hub: str, paper: Sizes, small: Sizes = MINI, *, one_layer: bool = False
-) -> Family:
-    return Family(
-        key=key,
-        hub=hub,
-        aspect="square" if one_layer else "pad",
-        paper=paper,
-        mini=small,
-        make_config=architectures.one_layer_config if one_layer else architectures.llava_config,
-        make_processor=architectures.llava_processor,
-        tokenizer="llama",
-    )
-
-
-_QWEN = {"aspect": "square", "tokenizer": "qwen"}
+_LINEAR = (architectures.one_layer_config, architectures.llava_processor)
+_MLP = (architectures.llava_config, architectures.llava_processor)
+_QWEN = (architectures.qwen_vl_config, architectures.qwen_vl_processor)
+_QWEN3 = (architectures.qwen3_vl_config, architectures.qwen3_vl_processor)
 FAMILIES: dict[str, Family] = {
-    family.key: family
-    for family in (
-        _llava("llava-7b", "liuhaotian/LLaVA-7b-delta-v0 (a delta)", LLAVA_V1, one_layer=True),
-        _llava("llava-1.5-7b", "llava-hf/llava-1.5-7b-hf", LLAVA_7B),
-        _llava("llava-1.5-13b", "llava-hf/llava-1.5-13b-hf", LLAVA_13B, MINI_13B),
-        _llava("sharegpt4v-7b", "Lin-Chen/ShareGPT4V-7B (original layout)", LLAVA_7B),
+    row[0]: Family(*row)
+    for row in (
+        ("llava-7b", "liuhaotian/LLaVA-7b-delta-v0 (a delta)", LLAVA_V1, MINI, *_LINEAR),
+        ("llava-1.5-7b", "llava-hf/llava-1.5-7b-hf", LLAVA_7B, MINI, *_MLP),
+        ("llava-1.5-13b", "llava-hf/llava-1.5-13b-hf", LLAVA_13B, MINI_13B, *_MLP),
+        ("sharegpt4v-7b", "Lin-Chen/ShareGPT4V-7B (original layout)", LLAVA_7B, MINI, *_MLP),
         # The released captioner is an InternLM-XComposer whose training was never published; the
         # study trains its own on the architecture of the models it feeds.
-        _llava("share-captioner", "none of this architecture", LLAVA_7B),
-        Family(
-            key="qwen-vl-chat",
-            hub="Qwen/Qwen-VL-Chat (original layout)",
-            paper=QWEN_VL,
-            mini=MINI_QWEN,
-            make_config=architectures.qwen_vl_config,
-            make_processor=architectures.qwen_vl_processor,
-            **_QWEN,
-        ),
-        Family(
-            key="qwen3-vl-8b",
-            hub="Qwen/Qwen3-VL-8B-Instruct",
-            paper=QWEN3_VL,
-            mini=MINI_QWEN3,
-            make_config=architectures.qwen3_vl_config,
-            make_processor=architectures.qwen3_vl_processor,
-            **_QWEN,
-        ),
+        ("share-captioner", "none of this architecture", LLAVA_7B, MINI, *_MLP),
+        ("qwen-vl-chat", "Qwen/Qwen-VL-Chat (original layout)", QWEN_VL, MINI_QWEN, *_QWEN),
+        ("qwen3-vl-8b", "Qwen/Qwen3-VL-8B-Instruct", QWEN3_VL, MINI_QWEN3, *_QWEN3),
     )
 }
 

@@ -30,6 +30,11 @@ class Piece:
     dtype: torch.dtype
 
 
+def same(tensor: torch.Tensor) -> torch.Tensor:
+    """The cut that takes a tensor as it is."""
+    return tensor
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from ``path``; LabError if it is missing or something else."""
     try:
