@@ -7,7 +7,6 @@ a batch takes as long as its longest.
 """
 
 import hashlib
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -16,14 +15,18 @@ from typing import Any
 
 import torch
 from PIL import Image
+from torch.nn.functional import pad
 from tqdm.auto import tqdm
-from transformers import BatchFeature, PreTrainedModel, ProcessorMixin
+from transformers import BatchFeature, PreTrainedConfig, PreTrainedModel, ProcessorMixin
 
 from sgv_lab.captioning.pictures import Pictures, ahead, find, read
 from sgv_lab.captioning.prompts import CAPTIONER
 from sgv_lab.captioning.writer import Row, Shards
 from sgv_lab.errors import LabError
-from sgv_lab.training.images import pad_to_square
+from sgv_lab.models.kinds import kind
+from sgv_lab.training.collate import collator
+from sgv_lab.training.conversation import prompt_ids
+from sgv_lab.training.images import prepare as pixels_of
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ def caption(
     settings = {"model": name or model.config.model_type, "revision": revision(model), "seed": seed}
     settings |= {"prompt": prompt, "aspect": aspect, "dtype": str(model.dtype)}
     settings |= {"batch_size": batch_size, **asdict(decoding)}
-    loader = partial(load, processor, pictures, prompt, aspect, threading.Lock())
+    loader = partial(load, model.config, processor, pictures, prompt, aspect)
     with Shards(out, pictures, settings, shard) as shards, tqdm(unit="caption") as bar:
         for batch in ahead(loader, _batches(shards, batch_size), loaders, loaders + 1):
             first = f"{seed}/{batch.numbers[0]}"
@@ -122,11 +125,11 @@ def _bytes(path: Path) -> int:
 
 
 def load(
+    config: PreTrainedConfig,
     processor: ProcessorMixin,
     pictures: Pictures,
     prompt: str,
     aspect: str,
-    lock: threading.Lock,
     batch: Batch,
 ) -> Batch:
     """Read a batch's pictures; those that cannot be captioned get their reason."""
@@ -142,23 +145,38 @@ def load(
             row["sha256"] = hashlib.sha256(data).hexdigest()
             fit.append(image)
     if fit:
-        with lock:  # a tokenizer is not to be used by two threads at once
-            batch.inputs = prepare(processor, fit, prompt, aspect)
+        batch.inputs = prepare(config, processor, fit, prompt, aspect)
     return batch
 
 
 def prepare(
-    processor: ProcessorMixin, images: Sequence[Image.Image], prompt: str, aspect: str
+    config: PreTrainedConfig,
+    processor: ProcessorMixin,
+    images: Sequence[Image.Image],
+    prompt: str,
+    aspect: str,
 ) -> BatchFeature:
-    """The prompt about each RGB picture, as the model takes it: (B, T) ids padded on the left."""
-    if aspect == "pad":
-        red, green, blue = (int(mean * 255) for mean in processor.image_processor.image_mean)
-        images = [pad_to_square(image, (red, green, blue)) for image in images]
-    content = [{"type": "image"}, {"type": "text", "text": prompt}]
-    turns = [{"role": "user", "content": content}]
-    text = processor.apply_chat_template(turns, add_generation_prompt=True)
-    given = {"padding": True, "padding_side": "left", "return_tensors": "pt"}
-    return processor(text=[text] * len(images), images=list(images), **given)
+    """What ``generate`` takes to answer the prompt about each picture: (B, T), padded on the left.
+
+    Ids as in training; a checkpoint's own chat template may put the tokens another way.
+    """
+    turns = [{"from": "human", "value": f"<image>\n{prompt}"}]
+    ids = prompt_ids(turns, processor.tokenizer, kind(config.model_type).template)
+    feed = collator(config)
+    pixels = [pixels_of(image, processor.image_processor, aspect) for image in images]
+    rows = [feed.widened(ids, [one])[0] for one in pixels]
+    width = max(map(len, rows))
+    fill = processor.tokenizer.pad_token_id
+    given = {
+        "input_ids": torch.stack([pad(row, (width - len(row), 0), value=fill) for row in rows]),
+        "attention_mask": torch.stack(
+            [pad(torch.ones_like(row), (width - len(row), 0)) for row in rows]
+        ),
+        **feed.pictures(pixels),
+    }
+    if "image_grid_thw" in given:
+        given["mm_token_type_ids"] = (given["input_ids"] == config.image_token_id).int()
+    return BatchFeature(given)
 
 
 def usual_aspect(model: PreTrainedModel) -> str:

@@ -123,12 +123,13 @@ class _Collector:
         )
         self.lock, self.next_start = threading.Lock(), 0.0
         self.spent = sum(map(self._cost, writer.rows(shards.out)))
-        self.under_way, self.dearest_prompt, self.broke = 0, 0.0, False
+        self.under_way, self.dearest_prompt = 0, 0.0
+        self.answered, self.broke = False, False
 
     def run(self) -> None:
-        """Ask about every picture without a row; the first alone, then many at once."""
+        """Ask about every picture without a row: one by one until an answer, then many at once."""
         left = self._left()
-        first = ahead(self._work, self._affordable(left, most=1), 1, 1)
+        first = ahead(self._work, self._affordable(left, alone=True), 1, 1)
         rest = ahead(self._work, self._affordable(left), self.terms.connections,
                      self.terms.connections)  # fmt: skip
         unanswered, in_a_row, why = 0, 0, ""
@@ -159,9 +160,12 @@ class _Collector:
         for _, missing in self.shards.missing():
             yield from missing
 
-    def _affordable(self, numbers: Iterator[int], most: int | None = None) -> Iterator[int]:
-        """The numbers as long as the worst that is under way stays within the budget."""
-        for count, number in enumerate(numbers, 1):
+    def _affordable(self, numbers: Iterator[int], alone: bool = False) -> Iterator[int]:
+        """The numbers as long as the worst that is under way stays within the budget.
+
+        ``alone``: only until the first answer tells what one costs.
+        """
+        for number in numbers:
             dearest = self.dearest_prompt + self.terms.cost(0, self.terms.max_tokens)
             if self.terms.budget and (
                 self.spent + (self.under_way + 1) * TRIES * dearest > self.terms.budget
@@ -170,7 +174,7 @@ class _Collector:
                 return
             self.under_way += 1
             yield number
-            if count == most:
+            if alone and self.answered:
                 return
 
     def _cost(self, row: Row) -> float:
@@ -205,6 +209,7 @@ class _Collector:
         discarded = []
         for attempt in range(TRIES):
             reply = self._reply(prompt, picture, self.seed + attempt)
+            self.answered = True
             text = self._clean(reply.choices[0].message.content or "").strip()
             if reply.usage is not None:
                 given, made = reply.usage.prompt_tokens, reply.usage.completion_tokens

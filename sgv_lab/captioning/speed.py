@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import click
@@ -127,7 +126,7 @@ def _measure(
         np.log(mean) - spread**2 / 2, spread, ((WARM_UP + batches), way.batch_size)
     )
     aspect = bulk.usual_aspect(model)
-    load = partial(bulk.load, processor, pictures, CAPTIONER, aspect, Lock())
+    load = partial(bulk.load, model.config, processor, pictures, CAPTIONER, aspect)
     asked = [bulk.Batch(range(way.batch_size), set()) for _ in drawn]
     loaded = ahead(load, asked, way.loaders, way.loaders + 1) if way.loaders else map(load, asked)
     total = {"captions": 0, "tokens": 0.0, "steps": 0, "prompt": 0}

@@ -35,14 +35,14 @@ def run(loaded, images, out, **given) -> bytes:
 
 
 def test_the_prompt_is_the_one_trained_with(loaded, world):
-    _, processor = loaded
+    model, processor = loaded
     pictures = [Path(p).relative_to(world) for p in sorted(world.rglob("*.png"))[:2]]
     images = [read(world, str(p))[1] for p in pictures]
-    inputs = bulk.prepare(processor, images, CAPTIONER, "pad")
+    inputs = bulk.prepare(model.config, processor, images, CAPTIONER, "pad")
     turns = [{"from": "human", "value": f"<image>\n{CAPTIONER}"}]
     want = prompt_ids(turns, processor.tokenizer)
     at = want.index(IMAGE_ID)
-    want[at : at + 1] = [loaded[0].config.image_token_id] * 16
+    want[at : at + 1] = [model.config.image_token_id] * 16
     assert inputs["input_ids"].tolist() == [want] * 2
 
 
@@ -50,11 +50,11 @@ def test_batches_decode_as_one_picture_after_another(loaded, world):
     """A second method: one forward pass a token, no cache."""
     model, processor = loaded
     images = [read(world, str(p.relative_to(world)))[1] for p in sorted(world.rglob("*.png"))[:5]]
-    inputs = bulk.prepare(processor, images, CAPTIONER, "pad")
+    inputs = bulk.prepare(model.config, processor, images, CAPTIONER, "pad")
     said = bulk.decode(model, processor, inputs, SHORT)
     assert len({one["caption"] for one in said}) > 1
     for image, one in zip(images[:2], said, strict=False):
-        given = bulk.prepare(processor, [image], CAPTIONER, "pad")
+        given = bulk.prepare(model.config, processor, [image], CAPTIONER, "pad")
         ids = given["input_ids"][0].tolist()
         new: list[int] = []
         with torch.inference_mode():
@@ -129,7 +129,7 @@ def test_the_commands_caption_by_a_folder_and_by_an_address_alike(loaded, world,
     model, processor = loaded
 
     def answer(picture, prompt, seed):
-        inputs = bulk.prepare(processor, [picture], prompt, "pad")
+        inputs = bulk.prepare(model.config, processor, [picture], prompt, "pad")
         (said,) = bulk.decode(model, processor, inputs, SHORT)
         return f"{said['caption']} 1. 2.", "stop"  # words that no filter discards
 
