@@ -23,6 +23,7 @@ COMMANDS = {  # name -> "module:click command", listed in --help in this order
     "evaluate": "sgv_lab.benchmarks.commands:evaluate",
     "study": "sgv_lab.study.commands:study",
     "build-foundations": "sgv_lab.study.commands:build_foundations",
+    "abilities": "sgv_lab.study.commands:abilities",
 }
 
 

@@ -1,4 +1,4 @@
-"""``sgv-lab build-foundations`` and ``sgv-lab study``."""
+"""``sgv-lab build-foundations``, ``abilities`` and ``study``."""
 
 from pathlib import Path
 
@@ -20,6 +20,24 @@ def build_foundations(out: str, seed: int, share: float) -> None:
 
     folder = foundations.build(out, seed, foundations.CURRICULUM.scaled(share))
     click.echo(f"aligned base model: {folder}")
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--scenes", default=400, show_default=True, help="Held-out scenes asked about.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for the tables.")
+@click.option("--ship", metavar="FAMILY", help="If the gate is passed, put it into the package.")
+def abilities(model: Path, scenes: int, out: Path | None, ship: str | None) -> None:
+    """What the miniature checkpoint MODEL can do, and whether it passes the go/no-go gate."""
+    from sgv_lab.models import checkpoints
+    from sgv_lab.study import foundations, gate
+
+    loaded, processor = checkpoints.load(model)
+    out = out or model / "abilities"
+    passed = gate.report(loaded, processor, scenes, out, click.echo)
+    click.echo("the gate is passed" if passed else "the gate is NOT passed")
+    if ship and passed:
+        click.echo(foundations.ship(model, ship, out))
 
 
 @click.command()

@@ -11,6 +11,7 @@ checkpoint in its folder; the command called again goes on with the stage that i
 
 import json
 import random
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,8 +21,9 @@ import torch
 from transformers import PreTrainedModel
 
 from sgv_lab.errors import LabError
-from sgv_lab.files import atomic, write_json
+from sgv_lab.files import atomic, sha256, write_json
 from sgv_lab.models import checkpoints, families, mini
+from sgv_lab.models.shipped import ROOT
 from sgv_lab.provenance import provenance
 from sgv_lab.study import tower, words
 from sgv_lab.training.conversation import SYSTEM
@@ -258,3 +260,25 @@ def write_pictures(root: Path, drawn: Sequence[Scene], side: int) -> None:
         if not path.is_file():
             with atomic(path) as temporary:
                 render(one, side).save(temporary)
+
+
+def ship(built: Path, family: str, tables: Path) -> Path:
+    """Put the checkpoint ``built`` into the package in half precision, with what is known of it.
+
+    ``tables``: the folder of its ability tables, copied beside. Returns the folder.
+    """
+    model, processor = checkpoints.load(built, dtype=torch.float16)
+    folder = ROOT / family
+    shutil.rmtree(folder, ignore_errors=True)
+    with atomic(folder) as fresh:
+        checkpoints.save(model, processor, fresh)
+        for table in tables.glob("*.csv"):
+            shutil.copy(table, fresh)
+        facts = {
+            "made_by": "sgv-lab build-foundations",
+            "build": json.loads((built.parent / "build.json").read_text()),
+            "weights_sha256": sha256(fresh / "model.safetensors"),
+            "provenance": provenance(),
+        }
+        write_json(fresh / "manifest.json", facts)
+    return folder

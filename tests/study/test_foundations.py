@@ -111,3 +111,21 @@ def test_no_answer_of_a_drill_gives_another_away():
         asked = [turn["value"] for turn in record["conversations"][::2]]
         assert 1 <= len(asked) <= 8
         assert len(set(asked)) == len(asked)
+
+
+def test_only_a_model_that_passes_the_gate_is_shipped(built, tmp_path, monkeypatch):
+    monkeypatch.setattr(foundations, "ROOT", tmp_path / "shipped")
+    asked = ["abilities", str(built), "--scenes", "8", "--ship", "llava-1.5-7b"]
+    result = CliRunner().invoke(main, [*asked, "--out", str(tmp_path / "tables")])
+    assert "the gate is NOT passed" in result.output  # two updates teach nothing
+    assert not (tmp_path / "shipped").exists()
+
+
+def test_what_is_shipped_is_the_model_in_half_precision(built, tmp_path, monkeypatch):
+    monkeypatch.setattr(foundations, "ROOT", tmp_path)
+    folder = foundations.ship(built, "llava-1.5-7b", tmp_path)
+    (whole, _), (half, _) = checkpoints.load(built), checkpoints.load(folder)
+    pairs = zip(whole.parameters(), half.parameters(), strict=True)
+    assert all(torch.equal(a.half(), b.half()) for a, b in pairs)
+    size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+    assert size < 20e6 / 5
