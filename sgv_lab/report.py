@@ -1,6 +1,8 @@
-"""One self-contained HTML page of executed notebooks: figures inline, nothing from the network."""
+"""One self-contained HTML page of executed notebooks: figures inline, code folded, no network."""
 
+import re
 from pathlib import Path
+from posixpath import normpath
 
 import nbformat
 from jinja2 import DictLoader
@@ -8,12 +10,14 @@ from nbconvert import HTMLExporter
 
 from sgv_lab.files import atomic
 
-# nbconvert's page without what it loads from the network
+_PICTURE = re.compile(r"(!\[[^\]]*\]\()(?!\w+:|/)([^)\s]+)")  # in markdown, by a relative path
+# nbconvert's page without what it loads from the network, and with code to be unfolded by a click
 _PAGE = """{% extends 'lab/index.html.j2' %}
 {% block html_head_js_requirejs %}{% endblock %}
 {% block html_head_js_mathjax %}{% endblock %}
 {% block html_head_js_mermaidjs %}{% endblock %}
 {% block jupyter_widgets %}{% endblock %}
+{% block input_group %}<details><summary>code</summary>{{ super() }}</details>{% endblock %}
 """
 
 
@@ -40,6 +44,10 @@ def write_report(executed: list[Path], out: Path, source: Path) -> None:
         book.cells.append(nbformat.v4.new_markdown_cell(f'<a id="{path.stem}"></a>'))
         for number, cell in enumerate(notebook.cells):
             cell["id"] = f"{path.stem}-{number}"
+            if cell.cell_type == "markdown":  # nbconvert embeds nothing from outside its folder
+                cell.source = _PICTURE.sub(
+                    lambda m: m[1] + normpath(f"{source.parent.name}/{m[2]}"), cell.source
+                )
             book.cells.append(cell)
     book.cells.insert(0, nbformat.v4.new_markdown_cell("\n".join(contents)))
     book.metadata.pop("widgets", None)
@@ -49,7 +57,7 @@ def write_report(executed: list[Path], out: Path, source: Path) -> None:
         embed_images=True,
         exclude_anchor_links=True,
     )
-    resources = {"metadata": {"name": "sgv-lab", "path": str(source.parent)}}
+    resources = {"metadata": {"name": "sgv-lab", "path": str(source.parent.parent)}}
     page, _ = exporter.from_notebook_node(book, resources=resources)
     with atomic(out) as temporary:
         temporary.write_text(page, encoding="utf-8")

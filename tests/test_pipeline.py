@@ -13,10 +13,12 @@ import nbformat
 import pytest
 from click.testing import CliRunner
 from filelock import FileLock
+from PIL import Image
 
 from sgv_lab import pipeline
 from sgv_lab.cli import main
 from sgv_lab.errors import LabError
+from sgv_lab.report import write_report
 
 # the command, for a library that nobody edits while the test runs
 COMMAND = """
@@ -216,7 +218,26 @@ def test_the_report_is_one_page_that_needs_no_network(books: Path, tmp_path: Pat
     page = (tmp_path / "out" / "report.html").read_text()
     assert '<a href="#00_a">The title of 00_a</a>' in page and 'id="01_b"' in page
     assert "data:image/png;base64," in page
+    executed = sorted((tmp_path / "out").glob("*.ipynb"))
+    cells = [c for path in executed for c in nbformat.read(path, as_version=4).cells]
+    code = sum(cell.cell_type == "code" for cell in cells)
+    folded = re.findall(r"<details><summary>code</summary>.*?</details>", page, re.DOTALL)
+    assert len(folded) == code and "plt.plot" in folded[2]
     assert not re.search(r"""(src|href)=["']?(https?:)?//|import\(|url\(["']?http""", page)
+
+
+def test_pictures_named_in_the_text_are_inside_the_report(tmp_path: Path) -> None:
+    path = write(tmp_path / "notebooks", "00_a", [])
+    book = nbformat.read(path, as_version=4)
+    for name in ("../figures/dot.png", "dot.png"):
+        book.cells.append(nbformat.v4.new_markdown_cell(f"![a dot that is red]({name})"))
+        (path.parent / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (2, 2), "red").save(path.parent / name)
+    nbformat.write(book, path)
+    write_report([path], tmp_path / "report.html", path)
+    page = (tmp_path / "report.html").read_text()
+    assert page.count('src="data:image/png;base64,') == 2
+    assert page.count('alt="a dot that is red"') == 2
 
 
 def test_the_command_names_what_it_made_and_fails_loudly(

@@ -74,11 +74,11 @@ RUNS: dict[str, list[tuple[float, int, int]]] = {
 _TRAIN = "sgv-lab train --model {} --records {} --images data --recipe {} --out RUN --seed {}"
 _PRETRAIN = _TRAIN.format("BASE", "CAPTIONS.json", "pretrain", "SEED")
 _TUNE = _TRAIN.format("BASE", "MIX.json", "sft", "SEED")
-COMMANDS = {  # claim -> what to run; PLAN.yaml (of profile paper), BASE and so on are yours
-    **dict.fromkeys(
-        ("C1", "C2", "C3"),
-        "sgv-lab study PLAN.yaml --models-root MODELS --data-root data --publish figures",
-    ),
+_STUDY = "sgv-lab study figures/data/plans/full-{}.yaml --models-root MODELS --data-root data"
+COMMANDS = {  # claim -> what to run; MODELS, BASE, MIX.json and so on are yours
+    "C1": _STUDY.format("llava-1.5-7b"),
+    "C2": f"{_STUDY.format('llava-1.5-13b')}\n{_STUDY.format('qwen-vl-chat')}",
+    "C3": _STUDY.format("llava-7b"),
     **dict.fromkeys(("C4", "C5", "C7"), f"{_PRETRAIN}\n{_TUNE}"),
     "C6": f"{_PRETRAIN} --set vision_from=none\n{_TUNE}",
     "C8": "",  # people have to vote again

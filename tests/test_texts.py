@@ -1,0 +1,191 @@
+"""What README, CONTRIBUTING and notebooks 00 and 08 say: commands that parse, numbers on record."""
+
+import re
+import shlex
+from functools import cache
+from pathlib import Path
+
+import click
+import nbformat
+import pandas as pd
+import pytest
+from papermill.cli import papermill
+
+from sgv_lab import paper
+from sgv_lab.cli import main
+from sgv_lab.study import claims, ledger
+
+ROOT = Path(__file__).resolve().parents[1]
+FILLED = {"SPEED": "1000", "SEED": "0", "FILE…": "FILE"}  # placeholders that must be numbers, …
+PROGRAMS = ("sgv-lab", "papermill", "make")
+CODE = re.compile(r"```\w*\n(.*?)```", re.DOTALL)
+SIZES = {"": 1, "K": 1e3, "M": 1e6, " million": 1e6}
+STRUCTURE = {  # numbers that are no results -> (file, what it holds that they follow from)
+    "2023": ("CITATION.cff", "2023"),
+    "2311.12793": ("CITATION.cff", "2311.12793"),
+    "3.11": ("pyproject.toml", 'requires-python = ">=3.11"'),
+    "50": ("tests/test_layout.py", "<= 50"),
+    "300": ("tests/test_layout.py", "<= 300"),
+    "80": ("sgv_lab/benchmarks/variants.py", "0.8 * table.min()"),
+    "4.0": ("README.md", "CC BY-NC 4.0"),
+    "2.0": ("LICENSE", "Version 2.0"),
+    "2": ("README.md", "Llama 2 Community License"),
+    "95": ("sgv_lab/study/statistics.py", "LEVEL = 0.95"),
+    "1.96": ("sgv_lab/study/reported.py", "1.96"),
+}
+
+
+def text(name: str) -> str:
+    """A text file, or the markdown of a notebook."""
+    path = ROOT / name
+    if path.suffix == ".md":
+        return path.read_text()
+    cells = nbformat.read(path, as_version=4).cells
+    return "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+
+
+TEXTS = ["README.md", "CONTRIBUTING.md", "notebooks/00_start_here.ipynb",
+         "notebooks/08_claims.ipynb"]  # fmt: skip
+each = pytest.mark.parametrize("name", TEXTS)
+
+
+def commands() -> dict[str, bool]:
+    """Commands of the texts and the ledger -> whether they are whole, not mentioned in a span."""
+    found = {}
+    for name in TEXTS:
+        spans = re.findall(r"`([^`\n]+)`", CODE.sub("", text(name)))
+        found |= dict.fromkeys(spans, False)
+        found |= {line: True for one in CODE.findall(text(name)) for line in one.splitlines()}
+    found |= {line: True for one in claims.COMMANDS.values() for line in one.splitlines()}
+    return {line: whole for line, whole in found.items() if line.split(" ")[0] in PROGRAMS}
+
+
+def test_there_are_commands_to_test() -> None:
+    assert sum(commands().values()) >= 15
+
+
+@pytest.mark.parametrize("line, whole", commands().items())
+def test_every_command_parses(line: str, whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(click.Path, "convert", lambda self, value, param, ctx: value)
+    words = [FILLED.get(word, word) for word in shlex.split(line, comments=True)]
+    if words[0] == "make":
+        targets = [word for word in words[1:] if "=" not in word]
+        makefile = (ROOT / "Makefile").read_text()
+        assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
+        variables = [word.split("=")[0] for word in words[1:] if "=" in word]
+        assert all(re.search(rf"^{name} \?=", makefile, re.MULTILINE) for name in variables)
+        return
+    command, context = (papermill, None) if words[0] == "papermill" else (main, None)
+    while len(words) > 1 and isinstance(command, click.Group):
+        context = click.Context(command, parent=context)
+        command, words = command.get_command(context, words[1]), words[1:]
+        assert command is not None, f"no such command: {line}"
+    try:
+        command.make_context(words[0], words[1:], parent=context)
+    except (click.MissingParameter, click.exceptions.NoArgsIsHelpError):
+        assert not whole, line
+    for word in words:
+        assert not word.endswith(".ipynb") or word == "out.ipynb" or (ROOT / word).is_file()
+
+
+def numbers(prose: str) -> list[tuple[str, float, int]]:
+    """The numbers in a text: as written, value, decimals. Names such as LLaVA-1.5-7B hold none."""
+    prose = re.sub(r"`[^`]*`|\[notebooks/|\]\([^)]*\)|https?://\S+", " ", CODE.sub(" ", prose))
+    prose = re.sub(r"\b(Tables?|Figures?|Section) [\d(b), andto]*\d", " ", prose)
+    prose = re.sub(r"^#+ \d\d · |\b\d\d_\w+|^\d\. ", " ", prose, flags=re.MULTILINE)
+    prose = re.sub(r"\bnotebooks? \d\d\b|\b\d\d and \d\d\b", " ", prose, flags=re.IGNORECASE)
+    prose = re.sub(r"[A-Za-z][\w.-]*\d[\w.-]*", " ", prose)
+    found = []
+    for whole, size in re.findall(r"(?<![\w.-])(\d[\d,]*(?:\.\d+)?)( million|[KM]\b|)", prose):
+        whole = whole.rstrip(",")
+        digits = whole.replace(",", "")
+        decimals = len(digits.partition(".")[2])
+        found.append((whole + size, float(digits) * SIZES[size], 0 if size else decimals))
+    return found
+
+
+@cache
+def printed() -> set[float]:
+    """What the paper and others print, and the sizes that follow from the votes of Table 2."""
+    votes = paper.table2().set_index("row")["value"] * 10  # of 100 images × 10 volunteers
+    told = " ".join(paper.claims()[["statement", "reported", "noise"]].to_numpy().ravel())
+    told += " ".join(paper.facts()["note"])
+    values = {value for _, value, _ in numbers(told)} | set(paper.facts()["value"].dropna())
+    values |= set(votes) | {votes["GPT4-Vision"] + votes["Share-Captioner"]}
+    return values | set(paper.table6()["row"].astype(float))  # blocks of the vision encoder
+
+
+@cache
+def derived() -> tuple[float, ...]:
+    """What this library computes from them, and its criteria."""
+    tables = [paper.effects(), claims.effects(), claims.votes(), claims.leads(),
+              claims.same_harness(), ledger.what_to_run(), paper.reevaluations()]  # fmt: skip
+    values = [v for t in tables for v in pd.to_numeric(t.stack(), errors="coerce").dropna()]
+    return (*map(abs, values), claims.MARGIN, claims.EXACT, claims.SEEDS)
+
+
+@each
+def test_every_number_is_on_record(name: str) -> None:
+    astray = []
+    for written, value, decimals in numbers(text(name)):
+        if written in STRUCTURE:
+            file, holds = STRUCTURE[written]
+            assert holds in (ROOT / file).read_text()
+        elif value not in printed() and value not in {round(v, decimals) for v in derived()}:
+            astray.append(written)
+    assert not astray
+
+
+def test_a_number_that_is_on_no_record_would_be_found() -> None:
+    (found,) = numbers("LLaVA-1.5-7B of Table 4 gains 57.3 points")
+    assert found == ("57.3", 57.3, 1)
+    assert 57.3 not in printed() and 57.3 not in {round(v, 1) for v in derived()}
+    assert [value for _, value, _ in numbers("1.2 million, 23K and 1,246K; z = 1.07")] == [
+        *(1_200_000, 23_000, 1_246_000, 1.07)
+    ]
+
+
+@each
+def test_no_text_gives_a_claim_another_verdict_than_the_ledger(name: str) -> None:
+    verdicts = ledger.ledger()["verdict"]
+    words = "|".join((claims.REPRODUCED, claims.OPEN, claims.CONTRADICTED))
+    for claim, said in re.findall(rf"\b(C\d+)\b[^.\n]*? is (?:\*)?({words})", text(name)):
+        assert verdicts[claim] == said
+
+
+SAID = {  # what the texts put in words -> whether the records say so
+    "For C1, the claim in the title of the paper's Figure 2, it is hundreds of runs": lambda: (
+        claims.effects().query("claim == 'C1'")["pairs"].dropna().between(100, 500).all()
+    ),
+    "for C3 a handful": lambda: (
+        claims.effects().query("claim == 'C3'")["pairs"].dropna().le(5).all()
+    ),
+    "Two cells decline": lambda: (
+        len(ledger.inconsistencies().query("where == 'Figure 2' and what.str.contains('goes')"))
+        == 2
+    ),
+    "A test of its votes finds no difference": lambda: claims.votes()["p"].min() > 0.05,
+    "SEED-Bench asks the most questions": lambda: (
+        paper.facts("noise").query("row != 'identical LLaVA-1.5 runs'")
+        .sort_values("value")["column"].iloc[-1] == "SEED-I"
+    ),
+    "Of the five files only COCO's captions are at hand here": lambda: (
+        set(ledger.files()["dataset"]) == {"COCO-Caption"}
+    ),
+    "most of its numbers are single runs whose differences lie within known noise": lambda: (
+        (claims.effects()["effect"] < 1.96 * claims.effects()["error"]).mean() > 0.5
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("phrase", SAID)
+def test_what_the_ledger_puts_in_words_is_so(phrase: str) -> None:
+    assert phrase in text("notebooks/08_claims.ipynb"), "the sentence changed: change its test"
+    assert SAID[phrase]()
+
+
+@each
+def test_every_figure_is_there_and_described(name: str) -> None:
+    for alt, target in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", text(name)):
+        assert len(alt) > 40, target
+        assert ((ROOT / name).parent / target).is_file()
