@@ -26,8 +26,9 @@ def build_foundations(out: str, seed: int, share: float) -> None:
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--scenes", default=400, show_default=True, help="Held-out scenes asked about.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the tables.")
+@click.option("--seeds", default=0, help="Also fine-tune on true and on shuffled captions.")
 @click.option("--ship", metavar="FAMILY", help="If the gate is passed, put it into the package.")
-def abilities(model: Path, scenes: int, out: Path | None, ship: str | None) -> None:
+def abilities(model: Path, scenes: int, out: Path | None, seeds: int, ship: str | None) -> None:
     """What the miniature checkpoint MODEL can do, and whether it passes the go/no-go gate."""
     from sgv_lab.models import checkpoints
     from sgv_lab.study import foundations, gate
@@ -36,6 +37,8 @@ def abilities(model: Path, scenes: int, out: Path | None, ship: str | None) -> N
     out = out or model / "abilities"
     passed = gate.report(loaded, processor, scenes, out, click.echo)
     click.echo("the gate is passed" if passed else "the gate is NOT passed")
+    if seeds:
+        click.echo(gate.directions(model, seeds, scenes // 2, out).round(1).to_string(index=False))
     if ship and passed:
         click.echo(foundations.ship(model, ship, out))
 
