@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from PIL import Image
 from torch.nn.functional import pad
-from tqdm.auto import tqdm
+from tqdm import tqdm
 from transformers import BatchFeature, PreTrainedConfig, PreTrainedModel, ProcessorMixin
 
 from sgv_lab.captioning.pictures import Pictures, ahead, find, read
@@ -84,7 +84,10 @@ def caption(
     settings |= {"prompt": prompt, "aspect": aspect, "dtype": str(model.dtype)}
     settings |= {"batch_size": batch_size, **asdict(decoding)}
     loader = partial(load, model.config, processor, pictures, prompt, aspect)
-    with Shards(out, pictures, settings, shard) as shards, tqdm(unit="caption") as bar:
+    with (
+        Shards(out, pictures, settings, shard) as shards,
+        tqdm(unit="caption", disable=None) as bar,
+    ):
         for batch in ahead(loader, _batches(shards, batch_size), loaders, loaders + 1):
             first = f"{seed}/{batch.numbers[0]}"
             said = decode(model, processor, batch.inputs, decoding, first) if batch.inputs else []

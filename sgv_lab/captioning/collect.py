@@ -23,7 +23,7 @@ import openai
 import polars as pl
 from openai.types.chat import ChatCompletion
 from PIL import Image
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from sgv_lab.captioning import prompts, writer
 from sgv_lab.captioning.pictures import Pictures, ahead, find, read
@@ -134,7 +134,7 @@ class _Collector:
                      self.terms.connections)  # fmt: skip
         unanswered, in_a_row, why = 0, 0, ""
         rejected: list[Row] = []  # kept back until another picture is taken: the request may be bad
-        with tqdm(unit="caption") as bar:
+        with tqdm(unit="caption", disable=None) as bar:
             for result in chain(first, rest):
                 self.under_way -= 1
                 if isinstance(result, str):
