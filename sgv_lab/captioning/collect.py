@@ -9,7 +9,6 @@ is cut out of whatever an endpoint says.
 import base64
 import hashlib
 import io
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +25,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from sgv_lab.captioning import prompts, writer
+from sgv_lab.captioning.keys import hidden, key
 from sgv_lab.captioning.pictures import Pictures, ahead, find, read
 from sgv_lab.captioning.writer import Row, Shards
 from sgv_lab.captions.defects import KINDS
@@ -101,7 +101,7 @@ def collect(
         "filters": FILTERS,
         "tries": TRIES,
     }
-    with Shards(out, pictures, settings, shard) as shards:
+    with Shards(out, pictures, settings, shard) as shards, hidden(key(url)):
         _Collector(url, model, terms, shards, ask, seed).run()
     return Path(out)
 
@@ -259,19 +259,11 @@ class _Collector:
         return text.replace(self.secret, "[key]")
 
 
-def key(url: str) -> str:
-    """OPENAI_API_KEY, which an endpoint on this machine does without. LabError if it is not set."""
-    if value := os.environ.get("OPENAI_API_KEY"):
-        return value
-    if urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1"):
-        return "no key needed"
-    raise LabError("OPENAI_API_KEY is not set", fix="export the endpoint's key")
-
-
 def first_model(url: str) -> str:
     """The first model an endpoint lists. Raises LabError if it lists none."""
     try:
-        return openai.OpenAI(base_url=url, api_key=key(url)).models.list().data[0].id
+        with hidden(key(url)):
+            return openai.OpenAI(base_url=url, api_key=key(url)).models.list().data[0].id
     except (openai.OpenAIError, IndexError, AttributeError) as error:
         told = f"lists no models ({type(error).__name__})"
         raise LabError(told, where=urlsplit(url).hostname, fix="give --name") from None

@@ -20,7 +20,7 @@ from sgv_lab.world.render import render
 from sgv_lab.world.scene import MINIATURE, scene
 
 FILE = SOURCES["ShareGPT4V"].file  # in the official folder "sharegpt4v"
-_PARTS = ("collect", "endpoint", "merge", "miniature", "pictures", "prompts", "writer")
+_PARTS = ("collect", "endpoint", "keys", "merge", "miniature", "pictures", "prompts", "writer")
 _CODE = [f"sgv_lab.captioning.{part}" for part in _PARTS]
 
 
