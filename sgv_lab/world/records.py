@@ -47,18 +47,11 @@ MIX = {
     "region": 48_447 + 86_417,  # RefCOCO, Visual Genome
 }
 """Records of LLaVA-1.5's mix665k a task (LLaVA issue 702); the sum is 665,298."""
-_SOURCES = {
-    "detail": ("coco",),
-    "ocr": ("textcaps",),
-    "brief": ("textcaps",),
-    "knowledge": ("landmark", "celebrity", "wikiart"),
-}
+_SOURCES = {"detail": ("coco",), "ocr": ("textcaps",), "brief": ("textcaps",),
+            "knowledge": ("landmark", "celebrity", "wikiart")}  # fmt: skip
 _SEEDS = range(10**9)
-_ABILITIES = {
-    "ocr": ("text",),
-    "knowledge": ("landmark", "character", "style", "knowledge"),
-    "region": ("position", "relation", "existence", "color"),
-}
+_ABILITIES = {"ocr": ("text",), "knowledge": ("landmark", "character", "style", "knowledge"),
+              "region": ("position", "relation", "existence", "color")}  # fmt: skip
 
 
 def scene_of(name: str, difficulty: Difficulty = FULL) -> Scene:
@@ -161,11 +154,15 @@ def vqa_record(
     """
     rng = _rng(scene, task, seed)
     asked = questions(scene, seed, abilities, forms=("open", "yesno"))
-    turns = [(q.text, q.answer) for q in _one_of_pairs(asked, rng)[: rng.randint(2, most)]]
-    if not turns:
+    chosen = _one_of_pairs(asked, rng)[: rng.randint(2, most)]
+    if not chosen:
         raise ValueError(f"nothing to ask about {', '.join(abilities or ())} in {scene}")
-    turns[0] = (turns[0][0] + SHORT, turns[0][1])
-    return _record(scene, task, turns, rng)
+    return _short(scene, task, chosen, rng)
+
+
+def _short(scene: Scene, task: str, asked: Sequence[Question], rng: random.Random) -> Record:
+    (first, answer), *rest = [(q.text, q.answer) for q in asked]
+    return _record(scene, task, [(first + SHORT, answer), *rest], rng)
 
 
 def drill_record(
@@ -174,8 +171,7 @@ def drill_record(
     """As ``vqa_record``, with up to ``most`` questions that may share an ability: a lesson."""
     rng = _rng(scene, "drill", seed)
     asked = [q for i in range(3) for q in questions(scene, seed + i, abilities, ("open", "yesno"))]
-    turns = [(q.text, q.answer) for q in _one_of_pairs(asked, rng)[:most]]
-    return _record(scene, "vqa", [(turns[0][0] + SHORT, turns[0][1]), *turns[1:]], rng)
+    return _short(scene, "vqa", _one_of_pairs(asked, rng)[:most], rng)
 
 
 def choice_record(scene: Scene, seed: int = 0) -> Record:
@@ -219,14 +215,9 @@ def _told(question: Question, stated: Collection[Fact]) -> bool:
 
 
 def pretrain_records(
-    n: int,
-    seed: int = 0,
-    annotator: Annotator | str = "blip",
-    split: str = "train",
-    difficulty: Difficulty = FULL,
-    source: str | None = None,
-    draw: int = 0,
-) -> Iterator[Record]:
+    n: int, seed: int = 0, annotator: Annotator | str = "blip", split: str = "train",
+    difficulty: Difficulty = FULL, source: str | None = None, draw: int = 0,
+) -> Iterator[Record]:  # fmt: skip
     """``n`` captions by ``annotator``, its ``draw``-th, for pre-training, one a scene.
 
     ``seed`` chooses the scenes, whoever captions them.
@@ -237,15 +228,10 @@ def pretrain_records(
 
 
 def instruct_mix(
-    n: int,
-    seed: int = 0,
-    detail: Annotator | str = "gpt4_blind",
-    detail_share: float | None = None,
-    split: str = "train",
-    difficulty: Difficulty = FULL,
-    draw: int = 0,
-    mix: Mapping[str, float] = MIX,
-) -> list[Record]:
+    n: int, seed: int = 0, detail: Annotator | str = "gpt4_blind",
+    detail_share: float | None = None, split: str = "train", difficulty: Difficulty = FULL,
+    draw: int = 0, mix: Mapping[str, float] = MIX,
+) -> list[Record]:  # fmt: skip
     """LLaVA-1.5's instruction mix in miniature, in random order.
 
     ``detail``: who wrote the detailed captions, its ``draw``-th; ``detail_share``: their share of
