@@ -24,7 +24,7 @@ def build_foundations(out: str, seed: int, share: float) -> None:
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--scenes", default=400, show_default=True, help="Held-out scenes asked about.")
+@click.option("--scenes", default=1000, show_default=True, help="Held-out scenes asked about.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the tables.")
 @click.option("--seeds", default=0, help="Also fine-tune on true and on shuffled captions.")
 @click.option("--ship", metavar="FAMILY", help="If the gate is passed, put it into the package.")

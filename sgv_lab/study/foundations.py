@@ -44,6 +44,7 @@ FAMILY = "llava-1.5-7b"
 # Foundations see every source alike: signs and landmarks are 0.5 % of the paper's pictures each,
 # too few for a model that did not read the web before.
 DRILLED = ("existence", "color", "size", "position", "count")
+LATE = ("position", "count", "scene", "size")  # verified last: a lesson more
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class Curriculum:
     lessons: tuple[Lesson, ...] = (
         Lesson("describe", 24_000, 900, 2e-3),
         Lesson("look", 32_000, 1_600, 1.5e-3),
+        Lesson("check", 12_000, 500, 1e-3),
     )
 
     def scaled(self, share: float) -> "Curriculum":
@@ -128,7 +130,18 @@ def look(drawn: Scene) -> Record:
     return text_record(drawn, drawn.seed, "oracle", most=4)
 
 
-LESSONS: dict[str, Callable[[Scene], Record]] = {"describe": describe, "look": look}
+def check(drawn: Scene) -> Record:
+    """A picture with questions about what is learned last (60 %), or as in ``look``."""
+    if random.Random(f"check/{drawn.seed}").random() < 0.6:
+        return drill_record(drawn, drawn.seed, LATE)
+    return look(drawn)
+
+
+LESSONS: dict[str, Callable[[Scene], Record]] = {
+    "describe": describe,
+    "look": look,
+    "check": check,
+}
 
 
 def build(
@@ -214,8 +227,8 @@ def match_first(model: PreTrainedModel) -> None:
 
 
 def _texts(number: int, seed: int) -> Iterator[str]:
-    """What the tokenizer learns from: a sample of every lesson, as the models will read it."""
-    for teach in LESSONS.values():
+    """What the tokenizer learns from: captions and questions, as the models will read them."""
+    for teach in (describe, look):
         for drawn in scenes(number, seed, MINIATURE):
             turns = teach(drawn)["conversations"]
             yield SYSTEM + " USER: " + "\nASSISTANT: ".join(t["value"] for t in turns)

@@ -27,7 +27,7 @@ LOW, HIGH, CHANCE = 60, 95, 50
 FIRST = 5 * 10**8  # of the seeds of the scenes asked about; no benchmark draws there
 
 
-def gate(model: PreTrainedModel, processor: ProcessorMixin, scenes: int = 400) -> pd.DataFrame:
+def gate(model: PreTrainedModel, processor: ProcessorMixin, scenes: int = 1_000) -> pd.DataFrame:
     """One row an ability of GATE: accuracy in percent with its interval, the same with other
     pictures (``blind``, …), and ``passed``."""
     asked = abilities.held_out(scenes, MINIATURE, first=FIRST)
