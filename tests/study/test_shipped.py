@@ -1,0 +1,36 @@
+"""The miniature that comes with the package: whole, small, and it looks at the picture."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from sgv_lab.errors import LabError
+from sgv_lab.files import sha256
+from sgv_lab.models import checkpoints
+from sgv_lab.models.shipped import ROOT, shipped
+from sgv_lab.study import gate
+
+
+def test_all_that_ships_stays_below_20_megabytes_and_is_what_its_manifest_says():
+    assert sum(f.stat().st_size for f in ROOT.rglob("*") if f.is_file()) < 20e6
+    folders = [path for path in ROOT.iterdir() if path.is_dir()]
+    assert folders
+    for folder in folders:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        assert manifest["weights_sha256"] == sha256(folder / "model.safetensors")
+
+
+def test_a_family_that_does_not_ship_is_named():
+    with pytest.raises(LabError, match=r"no miniature of 'qwen-vl-chat'.*build-foundations"):
+        shipped("qwen-vl-chat")
+
+
+def test_it_sees_as_its_table_says_and_only_with_the_picture():
+    recorded = pd.read_csv(shipped("llava-1.5-7b") / "gate.csv").set_index("ability")
+    found = gate.gate(*checkpoints.load(shipped("llava-1.5-7b")), scenes=60).set_index("ability")
+    for ability, row in found.iterrows():
+        # other scenes than the table's: their interval and the recorded one must meet
+        assert row["low"] - 5 < recorded.loc[ability, "accuracy"] < row["high"] + 5, ability
+        assert row["blind_low"] - 5 < gate.CHANCE < row["blind_high"] + 5, ability
+    assert (found["low"] > gate.LOW).sum() >= 2  # existence and color, even with so few scenes
