@@ -105,6 +105,14 @@ def judging_page(asked: Sequence[Pair], root: str | Path, votes: Votes, rater: s
             del left[0]
             show()
 
+    heard: list[float] = []
+
+    def press(event: dict) -> None:
+        # a page that was drawn twice listens twice: one press, one time stamp
+        if not event["repeat"] and event["timeStamp"] not in heard:
+            heard[:] = [event["timeStamp"]]
+            vote(KEYS.get(event["key"]))
+
     for choice, button in buttons.items():
         button.on_click(lambda _, choice=choice: vote(choice))
     show()
@@ -112,7 +120,7 @@ def judging_page(asked: Sequence[Pair], root: str | Path, votes: Votes, rater: s
     row = w.HBox(list(buttons.values())).add_class("sgv-judge")
     page = w.VBox([state, w.HBox([picture, *texts]), row])
     keys = Event(source=page, watched_events=["keydown"], prevent_default_action=True)
-    keys.on_dom_event(lambda event: None if event["repeat"] else vote(KEYS.get(event["key"])))
+    keys.on_dom_event(press)
     page.pressed = keys  # lives as long as the page
     return page
 
