@@ -11,7 +11,7 @@ PROFILE ?= mini
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BROWSER := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
-MARKS := not slow and not gpu$(if $(BROWSER),, and not browser)
+MARKS := not slow and not gpu and not browser
 # the pins of environment.yml, one "name==version" a line
 PINS = sed -n 's/^ *- *\([A-Za-z0-9._-]*==[^ ]*\).*/\1/p' environment.yml
 
@@ -23,7 +23,7 @@ study: $(READY)
 
 test: lint unit notebooks
 
-check: MARKS := not gpu
+check: MARKS := not gpu$(if $(BROWSER),, and not browser)
 check: lint unit notebooks
 
 lab: $(READY)
