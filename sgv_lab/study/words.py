@@ -22,7 +22,10 @@ _SHARE = 0.5  # of background and light, said in every patch
 
 
 class SpokenPatches(torch.nn.Module):
-    """A projector whose loss is its distance from the patches' words, objects counting double."""
+    """A projector whose loss is its distance from the patches' words.
+
+    Patches with an object, a sixth of all, count as much together as those without.
+    """
 
     def __init__(self, projector: torch.nn.Module) -> None:
         super().__init__()
