@@ -1,9 +1,9 @@
 """Go or no-go: does a miniature model look at the picture, and is there room to improve?
 
-The bounds were fixed before this base was trained to its end: on held-out scenes, official yes/no pairs, the
-95 % interval of every ability of GATE lies above 60 % and below 95 %, and with another scene's
-picture in place of the right one the interval holds 50 %. The number of scenes was raised from 400
-to 1,000 after a first look (LOG.md).
+The bounds were fixed before this base was trained to its end: on held-out scenes, official yes/no
+pairs, the 95 % interval of every ability of GATE lies above 60 % and below 95 %, and with another
+scene's picture in place of the right one the interval holds 50 %. The number of scenes was raised
+from 400 to 1,000 after a first look (LOG.md).
 """
 
 import tempfile
