@@ -174,11 +174,11 @@ def drill_record(
     return _short(scene, "vqa", _one_of_pairs(asked, rng)[:most], rng)
 
 
-def choice_record(scene: Scene, seed: int = 0) -> Record:
-    """One multiple-choice question, answered by the letter of an option."""
+def choice_record(scene: Scene, seed: int = 0, most: int = 1) -> Record:
+    """Up to ``most`` multiple-choice questions, each answered by the letter of an option."""
     rng = _rng(scene, "choice", seed)
-    question = rng.choice(questions(scene, seed, forms=("choice",)))
-    return _record(scene, "choice", [(question.prompt + LETTER, question.answer)], rng)
+    asked = _one_of_pairs(questions(scene, seed, forms=("choice",)), rng)[:most]
+    return _record(scene, "choice", [(q.prompt + LETTER, q.answer) for q in asked], rng)
 
 
 def text_record(
