@@ -102,11 +102,13 @@ def _recipe(
 
 
 def _content(path: Path, name: str) -> str:
-    """What an input holds: an artefact's own key, or the hash of a file's or folder's bytes."""
+    """What an input holds: its artefact's key (and its place in it), or the hash of its bytes."""
     if not path.exists():
         raise LabError("the input does not exist", where=path, fix=f"make it before {name!r}")
-    if path.is_relative_to(root()) and (path / MANIFEST).is_file():
-        return path.name
+    inside = path.relative_to(root()).parts if path.is_relative_to(root()) else ()
+    # A folder within an artefact may hold a manifest of its own: a trained model does.
+    if len(inside) > 1 and (root() / inside[0] / inside[1] / MANIFEST).is_file():
+        return "/".join(inside[1:])
     return sha256(path)
 
 

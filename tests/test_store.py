@@ -95,6 +95,18 @@ def test_an_artefact_as_input_counts_by_its_key() -> None:
     assert store.stage("b", {}, [other], Counter()) != second
 
 
+def test_a_folder_in_an_artefact_counts_by_the_artefact_and_its_place() -> None:
+    def build(folder: Path) -> None:
+        for name in ("model", "other"):  # as a trained model's folder, which has a manifest too
+            (folder / name).mkdir()
+            (folder / name / "manifest.json").write_text("{}")
+
+    one, two = (store.stage("t", {"seed": seed}, [], build) for seed in (1, 2))
+    inputs = (one / "model", two / "model", one / "other", one)
+    made = {store.stage("u", {}, [given], Counter()) for given in (*inputs, one / "model")}
+    assert len(made) == len(inputs)
+
+
 def test_a_package_counts_with_all_its_modules() -> None:
     assert store.source_hash("sgv_lab") != store.source_hash("sgv_lab.store")
     with pytest.raises(LabError, match=r"no_such"):

@@ -1,0 +1,172 @@
+"""ShareGPT4V-7B's two stages, each an artefact of the store: pre-training, then fine-tuning.
+
+Stage 1 shows detailed captions to a roughly aligned model, ViT blocks, projector and language model
+all trained; stage 2 fine-tunes projector and language model on the mix with replaced captions
+(section 4.2 and 4.3; ShareGPT4V scripts/sharegpt4v/slurm_{pretrain,finetune}_7b.sh). A stage that
+was killed goes on where its last checkpoint stands; one that is done is found.
+"""
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sgv_lab import store
+from sgv_lab.errors import LabError
+from sgv_lab.files import write_json
+from sgv_lab.models import checkpoints
+from sgv_lab.training.recipes import Recipe, recipe
+from sgv_lab.training.trainer import train
+
+Record = dict[str, Any]
+Records = str | Path | Sequence[Record]
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+_PACKAGES = ("torch", "transformers", "peft")
+_TELLING = ("loss", "packing", "tokens_per_batch", "micro_batch", "drop_broken")  # change a result
+
+
+def pretrained(
+    base: str | Path,
+    records: Records,
+    image_root: str | Path,
+    blocks: int | None,
+    updates: int | None,
+    seed: int,
+    changes: Mapping[str, Any],
+    **how: Any,
+) -> Path:
+    """Stage 1: the checkpoint folder of ``base`` pre-trained on captions, made once per arguments.
+
+    ``records``: LLaVA records of one caption each, a file or a list; their pictures lie below
+    ``image_root``. ``blocks``: the first ViT block that is tuned, counted from 0 in the model at
+    hand, with projector and language model; None: no block, the tower is frozen. The paper's 12
+    (Table 6) is the later half of its 24; features are taken from layer -2, so of these blocks 12
+    to 22 learn. The miniature's tower has 3, of which 0 and 1 can learn: there the later half is
+    1, and 2 tunes a block that gets no gradient. ``updates``: None takes one epoch; ``changes``:
+    to the recipe ``pretrain``; ``how``: as `stage` takes it. Raises LabError as `stage` does.
+    """
+    chosen = recipe("pretrain", {**changes, "vision_from": blocks})
+    return stage(base, records, image_root, chosen, updates, seed, **how)
+
+
+def finetuned(
+    base: str | Path,
+    records: Records,
+    image_root: str | Path,
+    updates: int | None,
+    seed: int,
+    changes: Mapping[str, Any],
+    **how: Any,
+) -> Path:
+    """Stage 2: ``base`` fine-tuned on a mix by the recipe ``sft``, projector and language model.
+
+    Arguments, resuming and errors as `pretrained`'s.
+    """
+    return stage(base, records, image_root, recipe("sft", changes), updates, seed, **how)
+
+
+def stage(
+    base: str | Path,
+    records: Records,
+    image_root: str | Path,
+    chosen: Recipe,
+    updates: int | None,
+    seed: int,
+    *,
+    processes: int = 1,
+    dtype: str = "fp32",
+    progress: bool = False,
+    **run: Any,
+) -> Path:
+    """The checkpoint folder of ``base`` trained by ``chosen``, made once per arguments.
+
+    ``processes``: above 1, as many of torchrun's, one a GPU (``fsdp`` shards over them); the
+    weights are the same up to rounding, and so is the artefact. ``dtype``: of the weights in
+    memory, fp32 or bf16. ``run``: ``drop_broken`` and the fields of `training.trainer.Run`.
+    Pictures that lie in the store count by their key, others by their names alone: half a terabyte
+    is not hashed. Raises LabError as `checkpoints.load` and `train` do, and when a process fails.
+    """
+    inputs = [Path(base)]
+    said = {"recipe": asdict(chosen), "updates": updates, "seed": seed, "dtype": dtype}
+    said["how"] = {name: run[name] for name in _TELLING if name in run}
+    said["versions"] = {name: version(name) for name in _PACKAGES}
+    on_gpu = torch.cuda.is_available() and run.get("device") != "cpu"
+    said["device"] = torch.cuda.get_device_name() if on_gpu else "cpu"
+    if isinstance(records, str | Path):
+        inputs.append(Path(records))
+    else:
+        text = json.dumps(list(records), sort_keys=True)
+        said["records"] = hashlib.sha256(text.encode()).hexdigest()
+    if Path(image_root).is_relative_to(store.root()):
+        inputs.append(Path(image_root))
+
+    def build(out: Path) -> None:
+        given = (base, records, image_root, chosen, out, updates, seed)
+        if processes > 1:
+            _launch(*given, processes=processes, dtype=dtype, **run)
+            return
+        loaded = checkpoints.load(base, dtype=_DTYPES[dtype])
+        train(*loaded, records, image_root, chosen, out / "model", seed,
+              max_steps=updates, progress=progress, **run)  # fmt: skip
+
+    name = chosen.name
+    return store.stage(name, said, inputs, build, ["sgv_lab.training"], resumes=True) / "model"
+
+
+def command(
+    base: str | Path,
+    records: str | Path,
+    image_root: str | Path,
+    chosen: Recipe,
+    out: str | Path,
+    updates: int | None,
+    seed: int,
+    *,
+    processes: int = 1,
+    **run: Any,
+) -> list[str]:
+    """The arguments of ``sgv-lab train`` that do the same, under torchrun for several processes."""
+    words = ["train", "--model", base, "--records", records, "--images", image_root]
+    words += ["--recipe", chosen.name, "--out", out, "--seed", seed]
+    for name, (_, new) in chosen.differences().items():
+        words += ["--set", f"{name}={new}"]
+    if updates is not None:
+        words += ["--max-steps", updates]
+    for name, value in run.items():
+        flag = "--" + name.replace("_", "-")
+        words += [flag] * value if isinstance(value, bool) else [flag, value]
+    start = ["sgv-lab"]
+    if processes > 1:
+        start = ["torchrun", "--standalone", f"--nproc-per-node={processes}", "-m", "sgv_lab"]
+    return [*start, *map(str, words)]
+
+
+def _launch(
+    base: str | Path,
+    records: Records,
+    image_root: str | Path,
+    chosen: Recipe,
+    out: Path,
+    updates: int | None,
+    seed: int,
+    **how: Any,
+) -> None:
+    """Train in processes of torchrun, with `command`; what they say goes to where ours goes."""
+    if not isinstance(records, str | Path):
+        write_json(out / "records.json", list(records))
+        records = out / "records.json"
+    words = command(base, records, image_root, chosen, out / "model", updates, seed, **how)
+    done = subprocess.run([sys.executable, "-m", "torch.distributed.run", *words[1:]], check=False)
+    if done.returncode:
+        raise LabError(
+            f"a process ended with {done.returncode}",
+            where=" ".join(words[:3]),
+            fix="its message stands above; the same call goes on from the last checkpoint",
+        )

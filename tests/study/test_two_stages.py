@@ -1,0 +1,100 @@
+"""Both stages as artefacts: made once, told apart, resumed after any kill, the same in two."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sgv_lab.captions import sources
+from sgv_lab.errors import LabError
+from sgv_lab.models import checkpoints, families, mini
+from sgv_lab.study import two_stages
+from sgv_lab.training.recipes import RECIPES
+from sgv_lab.world.scene import MINIATURE
+
+KEY = "llava-1.5-7b"
+TINY = {"samples_per_update": 4, "learning_rate": 1e-3, "gradient_checkpointing": False}
+
+
+@pytest.fixture(scope="module")
+def materials(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """A base with random weights, a file of dense captions, and the root of their pictures."""
+    out = tmp_path_factory.mktemp("two-stages")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SGV_STORE", str(out / "store"))
+        world = sources.world(12, 0, 64, difficulty=MINIATURE)
+    records = sources.find(world)["ShareGPT4V"]
+    said = json.loads(records.read_text())
+    texts = [turn["value"] for one in said for turn in one["conversations"]]
+    processor = families.processor(KEY, "mini", mini.train_tokenizer(texts))
+    base = checkpoints.save(families.build(KEY, "mini", 0), processor, out / "base")
+    return base, records, world
+
+
+@pytest.fixture(autouse=True)
+def empty_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SGV_STORE", str(tmp_path / "store"))
+    return tmp_path / "store"
+
+
+def _moved(before: Path, after: Path) -> set[str]:
+    """Tensors that differ between two checkpoints."""
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in (before, after))
+    assert ours.keys() == theirs.keys()
+    return {name for name in ours if not torch.equal(ours[name], theirs[name])}
+
+
+def _blocks(moved: set[str]) -> set[int]:
+    found = [name.split("encoder.layers.")[1] for name in moved if "encoder.layers." in name]
+    return {int(name.split(".")[0]) for name in found}
+
+
+@pytest.mark.parametrize(("blocks", "tuned"), [(None, set()), (1, {1}), (0, {0, 1}), (2, set())])
+def test_stage_1_tunes_the_blocks_it_says_with_projector_and_language_model(
+    materials: tuple[Path, Path, Path], blocks: int | None, tuned: set[int]
+) -> None:
+    made = two_stages.pretrained(*materials, blocks, 2, 0, TINY)
+    moved = _moved(materials[0], made)
+    assert _blocks(moved) == tuned
+    for part in ("multi_modal_projector", "language_model", "lm_head"):
+        assert any(part in name for name in moved)
+    assert json.loads((made / "run.json").read_text())["recipe"]["vision_from"] == blocks
+
+
+def test_stage_2_starts_from_stage_1_and_leaves_its_tower_alone(
+    materials: tuple[Path, Path, Path],
+) -> None:
+    base, records, images = materials
+    first = two_stages.pretrained(base, records, images, 1, 2, 0, TINY)
+    stamp = (first / "model.safetensors").stat().st_mtime_ns
+    second = two_stages.finetuned(first, json.loads(records.read_text()), images, 2, 0, TINY)
+    moved = _moved(first, second)
+    assert moved and not any("vision_tower" in name for name in moved)
+    run = json.loads((second / "run.json").read_text())
+    assert (run["recipe"]["name"], run["recipe"]["template"], run["updates"]) == ("sft", "v1", 2)
+    assert two_stages.pretrained(base, records, images, 1, 2, 0, TINY) == first
+    assert (first / "model.safetensors").stat().st_mtime_ns == stamp
+    other = two_stages.pretrained(base, records, images, 1, 2, 1, TINY)
+    again = two_stages.finetuned(other, json.loads(records.read_text()), images, 2, 0, TINY)
+    assert other != first and again != second
+
+
+def test_without_changes_it_is_the_papers_recipe() -> None:
+    said = two_stages.command("m", "r.json", "d", RECIPES["pretrain"], "o", None, 0)
+    assert " ".join(said) == (
+        "sgv-lab train --model m --records r.json --images d --recipe pretrain --out o --seed 0"
+    )
+    many = two_stages.command(
+        "m", "r.json", "d", RECIPES["sft"].override({"learning_rate": 0.1}), "o", 7, 0,
+        processes=8, fsdp=True, packing=False, micro_batch=4,
+    )  # fmt: skip
+    assert many[:5] == ["torchrun", "--standalone", "--nproc-per-node=8", "-m", "sgv_lab"]
+    assert many[many.index("--set") + 1] == "learning_rate=0.1"
+    assert many[-5:] == ["--max-steps", "7", "--fsdp", "--micro-batch", "4"]
+
+
+def test_an_unknown_block_is_refused(materials: tuple[Path, Path, Path]) -> None:
+    with pytest.raises(LabError, match=r"vision_from=12, but the tower has 3 blocks"):
+        two_stages.pretrained(*materials, 12, 2, 0, TINY)
