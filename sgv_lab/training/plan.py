@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForImageTextToText, PreTrainedConfig, ProcessorMixin
 
-from sgv_lab.training import packing, preflight, trainable
+from sgv_lab.training import layout, packing, preflight, trainable
 from sgv_lab.training.collate import collator
 from sgv_lab.training.estimates import Batch, step_memory
 from sgv_lab.training.recipes import Recipe
@@ -60,6 +60,12 @@ class Plan:
             found.append(f"memory: {_gb(needed)} needed, {_gb(self.device_bytes)} there")
         return found
 
+    @property
+    def sources(self) -> dict[str, layout.Place]:
+        """Folder of the official layout that lacks pictures -> where to get them, and terms."""
+        known = {one.folder: one for one in layout.PLACES}
+        return {f: known[f] for f, (_, absent) in self.pictures.items() if absent and f in known}
+
     def rows(self) -> list[tuple[str, str]]:
         """The report as (what, value) pairs."""
         learning = sum(row["effective"] for row in self.parameters.values())
@@ -71,6 +77,11 @@ class Plan:
             *(
                 (f"  {folder}", f"{asked:,} pictures, {absent:,} missing")
                 for folder, (asked, absent) in self.pictures.items()
+            ),
+            *(
+                row
+                for folder, one in self.sources.items()
+                for row in ((f"  {folder}: get it at", one.where), ("    terms", one.terms))
             ),
             *((" ", why) for why in self.broken[:SHOWN]),
             ("tokens in an epoch", f"{self.tokens:,} ({self.supervised:,} supervised)"),
@@ -102,7 +113,9 @@ class Plan:
 
     def to_json(self) -> str:
         """All of it, for programs."""
-        return json.dumps(asdict(self) | {"obstacles": self.obstacles}, indent=1)
+        sources = {folder: asdict(one) for folder, one in self.sources.items()}
+        told = {"obstacles": self.obstacles, "sources": sources}
+        return json.dumps(asdict(self) | told, indent=1)
 
 
 def _gb(size: float) -> str:

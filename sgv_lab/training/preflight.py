@@ -7,6 +7,7 @@ from typing import Any
 
 from sgv_lab.errors import LabError
 from sgv_lab.models.shards import opened, read_json
+from sgv_lab.training import layout
 from sgv_lab.training.data import RecordDataset, Survey, survey
 from sgv_lab.training.recipes import Recipe
 
@@ -45,7 +46,7 @@ def check(
     absent: Counter[str] = Counter()
     for number in range(len(examples)):
         for path in examples.image_paths(number):
-            folder = Path(path).parent.as_posix()
+            folder = layout.folder(path)
             asked[folder] += 1
             if not (examples.image_root / path).is_file():
                 name = examples.record(number)["id"]

@@ -9,7 +9,7 @@ from PIL import Image
 
 from sgv_lab.cli import main
 from sgv_lab.models import checkpoints, families, mini
-from sgv_lab.training import estimates, plan, preflight, recipes, trainer
+from sgv_lab.training import estimates, layout, plan, preflight, recipes, trainer
 from sgv_lab.training.collate import collator
 from sgv_lab.training.trainable import set_trainable
 
@@ -178,6 +178,89 @@ def test_the_command_says_what_is_missing_and_fails(folder):
     assert "samples_per_update, original 128" in done.output
     mistyped = CliRunner().invoke(main, [*given[:-3], "sfd", "--out", "x"])
     assert "'sft'" in mistyped.output
+
+
+def _lacking(paths, folder, tmp_path, recipe="sft"):
+    """The plan for a caption of each path; no picture is there."""
+    turns = [{"from": "human", "value": "<image>\nWhat is this?"}, {"from": "gpt", "value": "It."}]
+    records = [{"id": path, "image": path, "conversations": turns} for path in paths]
+    return plan.plan(
+        families.config(KEY, "mini"),
+        checkpoints.load_processor(folder / "model"),
+        records,
+        tmp_path,
+        recipes.recipe(recipe, {"vision_from": 1} if recipe == "pretrain" else {}),
+        tmp_path / "run",
+    )
+
+
+@pytest.mark.parametrize("recipe", ["pretrain", "sft"])
+def test_what_lacks_is_counted_by_the_layouts_folders_with_source_and_terms(
+    folder, tmp_path, recipe
+):
+    inner = [f"llava/llava_pretrain/images/00{i}/4.jpg" for i in range(3)]
+    outer = [f"{place.folder}/7.jpg" for place in layout.PLACES]
+    report = _lacking([*inner, *outer, "own/x.jpg"], folder, tmp_path, recipe)
+    counts = {place.folder: (1, 1) for place in layout.PLACES}
+    counts |= {"llava/llava_pretrain/images": (4, 4), "own": (1, 1)}
+    assert report.pictures == dict(sorted(counts.items()))
+    assert set(report.sources) == {place.folder for place in layout.PLACES}
+    text, told = str(report), json.loads(report.to_json())
+    for place in layout.PLACES:
+        assert place.where in text and place.terms in text
+        assert told["sources"][place.folder]["where"] == place.where
+
+
+def test_a_whole_set_names_no_source(folder, tmp_path):
+    path = tmp_path / "coco" / "train2017" / "1.jpg"
+    path.parent.mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(path)
+    report = _lacking(["coco/train2017/1.jpg"], folder, tmp_path)
+    assert report.pictures == {"coco/train2017": (1, 0)} and report.sources == {}
+    assert "get it at" not in str(report)
+
+
+REFERENCE = ("llava/llava_excerpt.json", "sharegpt4v/sharegpt4v_gpt4v_excerpt.json")
+CAPTIONS = (*REFERENCE[1:], "sharegpt4v/share_captioner_excerpt.json")
+LACKING = {  # the excerpts that are committed nowhere have these records without their photo
+    "000000033471": "coco/train2017/000000033471.jpg",
+    "000000052846": "coco/train2017/000000052846.jpg",
+    "000000312621": "coco/train2017/000000312621.jpg",
+    "000000261414": "coco/train2017/000000261414.jpg",
+    "000000442786": "000000442786.jpg",
+    "004539375": "00453/004539375.jpg",
+}
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize(
+    ("recipe", "files", "lacking"), [("pretrain", CAPTIONS, {}), ("sft", REFERENCE, LACKING)]
+)
+def test_the_command_says_which_records_of_the_reference_lack_pictures(
+    reference, folder, tmp_path, recipe, files, lacking
+):
+    data = reference / "data"
+    records = [record for file in files for record in json.loads((data / file).read_text())]
+    (tmp_path / "records.json").write_text(json.dumps(records))
+    block = ["--set", "vision_from=1"] if recipe == "pretrain" else []
+    given = ["--model", folder / "model", "--records", tmp_path / "records.json", "--images", data]
+    given = [*map(str, given), "--recipe", recipe, "--out", str(tmp_path / "run"), *block]
+    done = CliRunner().invoke(main, ["plan", *given, "--json"])
+    told = json.loads(done.output)
+    assert told["missing"] == lacking and done.exit_code == bool(lacking)
+    assert set(told["sources"]) == ({"coco/train2017"} if lacking else set())
+    small = ["--max-steps", "1", "--set", "samples_per_update=2", "--device", "cpu"]
+    trained = CliRunner().invoke(main, ["train", *given, *small])
+    if not lacking:
+        assert trained.exit_code == 0, trained.output
+        return
+    wrong = f"{len(lacking)} of {len(records)} records cannot be trained on"
+    assert trained.exit_code and wrong in str(trained.output) + str(trained.exception)
+    dropped = CliRunner().invoke(main, ["train", *given, *small, "--drop-broken"])
+    assert dropped.exit_code == 0, dropped.output
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["records_dropped"] == len(lacking)
+    assert manifest["records"] == len(records) - len(lacking)
 
 
 @pytest.mark.reference
