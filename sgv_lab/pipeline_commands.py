@@ -58,12 +58,14 @@ def world() -> None:
 @click.option("--split", default="train", show_default=True, help="Which scenes.")
 @click.option("--size", default=256, show_default=True, help="Pictures' side in pixels.")
 @click.option("--seed", default=0, show_default=True, help="The first scene's seed.")
-def export(out: Path, scenes: int, split: str, size: int, seed: int) -> None:
+@click.option("--miniature", is_flag=True, help="Few objects: the world that studies show models.")
+def export(out: Path, scenes: int, split: str, size: int, seed: int, miniature: bool) -> None:
     """Write pictures, records and questions to OUT in the official folder layout."""
     from sgv_lab.world import export as exporting
+    from sgv_lab.world.scene import FULL, MINIATURE
 
     try:
-        exporting.export(out, n=scenes, split=split, size=size, seed=seed)
+        exporting.export(out, scenes, split, size, seed, MINIATURE if miniature else FULL)
     except (FileExistsError, ValueError) as error:  # the world knows no error of ours
         raise LabError(str(error)) from error
     click.echo(out)

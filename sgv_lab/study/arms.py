@@ -45,6 +45,7 @@ class Design:
     invention: float | None = None
     draw: int = 0  # which of the annotator's captions of a picture
     images: Literal["same", "mixed"] = "same"  # mixed: as the released file, 9K coco, 3K lcs, …
+    captions: str = ""  # file of one's own captions, whose pictures are then shown (see `own`)
     edit: Literal["", "shuffled", "dropped", "padded", "truncated", "matched"] = ""
     share: float = 23_000 / 665_298  # detailed captions in the mix
     tuning: Literal["lora", "full"] = "lora"  # besides the projector
@@ -85,6 +86,7 @@ def _plain() -> list[Arm]:
         Arm("dropped", control, "no detailed captions", {"edit": "dropped"}),
         Arm("human", "sources", "one human caption", {"annotator": "human"}),
         Arm("blip", "sources", "BLIP captions", {"annotator": "blip"}),
+        Arm("own", "own captions", "captions of one's own", {"annotator": "own"}),
         Arm("mixed-before", "images × captions", "blind captions, pictures of all sources",
             {"images": "mixed"}),
         Arm("mixed", "Table 4", "GPT4-Vision captions, pictures of all sources",

@@ -13,6 +13,7 @@ from pathlib import Path
 from sgv_lab import store
 from sgv_lab.errors import LabError
 from sgv_lab.files import write_json
+from sgv_lab.study import own
 from sgv_lab.study.arms import Design
 from sgv_lab.world.annotators import ANNOTATORS, Annotator
 from sgv_lab.world.phrases import REMARKS
@@ -52,8 +53,7 @@ def build(design: Design, seed: int, length: Length) -> tuple[list[Record], list
     ``seed`` chooses scenes, tasks and order, whoever captions; everything but the detailed
     captions is the same in all arms of a seed. ``by`` is "" where a record is left out.
     """
-    records = _drawn(design, seed)
-    places = [i for i, record in enumerate(records) if task_of(record) == "detail"]
+    records, places = _drawn(design, seed)
     old = [str(records[i]["id"]) for i in places]
     if design.images == "mixed":
         for i, other in zip(places, _other_pictures(design, seed, len(places)), strict=True):
@@ -69,15 +69,33 @@ def build(design: Design, seed: int, length: Length) -> tuple[list[Record], list
     return made, [{"id": a, "by": b} for a, b in zip(old, new, strict=True)]
 
 
-def _drawn(design: Design, seed: int) -> list[Record]:
-    return instruct_mix(
-        design.samples,
-        seed,
-        annotator(design),
-        design.share,
-        difficulty=MINIATURE,
-        draw=design.draw,
+def _drawn(design: Design, seed: int) -> tuple[list[Record], list[int]]:
+    """The mix as this design's annotator captions it, and where the detailed captions stand."""
+    rest = Design() if design.captions else design  # who captions what a file does not cover
+    records = instruct_mix(
+        design.samples, seed, annotator(rest), design.share, difficulty=MINIATURE, draw=rest.draw
     )
+    places = [i for i, record in enumerate(records) if task_of(record) == "detail"]
+    if design.captions:
+        places = _own_pictures(design, seed, records, places)
+    return records, places
+
+
+def _own_pictures(
+    design: Design, seed: int, records: list[Record], places: Sequence[int]
+) -> list[int]:
+    """Put the pictures of the design's own file, captioned, into ``places``; those that were used.
+
+    A file of fewer pictures leaves places over, which keep the mix's own picture and caption.
+    """
+    said = own.drawn(design.captions)
+    names = random.Random(f"own/{seed}").sample(sorted(said), min(len(said), len(places)))
+    its = design.annotator == own.ARM
+    for i, name in zip(places, names, strict=False):
+        writer = annotator(Design() if its else design)
+        record = caption_record(scene_of(name, MINIATURE), writer, design.draw, "detail")
+        records[i] = _with_caption(record, said[name]) if its else record
+    return list(places[: len(names)])
 
 
 def _other_pictures(design: Design, seed: int, n: int) -> list[Record]:
@@ -111,7 +129,7 @@ def _edited(
     if design.edit == "truncated":
         return [_truncated(text) for text in captions]
     if design.edit == "matched":
-        blind = _drawn(replace(design, annotator="gpt4_blind"), seed)
+        blind, _ = _drawn(replace(design, annotator="gpt4_blind"), seed)
         budget = sum(length(_caption(blind[i])) for i in places)
         return _within(captions, budget, length, seed)
     return list(captions)
@@ -173,8 +191,9 @@ def stage(design: Design, seed: int, length: Length, vocabulary: str) -> Path:
         write_json(folder / "records.json", records)
         write_json(folder / "replaced.json", replaced)
 
-    code = ["sgv_lab.world", "sgv_lab.study.mix"]
-    return store.stage("mix", settings | {"seed": seed}, [], write, code)
+    code = ["sgv_lab.world", "sgv_lab.study.mix", "sgv_lab.study.own"]
+    files = [own.read(design.captions).folder] if design.captions else []
+    return store.stage("mix", settings | {"seed": seed}, files, write, code)
 
 
 def pictures(records: Sequence[Record], side: int) -> Path:

@@ -18,6 +18,7 @@ from sgv_lab import store
 from sgv_lab.benchmarks.tasks import TASKS
 from sgv_lab.errors import LabError
 from sgv_lab.files import write_json
+from sgv_lab.study import own
 from sgv_lab.study.arms import Design
 
 FILES = {
@@ -38,15 +39,21 @@ def stage(design: Design, data_root: Path) -> Path:
 
     def write(folder: Path) -> None:
         before = json.loads(paths[0].read_text())
-        made = arm(design, before, *(json.loads(path.read_text()) for path in paths[1:]))
+        made = arm(design, before, *(json.loads(path.read_text()) for path in paths[1:4]))
         new, old = {r["id"] for r in made}, {r["id"] for r in before}
         rows = [{"id": r["id"], "by": ""} for r in before if r["id"] not in new]
         rows += [{"id": "", "by": r["id"]} for r in made if r["id"] not in old]
+        if design.annotator == own.ARM:  # the same records in the same places
+            pairs = zip(before, made, strict=True)
+            rows = [{"id": a["id"], "by": b["id"]} for a, b in pairs if a != b]
         write_json(folder / "records.json", made)
         write_json(folder / "replaced.json", rows)
 
     settings = {key: getattr(design, key) for key in ("annotator", "images", "edit", "draw")}
-    return store.stage("mix", settings, paths, write, ["sgv_lab.study.official"])
+    if design.annotator == own.ARM:
+        paths.append(own.read(design.captions).folder)
+    code = ["sgv_lab.study.official", "sgv_lab.study.own"]
+    return store.stage("mix", settings, paths, write, code)
 
 
 def arm(
@@ -60,7 +67,8 @@ def arm(
 
     "same" pictures: the first COCO captions of the 100K in the order of their names, as many as
     were taken out (an author's words, InternLM-XComposer issue 107; only 9,599 pictures are in
-    both sets). "mixed": the released file. Raises LabError for an arm that needs the truth, which
+    both sets). "mixed": the released file. "own": the same pictures, as far as the design's file
+    has them. Raises LabError for an arm that needs the truth, which
     only the embedded world knows.
     """
     known = (design.annotator, design.images, design.edit, design.draw)
@@ -72,12 +80,14 @@ def arm(
         return rest
     if known == ("gpt4_blind", "same", "", 0):
         return before
+    if known == (own.ARM, "same", "", 0):
+        return own.placed(before, said, design.captions)
     if known == ("gpt4_vision", "same", "", 0):
         coco = [r for r in captions if str(r.get("image", "")).startswith("coco/train2017/")]
         coco.sort(key=lambda record: record["image"])
         return [*rest, *coco[: len(before) - len(rest)]]
     what = f"no official file has captions of {design.annotator}, {design.edit or design.images}"
-    raise LabError(what, fix="at full size there are before, after, mixed and dropped")
+    raise LabError(what, fix="at full size there are before, after, own, mixed and dropped")
 
 
 def overlap(

@@ -13,7 +13,9 @@ from typing import Any
 import yaml
 
 from sgv_lab.errors import LabError, unknown
+from sgv_lab.files import sha256
 from sgv_lab.models import families
+from sgv_lab.study import own
 from sgv_lab.study.arms import Design, arm
 from sgv_lab.training.recipes import Recipe
 
@@ -65,9 +67,10 @@ def load(path: str | Path) -> Plan:
     """The plan of a YAML file. Raises LabError naming what is missing, misspelt or impossible."""
     path = Path(path)
     try:
-        return parse(path.read_text(), path.stem)
+        text = path.read_text()
     except OSError as error:
         raise LabError("cannot read the plan", where=path) from error
+    return parse(text, path.stem, path.parent)
 
 
 def make(name: str, **keys: Any) -> Plan:
@@ -75,8 +78,12 @@ def make(name: str, **keys: Any) -> Plan:
     return parse(yaml.safe_dump(keys, sort_keys=True), name)
 
 
-def parse(text: str, name: str) -> Plan:
-    """The plan that ``text`` writes down: see the files under figures/data/plans."""
+def parse(text: str, name: str, folder: str | Path = "") -> Plan:
+    """The plan that ``text`` writes down: see the files under figures/data/plans.
+
+    ``captions`` names a file from ``folder`` on. It counts as text: with other captions it is
+    another plan, with other seeds and questions, so that no captions are fitted to the test.
+    """
     try:
         given = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -84,13 +91,19 @@ def parse(text: str, name: str) -> Plan:
     if not isinstance(given, dict):
         raise LabError("is no mapping of keys", where=name, fix="write `key: value` lines")
     known = ("title", "family", "arms", "seeds", "primary", "benchmarks", "pictures", "baseline",
-             "profile", "pilot", "minutes_a_run")  # fmt: skip
+             "profile", "pilot", "minutes_a_run", "captions")  # fmt: skip
     for key in given:
         if key not in known:
             raise unknown("key", str(key), known, where=name)
     missing = [key for key in known[:5] if key not in given]
     if missing:
         raise LabError(f"has no {', '.join(missing)}", where=name, fix="add them")
+    paper = given.get("profile") == "paper"
+    baseline = _baseline(given.get("baseline") or {}, paper, name)
+    if given.get("captions"):
+        file = Path(folder, given["captions"]).absolute()
+        (own.read if paper else own.drawn)(file)  # refuses it before anything runs
+        text, baseline = text + sha256(file), replace(baseline, captions=str(file))
     digest = hashlib.sha256(text.encode()).hexdigest()
     plan = Plan(
         name=name,
@@ -102,7 +115,7 @@ def parse(text: str, name: str) -> Plan:
         primary=tuple(given["primary"]),
         benchmarks=tuple(given.get("benchmarks", BENCHMARKS)),
         pictures=int(given.get("pictures", 60)),
-        baseline=_baseline(given.get("baseline") or {}, given.get("profile") == "paper", name),
+        baseline=baseline,
         profile=given.get("profile", "mini"),
         minutes=given.get("minutes_a_run"),
     )
@@ -118,6 +131,7 @@ def _baseline(given: Mapping[str, Any], paper: bool, where: str) -> Design:
     """The baseline's design: the miniature's, or the family's own recipe, with ``given`` on top."""
     design = Design(samples=0, updates=None, recipe={}) if paper else Design()
     names, settings = ([f.name for f in fields(kind)] for kind in (Design, Recipe))
+    names.remove("captions")  # a key of the plan's own
     for key in given:
         if key not in names:
             raise unknown("baseline setting", key, names, where=where)
@@ -137,6 +151,9 @@ def _check(plan: Plan, pilot: bool) -> None:
                 raise LabError(f"{name!r} needs the arm {needed!r}", where=plan.name, fix=fix)
     if len(set(plan.arms)) < len(plan.arms) or not plan.seeds:
         raise LabError("an arm stands twice, or there is no seed", where=plan.name)
+    if (own.ARM in plan.arms) != bool(plan.baseline.captions):
+        fix = f"write `captions: FILE` and {own.ARM!r} among the arms, or neither"
+        raise LabError("captions and their arm go together", where=plan.name, fix=fix)
     scores = []
     for name in plan.benchmarks:
         if name not in BENCHMARKS:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from sgv_lab import notebook, plotting
 from sgv_lab.files import atomic
-from sgv_lab.study import effects, figures, plans, runner
+from sgv_lab.study import effects, figures, own, plans, runner
 from sgv_lab.study.arms import arm
 from sgv_lab.study.plans import PILOT, Plan
 from sgv_lab.study.runner import RECORDS, Record
@@ -58,6 +58,7 @@ def outline(plan: Plan) -> str:
         f"seeds      {', '.join(map(str, plan.seeds))} (from {plan.digest[:12]})",
         f"questions  set {plan.questions}: {', '.join(plan.benchmarks)}, {plan.pictures} pictures",
         f"budget     {len(plan.runs())} runs, {_hours(plan)} hours on one core or GPU, as planned",
+        *([f"captions   {own.told(plan.baseline.captions)}"] if plan.baseline.captions else []),
         *(f"  {name:<14} {arm(name).label}" for name in plan.arms),
     ]
     return "\n".join(lines)
@@ -87,6 +88,8 @@ def report(plan: Plan, records: Sequence[Record], out: Path) -> str:
     path = out / POINTS
     found = effects.effects(plan, records, pd.read_parquet(path) if path.is_file() else None)
     lines = [found.round(3).to_string(index=False), "", effects.conclude(plan, found)]
+    if said := [r.replaced["count"] for r in records if r.arm == own.ARM]:
+        lines.append(f"{own.ARM}: {min(said)} of a mix's detailed captions replaced by the file's")
     if sum(name.startswith("aa") for name in plan.arms) > 1:
         rate, pairs = effects.false_alarms(records, plan.primary[1])
         lines.append(f"A/A: {rate:.1%} of {pairs} pairs of draws are called different at 5 %")

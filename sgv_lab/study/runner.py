@@ -135,7 +135,8 @@ def read(out: str | Path) -> list[Record]:
 
 
 def _record(plan: Plan, job: Job, found: Mapping[str, Any]) -> Record:
-    config = {"base": job.base_hash, "questions": plan.questions, "pictures": plan.pictures}
+    config = {"base": job.base_hash, "questions": plan.questions, "pictures": plan.pictures,
+              "captions": Path(job.design.captions).name}  # fmt: skip
     return Record(
         plan=plan.name,
         digest=plan.digest,

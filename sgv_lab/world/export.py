@@ -29,6 +29,9 @@ CAPTIONS = {  # annotator -> file of its records, named as the original's
 }
 
 
+_DIFFICULTY = "difficulty.json"  # a picture's name alone does not tell which world it is of
+
+
 def export(
     folder: str | Path,
     n: int = 100,
@@ -76,6 +79,7 @@ def _write(root: Path, seeds: range, split: str, size: int, difficulty: Difficul
         path = root / drawn.image_name
         path.parent.mkdir(parents=True, exist_ok=True)
         render(drawn, size).save(path)
+    write_difficulty(root, difficulty)
     _lines(root / "scenes.jsonl", (_truth(s) for s in scenes))
     for annotator, name in CAPTIONS.items():
         _json(root / name, [caption_record(s, annotator) for s in scenes])
@@ -83,6 +87,20 @@ def _write(root: Path, seeds: range, split: str, size: int, difficulty: Difficul
     asked = (conversation_record, vqa_record, choice_record, text_record)
     _json(root / "instruct.json", [record(s) for s in scenes for record in asked])
     _lines(root / "questions.jsonl", (row for s in scenes for row in _questions(s)))
+
+
+def write_difficulty(root: Path, difficulty: Difficulty) -> None:
+    """Write down, below ``root``, which world the pictures there are of."""
+    _json(root / _DIFFICULTY, asdict(difficulty))
+
+
+def difficulty_of(root: str | Path) -> Difficulty | None:
+    """Which world the pictures below ``root`` are of; None where nobody wrote it down: photos."""
+    path = Path(root) / _DIFFICULTY
+    if not path.is_file():
+        return None
+    given = json.loads(path.read_text())
+    return Difficulty(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
 
 
 def _truth(drawn: Scene) -> dict[str, object]:

@@ -1,0 +1,108 @@
+"""Captions of one's own as an arm: which pictures of the mix they cover, and what they say there.
+
+A plan's ``captions: FILE`` names a JSON in LLaVA's or COCO's layout. In the embedded world the
+mixes of *all* its arms show that file's pictures (as many as they have detailed captions); in the
+official mix they are there already. Only covered pictures are captioned anew, by whomever an arm
+says; any other detailed caption stays blind GPT-4's, so arms differ in the covered ones alone.
+"""
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from sgv_lab.captions.convert import Captions, convert
+from sgv_lab.captions.quality import judge
+from sgv_lab.errors import LabError
+from sgv_lab.world.records import scene_of
+from sgv_lab.world.scene import FULL, MINIATURE
+
+ARM = "own"  # the arm, and the annotator in its design
+_LOOKED_AT = 100  # captions by which the two worlds are told apart
+
+
+def read(file: str | Path) -> Captions:
+    """The file, converted. Raises LabError as `convert` does, for a caption without words and
+    where no caption has a picture."""
+    captions = convert(file)
+    blank = captions.rows().filter(pl.col("caption").str.strip_chars() == "").head(1).collect()
+    if len(blank):
+        fix = "write it, or leave the record out"
+        raise LabError(f"record {blank['record'][0]} has no words", where=file, fix=fix)
+    if not said(captions):
+        raise LabError("no caption names its image", where=file, fix='add "image" to the records')
+    return captions
+
+
+def told(file: str | Path) -> str:
+    """The file in words: its name, how many pictures it captions, how many records it spoils."""
+    captions = read(file)
+    bad = captions.rejected().height
+    lost = f"; {bad} records cannot be used (`sgv-lab stats` says why)" if bad else ""
+    return f"{captions.file.name}: {len(said(captions)):,} pictures{lost}"
+
+
+@cache
+def said(captions: Captions) -> Mapping[str, str]:
+    """Picture -> caption; where it has several, its first."""
+    rows = captions.rows().filter(pl.col("image").is_not_null()).select("image", "caption")
+    return dict(rows.unique("image", keep="first", maintain_order=True).collect().iter_rows())
+
+
+def drawn(file: str | Path) -> Mapping[str, str]:
+    """Picture of the miniature's world -> caption, for a mix of the embedded world.
+
+    Raises LabError as `read` does, for a picture that is none of the world's or of a test split,
+    and for captions that describe the pictures of the same names in the full world.
+    """
+    return _drawn(read(file))
+
+
+@cache
+def _drawn(captions: Captions) -> Mapping[str, str]:
+    found, file = said(captions), captions.file
+    fix = "caption pictures of `sgv-lab world export OUT --miniature`"
+    for name in found:
+        try:
+            split = scene_of(name, MINIATURE).split
+        except ValueError as error:
+            raise LabError(
+                f"{name} is no picture of the embedded world", where=file, fix=fix
+            ) from error
+        if split != "train":
+            what = f"{name} is of the split {split}, which the models are tested on"
+            raise LabError(what, where=file, fix=fix)
+    some = list(found.items())[:_LOOKED_AT]
+    true = {world: sum(len(judge(text, scene_of(name, world)).true) for name, text in some)
+            for world in (MINIATURE, FULL)}  # fmt: skip
+    if true[FULL] > true[MINIATURE]:  # words that the reader does not know count for neither
+        what = "these captions fit the full world's pictures, not the miniature's of these names"
+        raise LabError(what, where=file, fix=fix)
+    return found
+
+
+def placed(
+    before: Iterable[Mapping[str, Any]], detailed: Iterable[str], file: str | Path
+) -> list[dict[str, Any]]:
+    """The official mix's records, with the file's words for the pictures that it covers.
+
+    ``detailed``: the captions that may be replaced. Raises LabError as `read` does, and where the
+    file covers none of their pictures.
+    """
+    known, detailed, made, count = said(read(file)), set(detailed), [], 0
+    missed = ""
+    for record in before:
+        question, answer, *rest = record["conversations"]
+        if answer["value"] in detailed:
+            missed = str(record.get("image"))
+            if text := known.get(missed):
+                count += 1
+                turns = [question, {**answer, "value": text}, *rest]
+                record = {**record, "conversations": turns}
+        made.append(dict(record))
+    if not count:
+        fix = f'name the images as the mix does, such as "{missed}"'
+        raise LabError("covers no detailed caption of the mix", where=file, fix=fix)
+    return made
