@@ -21,6 +21,7 @@ COLORS = {  # dataset or annotator -> its colour in every figure
     "ShareGPT4V-PT": "#56B4E9",
     "oracle": "#555555",
 }
+_SPARE = ("#D55E00", "#A6761D", "#7B3294", "#1B1B1B")  # of files that somebody brings
 TRUE, MISTAKEN, INVENTED = "#00795A", "#9A6200", "#C03A00"  # facts, dark enough for text
 INK, PALE, RULE = "#22252A", "#6B7280", "#D5D9E0"
 FULL_WIDTH = 9.0  # inches
@@ -62,6 +63,11 @@ def style() -> None:
             "svg.fonttype": "path",
         }
     )
+
+
+def color(name: str) -> str:
+    """The colour of a dataset or annotator; any other name keeps the spare one it gets first."""
+    return COLORS.setdefault(name, _SPARE[len(COLORS) % len(_SPARE)])
 
 
 def save(figure: Figure, stem: str | Path, data: pd.DataFrame | None = None) -> None:

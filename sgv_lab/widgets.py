@@ -14,10 +14,10 @@ from ipyevents import Event
 from sgv_lab.captioning.prompts import CAPTIONER
 from sgv_lab.captions.convert import Captions, captions_of
 from sgv_lab.captions.figures import MARKS, marked
-from sgv_lab.captions.sources import SOURCES
+from sgv_lab.captions.sources import source
 from sgv_lab.errors import LabError
 from sgv_lab.files import below
-from sgv_lab.plotting import COLORS
+from sgv_lab.plotting import color
 from sgv_lab.study.explore import Model, Shown, picked, uploaded
 from sgv_lab.study.judging import Pair, Votes
 from sgv_lab.world.scene import Difficulty, Scene
@@ -71,7 +71,7 @@ def _picture(root: Path, image: str) -> w.Widget:
 
 def _card(name: str, texts: list[str]) -> w.Widget:
     """A source's captions, escaped: nothing a file holds is taken for HTML."""
-    head = f'<b style="color:{COLORS[name]}">{name}</b> by {SOURCES[name].captioned_by}'
+    head = f'<b style="color:{color(name)}">{escape(name)}</b> by {source(name).captioned_by}'
     return w.VBox([w.HTML(head), *(w.HTML(escape(text)) for text in texts)])
 
 

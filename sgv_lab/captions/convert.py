@@ -8,7 +8,7 @@ with the reason.
 
 import gc
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import chain
@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from sgv_lab import store
 from sgv_lab.captions.scan import Batch, Rejected, layout, scan
-from sgv_lab.captions.sources import find
+from sgv_lab.captions.sources import find, recognise, resolve
 from sgv_lab.errors import LabError
 from sgv_lab.files import write_jsonl
 
@@ -112,6 +112,19 @@ def load(root: str | Path) -> dict[str, Captions | None]:
     Raises LabError as ``find`` and ``convert`` do.
     """
     return {name: convert(file) if file else None for name, file in find(root).items()}
+
+
+def named(files: Iterable[str]) -> dict[str, Captions]:
+    """Any caption files, converted, by the dataset their name tells or else by that name.
+
+    Raises LabError as ``resolve`` and ``convert`` do, and for two files of one name.
+    """
+    found: dict[str, Captions] = {}
+    for path in map(resolve, files):
+        if (name := recognise(path)) in found:
+            raise LabError(f"two files are called {name!r}", where=path, fix="rename one of them")
+        found[name] = convert(path)
+    return found
 
 
 def captions_of(sources: Mapping[str, Captions | None], image: str) -> dict[str, list[str]]:

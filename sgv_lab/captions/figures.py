@@ -18,11 +18,11 @@ from PIL import Image
 from sgv_lab.captions.convert import Captions, captions_of
 from sgv_lab.captions.defects import check_image
 from sgv_lab.captions.quality import judge
-from sgv_lab.captions.sources import SOURCES, scene_of
+from sgv_lab.captions.sources import SOURCES, scene_of, source
 from sgv_lab.files import below
-from sgv_lab.plotting import COLORS, FULL_WIDTH, INK, INVENTED, MISTAKEN, PALE, TRUE
+from sgv_lab.plotting import FULL_WIDTH, INK, INVENTED, MISTAKEN, PALE, TRUE, color
 from sgv_lab.world.phrases import NUMBERS
-from sgv_lab.world.scene import Scene
+from sgv_lab.world.scene import Difficulty, Scene
 
 MARKS = {"true": TRUE, "mistaken": MISTAKEN, "invented": INVENTED, "none": INK}
 Word = tuple[str, str]  # a word and its mark
@@ -100,10 +100,11 @@ def side_by_side(
 
 def _block(name: str, texts: Sequence[str], scene: Scene | None) -> tuple[VPacker, int]:
     """A source's name above its captions, and how many lines high that is."""
-    by = ("a stand-in for " if scene is not None else "") + SOURCES[name].captioned_by
+    stands_in = scene is not None and name in SOURCES
+    by = ("a stand-in for " if stands_in else "") + source(name).captioned_by
     head = HPacker(
         children=[
-            TextArea(name, textprops={"color": COLORS[name], "weight": "bold", "size": 11}),
+            TextArea(name, textprops={"color": color(name), "weight": "bold", "size": 11}),
             TextArea(f"captioned by {by}", textprops={"color": PALE, "size": 9}),
         ],
         pad=0, sep=8, align="baseline",
@@ -140,15 +141,18 @@ def _line(words: Sequence[Word]) -> HPacker:
 
 
 def examples(
-    captions: Mapping[str, Captions | None], root: str | Path, scenes: bool = False
+    captions: Mapping[str, Captions | None],
+    root: str | Path,
+    difficulty: Difficulty | None = None,
 ) -> Iterator[Figure]:
     """Each source's first captioned image that is there, with what every source says of it.
 
-    An image is shown once. ``scenes``: the images are the embedded world's, mark the facts.
+    An image is shown once. With ``difficulty`` the images are of that embedded world: facts are
+    marked.
     """
     shown = set()
-    for source in filter(None, captions.values()):
-        paths = source.rows().select(pl.col("image").drop_nulls().unique(maintain_order=True))
+    for one in filter(None, captions.values()):
+        paths = one.rows().select(pl.col("image").drop_nulls().unique(maintain_order=True))
         found = (p for p in paths.collect()["image"] if check_image(Path(root), p) is None)
         image = next(found, None)
         if image is None or image in shown:
@@ -156,7 +160,8 @@ def examples(
         shown.add(image)
         with Image.open(below(root, image)) as picture:
             said = captions_of(captions, image)
-            yield side_by_side(picture, said, scene_of(image) if scenes else None)
+            scene = scene_of(image, difficulty) if difficulty else None
+            yield side_by_side(picture, said, scene)
 
 
 def length_distributions(
@@ -165,7 +170,7 @@ def length_distributions(
     """Characters a caption, one row a source on one logarithmic axis.
 
     ``tables``: as ``statistics.lengths`` gives them; ``means``: of each source the mean found and
-    the paper's, the latter drawn as a line.
+    the paper's, the latter drawn as a line (missing: it has none).
     """
     figure, axes = plt.subplots(
         len(tables), 1, figsize=(FULL_WIDTH, 1.05 * len(tables) + 0.6), sharex=True, squeeze=False
@@ -174,14 +179,17 @@ def length_distributions(
         share = table["captions"] / table["captions"].sum()
         density = share / np.log(table["end"] / table["start"].clip(lower=1))
         axis.stairs(density, [max(1, table["start"].iloc[0]), *table["end"]], fill=True,
-                    color=COLORS[name], alpha=0.85)  # fmt: skip
-        axis.axvline(means[name][1], color=INK, lw=1.2, ls=(0, (4, 2)))
+                    color=color(name), alpha=0.85)  # fmt: skip
+        ours, papers = means[name]
+        label = f"mean {ours:.0f}"
+        if pd.notna(papers):
+            axis.axvline(papers, color=INK, lw=1.2, ls=(0, (4, 2)))
+            label += f", paper {papers:.0f}"
         axis.set(yticks=[], xscale="log", xlim=(10, 4000), ylim=(0, density.max() * 1.12))
         axis.grid(False)
         axis.spines["left"].set_visible(False)
         axis.text(-0.01, 0.42, name, transform=axis.transAxes, ha="right", weight="bold",
-                  fontsize=9.5, color=COLORS[name])  # fmt: skip
-        label = "mean {:.0f}, paper {:.0f}".format(*means[name])
+                  fontsize=9.5, color=color(name))  # fmt: skip
         axis.text(-0.01, 0.14, label, transform=axis.transAxes, ha="right", fontsize=8.5)
     axes[-1, 0].set(xlabel="characters a caption (logarithmic); dashed: the paper's mean",
                     xticks=[10, 30, 100, 300, 1000, 3000],
@@ -198,7 +206,7 @@ def vocabulary(tables: Mapping[str, pd.DataFrame]) -> Figure:
     """
     figure, axis = plt.subplots(figsize=(FULL_WIDTH * 0.62, 3.2))
     for name, table in tables.items():
-        axis.loglog(table["words"], table["types"], color=COLORS[name], lw=2.2, label=name)
+        axis.loglog(table["words"], table["types"], color=color(name), lw=2.2, label=name)
     axis.set(xlabel="words read", ylabel="distinct words met")
     axis.xaxis.set_major_formatter("{x:,.0f}")
     axis.yaxis.set_major_formatter("{x:,.0f}")
@@ -216,7 +224,7 @@ def lexical_composition(tables: Mapping[str, pd.DataFrame]) -> Figure:
     for i, (name, table) in enumerate(tables.items()):
         x = np.arange(len(table)) + (i - (len(tables) - 1) / 2) * width
         errors = np.stack([table["share"] - table["low"], table["high"] - table["share"]])
-        axis.bar(x, table["share"], width * 0.92, color=COLORS[name], label=name)
+        axis.bar(x, table["share"], width * 0.92, color=color(name), label=name)
         axis.errorbar(
             x, table["share"], np.nan_to_num(errors), fmt="none", ecolor=INK, lw=1, capsize=2
         )
@@ -239,9 +247,9 @@ def quality_bars(tables: Mapping[str, pd.DataFrame]) -> Figure:
     for axis, (key, title) in zip(axes, names.items(), strict=True):
         for y, (name, table) in enumerate(tables.items()):
             row = table.iloc[0]
-            axis.plot([row[f"{key}_low"], row[f"{key}_high"]], [y, y], color=COLORS[name], lw=3,
+            axis.plot([row[f"{key}_low"], row[f"{key}_high"]], [y, y], color=color(name), lw=3,
                       alpha=0.45, solid_capstyle="round")  # fmt: skip
-            axis.plot(row[key], y, "o", color=COLORS[name], ms=8, clip_on=False)
+            axis.plot(row[key], y, "o", color=color(name), ms=8, clip_on=False)
             axis.annotate(f"{row[key]:.0%}", (row[key], y), (0, 8), textcoords="offset points",
                           ha="center", fontsize=8.5)  # fmt: skip
         high = 1.0 if key != "invented" else None

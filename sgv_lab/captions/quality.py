@@ -5,7 +5,9 @@ facts that hold, *recall* the share of the scene's facts it tells, and *invented
 facts about something that is not in the picture at all; the rest of what is wrong is *mistaken*.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,7 @@ import pandas as pd
 from sgv_lab.captions.convert import Captions
 from sgv_lab.captions.sources import scene_of
 from sgv_lab.captions.statistics import ratio
+from sgv_lab.world.export import difficulty_of
 from sgv_lab.world.facts import FACETS, Fact, facts, holds
 from sgv_lab.world.reader import read
 from sgv_lab.world.scene import FULL, Difficulty, Scene
@@ -47,6 +50,18 @@ def judge(caption: str, scene: Scene) -> Judged:
         if (fact.subject not in there if fact.subject else fact.kind not in whole)
     )
     return Judged(true, wrong - invented, invented, truth - reading.facts, reading.unparsed)
+
+
+def judgeable(captions: Mapping[str, Captions | None], root: str | Path) -> dict[str, Captions]:
+    """Those whose every picture is one of the embedded world drawn at ``root``; none for photos."""
+    if difficulty_of(root) is None:
+        return {}
+    found = {}
+    for name, one in captions.items():
+        images = one.rows().select("image").unique().collect()["image"] if one else [None]
+        if all(image and (Path(root) / image).is_file() for image in images):
+            found[name] = one
+    return found
 
 
 def quality(

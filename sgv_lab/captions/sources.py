@@ -11,6 +11,7 @@ from sgv_lab import store
 from sgv_lab.errors import LabError, unknown
 from sgv_lab.files import sha256, write_json
 from sgv_lab.world.annotators import ANNOTATORS, caption
+from sgv_lab.world.export import write_difficulty
 from sgv_lab.world.records import scene_of as scene_behind
 from sgv_lab.world.render import render
 from sgv_lab.world.scene import FULL, Difficulty, Scene, allowed_sources, scene
@@ -25,7 +26,7 @@ class Source:
     """
 
     name: str
-    visible: bool
+    visible: bool | None  # None: not known
     captioned_by: str
     pattern: str
     file: str
@@ -50,6 +51,11 @@ SOURCES = {
     )
 }  # fmt: skip
 """Table 1, in its order. The world has no Share-Captioner: one has to be trained first."""
+
+
+def source(name: str) -> Source:
+    """The row of Table 1, or for any other name what is known of a file that somebody brought."""
+    return SOURCES.get(name) or Source(name, None, "its author", name, name, None, None)
 
 
 def recognise(file: str | Path) -> str:
@@ -151,6 +157,7 @@ def world(
         first = seed * 1_000_000
         drawn = [scene(first + i, split, kinds[i % len(kinds)], difficulty) for i in range(samples)]
         _world(out, drawn, seed, size)
+        write_difficulty(out, difficulty)
 
     settings["difficulty"] = asdict(difficulty)
     code = ["sgv_lab.world", "sgv_lab.captions.sources"]

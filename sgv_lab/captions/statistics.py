@@ -15,7 +15,7 @@ import polars as pl
 
 from sgv_lab import paper
 from sgv_lab.captions.convert import Captions
-from sgv_lab.captions.sources import SOURCES
+from sgv_lab.captions.sources import SOURCES, source
 from sgv_lab.errors import LabError
 
 SENTENCE = r"[.!?]+[\"')\]]*(?:\s|$)"  # the end of one; an unpunctuated caption counts as one
@@ -49,17 +49,19 @@ def printed(dataset: str, column: str) -> float:
 def table1(sources: Mapping[str, Captions | None]) -> pd.DataFrame:
     """Table 1 with our counts beside the paper's; a row a dataset, blank where it has no file.
 
+    Below it, files of any other name: the paper's columns are blank there.
     COCO's samples are captions here (five a picture), pictures in the paper.
     """
     rows = []
-    for name, source in SOURCES.items():
+    for name in dict.fromkeys((*SOURCES, *sources)):
         row: dict[str, Any] = {
             "dataset": name,
-            "visible": "yes" if source.visible else "no",
-            "captioned by": source.captioned_by,
-            "samples, paper": int(printed(name, "samples")),
-            "characters, paper": int(printed(name, "mean characters")),
+            "visible": {True: "yes", False: "no", None: ""}[source(name).visible],
+            "captioned by": source(name).captioned_by,
         }
+        if name in SOURCES:
+            row["samples, paper"] = int(printed(name, "samples"))
+            row["characters, paper"] = int(printed(name, "mean characters"))
         captions = sources.get(name)
         if captions is not None:
             found = totals(captions)
@@ -69,7 +71,7 @@ def table1(sources: Mapping[str, Captions | None]) -> pd.DataFrame:
         rows.append(row)
     order = ["dataset", "visible", "captioned by", "samples", "images", "characters", "words"]
     order += ["samples, paper", "characters, paper", "note"]
-    counts = {"samples": "Int64", "images": "Int64"}
+    counts = dict.fromkeys(("samples", "images", "samples, paper", "characters, paper"), "Int64")
     return pd.DataFrame(rows, columns=order).astype(counts).set_index("dataset")
 
 

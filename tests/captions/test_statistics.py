@@ -10,13 +10,15 @@ import pytest
 from click.testing import CliRunner
 from scipy import stats as scipy_stats
 
+from sgv_lab import plotting
 from sgv_lab.captions import figures, lexical, quality, sources, statistics
 from sgv_lab.captions.commands import stats
-from sgv_lab.captions.convert import Captions, captions_of, convert, load
+from sgv_lab.captions.convert import Captions, captions_of, convert, load, named
 from sgv_lab.errors import LabError
+from sgv_lab.world import export
 from sgv_lab.world.annotators import ANNOTATORS, caption, claims
 from sgv_lab.world.facts import facts
-from sgv_lab.world.scene import scene
+from sgv_lab.world.scene import MINIATURE, scene
 
 
 def made(tmp_path: Path, texts: list[str]) -> Captions:
@@ -173,3 +175,48 @@ def test_tokens_of_the_real_llama_tokenizer(reference: Path) -> None:
     assert found["mean_tokens"] == np.mean([len(direct.encode(t)) for t in texts])
     with pytest.raises(LabError, match="cannot be loaded as a tokenizer"):
         statistics.tokens(texts, reference / "README.md", 2)
+
+
+def test_files_that_were_brought_stand_beside_the_five(tmp_path: Path) -> None:
+    root = export.export(tmp_path / "world", 12, size=32, difficulty=MINIATURE)
+    records = json.loads((root / export.CAPTIONS["oracle"]).read_text())
+    for name in ("mine", "others"):
+        (tmp_path / f"{name}.json").write_text(json.dumps(records))
+    brought = named([str(tmp_path / "mine.json"), str(tmp_path / "others.json")])
+    captions = load(root) | brought
+    table = statistics.table1(captions)
+    assert table.index.to_list() == [*sources.SOURCES, "mine", "others"]
+    assert table.loc["mine", "samples"] == 12 and table["samples, paper"].isna().sum() == 2
+    judged = quality.judgeable(captions, root)
+    assert set(judged) == set(captions) - {"ShareGPT4V-PT"}
+    difficulty = export.difficulty_of(root)
+    assert difficulty == MINIATURE
+    assert quality.quality(judged["mine"], False, difficulty)["precision"].item() == 1
+    assert quality.quality(judged["mine"])["precision"].item() < 0.9  # of the full world's scenes
+    assert quality.judgeable(captions, tmp_path) == {}  # as with photos: no truth is known there
+    (root / records[0]["image"]).unlink()
+    assert quality.judgeable(captions, root) == {}
+
+    present = {name: one for name, one in captions.items() if one}
+    means = {name: (table.loc[name, "characters"], table.loc[name, "characters, paper"])
+             for name in present}  # fmt: skip
+    lengths = {name: statistics.lengths(one) for name, one in present.items()}
+    drawn = figures.length_distributions(lengths, means)
+    said = [text.get_text() for axis in drawn.axes for text in axis.texts]
+    assert sum("paper" in text for text in said) == 4 and "mine" in said
+    assert len({plotting.color(name) for name in present}) == len(present)
+    shown = list(figures.examples(brought, root, MINIATURE))
+    assert len(shown) == 1
+
+
+def test_a_file_that_is_brought_is_refused_by_name(tmp_path: Path) -> None:
+    made(tmp_path, ["A dog."])
+    other = tmp_path / "other"
+    other.mkdir()
+    with pytest.raises(LabError, match="two files are called 'x'"):
+        named([str(made(tmp_path, ["A dog."]).file), str(made(other, ["A cat."]).file)])
+    (tmp_path / "bad.json").write_text("<html>")
+    with pytest.raises(LabError, match=r"bad\.json: is not JSON"):
+        named([str(tmp_path / "x.json"), str(tmp_path / "bad.json")])
+    with pytest.raises(LabError, match=r"none\.json: cannot be read"):
+        named([str(tmp_path / "none.json")])
