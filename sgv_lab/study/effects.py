@@ -92,7 +92,8 @@ def _row(
     d = (table[name] - table[other]).to_numpy()
     mean, low, high = statistics.interval(d)
     row: dict[str, object] = {"arm": name, "against": other, "score": score}
-    row |= {"primary": (name, score) == plan.primary and other == "before", "seeds": len(d)}
+    first = arm(name).against[0]  # what the primary endpoint is tested against
+    row |= {"primary": (name, score) == plan.primary and other == first, "seeds": len(d)}
     noisy = len(d) > 1 and d.std() > 0
     row |= {"effect": mean, "low": low, "high": high}
     row |= {"p": stats.ttest_1samp(d, 0).pvalue if noisy else np.nan}
@@ -125,17 +126,22 @@ def conclude(plan: Plan, found: pd.DataFrame) -> str:
     """
     name, score = plan.primary
     of = found[found["score"] == score].set_index(["arm", "against"])
-    main = of.loc[name, "before"]
+    top, base = arm(name).ceiling, arm(name).against[0]
+    main = of.loc[name, base]
     said = f"{main['effect']:+.1f} {score} [{main['low']:.1f}, {main['high']:.1f}]"
     head = f"{plan.family}, {int(main['seeds'])} paired seeds: "
     if main["seeds"] < RESOLVES:
         return f"{head}{said}; so few seeds resolve nothing, this shows how it works"
-    if ("oracle", "before") not in of.index:
+    verb = "helps" if main["effect"] > 0 else "hurts"
+    if not top:  # of how many blocks are trained there is no best that is known
+        alone = f"{verb}: {said}" if _apart(main) else f"changes nothing that can be seen: {said}"
+        return f"{head}{arm(name).label!r}, against {arm(base).label!r}, {alone}"
+    if (top, base) not in of.index:
         return f"{head}{said}; without an oracle nobody knows whether the instrument sees anything"
-    ceiling = of.loc["oracle", "before"]
+    ceiling = of.loc[top, base]
     if ceiling["low"] <= 0:
         return (
-            f"{head}insensitive: even true captions are not told from blind ones ("
+            f"{head}insensitive: even true captions are not told from {_worst(base)} ("
             f"{ceiling['effect']:+.1f} [{ceiling['low']:.1f}, {ceiling['high']:.1f}]), "
             "so nothing is concluded"
         )
@@ -144,9 +150,13 @@ def conclude(plan: Plan, found: pd.DataFrame) -> str:
         alarm = "; but A/A, the same annotator drawn again, differs too, so this may be noise"
     part = f"{main['share']:.0%} [{main['share_low']:.0%}, {main['share_high']:.0%}] of the oracle"
     if _apart(main):
-        verb = "helps" if main["effect"] > 0 else "hurts"
         return f"{head}{arm(name).label!r} {verb}: {said}, {part}{alarm}"
     return f"{head}{arm(name).label!r} changes nothing that can be seen: {said}, {part}"
+
+
+def _worst(base: str) -> str:
+    """The captions that an arm's are compared with, in words."""
+    return "blind ones" if base.partition("@")[0] == "before" else repr(arm(base).label)
 
 
 def _apart(row: pd.Series) -> bool:

@@ -1,4 +1,4 @@
-"""Figures of the substitution study: runs paired by seed, and the surface of detail × accuracy.
+"""Figures of the study: runs paired by seed, detail × accuracy, shares and numbers of captions.
 
 All of them show the miniature's own points; the paper's MME points are never on the same axis.
 """
@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from sgv_lab import plotting
-from sgv_lab.study import effects
+from sgv_lab.study import ablations, effects, statistics
 from sgv_lab.study.arms import arm
 from sgv_lab.study.plans import Plan
 from sgv_lab.study.runner import Record
@@ -23,6 +23,11 @@ SOURCE_COLORS = {  # arm -> the colour its caption source has in every figure
     "human": plotting.COLORS["COCO-Caption"],
     "blip": plotting.COLORS["BLIP-LCS"],
     "oracle": plotting.COLORS["oracle"],
+    "share": plotting.COLORS["ShareGPT4V-PT"],
+    "pt": plotting.COLORS["ShareGPT4V-PT"],
+    "pt-blip": plotting.COLORS["BLIP-LCS"],
+    "sft": plotting.COLORS["ShareGPT4V"],
+    "both-oracle": plotting.COLORS["oracle"],
 }
 
 
@@ -114,3 +119,41 @@ def shares(plan: Plan, found: pd.DataFrame) -> Figure:
     axis.set(xlabel="detailed captions in the mix", ylabel=f"{score} gained, in miniature")
     axis.legend()
     return figure
+
+
+def numbers(plan: Plan, records: Sequence[Record], note: str = "") -> Figure:
+    """Figure 6: a dot a run by its number of captions, log axis, means with 95 % over seeds.
+
+    The line is `ablations.saturation`'s with its band; where there is none the figure says why.
+    Runs without stage 1 stand apart at the left: they differ in what is trained, too, and are no
+    part of the fit.
+    """
+    score = plan.primary[1]
+    table = ablations.numbers(records, score)
+    curve = ablations.saturation(table)
+    figure, axis = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
+    color, least = plotting.COLORS["ShareGPT4V-PT"], min(n for n in table if n)
+    places = {n: n or least / 4 for n in table}
+    for n, values in table.items():
+        mean, low, high = statistics.interval(values)
+        axis.scatter([places[n]] * len(values), values, color=color, s=16, alpha=0.5)
+        axis.scatter([places[n]], [mean], color=color, s=52, marker="D", zorder=3)
+        if np.isfinite(low):
+            axis.plot([places[n]] * 2, [low, high], color=color, linewidth=2.2)
+    if not curve.why:
+        line = curve.table
+        axis.plot(line["captions"], line["score"], color=plotting.INK, linewidth=1.2)
+        axis.fill_between(line["captions"], line["low"], line["high"], color=color, alpha=0.2, lw=0)
+    axis.set_xscale("log")
+    axis.set_xticks(list(places.values()), [f"{n:,}" if n else "none" for n in places])
+    axis.minorticks_off()
+    axis.set(xlabel=f"different captions in stage 1, {_updates(plan)}",
+             ylabel=f"{score}, {UNITS.get(score, 'percent')} in miniature")  # fmt: skip
+    axis.set_title(f"{note or plan.title}\n{curve}", fontsize=9)
+    axis.grid(True)
+    return figure
+
+
+def _updates(plan: Plan) -> str:
+    equal = plan.baseline.pretrain.updates
+    return f"{equal} updates for all" if equal else "one epoch of each, as in the paper"

@@ -16,7 +16,7 @@ from sgv_lab.errors import LabError, unknown
 from sgv_lab.files import sha256
 from sgv_lab.models import families
 from sgv_lab.study import own
-from sgv_lab.study.arms import Design, arm
+from sgv_lab.study.arms import Design, Stage1, arm
 from sgv_lab.training.recipes import Recipe
 
 BENCHMARKS = {  # benchmark -> what it adds to a record; Figure 2's that need no judge
@@ -129,16 +129,25 @@ def _number(digest: str, of: str) -> int:
 
 def _baseline(given: Mapping[str, Any], paper: bool, where: str) -> Design:
     """The baseline's design: the miniature's, or the family's own recipe, with ``given`` on top."""
-    design = Design(samples=0, updates=None, recipe={}) if paper else Design()
+    whole = {"updates": None, "recipe": {}}
+    stage = Stage1(captions=0, pool=0, **whole) if paper else Stage1()
+    design = Design(samples=0, pretrain=stage, **whole) if paper else Design(pretrain=stage)
     names, settings = ([f.name for f in fields(kind)] for kind in (Design, Recipe))
     names.remove("captions")  # a key of the plan's own
-    for key in given:
-        if key not in names:
-            raise unknown("baseline setting", key, names, where=where)
-    for key in given.get("recipe", {}):
-        if key not in settings:
-            raise unknown("recipe setting", key, settings, where=where)
-    return replace(design, **{**given, "recipe": {**design.recipe, **given.get("recipe", {})}})
+    first = dict(given.get("pretrain") or {})
+    for what, keys, known in (
+        ("baseline setting", given, names),
+        ("recipe setting", given.get("recipe", {}), settings),
+        ("stage 1 setting", first, [f.name for f in fields(Stage1)]),
+        ("recipe setting", first.get("recipe", {}), settings),
+    ):
+        for key in keys:
+            if key not in known:
+                raise unknown(what, key, known, where=where)
+    if "recipe" in first:
+        first["recipe"] = {**stage.recipe, **first["recipe"]}
+    recipe = {**design.recipe, **given.get("recipe", {})}
+    return design.changed({**given, "recipe": recipe, "pretrain": first})
 
 
 def _check(plan: Plan, pilot: bool) -> None:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from sgv_lab import notebook, plotting
 from sgv_lab.files import atomic
-from sgv_lab.study import effects, figures, own, plans, runner
+from sgv_lab.study import ablations, effects, figures, own, plans, runner
 from sgv_lab.study.arms import arm
 from sgv_lab.study.plans import PILOT, Plan
 from sgv_lab.study.runner import RECORDS, Record
@@ -54,7 +54,7 @@ def outline(plan: Plan) -> str:
     lines = [
         f"{plan.name}: {plan.title}",
         f"family     {plan.family}",
-        f"primary    {' on '.join(plan.primary)}, against before",
+        f"primary    {' on '.join(plan.primary)}, against {arm(plan.primary[0]).against[0]}",
         f"seeds      {', '.join(map(str, plan.seeds))} (from {plan.digest[:12]})",
         f"questions  set {plan.questions}: {', '.join(plan.benchmarks)}, {plan.pictures} pictures",
         f"budget     {len(plan.runs())} runs, {_hours(plan)} hours on one core or GPU, as planned",
@@ -88,6 +88,9 @@ def report(plan: Plan, records: Sequence[Record], out: Path) -> str:
     path = out / POINTS
     found = effects.effects(plan, records, pd.read_parquet(path) if path.is_file() else None)
     lines = [found.round(3).to_string(index=False), "", effects.conclude(plan, found)]
+    if any(arm(name).group == "Figure 6" for name in plan.arms):
+        score = plan.primary[1]
+        lines.append(f"{score}: {ablations.saturation(ablations.numbers(records, score))}")
     if said := [r.replaced["count"] for r in records if r.arm == own.ARM]:
         lines.append(f"{own.ARM}: {min(said)} of a mix's detailed captions replaced by the file's")
     if sum(name.startswith("aa") for name in plan.arms) > 1:
@@ -101,6 +104,8 @@ def figure(plan: Plan, records: Sequence[Record], found: pd.DataFrame) -> Figure
     groups = {arm(name).group for name in plan.arms}
     if "detail × accuracy" in groups:
         return figures.surface(plan, found)
+    if groups == {"Figure 6"}:
+        return figures.numbers(plan, records)
     if "share replaced" in groups:
         return figures.shares(plan, found)
     return figures.pairs(plan, records, found)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ class Record:
     provenance: Mapping[str, Any]  # revision, clean, versions, device
     seconds: float
     peak_bytes: int  # of the process (on a GPU: of its memory)
+    pretrain: Mapping[str, Any] = field(default_factory=dict)  # stage 1: see `stage_one`
 
 
 def base_folder(family: str, models_root: str | Path = "") -> Path:
@@ -145,6 +146,7 @@ def _record(plan: Plan, job: Job, found: Mapping[str, Any]) -> Record:
         profile=plan.profile,
         seed=job.seed,
         config=asdict(job.design) | {"recipe": found["recipe"]} | config,
+        pretrain=found.get("pretrain", {}),
         **{key: found[key] for key in KEPT},
     )
 

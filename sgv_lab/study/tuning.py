@@ -1,5 +1,6 @@
-"""One run of the study: fine-tune the base on an arm's mix, ask the benchmarks, keep the answers.
+"""One run of the study: train the base as an arm says, ask the benchmarks, keep the answers.
 
+Stage 1, where an arm has one, is an artefact of its own; then the mix is fine-tuned on.
 A run is addressed by its content: the records it trains on, its pictures, questions, base model,
 settings, seed, device, versions and the code that trains and asks. Two arms that come to the same
 are computed once; one caption changed is another run.
@@ -24,7 +25,7 @@ from sgv_lab.benchmarks.evaluate import evaluate
 from sgv_lab.files import sha256, write_json
 from sgv_lab.models import checkpoints, families
 from sgv_lab.provenance import provenance
-from sgv_lab.study import mix, official, scores
+from sgv_lab.study import mix, official, scores, stage_one
 from sgv_lab.study.arms import Design
 from sgv_lab.training import plan as planning
 from sgv_lab.training.recipes import Recipe, recipe
@@ -71,7 +72,11 @@ def materials(job: Job) -> tuple[Path, list[dict[str, Any]], Path]:
     length = lambda text: len(tokenizer(text).input_ids)  # noqa: E731
     data = mix.stage(job.design, job.seed, length, vocabulary)
     records = json.loads((data / "records.json").read_text())
-    return data, records, mix.pictures(records, families.family(job.family).mini.image_size)
+    return data, records, mix.pictures(records, _side(job))
+
+
+def _side(job: Job) -> int:
+    return families.family(job.family).mini.image_size
 
 
 def _rows(job: Job) -> int:
@@ -114,13 +119,17 @@ def execute(job: Job) -> dict[str, Any]:
         "device": device,
         "versions": {name: version(name) for name in _PACKAGES},
     }
+    inputs = [data / "records.json"]
+    if (first := job.design.pretrain).by:
+        inputs += stage_one.materials(first, job.base, _side(job), job.seed, job.data_root)[:1]
+        settings["stage 1"] = stage_one.settings(first, job.base)
 
     def build(folder: Path) -> None:
         if not (folder / "result.json").is_file():
             _result(job, records, images, folder)
         shutil.rmtree(folder / "model", ignore_errors=True)  # answers are kept, weights are not
 
-    folder = store.stage("arms", settings, [data / "records.json"], build, _CODE, resumes=True)
+    folder = store.stage("arms", settings, inputs, build, _CODE, resumes=True)
     replaced = json.loads((data / "replaced.json").read_text())
     listed = {"count": len(replaced), "sha256": sha256(data / "replaced.json"), "mix": data.name}
     return json.loads((folder / "result.json").read_text()) | {
@@ -130,13 +139,21 @@ def execute(job: Job) -> dict[str, Any]:
 
 
 def _result(job: Job, records: list[dict[str, Any]], images: Path, folder: Path) -> None:
-    """Fine-tune into ``folder/model``, answer every benchmark beside it, and write result.json."""
+    """Train into ``folder/model``, answer every benchmark beside it, and write result.json.
+
+    ``seconds`` there are fine-tuning's and the answers'; stage 1, which arms share, has its own.
+    """
+    base, first = job.base, {}
+    if (before := job.design.pretrain).by:
+        base, first = stage_one.pretrained(
+            before, base, _side(job), job.seed, job.data_root, _rows(job)
+        )
     device, started = "cuda" if torch.cuda.is_available() else "cpu", time.monotonic()
     chosen = recipe_of(job.family, job.design)
     trained = folder / "model"
     dtype = torch.bfloat16 if job.data_root else torch.float32
     train(
-        *checkpoints.load(job.base, device=device, dtype=dtype),
+        *checkpoints.load(base, device=device, dtype=dtype),
         records,
         images,
         chosen,
@@ -160,6 +177,7 @@ def _result(job: Job, records: list[dict[str, Any]], images: Path, folder: Path)
     result = {
         "metrics": metrics,
         "recipe": asdict(chosen),
+        "pretrain": first,
         "provenance": provenance(),
         "seconds": round(time.monotonic() - started, 1),
         "peak_bytes": manifest["peak_bytes"],

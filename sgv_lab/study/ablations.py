@@ -1,0 +1,169 @@
+"""What Tables 4 to 6 and Figure 6 need beyond pairs: a saturating curve, memory, a plan's part."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import optimize
+from transformers import AutoModelForImageTextToText
+
+from sgv_lab.errors import LabError
+from sgv_lab.models import families
+from sgv_lab.study import effects, stage_one
+from sgv_lab.study.arms import ARMS, arm
+from sgv_lab.study.plans import Plan
+from sgv_lab.study.runner import Record
+from sgv_lab.training import estimates, trainable
+from sgv_lab.training.recipes import recipe
+
+BAND = (2.5, 97.5)  # percentiles of the bootstrap
+CONVERGED = 0.95  # share of resampled seeds whose fit must converge before a band is believed
+_POINTS = 100  # of the curve as drawn
+
+
+@dataclass(frozen=True)
+class Curve:
+    """score(n) = start + gain · n / (n + half), fitted over seeds; or why there is none.
+
+    ``table``: n, score, low, high, the band's ends; empty where ``why`` says what is wrong.
+    ``start``, ``gain`` and ``half`` (captions at which half of the gain is there) are
+    (estimate, low, high).
+    """
+
+    table: pd.DataFrame
+    start: tuple[float, float, float] | None = None
+    gain: tuple[float, float, float] | None = None
+    half: tuple[float, float, float] | None = None
+    why: str = ""
+
+    def __str__(self) -> str:
+        if self.why:
+            return f"no saturating curve: {self.why}"
+        (gain, *g), (half, *h) = self.gain, self.half
+        return (
+            f"a gain of {gain:.1f} [{g[0]:.1f}, {g[1]:.1f}], half of it by {half:,.0f} "
+            f"[{h[0]:,.0f}, {h[1]:,.0f}] captions"
+        )
+
+
+def saturating(captions: np.ndarray, start: float, gain: float, half: float) -> np.ndarray:
+    """The curve's score at numbers of ``captions``."""
+    return start + gain * captions / (captions + half)
+
+
+def saturation(scores: pd.DataFrame, draws: int = 500, seed: int = 0) -> Curve:
+    """Fit the curve to ``scores``, seeds by numbers of captions (0 is left out).
+
+    Whole seeds are resampled, since a seed moves all its points. No curve is given where one was
+    not found: with fewer than four numbers or three seeds, where the fit to the data or to too many
+    resamples does not converge, where half the gain lies outside the numbers tried (then gain and
+    half are not told apart), or where the gain's band holds 0.
+    """
+    scores = scores[sorted(n for n in scores if n > 0)]
+    n, y = scores.columns.to_numpy(float), scores.to_numpy(float)
+    if y.shape[1] < 4 or len(y) < 3:
+        return _none(f"{y.shape[1]} numbers of captions and {len(y)} seeds; it takes 4 and 3")
+    best = _fit(n, y.mean(0))
+    if best is None:
+        return _none("the fit does not converge, or ends outside the numbers tried")
+    rng = np.random.default_rng(seed)
+    means = (y[rng.integers(len(y), size=(draws, len(y)))]).mean(1)
+    found = [fit for fit in (_fit(n, mean) for mean in means) if fit is not None]
+    if len(found) < CONVERGED * draws:
+        return _none(f"only {len(found)} of {draws} resamples of the seeds can be fitted")
+    low, high = np.percentile(found, BAND, axis=0)
+    if low[1] <= 0 <= high[1]:
+        return _none(f"no gain is seen: {best[1]:+.1f} [{low[1]:.1f}, {high[1]:.1f}]")
+    at = np.geomspace(n[0], n[-1], _POINTS)
+    ends = np.percentile([saturating(at, *one) for one in found], BAND, axis=0)
+    table = pd.DataFrame({"captions": at, "score": saturating(at, *best)})
+    told = [tuple(map(float, row)) for row in zip(best, low, high, strict=True)]
+    return Curve(table.assign(low=ends[0], high=ends[1]), *told)
+
+
+def _none(why: str) -> Curve:
+    return Curve(pd.DataFrame(columns=["captions", "score", "low", "high"]), why=why)
+
+
+def _fit(n: np.ndarray, y: np.ndarray) -> np.ndarray | None:
+    """start, gain, half; None where it does not converge or half ends at a bound."""
+    first = (y[0], y[-1] - y[0], float(np.sqrt(n[0] * n[-1])))
+    bounds = ([-np.inf, -np.inf, n[0]], [np.inf, np.inf, n[-1]])
+    try:
+        found, _ = optimize.curve_fit(saturating, n, y, first, bounds=bounds, x_scale=_scale(first))
+    except (RuntimeError, optimize.OptimizeWarning):
+        return None
+    inside = n[0] * 1.01 < found[2] < n[-1] * 0.99
+    return found if inside and np.isfinite(found).all() else None
+
+
+def _scale(first: tuple[float, float, float]) -> np.ndarray:
+    return np.maximum(np.abs(first), 1e-3)
+
+
+def numbers(records: Sequence[Record], score: str) -> pd.DataFrame:
+    """Seeds by numbers of captions, from records of Figure 6's arms: what `saturation` takes."""
+    table = effects.by_seed(records, score)
+    table = table[[name for name in table if arm(name).group == "Figure 6"]]
+    counts = [int(name.partition("@")[2]) for name in table]
+    return table.set_axis(counts, axis=1).sort_index(axis=1)
+
+
+def part(plan: Plan, group: str) -> Plan:
+    """``plan`` with its arms of one of the paper's tables alone, to show them.
+
+    Its primary endpoint is the last arm that is compared with another. Raises LabError for a plan
+    without such arms.
+    """
+    arms = tuple(name for name in plan.arms if _shown(name, group))
+    compared = [name for name in arms if arm(name).against]
+    if not compared:
+        raise LabError(f"has no arms of {group}", where=plan.name, fix="add them to its arms")
+    return replace(plan, arms=arms, primary=(compared[-1], plan.primary[1]))
+
+
+def _shown(name: str, group: str) -> bool:
+    return arm(name).group == group or (name == "before" and group == "Table 4")
+
+
+def memory(
+    family: str = "llava-1.5-7b", size: str = "paper", rows: int = 16, positions: int = 800
+) -> pd.DataFrame:
+    """What Table 6's arms would take in stage 1, an estimate by formulas (`training.estimates`).
+
+    For the whole model on one device, float32 weights under bfloat16 autocast, in batches of
+    ``rows`` samples of ``positions`` each (576 of a picture and a dense caption). Index: the arm.
+    Columns: from block, learning (million parameters), estimated, GB.
+    """
+    known = families.family(family)
+    config, rows_ = known.make_config(known.sizes(size)), {}
+    batch = estimates.Batch(rows * positions, rows * positions, rows)
+    for name in (name for name in ARMS if ARMS[name].group == "Table 6"):
+        share = arm(name).delta["pretrain"]["tower"]
+        first = stage_one.first_block(share, config.vision_config.num_hidden_layers)
+        chosen = recipe("pretrain", {"vision_from": first})
+        with torch.device("meta"):
+            model = AutoModelForImageTextToText.from_config(config)
+            learning = trainable.set_trainable(model, chosen)[1]
+        parts = estimates.step_memory(config, learning, chosen, batch, 4, True)
+        said = {None: "none", -1: "all, and the embeddings"}.get(first, first)
+        rows_[name] = (said, learning.total("effective") / 1e6, sum(parts.values()) / 1e9)
+    columns = ["from block", "learning, million", "estimated, GB"]
+    return pd.DataFrame.from_dict(rows_, orient="index", columns=columns).rename_axis("arm")
+
+
+def measured(records: Sequence[Record]) -> pd.DataFrame:
+    """Each Table 6 arm's memory in stage 1 where it was measured: the highest peak on a GPU, in GB.
+
+    Runs on a CPU are missing: a process's memory says nothing of this. Index: arm; column:
+    measured, GB.
+    """
+    peaks: dict[str, float] = {}
+    for record in records:
+        if arm(record.arm).group == "Table 6":
+            gpu = record.pretrain.get("device", "cpu") != "cpu"
+            peak = record.pretrain["peak_bytes"] / 1e9 if gpu else np.nan
+            peaks[record.arm] = np.fmax(peaks.get(record.arm, np.nan), peak)
+    return pd.DataFrame({"measured, GB": pd.Series(peaks, dtype=float)}).rename_axis("arm")

@@ -1,0 +1,169 @@
+"""Stage 1 of an arm: whose captions of which pictures it learns from, and where that ends.
+
+In the embedded world all arms and seeds draw from one pool of pictures, in ShareGPT4V-PT's
+proportions of sources; Share-Captioner, trained as in notebook 03 from the arm's own base, captions
+it once. At full size captions come from the official files. Arms of a seed that ask for the same
+stage 1 share its checkpoint (see `two_stages`).
+"""
+
+import json
+import math
+import random
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig
+
+from sgv_lab import profiles, store
+from sgv_lab.errors import LabError, unknown
+from sgv_lab.files import write_json
+from sgv_lab.study import mix, share_captioner, two_stages
+from sgv_lab.study.arms import Stage1
+from sgv_lab.training.recipes import Recipe, recipe
+from sgv_lab.world.annotators import ANNOTATORS, caption
+from sgv_lab.world.records import Record, caption_record, scene_of
+from sgv_lab.world.scene import MINIATURE, scene
+
+SOURCES = {"coco": 118_000, "lcs": 558_000, "sam": 570_000}  # pictures in ShareGPT4V-PT, 1,246K
+FILES = {  # below data_root/sharegpt4v: ShareGPT4V's release, and LLaVA-Pretrain's
+    "share": "share-captioner_coco_lcs_sam_1246k_1107.json",
+    "blip": "blip_laion_cc_sbu_558k.json",
+}
+LCS = "llava/llava_pretrain/images/"  # where both files' LCS pictures lie below data_root
+
+
+def first_block(share: float, blocks: int) -> int | None:
+    """The first of ``blocks`` that is trained where the last ``share`` of them is.
+
+    None: none is; -1: the whole tower, its embeddings, too. Of the paper's 24 a quarter begins at
+    18. The miniature's 3 take the halves down: half begins at 1. With features from layer -2 the
+    last block gets no gradient, so there a quarter, from 2, would train none.
+    """
+    if share < 0:
+        return -1
+    return math.floor(blocks * (1 - share)) if share else None
+
+
+def recipe_of(stage: Stage1, base: Path) -> Recipe:
+    """The stage's recipe for a checkpoint: LLaVA-1.5's of the projector, or ShareGPT4V's."""
+    if stage.tunes == "projector":
+        return recipe("projector-only", stage.recipe)
+    tower = AutoConfig.from_pretrained(base, local_files_only=True).vision_config
+    blocks = first_block(stage.tower, tower.num_hidden_layers)
+    return recipe("pretrain", {**stage.recipe, "vision_from": blocks})
+
+
+def materials(
+    stage: Stage1, base: Path, side: int, seed: int, data_root: Path | None = None
+) -> tuple[Path, Path]:
+    """The file of the stage's records, and the folder that holds their pictures.
+
+    ``side``: of drawn pictures in pixels; ``data_root``: of the official files, in place of the
+    embedded world. Raises LabError for captions that nobody has.
+    """
+    if data_root:
+        return _official(stage, seed, data_root), data_root
+    pool, images, dense = _pool(stage, base, side)
+    said = {"by": stage.by, "captions": stage.captions, "seed": seed}
+
+    def write(out: Path) -> None:
+        known = {one["image"]: _text(one) for one in json.loads(dense.read_text())}
+        kept = [record for record in pool if record["image"] in known]
+        # the first of one random order: a seed's smaller sets lie within its larger ones
+        order = random.Random(f"stage 1/{seed}").sample(kept, len(kept))[: stage.captions]
+        write_json(out / "records.json", [_captioned(one, stage.by, known) for one in order])
+
+    code = ["sgv_lab.world", "sgv_lab.study.stage_one"]
+    names = sorted(str(record["image"]) for record in pool)
+    folder = store.stage("stage-1-captions", said | {"pool": names}, [dense], write, code)
+    return folder / "records.json", images
+
+
+def _pool(stage: Stage1, base: Path, side: int) -> tuple[list[Record], Path, Path]:
+    """Records of the pool, without words yet; their pictures; Share-Captioner's file of them."""
+    rng = random.Random(f"stage 1/{stage.source}")
+    sources = [stage.source] * stage.pool
+    if not stage.source:
+        sources = rng.choices(list(SOURCES), list(SOURCES.values()), k=stage.pool)
+    seeds = rng.sample(range(10**9), stage.pool)
+    scenes = [scene(s, "train", one, MINIATURE) for s, one in zip(seeds, sources, strict=True)]
+    pool = [caption_record(one, "blip") for one in scenes]
+    images = mix.pictures(pool, side)
+    size = profiles.section("03_share_captioner", stage.captioner)
+    collected = share_captioner.materials("mini", str(base), "", "", size.collected)
+    model = share_captioner.trained(*collected, size.updates)
+    return pool, images, share_captioner.captioned(model, images, max_new_tokens=size.tokens)
+
+
+def _captioned(record: Record, by: str, dense: dict[str, str]) -> Record:
+    question, answer = record["conversations"]
+    name = str(record["image"])
+    if by == "share":
+        text = dense[name]
+    elif by in ANNOTATORS:
+        text = caption(scene_of(name, MINIATURE), ANNOTATORS[by])
+    else:
+        raise unknown("captioner of stage 1", by, ("share", *ANNOTATORS))
+    return {**record, "conversations": [question, {**answer, "value": text}]}
+
+
+def _text(record: dict[str, Any]) -> str:
+    return record["conversations"][1]["value"]
+
+
+def _official(stage: Stage1, seed: int, data_root: Path) -> Path:
+    """The store's file of official captions; of LCS only those pictures that both files have."""
+    if stage.by not in FILES or (stage.by == "blip" and stage.source != "lcs"):
+        what = f"no official file has {stage.by} captions of all of stage 1's pictures"
+        raise LabError(what, where=data_root, fix="at full size BLIP captioned LCS only: Table 5")
+    named = FILES if stage.source else {stage.by: FILES[stage.by]}
+    paths = {by: data_root / "sharegpt4v" / name for by, name in named.items()}
+    if absent := [path.name for path in paths.values() if not path.is_file()]:
+        raise LabError(f"lacks {', '.join(absent)}", where=data_root / "sharegpt4v",
+                       fix="download them (README)")  # fmt: skip
+
+    def write(out: Path) -> None:
+        read = {by: _placed(json.loads(path.read_text()), by) for by, path in paths.items()}
+        names = sorted(set.intersection(*(set(records) for records in read.values())))
+        if stage.source:
+            names = [name for name in names if name.startswith(LCS)]
+        wanted = min(stage.captions or len(names), len(names))
+        chosen = random.Random(f"stage 1/{seed}").sample(names, len(names))[:wanted]
+        write_json(out / "records.json", [read[stage.by][name] for name in chosen])
+
+    said = {"by": stage.by, "source": stage.source, "captions": stage.captions, "seed": seed}
+    code = ["sgv_lab.study.stage_one"]
+    return store.stage("stage-1-captions", said, list(paths.values()), write, code) / "records.json"
+
+
+def _placed(records: list[dict[str, Any]], by: str) -> dict[str, dict[str, Any]]:
+    """Picture -> record; LLaVA-Pretrain's paths begin at its own folder."""
+    prefix = LCS if by == "blip" else ""
+    return {prefix + r["image"]: {**r, "image": prefix + r["image"]} for r in records}
+
+
+def settings(stage: Stage1, base: Path) -> dict[str, Any]:
+    """What else of a stage decides its checkpoint, for a run's address."""
+    return {"recipe": asdict(recipe_of(stage, base)), "updates": stage.updates}
+
+
+def pretrained(
+    stage: Stage1, base: Path, side: int, seed: int, data_root: Path | None = None, rows: int = 16
+) -> tuple[Path, dict[str, Any]]:
+    """The checkpoint that stage 1 ends at, made once, and what a record keeps of it.
+
+    ``rows``: of a batch. Kept: captions (how many), updates, first_block, seconds, peak_bytes (of
+    the process; on a GPU of its memory), loss. Raises LabError as `materials` and
+    `two_stages.stage` do.
+    """
+    records, images = materials(stage, base, side, seed, data_root)
+    chosen = recipe_of(stage, base)
+    official = {"drop_broken": True, "dtype": "bf16"} if data_root else {}
+    model = two_stages.stage(base, records, images, chosen, stage.updates, seed,
+                             loss="sample", micro_batch=rows, **official)  # fmt: skip
+    manifest = json.loads((model / "manifest.json").read_text())
+    kept = {key: manifest[key] for key in ("seconds", "peak_bytes")}
+    known = {"captions": len(json.loads(records.read_text())), "updates": stage.updates,
+             "first_block": chosen.vision_from, "loss": manifest["final_loss"]}  # fmt: skip
+    return model, {**known, **kept, "device": manifest["provenance"]["device"]}
