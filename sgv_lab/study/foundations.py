@@ -141,11 +141,7 @@ def check(drawn: Scene) -> Record:
     return look(drawn)
 
 
-LESSONS: dict[str, Callable[[Scene], Record]] = {
-    "describe": describe,
-    "look": look,
-    "check": check,
-}
+LESSONS: dict[str, Callable[[Scene], Record]] = {"describe": describe, "look": look, "check": check}
 
 
 def build(

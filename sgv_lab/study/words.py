@@ -12,13 +12,11 @@ import torch
 from transformers import PreTrainedModel, ProcessorMixin, set_seed
 
 from sgv_lab.study import tower
-from sgv_lab.world import vocabulary as v
+from sgv_lab.world.render import LABELS, WHOLE
 from sgv_lab.world.scene import region
 
-_OF_OBJECTS = {"kind": v.KINDS, "color": tuple(v.COLORS), "size": tuple(v.SIZES),
-               "pattern": v.PATTERNS}  # fmt: skip
-_OF_PICTURES = {"background": v.BACKGROUNDS, "light": v.LIGHTS}
-_SHARE = 0.5  # of background and light, said in every patch
+_SAID_EVERYWHERE = ("background", "light")
+_SHARE = 0.5  # of these in every patch
 
 
 class SpokenPatches(torch.nn.Module):
@@ -85,9 +83,9 @@ def _said(
         return torch.cat([torch.zeros(1, table.shape[1]), table[ids]])
 
     labels, grid = pictures.labels, pictures.labels["kind"].shape[-1]
-    total = sum(embedded(words)[labels[name]] for name, words in _OF_OBJECTS.items())
-    for name, words in _OF_PICTURES.items():
-        total = total + _SHARE * embedded(words)[labels[name]][:, None, None]
+    total = sum(embedded(words)[labels[name]] for name, words in LABELS.items())
+    for name in _SAID_EVERYWHERE:
+        total = total + _SHARE * embedded(WHOLE[name])[labels[name]][:, None, None]
     places = [region((c + 0.5) / grid, (r + 0.5) / grid) for r in range(grid) for c in range(grid)]
     where = torch.stack([embedded(tuple(place.split())).sum(0) for place in places])
     return total.flatten(1, 2) + where

@@ -5,7 +5,6 @@ QV = QwenLM/Qwen-VL@aa00ed0, Q3 = QwenLM/Qwen3-VL@23ec840.
 """
 
 import dataclasses
-import difflib
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from sgv_lab.errors import LabError
+from sgv_lab.errors import LabError, unknown
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class Recipe:
         new = {}
         for field, value in changes.items():
             if field not in types or field in ("name", "source"):
-                raise _unknown("setting", field, [t for t in types if t not in ("name", "source")])
+                raise unknown("setting", field, [t for t in types if t not in ("name", "source")])
             new[field] = _cast(field, value, types[field])
         recipe = dataclasses.replace(self, **new)
         recipe._check()
@@ -99,14 +98,8 @@ class Recipe:
 def recipe(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
     """The recipe called ``name``, with ``changes`` applied. Raises LabError naming the nearest."""
     if name not in RECIPES:
-        raise _unknown("recipe", name, list(RECIPES))
+        raise unknown("recipe", name, RECIPES)
     return RECIPES[name].override(changes or {})
-
-
-def _unknown(kind: str, name: str, known: list[str]) -> LabError:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]!r}?" if near else ""
-    return LabError(f"no {kind} called {name!r}", fix=f"{hint} known: {', '.join(known)}".strip())
 
 
 def _cast(field: str, value: Any, kind: Any) -> Any:

@@ -46,17 +46,18 @@ def patch_truth(scene: Scene, grid: int = 4) -> dict[str, np.ndarray]:
     cover = np.stack([np.full((grid, grid), _LEAST), *(_cover(t, grid) for t in scene.things)])
     most = cover.argmax(0)
     truth = {}
-    for field, words in _LABELS.items():
+    for field, words in LABELS.items():
         labels = [0] + [words.index(getattr(t, field)) + 1 for t in scene.things]
         truth[field] = np.array(labels)[most]
-    for field, words in _WHOLE.items():
+    for field, words in WHOLE.items():
         value = getattr(scene, field)
         truth[field] = np.array(0 if value is None else words.index(value) + 1)
     return truth
 
 
-_LABELS = {"kind": v.KINDS, "color": tuple(v.COLORS), "size": tuple(v.SIZES), "pattern": v.PATTERNS}
-_WHOLE = {
+# field of a thing or of a scene -> its words, in the order of the labels
+LABELS = {"kind": v.KINDS, "color": tuple(v.COLORS), "size": tuple(v.SIZES), "pattern": v.PATTERNS}
+WHOLE = {
     "background": v.BACKGROUNDS,
     "light": v.LIGHTS,
     "sign": v.SIGN_WORDS,

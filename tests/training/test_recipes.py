@@ -101,7 +101,7 @@ def test_overrides_are_parsed_from_text():
     ("changes", "message"),
     [
         ({"learning_rte": 1}, "learning_rate"),
-        ({"name": "mine"}, "no setting called 'name'"),
+        ({"name": "mine"}, "unknown setting 'name'"),
         ({"learning_rate": "fast"}, "learning_rate = 'fast' is not of type float"),
         ({"samples_per_update": 1.5}, "samples_per_update"),
         ({"samples_per_update": True}, "samples_per_update"),
