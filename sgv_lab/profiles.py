@@ -120,6 +120,59 @@ SHARE_CAPTIONER = {
 
 
 @dataclass(frozen=True)
+class TwoStages:
+    """05: how long ShareGPT4V-7B and LLaVA-1.5's recipe train, how often, what they are asked."""
+
+    seeds: int  # paired: both models have them all
+    benchmarks: tuple[str, ...]
+    pictures: int  # a benchmark; MME: a subtask
+    baseline: Mapping[str, Any]  # changes to sgv_lab.study.arms.Design, for both models
+    projector: Mapping[str, Any]  # to the recipe of LLaVA-1.5's first stage
+
+
+_WHOLE = {"learning_rate": 5e-4, "connector_learning_rate": None}  # all weights, 128 wide
+TWO_STAGES = {
+    "smoke": TwoStages(
+        seeds=2,
+        benchmarks=("mme", "mmbench"),
+        pictures=2,
+        baseline={
+            "share": 0.145,
+            "samples": 64,
+            "updates": 2,
+            "recipe": _WHOLE,
+            "pretrain": {
+                "by": "blip", "captions": 64, "pool": 64, "updates": 2, "captioner": "smoke",
+            },
+        },
+        projector={"learning_rate": 1e-3},
+    ),
+    "mini": TwoStages(
+        seeds=3,
+        benchmarks=("mme", "mmbench"),
+        pictures=20,
+        baseline={
+            "share": 0.145,
+            "samples": 640,
+            "updates": 20,
+            "recipe": _WHOLE,
+            "pretrain": {
+                "by": "blip", "captions": 640, "pool": 640, "updates": 20, "captioner": "mini",
+            },
+        },
+        projector={"learning_rate": 1e-3},
+    ),
+    "paper": TwoStages(  # the base has had LLaVA-1.5's first stage; both recipes as published
+        seeds=1,
+        benchmarks=("mme", "mmbench", "seed", "qbench", "vqav2", "vizwiz"),
+        pictures=60,
+        baseline={},
+        projector={},
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
 class Explore:
     """09: how many drawn pictures there are to pick from."""
 
@@ -168,6 +221,7 @@ SECTIONS: dict[str, dict[str, Any]] = {  # notebook -> profile -> section
     "02_collect_captions": COLLECT_CAPTIONS,
     "03_share_captioner": SHARE_CAPTIONER,
     "04_sft_substitution": SFT_SUBSTITUTION,
+    "05_sharegpt4v_7b": TWO_STAGES,
     "06_benchmarks": BENCHMARKS,
     "08_claims": START_HERE,
     "09_explore": EXPLORE,

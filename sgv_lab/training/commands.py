@@ -68,6 +68,7 @@ def _load_four_bit(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
 @click.option("--fsdp", is_flag=True, help="Shard over torchrun's GPUs.")
 @click.option("--save-every", type=int, help="Updates between checkpoints.")
+@click.option("--price", type=float, default=0.0, help="Of one GPU-hour, to tell the cost.")
 def train(
     model: Path,
     records: Path,

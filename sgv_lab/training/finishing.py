@@ -2,12 +2,10 @@
 
 import hashlib
 import json
-import resource
 import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import PreTrainedModel
 
 from sgv_lab.errors import LabError
@@ -55,11 +53,7 @@ def finish(trainer: LabTrainer, trainable: Trainable, settings: dict[str, Any], 
         return
     (scratch / "training_args.bin").unlink()  # pickled code; run.json says the same
     on_gpu = trainer.args.device.type == "cuda"
-    peak = (
-        torch.cuda.max_memory_allocated()
-        if on_gpu
-        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    )
+    peak = metrics.peak_bytes(on_gpu)
     rows = metrics.read(out / "metrics.jsonl")
     manifest = {
         **settings,

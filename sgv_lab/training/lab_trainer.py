@@ -59,6 +59,7 @@ class LabTrainer(Trainer):
         start: int,
         keep: int,
         progress: bool,
+        price: float,
         **kwargs: Any,
     ) -> None:
         self.recipe, self.weighting, self.start, self.keep = recipe, weighting, start, keep
@@ -70,7 +71,7 @@ class LabTrainer(Trainer):
         self.remove_callback(PrinterCallback)
         metrics = Path(self.args.output_dir) / "metrics.jsonl"
         self.metrics = MetricsFile(metrics, start) if self.is_world_process_zero() else None
-        self.add_callback(Progress(metrics, progress))
+        self.add_callback(Progress(metrics, progress, price))
         self.clock = time.monotonic()
 
     def get_train_dataloader(self) -> DataLoader:

@@ -42,6 +42,7 @@ class Run:
     keep: int = 1  # checkpoints kept while running
     workers: int = 0  # processes that load pictures
     progress: bool = True
+    price: float = 0.0  # of one device-hour; above 0, progress tells the cost
 
 
 def train(
@@ -180,6 +181,7 @@ def _run(
         start=int(found[-1].name.split("-")[1]) if found else 0,
         keep=run.keep,
         progress=run.progress,
+        price=run.price,
         args=arguments,
         processing_class=processor,
     )

@@ -1,0 +1,218 @@
+"""ShareGPT4V-7B beside LLaVA-1.5's recipe: what both are shown, what it takes, what they answer.
+
+In miniature both start from the shipped base, which stands for CLIP, Vicuna and LLaVA's projector,
+and train as many updates on as many samples of the same pictures. ShareGPT4V-7B: Share-Captioner's
+captions, half of the ViT, projector and language model trained; then the mix with GPT4-Vision's
+captions of all sources. LLaVA-1.5: BLIP's captions, the projector alone trained; then the mix with
+blind GPT-4's. At full size LLaVA-1.5's first stage is in the base, and is not done again.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from transformers import AutoConfig
+
+from sgv_lab import store
+from sgv_lab.benchmarks.evaluate import evaluate
+from sgv_lab.models import checkpoints, families
+from sgv_lab.study import (
+    official,
+    plans,
+    runner,
+    scores,
+    stage_one,
+    tuning,
+    two_stages,
+)
+from sgv_lab.study.tuning import Job
+from sgv_lab.training import metrics
+from sgv_lab.training import plan as planning
+from sgv_lab.training.recipes import RECIPES, Recipe
+from sgv_lab.training.trainer import Run
+
+LLAVA, OURS = "LLaVA-1.5 recipe", "ShareGPT4V-7B"
+FAMILY = "llava-1.5-7b"  # the architecture of both
+STAGES = ("pre-training", "fine-tuning")
+_CHANGES: Mapping[str, Mapping[str, Any]] = {  # to the mix with blind captions
+    LLAVA: {"pretrain": {"tunes": "projector"}},
+    OURS: {"annotator": "gpt4_vision", "images": "mixed",
+           "pretrain": {"by": "share", "tunes": "all"}},
+}  # fmt: skip
+PAPER_ROWS = 4  # of a batch at full size: what fits beside 7 billion float32 weights in 141 GB
+_CODE = ("sgv_lab.benchmarks", "sgv_lab.training.collate", "sgv_lab.training.conversation")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training: records, the folder of their pictures, recipe and updates (None: an epoch)."""
+
+    name: str
+    records: Path
+    images: Path
+    recipe: Recipe
+    updates: int | None
+
+
+def jobs(
+    size: Any, profile: str, models_root: str | Path = "", data_root: str | Path = ""
+) -> dict[tuple[str, int], Job]:
+    """(model, seed) -> what is trained and asked; seeds and questions follow from the sizes.
+
+    ``size``: the section of notebook 05 in `profiles`, or settings with its fields;
+    ``models_root`` and ``data_root`` as `runner.jobs` takes them, and what it raises.
+    """
+    plan = plans.make(
+        "sharegpt4v-7b",
+        title="a demonstration, which resolves nothing",
+        family=FAMILY,
+        arms=["before"],
+        seeds=size.seeds,
+        primary=["before", "MME-P"],
+        benchmarks=list(size.benchmarks),
+        pictures=size.pictures,
+        profile=profile,
+        baseline={"tuning": "full", **size.baseline},
+    )
+    found = {}
+    for job in runner.jobs(plan, models_root, data_root):
+        for name, change in _CHANGES.items():
+            design = job.design.changed(change)
+            if design.pretrain.tunes == "projector":  # which learns faster than a whole model
+                settings = {**design.pretrain.recipe, **size.projector}
+                design = design.changed({"pretrain": {"recipe": settings}})
+            found[name, job.seed] = replace(job, arm=name, design=design)
+    return found
+
+
+def stages(job: Job) -> list[Stage]:
+    """What a job trains, in order; its records and drawn pictures are made here, once."""
+    first, found = job.design.pretrain, []
+    if first.by:
+        side = families.family(job.family).mini.image_size
+        shown = stage_one.materials(first, job.base, side, job.seed, job.data_root)
+        chosen = stage_one.recipe_of(first, job.base)
+        found.append(Stage(STAGES[0], *shown, chosen, first.updates))
+    data, _, images = tuning.materials(job)
+    chosen = tuning.recipe_of(job.family, job.design)
+    return [*found, Stage(STAGES[1], data / "records.json", images, chosen, job.design.updates)]
+
+
+def _run(job: Job) -> dict[str, Any]:
+    """How it is run: what is no part of a recipe."""
+    return {"micro_batch": PAPER_ROWS if job.data_root else 16}
+
+
+def preflight(
+    job: Job, speeds: Sequence[float] = (), price: float = 0.0, devices: int = 1
+) -> dict[str, planning.Plan]:
+    """Stage -> what it needs and what is missing; trains nothing.
+
+    ``speeds``: tokens a second of one device, a stage each, as ``sgv-lab throughput`` measures
+    them (none: no hours are told); ``price`` of a device-hour.
+    """
+    config = AutoConfig.from_pretrained(job.base, trust_remote_code=False, local_files_only=True)
+    on_gpu = torch.cuda.is_available()
+    memory = torch.cuda.get_device_properties(0).total_memory if on_gpu else None
+    found = {}
+    for number, stage in enumerate(stages(job)):
+        found[stage.name] = planning.plan(
+            config,
+            checkpoints.load_processor(job.base, config),
+            stage.records,
+            stage.images,
+            stage.recipe,
+            store.root(),
+            run=Run(max_steps=stage.updates, progress=False, **_run(job)),
+            weights=job.base,
+            autocast=on_gpu or job.data_root is not None,
+            device_bytes=memory,
+            tokens_per_second=speeds[number] if speeds else None,
+            price_per_hour=price or None,
+            devices=devices,
+        )
+    return found
+
+
+def trained(
+    job: Job, *, processes: int = 1, price: float = 0.0, progress: bool = False, drop: bool = False
+) -> list[Path]:
+    """The checkpoints of a job's stages, each trained from the one before, made once.
+
+    ``processes``: above 1, torchrun's, sharded where they are GPUs; ``drop``: leave out records
+    whose pictures are gone, counted. Raises LabError as `two_stages.stage` does.
+    """
+    base, made = job.base, []
+    for stage in stages(job):
+        how = {"fsdp": True} if processes > 1 and torch.cuda.is_available() else {}
+        base = two_stages.stage(
+            base, stage.records, stage.images, stage.recipe, stage.updates, job.seed,
+            processes=processes, price=price, progress=progress, drop_broken=drop,
+            **_run(job), **how,
+        )  # fmt: skip
+        made.append(base)
+    return made
+
+
+def launch(gpus: int) -> str:
+    """Both stages at full size on ``gpus`` GPUs, as commands, a line each."""
+    lines, base = [], "BASE"
+    files = {"pretrain": stage_one.FILES["share"], "sft": official.FILES["released"]}
+    for name, file in files.items():
+        given = (base, f"data/sharegpt4v/{file}", "data", RECIPES[name], base := f"runs/{name}")
+        how = {"micro_batch": PAPER_ROWS, "fsdp": True, "drop_broken": True}
+        lines.append(" ".join(two_stages.command(*given, None, 0, processes=gpus, **how)))
+    return "\n".join(lines)
+
+
+def spent(models: Sequence[Path], price: float = 0.0) -> pd.DataFrame:
+    """Stage -> updates, samples, tokens, speed, memory, hours, cost, from what training wrote."""
+    rows = {}
+    for name, folder in zip(STAGES[-len(models) :], models, strict=True):
+        manifest = json.loads((folder / "manifest.json").read_text())
+        steps = metrics.read(folder / "metrics.jsonl")
+        tokens = sum(row["tokens"] for row in steps)
+        hours = manifest["seconds"] / 3600
+        rows[name] = {
+            "updates": manifest["updates"],
+            "samples": sum(row["samples"] for row in steps),
+            "tokens": tokens,
+            "tokens a second": tokens / manifest["seconds"],
+            "peak GB": manifest["peak_bytes"] / 1e9,
+            "hours": hours,
+            "cost": hours * price * manifest["processes"],
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def losses(models: Sequence[Path]) -> pd.DataFrame:
+    """Loss a supervised token: stage, step, loss."""
+    tables = [
+        pd.DataFrame(metrics.read(folder / "metrics.jsonl")).assign(stage=name)
+        for name, folder in zip(STAGES[-len(models) :], models, strict=True)
+    ]
+    return pd.concat(tables, ignore_index=True)[["stage", "step", "loss"]]
+
+
+def asked(model: Path, job: Job) -> tuple[dict[str, float], pd.DataFrame]:
+    """A checkpoint's scores, by the paper's names, and its points by picture; asked once."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = torch.bfloat16 if job.data_root else torch.float32
+    folders = {name: folder for name, (folder, _) in job.questions.items()}
+
+    def build(out: Path) -> None:
+        loaded = checkpoints.load(model, device=device, dtype=dtype)
+        for name, data in folders.items():
+            evaluate(model, name, data, out / name, batch_size=64, loaded=loaded)
+
+    known = {"questions": {name: key for name, (_, key) in job.questions.items()}, "on": device}
+    out = store.stage("answers", known, [model], build, _CODE, resumes=True)
+    found: dict[str, float] = {}
+    for name in folders:
+        score = json.loads((out / name / "score.json").read_text())
+        found |= scores.metrics(name, score, out / name)
+    return found, pd.concat([scores.points(name, out / name) for name in folders])
