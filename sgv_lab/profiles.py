@@ -173,6 +173,60 @@ TWO_STAGES = {
 
 
 @dataclass(frozen=True)
+class Ablations:
+    """07: which arms of Tables 4 to 6 and Figure 6 are run, how often, and how they are asked.
+
+    Arms of several tables that come to the same are computed once.
+    """
+
+    arms: tuple[str, ...]  # names in sgv_lab.study.arms
+    seeds: int
+    benchmarks: tuple[str, ...]
+    pictures: int  # a benchmark; MME: a subtask
+    baseline: Mapping[str, Any]  # changes to sgv_lab.study.arms.Design
+
+
+_TABLES_4_TO_6 = (
+    *("before", "sft", "pt-blip", "pt", "both", "none@PT", "blip@PT", "share@PT"),
+    *("tower@0%", "tower@50%", "captions@0", "captions@16", "captions@64"),
+)
+_ALL_WEIGHTS = {"share": 0.145, "tuning": "full", "recipe": _WHOLE}
+_ALIGNED = {"by": "blip", "tunes": "projector"}  # every arm's first stage, but for what it changes
+ABLATIONS = {
+    "smoke": Ablations(
+        arms=_TABLES_4_TO_6,
+        seeds=1,
+        benchmarks=("mme",),
+        pictures=1,
+        baseline={**_ALL_WEIGHTS, "samples": 32, "updates": 1, "pretrain": {
+            **_ALIGNED, "captions": 64, "pool": 64, "updates": 1, "captioner": "smoke",
+        }},
+    ),
+    "mini": Ablations(
+        arms=(*_TABLES_4_TO_6, "captions@256"),
+        seeds=1,
+        benchmarks=("mme", "mmbench"),
+        pictures=10,
+        baseline={**_ALL_WEIGHTS, "samples": 256, "updates": 8, "pretrain": {
+            **_ALIGNED, "captions": 256, "pool": 256, "updates": 8, "captioner": "mini",
+        }},
+    ),
+    "paper": Ablations(  # the base has LLaVA-1.5's own first stage; BLIP captioned LCS only
+        arms=(
+            *("before", "sft", "pt", "both", "none@PT", "blip@PT", "share@PT"),
+            *("tower@0%", "tower@25%", "tower@50%", "tower@75%", "tower@100%"),
+            *("captions@0", "captions@100000", "captions@200000", "captions@400000"),
+            *("captions@600000", "captions@800000", "captions@1000000", "captions@1200000"),
+        ),
+        seeds=3,
+        benchmarks=("mme", "mmbench", "seed"),
+        pictures=60,
+        baseline={"tuning": "full"},
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
 class Explore:
     """09: how many drawn pictures there are to pick from."""
 
@@ -223,6 +277,7 @@ SECTIONS: dict[str, dict[str, Any]] = {  # notebook -> profile -> section
     "04_sft_substitution": SFT_SUBSTITUTION,
     "05_sharegpt4v_7b": TWO_STAGES,
     "06_benchmarks": BENCHMARKS,
+    "07_ablations": ABLATIONS,
     "08_claims": START_HERE,
     "09_explore": EXPLORE,
 }

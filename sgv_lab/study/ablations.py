@@ -1,26 +1,29 @@
 """What Tables 4 to 6 and Figure 6 need beyond pairs: a saturating curve, memory, a plan's part."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 import torch
-from scipy import optimize
+from scipy import optimize, stats
 from transformers import AutoModelForImageTextToText
 
+from sgv_lab import paper
 from sgv_lab.errors import LabError
 from sgv_lab.models import families
-from sgv_lab.study import effects, stage_one
+from sgv_lab.study import effects, stage_one, statistics, tuning
 from sgv_lab.study.arms import ARMS, arm
 from sgv_lab.study.plans import Plan
 from sgv_lab.study.runner import Record
+from sgv_lab.study.tuning import Job
 from sgv_lab.training import estimates, trainable
 from sgv_lab.training.recipes import recipe
 
-BAND = (2.5, 97.5)  # percentiles of the bootstrap
 CONVERGED = 0.95  # share of resampled seeds whose fit must converge before a band is believed
 _POINTS = 100  # of the curve as drawn
+_GRID = 25  # values of half that are tried first
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,9 @@ def saturating(captions: np.ndarray, start: float, gain: float, half: float) -> 
 def saturation(scores: pd.DataFrame, draws: int = 500, seed: int = 0) -> Curve:
     """Fit the curve to ``scores``, seeds by numbers of captions (0 is left out).
 
-    Whole seeds are resampled, since a seed moves all its points. No curve is given where one was
+    Whole seeds are resampled, since a seed moves all its points; the spread of the fits (of half,
+    of its logarithm) is taken with Student's t, since seeds are few, as in
+    `statistics.crossed_bootstrap`. No curve is given where one was
     not found: with fewer than four numbers or three seeds, where the fit to the data or to too many
     resamples does not converge, where half the gain lies outside the numbers tried (then gain and
     half are not told apart), or where the gain's band holds 0.
@@ -73,14 +78,30 @@ def saturation(scores: pd.DataFrame, draws: int = 500, seed: int = 0) -> Curve:
     found = [fit for fit in (_fit(n, mean) for mean in means) if fit is not None]
     if len(found) < CONVERGED * draws:
         return _none(f"only {len(found)} of {draws} resamples of the seeds can be fitted")
-    low, high = np.percentile(found, BAND, axis=0)
+    low, high = (_unlogged(end) for end in _ends(_logged(best), _logged(np.array(found)), len(y)))
     if low[1] <= 0 <= high[1]:
         return _none(f"no gain is seen: {best[1]:+.1f} [{low[1]:.1f}, {high[1]:.1f}]")
     at = np.geomspace(n[0], n[-1], _POINTS)
-    ends = np.percentile([saturating(at, *one) for one in found], BAND, axis=0)
-    table = pd.DataFrame({"captions": at, "score": saturating(at, *best)})
-    told = [tuple(map(float, row)) for row in zip(best, low, high, strict=True)]
-    return Curve(table.assign(low=ends[0], high=ends[1]), *told)
+    line = saturating(at, *best)
+    ends = _ends(line, np.array([saturating(at, *one) for one in found]), len(y))
+    table = pd.DataFrame({"captions": at, "score": line, "low": ends[0], "high": ends[1]})
+    return Curve(table, *(tuple(map(float, row)) for row in zip(best, low, high, strict=True)))
+
+
+def _ends(best: np.ndarray, found: np.ndarray, seeds: int) -> tuple[np.ndarray, np.ndarray]:
+    """Both ends of 95 % about ``best``, from what resamples of the seeds gave (a row each)."""
+    error = found.std(0) * np.sqrt(seeds / (seeds - 1))
+    width = stats.t.ppf((1 + statistics.LEVEL) / 2, seeds - 1) * error
+    return best - width, best + width
+
+
+def _logged(fits: np.ndarray) -> np.ndarray:
+    """Fits (..., 3) with the logarithm of half, which is never negative."""
+    return np.concatenate([fits[..., :2], np.log(fits[..., 2:])], axis=-1)
+
+
+def _unlogged(fits: np.ndarray) -> np.ndarray:
+    return np.concatenate([fits[..., :2], np.exp(fits[..., 2:])], axis=-1)
 
 
 def _none(why: str) -> Curve:
@@ -88,19 +109,25 @@ def _none(why: str) -> Curve:
 
 
 def _fit(n: np.ndarray, y: np.ndarray) -> np.ndarray | None:
-    """start, gain, half; None where it does not converge or half ends at a bound."""
-    first = (y[0], y[-1] - y[0], float(np.sqrt(n[0] * n[-1])))
-    bounds = ([-np.inf, -np.inf, n[0]], [np.inf, np.inf, n[-1]])
-    try:
-        found, _ = optimize.curve_fit(saturating, n, y, first, bounds=bounds, x_scale=_scale(first))
-    except (RuntimeError, optimize.OptimizeWarning):
+    """start, gain, half by least squares; None where half ends at a bound of the numbers tried.
+
+    For a given half the rest is linear, so only half is searched for.
+    """
+
+    def solved(log_half: float) -> tuple[np.ndarray, float]:
+        rises = np.stack([np.ones_like(n), n / (n + np.exp(log_half))], 1)
+        line = np.linalg.lstsq(rises, y, rcond=None)[0]
+        return line, float(((rises @ line - y) ** 2).sum())
+
+    low, high = np.log(n[[0, -1]])
+    grid = np.linspace(low, high, _GRID)
+    best = int(np.argmin([solved(x)[1] for x in grid]))
+    if best in (0, _GRID - 1):
         return None
-    inside = n[0] * 1.01 < found[2] < n[-1] * 0.99
-    return found if inside and np.isfinite(found).all() else None
-
-
-def _scale(first: tuple[float, float, float]) -> np.ndarray:
-    return np.maximum(np.abs(first), 1e-3)
+    around = (grid[best - 1], grid[best + 1])
+    found = optimize.minimize_scalar(lambda x: solved(x)[1], bounds=around, method="bounded")
+    line, _ = solved(found.x)
+    return np.array([*line, np.exp(found.x)]) if found.success else None
 
 
 def numbers(records: Sequence[Record], score: str) -> pd.DataFrame:
@@ -128,30 +155,50 @@ def _shown(name: str, group: str) -> bool:
     return arm(name).group == group or (name == "before" and group == "Table 4")
 
 
+def said(jobs: Iterable[Job], number: int = 0) -> pd.DataFrame:
+    """What stage 1 of each arm's first seed says of one picture: its ``number``-th.
+
+    Index: arm; columns: picture, caption. Arms of one seed and one source of pictures show the
+    same, whoever captions.
+    """
+    rows: dict[str, tuple[str, str]] = {}
+    for job in jobs:
+        if job.design.pretrain.by and job.arm not in rows:
+            records = json.loads(tuning.stage_1(job)[0].read_text())
+            rows[job.arm] = (records[number]["image"], records[number]["conversations"][1]["value"])
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["picture", "caption"])
+
+
 def memory(
     family: str = "llava-1.5-7b", size: str = "paper", rows: int = 16, positions: int = 800
 ) -> pd.DataFrame:
-    """What Table 6's arms would take in stage 1, an estimate by formulas (`training.estimates`).
+    """What Table 6's arms take in stage 1: an estimate by formulas (`training.estimates`).
 
     For the whole model on one device, float32 weights under bfloat16 autocast, in batches of
     ``rows`` samples of ``positions`` each (576 of a picture and a dense caption). Index: the arm.
-    Columns: from block, learning (million parameters), estimated, GB.
+    Columns: from block, learning (million parameters), estimated, GB; and at size "paper"
+    reported, GB: the paper's, whose 16 GPUs shared weights and moments.
     """
-    known = families.family(family)
-    config, rows_ = known.make_config(known.sizes(size)), {}
-    batch = estimates.Batch(rows * positions, rows * positions, rows)
-    for name in (name for name in ARMS if ARMS[name].group == "Table 6"):
-        share = arm(name).delta["pretrain"]["tower"]
+    known, found = families.family(family), {}
+    config = known.make_config(known.sizes(size))
+    batch = estimates.Batch(rows * positions, rows * (positions - 576), rows)
+    table6 = paper.table6().query("column == 'memory'").set_index("row")["value"]
+    for one in (one for one in ARMS.values() if one.group == "Table 6"):
+        share = one.delta["pretrain"]["tower"]
         first = stage_one.first_block(share, config.vision_config.num_hidden_layers)
         chosen = recipe("pretrain", {"vision_from": first})
         with torch.device("meta"):
             model = AutoModelForImageTextToText.from_config(config)
             learning = trainable.set_trainable(model, chosen)[1]
         parts = estimates.step_memory(config, learning, chosen, batch, 4, True)
-        said = {None: "none", -1: "all, and the embeddings"}.get(first, first)
-        rows_[name] = (said, learning.total("effective") / 1e6, sum(parts.values()) / 1e9)
-    columns = ["from block", "learning, million", "estimated, GB"]
-    return pd.DataFrame.from_dict(rows_, orient="index", columns=columns).rename_axis("arm")
+        words = {None: "none", -1: "all and embeddings"}.get(first, str(first))
+        reported = table6.get(one.cell[1]) if one.cell else None
+        found[one.name] = (
+            words, learning.total("effective") / 1e6, sum(parts.values()) / 1e9, reported
+        )  # fmt: skip
+    columns = ["from block", "learning, million", "estimated, GB", "reported, GB"]
+    table = pd.DataFrame.from_dict(found, orient="index", columns=columns).rename_axis("arm")
+    return table if size == "paper" else table.drop(columns="reported, GB")
 
 
 def measured(records: Sequence[Record]) -> pd.DataFrame:
