@@ -75,6 +75,12 @@ def materials(job: Job) -> tuple[Path, list[dict[str, Any]], Path]:
     return data, records, mix.pictures(records, _side(job))
 
 
+def stage_1(job: Job) -> tuple[Path, Path]:
+    """The file of stage 1's records, and the folder that holds their pictures."""
+    first = job.design.pretrain
+    return stage_one.materials(first, job.base, _side(job), job.seed, job.data_root)
+
+
 def _side(job: Job) -> int:
     return families.family(job.family).mini.image_size
 
@@ -121,7 +127,7 @@ def execute(job: Job) -> dict[str, Any]:
     }
     inputs = [data / "records.json"]
     if (first := job.design.pretrain).by:
-        inputs += stage_one.materials(first, job.base, _side(job), job.seed, job.data_root)[:1]
+        inputs += stage_1(job)[:1]
         settings["stage 1"] = stage_one.settings(first, job.base)
 
     def build(folder: Path) -> None:
