@@ -20,8 +20,7 @@ from sgv_lab.study import abilities, mix
 from sgv_lab.study.abilities import GATE
 from sgv_lab.study.arms import Design
 from sgv_lab.study.foundations import FAMILY
-from sgv_lab.study.tuning import recipe_of
-from sgv_lab.training.trainer import train
+from sgv_lab.study.tuning import Job, fine_tune
 from sgv_lab.world.scene import MINIATURE
 
 LOW, HIGH, CHANCE = 60, 95, 50
@@ -98,20 +97,10 @@ def directions(base: Path, seeds: int, scenes: int, out: Path) -> pd.DataFrame:
         side = model.config.vision_config.image_size
         with tempfile.TemporaryDirectory() as scratch:
             trained, started = Path(scratch) / "model", time.monotonic()
-            train(
-                *checkpoints.load(base),
-                records,
-                mix.pictures(records, side),
-                recipe_of(FAMILY, design),
-                trained,
-                seed,
-                max_steps=design.updates,
-                loss="sample",
-                micro_batch=16,
-                progress=False,
-            )
+            job = Job(arm, seed, design, FAMILY, base, "", {})
+            tuned = fine_tune(job, records, mix.pictures(records, side), trained)
             seconds = time.monotonic() - started
-            measured = _measured(*checkpoints.load(trained), scenes)
+            measured = _measured(*tuned, scenes)
         rows.append({"arm": arm, "seed": seed, **measured, "seconds": seconds})
         pd.DataFrame(rows).round(2).to_csv(out / "directions.csv", index=False)
     return pd.DataFrame(rows)

@@ -10,7 +10,7 @@ import json
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256 as digest_of
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from transformers import AutoConfig
+from transformers import AutoConfig, PreTrainedModel, ProcessorMixin
 
 from sgv_lab import store
 from sgv_lab.benchmarks.evaluate import evaluate
@@ -144,6 +144,30 @@ def execute(job: Job) -> dict[str, Any]:
     }
 
 
+def fine_tune(
+    job: Job, records: list[dict[str, Any]], images: Path, out: Path
+) -> tuple[PreTrainedModel, ProcessorMixin]:
+    """Train ``job.base`` on the records into ``out``, as every arm is; the model that came out."""
+    how = {
+        "device": "cuda" if torch.cuda.is_available() else "cpu",
+        "dtype": torch.bfloat16 if job.data_root else torch.float32,
+    }
+    train(
+        *checkpoints.load(job.base, **how),
+        records,
+        images,
+        recipe_of(job.family, job.design),
+        out,
+        job.seed,
+        max_steps=job.design.updates,
+        loss="sample",
+        micro_batch=_rows(job),
+        progress=False,
+        drop_broken=job.data_root is not None,  # OCR-VQA and SAM pictures are gone; counted
+    )
+    return checkpoints.load(out, **how)
+
+
 def _result(job: Job, records: list[dict[str, Any]], images: Path, folder: Path) -> None:
     """Train into ``folder/model``, answer every benchmark beside it, and write result.json.
 
@@ -154,24 +178,8 @@ def _result(job: Job, records: list[dict[str, Any]], images: Path, folder: Path)
         base, first = stage_one.pretrained(
             before, base, _side(job), job.seed, job.data_root, _rows(job)
         )
-    device, started = "cuda" if torch.cuda.is_available() else "cpu", time.monotonic()
-    chosen = recipe_of(job.family, job.design)
-    trained = folder / "model"
-    dtype = torch.bfloat16 if job.data_root else torch.float32
-    train(
-        *checkpoints.load(base, device=device, dtype=dtype),
-        records,
-        images,
-        chosen,
-        trained,
-        job.seed,
-        max_steps=job.design.updates,
-        loss="sample",
-        micro_batch=_rows(job),
-        progress=False,
-        drop_broken=job.data_root is not None,  # OCR-VQA and SAM pictures are gone; counted
-    )
-    loaded = checkpoints.load(trained, device=device, dtype=dtype)
+    started, trained = time.monotonic(), folder / "model"
+    loaded = fine_tune(replace(job, base=base), records, images, trained)
     metrics, tables = {}, []
     for name, (data, _) in job.questions.items():
         answers = folder / name
@@ -182,7 +190,7 @@ def _result(job: Job, records: list[dict[str, Any]], images: Path, folder: Path)
     manifest = json.loads((trained / "manifest.json").read_text())
     result = {
         "metrics": metrics,
-        "recipe": asdict(chosen),
+        "recipe": asdict(recipe_of(job.family, job.design)),
         "pretrain": first,
         "provenance": provenance(),
         "seconds": round(time.monotonic() - started, 1),
