@@ -108,12 +108,16 @@ def _run(job: Job) -> dict[str, Any]:
 
 
 def preflight(
-    job: Job, speeds: Sequence[float] = (), price: float = 0.0, devices: int = 1
+    job: Job,
+    speeds: Sequence[float] = (),
+    price: float = 0.0,
+    devices: int = 1,
+    drop: bool = False,
 ) -> dict[str, planning.Plan]:
     """Stage -> what it needs and what is missing; trains nothing.
 
     ``speeds``: tokens a second of one device, a stage each, as ``sgv-lab throughput`` measures
-    them (none: no hours are told); ``price`` of a device-hour.
+    them (none: no hours are told); ``price`` of a device-hour; ``drop``: as `trained` takes it.
     """
     config = AutoConfig.from_pretrained(job.base, trust_remote_code=False, local_files_only=True)
     on_gpu = torch.cuda.is_available()
@@ -134,6 +138,7 @@ def preflight(
             tokens_per_second=speeds[number] if speeds else None,
             price_per_hour=price or None,
             devices=devices,
+            drop_broken=drop,
         )
     return found
 

@@ -10,9 +10,10 @@ import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, BitsAndBytesConfig
 
 from sgv_lab.errors import LabError
+from sgv_lab.files import write_jsonl
 from sgv_lab.models import checkpoints
+from sgv_lab.training import metrics, recipes, trainer, true_size
 from sgv_lab.training import plan as planning
-from sgv_lab.training import recipes, trainer
 from sgv_lab.training import throughput as speed
 
 FOLDER = click.Path(path_type=Path)
@@ -168,3 +169,31 @@ def throughput_train(
         click.echo(speed.line(row))
     out.parent.mkdir(parents=True, exist_ok=True)
     speed.append(out, rows)
+
+
+@throughput.command("repeat")
+@click.option("--model", required=True, help="A family, such as llava-1.5-7b.")
+@click.option("--recipe", "name", default="pretrain", show_default=True)
+@click.option("--steps", type=int, default=5, show_default=True, help="Updates on one batch.")
+@click.option("--rows", type=int, default=4, show_default=True, help="Samples of the batch.")
+@click.option("--size", type=click.Choice(["paper", "mini"]), default="paper", show_default=True)
+@click.option("--weights", type=click.Choice(["float32", "bfloat16"]), default="float32")
+@click.option(
+    "--out",
+    type=FOLDER,
+    default=Path("figures/data/true_size.jsonl"),
+    show_default=True,
+    help="A line is appended here.",
+)
+def throughput_repeat(
+    model: str, name: str, steps: int, rows: int, size: str, weights: str, out: Path
+) -> None:
+    """Train on one batch again and again: the loss has to fall, memory to be as planned."""
+    found = true_size.repeated(model, size, recipes.recipe(name), steps, rows, weights)
+    click.echo("loss " + " ".join(f"{loss:.3f}" for loss in found["losses"]))
+    peak = found["peak_bytes"]
+    told = "not known on a CPU" if peak is None else f"{peak / 1e9:.2f} GB"
+    click.echo(f"memory {told}, planned {found['planned_bytes'] / 1e9:.2f} GB")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    before = metrics.read(out) if out.is_file() else []
+    write_jsonl(out, [*before, found])

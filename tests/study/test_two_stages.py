@@ -1,6 +1,11 @@
 """Both stages as artefacts: made once, told apart, resumed after any kill, the same in two."""
 
 import json
+import multiprocessing
+import os
+import random
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +16,7 @@ from sgv_lab.captions import sources
 from sgv_lab.errors import LabError
 from sgv_lab.models import checkpoints, families, mini
 from sgv_lab.study import two_stages
+from sgv_lab.training import metrics
 from sgv_lab.training.recipes import RECIPES
 from sgv_lab.world.scene import MINIATURE
 
@@ -98,3 +104,89 @@ def test_without_changes_it_is_the_papers_recipe() -> None:
 def test_an_unknown_block_is_refused(materials: tuple[Path, Path, Path]) -> None:
     with pytest.raises(LabError, match=r"vision_from=12, but the tower has 3 blocks"):
         two_stages.pretrained(*materials, 12, 2, 0, TINY)
+
+
+UPDATES = 6  # of each stage in the tests below
+
+
+def _both(materials: tuple[Path, Path, Path], store: Path, **how: object) -> tuple[Path, Path]:
+    """Both stages into ``store``: their checkpoints."""
+    os.environ["SGV_STORE"] = str(store)
+    torch.set_num_threads(1)
+    base, records, images = materials
+    how = {"save_every": 2, "device": "cpu", **how}
+    first = two_stages.pretrained(base, records, images, 1, UPDATES, 0, TINY, **how)
+    return first, two_stages.finetuned(first, records, images, UPDATES, 0, TINY, **how)
+
+
+def _rows(store: Path) -> int:
+    """Updates that were written down, of both stages; 0 while a stage's folder gets its name."""
+    try:
+        return sum(path.read_text().count("\n") for path in store.rglob("metrics.jsonl"))
+    except FileNotFoundError:
+        return 0
+
+
+def _killed(materials: tuple[Path, Path, Path], store: Path, until: float, later: float) -> bool:
+    """Both stages in a process of their own, killed ``later`` seconds after ``until`` updates."""
+    process = multiprocessing.get_context("fork").Process(target=_both, args=(materials, store))
+    process.start()
+    while process.is_alive() and _rows(store) < until:
+        time.sleep(0.002)
+    time.sleep(later)
+    process.kill()
+    process.join()
+    return process.exitcode == -signal.SIGKILL
+
+
+def _survives(materials: tuple[Path, Path, Path], tmp_path: Path, kills: int) -> None:
+    draw, store = random.Random(0), tmp_path / "killed"
+    whole = _both(materials, tmp_path / "whole")
+    moments = sorted(draw.uniform(0, 2 * UPDATES - 1) for _ in range(kills))
+    killed, in_stage = 0, set()
+    for moment in moments:
+        killed += _killed(materials, store, moment, draw.uniform(0, 0.05))
+        in_stage.add(bool(list(store.glob("pretrain/*/model/manifest.json"))))
+    assert killed == kills and in_stage == {False, True}
+    for ours, undisturbed in zip(_both(materials, store), whole, strict=True):
+        assert _moved(ours, undisturbed) == set()
+        assert not (ours / "checkpoints").exists()
+
+
+def test_killed_at_random_moments_across_both_stages(
+    materials: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    _survives(materials, tmp_path, kills=5)
+
+
+@pytest.mark.slow
+def test_killed_at_many_random_moments_across_both_stages(
+    materials: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    _survives(materials, tmp_path, kills=20)
+
+
+@pytest.mark.slow
+def test_two_processes_end_both_stages_as_one_does_with_a_whole_checkpoint(
+    materials: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    one = _both(materials, tmp_path / "one")
+    two = _both(materials, tmp_path / "two", processes=2)
+    for alone, together in zip(one, two, strict=True):
+        rows = [metrics.read(made / "metrics.jsonl") for made in (alone, together)]
+        losses = [[row["loss"] for row in run] for run in rows]
+        assert losses[1] == pytest.approx(losses[0], abs=1e-5)
+        manifest = json.loads((together / "manifest.json").read_text())
+        assert manifest["processes"] == 2
+        assert [p.name for p in together.rglob("*.safetensors")] == ["model.safetensors"]
+        ours, theirs = (load_file(made / "model.safetensors") for made in (alone, together))
+        assert ours.keys() == theirs.keys()
+        model, _ = checkpoints.load(together)
+        assert model.num_parameters() == sum(tensor.numel() for tensor in theirs.values())
+
+
+def test_a_process_that_fails_is_told(materials: tuple[Path, Path, Path]) -> None:
+    base, records, _ = materials
+    with pytest.raises(LabError, match="a process ended with 1"):
+        two_stages.pretrained(base, records, base, 1, UPDATES, 0, TINY, processes=2, device="cpu")
