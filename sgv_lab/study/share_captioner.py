@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from transformers import AutoConfig
 
 from sgv_lab import store
 from sgv_lab.captioning import bulk
@@ -20,8 +21,9 @@ from sgv_lab.captions.sources import find as find_file
 from sgv_lab.errors import LabError
 from sgv_lab.models import checkpoints, shipped
 from sgv_lab.profiles import ShareCaptioner
+from sgv_lab.training import plan as planning
 from sgv_lab.training.recipes import Recipe, recipe
-from sgv_lab.training.trainer import train
+from sgv_lab.training.trainer import Run, train
 
 NAME = "share-captioner_coco_lcs_sam"
 """What its captions' file is called: by this they are recognised as ShareGPT4V-PT's."""
@@ -74,6 +76,17 @@ def materials(
         image_root = miniature_100k(pictures, seed=seed)
         collected = find_file(image_root)["ShareGPT4V"]
     return Path(base or shipped.shipped("llava-1.5-7b")), Path(collected), Path(image_root)
+
+
+def preflight(
+    base: Path, collected: Path, image_root: Path, updates: int = 0, miniature: bool = True
+) -> planning.Plan:
+    """What `trained` needs of the same arguments, and what stands in its way; trains nothing."""
+    processor = checkpoints.load_processor(base)
+    config = AutoConfig.from_pretrained(base, trust_remote_code=False, local_files_only=True)
+    run = Run(max_steps=updates or None, progress=False)
+    return planning.plan(config, processor, collected, image_root, settings(miniature),
+                         store.root(), run=run, weights=base)  # fmt: skip
 
 
 def trained(

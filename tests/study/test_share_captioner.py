@@ -26,12 +26,19 @@ def test_it_is_trained_once_captions_new_pictures_and_its_file_is_recognised(
     processor = families.processor("llava-1.5-7b", "mini", mini.train_tokenizer(texts))
     base = checkpoints.save(families.build("llava-1.5-7b", "mini", 0), processor, tmp_path / "base")
 
+    checked = share_captioner.preflight(base, records, world, updates=2)
+    assert checked.obstacles == [] and checked.updates == 2 and checked.records == 12
     model = share_captioner.trained(base, records, world, updates=2)
     weights = (model / "model.safetensors").stat().st_mtime_ns
     assert share_captioner.trained(base, records, world, updates=2) == model
     assert (model / "model.safetensors").stat().st_mtime_ns == weights
     run = json.loads((model / "run.json").read_text())
     assert run["updates"] == 2 and run["recipe"]["learning_rate"] == 1e-3
+
+    (world / json.loads(records.read_text())[0]["image"]).unlink()
+    checked = share_captioner.preflight(base, records, world)
+    assert checked.obstacles == ["1 of 12 records cannot be trained on"]
+    assert len(checked.missing) == 1
 
     new = sources.world(5, 0, 64, split="eval", difficulty=MINIATURE)
     file = share_captioner.captioned(model, new, max_new_tokens=8)
