@@ -4,15 +4,15 @@ ShareGPT4V started from CLIP, Vicuna and LLaVA's projector. The miniature starts
 same shapes that learned the embedded world: the tower from dense truth, the projector to say what
 is in a patch in the language model's own words (CLIP's features are aligned with words, too), then
 projector and language model together, the tower frozen: first captions, as in LLaVA's
-pre-training, then questions. The language model learns its English from those captions; reading
-written descriptions first took longer and taught less (LOG.md). Every stage is a finished
+pre-training, then questions (`lessons`). The language model learns its English from those captions;
+reading written descriptions first took longer and taught less (LOG.md). Every stage is a finished
 checkpoint in its folder; the command called again goes on with the stage that is missing.
 """
 
 import json
 import random
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,25 +26,16 @@ from sgv_lab.models import checkpoints, families, mini
 from sgv_lab.models.shipped import ROOT
 from sgv_lab.provenance import provenance
 from sgv_lab.study import tower, words
+from sgv_lab.study.lessons import LESSONS, describe, look
 from sgv_lab.training.conversation import SYSTEM
 from sgv_lab.training.recipes import recipe
 from sgv_lab.training.trainer import train
-from sgv_lab.world.records import (
-    Record,
-    caption_record,
-    choice_record,
-    drill_record,
-    text_record,
-    vqa_record,
-)
 from sgv_lab.world.render import render
 from sgv_lab.world.scene import GRID, MINIATURE, Difficulty, Scene, allowed_sources, scene
 
 FAMILY = "llava-1.5-7b"
 # Foundations see every source alike: signs and landmarks are 0.5 % of the paper's pictures each,
 # too few for a model that did not read the web before.
-DRILLED = ("existence", "color", "size", "position", "count")
-LATE = ("position", "count", "scene", "size")  # verified last: a lesson more
 
 
 @dataclass(frozen=True)
@@ -72,7 +63,8 @@ class Curriculum:
     lessons: tuple[Lesson, ...] = (
         Lesson("describe", 24_000, 900, 2e-3),
         Lesson("look", 32_000, 1_600, 1.5e-3),
-        Lesson("check", 16_000, 700, 1e-3),
+        Lesson("check", 12_000, 500, 1e-3),
+        Lesson("web", 12_800, 400, 1e-3),
     )
 
     def scaled(self, share: float) -> "Curriculum":
@@ -108,40 +100,6 @@ def scenes(n: int, seed: int, difficulty: Difficulty) -> Iterator[Scene]:
     first = random.Random(f"foundations/{seed}").randrange(10**8)
     for i in range(n):
         yield scene(first + i, "train", sources[i % len(sources)], difficulty)
-
-
-def describe(drawn: Scene) -> Record:
-    """A picture and its true description, without a question (template plain)."""
-    return caption_record(drawn, "oracle")
-
-
-def look(drawn: Scene) -> Record:
-    """A picture with questions about what matters most (50 %) or about anything (15 %), choices
-    (18 %), a short web caption (12 %); or a written description with questions (5 %).
-
-    The captions are BLIP's, as in LLaVA's base: one that is taught by the oracle to its end has
-    nothing to learn from better captions (LOG.md).
-    """
-    draw = random.Random(f"look/{drawn.seed}").random()
-    if draw < 0.5:
-        return drill_record(drawn, drawn.seed, DRILLED)
-    if draw < 0.65:
-        return vqa_record(drawn, drawn.seed, most=8)
-    if draw < 0.83:
-        return choice_record(drawn, drawn.seed, most=5)
-    if draw < 0.95:
-        return caption_record(drawn, "blip")
-    return text_record(drawn, drawn.seed, "oracle", most=4)
-
-
-def check(drawn: Scene) -> Record:
-    """A picture with questions about what is learned last (60 %), or as in ``look``."""
-    if random.Random(f"check/{drawn.seed}").random() < 0.6:
-        return drill_record(drawn, drawn.seed, LATE)
-    return look(drawn)
-
-
-LESSONS: dict[str, Callable[[Scene], Record]] = {"describe": describe, "look": look, "check": check}
 
 
 def build(

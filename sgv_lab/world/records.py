@@ -106,12 +106,9 @@ def _named(annotator: Annotator | str) -> Annotator:
 
 
 def caption_record(
-    scene: Scene,
-    annotator: Annotator | str,
-    seed: int = 0,
-    task: str = "caption",
+    scene: Scene, annotator: Annotator | str, seed: int = 0, task: str = "caption",
     prompts: Sequence[str] = DESCRIBE,
-) -> Record:
+) -> Record:  # fmt: skip
     """A caption by ``annotator`` (or its name) after a generic prompt.
 
     ``seed`` is the annotator's; the prompt and the picture's place do not depend on it, so that
@@ -140,12 +137,9 @@ def conversation_record(scene: Scene, seed: int = 0, most: int = 4) -> Record:
 
 
 def vqa_record(
-    scene: Scene,
-    seed: int = 0,
-    most: int = 4,
-    abilities: Collection[str] | None = None,
+    scene: Scene, seed: int = 0, most: int = 4, abilities: Collection[str] | None = None,
     task: str = "vqa",
-) -> Record:
+) -> Record:  # fmt: skip
     """Two to ``most`` open and yes/no questions answered in a word, as far as there are any.
 
     As in LLaVA's mix, the request for a short answer follows the first question only.
@@ -174,9 +168,16 @@ def drill_record(
     return _short(scene, "vqa", _one_of_pairs(asked, rng)[:most], rng)
 
 
-def choice_record(scene: Scene, seed: int = 0, most: int = 1) -> Record:
-    """Up to ``most`` multiple-choice questions, each answered by the letter of an option."""
+def choice_record(scene: Scene, seed: int = 0) -> Record:
+    """One multiple-choice question, answered by the letter of an option."""
     rng = _rng(scene, "choice", seed)
+    question = rng.choice(questions(scene, seed, forms=("choice",)))
+    return _record(scene, "choice", [(question.prompt + LETTER, question.answer)], rng)
+
+
+def choices_record(scene: Scene, seed: int = 0, most: int = 5) -> Record:
+    """As ``choice_record``, with up to ``most`` questions: a lesson."""
+    rng = _rng(scene, "choices", seed)
     asked = _one_of_pairs(questions(scene, seed, forms=("choice",)), rng)[:most]
     return _record(scene, "choice", [(q.prompt + LETTER, q.answer) for q in asked], rng)
 
