@@ -175,13 +175,6 @@ def choice_record(scene: Scene, seed: int = 0) -> Record:
     return _record(scene, "choice", [(question.prompt + LETTER, question.answer)], rng)
 
 
-def choices_record(scene: Scene, seed: int = 0, most: int = 5) -> Record:
-    """As ``choice_record``, with up to ``most`` questions: a lesson."""
-    rng = _rng(scene, "choices", seed)
-    asked = _one_of_pairs(questions(scene, seed, forms=("choice",)), rng)[:most]
-    return _record(scene, "choice", [(q.prompt + LETTER, q.answer) for q in asked], rng)
-
-
 def text_record(
     scene: Scene,
     seed: int = 0,
