@@ -10,6 +10,11 @@ from sgv_lab import plotting
 from sgv_lab.captions import published
 from sgv_lab.study import reported
 
+MINIATURE = {  # figure -> the paper's places in it, each with the plan that re-tests it
+    "reported_ablations": {f"table{n}": f"table{n}-llava-1.5-7b" for n in (4, 5, 6)},
+    "reported_scaling": {"figure6": "figure6-llava-1.5-7b"},
+}
+
 
 def draw(folder: str | Path) -> None:
     """Draw every figure into ``folder`` (PNG and SVG) from the tables in ``folder``/data."""
@@ -17,8 +22,17 @@ def draw(folder: str | Path) -> None:
     plotting.style()
     published.draw(out)
     for name, figure in reported.FIGURES.items():
-        plotting.save(figure(table(out / "data" / f"{name}.csv")), out / name)
+        given = [table(out / "data" / f"{name}.csv")]
+        if name in MINIATURE:
+            given.append({place: effects(out, plan) for place, plan in MINIATURE[name].items()})
+        plotting.save(figure(*given), out / name)
     plt.close("all")
+
+
+def effects(out: Path, plan: str) -> pd.DataFrame | None:
+    """What a study published into ``out``/data (``sgv-lab study --publish``); None: not run."""
+    path = out / "data" / f"{plan}.csv"
+    return pd.read_csv(path) if path.is_file() else None
 
 
 def table(path: Path) -> pd.DataFrame:

@@ -1,9 +1,10 @@
 """The paper's own numbers drawn, each labelled as reported, with what is known of their noise.
 
-Bars and bands are 95 %, by `claims.error`. Where nothing is known there is none.
+Bars and bands are 95 %, by `claims.error`. Where nothing is known there is none. What a recorded
+study found in miniature has a panel and an axis of its own, or that panel says "not run".
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -89,13 +90,25 @@ def _gain(axis: Axes, y: int, value: pd.Series, half: float) -> None:
                   weight="bold" if gain < 0 else "normal")  # fmt: skip
 
 
-def ablations(table: pd.DataFrame) -> Figure:
-    """Tables 4, 5 and 6: a row of panels a table, a panel a benchmark, a dot an arm."""
-    heights = [len(rows) for _, rows in _TITLES.values()]
+Effects = Mapping[str, pd.DataFrame | None]
+"""The paper's place -> the table that a study in miniature published; None: not run."""
+
+
+def ablations(table: pd.DataFrame, miniature: Effects | None = None) -> Figure:
+    """Tables 4, 5 and 6: a row of panels a table, a panel a benchmark, a dot an arm.
+
+    With ``miniature``, a last panel a table shows what its own study found.
+    """
+    heights, wide = [len(rows) for _, rows in _TITLES.values()], miniature is not None
+    run = wide and any(found is not None for found in miniature.values())
+    more = 6.0 if run else 3.4 * wide  # inches; arms' names need room
     figure, axes = plt.subplots(
-        3, 3, figsize=(FULL_WIDTH, 6.4), sharex="col", height_ratios=heights
+        3, 3 + wide, figsize=(FULL_WIDTH + more, 6.4), sharex="col", height_ratios=heights
     )
     for line, (place, (title, rows)) in zip(axes, _TITLES.items(), strict=True):
+        if miniature is not None:
+            _gains(line[3], miniature[place])
+            line = line[:3]
         for axis, name in zip(line, ("MME-P", "MMB", "SEED-I"), strict=True):
             part = table[(table["place"] == place) & (table["column"] == name)].set_index("row")
             _dots(axis, part.loc[list(rows)], list(rows.values()))
@@ -106,9 +119,44 @@ def ablations(table: pd.DataFrame) -> Figure:
             axis.set_yticklabels([])
         line[0].annotate(title, (0, 1), (-92, 9), xycoords="axes fraction", weight="bold",
                          textcoords="offset points", fontsize=9.5)  # fmt: skip
-    _note(figure, f"reported by the paper, one run each; grey: 95 %, {SOURCE}", 0.0)
-    figure.tight_layout(h_pad=1.8, w_pad=1.5, rect=(0, 0.03, 1, 1))
+    note = f"reported by the paper, one run each; grey: 95 %, {SOURCE}"
+    _note(figure, note + ("\n" + _RIGHT if wide else ""), 0.0)
+    figure.tight_layout(h_pad=1.8, w_pad=1.5, rect=(0, 0.06 if wide else 0.03, 1, 1))
     return figure
+
+
+_RIGHT = "right: in miniature, 95 % paired-t intervals over seeds; its points are not the paper's"
+
+
+def _own(axis: Axes, found: pd.DataFrame | None) -> pd.DataFrame | None:
+    """Set a miniature's panel apart; its effects on the score that comes first, if it was run."""
+    axis.set_facecolor("#F4F5F7")
+    if found is None:
+        axis.text(0.5, 0.5, "in miniature:\nnot run", ha="center", va="center", color=PALE,
+                  transform=axis.transAxes)  # fmt: skip
+        axis.set_yticks([])
+        axis.tick_params(axis="x", bottom=False, labelbottom=False)
+        axis.grid(False)
+        return None
+    return found[found["score"] == found["score"].iloc[0]].reset_index(drop=True)
+
+
+def _gains(axis: Axes, found: pd.DataFrame | None) -> None:
+    """What arms gained over those they are compared with, a line each."""
+    shown = _own(axis, found)
+    if shown is None:
+        return
+    y = np.arange(len(shown))
+    axis.axvline(0, color=INK, lw=1)
+    axis.hlines(y, shown["low"], shown["high"], color=COLORS["ShareGPT4V"], lw=2.2)
+    axis.plot(shown["effect"], y, "D", ms=6, color=COLORS["ShareGPT4V"])
+    axis.set(yticks=y, yticklabels=shown["arm"] + " − " + shown["against"],
+             ylim=(len(shown) - 0.5, -0.75))  # fmt: skip
+    seeds = int(shown["seeds"].iloc[0])
+    axis.set_title(f"in miniature: {shown['score'].iloc[0]}, {seeds} seeds", fontsize=9)
+    axis.grid(False, axis="y")
+    axis.grid(True, axis="x")
+    axis.tick_params(axis="both", length=0, labelbottom=True)
 
 
 def _dots(axis: Axes, part: pd.DataFrame, labels: Sequence[str]) -> None:
@@ -125,9 +173,17 @@ def _dots(axis: Axes, part: pd.DataFrame, labels: Sequence[str]) -> None:
     axis.tick_params(axis="y", length=0)
 
 
-def scaling(table: pd.DataFrame) -> Figure:
-    """Figure 6: two benchmarks by the number of pre-training captions, in the paper's steps."""
-    figure, axis = plt.subplots(figsize=(FULL_WIDTH * 0.75, 3.9))
+def scaling(table: pd.DataFrame, miniature: Effects | None = None) -> Figure:
+    """Figure 6: two benchmarks by the number of pre-training captions, in the paper's steps.
+
+    With ``miniature``, a second panel shows what its own study found, on its own axes.
+    """
+    wide = miniature is not None
+    figure, axes = plt.subplots(1, 1 + wide, figsize=(FULL_WIDTH * (1.2 if wide else 0.75), 3.9),
+                                width_ratios=(3, 2)[: 1 + wide], squeeze=False)  # fmt: skip
+    axis = axes[0, 0]
+    if miniature is not None:
+        _growth(axes[0, 1], miniature["figure6"])
     higher = table.groupby("row")["value"].transform("max") == table["value"]
     for name, mark, color in (("MMB", "o", "LLaVA-23K"), ("SEED-I", "s", "COCO-Caption")):
         part = table.assign(captions=table["row"].astype(int), higher=higher)
@@ -145,9 +201,26 @@ def scaling(table: pd.DataFrame) -> Figure:
     axis.set(xticks=x, xticklabels=labels, ylabel="% right", xlim=(-0.3, len(x) - 0.2))
     axis.set_xlabel("captions in pre-training (steps as in the paper, not to scale)")
     note = "reported by the paper (read from its Figure 6), one run a point;\n"
-    _note(figure, note + "bands: 95 % from the number of questions alone", -0.03)
-    figure.tight_layout(rect=(0, 0.06, 1, 1))
+    note += "bands: 95 % from the number of questions alone" + ("\n" + _RIGHT if wide else "")
+    _note(figure, note, -0.03)
+    figure.tight_layout(rect=(0, 0.1 if wide else 0.06, 1, 1))
     return figure
+
+
+def _growth(axis: Axes, found: pd.DataFrame | None) -> None:
+    """What numbers of captions gained over none, on a logarithmic axis."""
+    shown = _own(axis, found)
+    if shown is None:
+        return
+    captions = shown["arm"].str.partition("@")[2].astype(int)
+    off = [shown["effect"] - shown["low"], shown["high"] - shown["effect"]]
+    axis.axhline(0, color=INK, lw=1)
+    axis.errorbar(captions, shown["effect"], off, fmt="D", ms=6, color=COLORS["ShareGPT4V"])
+    axis.set_xscale("log")
+    axis.set_xticks(captions, [f"{n:,}" for n in captions])
+    axis.minorticks_off()
+    axis.set(xlabel="captions in stage 1", ylabel=f"{shown['score'].iloc[0]} gained over none")
+    axis.set_title(f"in miniature, {int(shown['seeds'].iloc[0])} seeds", fontsize=9)
 
 
 def radar(table: pd.DataFrame) -> Figure:

@@ -28,3 +28,39 @@ def test_the_tables_hold_what_the_paper_reports(name: str) -> None:
     stored = gallery.table(FOLDER / "data" / f"{name}.csv")
     expected = reported.tables()[name].reset_index(drop=True)
     pd.testing.assert_frame_equal(stored, expected, check_dtype=False)
+
+
+def test_the_miniatures_panels_are_its_own_and_say_where_it_was_not_run() -> None:
+    effects = [
+        ("sft", "before", "MME-P", 6, 12.5, 3.0, 22.0),
+        ("pt", "before", "MME-P", 6, -1, -9, 7),
+        ("sft", "before", "MMB", 6, 1, -2, 4),
+    ]
+    columns = ["arm", "against", "score", "seeds", "effect", "low", "high"]
+    table4 = pd.DataFrame(effects, columns=columns)
+    numbers = [(f"captions@{n}", "captions@0", "MME-P", 6, n / 9, n / 20, n / 5) for n in (16, 64)]
+    tables = reported.tables()
+    found = {"table4": table4, "table5": None, "table6": None}
+    alone = reported.ablations(tables["reported_ablations"])
+    both = reported.ablations(tables["reported_ablations"], found)
+    assert len(alone.axes) == 9 and len(both.axes) == 12
+    own = [both.axes[i] for i in (3, 7, 11)]
+    assert [label.get_text() for label in own[0].get_yticklabels()] == [
+        "sft − before",
+        "pt − before",
+    ]
+    assert own[0].get_title(loc="left") == "in miniature: MME-P, 6 seeds"
+    assert [axis.texts[0].get_text() for axis in own[1:]] == ["in miniature:\nnot run"] * 2
+    for mine, its in zip(alone.axes, (a for a in both.axes if a not in own), strict=True):
+        assert [line.get_xydata().tolist() for line in mine.lines] == [
+            line.get_xydata().tolist() for line in its.lines
+        ]
+    figure6 = {"figure6": pd.DataFrame(numbers, columns=columns)}
+    left, right = reported.scaling(tables["reported_scaling"], figure6).axes
+    assert len(left.lines) == 2 and right.get_xlim()[1] > 64
+    assert gallery.MINIATURE["reported_scaling"].keys() == figure6.keys()
+
+
+def test_the_plans_behind_those_panels_are_there() -> None:
+    named = [plan for plans in gallery.MINIATURE.values() for plan in plans.values()]
+    assert all((FOLDER / "data" / "plans" / f"{plan}.yaml").is_file() for plan in named)
