@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 import torch
-from scipy import optimize, stats
+from scipy import stats
 from transformers import AutoModelForImageTextToText
 
 from sgv_lab import paper
@@ -21,9 +21,9 @@ from sgv_lab.study.tuning import Job
 from sgv_lab.training import estimates, trainable
 from sgv_lab.training.recipes import recipe
 
-CONVERGED = 0.95  # share of resampled seeds whose fit must converge before a band is believed
+CONVERGED = 0.95  # share of resampled seeds that must be fitted before a band is believed
 _POINTS = 100  # of the curve as drawn
-_GRID = 25  # values of half that are tried first
+_GRID = 800  # values of half that are tried
 
 
 @dataclass(frozen=True)
@@ -59,26 +59,26 @@ def saturating(captions: np.ndarray, start: float, gain: float, half: float) -> 
 def saturation(scores: pd.DataFrame, draws: int = 500, seed: int = 0) -> Curve:
     """Fit the curve to ``scores``, seeds by numbers of captions (0 is left out).
 
+    Least squares: for a given half the rest is linear, so half is searched for on a fine grid.
     Whole seeds are resampled, since a seed moves all its points; the spread of the fits (of half,
     of its logarithm) is taken with Student's t, since seeds are few, as in
-    `statistics.crossed_bootstrap`. No curve is given where one was
-    not found: with fewer than four numbers or three seeds, where the fit to the data or to too many
-    resamples does not converge, where half the gain lies outside the numbers tried (then gain and
-    half are not told apart), or where the gain's band holds 0.
+    `statistics.crossed_bootstrap`. No curve is given where none is identified: with fewer than four
+    numbers or three seeds, where the fit, or that of too many resamples, ends at a bound (half the
+    gain lies outside the numbers tried), or where the gain's interval holds 0.
     """
     scores = scores[sorted(n for n in scores if n > 0)]
     n, y = scores.columns.to_numpy(float), scores.to_numpy(float)
     if y.shape[1] < 4 or len(y) < 3:
         return _none(f"{y.shape[1]} numbers of captions and {len(y)} seeds; it takes 4 and 3")
-    best = _fit(n, y.mean(0))
-    if best is None:
-        return _none("the fit does not converge, or ends outside the numbers tried")
-    rng = np.random.default_rng(seed)
-    means = (y[rng.integers(len(y), size=(draws, len(y)))]).mean(1)
-    found = [fit for fit in (_fit(n, mean) for mean in means) if fit is not None]
-    if len(found) < CONVERGED * draws:
-        return _none(f"only {len(found)} of {draws} resamples of the seeds can be fitted")
-    low, high = (_unlogged(end) for end in _ends(_logged(best), _logged(np.array(found)), len(y)))
+    (best,), (inside,) = _fits(n, y.mean(0, keepdims=True))
+    if not inside:
+        return _none("half of the gain lies outside the numbers tried, so it is not identified")
+    chosen = np.random.default_rng(seed).integers(len(y), size=(draws, len(y)))
+    found, kept = _fits(n, y[chosen].mean(1))
+    if kept.mean() < CONVERGED:
+        return _none(f"only {kept.sum()} of {draws} resamples of the seeds can be fitted")
+    found = found[kept]
+    low, high = (_unlogged(end) for end in _ends(_logged(best), _logged(found), len(y)))
     if low[1] <= 0 <= high[1]:
         return _none(f"no gain is seen: {best[1]:+.1f} [{low[1]:.1f}, {high[1]:.1f}]")
     at = np.geomspace(n[0], n[-1], _POINTS)
@@ -86,6 +86,18 @@ def saturation(scores: pd.DataFrame, draws: int = 500, seed: int = 0) -> Curve:
     ends = _ends(line, np.array([saturating(at, *one) for one in found]), len(y))
     table = pd.DataFrame({"captions": at, "score": line, "low": ends[0], "high": ends[1]})
     return Curve(table, *(tuple(map(float, row)) for row in zip(best, low, high, strict=True)))
+
+
+def _fits(n: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Least-squares (start, gain, half) of each row of ``y`` (D, N): (D, 3), and whether half is
+    within the numbers tried, not at a bound: (D,)."""
+    half = np.geomspace(n[0], n[-1], _GRID)
+    rises = np.stack(np.broadcast_arrays(1.0, n / (n + half[:, None])), -1)  # (grid, N, 2)
+    lines = np.einsum("gkn,dn->dgk", np.linalg.pinv(rises), y)
+    off = (np.einsum("gnk,dgk->dgn", rises, lines) - y[:, None]) ** 2
+    best = off.sum(-1).argmin(1)
+    fits = np.concatenate([lines[np.arange(len(y)), best], half[best, None]], 1)
+    return fits, (best > 0) & (best < _GRID - 1)
 
 
 def _ends(best: np.ndarray, found: np.ndarray, seeds: int) -> tuple[np.ndarray, np.ndarray]:
@@ -106,28 +118,6 @@ def _unlogged(fits: np.ndarray) -> np.ndarray:
 
 def _none(why: str) -> Curve:
     return Curve(pd.DataFrame(columns=["captions", "score", "low", "high"]), why=why)
-
-
-def _fit(n: np.ndarray, y: np.ndarray) -> np.ndarray | None:
-    """start, gain, half by least squares; None where half ends at a bound of the numbers tried.
-
-    For a given half the rest is linear, so only half is searched for.
-    """
-
-    def solved(log_half: float) -> tuple[np.ndarray, float]:
-        rises = np.stack([np.ones_like(n), n / (n + np.exp(log_half))], 1)
-        line = np.linalg.lstsq(rises, y, rcond=None)[0]
-        return line, float(((rises @ line - y) ** 2).sum())
-
-    low, high = np.log(n[[0, -1]])
-    grid = np.linspace(low, high, _GRID)
-    best = int(np.argmin([solved(x)[1] for x in grid]))
-    if best in (0, _GRID - 1):
-        return None
-    around = (grid[best - 1], grid[best + 1])
-    found = optimize.minimize_scalar(lambda x: solved(x)[1], bounds=around, method="bounded")
-    line, _ = solved(found.x)
-    return np.array([*line, np.exp(found.x)]) if found.success else None
 
 
 def numbers(records: Sequence[Record], score: str) -> pd.DataFrame:
@@ -181,15 +171,15 @@ def memory(
     """
     known, found = families.family(family), {}
     config = known.make_config(known.sizes(size))
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(config)
     batch = estimates.Batch(rows * positions, rows * (positions - 576), rows)
     table6 = paper.table6().query("column == 'memory'").set_index("row")["value"]
     for one in (one for one in ARMS.values() if one.group == "Table 6"):
         share = one.delta["pretrain"]["tower"]
         first = stage_one.first_block(share, config.vision_config.num_hidden_layers)
         chosen = recipe("pretrain", {"vision_from": first})
-        with torch.device("meta"):
-            model = AutoModelForImageTextToText.from_config(config)
-            learning = trainable.set_trainable(model, chosen)[1]
+        learning = trainable.set_trainable(model, chosen)[1]
         parts = estimates.step_memory(config, learning, chosen, batch, 4, True)
         words = {None: "none", -1: "all and embeddings"}.get(first, str(first))
         reported = table6.get(one.cell[1]) if one.cell else None

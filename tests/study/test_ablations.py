@@ -1,0 +1,343 @@
+"""Two-stage arms: what differs and what does not, one stage 1 for all that share it, the curve."""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from sgv_lab import profiles
+from sgv_lab.errors import LabError
+from sgv_lab.files import write_json
+from sgv_lab.models import checkpoints, families, mini
+from sgv_lab.study import (
+    ablations,
+    effects,
+    figures,
+    plans,
+    publishing,
+    runner,
+    share_captioner,
+    stage_one,
+    tuning,
+)
+from sgv_lab.study.arms import ARMS, Stage1, arm
+from sgv_lab.study.runner import Record
+from sgv_lab.world.records import instruct_mix
+from sgv_lab.world.scene import MINIATURE
+
+FAMILY = "llava-1.5-7b"
+OURS = [f"{name}-{FAMILY}" for name in ("table4", "table5", "table6", "figure6")]
+NUMBERS = np.array([16, 64, 256, 1024, 4096])
+TINY = {
+    "title": "tiny",
+    "family": FAMILY,
+    "arms": ["before", "sft", "pt-blip", "pt", "both"],
+    "seeds": 1,
+    "primary": ["both", "MME-P"],
+    "benchmarks": ["mme"],
+    "pictures": 1,
+    "baseline": {
+        "samples": 24, "updates": 1, "share": 0.145, "recipe": {"samples_per_update": 8},
+        "pretrain": {
+            "by": "blip", "tunes": "projector", "captions": 6, "pool": 8, "updates": 1,
+            "captioner": "smoke", "recipe": {"samples_per_update": 4},
+        },
+    },
+}  # fmt: skip
+PLAN = plans.make("tiny", **TINY)
+
+
+def committed(name):
+    return plans.load(publishing.folder() / "plans" / f"{name}.yaml")
+
+
+def captioned(_, images, **__):
+    """In place of Share-Captioner: says the name of each picture but one."""
+    names = sorted(p.relative_to(images).as_posix() for p in Path(images).rglob("train-*"))
+    turns = [[{"from": "human", "value": "<image>"}, {"from": "gpt", "value": f"it is {name}"}]
+             for name in names]  # fmt: skip
+    rows = [{"image": n, "conversations": t} for n, t in zip(names, turns, strict=True)]
+    file = Path(images).parent.parent / "share.json"
+    write_json(file, rows[1:])
+    return file
+
+
+@pytest.fixture(autouse=True)
+def _own_store(tmp_path, monkeypatch):
+    monkeypatch.setenv("SGV_STORE", str(tmp_path / "store"))
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+    monkeypatch.setattr(share_captioner, "materials", lambda *_: ())
+    monkeypatch.setattr(share_captioner, "trained", lambda *_: None)
+    monkeypatch.setattr(share_captioner, "captioned", captioned)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    texts = [t["value"] for r in instruct_mix(40, difficulty=MINIATURE) for t in r["conversations"]]
+    processor = families.processor(FAMILY, "mini", mini.train_tokenizer(texts))
+    processor.tokenizer.add_bos_token = True
+    checkpoints.save(families.build(FAMILY, "mini", 0), processor, folder / FAMILY)
+    return folder
+
+
+@pytest.mark.parametrize("name", [*OURS, *(f"full-{name}" for name in OURS)])
+def test_arms_of_a_plan_differ_in_what_the_registry_says_and_train_equally(name):
+    plan = committed(name)
+    start = asdict(plan.baseline)
+    for key, design in plan.designs().items():
+        delta = dict(arm(key).delta)
+        first = delta.pop("pretrain", {})
+        expected = {**start, **delta, "pretrain": {**start["pretrain"], **first}}
+        assert asdict(design) == expected
+        assert design.samples == plan.baseline.samples and design.updates == plan.baseline.updates
+        stage, same = design.pretrain, plan.baseline.pretrain
+        assert (stage.updates, stage.recipe, stage.pool) == (same.updates, same.recipe, same.pool)
+        if plan.profile == "mini":
+            assert stage.by and stage.updates  # as many updates in stage 1, too
+            assert stage.captions <= stage.pool
+    assert plan.seeds and plan.minutes and arm(plan.primary[0]).against[0] in plan.arms
+
+
+def test_the_plans_ask_what_the_paper_asks_and_its_missing_control():
+    assert {"before", "sft", "pt", "both", "pt-blip"} <= set(committed(OURS[0]).arms)
+    cells = {cell[:2] for one in ARMS.values() if (cell := one.cell)}
+    for name in OURS:
+        for key in committed(f"full-{name}").arms:
+            assert arm(key).cell, key
+    rows = {row for place, row in cells if place == "table6"}
+    assert rows == {"24", "18", "12", "6", "0"}
+    assert {"0", "100000", "1200000"} <= {row for place, row in cells if place == "figure6"}
+    assert "pt" in arm("pt-blip").against and arm("pt-blip").delta["pretrain"]["by"] == "blip"
+    mini_, paper_ = (set(profiles.ABLATIONS[size].arms) for size in ("mini", "paper"))
+    assert mini_ | paper_ <= set(ARMS)
+
+
+def test_blocks_by_share():
+    found = {share: stage_one.first_block(share / 100, 24) for share in (0, 25, 50, 75, 100)}
+    assert found == {0: None, 25: 18, 50: 12, 75: 6, 100: 0}
+    assert [stage_one.first_block(share, 3) for share in (0.5, 1.0, -1.0)] == [1, 0, -1]
+
+
+def test_the_pictures_are_the_same_whoever_captions_and_smaller_sets_lie_within(no_training):
+    stage = Stage1(source="lcs", captions=6, pool=9)
+    read = {}
+    for by in ("blip", "share", "oracle"):
+        file, images = stage_one.materials(replace(stage, by=by), Path("base"), 32, 5)
+        read[by] = json.loads(file.read_text())
+        assert all((images / record["image"]).is_file() for record in read[by])
+    shown = {by: [record["image"] for record in records] for by, records in read.items()}
+    assert shown["blip"] == shown["share"] == shown["oracle"] and len(set(shown["blip"])) == 6
+    assert all(name.startswith(stage_one.LCS) for name in shown["blip"])
+    said = {by: [r["conversations"][1]["value"] for r in rs] for by, rs in read.items()}
+    assert said["share"] == [f"it is {name}" for name in shown["share"]]
+    assert not set(said["blip"]) & set(said["oracle"])
+    some = replace(stage, by="blip", captions=3)
+    fewer, _ = stage_one.materials(some, Path("base"), 32, 5)
+    assert json.loads(fewer.read_text()) == read["blip"][:3]
+    other, _ = stage_one.materials(some, Path("base"), 32, 6)
+    assert json.loads(other.read_text()) != read["blip"][:3]
+    most, _ = stage_one.materials(replace(stage, by="blip", captions=9), Path("base"), 32, 5)
+    assert len(json.loads(most.read_text())) == 8  # one has no caption, so nobody's is shown
+    with pytest.raises(LabError, match="unknown captioner of stage 1 'blib'"):
+        stage_one.materials(replace(stage, by="blib"), Path("base"), 32, 5)
+
+
+def test_official_captions_of_the_pictures_both_files_have(tmp_path):
+    root = tmp_path / "data"
+    names = [f"{i:05d}.jpg" for i in range(8)]
+    turns = [{"from": "human", "value": "<image>"}, {"from": "gpt", "value": "words"}]
+    dense = [{"id": n, "image": stage_one.LCS + n, "conversations": turns} for n in names[:6]]
+    dense.append({"id": "sam", "image": "sam/images/sa_1.jpg", "conversations": turns})
+    short = [{"id": n, "image": n, "conversations": turns} for n in names[2:]]
+    ask = Stage1(by="share", source="lcs", captions=0)
+    with pytest.raises(LabError, match="lacks share-captioner"):
+        stage_one.materials(ask, Path("base"), 32, 0, root)
+    for by, records in (("share", dense), ("blip", short)):
+        write_json(root / "sharegpt4v" / stage_one.FILES[by], records)
+    found = {}
+    for by in ("share", "blip"):
+        file, images = stage_one.materials(replace(ask, by=by), Path("base"), 32, 0, root)
+        found[by] = [record["image"] for record in json.loads(file.read_text())]
+        assert images == root
+    assert found["share"] == found["blip"]
+    assert sorted(found["share"]) == [stage_one.LCS + n for n in names[2:6]]
+    whole, _ = stage_one.materials(replace(ask, source=""), Path("base"), 32, 0, root)
+    assert len(json.loads(whole.read_text())) == 7
+    with pytest.raises(LabError, match="no official file has blip captions"):
+        stage_one.materials(replace(ask, by="blip", source=""), Path("base"), 32, 0, root)
+
+
+def test_stage_1_once_a_seed_for_all_arms_and_a_run_found_again(
+    models, no_training, tmp_path, monkeypatch
+):
+    store = tmp_path / "store"
+    wanted = ("before", "pt", "both")
+    jobs = {job.arm: job for job in runner.jobs(PLAN, models) if job.arm in wanted}
+    real = tuning.evaluate
+    monkeypatch.setattr(tuning, "evaluate", None)  # dies after both trainings
+    with pytest.raises(TypeError):
+        tuning.execute(jobs["pt"])
+    made = list((store / "pretrain").glob("*/model/manifest.json"))
+    assert len(made) == 1 and not list((store / "arms").glob("*/manifest.json"))
+    stamp = made[0].stat().st_mtime_ns
+    monkeypatch.setattr(tuning, "evaluate", real)
+    found = {name: tuning.execute(job) for name, job in jobs.items()}
+    assert made[0].stat().st_mtime_ns == stamp  # found, not trained again
+    counts = {n: len(list((store / n).glob("*/manifest.json")))
+              for n in ("pretrain", "projector-only", "arms")}  # fmt: skip
+    assert counts == {"pretrain": 1, "projector-only": 1, "arms": 3}
+    assert found["pt"]["pretrain"] == found["both"]["pretrain"]
+    assert found["pt"]["pretrain"]["first_block"] == 1
+    assert found["before"]["pretrain"]["first_block"] is None
+    assert {one["pretrain"]["captions"] for one in found.values()} == {6}
+    assert len({one["key"] for one in found.values()}) == 3
+    monkeypatch.setattr(tuning, "_result", None)
+    assert tuning.execute(jobs["both"]) == found["both"]
+    alias = replace(jobs["both"], arm="tower@50%", design=arm("tower@50%").design(PLAN.baseline))
+    assert tuning.execute(alias)["key"] == found["both"]["key"]
+    record = runner._record(PLAN, jobs["both"], found["both"])
+    assert record.pretrain["updates"] == 1 and record.config["pretrain"]["by"] == "share"
+    assert Record(**json.loads(json.dumps(asdict(record)))).pretrain == record.pretrain
+    told = ablations.said(jobs.values())
+    assert told["picture"].nunique() == 1 and told.loc["pt", "caption"].startswith("it is")
+
+
+def test_a_plan_of_no_stage_1_is_addressed_as_before(models, no_training, monkeypatch):
+    plain = plans.make("plain", **{**TINY, "arms": ["before", "after"], "primary": ["after",
+                       "MME-P"], "baseline": {"samples": 24, "updates": 1}})  # fmt: skip
+    settings = []
+    monkeypatch.setattr(tuning.store, "stage", _spy(tuning.store.stage, settings))
+    monkeypatch.setattr(tuning, "_result", lambda *a: (a[-1] / "result.json").write_text("{}"))
+    tuning.execute(runner.jobs(plain, models)[0])
+    (address,) = (said for name, said in settings if name == "arms")
+    assert set(address) == {"recipe", "updates", "seed", "base", "pictures", "questions", "device",
+                            "versions"}  # fmt: skip
+
+
+def _spy(stage, settings):
+    def spied(name, said, *rest, **more):
+        settings.append((name, said))
+        return stage(name, said, *rest, **more)
+
+    return spied
+
+
+def simulated(gain, half, noise=4.0, seeds=6, seed=0):
+    rng = np.random.default_rng(seed)
+    scores = ablations.saturating(NUMBERS, 600, gain, half) + rng.normal(0, 30, (seeds, 1))
+    return pd.DataFrame(scores + rng.normal(0, noise, (seeds, len(NUMBERS))), columns=NUMBERS)
+
+
+def test_a_saturating_curve_of_known_parameters_is_found_with_its_uncertainty():
+    covered = []
+    for seed in range(20):
+        curve = ablations.saturation(simulated(60, 150, seed=seed), draws=60)
+        assert not curve.why
+        covered.append(curve.gain[1] <= 60 <= curve.gain[2] and curve.half[1] <= 150)
+        true = ablations.saturating(curve.table["captions"], 600, 60, 150)
+        middle = (curve.table["high"] + curve.table["low"]) / 2
+        assert np.abs(middle - true).max() < 90  # seeds move the level by 30 each
+    assert np.mean(covered) >= 0.8
+    exact = ablations.saturation(simulated(60, 150, noise=0.0), draws=60)
+    assert exact.gain[0] == pytest.approx(60, rel=1e-3)
+    assert exact.half[0] == pytest.approx(150, rel=1e-2)
+    assert "half of it by 1" in str(exact)
+    falling = ablations.saturation(simulated(-60, 150), draws=60)
+    assert falling.gain[2] < 0
+
+
+@pytest.mark.parametrize(
+    ("scores", "why"),
+    [
+        (simulated(60, 150).iloc[:2], "it takes 4 and 3"),
+        (simulated(60, 150)[[16, 64, 256]], "it takes 4 and 3"),
+        (simulated(60, 300_000), "outside the numbers tried|resamples|no gain"),
+        (simulated(0, 150, noise=8.0), "no gain|resamples|outside"),
+    ],
+)
+def test_where_there_is_no_curve_it_is_said_and_none_is_drawn(scores, why):
+    curve = ablations.saturation(scores, draws=60)
+    assert curve.table.empty and curve.gain is None
+    assert str(curve).startswith("no saturating curve: ")
+    assert pd.Series([curve.why]).str.contains(why).all()
+
+
+def made(plan, values, device="cpu"):
+    """Records with these MME-P scores, {arm: gain}, and the peak memory of a GPU."""
+    rng, records = np.random.default_rng(3), []
+    for seed in plan.seeds:
+        level = rng.normal(0, 20)
+        for name in plan.arms:
+            score = 600 + level + values.get(name, 0) + rng.normal(0, 2)
+            stage = {"device": device, "peak_bytes": 5e9}
+            records.append(Record(plan.name, plan.digest, plan.family, name, "mini", seed,
+                                  {"MME-P": score}, {}, {}, "key", {"device": device}, 1.0, 1,
+                                  stage))  # fmt: skip
+    return records
+
+
+def test_the_conclusion_names_what_is_compared_and_its_own_ceiling():
+    plan = committed(OURS[1])
+    found = effects.effects(plan, made(plan, {"share@PT": 10, "oracle@PT": 40}))
+    (primary,) = found[found["primary"]].itertuples()
+    assert (primary.arm, primary.against) == ("share@PT", "blip@PT")
+    assert primary.share == pytest.approx(0.25, abs=0.1)
+    assert "helps" in effects.conclude(plan, found)
+    blind = effects.effects(plan, made(plan, {"share@PT": 10}))
+    assert "insensitive: even true captions are not told from 'stage 1 on BLIP captions'" in (
+        effects.conclude(plan, blind)
+    )
+    tower = committed(OURS[2])
+    found = effects.effects(tower, made(tower, {"tower@50%": 12}))
+    said = effects.conclude(tower, found)
+    assert "against 'the ViT frozen', helps" in said and found["share"].isna().all()
+    assert "against tower@0%" in publishing.outline(tower)
+
+
+def title(axis):
+    return axis.get_title() + axis.get_title(loc="left")
+
+
+def test_figure_6_draws_the_curve_or_says_why_not(tmp_path):
+    plan = committed(OURS[3])
+    gains = {f"captions@{n}": float(ablations.saturating(n, 0, 60, 150)) for n in NUMBERS}
+    records = made(plan, gains)
+    drawn = publishing.figure(plan, records, effects.effects(plan, records))
+    (axis,) = drawn.axes
+    assert axis.get_xscale() == "log" and "a gain of" in title(axis)
+    assert "128 updates for all" in axis.get_xlabel()
+    flat = figures.numbers(plan, made(plan, {}))
+    assert "no saturating curve" in title(flat.axes[0])
+    plt.close("all")
+
+
+def test_memory_grows_with_the_blocks_and_only_a_gpu_measures_it():
+    table = ablations.memory()
+    learning = table["learning, million"]
+    half = learning["tower@50%"] - learning["tower@0%"]
+    assert half == pytest.approx(138.6, abs=0.1)  # blocks 12 to 22, 12.60 million each
+    steps = table.loc[[f"tower@{n}%" for n in (0, 25, 50, 75, 100)], "estimated, GB"]
+    assert steps.is_monotonic_increasing
+    assert table.loc["tower@50%", "reported, GB"] == 56.7
+    assert np.isnan(table.loc["tower@whole", "reported, GB"])
+    plan = committed(OURS[2])
+    assert ablations.measured(made(plan, {}))["measured, GB"].isna().all()
+    gpu = ablations.measured(made(plan, {}, "NVIDIA H100"))
+    assert list(gpu.index) == list(plan.arms) and (gpu["measured, GB"] == 5.0).all()
+
+
+def test_a_part_of_a_plan():
+    plan = plans.make("all", **{**TINY, "arms": list(profiles.ABLATIONS["mini"].arms)})
+    parts = {g: ablations.part(plan, g) for g in ("Table 4", "Table 5", "Table 6", "Figure 6")}
+    assert [len(part.arms) for part in parts.values()] == [5, 3, 2, 4]
+    assert parts["Table 5"].primary == ("share@PT", "MME-P")
+    with pytest.raises(LabError, match="no arms of Table 6"):
+        ablations.part(PLAN, "Table 6")
