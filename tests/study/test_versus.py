@@ -1,0 +1,71 @@
+"""Both recipes compared seed by seed, checked by hand, and what both are to be given."""
+
+import math
+
+import pandas as pd
+import pytest
+
+from sgv_lab import profiles
+from sgv_lab.study import sharegpt4v, versus
+from sgv_lab.study.sharegpt4v import LLAVA, OURS
+
+
+def _found(gained: list[float]) -> versus.Found:
+    """Runs whose MME-P differ by ``gained``, seed by seed; two pictures of one subtask."""
+    columns = ["score", "stratum", "picture", "points"]
+    found = {}
+    for seed, more in enumerate(gained):
+        for name, points in ((LLAVA, 100.0 + seed), (OURS, 100.0 + seed + more)):
+            rows = [("MME-P", "color", p, points) for p in "ab"]
+            found[name, seed] = {"MME-P": points, "MMB": 50.0}, pd.DataFrame(rows, columns=columns)
+    return found
+
+
+def test_gains_are_paired_by_seed() -> None:
+    table = versus.versus(_found([1.0, 3.0]))
+    row = table.loc["MME-P"]
+    assert (row[LLAVA], row[OURS], row["gain"], row["seeds"]) == (100.5, 102.5, 2.0, 2)
+    half = 12.706204736 * 1.0  # t of one degree of freedom, times the standard error
+    assert (row["low"], row["high"]) == pytest.approx((2 - half, 2 + half))
+    assert row["flip"] == 0.5
+    assert row["crossed low"] < 2.0 < row["crossed high"]
+    same = table.loc["MMB"]
+    assert same["gain"] == 0 and math.isnan(same["flip"]) and math.isnan(same["crossed low"])
+
+
+@pytest.mark.parametrize(
+    ("gained", "said"),
+    [
+        ([5.0, 5.1], "2 paired seeds resolve nothing"),
+        ([5.0, 5.1, 5.2, 4.9, 5.0, 5.1], "has more MME-P"),
+        ([-5.0, -5.1, -5.2, -4.9, -5.0, -5.1], "has less MME-P"),
+        ([5.0, -5.0, 4.0, -4.0, 1.0, -1.0], "no difference"),
+    ],
+)
+def test_what_follows_goes_with_the_interval_whichever_way(gained: list[float], said: str) -> None:
+    assert said in versus.conclude(versus.versus(_found(gained)))
+
+
+@pytest.mark.parametrize("profile", ["smoke", "mini"])
+def test_in_miniature_both_recipes_get_as_many_updates_of_as_many_samples(profile: str) -> None:
+    jobs = sharegpt4v.jobs(profiles.section("05_sharegpt4v_7b", profile), profile)
+    for seed in {seed for _, seed in jobs}:
+        ours, theirs = (jobs[name, seed].design for name in (OURS, LLAVA))
+        assert (ours.updates, ours.samples) == (theirs.updates, theirs.samples)
+        assert ours.recipe == theirs.recipe and ours.tuning == theirs.tuning == "full"
+        first = [(d.pretrain.updates, d.pretrain.captions, d.pretrain.pool) for d in (ours, theirs)]
+        assert first[0] == first[1]
+        assert (ours.pretrain.by, ours.pretrain.tunes) == ("share", "all")
+        assert (theirs.pretrain.by, theirs.pretrain.tunes) == ("blip", "projector")
+        sizes = [d.pretrain.recipe["samples_per_update"] for d in (ours, theirs)]
+        assert sizes[0] == sizes[1]
+    assert len({job.questions["mme"] for job in jobs.values()}) == 1
+
+
+def test_the_full_size_commands_are_the_papers_recipes_unchanged() -> None:
+    first, second = sharegpt4v.launch(8).splitlines()
+    for line, name in ((first, "pretrain"), (second, "sft")):
+        assert line.startswith("torchrun --standalone --nproc-per-node=8 -m sgv_lab train")
+        assert f"--recipe {name} " in line and "--set" not in line and "--max-steps" not in line
+    assert "share-captioner_coco_lcs_sam_1246k_1107.json" in first
+    assert "cap23k" in second and "--model runs/pretrain " in second
