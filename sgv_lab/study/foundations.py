@@ -239,7 +239,7 @@ def ship(built: Path, family: str, tables: Path) -> Path:
     ``tables``: the folder of its ability tables, copied beside. Returns the folder.
     """
     model, processor = checkpoints.load(built, dtype=torch.float16)
-    folder = ROOT / family
+    folder, known = ROOT / family, provenance()  # known before the tree is touched
     shutil.rmtree(folder, ignore_errors=True)
     with atomic(folder) as fresh:
         checkpoints.save(model, processor, fresh)
@@ -249,7 +249,7 @@ def ship(built: Path, family: str, tables: Path) -> Path:
             "made_by": "sgv-lab build-foundations",
             "build": json.loads((built.parent / "build.json").read_text()),
             "weights_sha256": sha256(fresh / "model.safetensors"),
-            "provenance": provenance(),
+            "provenance": known,
         }
         write_json(fresh / "manifest.json", facts)
     return folder
