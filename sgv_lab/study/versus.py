@@ -17,9 +17,8 @@ Found = Mapping[tuple[str, int], tuple[Mapping[str, float], pd.DataFrame]]
 def versus(found: Found) -> pd.DataFrame:
     """Score -> both models' means in miniature and what ShareGPT4V-7B gains, seeds paired.
 
-    low, high: the paired-t interval over seeds;
-    flip: the sign-flip test's p; crossed: the interval over seeds and pictures, where there are
-    points by picture.
+    low, high: the paired-t interval over seeds; flip: the sign-flip test's p; crossed: the interval
+    over seeds and pictures, where there are points by picture.
     """
     seeds = list(dict.fromkeys(seed for _, seed in found))
     rows = {}
@@ -89,6 +88,7 @@ def curves(table: pd.DataFrame) -> Figure:
         rows = table[table["stage"] == name]
         axis.plot(rows["step"], rows["loss"], color=plotting.COLORS["ShareGPT4V-PT"], linewidth=1.4)
         axis.set(title=name, xlabel="update", ylabel="loss a supervised token")
+        axis.xaxis.get_major_locator().set_params(integer=True)
     return shown
 
 
