@@ -1,6 +1,7 @@
 """Runs of a random base: once each, repeatable to the byte, resumable, found by what they are."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pandas as pd
@@ -124,9 +125,10 @@ def test_the_same_run_gives_the_same_answers_to_the_byte_one_caption_changed_is_
     data, changed, images = tuning.materials(job)
     turns = next(r for r in changed if r["id"].startswith("detail"))["conversations"]
     turns[1]["value"] += " Indeed."
-    (data / "records.json").write_text(json.dumps(changed))
+    other_data = shutil.copytree(data, tmp_path / "changed")  # an artefact counts by its key
+    (other_data / "records.json").write_text(json.dumps(changed))
     monkeypatch.setattr(tuning, "_result", lambda *a: (a[-1] / "result.json").write_text("{}"))
-    monkeypatch.setattr(tuning, "materials", lambda _: (data, changed, images))
+    monkeypatch.setattr(tuning, "materials", lambda _: (other_data, changed, images))
     other = tuning.execute(job)
     assert other["key"] != again["key"]
     assert (store.root() / "arms" / other["key"]).is_dir()
