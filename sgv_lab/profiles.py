@@ -198,8 +198,8 @@ ABLATIONS = {
         seeds=1,
         benchmarks=("mme",),
         pictures=1,
-        baseline={**_ALL_WEIGHTS, "samples": 32, "updates": 1, "pretrain": {
-            **_ALIGNED, "captions": 64, "pool": 64, "updates": 1, "captioner": "smoke",
+        baseline={**_ALL_WEIGHTS, "samples": 64, "updates": 2, "pretrain": {
+            **_ALIGNED, "captions": 64, "pool": 64, "updates": 2, "captioner": "smoke",
         }},
     ),
     "mini": Ablations(
