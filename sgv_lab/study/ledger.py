@@ -16,6 +16,10 @@ PLANS = {  # claim -> the committed plans that ask it in miniature
     "C1": ("sft-llava-1.5-7b",),
     "C2": ("sft-llava-1.5-13b",),
     "C3": ("sft-llava-7b",),
+    "C4": ("table4-llava-1.5-7b",),
+    "C5": ("table5-llava-1.5-7b",),
+    "C6": ("table6-llava-1.5-7b",),
+    "C7": ("figure6-llava-1.5-7b",),
 }
 _RECORD = ["place", "row", "arm", "column", "seed", "value"]
 
