@@ -24,6 +24,7 @@ from sgv_lab.world.scene import Difficulty, Scene, scene
 
 SUFFIX = {"open": SHORT, "yesno": SHORT, "choice": LETTER}
 GATE = ("existence", "color", "position", "count")  # official yes/no pairs, as MME's subtasks
+LOW = 60  # percent of them right: above this a model sees
 _TOLD = frozenset(FACETS) - {"relation"}  # relations follow from positions; nobody tells them all
 
 

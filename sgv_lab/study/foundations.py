@@ -25,7 +25,7 @@ from sgv_lab.files import atomic, sha256, write_json
 from sgv_lab.models import checkpoints, families, mini
 from sgv_lab.models.shipped import ROOT
 from sgv_lab.provenance import provenance
-from sgv_lab.study import tower, words
+from sgv_lab.study import abilities, tower, words
 from sgv_lab.study.lessons import LESSONS, describe, look
 from sgv_lab.training.conversation import SYSTEM
 from sgv_lab.training.recipes import recipe
@@ -34,6 +34,7 @@ from sgv_lab.world.render import render
 from sgv_lab.world.scene import GRID, MINIATURE, Difficulty, Scene, allowed_sources, scene
 
 FAMILY = "llava-1.5-7b"
+PROBE = 7 * 10**8  # the first of the scenes that say whether a lesson is needed again
 # Foundations see every source alike: signs and landmarks are 0.5 % of the paper's pictures each,
 # too few for a model that did not read the web before.
 
@@ -47,6 +48,11 @@ class Lesson:
     updates: int
     learning_rate: float
     samples_per_update: int = 32
+
+    def scaled(self, share: float) -> "Lesson":
+        """The same lesson with ``share`` of the records and updates."""
+        records = _share(self.records, share, self.samples_per_update)
+        return replace(self, records=records, updates=_share(self.updates, share, 2))
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,9 @@ class Curriculum:
         Lesson("check", 12_000, 500, 1e-3),
         Lesson("web", 12_800, 400, 1e-3),
     )
+    again: Lesson = Lesson("again", 12_000, 500, 1e-3)  # until it verifies: seeds differ in when
+    most_again: int = 3
+    probe_scenes: int = 250  # that say whether it does; the gate's are others
 
     def scaled(self, share: float) -> "Curriculum":
         """The same curriculum with ``share`` of the pictures, records and updates."""
@@ -76,14 +85,9 @@ class Curriculum:
             tower_updates=_share(self.tower_updates, share, 2),
             words_scenes=_share(self.words_scenes, share, 16),
             words_updates=_share(self.words_updates, share, 2),
-            lessons=tuple(
-                replace(
-                    lesson,
-                    records=_share(lesson.records, share, lesson.samples_per_update),
-                    updates=_share(lesson.updates, share, 2),
-                )
-                for lesson in self.lessons
-            ),
+            lessons=tuple(lesson.scaled(share) for lesson in self.lessons),
+            again=self.again.scaled(share),
+            probe_scenes=_share(self.probe_scenes, share, 4),
         )
 
 
@@ -115,8 +119,22 @@ def build(
     _refuse_other(out, seed, curriculum)
     begun = _begin(out, seed, curriculum, progress)
     for number, lesson in enumerate(curriculum.lessons):
-        begun = _teach(out, begun, lesson, seed + number, progress)
+        begun = _teach(out / lesson.name, begun, lesson, seed + number, progress)
+    for number in range(1, curriculum.most_again + 1):
+        if _verifies(begun, curriculum.probe_scenes):
+            break
+        folder = out / f"{curriculum.again.name}-{number}"
+        begun = _teach(folder, begun, curriculum.again, seed + 100 * number, progress)
     return begun
+
+
+def _verifies(checkpoint: Path, scenes: int) -> bool:
+    """Whether every ability of the gate is right in more than LOW percent of yes/no questions."""
+    asked = abilities.held_out(scenes, MINIATURE, first=PROBE)
+    told = abilities.ask(
+        *checkpoints.load(checkpoint), asked, abilities=abilities.GATE, forms=("yesno",)
+    )
+    return bool((100 * told.groupby("ability")["right"].mean() > abilities.LOW).all())
 
 
 def _refuse_other(out: Path, seed: int, curriculum: Curriculum) -> None:
@@ -192,15 +210,14 @@ def _texts(number: int, seed: int) -> Iterator[str]:
             yield SYSTEM + " USER: " + "\nASSISTANT: ".join(t["value"] for t in turns)
 
 
-def _teach(out: Path, start: Path, lesson: Lesson, seed: int, progress: bool) -> Path:
-    """One lesson, from the checkpoint ``start``."""
-    folder = out / lesson.name
+def _teach(folder: Path, start: Path, lesson: Lesson, seed: int, progress: bool) -> Path:
+    """One lesson, from the checkpoint ``start``, as the checkpoint ``folder``."""
     if (folder / "manifest.json").is_file():
         return folder
     model, processor = checkpoints.load(start)
     drawn = list(scenes(lesson.records, seed, MINIATURE))
     records = [LESSONS[lesson.name](one) for one in drawn]
-    pictures = out / "pictures"
+    pictures = folder.parent / "pictures"
     write_pictures(pictures, drawn, model.config.vision_config.image_size)
     changes: dict[str, Any] = {
         "template": "plain" if lesson.name == "describe" else "v1",

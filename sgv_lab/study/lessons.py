@@ -1,7 +1,8 @@
 """What the foundations are taught, one record a scene: a lesson is a mix of captions and questions.
 
-Captions come first, questions after; what is verified last gets a lesson more; the last one
-leaves a base that describes as the web does. LOG.md has what each was added for.
+Captions come first, questions after; what is verified last gets a lesson more; ``web`` leaves a
+base that describes as the web does, ``again`` is for seeds that do not verify yet. LOG.md has what
+each was added for.
 """
 
 import random
@@ -54,11 +55,20 @@ def web(drawn: Scene) -> Record:
     LLaVA's base had met BLIP's captions; one that ends on the oracle's has nothing to learn from
     better ones (LOG.md).
     """
+    return _captioned(drawn) or check(drawn)
+
+
+def again(drawn: Scene) -> Record:
+    """A picture with a short web caption (25 %), or as in ``look``."""
+    return _captioned(drawn) or look(drawn)
+
+
+def _captioned(drawn: Scene) -> Record | None:
     if random.Random(f"web/{drawn.seed}").random() < 0.25:
         return caption_record(drawn, "blip")
-    return check(drawn)
+    return None
 
 
 LESSONS: dict[str, Callable[[Scene], Record]] = {
-    lesson.__name__: lesson for lesson in (describe, look, check, web)
+    lesson.__name__: lesson for lesson in (describe, look, check, web, again)
 }

@@ -10,18 +10,22 @@ from safetensors.torch import load_file
 from sgv_lab.cli import main
 from sgv_lab.errors import LabError
 from sgv_lab.models import checkpoints, families
-from sgv_lab.study import foundations, tower, words
+from sgv_lab.study import abilities, foundations, lessons, tower, words
 from sgv_lab.world.records import drill_record
 from sgv_lab.world.scene import allowed_sources
+
+
+def tiny(lesson):
+    return replace(lesson, records=16, updates=2, samples_per_update=8)
+
 
 TINY = replace(
     foundations.CURRICULUM.scaled(0),
     tower_pictures=16,
     tower_batch=8,
-    lessons=tuple(
-        replace(lesson, records=16, updates=2, samples_per_update=8)
-        for lesson in foundations.CURRICULUM.lessons
-    ),
+    lessons=tuple(tiny(lesson) for lesson in foundations.CURRICULUM.lessons),
+    again=tiny(foundations.CURRICULUM.again),
+    most_again=2,
 )
 
 
@@ -49,6 +53,12 @@ def test_same_seed_same_weights_other_seed_others(built, tmp_path):
     first = weights(built)
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_a_lesson_is_repeated_until_the_model_verifies(built, monkeypatch):
+    assert built.name == "again-2"  # two updates teach nothing, so as often as it may
+    monkeypatch.setattr(abilities, "LOW", -1)
+    assert foundations.build(built.parent, 5, TINY, progress=False).name == "web"
 
 
 def test_looking_leaves_the_tower_alone_and_moves_the_rest(built):
@@ -107,7 +117,7 @@ def test_the_projector_says_what_is_in_a_patch(built):
 
 def test_no_answer_of_a_drill_gives_another_away():
     for drawn in foundations.scenes(100, 0, foundations.MINIATURE):
-        record = drill_record(drawn, drawn.seed, foundations.DRILLED)
+        record = drill_record(drawn, drawn.seed, lessons.DRILLED)
         asked = [turn["value"] for turn in record["conversations"][::2]]
         assert 1 <= len(asked) <= 8
         assert len(set(asked)) == len(asked)

@@ -9,7 +9,7 @@ from sgv_lab.errors import LabError
 from sgv_lab.files import sha256
 from sgv_lab.models import checkpoints
 from sgv_lab.models.shipped import ROOT, shipped
-from sgv_lab.study import gate
+from sgv_lab.study import abilities, gate
 
 
 def test_all_that_ships_stays_below_20_megabytes_and_is_what_its_manifest_says():
@@ -33,4 +33,4 @@ def test_it_sees_as_its_table_says_and_only_with_the_picture():
         # other scenes than the table's: their interval and the recorded one must meet
         assert row["low"] - 5 < recorded.loc[ability, "accuracy"] < row["high"] + 5, ability
         assert row["blind_low"] - 5 < gate.CHANCE < row["blind_high"] + 5, ability
-    assert (found["low"] > gate.LOW).sum() >= 2  # existence and color, even with so few scenes
+    assert (found["low"] > abilities.LOW).sum() >= 2  # existence and color, even with so few scenes
