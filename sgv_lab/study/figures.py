@@ -156,4 +156,4 @@ def numbers(plan: Plan, records: Sequence[Record], note: str = "") -> Figure:
 
 def _updates(plan: Plan) -> str:
     equal = plan.baseline.pretrain.updates
-    return f"{equal} updates for all" if equal else "one epoch of each, as in the paper"
+    return f"{equal} updates for all" if equal else "one epoch of each"

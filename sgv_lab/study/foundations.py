@@ -35,8 +35,6 @@ from sgv_lab.world.scene import GRID, MINIATURE, Difficulty, Scene, allowed_sour
 
 FAMILY = "llava-1.5-7b"
 PROBE = 7 * 10**8  # the first of the scenes that say whether a lesson is needed again
-# Foundations see every source alike: signs and landmarks are 0.5 % of the paper's pictures each,
-# too few for a model that did not read the web before.
 
 
 @dataclass(frozen=True)
@@ -100,6 +98,8 @@ def _share(number: int, share: float, least: int) -> int:
 
 def scenes(n: int, seed: int, difficulty: Difficulty) -> Iterator[Scene]:
     """``n`` training scenes, every source equally often."""
+    # signs and landmarks are 0.5 % of the paper's pictures each, too few for a model that did not
+    # read the web before
     sources = allowed_sources(difficulty)
     first = random.Random(f"foundations/{seed}").randrange(10**8)
     for i in range(n):

@@ -19,7 +19,7 @@ from transformers import AutoConfig
 
 from sgv_lab import store
 from sgv_lab.benchmarks.evaluate import evaluate
-from sgv_lab.models import checkpoints, families
+from sgv_lab.models import checkpoints
 from sgv_lab.study import (
     official,
     plans,
@@ -43,7 +43,6 @@ _CHANGES: Mapping[str, Mapping[str, Any]] = {  # to the mix with blind captions
     OURS: {"annotator": "gpt4_vision", "images": "mixed",
            "pretrain": {"by": "share", "tunes": "all"}},
 }  # fmt: skip
-PAPER_ROWS = 4  # of a batch at full size: what fits beside 7 billion float32 weights in 141 GB
 _CODE = ("sgv_lab.benchmarks", "sgv_lab.training.collate", "sgv_lab.training.conversation")
 
 
@@ -93,18 +92,11 @@ def stages(job: Job) -> list[Stage]:
     """What a job trains, in order; its records and drawn pictures are made here, once."""
     first, found = job.design.pretrain, []
     if first.by:
-        side = families.family(job.family).mini.image_size
-        shown = stage_one.materials(first, job.base, side, job.seed, job.data_root)
         chosen = stage_one.recipe_of(first, job.base)
-        found.append(Stage(STAGES[0], *shown, chosen, first.updates))
+        found.append(Stage(STAGES[0], *tuning.stage_1(job), chosen, first.updates))
     data, _, images = tuning.materials(job)
     chosen = tuning.recipe_of(job.family, job.design)
     return [*found, Stage(STAGES[1], data / "records.json", images, chosen, job.design.updates)]
-
-
-def _run(job: Job) -> dict[str, Any]:
-    """How it is run: what is no part of a recipe."""
-    return {"micro_batch": PAPER_ROWS if job.data_root else 16}
 
 
 def preflight(
@@ -131,7 +123,7 @@ def preflight(
             stage.images,
             stage.recipe,
             store.root(),
-            run=Run(max_steps=stage.updates, progress=False, **_run(job)),
+            run=Run(max_steps=stage.updates, progress=False, micro_batch=tuning.rows(job)),
             weights=job.base,
             autocast=on_gpu or job.data_root is not None,
             device_bytes=memory,
@@ -157,7 +149,7 @@ def trained(
         base = two_stages.stage(
             base, stage.records, stage.images, stage.recipe, stage.updates, job.seed,
             processes=processes, price=price, progress=progress, drop_broken=drop,
-            **_run(job), **how,
+            micro_batch=tuning.rows(job), **how,
         )  # fmt: skip
         made.append(base)
     return made
@@ -169,7 +161,7 @@ def launch(gpus: int) -> str:
     files = {"pretrain": stage_one.FILES["share"], "sft": official.FILES["released"]}
     for name, file in files.items():
         given = (base, f"data/sharegpt4v/{file}", "data", RECIPES[name], base := f"runs/{name}")
-        how = {"micro_batch": PAPER_ROWS, "fsdp": True, "drop_broken": True}
+        how = {"micro_batch": tuning.FULL_SIZE_ROWS, "fsdp": True, "drop_broken": True}
         lines.append(" ".join(two_stages.command(*given, None, 0, processes=gpus, **how)))
     return "\n".join(lines)
 

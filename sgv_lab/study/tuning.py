@@ -32,6 +32,7 @@ from sgv_lab.training.recipes import Recipe, recipe
 from sgv_lab.training.trainer import Run, train
 
 POINTS = "points.parquet"
+FULL_SIZE_ROWS = 4  # of a batch at full size: what fits beside 7 billion float32 weights in 141 GB
 RECIPES = {  # family -> recipes of all weights and of LoRA; any other family: LLaVA-1.5's
     "llava-7b": ("sft-v1", "sft-v1"),
     "qwen-vl-chat": ("sft-qwen", "sft-qwen-lora"),
@@ -85,8 +86,9 @@ def _side(job: Job) -> int:
     return families.family(job.family).mini.image_size
 
 
-def _rows(job: Job) -> int:
-    return 4 if job.data_root else 16  # 7 billion parameters, or a few million
+def rows(job: Job) -> int:
+    """Of a batch: for 7 billion parameters, or for a few million."""
+    return FULL_SIZE_ROWS if job.data_root else 16
 
 
 def preflight(job: Job) -> planning.Plan:
@@ -100,9 +102,7 @@ def preflight(job: Job) -> planning.Plan:
         images,
         recipe_of(job.family, job.design),
         store.root(),
-        run=Run(
-            max_steps=job.design.updates, micro_batch=_rows(job), loss="sample", progress=False
-        ),
+        run=Run(max_steps=job.design.updates, micro_batch=rows(job), loss="sample", progress=False),
         weights=job.base,
         drop_broken=job.data_root is not None,
     )
@@ -161,7 +161,7 @@ def fine_tune(
         job.seed,
         max_steps=job.design.updates,
         loss="sample",
-        micro_batch=_rows(job),
+        micro_batch=rows(job),
         progress=False,
         drop_broken=job.data_root is not None,  # OCR-VQA and SAM pictures are gone; counted
     )
@@ -176,7 +176,7 @@ def _result(job: Job, records: list[dict[str, Any]], images: Path, folder: Path)
     base, first = job.base, {}
     if (before := job.design.pretrain).by:
         base, first = stage_one.pretrained(
-            before, base, _side(job), job.seed, job.data_root, _rows(job)
+            before, base, _side(job), job.seed, job.data_root, rows(job)
         )
     started, trained = time.monotonic(), folder / "model"
     loaded = fine_tune(replace(job, base=base), records, images, trained)

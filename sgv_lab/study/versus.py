@@ -21,10 +21,10 @@ def versus(found: Found) -> pd.DataFrame:
     over seeds and pictures, where there are points by picture.
     """
     seeds = list(dict.fromkeys(seed for _, seed in found))
-    rows = {}
-    for score in (name for name in effects.TESTED if name in gains(found).columns):
+    rows, table = {}, gains(found)
+    for score in (name for name in effects.TESTED if name in table.columns):
         runs = {name: [found[name, seed][0][score] for seed in seeds] for name in (LLAVA, OURS)}
-        gained = gains(found)[score]
+        gained = table[score]
         effect, low, high = statistics.interval(gained)
         row = {name: sum(one) / len(one) for name, one in runs.items()}
         row |= {"gain": effect, "low": low, "high": high}
@@ -56,14 +56,14 @@ def conclude(table: pd.DataFrame) -> str:
 def figure(found: Found, table: pd.DataFrame) -> Figure:
     """Gains by score: every seed a dot, the mean a diamond, 95 % paired-t intervals as bars."""
     units = {name: scores.UNITS.get(name, "percent") for name in table.index}
-    kinds = list(dict.fromkeys(units.values()))
+    kinds, gained = list(dict.fromkeys(units.values())), gains(found)
     shown, axes = plt.subplots(
         1, len(kinds), figsize=(plotting.FULL_WIDTH, 2.6), layout="constrained", squeeze=False
     )
     for axis, unit in zip(axes[0], kinds, strict=True):
         names = [name for name in table.index if units[name] == unit]
         for y, name in enumerate(names):
-            row, dots = table.loc[name], gains(found)[name]
+            row, dots = table.loc[name], gained[name]
             color = plotting.COLORS["ShareGPT4V-PT"]
             axis.scatter(dots, [y] * len(dots), color=plotting.PALE, s=18, alpha=0.6)
             if row["seeds"] > 1:
