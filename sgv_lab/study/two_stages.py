@@ -10,7 +10,7 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -22,7 +22,7 @@ from sgv_lab import store
 from sgv_lab.errors import LabError
 from sgv_lab.files import write_json
 from sgv_lab.models import checkpoints
-from sgv_lab.training.recipes import Recipe, recipe
+from sgv_lab.training.recipes import Recipe
 from sgv_lab.training.trainer import train
 
 Record = dict[str, Any]
@@ -30,46 +30,6 @@ Records = str | Path | Sequence[Record]
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _PACKAGES = ("torch", "transformers", "peft")
 _TELLING = ("loss", "packing", "tokens_per_batch", "micro_batch", "drop_broken")  # change a result
-
-
-def pretrained(
-    base: str | Path,
-    records: Records,
-    image_root: str | Path,
-    blocks: int | None,
-    updates: int | None,
-    seed: int,
-    changes: Mapping[str, Any],
-    **how: Any,
-) -> Path:
-    """Stage 1: the checkpoint folder of ``base`` pre-trained on captions, made once per arguments.
-
-    ``records``: LLaVA records of one caption each, a file or a list; their pictures lie below
-    ``image_root``. ``blocks``: the first ViT block that is tuned, counted from 0 in the model at
-    hand, with projector and language model; None: no block, the tower is frozen. The paper's 12
-    (Table 6) is the later half of its 24; features are taken from layer -2, so of these blocks 12
-    to 22 learn. The miniature's tower has 3, of which 0 and 1 can learn: there the later half is
-    1, and 2 tunes a block that gets no gradient. ``updates``: None takes one epoch; ``changes``:
-    to the recipe ``pretrain``; ``how``: as `stage` takes it. Raises LabError as `stage` does.
-    """
-    chosen = recipe("pretrain", {**changes, "vision_from": blocks})
-    return stage(base, records, image_root, chosen, updates, seed, **how)
-
-
-def finetuned(
-    base: str | Path,
-    records: Records,
-    image_root: str | Path,
-    updates: int | None,
-    seed: int,
-    changes: Mapping[str, Any],
-    **how: Any,
-) -> Path:
-    """Stage 2: ``base`` fine-tuned on a mix by the recipe ``sft``, projector and language model.
-
-    Arguments, resuming and errors as `pretrained`'s.
-    """
-    return stage(base, records, image_root, recipe("sft", changes), updates, seed, **how)
 
 
 def stage(
@@ -87,6 +47,8 @@ def stage(
 ) -> Path:
     """The checkpoint folder of ``base`` trained by ``chosen``, made once per arguments.
 
+    ``records``: LLaVA records, a file or a list; their pictures lie below ``image_root``;
+    ``updates``: None takes the recipe's epochs.
     ``processes``: above 1, as many of torchrun's, one a GPU (``fsdp`` shards over them); the
     weights are the same up to rounding, and so is the artefact. ``dtype``: of the weights in
     memory, fp32 or bf16. ``run``: ``drop_broken`` and the fields of `training.trainer.Run`.

@@ -17,7 +17,7 @@ from sgv_lab.errors import LabError
 from sgv_lab.models import checkpoints, families, mini
 from sgv_lab.study import two_stages
 from sgv_lab.training import metrics
-from sgv_lab.training.recipes import RECIPES
+from sgv_lab.training.recipes import RECIPES, recipe
 from sgv_lab.world.scene import MINIATURE
 
 KEY = "llava-1.5-7b"
@@ -45,6 +45,15 @@ def empty_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "store"
 
 
+def pretrained(base, records, images, blocks, updates, seed, changes, **how):
+    chosen = recipe("pretrain", {**changes, "vision_from": blocks})
+    return two_stages.stage(base, records, images, chosen, updates, seed, **how)
+
+
+def finetuned(base, records, images, updates, seed, changes, **how):
+    return two_stages.stage(base, records, images, recipe("sft", changes), updates, seed, **how)
+
+
 def _moved(before: Path, after: Path) -> set[str]:
     """Tensors that differ between two checkpoints."""
     ours, theirs = (load_file(folder / "model.safetensors") for folder in (before, after))
@@ -61,7 +70,7 @@ def _blocks(moved: set[str]) -> set[int]:
 def test_stage_1_tunes_the_blocks_it_says_with_projector_and_language_model(
     materials: tuple[Path, Path, Path], blocks: int | None, tuned: set[int]
 ) -> None:
-    made = two_stages.pretrained(*materials, blocks, 2, 0, TINY)
+    made = pretrained(*materials, blocks, 2, 0, TINY)
     moved = _moved(materials[0], made)
     assert _blocks(moved) == tuned
     for part in ("multi_modal_projector", "language_model", "lm_head"):
@@ -73,17 +82,17 @@ def test_stage_2_starts_from_stage_1_and_leaves_its_tower_alone(
     materials: tuple[Path, Path, Path],
 ) -> None:
     base, records, images = materials
-    first = two_stages.pretrained(base, records, images, 1, 2, 0, TINY)
+    first = pretrained(base, records, images, 1, 2, 0, TINY)
     stamp = (first / "model.safetensors").stat().st_mtime_ns
-    second = two_stages.finetuned(first, json.loads(records.read_text()), images, 2, 0, TINY)
+    second = finetuned(first, json.loads(records.read_text()), images, 2, 0, TINY)
     moved = _moved(first, second)
     assert moved and not any("vision_tower" in name for name in moved)
     run = json.loads((second / "run.json").read_text())
     assert (run["recipe"]["name"], run["recipe"]["template"], run["updates"]) == ("sft", "v1", 2)
-    assert two_stages.pretrained(base, records, images, 1, 2, 0, TINY) == first
+    assert pretrained(base, records, images, 1, 2, 0, TINY) == first
     assert (first / "model.safetensors").stat().st_mtime_ns == stamp
-    other = two_stages.pretrained(base, records, images, 1, 2, 1, TINY)
-    again = two_stages.finetuned(other, json.loads(records.read_text()), images, 2, 0, TINY)
+    other = pretrained(base, records, images, 1, 2, 1, TINY)
+    again = finetuned(other, json.loads(records.read_text()), images, 2, 0, TINY)
     assert other != first and again != second
 
 
@@ -103,7 +112,7 @@ def test_without_changes_it_is_the_papers_recipe() -> None:
 
 def test_an_unknown_block_is_refused(materials: tuple[Path, Path, Path]) -> None:
     with pytest.raises(LabError, match=r"vision_from=12, but the tower has 3 blocks"):
-        two_stages.pretrained(*materials, 12, 2, 0, TINY)
+        pretrained(*materials, 12, 2, 0, TINY)
 
 
 UPDATES = 6  # of each stage in the tests below
@@ -115,8 +124,8 @@ def _both(materials: tuple[Path, Path, Path], store: Path, **how: object) -> tup
     torch.set_num_threads(1)
     base, records, images = materials
     how = {"save_every": 2, "device": "cpu", **how}
-    first = two_stages.pretrained(base, records, images, 1, UPDATES, 0, TINY, **how)
-    return first, two_stages.finetuned(first, records, images, UPDATES, 0, TINY, **how)
+    first = pretrained(base, records, images, 1, UPDATES, 0, TINY, **how)
+    return first, finetuned(first, records, images, UPDATES, 0, TINY, **how)
 
 
 def _rows(store: Path) -> int:
@@ -189,4 +198,4 @@ def test_two_processes_end_both_stages_as_one_does_with_a_whole_checkpoint(
 def test_a_process_that_fails_is_told(materials: tuple[Path, Path, Path]) -> None:
     base, records, _ = materials
     with pytest.raises(LabError, match="a process ended with 1"):
-        two_stages.pretrained(base, records, base, 1, UPDATES, 0, TINY, processes=2, device="cpu")
+        pretrained(base, records, base, 1, UPDATES, 0, TINY, processes=2, device="cpu")
