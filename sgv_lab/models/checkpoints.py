@@ -1,5 +1,6 @@
 """Checkpoints in Hugging Face format: written whole, read only if whole."""
 
+import hashlib
 from pathlib import Path
 
 import torch
@@ -14,12 +15,13 @@ from transformers import (
 )
 
 from sgv_lab.errors import LabError
-from sgv_lab.files import atomic
+from sgv_lab.files import atomic, sha256
 from sgv_lab.models import qwen_vl  # noqa: F401  (registers our own classes with transformers)
 from sgv_lab.models.one_layer import LlavaLinearConfig  # noqa: F401
 from sgv_lab.models.qwen3_vl import Qwen3VLPictureProcessor
 from sgv_lab.models.shards import opened, read_json, weight_files
 
+_LOADED = (".safetensors", ".json", ".jinja", ".model", ".txt", ".tiktoken")
 _MEND = "copy, download or convert (sgv-lab convert) the checkpoint again"
 
 
@@ -82,6 +84,16 @@ def load(
             )
     _check_tokenizer(config, processor, path)
     return model.to(device).eval(), processor
+
+
+def fingerprint(path: str | Path) -> str:
+    """The hexadecimal SHA-256 of what a folder's model and processor are loaded from.
+
+    Tables, cards and the record of how it was made, which may lie beside them, do not count.
+    """
+    files = sorted(p for p in Path(path).iterdir() if p.suffix in _LOADED)
+    known = [f"{p.name}\0{sha256(p)}\n" for p in files if p.name != "manifest.json"]
+    return hashlib.sha256("".join(known).encode()).hexdigest()
 
 
 def load_processor(path: str | Path, config: PreTrainedConfig | None = None) -> ProcessorMixin:

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from sgv_lab import store
 from sgv_lab.errors import LabError
 from sgv_lab.files import sha256, write_jsonl
-from sgv_lab.models import families
+from sgv_lab.models import checkpoints, families
 from sgv_lab.models.shipped import shipped
 from sgv_lab.study.plans import Plan
 from sgv_lab.study.tuning import POINTS, Job, execute
@@ -83,7 +83,7 @@ def jobs(plan: Plan, models_root: str | Path = "", data_root: str | Path = "") -
     root = Path(data_root) if data_root else None
     asked = root / "benchmarks" if root else questions(plan)
     folders = {name: (asked / name, sha256(asked / name)) for name in plan.benchmarks}
-    base_hash, designs = sha256(base), plan.designs()
+    base_hash, designs = checkpoints.fingerprint(base), plan.designs()
     return [
         Job(arm, seed, designs[arm], plan.family, base, base_hash, folders, root)
         for arm, seed in plan.runs()

@@ -174,3 +174,13 @@ def test_tokenizers_of_other_models(copy, good):
     with pytest.raises(LabError, match="image token is"):
         checkpoints.load(copy)
     checkpoints.load(good)
+
+
+def test_a_fingerprint_is_of_what_is_loaded(copy, good):
+    known = checkpoints.fingerprint(good)
+    (copy / "gate.csv").write_text("ability,accuracy\n")
+    (copy / "manifest.json").write_text("{}")
+    assert checkpoints.fingerprint(copy) == known
+    template = copy / "chat_template.jinja"
+    template.write_text(template.read_text() + "\n")
+    assert checkpoints.fingerprint(copy) != known
