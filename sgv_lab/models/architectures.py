@@ -25,13 +25,15 @@ VICUNA_SYSTEM = (
     "The assistant gives helpful, detailed, and polite answers to the user's questions."
 )
 # Vicuna's two separators: a space after the user's turn, </s> after the assistant's. The tokenizer
-# itself puts <s> in front.
+# itself puts <s> in front. The space behind <image> is the one that the official code gets by
+# tokenizing what follows the picture apart: with it, servers that use this template ask as trained.
 VICUNA_TEMPLATE = (
     VICUNA_SYSTEM + " "
     "{% for message in messages %}{{ message['role'].upper() + ': ' }}"
     "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
-    "{% for part in message['content'] if part['type'] == 'image' %}{{ '<image>\n' }}{% endfor %}"
-    "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}"
+    "{% for part in message['content'] if part['type'] == 'image' %}{{ '<image> \n' }}{% endfor %}"
+    "{% for part in message['content'] if part['type'] == 'text' %}"
+    "{{ part['text'] | trim }}{% endfor %}"
     "{% endif %}"
     "{{ ' ' if message['role'] == 'user' else eos_token }}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"

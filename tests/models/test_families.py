@@ -9,6 +9,8 @@ from PIL import Image
 
 from sgv_lab.errors import LabError
 from sgv_lab.models import checkpoints, commands, families, mini
+from sgv_lab.models.tokenizers import llama_tokenizer
+from sgv_lab.training.conversation import IMAGE_ID, prompt_ids
 
 TEXTS = ["A red circle is left of 12 blue squares.", "How many? 3.", "USER: ASSISTANT:"] * 5
 
@@ -135,3 +137,28 @@ def test_command_lists_every_family():
     assert rows.keys() == families.FAMILIES.keys()
     assert "9,656,935,168" in rows["qwen-vl-chat"]
     assert "connector 20,979,712" in rows["llava-1.5-7b"]
+
+
+@pytest.mark.parametrize("kind", ["mini", pytest.param("real", marks=pytest.mark.reference)])
+@pytest.mark.parametrize("words", [["Who is it?"], [" two\nlines ", "A red car.", "And now?"]])
+def test_the_vicuna_template_asks_as_the_official_code_trains(kind, words, request):
+    """What a server makes of a chat, the official tokenizing (held to its outputs) makes, too."""
+    if kind == "real":
+        folder = request.getfixturevalue("reference") / "data" / "tokenizers" / "llama"
+        tokenizer = llama_tokenizer(folder / "tokenizer.model")
+    else:
+        tokenizer = mini.train_tokenizer(TEXTS)
+    processor = families.processor("llava-1.5-7b", "mini", tokenizer)
+    chat, turns = [], []
+    for number, text in enumerate(words):
+        role, name = [("user", "human"), ("assistant", "gpt")][number % 2]
+        image = [{"type": "image", "image": Image.new("RGB", (64, 64))}] * (number == 0)
+        chat.append({"role": role, "content": [{"type": "text", "text": text}, *image]})
+        turns.append({"from": name, "value": "<image>\n" * len(image) + text})
+    asked = processor.apply_chat_template(
+        chat, add_generation_prompt=True, tokenize=True, return_dict=True
+    )
+    (ids,) = asked["input_ids"]
+    want = prompt_ids(turns, tokenizer)
+    at, patches = want.index(IMAGE_ID), ids.count(processor.image_token_id)
+    assert ids == [*want[:at], *[processor.image_token_id] * patches, *want[at + 1 :]]

@@ -44,7 +44,7 @@ def test_the_base_is_a_whole_checkpoint_loadable_by_transformers_alone(built):
     assert processor.tokenizer.pad_token_id == model.config.text_config.pad_token_id
     asked = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Who?"}]}]
     prompt = processor.apply_chat_template(asked, add_generation_prompt=True)
-    assert prompt.endswith("USER: <image>\nWho? ASSISTANT:")
+    assert prompt.endswith("USER: <image> \nWho? ASSISTANT:")
 
 
 def test_same_seed_same_weights_other_seed_others(built, tmp_path):
