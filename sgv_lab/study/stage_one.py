@@ -159,9 +159,8 @@ def pretrained(
     """
     records, images = materials(stage, base, side, seed, data_root)
     chosen = recipe_of(stage, base)
-    official = {"drop_broken": True, "dtype": "bf16"} if data_root else {}
-    model = two_stages.stage(base, records, images, chosen, stage.updates, seed,
-                             loss="sample", micro_batch=rows, **official)  # fmt: skip
+    model = two_stages.stage(base, records, images, chosen, stage.updates, seed, loss="sample",
+                             micro_batch=rows, drop_broken=data_root is not None)  # fmt: skip
     manifest = json.loads((model / "manifest.json").read_text())
     kept = {key: manifest[key] for key in ("seconds", "peak_bytes")}
     known = {"captions": len(json.loads(records.read_text())), "updates": stage.updates,

@@ -12,7 +12,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256 as digest_of
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from sgv_lab.benchmarks.evaluate import evaluate
 from sgv_lab.files import sha256, write_json
 from sgv_lab.models import checkpoints, families
 from sgv_lab.provenance import provenance
-from sgv_lab.study import mix, official, scores, stage_one
+from sgv_lab.study import mix, official, scores, stage_one, two_stages
 from sgv_lab.study.arms import Design
 from sgv_lab.training import plan as planning
 from sgv_lab.training.recipes import Recipe, recipe
@@ -39,7 +38,6 @@ RECIPES = {  # family -> recipes of all weights and of LoRA; any other family: L
     "qwen3-vl-8b": ("sft-qwen3", "sft-qwen3"),
 }
 _CODE = ("sgv_lab.training", "sgv_lab.benchmarks.evaluate", "sgv_lab.benchmarks.tasks")
-_PACKAGES = ("torch", "transformers", "peft")
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,6 @@ def preflight(job: Job) -> planning.Plan:
 def execute(job: Job) -> dict[str, Any]:
     """Train and ask, or find it done; what came out, as `_result` wrote it, and its key."""
     data, records, images = materials(job)
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     shown = []  # half a terabyte of official pictures is known by its names alone
     if not job.data_root:
         shown = [sha256(part) for part in sorted(images.iterdir()) if part.is_dir()]
@@ -122,8 +119,7 @@ def execute(job: Job) -> dict[str, Any]:
         "base": job.base_hash,
         "pictures": shown,
         "questions": {name: known for name, (_, known) in job.questions.items()},
-        "device": device,
-        "versions": {name: version(name) for name in _PACKAGES},
+        **two_stages.computer(),
     }
     inputs = [data / "records.json"]
     if (first := job.design.pretrain).by:
@@ -147,13 +143,14 @@ def execute(job: Job) -> dict[str, Any]:
 def fine_tune(
     job: Job, records: list[dict[str, Any]], images: Path, out: Path
 ) -> tuple[PreTrainedModel, ProcessorMixin]:
-    """Train ``job.base`` on the records into ``out``, as every arm is; the model that came out."""
-    how = {
-        "device": "cuda" if torch.cuda.is_available() else "cpu",
-        "dtype": torch.bfloat16 if job.data_root else torch.float32,
-    }
+    """Train ``job.base`` on the records into ``out``, as every arm is; the model that came out.
+
+    Weights learn in float32 at any size (on a GPU under bfloat16 autocast): a step of 2e-5 is lost
+    in bfloat16. Official questions are answered in bfloat16, as the authors' are in half precision.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     train(
-        *checkpoints.load(job.base, **how),
+        *checkpoints.load(job.base, device=device),
         records,
         images,
         recipe_of(job.family, job.design),
@@ -165,7 +162,8 @@ def fine_tune(
         progress=False,
         drop_broken=job.data_root is not None,  # OCR-VQA and SAM pictures are gone; counted
     )
-    return checkpoints.load(out, **how)
+    asked_in = torch.bfloat16 if job.data_root else torch.float32
+    return checkpoints.load(out, device=device, dtype=asked_in)
 
 
 def _result(job: Job, records: list[dict[str, Any]], images: Path, folder: Path) -> None:

@@ -28,7 +28,6 @@ from sgv_lab.training.trainer import train
 Record = dict[str, Any]
 Records = str | Path | Sequence[Record]
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-_PACKAGES = ("torch", "transformers", "peft")
 _TELLING = ("loss", "packing", "tokens_per_batch", "micro_batch", "drop_broken")  # change a result
 
 
@@ -58,9 +57,7 @@ def stage(
     inputs = [Path(base)]
     said = {"recipe": asdict(chosen), "updates": updates, "seed": seed, "dtype": dtype}
     said["how"] = {name: run[name] for name in _TELLING if name in run}
-    said["versions"] = {name: version(name) for name in _PACKAGES}
-    on_gpu = torch.cuda.is_available() and run.get("device") != "cpu"
-    said["device"] = torch.cuda.get_device_name() if on_gpu else "cpu"
+    said |= computer(run.get("device"))
     if isinstance(records, str | Path):
         inputs.append(Path(records))
     else:
@@ -80,6 +77,15 @@ def stage(
 
     name = chosen.name
     return store.stage(name, said, inputs, build, ["sgv_lab.training"], resumes=True) / "model"
+
+
+def computer(device: str | None = None) -> dict[str, Any]:
+    """What a result depends on besides code and arguments: the device's name, and versions."""
+    on_gpu = torch.cuda.is_available() and device != "cpu"
+    return {
+        "device": torch.cuda.get_device_name() if on_gpu else "cpu",
+        "versions": {name: version(name) for name in ("torch", "transformers", "peft")},
+    }
 
 
 def command(
