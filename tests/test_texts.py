@@ -117,9 +117,12 @@ def printed() -> set[float]:
 
 @cache
 def derived() -> tuple[float, ...]:
-    """What this library computes from them, and its criteria."""
+    """What this library computes from them, its criteria, and what recorded studies came to."""
+    data = ROOT / "figures" / "data"
+    studies = [pd.read_csv(data / f"{one.name}.csv") for one in (data / "studies").iterdir()]
     tables = [paper.effects(), claims.effects(), claims.votes(), claims.leads(),
-              claims.same_harness(), ledger.what_to_run(), paper.reevaluations()]  # fmt: skip
+              claims.same_harness(), ledger.what_to_run(), paper.reevaluations(),
+              *studies]  # fmt: skip
     values = [v for t in tables for v in pd.to_numeric(t.stack(), errors="coerce").dropna()]
     return (*map(abs, values), claims.MARGIN, claims.EXACT, claims.SEEDS)
 

@@ -128,7 +128,7 @@ def conclude(plan: Plan, found: pd.DataFrame) -> str:
     of = found[found["score"] == score].set_index(["arm", "against"])
     top, base = arm(name).ceiling, arm(name).against[0]
     main = of.loc[name, base]
-    said = f"{main['effect']:+.1f} {score} [{main['low']:.1f}, {main['high']:.1f}]"
+    said = f"{score} {_with_interval(main)}"
     head = f"{plan.family}, {int(main['seeds'])} paired seeds: "
     if main["seeds"] < RESOLVES:
         return f"{head}{said}; so few seeds resolve nothing, this shows how it works"
@@ -141,17 +141,36 @@ def conclude(plan: Plan, found: pd.DataFrame) -> str:
     ceiling = of.loc[top, base]
     if ceiling["low"] <= 0:
         return (
-            f"{head}insensitive: even true captions are not told from {_worst(base)} ("
-            f"{ceiling['effect']:+.1f} [{ceiling['low']:.1f}, {ceiling['high']:.1f}]), "
-            "so nothing is concluded"
+            f"{head}insensitive: even true captions are not told from {_worst(base)} "
+            f"({_with_interval(ceiling)}), so nothing is concluded"
         )
-    alarm = ""
-    if ("aa", "before") in of.index and _apart(of.loc["aa", "before"]):
-        alarm = "; but A/A, the same annotator drawn again, differs too, so this may be noise"
     part = f"{main['share']:.0%} [{main['share_low']:.0%}, {main['share_high']:.0%}] of the oracle"
     if _apart(main):
-        return f"{head}{arm(name).label!r} {verb}: {said}, {part}{alarm}"
+        return f"{head}{arm(name).label!r} {verb}: {said}, {part}{_caveats(of, main)}"
     return f"{head}{arm(name).label!r} changes nothing that can be seen: {said}, {part}"
+
+
+def _caveats(of: pd.DataFrame, main: pd.Series) -> str:
+    """What weakens an effect that is apart from 0: false alarm, few pictures, the captions' need.
+
+    ``of``: rows by (arm, against). If dropping the detailed captions does as much, it is not what
+    the better ones say that helps.
+    """
+    found = ""
+    if ("aa", "before") in of.index and _apart(of.loc["aa", "before"]):
+        found += "; but A/A, the same annotator drawn again, differs too, so this may be noise"
+    low, high = main["crossed_low"], main["crossed_high"]
+    if low <= 0 <= high:
+        found += f"; but over other pictures, too, it may be nothing [{low:.1f}, {high:.1f}]"
+    if ("dropped", "before") in of.index:
+        without = of.loc["dropped", "before"]
+        if _apart(without) and abs(without["effect"]) >= abs(main["effect"]):
+            found += f"; but leaving detailed captions out does more, {_with_interval(without)}"
+    return found
+
+
+def _with_interval(row: pd.Series) -> str:
+    return f"{row['effect']:+.1f} [{row['low']:.1f}, {row['high']:.1f}]"
 
 
 def _worst(base: str) -> str:

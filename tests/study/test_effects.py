@@ -87,6 +87,18 @@ def test_an_alarm_of_the_control_is_not_kept_quiet():
     assert "A/A, the same annotator drawn again, differs too" in effects.conclude(study, found)
 
 
+def test_other_pictures_and_leaving_captions_out_weaken_what_is_said():
+    study = plan(arms=("before", "after", "oracle", "dropped"))
+    records, points = made(study, {"after": 20, "oracle": 40, "dropped": 30})
+    found = effects.effects(study, records, points)
+    said = effects.conclude(study, found)
+    assert "leaving detailed captions out does more, +" in said and "other pictures" not in said
+    found.loc[found["primary"], "crossed_low"] = -1.0
+    assert "other pictures, too, it may be nothing [-1.0, " in effects.conclude(study, found)
+    less = effects.effects(study, made(study, {"after": 20, "oracle": 40, "dropped": 8})[0])
+    assert "leaving" not in effects.conclude(study, less)
+
+
 def test_few_seeds_resolve_nothing_and_without_an_oracle_nobody_knows():
     few = plan(seeds=2)
     found = effects.effects(few, made(few, {"after": 500, "oracle": 900}, 0.1)[0])
