@@ -203,10 +203,10 @@ ABLATIONS = {
         }},
     ),
     "mini": Ablations(
-        arms=(*_TABLES_4_TO_6, "captions@256"),
+        arms=_TABLES_4_TO_6,
         seeds=1,
         benchmarks=("mme", "mmbench"),
-        pictures=10,
+        pictures=8,
         baseline={**_ALL_WEIGHTS, "samples": 256, "updates": 8, "pretrain": {
             **_ALIGNED, "captions": 256, "pool": 256, "updates": 8, "captioner": "mini",
         }},
