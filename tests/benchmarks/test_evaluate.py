@@ -59,13 +59,19 @@ def test_batches_answer_as_single_questions_do_and_faster(loaded, data: Path, ca
     questions = list(TASK.questions(data))
     questions.append(Question("text", "Is there a question without a picture?"))
     texts(loaded, data, 17, questions[:2])  # warm up
-    start = time.perf_counter()
-    one = texts(loaded, data, 1, questions)
-    middle = time.perf_counter()
-    many = texts(loaded, data, 17, questions)
-    end = time.perf_counter()
-    assert many == one and len(set(one.values())) > 3
-    ratio = (middle - start) / (end - middle)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # two on a busy core wait for each other
+    times: dict[int, list[float]] = {1: [], 17: []}
+    answers = {}
+    try:
+        for size in (1, 17) * 3:
+            start = time.perf_counter()
+            answers[size] = texts(loaded, data, size, questions)
+            times[size].append(time.perf_counter() - start)
+    finally:
+        torch.set_num_threads(threads)
+    assert answers[17] == answers[1] and len(set(answers[1].values())) > 3
+    ratio = min(times[1]) / min(times[17])
     with capsys.disabled():
         print(f"\nbatch of 17 against single questions: {ratio:.1f} times as fast")
     assert ratio > 1
