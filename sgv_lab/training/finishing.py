@@ -47,7 +47,9 @@ def finish(trainer: LabTrainer, trainable: Trainable, settings: dict[str, Any], 
     if trainer.recipe.language_model == "lora":  # a whole checkpoint, not adapters for another one
         trainer.model = trainer.model.merge_and_unload()
     with saving.refusing_full_disk(out):
-        shutil.rmtree(scratch, ignore_errors=True)
+        if trainer.is_world_process_zero():
+            shutil.rmtree(scratch, ignore_errors=True)
+        trainer.accelerator.wait_for_everyone()  # a late removal would take files just saved
         trainer.save_model(str(scratch))
     if not trainer.is_world_process_zero():
         return

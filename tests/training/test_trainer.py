@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import pytest
 import tiny_llava
@@ -203,3 +204,19 @@ def test_a_gpu_that_is_not_there_is_refused(tmp_path):
 def test_an_empty_set_is_refused(tmp_path):
     with pytest.raises(LabError, match="no records"):
         tiny_llava.fit(tmp_path, samples=tiny_llava.Samples(0))
+
+
+def test_only_the_first_process_clears_what_a_killed_save_left(tmp_path):
+    """Another one, late, would take the files that the first has just saved."""
+    waited, saved = [], []
+    other = SimpleNamespace(
+        recipe=SimpleNamespace(language_model="full"),
+        accelerator=SimpleNamespace(wait_for_everyone=lambda: waited.append("all")),
+        save_model=lambda folder: saved.append(list(waited)),
+        is_world_process_zero=lambda: False,
+    )
+    (tmp_path / ".final").mkdir()
+    (tmp_path / ".final" / "config.json").write_text("{}")
+    finishing.finish(other, None, {}, tmp_path)
+    assert (tmp_path / ".final" / "config.json").is_file()
+    assert saved == [["all"]]  # it saves its part only when the folder is clear
