@@ -70,16 +70,21 @@ def conclusions() -> pd.DataFrame:
     rows = {}
     for name in status().index:
         plan, records, points = recorded(name)
-        rows[name] = "not run"
-        if records and set(plan.arms) <= set(PILOT):
-            (_, size), *_ = effects.sizing(plan, records).iterrows()
-            rows[name] = (
-                f"ten seeds can detect {size['detectable']:.1f} {plan.primary[1]} (at worst "
-                f"{size['at worst']:.1f}); oracle − before is {size['oracle − before']:+.1f}"
-            )
-        elif records:
-            rows[name] = effects.conclude(plan, effects.effects(plan, records, points))
+        rows[name] = _follows(plan, records, points) if records else "not run"
     return pd.DataFrame.from_dict(rows, orient="index", columns=["what follows, in miniature"])
+
+
+def _follows(plan: Plan, records: Sequence[Record], points: pd.DataFrame | None) -> str:
+    if set(plan.arms) <= set(PILOT):
+        (_, size), *_ = effects.sizing(plan, records).iterrows()
+        return (
+            f"ten seeds can detect {size['detectable']:.1f} {plan.primary[1]} (at worst "
+            f"{size['at worst']:.1f}); oracle − before is {size['oracle − before']:+.1f}"
+        )
+    if all(name == "before" or name.startswith("aa") for name in plan.arms):
+        rate, pairs = effects.false_alarms(records, plan.primary[1])
+        return f"A/A: {rate:.1%} of {pairs} pairs of draws are called different at 5 %"
+    return effects.conclude(plan, effects.effects(plan, records, points))
 
 
 def report(plan: Plan, records: Sequence[Record], out: Path) -> str:
@@ -87,16 +92,14 @@ def report(plan: Plan, records: Sequence[Record], out: Path) -> str:
     if set(plan.arms) <= set(PILOT):
         return effects.sizing(plan, records).round(2).to_string()
     path = out / POINTS
-    found = effects.effects(plan, records, pd.read_parquet(path) if path.is_file() else None)
-    lines = [found.round(3).to_string(index=False), "", effects.conclude(plan, found)]
+    points = pd.read_parquet(path) if path.is_file() else None
+    found = effects.effects(plan, records, points)
+    lines = [found.round(3).to_string(index=False), "", _follows(plan, records, points)]
     if any(arm(name).group == "Figure 6" for name in plan.arms):
         score = plan.primary[1]
         lines.append(f"{score}: {ablations.saturation(ablations.numbers(records, score))}")
     if said := [r.replaced["count"] for r in records if r.arm == own.ARM]:
         lines.append(f"{own.ARM}: {min(said)} of a mix's detailed captions replaced by the file's")
-    if sum(name.startswith("aa") for name in plan.arms) > 1:
-        rate, pairs = effects.false_alarms(records, plan.primary[1])
-        lines.append(f"A/A: {rate:.1%} of {pairs} pairs of draws are called different at 5 %")
     return "\n".join(lines)
 
 
