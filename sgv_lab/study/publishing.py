@@ -28,8 +28,7 @@ def recorded(name: str) -> tuple[Plan, list[Record], pd.DataFrame | None]:
     found = [r for r in runner.read(out) if r.digest == plan.digest]
     arms = Counter(record.seed for record in found)
     records = [r for r in found if arms[r.seed] == len(plan.arms)]
-    path = out / POINTS
-    return plan, records, pd.read_parquet(path) if records and path.is_file() else None
+    return plan, records, _points(out) if records else None
 
 
 def status() -> pd.DataFrame:
@@ -70,11 +69,15 @@ def conclusions() -> pd.DataFrame:
     rows = {}
     for name in status().index:
         plan, records, points = recorded(name)
-        rows[name] = _follows(plan, records, points) if records else "not run"
+        rows[name] = "not run"
+        if records:
+            found = _simply(plan, records)
+            rows[name] = found or effects.conclude(plan, effects.effects(plan, records, points))
     return pd.DataFrame.from_dict(rows, orient="index", columns=["what follows, in miniature"])
 
 
-def _follows(plan: Plan, records: Sequence[Record], points: pd.DataFrame | None) -> str:
+def _simply(plan: Plan, records: Sequence[Record]) -> str:
+    """What follows from a pilot, or from draws of one annotator alone; "" for other plans."""
     if set(plan.arms) <= set(PILOT):
         (_, size), *_ = effects.sizing(plan, records).iterrows()
         return (
@@ -84,17 +87,21 @@ def _follows(plan: Plan, records: Sequence[Record], points: pd.DataFrame | None)
     if all(name == "before" or name.startswith("aa") for name in plan.arms):
         rate, pairs = effects.false_alarms(records, plan.primary[1])
         return f"A/A: {rate:.1%} of {pairs} pairs of draws are called different at 5 %"
-    return effects.conclude(plan, effects.effects(plan, records, points))
+    return ""
+
+
+def _points(out: Path) -> pd.DataFrame | None:
+    path = out / POINTS
+    return pd.read_parquet(path) if path.is_file() else None
 
 
 def report(plan: Plan, records: Sequence[Record], out: Path) -> str:
     """What follows from a study; from a pilot, what a study of ten seeds could detect."""
     if set(plan.arms) <= set(PILOT):
         return effects.sizing(plan, records).round(2).to_string()
-    path = out / POINTS
-    points = pd.read_parquet(path) if path.is_file() else None
-    found = effects.effects(plan, records, points)
-    lines = [found.round(3).to_string(index=False), "", _follows(plan, records, points)]
+    found = effects.effects(plan, records, _points(out))
+    follows = _simply(plan, records) or effects.conclude(plan, found)
+    lines = [found.round(3).to_string(index=False), "", follows]
     if any(arm(name).group == "Figure 6" for name in plan.arms):
         score = plan.primary[1]
         lines.append(f"{score}: {ablations.saturation(ablations.numbers(records, score))}")
@@ -122,8 +129,7 @@ def publish(plan: Plan, records: Sequence[Record], out: Path, root: Path) -> lis
         if (out / name).is_file():
             with atomic(target / name) as temporary:
                 shutil.copyfile(out / name, temporary)
-    points = pd.read_parquet(out / POINTS) if (out / POINTS).is_file() else None
-    found = effects.effects(plan, records, points)
+    found = effects.effects(plan, records, _points(out))
     plotting.style()
     plotting.save(figure(plan, records, found), root / plan.name, found.round(5))
     return [target / RECORDS, root / f"{plan.name}.png", root / "data" / f"{plan.name}.csv"]

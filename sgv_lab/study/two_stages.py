@@ -27,7 +27,6 @@ from sgv_lab.training.trainer import train
 
 Record = dict[str, Any]
 Records = str | Path | Sequence[Record]
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _TELLING = ("loss", "packing", "tokens_per_batch", "micro_batch", "drop_broken")  # change a result
 
 
@@ -40,7 +39,6 @@ def stage(
     seed: int,
     *,
     processes: int = 1,
-    dtype: str = "fp32",
     progress: bool = False,
     **run: Any,
 ) -> Path:
@@ -49,13 +47,13 @@ def stage(
     ``records``: LLaVA records, a file or a list; their pictures lie below ``image_root``;
     ``updates``: None takes the recipe's epochs.
     ``processes``: above 1, as many of torchrun's, one a GPU (``fsdp`` shards over them); the
-    weights are the same up to rounding, and so is the artefact. ``dtype``: of the weights in
-    memory, fp32 or bf16. ``run``: ``drop_broken`` and the fields of `training.trainer.Run`.
+    weights, float32 in memory, are the same up to rounding, and so is the artefact. ``run``:
+    ``drop_broken`` and the fields of `training.trainer.Run`.
     Pictures that lie in the store count by their key, others by their names alone: half a terabyte
     is not hashed. Raises LabError as `checkpoints.load` and `train` do, and when a process fails.
     """
     inputs = [Path(base)]
-    said = {"recipe": asdict(chosen), "updates": updates, "seed": seed, "dtype": dtype}
+    said = {"recipe": asdict(chosen), "updates": updates, "seed": seed}
     said["how"] = {name: run[name] for name in _TELLING if name in run}
     said |= computer(run.get("device"))
     if isinstance(records, str | Path):
@@ -69,9 +67,9 @@ def stage(
     def build(out: Path) -> None:
         given = (base, records, image_root, chosen, out, updates, seed)
         if processes > 1:
-            _launch(*given, processes=processes, dtype=dtype, **run)
+            _launch(*given, processes=processes, **run)
             return
-        loaded = checkpoints.load(base, dtype=_DTYPES[dtype])
+        loaded = checkpoints.load(base)
         train(*loaded, records, image_root, chosen, out / "model", seed,
               max_steps=updates, progress=progress, **run)  # fmt: skip
 

@@ -40,6 +40,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                 except OSError:
                     assert server.poll() is None, (folder / "log").read_text()
                     time.sleep(0.5)
+            else:
+                pytest.fail(f"does not listen: {(folder / 'log').read_text()}")
             yield f"http://127.0.0.1:{port}/v1"
         finally:
             server.terminate()
