@@ -12,8 +12,8 @@ import torch
 from transformers import PreTrainedModel, ProcessorMixin, set_seed
 
 from sgv_lab.study import tower
-from sgv_lab.world.render import LABELS, WHOLE
 from sgv_lab.world.scene import region
+from sgv_lab.world.vocabulary import LABELS, WHOLE
 
 _SAID_EVERYWHERE = ("background", "light")
 _SHARE = 0.5  # of these in every patch

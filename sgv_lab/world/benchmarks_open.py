@@ -85,7 +85,7 @@ def vizwiz(pictures: Pictures, n: int) -> None:
     rows = []
     for number, (drawn, question, kind, humans) in enumerate(_answered(pictures, n)):
         text, picture = question.text, f"VizWiz_val_{number:08d}.jpg"
-        absent = [k for k in drawn.difficulty.kinds if not drawn.count(k)]
+        absent = [k for k in v.KINDS if not drawn.count(k)]
         if number % 5 == 4 and absent:
             rng = random.Random(f"absent/{drawn.seed}")
             text = rng.choice(wording.OPEN["color"]).format(k=rng.choice(absent))
@@ -148,7 +148,7 @@ def pope(pictures: Pictures, n: int) -> None:
     for drawn, kinds in zip(scenes, seen, strict=True):
         picture = f"COCO_val2014_{drawn.seed:012d}.jpg"
         pictures.save(drawn, f"val2014/{picture}")
-        absent = [k for k in drawn.difficulty.kinds if not drawn.count(k)]
+        absent = [k for k in v.KINDS if not drawn.count(k)]
         order = {
             "random": random.Random(f"pope/{drawn.seed}").sample(absent, len(absent)),
             "popular": sorted(absent, key=lambda k: -often[k]),

@@ -12,40 +12,52 @@ from sgv_lab.world import vocabulary as v
 from sgv_lab.world.scene import Scene, region, relations
 
 FACETS = {
-    "existence": "object",
-    "count": "object",
-    "color": "object",
-    "size": "object",
-    "pattern": "object",
-    "position": "object",
-    "relation": "object",
-    "scene": "object",
+    **dict.fromkeys(
+        ("existence", "count", "color", "size", "pattern", "position", "relation", "scene"),
+        "object",
+    ),
     "text": "text",
-    "landmark": "knowledge",
-    "place": "knowledge",
-    "landmark_story": "knowledge",
-    "character": "knowledge",
-    "role": "knowledge",
-    "character_story": "knowledge",
-    "artist": "knowledge",
-    "title": "knowledge",
-    "genre": "knowledge",
-    "style": "aesthetics",
-    "light": "aesthetics",
-    "palette": "aesthetics",
-    "composition": "aesthetics",
-}
+    **dict.fromkeys(
+        ("landmark", "place", "landmark_story", "character", "role", "character_story",
+         "artist", "title", "genre"), "knowledge",
+    ),
+    **dict.fromkeys(("style", "light", "palette", "composition"), "aesthetics"),
+}  # fmt: skip
 """Kind of fact -> the facet of a caption it belongs to (ShareGPT4V, section 3.1)."""
 
-SPECIALS = ("sign", "landmark", "character")  # subjects that stand at a scene's anchor
-RELATIONS = ("left of", "right of", "above", "below")
-REGIONS = tuple(
-    f"{row} {column}".strip() or "center"
-    for row in ("top", "", "bottom")
-    for column in ("left", "", "right")
+SPECIALS = {  # what can stand at a scene's anchor -> the kinds of facts about it
+    "sign": ("text",),
+    "landmark": ("landmark", "place", "landmark_story"),
+    "character": ("character", "role", "character_story"),
+}
+_SPECIAL_OF = {kind: special for special, kinds in SPECIALS.items() for kind in kinds}
+_KNOWN = (  # field of a scene, kinds of facts known of its values, what is known
+    ("landmark", SPECIALS["landmark"], v.LANDMARKS),
+    ("character", SPECIALS["character"], v.CHARACTERS),
+    ("style", ("artist", "genre", "title"), v.STYLES),
 )
-PALETTES = ("warm", "cool", "mixed")
-COMPOSITIONS = ("sparse", "balanced", "crowded")
+RELATIONS = ("left of", "right of", "above", "below")
+VALUES: dict[str, tuple[str, ...]] = {
+    "existence": v.KINDS,
+    "count": tuple(map(str, range(1, 9))),
+    "color": tuple(v.COLORS),
+    "size": tuple(v.SIZES),
+    "pattern": v.PATTERNS,
+    "position": tuple(region(x / 6, y / 6) for y in (1, 3, 5) for x in (1, 3, 5)),
+    "relation": RELATIONS,
+    "scene": v.BACKGROUNDS,
+    "light": v.LIGHTS,
+    "palette": ("warm", "cool", "mixed"),
+    "composition": ("sparse", "balanced", "crowded"),
+    "text": v.SIGN_WORDS,
+    "style": tuple(v.STYLES),
+    **{
+        kind: tuple(known[i] for known in table.values())
+        for _, kinds, table in _KNOWN
+        for i, kind in enumerate(kinds)
+    },
+}
+"""Kind of fact -> every value it can take (for existence, the subjects)."""
 
 
 @dataclass(frozen=True, order=True)
@@ -77,25 +89,21 @@ def facts(scene: Scene) -> frozenset[Fact]:
             Fact("pattern", thing.kind, thing.pattern),
             Fact("position", thing.kind, region(thing.x, thing.y)),
         }
-    found |= {Fact(kind, "", value) for kind, value in whole(scene).items() if kind != "text"}
+    for kind, value in whole(scene).items():
+        found.add(Fact(kind, "sign" if kind == "text" else "", value))
     for subject in SPECIALS:
         if getattr(scene, subject):
-            found |= {
-                Fact("existence", subject),
-                Fact("position", subject, region(*scene.anchor)),
-            }
-    if scene.sign:
-        found.add(Fact("text", "sign", scene.sign))
-    return frozenset(found | _relations(scene))
+            found.add(Fact("existence", subject))
+            found.add(Fact("position", subject, region(*scene.anchor)))
+    for a, b in permutations({t.kind for t in scene.things}, 2):
+        pairs = [(s, t) for s in scene.things for t in scene.things if (s.kind, t.kind) == (a, b)]
+        for relation in set(RELATIONS).intersection(*(relations(s, t) for s, t in pairs)):
+            found.add(Fact("relation", a, f"{relation} {b}"))
+    return frozenset(found)
 
 
 def holds(fact: Fact, scene: Scene) -> bool:
-    """Whether ``fact`` is true of ``scene``; "there are none" is said by the count "0".
-
-    Raises ValueError for an unknown kind of fact.
-    """
-    if fact.kind not in FACETS:
-        raise ValueError(f"unknown kind of fact {fact.kind!r}: one of {', '.join(FACETS)}")
+    """Whether ``fact`` is true of ``scene``; "there are none" is said by the count "0"."""
     if fact.kind == "count" and fact.value == "0":
         return scene.count(fact.subject) == 0
     return fact in facts(scene)
@@ -111,54 +119,11 @@ def whole(scene: Scene) -> dict[str, str]:
     }
     if scene.sign:
         found["text"] = scene.sign
-    if scene.landmark:
-        known = v.LANDMARKS[scene.landmark]
-        found |= {"landmark": known.name, "place": known.place, "landmark_story": known.story}
-    if scene.character:
-        known = v.CHARACTERS[scene.character]
-        found |= {"character": known.name, "role": known.role, "character_story": known.story}
+    for field, kinds, table in _KNOWN:
+        if value := getattr(scene, field):
+            found |= dict(zip(kinds, table[value], strict=True))
     if scene.style:
-        found |= dict(
-            zip(("artist", "genre", "title"), v.STYLES[scene.style], strict=True),
-            style=scene.style,
-        )
-    return found
-
-
-VALUES: dict[str, tuple[str, ...]] = {
-    "existence": v.KINDS,
-    "count": tuple(map(str, range(1, 9))),
-    "color": tuple(v.COLORS),
-    "size": tuple(v.SIZES),
-    "pattern": v.PATTERNS,
-    "position": REGIONS,
-    "relation": RELATIONS,
-    "scene": v.BACKGROUNDS,
-    "light": v.LIGHTS,
-    "palette": PALETTES,
-    "composition": COMPOSITIONS,
-    "text": v.SIGN_WORDS,
-    "landmark": tuple(known.name for known in v.LANDMARKS.values()),
-    "place": tuple(known.place for known in v.LANDMARKS.values()),
-    "landmark_story": tuple(known.story for known in v.LANDMARKS.values()),
-    "character": tuple(known.name for known in v.CHARACTERS.values()),
-    "role": tuple(known.role for known in v.CHARACTERS.values()),
-    "character_story": tuple(known.story for known in v.CHARACTERS.values()),
-    "style": tuple(v.STYLES),
-    "artist": tuple(known[0] for known in v.STYLES.values()),
-    "genre": tuple(known[1] for known in v.STYLES.values()),
-    "title": tuple(known[2] for known in v.STYLES.values()),
-}
-"""Kind of fact -> every value it can take (for existence, the subjects)."""
-
-
-def _relations(scene: Scene) -> set[Fact]:
-    """Relations between two kinds that are true of every pair of their objects."""
-    found = set()
-    for a, b in permutations(dict.fromkeys(t.kind for t in scene.things), 2):
-        pairs = [(s, t) for s in scene.things for t in scene.things if (s.kind, t.kind) == (a, b)]
-        for relation in set(RELATIONS).intersection(*(relations(s, t) for s, t in pairs)):
-            found.add(Fact("relation", a, f"{relation} {b}"))
+        found["style"] = scene.style
     return found
 
 
@@ -173,10 +138,3 @@ def with_implied(stated: set[Fact] | frozenset[Fact]) -> frozenset[Fact]:
         if fact.kind == "relation":
             found.add(Fact("existence", fact.value.rsplit(" ", 1)[1]))
     return frozenset(found)
-
-
-_SPECIAL_OF = {
-    "text": "sign",
-    **dict.fromkeys(("landmark", "place", "landmark_story"), "landmark"),
-    **dict.fromkeys(("character", "role", "character_story"), "character"),
-}

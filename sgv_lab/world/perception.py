@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 from sgv_lab.world.facts import SPECIALS, VALUES, Fact, whole
 from sgv_lab.world.message import Mention, Message
 from sgv_lab.world.scene import Scene, region, relations
+from sgv_lab.world.vocabulary import KINDS
 
 if TYPE_CHECKING:
     from sgv_lab.world.annotators import Annotator
 
 _OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
+_ATTRIBUTES = ("color", "size", "pattern", "position")  # in the order they are drawn
 
 
 class Draws:
@@ -66,9 +68,8 @@ class Perception:
         told = self._things()
         counts = self._counts([mention for mention, _ in told])
         mentions = tuple(mention for mention, _ in told)
-        values = {**VALUES, "scene": self.scene.difficulty.backgrounds}
         said = {
-            kind: self.tell(kind, value, values[kind], "sign" if kind == "text" else "")
+            kind: self.tell(kind, value, VALUES[kind], "sign" if kind == "text" else "")
             for kind, value in whole(self.scene).items()
         }
         return Message(
@@ -81,7 +82,7 @@ class Perception:
 
     def _kinds_absent(self) -> list[str]:
         present = {t.kind for t in self.scene.things}
-        return [kind for kind in self.scene.difficulty.kinds if kind not in present]
+        return [kind for kind in KINDS if kind not in present]
 
     def _things(self) -> list[tuple[Mention, int | None]]:
         """(mention, index of the thing or None if it is made up or its kind mistaken)."""
@@ -110,22 +111,17 @@ class Perception:
         thing = self.scene.things[i]
         nth = sum(t.kind == thing.kind for t in self.scene.things[:i])
         said = {}
-        for of, values in self._values().items():
+        for of in _ATTRIBUTES:
             truth = region(thing.x, thing.y) if of == "position" else getattr(thing, of)
-            said[of] = self.tell(of, truth, values, key, nth) or None
+            said[of] = self.tell(of, truth, VALUES[of], key, nth) or None
         return Mention(kind, **said)
-
-    def _values(self) -> dict[str, Sequence[str]]:
-        """What objects of this world can be like."""
-        world = self.scene.difficulty
-        return {"color": world.colors, "size": world.sizes, "pattern": world.patterns,
-                "position": VALUES["position"]}  # fmt: skip
 
     def _made_up(self, rng: random.Random, absent: Sequence[str]) -> Mention:
         """An object that is not there, told in as much detail as a real one."""
+        rate = self.annotator.rate
         said = {
-            of: rng.choice(values) if rng.random() >= self.annotator.rate("omission", of) else None
-            for of, values in self._values().items()
+            of: rng.choice(VALUES[of]) if rng.random() >= rate("omission", of) else None
+            for of in _ATTRIBUTES
         }
         return Mention(rng.choice(absent), **said)
 

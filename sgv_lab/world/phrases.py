@@ -91,11 +91,6 @@ WHOLE = {
     ),
 }  # fmt: skip
 SPECIAL_NOUNS = {"sign": "sign", "landmark": "building", "character": "person"}
-SPECIAL_FACTS = {
-    "sign": ("text",),
-    "landmark": ("landmark", "place", "landmark_story"),
-    "character": ("character", "role", "character_story"),
-}
 REMARKS = (
     "The whole scene feels calm and inviting.",
     "There is a sense of peace and quiet in the air.",

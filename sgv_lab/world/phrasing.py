@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from sgv_lab.world import phrases
+from sgv_lab.world.facts import SPECIALS
 from sgv_lab.world.message import Mention, Message
 from sgv_lab.world.phrases import NUMBERS
 
@@ -143,7 +144,7 @@ def _one_sentence(message: Message, rng: random.Random) -> str:
 
 def _whole(kind: str, value: str, rng: random.Random, subject: str = "") -> str:
     """A sentence that states a fact of the whole picture, its sign, landmark or character."""
-    nouns = [s for s, kinds in phrases.SPECIAL_FACTS.items() if kind in kinds]
+    nouns = [s for s, kinds in SPECIALS.items() if kind in kinds]
     s = subject or (f"the {phrases.SPECIAL_NOUNS[nouns[0]]}" if nouns else "")
     text = rng.choice(phrases.WHOLE[kind])
     at = phrases.SCENES.get(value, "")
@@ -248,7 +249,7 @@ def _paragraph(message: Message, rng: random.Random, remarks: int) -> str:
         where = f" {place(position, rng)}" if position else ""
         verb = rng.choice(phrases.VERBS[:4]) if where else "can be seen"
         special.append(sentence(f"{article(noun)} {verb}{where}"))
-    for subject, kinds in phrases.SPECIAL_FACTS.items():
+    for subject, kinds in SPECIALS.items():
         name = whole.get(subject) if rng.random() < 0.5 else None
         for kind in (k for k in kinds if k in whole):
             said = name if name and kind != subject else ""

@@ -7,7 +7,7 @@ so that, over many scenes, every value is as often the wrong one as the true one
 
 import random
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import combinations
@@ -71,12 +71,10 @@ def questions(
     seed: int = 0,
     abilities: Collection[str] | None = None,
     forms: Collection[str] | None = None,
-    wordings: Sequence[int] | None = None,
 ) -> list[Question]:
     """Questions about ``scene``: at most one an ability and form, or one pair for "yesno".
 
     Of a pair, one answer is "Yes" and one "No", in random order, next to each other.
-    ``wordings``: indices (0, 1, 2) of the wordings to use, so that some can be held out.
 
     Raises ValueError for an unknown ability or form.
     """
@@ -91,15 +89,14 @@ def questions(
             rng = random.Random(f"question/{key}")
             item = _item(scene, ability, form, rng)
             if item and len(item.odds) > 1:
-                which = rng.choice(wordings or range(3))
-                found += _ask(ability, form, item, which, rng)
+                found += _ask(ability, form, item, rng)
     return found
 
 
-def _ask(ability: str, form: str, item: _Item, which: int, rng: random.Random) -> list[Question]:
-    """The question, or the pair, about ``item`` in wording ``which``."""
+def _ask(ability: str, form: str, item: _Item, rng: random.Random) -> list[Question]:
+    """The question, or the pair, about ``item``."""
     words = {"open": wording.OPEN, "yesno": wording.YES_NO, "choice": wording.CHOICE}[form]
-    text = words[item.fact][which]
+    text = rng.choice(words[item.fact])
     about = item.fact, tuple(item.slots[slot] for slot in ("k", "b") if slot in item.slots)
     filled = _fill(text, item, item.truth)
     if form == "open":
@@ -185,12 +182,10 @@ def _item(scene: Scene, ability: str, form: str, rng: random.Random) -> _Item | 
     if not kinds:
         return None
     kind = rng.choice(kinds)
-    values = scene.difficulty.backgrounds if kind == "scene" else VALUES[kind]
-    return _Item(kind, true[kind], _even(values))
+    return _Item(kind, true[kind], _even(VALUES[kind]))
 
 
 def _existence(scene: Scene, form: str, rng: random.Random) -> _Item | None:
-    kinds = scene.difficulty.kinds
     if form == "open":  # what is in a part of the picture that holds one object only
         places = Counter(region(t.x, t.y) for t in scene.things)
         alone = [t for t in scene.things if places[region(t.x, t.y)] == 1]
@@ -198,32 +193,30 @@ def _existence(scene: Scene, form: str, rng: random.Random) -> _Item | None:
             return None
         thing = rng.choice(alone)
         at = wording.AT[region(thing.x, thing.y)]
-        return _Item("existence", thing.kind, _even(kinds), {"at": at})
+        return _Item("existence", thing.kind, _even(v.KINDS), {"at": at})
     present = list(dict.fromkeys(t.kind for t in scene.things))
     truth = rng.choice(present)
-    return _Item("existence", truth, _even([truth, *(k for k in kinds if k not in present)]))
+    return _Item("existence", truth, _even([truth, *(k for k in v.KINDS if k not in present)]))
 
 
 def _attribute(scene: Scene, ability: str, once: list[Thing], rng: random.Random) -> _Item:
-    world = scene.difficulty
     thing = rng.choice(once)
     if ability == "position":
         odds = {place: _share(place) for place in VALUES["position"]}
         return _Item(ability, region(thing.x, thing.y), odds, {"k": thing.kind})
     if ability != "color":
-        values = world.sizes if ability == "size" else world.patterns
-        return _Item(ability, getattr(thing, ability), _even(values), {"k": thing.kind})
+        return _Item(ability, getattr(thing, ability), _even(VALUES[ability]), {"k": thing.kind})
     if scene.split != "novel":
-        values = [c for c in world.colors if (thing.kind, c) not in v.HELD_OUT]
+        values = [c for c in v.COLORS if (thing.kind, c) not in v.HELD_OUT]
         return _Item(ability, thing.color, _even(values), {"k": thing.kind})
     # the new pair is asked about in half of the scenes, and is the wrong one in the other half
     new = [t for t in once if (t.kind, t.color) in v.HELD_OUT]
     old = [t for t in once if t not in new]
     if new and old:
         thing = rng.choice(new if rng.random() < _NOVEL_SHARE else old)
-    values = list(world.colors)
+    values = list(v.COLORS)
     if thing in old:
-        values = [c for c in world.colors if c == thing.color or (thing.kind, c) in v.HELD_OUT]
+        values = [c for c in v.COLORS if c == thing.color or (thing.kind, c) in v.HELD_OUT]
     return _Item(ability, thing.color, _even(values), {"k": thing.kind}, most=2)
 
 

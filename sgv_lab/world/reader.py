@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass, field
 
 from sgv_lab.world import vocabulary as v
-from sgv_lab.world.facts import FACETS, SPECIALS, VALUES, Fact, with_implied
+from sgv_lab.world.facts import SPECIALS, VALUES, Fact, with_implied
 from sgv_lab.world.phrasing import NUMBERS, plural
 
 
@@ -31,8 +31,7 @@ def _alternatives(words: dict[str, str]) -> str:
 
 _NAMES = {
     value.lower(): (kind, value)
-    for kind in ("landmark", "place", "landmark_story", "character", "role", "character_story",
-                 "style", "artist", "genre", "title")
+    for kind in (*SPECIALS["landmark"], *SPECIALS["character"], "style", "artist", "genre", "title")
     for value in VALUES[kind]
 }  # fmt: skip
 _WHOLE = {
@@ -263,5 +262,4 @@ def read(text: str) -> Reading:
         if not facts:
             unparsed.append(sentence)
         found |= facts
-    assert all(fact.kind in FACETS for fact in found)
     return Reading(with_implied(found), tuple(unparsed))

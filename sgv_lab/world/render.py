@@ -46,25 +46,15 @@ def patch_truth(scene: Scene, grid: int = 4) -> dict[str, np.ndarray]:
     cover = np.stack([np.full((grid, grid), _LEAST), *(_cover(t, grid) for t in scene.things)])
     most = cover.argmax(0)
     truth = {}
-    for field, words in LABELS.items():
+    for field, words in v.LABELS.items():
         labels = [0] + [words.index(getattr(t, field)) + 1 for t in scene.things]
         truth[field] = np.array(labels)[most]
-    for field, words in WHOLE.items():
+    for field, words in v.WHOLE.items():
         value = getattr(scene, field)
         truth[field] = np.array(0 if value is None else words.index(value) + 1)
     return truth
 
 
-# field of a thing or of a scene -> its words, in the order of the labels
-LABELS = {"kind": v.KINDS, "color": tuple(v.COLORS), "size": tuple(v.SIZES), "pattern": v.PATTERNS}
-WHOLE = {
-    "background": v.BACKGROUNDS,
-    "light": v.LIGHTS,
-    "sign": v.SIGN_WORDS,
-    "landmark": tuple(v.LANDMARKS),
-    "character": tuple(v.CHARACTERS),
-    "style": tuple(v.STYLES),
-}
 _LEAST = 0.05  # of a patch must be covered
 
 

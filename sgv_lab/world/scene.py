@@ -5,6 +5,7 @@ grid, so they never cover each other; a sign, a landmark or a character takes ce
 """
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from sgv_lab.world import vocabulary as v
@@ -24,11 +25,6 @@ class Difficulty:
     """
 
     max_objects: int = 8
-    kinds: tuple[str, ...] = v.KINDS
-    colors: tuple[str, ...] = tuple(v.COLORS)
-    sizes: tuple[str, ...] = tuple(v.SIZES)
-    patterns: tuple[str, ...] = v.PATTERNS
-    backgrounds: tuple[str, ...] = v.BACKGROUNDS
     facets: tuple[str, ...] = ("text", "knowledge", "light")
 
 
@@ -114,106 +110,71 @@ def scene(
 ) -> Scene:
     """The scene of ``seed``: the same arguments give the same scene, always and everywhere.
 
-    ``split``: "train" and "eval" hold no pair of HELD_OUT; every "novel" scene holds at least one.
+    ``split``: "train" and "eval" hold no pair of HELD_OUT; every "novel" scene holds one.
     ``source``: a key of SOURCES; None draws one in the proportions of the paper's 100K.
 
-    Raises ValueError for an unknown split or source, a source the difficulty leaves out, or a
-    difficulty whose pairs of kind and colour are all held out (or, for "novel", none of them).
+    Raises ValueError for an unknown split or source, or a source the difficulty leaves out.
     """
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}: one of {', '.join(SPLITS)}")
     allowed = allowed_sources(difficulty)
     if source is not None and source not in allowed:
         raise ValueError(f"unknown or excluded source {source!r}: one of {', '.join(allowed)}")
-    if not {(k, c) for k in difficulty.kinds for c in difficulty.colors} - v.HELD_OUT:
-        raise ValueError("this difficulty has only held-out pairs of kind and colour")
     rng = random.Random(f"sgv-lab world 1/{split}/{seed}")
     # drawn even when given, so that naming the source a seed has anyway changes nothing
     drawn = rng.choices(allowed, [v.SOURCES[s].share for s in allowed])[0]
     source = source or drawn
     cells = [(column, row) for column in range(GRID) for row in range(GRID)]
-    special = _special(source, rng)
+    field = v.SOURCES[source].special
+    special = {field: rng.choice(v.WHOLE[field])} if field else {}
     anchor = None
-    if {"sign", "landmark", "character"} & special.keys():
+    if field not in ("", "style"):
         # the sign, landmark or character is two cells wide and two high
         column, row = rng.randrange(GRID - 1), rng.randrange(GRID - 1)
         anchor = ((column + 1) / GRID, (row + 1) / GRID)
         taken = {(column + i, row + j) for i in (0, 1) for j in (0, 1)}
         cells = [c for c in cells if c not in taken]
-    places = rng.sample(cells, rng.randint(*object_range(source, difficulty)))
-    things: tuple[Thing, ...] = ()
-    for cell in places:
-        things += (_thing(cell, things, difficulty, rng),)
+    low, high = (min(n, difficulty.max_objects) for n in v.SOURCES[source].objects)
+    things: list[Thing] = []
+    for cell in rng.sample(cells, rng.randint(low, high)):
+        things.append(_thing(cell, things, rng))
+    background = rng.choice(v.BACKGROUNDS)
+    light = rng.choice(v.LIGHTS) if "light" in difficulty.facets else "midday"
+    if split == "novel":  # one thing gets a kind and colour that training never pairs
+        kind, color = rng.choice(sorted(v.HELD_OUT))
+        i = rng.randrange(len(things))
+        things[i] = replace(things[i], kind=kind, color=color)
     return Scene(
         seed=seed,
         split=split,
         source=source,
-        background=rng.choice(difficulty.backgrounds),
-        light=rng.choice(v.LIGHTS) if "light" in difficulty.facets else "midday",
-        things=_with_novel_pair(things, difficulty, rng) if split == "novel" else things,
+        background=background,
+        light=light,
+        things=tuple(things),
         anchor=anchor,
         difficulty=difficulty,
         **special,
     )
 
 
-def object_range(source: str, difficulty: Difficulty) -> tuple[int, int]:
-    """Fewest and most objects in pictures of ``source``; every number is equally likely."""
-    low, high = v.SOURCES[source].objects
-    high = min(high, difficulty.max_objects)
-    return min(low, high), high
-
-
 def allowed_sources(difficulty: Difficulty) -> list[str]:
     """The sources whose facets the difficulty includes, in the order of SOURCES."""
-    needs = {"textcaps": "text", "wikiart": "knowledge", "landmark": "knowledge"}
-    needs["celebrity"] = "knowledge"
-    return [s for s in v.SOURCES if s not in needs or needs[s] in difficulty.facets]
+    return [name for name, s in v.SOURCES.items() if s.facet in ("", *difficulty.facets)]
 
 
-def _special(source: str, rng: random.Random) -> dict[str, str]:
-    """What sets a source apart: its sign, art style, landmark or character."""
-    choices = {
-        "textcaps": ("sign", v.SIGN_WORDS),
-        "wikiart": ("style", tuple(v.STYLES)),
-        "landmark": ("landmark", tuple(v.LANDMARKS)),
-        "celebrity": ("character", tuple(v.CHARACTERS)),
-    }
-    if source not in choices:
-        return {}
-    field, values = choices[source]
-    return {field: rng.choice(values)}
-
-
-def _thing(
-    cell: tuple[int, int], others: tuple[Thing, ...], difficulty: Difficulty, rng: random.Random
-) -> Thing:
+def _thing(cell: tuple[int, int], others: Sequence[Thing], rng: random.Random) -> Thing:
     """A thing in ``cell``; every third one repeats a kind already there, so that counts vary."""
     again = rng.choice(others).kind if others and rng.random() < 1 / 3 else None
     while True:
-        kind, color = again or rng.choice(difficulty.kinds), rng.choice(difficulty.colors)
+        kind, color = again or rng.choice(v.KINDS), rng.choice(v.LABELS["color"])
         if (kind, color) not in v.HELD_OUT:
             break
     column, row = cell
     return Thing(
         kind=kind,
         color=color,
-        size=rng.choice(difficulty.sizes),
-        pattern=rng.choice(difficulty.patterns),
+        size=rng.choice(v.LABELS["size"]),
+        pattern=rng.choice(v.PATTERNS),
         x=(column + 0.5) / GRID + rng.uniform(-_JITTER, _JITTER),
         y=(row + 0.5) / GRID + rng.uniform(-_JITTER, _JITTER),
     )
-
-
-def _with_novel_pair(
-    things: tuple[Thing, ...], difficulty: Difficulty, rng: random.Random
-) -> tuple[Thing, ...]:
-    """The same things, one of them given a kind and colour that training never pairs."""
-    pairs = sorted(
-        (k, c) for k, c in v.HELD_OUT if k in difficulty.kinds and c in difficulty.colors
-    )
-    if not pairs:
-        raise ValueError("this difficulty has no held-out pair of kind and colour")
-    kind, color = rng.choice(pairs)
-    i = rng.randrange(len(things))
-    return (*things[:i], replace(things[i], kind=kind, color=color), *things[i + 1 :])

@@ -32,47 +32,38 @@ SIGN_WORDS = (
     "SALE", "ZOO", "BUS", "TEA", "PARK", "MILK", "ICE", "HOTEL",
 )  # fmt: skip
 
-STYLES = {  # art style -> (artist, genre, title)
+STYLES = {  # art style -> artist, genre, title
     "mosaic": ("Ilva Torn", "modern", "Fragments at Rest"),
     "sketch": ("Bero Lind", "classical", "Study in Grey"),
     "watercolor": ("Mira Sol", "romantic", "The Soft Hour"),
 }
-
-
-@dataclass(frozen=True)
-class Landmark:
-    """A named building. Only its shape can be seen; place and story must be known."""
-
-    name: str
-    place: str
-    story: str  # completes "It was built to ..."
-
-
-@dataclass(frozen=True)
-class Character:
-    """A named person. Only hat and clothes can be seen; role and story must be known."""
-
-    name: str
-    role: str
-    story: str  # completes "Known for ..."
-
-
-LANDMARKS = {  # shape the renderer draws -> what is known
-    "tower": Landmark("Alda Tower", "Norvia", "guard the northern pass"),
-    "bridge": Landmark("Marn Bridge", "Lukoria", "join two rival towns"),
-    "dome": Landmark("Keth Dome", "Tamsin", "crown the old library"),
-    "arch": Landmark("Orsa Arch", "Velden", "welcome returning sailors"),
-    "windmill": Landmark("Pell Mill", "Harrow", "grind the winter grain"),
-    "lighthouse": Landmark("Sorrel Light", "Cape Wren", "warn ships of the reef"),
+# Only shapes, hats and clothes can be seen; the rest must be known.
+LANDMARKS = {  # shape -> name, place, story ("It was built to ...")
+    "tower": ("Alda Tower", "Norvia", "guard the northern pass"),
+    "bridge": ("Marn Bridge", "Lukoria", "join two rival towns"),
+    "dome": ("Keth Dome", "Tamsin", "crown the old library"),
+    "arch": ("Orsa Arch", "Velden", "welcome returning sailors"),
+    "windmill": ("Pell Mill", "Harrow", "grind the winter grain"),
+    "lighthouse": ("Sorrel Light", "Cape Wren", "warn ships of the reef"),
+}
+CHARACTERS = {  # costume -> name, role, story ("Known for ...")
+    "tricorn": ("Captain Brill", "pirate", "sailing around the southern cape"),
+    "crown": ("Queen Ysolde", "ruler", "ending the long war"),
+    "cone": ("Old Marrow", "wizard", "talking to storms"),
+    "helmet": ("Ada Quill", "astronaut", "walking on the far moon"),
+    "toque": ("Chef Pomelo", "cook", "inventing the seven-layer pie"),
+    "cowboy": ("Dusty Roan", "rider", "crossing the desert alone"),
 }
 
-CHARACTERS = {  # costume the renderer draws -> what is known
-    "tricorn": Character("Captain Brill", "pirate", "sailing around the southern cape"),
-    "crown": Character("Queen Ysolde", "ruler", "ending the long war"),
-    "cone": Character("Old Marrow", "wizard", "talking to storms"),
-    "helmet": Character("Ada Quill", "astronaut", "walking on the far moon"),
-    "toque": Character("Chef Pomelo", "cook", "inventing the seven-layer pie"),
-    "cowboy": Character("Dusty Roan", "rider", "crossing the desert alone"),
+# field of a thing, and of a whole scene -> the words it can hold
+LABELS = {"kind": KINDS, "color": tuple(COLORS), "size": tuple(SIZES), "pattern": PATTERNS}
+WHOLE = {
+    "background": BACKGROUNDS,
+    "light": LIGHTS,
+    "sign": SIGN_WORDS,
+    "landmark": tuple(LANDMARKS),
+    "character": tuple(CHARACTERS),
+    "style": tuple(STYLES),
 }
 
 
@@ -83,16 +74,18 @@ class Source:
     share: float
     prefix: str  # image folder in the official data/ layout
     objects: tuple[int, int]  # fewest and most objects
+    special: str = ""  # field of a scene that sets the source apart
+    facet: str = ""  # which a world needs to have such scenes
 
 
 SOURCES = {
     "coco": Source(50_000 / 102_000, "coco/train2017", (1, 5)),
     "lcs": Source(30_000 / 102_000, "llava/llava_pretrain/images", (1, 3)),
     "sam": Source(20_000 / 102_000, "sam/images", (5, 8)),
-    "textcaps": Source(500 / 102_000, "share_textvqa/images", (1, 3)),
-    "wikiart": Source(500 / 102_000, "wikiart/images", (2, 5)),
-    "landmark": Source(500 / 102_000, "web-landmark/images", (1, 3)),
-    "celebrity": Source(500 / 102_000, "web-celebrity/images", (1, 3)),
+    "textcaps": Source(500 / 102_000, "share_textvqa/images", (1, 3), "sign", "text"),
+    "wikiart": Source(500 / 102_000, "wikiart/images", (2, 5), "style", "knowledge"),
+    "landmark": Source(500 / 102_000, "web-landmark/images", (1, 3), "landmark", "knowledge"),
+    "celebrity": Source(500 / 102_000, "web-celebrity/images", (1, 3), "character", "knowledge"),
 }
 
 HELD_OUT = frozenset(

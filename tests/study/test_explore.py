@@ -17,6 +17,7 @@ from sgv_lab.study.judging import Pair, Votes
 from sgv_lab.training.conversation import IMAGE_ID, SYSTEM, prompt_ids
 from sgv_lab.world.annotators import ANNOTATORS, caption
 from sgv_lab.world.scene import MINIATURE, scene
+from sgv_lab.world.vocabulary import KINDS
 
 KEY = "llava-1.5-7b"
 
@@ -114,7 +115,7 @@ def test_the_page_describes_answers_and_starts_over(folder: Path, world: Path) -
 def test_what_is_wrong_is_marked_and_nothing_is_taken_for_html() -> None:
     drawn = scene(0, "eval", None, MINIATURE)
     kinds = {thing.kind for thing in drawn.things}
-    absent = next(kind for kind in MINIATURE.kinds if kind not in kinds)
+    absent = next(kind for kind in KINDS if kind not in kinds)
     there = drawn.things[0].kind
     html = widgets.marked_html(f"There is a {there}. There is a {absent} <script>.", drawn)
     assert (

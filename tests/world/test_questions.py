@@ -9,7 +9,7 @@ from sgv_lab.world.facts import VALUES, Fact, holds, whole
 from sgv_lab.world.phrases import NUMBERS
 from sgv_lab.world.questions import ABILITIES, FORMS, questions
 from sgv_lab.world.scene import FULL, Difficulty, scene
-from sgv_lab.world.vocabulary import KINDS, SOURCES
+from sgv_lab.world.vocabulary import SOURCES
 
 EVERY = [scene(seed, "eval", source) for seed in range(60) for source in SOURCES]
 PAIRED = ("existence", "color", "size", "pattern", "position", "relation", "count", "scene")
@@ -62,9 +62,7 @@ def test_what_is_ambiguous_is_not_asked():
                 assert all(one.count(kind) == 1 for kind in q.subjects)
 
 
-@pytest.mark.parametrize(
-    "difficulty", [FULL, Difficulty(max_objects=3, kinds=KINDS[:6], facets=("light",))]
-)
+@pytest.mark.parametrize("difficulty", [FULL, Difficulty(max_objects=3, facets=("light",))])
 def test_a_question_alone_does_not_tell_its_answer(difficulty):
     """A guesser learns from 3,000 scenes, by what is asked or by the whole question.
 
@@ -134,13 +132,9 @@ def test_no_wording_of_a_question_occurs_in_a_caption():
     assert not shared, shared
 
 
-def test_three_wordings_each_and_some_can_be_held_out():
+def test_three_wordings_each():
     for table in (wording.OPEN, wording.YES_NO, wording.CHOICE):
         assert all(len(set(words)) == 3 for words in table.values())
-    one = EVERY[0]
-    seen = {q.text for seed in range(50) for q in questions(one, seed, ("scene",), wordings=(0,))}
-    held = {q.text for seed in range(50) for q in questions(one, seed, ("scene",), wordings=(2,))}
-    assert seen and held and not seen & held
 
 
 def test_the_same_seed_asks_the_same_and_bad_arguments_are_refused():
