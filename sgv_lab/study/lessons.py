@@ -39,7 +39,7 @@ def look(drawn: Scene) -> Record:
         return choice_record(drawn, drawn.seed)
     if draw < 0.92:
         return caption_record(drawn, "oracle")
-    return text_record(drawn, drawn.seed, "oracle", most=4)
+    return text_record(drawn, drawn.seed, most=4)
 
 
 def check(drawn: Scene) -> Record:

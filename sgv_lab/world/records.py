@@ -7,12 +7,12 @@ that differ in the annotator of their detailed captions differ in those records 
 
 import random
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from sgv_lab.world import vocabulary as v
 from sgv_lab.world.annotators import ANNOTATORS, Annotator, caption, claims
 from sgv_lab.world.facts import Fact
-from sgv_lab.world.questions import FORMS, Question, questions
+from sgv_lab.world.questions import Question, questions
 from sgv_lab.world.scene import FULL, Difficulty, Scene, allowed_sources
 from sgv_lab.world.scene import scene as draw_scene
 
@@ -49,7 +49,6 @@ MIX = {
 """Records of LLaVA-1.5's mix665k a task (LLaVA issue 702); the sum is 665,298."""
 _SOURCES = {"detail": ("coco",), "ocr": ("textcaps",), "brief": ("textcaps",),
             "knowledge": ("landmark", "celebrity", "wikiart")}  # fmt: skip
-_SEEDS = range(10**9)
 _ABILITIES = {"ocr": ("text",), "knowledge": ("landmark", "character", "style", "knowledge"),
               "region": ("position", "relation", "existence", "color")}  # fmt: skip
 
@@ -129,10 +128,10 @@ def _one_of_pairs(asked: Sequence[Question], rng: random.Random) -> list[Questio
     return list(kept.values())
 
 
-def conversation_record(scene: Scene, seed: int = 0, most: int = 4) -> Record:
-    """Two to ``most`` open questions, answered in sentences."""
+def conversation_record(scene: Scene, seed: int = 0) -> Record:
+    """Two to four open questions, answered in sentences."""
     rng = _rng(scene, "conversation", seed)
-    asked = _one_of_pairs(questions(scene, seed, forms=("open",)), rng)[: rng.randint(2, most)]
+    asked = _one_of_pairs(questions(scene, seed, forms=("open",)), rng)[: rng.randint(2, 4)]
     return _record(scene, "conversation", [(q.text, q.said) for q in asked], rng)
 
 
@@ -159,13 +158,11 @@ def _short(scene: Scene, task: str, asked: Sequence[Question], rng: random.Rando
     return _record(scene, task, [(first + SHORT, answer), *rest], rng)
 
 
-def drill_record(
-    scene: Scene, seed: int = 0, abilities: Collection[str] | None = None, most: int = 8
-) -> Record:
-    """As ``vqa_record``, with up to ``most`` questions that may share an ability: a lesson."""
+def drill_record(scene: Scene, seed: int, abilities: Collection[str]) -> Record:
+    """As ``vqa_record``, with up to eight questions that may share an ability: a lesson."""
     rng = _rng(scene, "drill", seed)
     asked = [q for i in range(3) for q in questions(scene, seed + i, abilities, ("open", "yesno"))]
-    return _short(scene, "vqa", _one_of_pairs(asked, rng)[:most], rng)
+    return _short(scene, "vqa", _one_of_pairs(asked, rng)[:8], rng)
 
 
 def choice_record(scene: Scene, seed: int = 0) -> Record:
@@ -175,25 +172,19 @@ def choice_record(scene: Scene, seed: int = 0) -> Record:
     return _record(scene, "choice", [(question.prompt + LETTER, question.answer)], rng)
 
 
-def text_record(
-    scene: Scene,
-    seed: int = 0,
-    annotator: Annotator | str = "oracle",
-    forms: Collection[str] = FORMS,
-    most: int = 1,
-) -> Record:
-    """A written description and questions about it, without the picture.
+def text_record(scene: Scene, seed: int = 0, most: int = 1) -> Record:
+    """The oracle's description and up to ``most`` questions about it, without the picture.
 
     Only relations that the description states are asked for: others cannot always be told.
     """
-    rng, writer = _rng(scene, "text", seed), _named(annotator)
-    stated = claims(scene, writer, seed)
-    asked = [q for q in questions(scene, seed, forms=forms) if _told(q, stated)]
+    rng, oracle = _rng(scene, "text", seed), ANNOTATORS["oracle"]
+    stated = claims(scene, oracle, seed)
+    asked = [q for q in questions(scene, seed) if _told(q, stated)]
     turns = [
         (q.prompt + (LETTER if q.form == "choice" else SHORT), q.answer)
         for q in _one_of_pairs(asked, rng)[:most]
     ]
-    turns[0] = (f"{caption(scene, writer, seed)}\n{turns[0][0]}", turns[0][1])
+    turns[0] = (f"{caption(scene, oracle, seed)}\n{turns[0][0]}", turns[0][1])
     return {"id": _id(scene, "text"), "conversations": _conversation(turns)}
 
 
@@ -208,42 +199,30 @@ def _told(question: Question, stated: Collection[Fact]) -> bool:
     return any(not question.asked or " ".join(axis).count(question.asked) for axis in told)
 
 
-def pretrain_records(
-    n: int, seed: int = 0, annotator: Annotator | str = "blip", split: str = "train",
-    difficulty: Difficulty = FULL, source: str | None = None, draw: int = 0,
-) -> Iterator[Record]:  # fmt: skip
-    """``n`` captions by ``annotator``, its ``draw``-th, for pre-training, one a scene.
-
-    ``seed`` chooses the scenes, whoever captions them.
-    """
-    for scene_seed in random.Random(f"pretrain/{split}/{seed}").sample(_SEEDS, n):
-        scene = draw_scene(scene_seed, split, source, difficulty)
-        yield caption_record(scene, annotator, draw)
-
-
 def instruct_mix(
-    n: int, seed: int = 0, detail: Annotator | str = "gpt4_blind",
-    detail_share: float | None = None, split: str = "train", difficulty: Difficulty = FULL,
-    draw: int = 0, mix: Mapping[str, float] = MIX,
-) -> list[Record]:  # fmt: skip
-    """LLaVA-1.5's instruction mix in miniature, in random order.
+    n: int,
+    seed: int = 0,
+    detail: Annotator | str = "gpt4_blind",
+    detail_share: float = MIX["detail"] / sum(MIX.values()),
+    difficulty: Difficulty = FULL,
+    draw: int = 0,
+) -> list[Record]:
+    """LLaVA-1.5's instruction mix in miniature, in random order, of training scenes.
 
     ``detail``: who wrote the detailed captions, its ``draw``-th; ``detail_share``: their share of
-    the mix (None: as in ``mix``, 3.5 %). Records that need signs or knowledge which the
-    difficulty leaves out are "vqa" and "conversation" instead, so that nothing is missing.
+    the mix. Records that need signs or knowledge which the difficulty leaves out are "vqa" and
+    "conversation" instead, so that nothing is missing.
 
-    Raises ValueError for an unknown task in ``mix`` or a share outside 0 to 1.
+    Raises ValueError for a share outside 0 to 1.
     """
-    shares = _shares(mix, detail_share, difficulty)
-    tasks = _apportion(shares, n)
-    random.Random(f"records/order/{split}/{seed}").shuffle(tasks)
+    tasks = _apportion(_shares(detail_share, difficulty), n)
+    random.Random(f"records/order/train/{seed}").shuffle(tasks)
     records = []
-    for scene_seed, task in zip(
-        random.Random(f"mix/{split}/{seed}").sample(_SEEDS, n), tasks, strict=True
-    ):
+    scene_seeds = random.Random(f"mix/train/{seed}").sample(range(10**9), n)
+    for scene_seed, task in zip(scene_seeds, tasks, strict=True):
         rng = random.Random(f"records/source/{scene_seed}/{seed}")
         source = rng.choice(_SOURCES[task]) if task in _SOURCES else None
-        scene = draw_scene(scene_seed, split, source, difficulty)
+        scene = draw_scene(scene_seed, "train", source, difficulty)
         records.append(_make(task, scene, seed, detail, draw))
     return records
 
@@ -260,27 +239,20 @@ def _make(task: str, scene: Scene, seed: int, detail: Annotator | str, draw: int
     return makers.get(task, vqa_record)(scene, seed)
 
 
-def _shares(
-    mix: Mapping[str, float], detail_share: float | None, difficulty: Difficulty
-) -> dict[str, float]:
+def _shares(detail_share: float, difficulty: Difficulty) -> dict[str, float]:
     """The share of each task, those of sources the difficulty leaves out given to others."""
-    unknown = sorted(set(mix) - set(MIX))
-    if unknown:
-        raise ValueError(f"unknown tasks {', '.join(unknown)}: of {', '.join(MIX)}")
-    shares = dict(mix)
+    if not 0 <= detail_share <= 1:
+        raise ValueError(f"detail_share is {detail_share}, not from 0 to 1")
+    shares: dict[str, float] = dict(MIX)
     allowed = allowed_sources(difficulty)
     for task, other in (("ocr", "vqa"), ("knowledge", "vqa"), ("brief", "conversation")):
-        if task in shares and not set(_SOURCES[task]) <= set(allowed):
-            shares[other] = shares.get(other, 0) + shares.pop(task)
+        if not set(_SOURCES[task]) <= set(allowed):
+            shares[other] += shares.pop(task)
     total = sum(shares.values())
     shares = {task: count / total for task, count in shares.items()}
-    if detail_share is not None:
-        if not 0 <= detail_share <= 1:
-            raise ValueError(f"detail_share is {detail_share}, not from 0 to 1")
-        others = 1 - shares.pop("detail", 0)
-        shares = {task: share / others * (1 - detail_share) for task, share in shares.items()}
-        shares["detail"] = detail_share
-    return shares
+    others = 1 - shares.pop("detail")
+    shares = {task: share / others * (1 - detail_share) for task, share in shares.items()}
+    return {**shares, "detail": detail_share}
 
 
 def _apportion(shares: Mapping[str, float], n: int) -> list[str]:
