@@ -2,13 +2,9 @@
 
 import base64
 import io
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from PIL import Image
 
 from sgv_lab.world.questions import Question, questions
 from sgv_lab.world.render import render
@@ -30,7 +26,6 @@ class Pictures:
 
     folder: Path
     next_seed: int
-    split: str
     difficulty: Difficulty
     size: int
 
@@ -38,17 +33,13 @@ class Pictures:
         """Endless scenes, of ``source`` if given."""
         while True:
             self.next_seed += 1
-            yield scene(self.next_seed, self.split, source, self.difficulty)
+            yield scene(self.next_seed, "eval", source, self.difficulty)
 
     def able(self, abilities: Sequence[str]) -> list[str]:
         """Those of ``abilities`` that scenes of this difficulty can be asked about."""
-        sources = allowed_sources(self.difficulty)
-        return [
-            a
-            for a in abilities
-            if set(_SOURCE.get(a, sources)) <= set(sources)
-            and (a != "light" or "light" in self.difficulty.facets)
-        ]
+        allowed = allowed_sources(self.difficulty)
+        able = [a for a in abilities if set(_SOURCE.get(a, ())) <= set(allowed)]
+        return able if "light" in self.difficulty.facets else [a for a in able if a != "light"]
 
     def ask(
         self, ability: str, form: str, source: str | None = None, options: int = 0
@@ -84,17 +75,8 @@ class Pictures:
     def base64(self, drawn: Scene) -> str:
         """The scene's picture as base64 of a PNG."""
         file = io.BytesIO()
-        picture: Image.Image = render(drawn, self.size)
-        picture.save(file, "PNG")
+        render(drawn, self.size).save(file, "PNG")
         return base64.b64encode(file.getvalue()).decode()
-
-    def json(self, name: str, value: Any) -> None:
-        """Write ``folder / name`` as JSON."""
-        self.text(name, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
-
-    def lines(self, name: str, rows: Sequence[Any]) -> None:
-        """Write ``folder / name`` as JSON lines."""
-        self.text(name, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
     def text(self, name: str, text: str) -> None:
         """Write ``folder / name``."""

@@ -1,6 +1,6 @@
 """The benchmarks of the paper in miniature, written to disk in their official formats.
 
-Each benchmark has scenes of its own from the split "eval" (or "novel"), so that no picture is in
+Each benchmark has scenes of its own from the split "eval", so that no picture is in
 two benchmarks or in training. MMBench-CN speaks Chinese, which the world's captions never do:
 a model trained on them can only guess there. MME has neither posters, translations nor code.
 """
@@ -37,7 +37,6 @@ def write(
     pictures: int = 60,
     seed: int = 0,
     size: int = 64,
-    split: str = "eval",
     difficulty: Difficulty = FULL,
 ) -> list[Path]:
     """Write ``folder/<benchmark>/…`` with about ``pictures`` pictures each (MME: each subtask).
@@ -50,7 +49,7 @@ def write(
         if name not in WRITERS:
             raise ValueError(f"unknown benchmark {name!r}: one of {', '.join(WRITERS)}")
         first = 10**8 + seed * 10**7 + list(WRITERS).index(name) * 10**5
-        of_its_own = Pictures(Path(folder) / name, first, split, difficulty, size)
+        of_its_own = Pictures(Path(folder) / name, first, difficulty, size)
         WRITERS[name](of_its_own, pictures)
         folders.append(of_its_own.folder)
     return folders

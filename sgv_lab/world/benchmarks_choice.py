@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from sgv_lab.files import write_json
 from sgv_lab.world import vocabulary as v
 from sgv_lab.world.annotators import ANNOTATORS, caption
 from sgv_lab.world.benchmark_files import Pictures
@@ -132,7 +133,7 @@ def seed(pictures: Pictures, n: int) -> None:
                 | {"data_type": "image", "data_id": picture}
             )
             pictures.save(drawn, f"SEED-Bench-image/{picture}")
-    pictures.json("SEED-Bench.json", {"questions": rows, "question_type": types})
+    write_json(pictures.folder / "SEED-Bench.json", {"questions": rows, "question_type": types})
 
 
 def qbench(pictures: Pictures, n: int) -> None:
@@ -150,7 +151,7 @@ def qbench(pictures: Pictures, n: int) -> None:
             | {"img_path": picture, "candidates": options or ["Yes", "No"], "correct_ans": truth}
         )
         pictures.save(drawn, f"images_llvisionqa/{picture}")
-    pictures.json("llvisionqa_dev.json", rows)
+    write_json(pictures.folder / "llvisionqa_dev.json", rows)
 
 
 def scienceqa(pictures: Pictures, n: int) -> None:
@@ -175,6 +176,6 @@ def scienceqa(pictures: Pictures, n: int) -> None:
         )
         if seen:
             pictures.save(drawn, f"images/test/{key}/image.png")
-    pictures.json("problems.json", problems)
-    pictures.json("pid_splits.json", {"test": list(problems)})
-    pictures.json("llava_test_CQM-A.json", converted)
+    write_json(pictures.folder / "problems.json", problems)
+    write_json(pictures.folder / "pid_splits.json", {"test": list(problems)})
+    write_json(pictures.folder / "llava_test_CQM-A.json", converted)

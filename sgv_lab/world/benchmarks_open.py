@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from sgv_lab.files import write_json, write_jsonl
 from sgv_lab.world import vocabulary as v
 from sgv_lab.world import wording
 from sgv_lab.world.annotators import ANNOTATORS, caption
@@ -76,8 +77,12 @@ def vqav2(pictures: Pictures, n: int) -> None:
         )
         pictures.save(drawn, f"val2014/COCO_val2014_{drawn.seed:012d}.jpg")
     head = {"data_type": "mscoco", "data_subtype": "val2014"}
-    pictures.json("v2_OpenEnded_mscoco_val2014_questions.json", {**head, "questions": asked})
-    pictures.json("v2_mscoco_val2014_annotations.json", {**head, "annotations": known})
+    write_json(
+        pictures.folder / "v2_OpenEnded_mscoco_val2014_questions.json", {**head, "questions": asked}
+    )
+    write_json(
+        pictures.folder / "v2_mscoco_val2014_annotations.json", {**head, "annotations": known}
+    )
 
 
 def vizwiz(pictures: Pictures, n: int) -> None:
@@ -95,7 +100,7 @@ def vizwiz(pictures: Pictures, n: int) -> None:
             | {"answerable": int(kind != "unanswerable"), "answers": _people(humans)}
         )
         pictures.save(drawn, f"images/{picture}")
-    pictures.json("val.json", rows)
+    write_json(pictures.folder / "val.json", rows)
 
 
 def mmvet(pictures: Pictures, n: int) -> None:
@@ -112,7 +117,7 @@ def mmvet(pictures: Pictures, n: int) -> None:
             **{"imagesource": drawn.source, "capability": list(takes)},
         }
         pictures.save(drawn, f"images/{picture}")
-    pictures.json("mm-vet.json", rows)
+    write_json(pictures.folder / "mm-vet.json", rows)
     pictures.text("prompt.txt", FEW_SHOT)
 
 
@@ -133,9 +138,11 @@ def llava_w(pictures: Pictures, n: int) -> None:
         files["answers_gpt4"].append({**ids, "text": answer, "answer_id": f"reference{number}"})
         pictures.save(drawn, f"images/{picture}")
     for name, rows in files.items():
-        pictures.lines(f"{name}.jsonl", rows)
+        write_jsonl(pictures.folder / f"{name}.jsonl", rows)
     rule = {"role": "Assistant", "prompt": RULE}
-    pictures.json("rule.json", {f"llava_bench_{category}": rule for category in categories})
+    write_json(
+        pictures.folder / "rule.json", {f"llava_bench_{category}": rule for category in categories}
+    )
 
 
 def pope(pictures: Pictures, n: int) -> None:
@@ -163,7 +170,7 @@ def pope(pictures: Pictures, n: int) -> None:
                     row = {"image": picture, "text": text, "label": label}
                     rows[split].append({"question_id": len(rows[split]) + 1, **row})
     for split, found in rows.items():
-        pictures.lines(f"coco_pope_{split}.json", found)
+        write_jsonl(pictures.folder / f"coco_pope_{split}.json", found)
 
 
 def captions(pictures: Pictures, n: int) -> None:
@@ -180,8 +187,9 @@ def captions(pictures: Pictures, n: int) -> None:
             boxes.append({"id": len(boxes), "image_id": drawn.seed, "category_id": kind})
         pictures.save(drawn, f"images/{picture}")
     classes = [{"id": i, "name": kind} for i, kind in enumerate(v.KINDS, 1)]
-    pictures.json("captions_val2014.json", {"images": images, "annotations": told})
-    pictures.json(
-        "instances_val2014.json", {"images": images, "annotations": boxes, "categories": classes}
+    write_json(pictures.folder / "captions_val2014.json", {"images": images, "annotations": told})
+    write_json(
+        pictures.folder / "instances_val2014.json",
+        {"images": images, "annotations": boxes, "categories": classes},
     )
     pictures.text("synonyms.txt", "\n".join(v.KINDS) + "\n")

@@ -1,14 +1,13 @@
 """The embedded world written to a folder as if it were a real data set."""
 
 import json
-import shutil
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from tqdm.auto import tqdm
 
+from sgv_lab.files import atomic, write_json, write_jsonl
 from sgv_lab.world.annotators import ANNOTATORS, caption
 from sgv_lab.world.questions import questions
 from sgv_lab.world.records import (
@@ -27,8 +26,6 @@ CAPTIONS = {  # annotator -> file of its records, named as the original's
     "gpt4_vision": "sharegpt4v_instruct_gpt4-vision_cap100k.json",
     "oracle": "oracle.json",
 }
-
-
 _DIFFICULTY = "difficulty.json"  # a picture's name alone does not tell which world it is of
 
 
@@ -60,38 +57,26 @@ def export(
             f"cannot export n={n}, size={size}, seed={seed}, split={split!r}: n is 1 or more, size "
             f"16 pixels or more, seed 0 or more, split one of {', '.join(SPLITS)}"
         )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        # a folder of its own inside: mkdtemp's is readable by its owner alone
-        whole = scratch / folder.name
-        _write(whole, range(seed, seed + n), split, size, difficulty)
-        whole.replace(folder)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    scenes = [scene(seed + i, split, difficulty=difficulty) for i in range(n)]
+    with atomic(folder) as root:
+        for drawn in tqdm(scenes, desc="pictures", unit="scene"):
+            path = root / drawn.image_name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            render(drawn, size).save(path)
+        write_difficulty(root, difficulty)
+        write_jsonl(root / "scenes.jsonl", map(_truth, scenes))
+        for annotator, name in CAPTIONS.items():
+            write_json(root / name, [caption_record(s, annotator) for s in scenes])
+        write_json(root / f"annotations/captions_{split}2017.json", _coco(scenes, size))
+        asked = (conversation_record, vqa_record, choice_record, text_record)
+        write_json(root / "instruct.json", [record(s) for s in scenes for record in asked])
+        write_jsonl(root / "questions.jsonl", (row for s in scenes for row in _questions(s)))
     return folder
-
-
-def _write(root: Path, seeds: range, split: str, size: int, difficulty: Difficulty) -> None:
-    root.mkdir()
-    scenes = [scene(seed, split, difficulty=difficulty) for seed in seeds]
-    for drawn in tqdm(scenes, desc="pictures", unit="scene"):
-        path = root / drawn.image_name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        render(drawn, size).save(path)
-    write_difficulty(root, difficulty)
-    _lines(root / "scenes.jsonl", (_truth(s) for s in scenes))
-    for annotator, name in CAPTIONS.items():
-        _json(root / name, [caption_record(s, annotator) for s in scenes])
-    _json(root / f"annotations/captions_{split}2017.json", _coco(scenes, size))
-    asked = (conversation_record, vqa_record, choice_record, text_record)
-    _json(root / "instruct.json", [record(s) for s in scenes for record in asked])
-    _lines(root / "questions.jsonl", (row for s in scenes for row in _questions(s)))
 
 
 def write_difficulty(root: Path, difficulty: Difficulty) -> None:
     """Write down, below ``root``, which world the pictures there are of."""
-    _json(root / _DIFFICULTY, asdict(difficulty))
+    write_json(root / _DIFFICULTY, asdict(difficulty))
 
 
 def difficulty_of(root: str | Path) -> Difficulty | None:
@@ -134,13 +119,3 @@ def _questions(drawn: Scene) -> Iterator[dict[str, object]]:
             "form": q.form,
             "answer": q.answer,
         }
-
-
-def _json(path: Path, value: object) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
-
-
-def _lines(path: Path, rows: Iterable[dict[str, object]]) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
