@@ -1,79 +1,14 @@
 """Annotators: who looks at a scene, what they miss, get wrong and make up, and how they write.
 
-An annotator perceives a scene into a message (``phrasing.Message``), then writes it down. Three
-rates per kind of fact govern the first step, each with a "default":
-
-- ``omission``: share of what could be told that is left out;
-- ``error``: share of what is told that is told wrongly (another value of the same kind);
-- ``invention``: for "existence", objects made up per object mentioned; for any other kind, the
-  share of what is not seen, or is left out, for which a plausible value is written all the same.
+An annotator perceives a scene into a message, then writes it down.
 """
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 
 from sgv_lab.world import phrasing
-from sgv_lab.world.facts import FACETS, Fact
-from sgv_lab.world.message import Message
-from sgv_lab.world.perception import Draws, Perception
+from sgv_lab.world.facts import FACETS, Fact, Message
+from sgv_lab.world.perception import Annotator, Perception
 from sgv_lab.world.scene import Scene
-
-Rates = Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class Annotator:
-    """Someone, or something, that captions pictures. Rates: see the module's text.
-
-    ``sees``: kinds of facts it perceives (keys of FACETS); ``style``: as in ``phrasing.write``;
-    ``max_objects``: most objects it mentions; ``hears``: how many human captions of the picture
-    it is given; ``remarks``: fewest and most sentences without facts.
-    """
-
-    name: str
-    sees: frozenset[str]
-    style: str
-    max_objects: int
-    omission: Rates
-    error: Rates
-    invention: Rates
-    hears: int = 0
-    remarks: tuple[int, int] = field(default=(0, 0))
-
-    def __post_init__(self) -> None:
-        unknown = sorted(set(self.sees) - set(FACETS))
-        for name in ("omission", "error", "invention"):
-            rates: Rates = getattr(self, name)
-            unknown += sorted(set(rates) - {"default", *FACETS})
-            if "default" not in rates or not all(0 <= rate <= 1 for rate in rates.values()):
-                raise ValueError(f"{self.name}: {name} needs a default, and rates from 0 to 1")
-        if unknown:
-            raise ValueError(f"{self.name}: unknown kinds of facts {', '.join(unknown)}")
-
-    def rate(self, of: str, kind: str) -> float:
-        """The rate ``of`` "omission", "error" or "invention" for a kind of fact."""
-        rates: Rates = getattr(self, of)
-        return rates.get(kind, rates["default"])
-
-    def with_rates(
-        self,
-        omission: Rates | float | None = None,
-        error: Rates | float | None = None,
-        invention: Rates | float | None = None,
-    ) -> "Annotator":
-        """The same annotator at other rates.
-
-        A mapping overrides those kinds; a number replaces all of them; None keeps them.
-        """
-        changed: dict[str, Rates] = {}
-        for name, new in (("omission", omission), ("error", error), ("invention", invention)):
-            if isinstance(new, Mapping):
-                changed[name] = {**getattr(self, name), **new}
-            elif new is not None:
-                changed[name] = {"default": float(new)}
-        return replace(self, **changed)
-
 
 _OBJECT_KINDS = frozenset(kind for kind, facet in FACETS.items() if facet == "object")
 
@@ -148,11 +83,11 @@ ANNOTATORS: dict[str, Annotator] = {
 
 def message(scene: Scene, annotator: Annotator, seed: int = 0) -> Message:
     """What ``annotator`` says about ``scene``, before it is put into words."""
-    draws, human = Draws(scene, annotator, seed), ANNOTATORS["human"]
-    seeds = [draws.rng("human", i).getrandbits(32) for i in range(annotator.hears)]
+    looking, human = Perception(scene, annotator, seed), ANNOTATORS["human"]
+    seeds = [looking.rng("human", i).getrandbits(32) for i in range(annotator.hears)]
     often = Counter(fact for s in seeds for fact in claims(scene, human, s))
-    heard = sorted(often, key=lambda fact: (-often[fact], fact))
-    return Perception(scene, annotator, seed, heard).message()
+    looking.heard = sorted(often, key=lambda fact: (-often[fact], fact))
+    return looking.message()
 
 
 def claims(scene: Scene, annotator: Annotator, seed: int = 0) -> frozenset[Fact]:
@@ -162,7 +97,7 @@ def claims(scene: Scene, annotator: Annotator, seed: int = 0) -> frozenset[Fact]
 
 def caption(scene: Scene, annotator: Annotator, seed: int = 0) -> str:
     """The caption that ``annotator`` writes of ``scene``: the same arguments, the same words."""
-    draws = Draws(scene, annotator, seed)
-    remarks = draws.rng("remarks").randint(*annotator.remarks)
+    looking = Perception(scene, annotator, seed)
+    remarks = looking.rng("remarks").randint(*annotator.remarks)
     said = message(scene, annotator, seed)
-    return phrasing.write(said, annotator.style, draws.rng("words"), remarks)
+    return phrasing.write(said, annotator.style, looking.rng("words"), remarks)

@@ -2,8 +2,11 @@
 
 Facts speak of kinds, not of single objects, as sentences do: ``color(star, red)`` holds where any
 star is red. A count is exact, and a relation of two kinds holds where it is true of every pair.
+
+A message is what a caption is to say, before it is put into words.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import permutations
@@ -36,6 +39,7 @@ _KNOWN = (  # field of a scene, kinds of facts known of its values, what is know
     ("character", SPECIALS["character"], v.CHARACTERS),
     ("style", ("artist", "genre", "title"), v.STYLES),
 )
+ATTRIBUTES = ("color", "size", "pattern", "position")  # of an object
 RELATIONS = ("left of", "right of", "above", "below")
 VALUES: dict[str, tuple[str, ...]] = {
     "existence": v.KINDS,
@@ -82,7 +86,6 @@ def facts(scene: Scene) -> frozenset[Fact]:
     found = set()
     for thing in scene.things:
         found |= {
-            Fact("existence", thing.kind),
             Fact("count", thing.kind, str(scene.count(thing.kind))),
             Fact("color", thing.kind, thing.color),
             Fact("size", thing.kind, thing.size),
@@ -93,13 +96,12 @@ def facts(scene: Scene) -> frozenset[Fact]:
         found.add(Fact(kind, "sign" if kind == "text" else "", value))
     for subject in SPECIALS:
         if getattr(scene, subject):
-            found.add(Fact("existence", subject))
             found.add(Fact("position", subject, region(*scene.anchor)))
     for a, b in permutations({t.kind for t in scene.things}, 2):
         pairs = [(s, t) for s in scene.things for t in scene.things if (s.kind, t.kind) == (a, b)]
         for relation in set(RELATIONS).intersection(*(relations(s, t) for s, t in pairs)):
             found.add(Fact("relation", a, f"{relation} {b}"))
-    return frozenset(found)
+    return with_implied(found)
 
 
 def holds(fact: Fact, scene: Scene) -> bool:
@@ -138,3 +140,49 @@ def with_implied(stated: set[Fact] | frozenset[Fact]) -> frozenset[Fact]:
         if fact.kind == "relation":
             found.add(Fact("existence", fact.value.rsplit(" ", 1)[1]))
     return frozenset(found)
+
+
+@dataclass(frozen=True)
+class Mention:
+    """An object as somebody would speak of it; None is left unsaid."""
+
+    kind: str
+    size: str | None = None
+    color: str | None = None
+    pattern: str | None = None
+    position: str | None = None
+
+
+@dataclass(frozen=True)
+class Message:
+    """What a caption is to say.
+
+    ``counts``: kind -> how many; ``relations``: (index, relation, index) into ``mentions``;
+    ``whole``: kind of fact -> value, of the picture as a whole, its sign, landmark, character;
+    ``specials``: "sign", "landmark" or "character" -> where, "" where that is left unsaid.
+    """
+
+    mentions: tuple[Mention, ...]
+    counts: Mapping[str, int]
+    relations: tuple[tuple[int, str, int], ...]
+    whole: Mapping[str, str]
+    specials: Mapping[str, str]
+
+    def claims(self) -> frozenset[Fact]:
+        """The facts that the message states, true or not."""
+        stated = {Fact("count", kind, str(n)) for kind, n in self.counts.items()}
+        for mention in self.mentions:
+            stated.add(Fact("existence", mention.kind))
+            for kind in ATTRIBUTES:
+                if getattr(mention, kind):
+                    stated.add(Fact(kind, mention.kind, getattr(mention, kind)))
+        for a, relation, b in self.relations:
+            value = f"{relation} {self.mentions[b].kind}"
+            stated.add(Fact("relation", self.mentions[a].kind, value))
+        for kind, value in self.whole.items():
+            stated.add(Fact(kind, "sign" if kind == "text" else "", value))
+        for subject, position in self.specials.items():
+            stated.add(Fact("existence", subject))
+            if position:
+                stated.add(Fact("position", subject, position))
+        return with_implied(stated)

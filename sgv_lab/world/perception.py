@@ -7,69 +7,131 @@ caption with more left out, and studies that sweep a rate compare like with like
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
 
-from sgv_lab.world.facts import SPECIALS, VALUES, Fact, whole
-from sgv_lab.world.message import Mention, Message
+from sgv_lab.world.facts import (
+    ATTRIBUTES,
+    FACETS,
+    SPECIALS,
+    VALUES,
+    Fact,
+    Mention,
+    Message,
+    whole,
+)
 from sgv_lab.world.scene import Scene, region, relations
 from sgv_lab.world.vocabulary import KINDS
 
-if TYPE_CHECKING:
-    from sgv_lab.world.annotators import Annotator
-
+Rates = Mapping[str, float]
+RATES = ("omission", "error", "invention")
 _OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
-_ATTRIBUTES = ("color", "size", "pattern", "position")  # in the order they are drawn
 
 
-class Draws:
-    """Random numbers by name: each decision's is the same whatever the others are."""
+@dataclass(frozen=True)
+class Annotator:
+    """Someone, or something, that captions pictures.
 
-    def __init__(self, scene: Scene, annotator: "Annotator", seed: int) -> None:
-        self.prefix = f"{scene.split}/{scene.seed}/{scene.source}/{annotator.name}/{seed}"
+    ``sees``: kinds of facts it perceives (keys of FACETS); ``style``: as in ``phrasing.write``;
+    ``max_objects``: most objects it mentions; ``hears``: how many human captions of the picture
+    it is given; ``remarks``: fewest and most sentences without facts. Three rates per kind of
+    fact, each with a "default":
 
-    def rng(self, *name: object) -> random.Random:
-        """A generator for the decision of this name."""
-        return random.Random(f"{self.prefix}/{'/'.join(map(str, name))}")
+    - ``omission``: share of what could be told that is left out;
+    - ``error``: share of what is told that is told wrongly (another value of the same kind);
+    - ``invention``: for "existence", objects made up per object mentioned; for any other kind, the
+      share of what is not seen, or is left out, for which a plausible value is written anyway.
 
-    def below(self, rate: float, *name: object) -> bool:
-        """Whether the decision of this name is taken, as it is in a share ``rate`` of cases."""
-        return rate > 0 and self.rng(*name).random() < rate
+    Raises ValueError for rates of unknown kinds, outside 0 to 1, or without a default.
+    """
+
+    name: str
+    sees: frozenset[str]
+    style: str
+    max_objects: int
+    omission: Rates
+    error: Rates
+    invention: Rates
+    hears: int = 0
+    remarks: tuple[int, int] = (0, 0)
+
+    def __post_init__(self) -> None:
+        for of in RATES:
+            rates: Rates = getattr(self, of)
+            unknown = sorted(set(rates) - {"default", *FACETS})
+            if unknown:
+                raise ValueError(f"{self.name}: unknown kinds of facts {', '.join(unknown)}")
+            if "default" not in rates or not all(0 <= rate <= 1 for rate in rates.values()):
+                raise ValueError(f"{self.name}: {of} needs a default, and rates from 0 to 1")
+
+    def rate(self, of: str, kind: str) -> float:
+        """The rate ``of`` (one of RATES) for a kind of fact."""
+        rates: Rates = getattr(self, of)
+        return rates.get(kind, rates["default"])
+
+    def with_rates(
+        self,
+        omission: Rates | float | None = None,
+        error: Rates | float | None = None,
+        invention: Rates | float | None = None,
+    ) -> "Annotator":
+        """The same annotator at other rates.
+
+        A mapping overrides those kinds; a number replaces all of them; None keeps them.
+        """
+        changed: dict[str, Rates] = {}
+        for of, new in zip(RATES, (omission, error, invention), strict=True):
+            if isinstance(new, Mapping):
+                changed[of] = {**getattr(self, of), **new}
+            elif new is not None:
+                changed[of] = {"default": float(new)}
+        return replace(self, **changed)
 
 
 class Perception:
-    """One annotator looking at one scene."""
+    """One annotator looking at one scene; ``heard``: what others told it, most often told first."""
 
-    def __init__(
-        self, scene: Scene, annotator: "Annotator", seed: int, heard: Sequence[Fact]
-    ) -> None:
-        self.scene, self.annotator, self.heard = scene, annotator, heard
-        self.draws = Draws(scene, annotator, seed)
+    def __init__(self, scene: Scene, annotator: Annotator, seed: int) -> None:
+        self.scene, self.annotator = scene, annotator
+        self.prefix = f"{scene.split}/{scene.seed}/{scene.source}/{annotator.name}/{seed}"
+        self.heard: Sequence[Fact] = ()
 
-    def tell(self, kind: str, truth: str, values: Sequence[str], key: str, nth: int = 0) -> str:
+    def rng(self, *name: object) -> random.Random:
+        """A generator for the decision of this name, the same whatever the others are."""
+        return random.Random(f"{self.prefix}/{'/'.join(map(str, name))}")
+
+    def _below(self, rate: float, *name: object) -> bool:
+        """Whether the decision of this name is taken, as it is in a share ``rate`` of cases."""
+        return rate > 0 and self.rng(*name).random() < rate
+
+    def _happens(self, of: str, kind: str, key: object) -> bool:
+        """Whether an omission, error or invention happens to one fact."""
+        return self._below(self.annotator.rate(of, kind), of, kind, key)
+
+    def _tell(self, kind: str, truth: str, values: Sequence[str], key: str, nth: int = 0) -> str:
         """What is said of one fact that is true: its value, a wrong one, or "" for nothing.
 
         ``nth``: which of the values heard to take, where several objects share a name.
         """
-        a, draws = self.annotator, self.draws
         subject = key.split("#")[0]
         heard = [f.value for f in self.heard if (f.kind, f.subject) == (kind, subject)]
-        known = truth if kind in a.sees else heard[nth] if nth < len(heard) else ""
-        if known and not draws.below(a.rate("omission", kind), "omission", kind, key):
+        seen = kind in self.annotator.sees
+        known = truth if seen else heard[nth] if nth < len(heard) else ""
+        if known and not self._happens("omission", kind, key):
             others = [value for value in values if value != truth]
-            if others and draws.below(a.rate("error", kind), "error", kind, key):
-                return draws.rng("wrong", kind, key).choice(others)
+            if others and self._happens("error", kind, key):
+                return self.rng("wrong", kind, key).choice(others)
             return known
-        if draws.below(a.rate("invention", kind), "invention", kind, key):
-            return draws.rng("made up", kind, key).choice(values)
+        if self._happens("invention", kind, key):
+            return self.rng("made up", kind, key).choice(values)
         return ""
 
     def message(self) -> Message:
         """Everything the annotator says about the scene."""
         told = self._things()
-        counts = self._counts([mention for mention, _ in told])
         mentions = tuple(mention for mention, _ in told)
+        counts = self._counts(mentions)
         said = {
-            kind: self.tell(kind, value, VALUES[kind], "sign" if kind == "text" else "")
+            kind: self._tell(kind, value, VALUES[kind], "sign" if kind == "text" else "")
             for kind, value in whole(self.scene).items()
         }
         return Message(
@@ -80,30 +142,27 @@ class Perception:
             specials=self._specials(),
         )
 
-    def _kinds_absent(self) -> list[str]:
-        present = {t.kind for t in self.scene.things}
-        return [kind for kind in KINDS if kind not in present]
-
     def _things(self) -> list[tuple[Mention, int | None]]:
         """(mention, index of the thing or None if it is made up or its kind mistaken)."""
-        a, draws, things = self.annotator, self.draws, self.scene.things
-        order = draws.rng("order").sample(range(len(things)), len(things))
+        a, things = self.annotator, self.scene.things
+        order = self.rng("order").sample(range(len(things)), len(things))
         if a.style != "full":  # what is large catches the eye first
             order.sort(key=lambda i: things[i].size != "large")
-        elif draws.below(0.5, "reading order"):
+        elif self._below(0.5, "reading order"):
             order.sort(key=lambda i: (round(things[i].y * 4), things[i].x))
-        absent, told = self._kinds_absent(), []
-        order, left_out = order[: a.max_objects], a.rate("omission", "existence")
-        noticed = [i for i in order if not draws.below(left_out, "omission", "existence", i)]
-        if not noticed and left_out < 1:  # nobody captions a picture with nothing in it
-            noticed = [max(order, key=lambda i: draws.rng("omission", "existence", i).random())]
+        order = order[: a.max_objects]
+        noticed = [i for i in order if not self._happens("omission", "existence", i)]
+        if not noticed and a.rate("omission", "existence") < 1:  # nobody captions an empty picture
+            noticed = [max(order, key=lambda i: self.rng("omission", "existence", i).random())]
+        absent = [kind for kind in KINDS if not self.scene.count(kind)]
+        told: list[tuple[Mention, int | None]] = []
         for i in noticed:
             key = f"{things[i].kind}#{i}"
-            wrong = draws.below(a.rate("error", "existence"), "error", "existence", key) and absent
-            kind = draws.rng("wrong kind", key).choice(absent) if wrong else things[i].kind
+            wrong = self._happens("error", "existence", key)
+            kind = self.rng("wrong kind", key).choice(absent) if wrong else things[i].kind
             told.append((self._mention(i, kind, key), None if wrong else i))
-            if absent and draws.below(a.rate("invention", "existence"), "made up", key):
-                told.append((self._made_up(draws.rng("object", key), absent), None))
+            if self._below(a.rate("invention", "existence"), "made up", key):
+                told.append((self._made_up(self.rng("object", key), absent), None))
         return told
 
     def _mention(self, i: int, kind: str, key: str) -> Mention:
@@ -111,18 +170,17 @@ class Perception:
         thing = self.scene.things[i]
         nth = sum(t.kind == thing.kind for t in self.scene.things[:i])
         said = {}
-        for of in _ATTRIBUTES:
+        for of in ATTRIBUTES:
             truth = region(thing.x, thing.y) if of == "position" else getattr(thing, of)
-            said[of] = self.tell(of, truth, VALUES[of], key, nth) or None
+            said[of] = self._tell(of, truth, VALUES[of], key, nth) or None
         return Mention(kind, **said)
 
     def _made_up(self, rng: random.Random, absent: Sequence[str]) -> Mention:
         """An object that is not there, told in as much detail as a real one."""
-        rate = self.annotator.rate
-        said = {
-            of: rng.choice(VALUES[of]) if rng.random() >= rate("omission", of) else None
-            for of in _ATTRIBUTES
-        }
+        said = {}
+        for of in ATTRIBUTES:
+            told = rng.random() >= self.annotator.rate("omission", of)
+            said[of] = rng.choice(VALUES[of]) if told else None
         return Mention(rng.choice(absent), **said)
 
     def _counts(self, mentions: Sequence[Mention]) -> dict[str, int]:
@@ -130,9 +188,9 @@ class Perception:
         counts = {}
         for kind in dict.fromkeys(mention.kind for mention in mentions):
             truth = self.scene.count(kind)
-            if truth > 1 or (truth == 1 and self.draws.below(0.1, "single", kind)):
+            if truth > 1 or (truth == 1 and self._below(0.1, "single", kind)):
                 wrong = [str(n) for n in (truth - 1, truth + 1) if n > 1]
-                said = self.tell("count", str(truth), [str(truth), *wrong], kind)
+                said = self._tell("count", str(truth), [str(truth), *wrong], kind)
                 if said:
                     counts[kind] = int(said)
         return counts
@@ -143,29 +201,25 @@ class Perception:
         """Each object related to the one before it, where both are the only ones of their kind."""
         found, things = [], self.scene.things
         often = Counter(mention.kind for mention, _ in told)
-        for b, a in zip(range(len(told)), range(1, len(told)), strict=False):
-            i, j = told[a][1], told[b][1]
-            if i is None or j is None or {things[i].kind, things[j].kind} & set(counts):
+        for b in range(len(told) - 1):
+            i, j = told[b + 1][1], told[b][1]
+            if i is None or j is None:
                 continue
-            if any(self.scene.count(things[k].kind) > 1 or often[things[k].kind] > 1
-                   for k in (i, j)):  # fmt: skip
+            kinds = (things[i].kind, things[j].kind)
+            if any(k in counts or self.scene.count(k) > 1 or often[k] > 1 for k in kinds):
                 continue
-            key = f"{things[i].kind}#{things[j].kind}"
-            true = relations(things[i], things[j])
-            truth = self.draws.rng("relation", key).choice(true) if true else ""
-            said = truth and self.tell("relation", truth, (truth, _OPPOSITE[truth]), key)
+            key, true = "#".join(kinds), relations(things[i], things[j])
+            truth = self.rng("relation", key).choice(true) if true else ""
+            said = truth and self._tell("relation", truth, (truth, _OPPOSITE[truth]), key)
             if said:
-                found.append((a, said, b))
+                found.append((b + 1, said, b))
         return tuple(found)
 
     def _specials(self) -> dict[str, str]:
         """The sign, landmark or character, if noticed, and where it stands."""
-        found, a = {}, self.annotator
+        found, left_out = {}, self.annotator.rate("omission", "existence")
         for subject in SPECIALS:
-            if not getattr(self.scene, subject):
-                continue
-            if self.draws.below(a.rate("omission", "existence"), "omission", subject):
-                continue
-            where = region(*self.scene.anchor)
-            found[subject] = self.tell("position", where, VALUES["position"], subject)
+            if getattr(self.scene, subject) and not self._below(left_out, "omission", subject):
+                where = region(*self.scene.anchor)
+                found[subject] = self._tell("position", where, VALUES["position"], subject)
         return found

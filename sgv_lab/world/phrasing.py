@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from sgv_lab.world import phrases
-from sgv_lab.world.facts import SPECIALS
-from sgv_lab.world.message import Mention, Message
+from sgv_lab.world.facts import SPECIALS, Mention, Message
 from sgv_lab.world.phrases import NUMBERS
 
 
