@@ -33,7 +33,7 @@ SPECIALS = {  # what can stand at a scene's anchor -> the kinds of facts about i
     "landmark": ("landmark", "place", "landmark_story"),
     "character": ("character", "role", "character_story"),
 }
-_SPECIAL_OF = {kind: special for special, kinds in SPECIALS.items() for kind in kinds}
+SPECIAL_OF = {kind: special for special, kinds in SPECIALS.items() for kind in kinds}
 _KNOWN = (  # field of a scene, kinds of facts known of its values, what is known
     ("landmark", SPECIALS["landmark"], v.LANDMARKS),
     ("character", SPECIALS["character"], v.CHARACTERS),
@@ -133,8 +133,8 @@ def with_implied(stated: set[Fact] | frozenset[Fact]) -> frozenset[Fact]:
     """The same facts and the existence of whatever they speak of: a red star is a star."""
     found = set(stated)
     for fact in stated:
-        if fact.kind in _SPECIAL_OF:
-            found.add(Fact("existence", _SPECIAL_OF[fact.kind]))
+        if fact.kind in SPECIAL_OF:
+            found.add(Fact("existence", SPECIAL_OF[fact.kind]))
         elif fact.subject and (fact.kind, fact.value) != ("count", "0"):
             found.add(Fact("existence", fact.subject))
         if fact.kind == "relation":

@@ -5,7 +5,6 @@ the sentence is about ("the building" or its name), ``{S}`` the same as its firs
 """
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-PLURALS = {"fish": "fish"}
 SIZES = {"small": ("small", "small", "little"), "large": ("large", "large", "big")}
 PATTERN_AFTER = {
     "striped": ("with stripes",),

@@ -5,11 +5,12 @@ Captions speak of "the picture" and never ask; questions (``questions.py``) spea
 
 import random
 from collections.abc import Sequence
-from dataclasses import replace
 
 from sgv_lab.world import phrases
-from sgv_lab.world.facts import SPECIALS, Mention, Message
+from sgv_lab.world.facts import SPECIAL_OF, SPECIALS, Mention, Message
 from sgv_lab.world.phrases import NUMBERS
+
+_MANY = (*NUMBERS[2:], "some")  # determiners that make a plural
 
 
 def article(phrase: str) -> str:
@@ -19,7 +20,7 @@ def article(phrase: str) -> str:
 
 def plural(noun: str) -> str:
     """The plural of a kind's name."""
-    return phrases.PLURALS.get(noun, f"{noun}s")
+    return noun if noun == "fish" else f"{noun}s"
 
 
 def listed(parts: Sequence[str]) -> str:
@@ -43,13 +44,18 @@ def place(position: str, rng: random.Random) -> str:
     return rng.choice(options).format(position)
 
 
+def _part(mention: Mention, determiner: str, rng: random.Random) -> str:
+    """A noun phrase, with its place if that is told."""
+    part = noun_phrase(mention, determiner, rng)
+    return f"{part} {place(mention.position, rng)}" if mention.position else part
+
+
 def noun_phrase(mention: Mention, determiner: str, rng: random.Random) -> str:
     """ "a large red striped star", its pattern before or after; ``determiner`` "" for an article.
 
-    A number word, or "some", makes it plural.
+    One of _MANY makes it plural.
     """
-    many = determiner in (*NUMBERS[2:], "some")
-    noun = plural(mention.kind) if many else mention.kind
+    noun = plural(mention.kind) if determiner in _MANY else mention.kind
     before = [rng.choice(phrases.SIZES[mention.size])] if mention.size else []
     before += [mention.color] if mention.color else []
     after = ""
@@ -72,54 +78,48 @@ def write(message: Message, style: str, rng: random.Random, remarks: int = 0) ->
 
     ``style``: "short" (one sentence, as COCO's), "web" (a fragment, as alt texts) or "full"
     (a paragraph); ``remarks``: sentences without facts that a paragraph adds.
-
-    Raises ValueError for an unknown style.
     """
     if style == "full":
         return _paragraph(message, rng, remarks)
+    text = _one_sentence(message, rng)
     if style == "short":
-        return _one_sentence(message, rng)
-    if style == "web":
-        text = _one_sentence(message, rng).rstrip(".").lower()
-        return text if rng.random() < 0.6 else f"{text} - {rng.choice(phrases.NOISE)}"
-    raise ValueError(f"unknown style {style!r}: one of full, short, web")
+        return text
+    text = text.rstrip(".").lower()
+    return text if rng.random() < 0.6 else f"{text} - {rng.choice(phrases.NOISE)}"
 
 
 def _grouped(message: Message) -> list[tuple[Mention, str, int]]:
     """(mention, determiner, first index): alike objects that share a place become one plural."""
     groups: list[tuple[Mention, str, int]] = []
-    seen: dict[str, int] = {}
     for i, mention in enumerate(message.mentions):
         alike = [m for m in message.mentions if m.kind == mention.kind]
         count = message.counts.get(mention.kind, 0)
-        first = mention.kind not in seen
-        seen[mention.kind] = seen.get(mention.kind, 0) + 1
+        first = alike[0] is mention
         if len(set(alike)) == 1 and mention.position is None and (len(alike) > 1 or count > 1):
             if first:
                 groups.append((mention, NUMBERS[count] if count > 1 else "some", i))
-        elif count == 1:
-            groups.append((mention, "a single" if first else "another", i))
-        elif first:
-            groups.append((mention, "one" if count > 1 else "", i))
-        else:
+        elif not first:
             groups.append((mention, "another", i))
+        else:
+            groups.append((mention, "a single" if count == 1 else "one" if count else "", i))
     return groups
+
+
+def _related(message: Message) -> dict[int, tuple[str, str]]:
+    """Index of a mention -> its relation, and the kind it relates to."""
+    return {a: (relation, message.mentions[b].kind) for a, relation, b in message.relations}
 
 
 def _one_sentence(message: Message, rng: random.Random) -> str:
     """Everything in one sentence where it fits; what does not follows in short ones."""
-    groups = _grouped(message)
-    related = {a: (relation, b) for a, relation, b in message.relations}
-    parts, rest = [], []
-    for mention, determiner, i in groups:
+    related, parts, rest = _related(message), [], []
+    for mention, determiner, i in _grouped(message):
         if determiner == "one":
             rest.append(f"There are {NUMBERS[message.counts[mention.kind]]} {plural(mention.kind)}")
             determiner = ""
-        part = noun_phrase(replace(mention, position=None), determiner, rng)
-        parts.append(f"{part} {place(mention.position, rng)}" if mention.position else part)
+        parts.append(_part(mention, determiner, rng))
         if i in related:
-            relation, b = related[i]
-            rest.append(_relation(mention.kind, relation, message.mentions[b].kind, rng))
+            rest.append(_relation(mention.kind, *related[i], rng))
     for subject, position in message.specials.items():
         noun = article(phrases.SPECIAL_NOUNS[subject])
         if subject == "sign" and "text" in message.whole:
@@ -135,16 +135,15 @@ def _one_sentence(message: Message, rng: random.Random) -> str:
         text = f"{light}, {text}" if rng.random() < 0.2 else f"{text} {light}"
     if rng.random() < 0.5:
         text = rng.choice(phrases.OPENINGS).format(text)
-    inline = {"scene", "light"} | ({"text"} & set(message.whole if message.specials else ()))
-    left = {k: value for k, value in message.whole.items() if k not in inline}
-    rest += [_whole(kind, value, rng) for kind, value in left.items()]
+    said = ("scene", "light", "text") if message.specials else ("scene", "light")
+    rest += [_whole(kind, value, rng) for kind, value in message.whole.items() if kind not in said]
     return " ".join(sentence(part) for part in (text, *rest))
 
 
 def _whole(kind: str, value: str, rng: random.Random, subject: str = "") -> str:
     """A sentence that states a fact of the whole picture, its sign, landmark or character."""
-    nouns = [s for s, kinds in SPECIALS.items() if kind in kinds]
-    s = subject or (f"the {phrases.SPECIAL_NOUNS[nouns[0]]}" if nouns else "")
+    noun = phrases.SPECIAL_NOUNS.get(SPECIAL_OF.get(kind, ""), "")
+    s = subject or f"the {noun}"
     text = rng.choice(phrases.WHOLE[kind])
     at = phrases.SCENES.get(value, "")
     return text.format(v=value, a=article(value), at=at, s=s, S=s[:1].upper() + s[1:])
@@ -168,8 +167,7 @@ def _object(mention: Mention, determiner: str, lead: str, rng: random.Random) ->
 
     ``lead``: a relation to something already named ("left of the heart"), or "".
     """
-    bare = noun_phrase(replace(mention, position=None), determiner, rng)
-    many = determiner in (*NUMBERS[2:], "some")
+    bare, many = noun_phrase(mention, determiner, rng), determiner in _MANY
     verb = ("are" if many else rng.choice(phrases.VERBS)) if rng.random() < 0.8 else "can be seen"
     be = "are" if many else "is"
     where = place(mention.position, rng) if mention.position else ""
@@ -193,8 +191,7 @@ def _object(mention: Mention, determiner: str, lead: str, rng: random.Random) ->
 
 def _objects(message: Message, rng: random.Random) -> list[str]:
     """The sentences about objects: counts first named, then one or several objects a sentence."""
-    said, pending = [], []
-    related = {a: (relation, b) for a, relation, b in message.relations}
+    related, said, pending = _related(message), [], []
 
     def flush() -> None:
         if len(pending) > 1:
@@ -212,30 +209,23 @@ def _objects(message: Message, rng: random.Random) -> list[str]:
             shapes = ("there are {}", "{} are in the picture", "the picture has {}",
                       "{} can be seen", "the scene holds {}")  # fmt: skip
             said.append(sentence(rng.choice(shapes).format(many)))
-        lead = ""
         if i in related:
-            relation, b = related[i]
-            lead = f"{rng.choice(phrases.RELATIONS[relation][:2])} the {message.mentions[b].kind}"
-        if i in related and rng.random() < 0.5:
-            flush()
-            said.append(_object(mention, determiner, lead, rng))
-            continue
+            relation, other = related[i]
+            lead = f"{rng.choice(phrases.RELATIONS[relation][:2])} the {other}"
+            if rng.random() < 0.5:
+                flush()
+                said.append(_object(mention, determiner, lead, rng))
+                continue
         if rng.random() < 0.4:
-            part = noun_phrase(replace(mention, position=None), determiner, rng)
-            pending.append(f"{part} {place(mention.position, rng)}" if mention.position else part)
+            pending.append(_part(mention, determiner, rng))
         else:
             flush()
             said.append(_object(mention, determiner, "", rng))
         if i in related:
             flush()
-            said.append(_relation(mention.kind, *_named(message, related[i]), rng))
+            said.append(_relation(mention.kind, *related[i], rng))
     flush()
     return said
-
-
-def _named(message: Message, related: tuple[str, int]) -> tuple[str, str]:
-    """(relation, kind it relates to)."""
-    return related[0], message.mentions[related[1]].kind
 
 
 def _paragraph(message: Message, rng: random.Random, remarks: int) -> str:
