@@ -18,6 +18,7 @@ _BOARDS = (  # sign board, lettering
     ((44, 62, 108), (252, 240, 200)),
     ((244, 206, 92), (44, 40, 46)),
 )
+_INK = (58, 50, 60)  # of signs, landmarks and characters
 _SPECIAL = 0.235  # half the side of a landmark or character: just under a cell of the 4 x 4 grid
 _TILES = 48  # of a mosaic, along each side
 
@@ -38,11 +39,7 @@ def patch_truth(scene: Scene, grid: int = 4) -> dict[str, np.ndarray]:
     "kind", "color", "size" and "pattern": (grid, grid) int64 of the object that covers the most
     of each patch, row by row from the top; with grid 4 each object has exactly one patch.
     "background", "light", "sign", "landmark", "character" and "style": () int64.
-
-    Raises ValueError for a grid coarser than the scenes' own 4 x 4.
     """
-    if grid < 4:
-        raise ValueError(f"grid {grid} is coarser than the objects' own grid of 4")
     cover = np.stack([np.full((grid, grid), _LEAST), *(_cover(t, grid) for t in scene.things)])
     most = cover.argmax(0)
     truth = {}
@@ -80,9 +77,8 @@ class _Canvas:
 
     def __init__(self, radius: float, size: int) -> None:
         self.scale = radius * size * _OVERSAMPLE
-        self.side = 2 * (
-            int(radius * 1.1 * size) + 1 + round(0.03 * size)
-        )  # with outline and shadow
+        # with outline and shadow
+        self.side = 2 * (int(radius * 1.1 * size) + 1 + round(0.03 * size))
         self.wide = self.side * _OVERSAMPLE
         self.line = max(1, round(_OUTLINE * size * _OVERSAMPLE))
         self.size = size
@@ -102,9 +98,17 @@ class _Canvas:
             whole = ImageChops.lighter(whole, self.mask(points, outline))
         return whole
 
-    def finish(self, paint: Image.Image, alpha: Image.Image) -> Image.Image:
-        """Down-sampled RGBA sprite with a soft shadow below it."""
-        small = (self.side, self.side)
+    def paint(self, drawing: shapes.Drawing, paints: dict, light: str) -> Image.Image:
+        """``paints`` gives an RGB colour or a picture for every named role."""
+        paint = Image.new("RGB", (self.wide, self.wide), paints["ink"])
+        for role, points in drawing:
+            fill = paints[role] if isinstance(role, str) else lit(role, light)
+            paint.paste(fill, (0, 0, self.wide, self.wide), self.mask(points))
+        return paint
+
+    def finish(self, paint: Image.Image, drawing: shapes.Drawing) -> Image.Image:
+        """The drawing's down-sampled RGBA sprite with a soft shadow below it."""
+        small, alpha = (self.side, self.side), self.silhouette(drawing, outline=True)
         top = paint.resize(small, Image.Resampling.BOX)
         top.putalpha(alpha.resize(small, Image.Resampling.BOX))
         shadow = ImageChops.offset(top.getchannel("A"), 0, max(1, round(0.014 * self.size)))
@@ -116,15 +120,6 @@ class _Canvas:
 
 def _mix(a: tuple[int, ...], b: tuple[int, ...], share: float) -> tuple[int, ...]:
     return tuple(round((1 - share) * p + share * q) for p, q in zip(a, b, strict=True))
-
-
-def _draw(drawing: shapes.Drawing, canvas: _Canvas, paints: dict, light: str) -> Image.Image:
-    """The drawing's sprite; ``paints`` gives an RGB colour or a picture for every named role."""
-    paint = Image.new("RGB", (canvas.wide, canvas.wide), paints["ink"])
-    for role, points in drawing:
-        fill = paints[role] if isinstance(role, str) else lit(role, light)
-        paint.paste(fill, (0, 0, canvas.wide, canvas.wide), canvas.mask(points))
-    return canvas.finish(paint, canvas.silhouette(drawing, outline=True))
 
 
 @lru_cache(maxsize=8192)
@@ -144,7 +139,8 @@ def _sprite(kind: str, color: str, size: str, pattern: str, light: str, pixels: 
         "ink": _mix(rgb, (16, 12, 34), 0.78),
         "shine": _mix(rgb, (255, 255, 255), 0.6),
     }
-    return _draw(shapes.OBJECTS[kind], canvas, paints, light)
+    drawing = shapes.OBJECTS[kind]
+    return canvas.finish(canvas.paint(drawing, paints, light), drawing)
 
 
 def _pattern(name: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -171,15 +167,13 @@ def _silhouette(kind: str, size: str, pixels: int) -> Image.Image:
 def _special(scene: Scene, size: int) -> Image.Image:
     if scene.sign:
         return _sign(scene.sign, scene.seed % len(_BOARDS), scene.light, size)
-    if scene.landmark:
-        return _figure("LANDMARKS", scene.landmark, scene.light, size)
-    return _figure("CHARACTERS", scene.character, scene.light, size)
+    return _figure(scene.landmark or scene.character, scene.light, size)
 
 
 @lru_cache(maxsize=256)
-def _figure(table: str, name: str, light: str, size: int) -> Image.Image:
-    drawing = getattr(shapes, table)[name]
-    return _draw(drawing, _Canvas(_SPECIAL, size), {"ink": lit((58, 50, 60), light)}, light)
+def _figure(name: str, light: str, size: int) -> Image.Image:
+    drawing, canvas = shapes.FIGURES[name], _Canvas(_SPECIAL, size)
+    return canvas.finish(canvas.paint(drawing, {"ink": lit(_INK, light)}, light), drawing)
 
 
 @lru_cache(maxsize=512)
@@ -187,10 +181,11 @@ def _sign(word: str, board: int, light: str, size: int) -> Image.Image:
     """A board on a post, the word stretched to fill it: small pictures must stay readable."""
     canvas = _Canvas(_SPECIAL, size)
     ground, letters = (lit(c, light) for c in _BOARDS[board])
+    paints = {"ink": lit(_INK, light), "post": shapes.BARK, "rim": letters, "ground": ground}
     drawing = (
-        (shapes.BARK, shapes.box(-0.1, 0.4, 0.1, 1)),
-        (letters, shapes.box(-1.03, -0.75, 1.03, 0.5)),
-        (ground, shapes.box(-0.99, -0.71, 0.99, 0.46)),
+        ("post", shapes.box(-0.1, 0.4, 0.1, 1)),
+        ("rim", shapes.box(-1.03, -0.75, 1.03, 0.5)),
+        ("ground", shapes.box(-0.99, -0.71, 0.99, 0.46)),
     )
     font = ImageFont.load_default(200)
     x0, y0, x1, y1 = font.getbbox(word, stroke_width=6)
@@ -199,15 +194,10 @@ def _sign(word: str, board: int, light: str, size: int) -> Image.Image:
     wide, high = 1.84 * canvas.scale, 0.96 * canvas.scale
     wide = min(wide, 1.3 * high * text.width / text.height)
     text = text.resize((round(wide), round(high)), Image.Resampling.LANCZOS)
-    paint = Image.new("RGB", (canvas.wide, canvas.wide), lit((58, 50, 60), light))
-    for role, points in drawing:
-        paint.paste(role, (0, 0, canvas.wide, canvas.wide), canvas.mask(points))
-    corner = (
-        (canvas.wide - text.width) // 2,
-        round(canvas.wide / 2 - 0.125 * canvas.scale - high / 2),
-    )
-    paint.paste(letters, corner, text)
-    return canvas.finish(paint, canvas.silhouette(drawing, outline=True))
+    paint = canvas.paint(drawing, paints, light)
+    top = round(canvas.wide / 2 - 0.125 * canvas.scale - high / 2)
+    paint.paste(letters, ((canvas.wide - text.width) // 2, top), text)
+    return canvas.finish(paint, drawing)
 
 
 def _painted(picture: Image.Image, style: str) -> Image.Image:

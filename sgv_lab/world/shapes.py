@@ -53,14 +53,9 @@ def stroke(width: float, *xy: float) -> Points:
     return np.concatenate([p + side, (p - side)[::-1]])
 
 
-def mirror(points: Points) -> Points:
-    """The points reflected left to right."""
-    return points * [-1, 1]
-
-
 def both(role: Role, points: Points) -> Drawing:
     """A part and its mirror image."""
-    return ((role, points), (role, mirror(points)))
+    return ((role, points), (role, points * [-1, 1]))
 
 
 def _star() -> Points:
@@ -88,6 +83,16 @@ def _petals() -> Drawing:
     t = np.radians(np.arange(6) * 60 + 30)
     centers = zip(0.42 * np.cos(t), 0.42 * np.sin(t) - 0.3, strict=True)
     return tuple(("body", oval(x, y, 0.31)) for x, y in centers)
+
+
+def _person(clothes: Role, collar: Role) -> Drawing:
+    return (
+        (clothes, curve(-0.8, 1, -0.72, 0.62, -0.3, 0.42, 0.3, 0.42, 0.72, 0.62, 0.8, 1, 0, 1.02)),
+        (collar, poly(-0.24, 0.44, 0.24, 0.44, 0, 0.8)),
+        (SKIN, oval(0, 0.08, 0.42, 0.46)),
+        *both((50, 45, 55), oval(0.16, 0.06, 0.055, 0.075)),
+        ((190, 90, 85), oval(0, 0.26, 0.14, 0.09, 0, 180)),
+    )
 
 
 OBJECTS: dict[str, Drawing] = {
@@ -171,7 +176,7 @@ OBJECTS: dict[str, Drawing] = {
     ),
 }  # fmt: skip
 
-LANDMARKS: dict[str, Drawing] = {
+FIGURES: dict[str, Drawing] = {  # landmarks and characters
     "tower": (
         (STONE, poly(-0.42, 1, -0.32, -0.5, 0.32, -0.5, 0.42, 1)),
         (STONE, box(-0.48, -0.82, 0.48, -0.5)),
@@ -220,20 +225,6 @@ LANDMARKS: dict[str, Drawing] = {
         ((200, 70, 65), poly(-0.26, -0.76, 0, -1.02, 0.26, -0.76)),
         *both((255, 240, 180), poly(0.24, -0.68, 1, -0.9, 1, -0.5, 0.24, -0.62)),
     ),
-}  # fmt: skip
-
-
-def _person(clothes: Role, collar: Role) -> Drawing:
-    return (
-        (clothes, curve(-0.8, 1, -0.72, 0.62, -0.3, 0.42, 0.3, 0.42, 0.72, 0.62, 0.8, 1, 0, 1.02)),
-        (collar, poly(-0.24, 0.44, 0.24, 0.44, 0, 0.8)),
-        (SKIN, oval(0, 0.08, 0.42, 0.46)),
-        *both((50, 45, 55), oval(0.16, 0.06, 0.055, 0.075)),
-        ((190, 90, 85), oval(0, 0.26, 0.14, 0.09, 0, 180)),
-    )
-
-
-CHARACTERS: dict[str, Drawing] = {
     "tricorn": (
         *_person((95, 40, 45), (235, 225, 205)),
         ((40, 38, 48), curve(-0.95, -0.2, -0.5, -0.5, -0.3, -0.85,

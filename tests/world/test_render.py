@@ -185,11 +185,6 @@ def test_fine_patch_truth_follows_the_pixels():
     assert np.mean(agree) > 0.99
 
 
-def test_too_coarse_a_grid_is_refused():
-    with pytest.raises(ValueError, match="coarser"):
-        patch_truth(one(), 2)
-
-
 def test_fast_enough_to_render_while_training():
     """Warm, a picture and its truth cost no more than a few decodings of a PNG of that size."""
     scenes = [scene(seed) for seed in range(200)]
