@@ -6,12 +6,12 @@ These are never our results. Benchmarks are named as in the paper's Table 3, MME
 (perception) and MME-C (cognition).
 """
 
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import pandas as pd
 
-TITLES = {  # place -> what it is; the paper's own places first
+TITLES = {  # place -> what it is: the paper's own, the authors', from "re-evaluation" on others'
     "table1": "Table 1, caption datasets",
     "figure2": "Figure 2, substitution in supervised fine-tuning",
     "table2": "Table 2, human evaluation",
@@ -39,7 +39,6 @@ BENCHMARKS = (  # in Table 3's order, then those reported elsewhere
     *("LLaVA-W", "MME-P", "MME-C", "MMB", "MMB-CN", "SEED-I", "MM-Vet", "QBench", "SQA-I"),
     *("VQAv2", "VizWiz", "GQA", "TextVQA", "POPE", "MME", "MMMU-val"),
 )
-ELSEWHERE = tuple(TITLES)[tuple(TITLES).index("re-evaluation") :]  # nothing of the authors'
 
 _CLAIMS = {  # claim -> pairs (place, row, arm) of the side before and the side after; C9 has none
     "C1": [(("figure2", "LLaVA-1.5-7B", "before"), ("figure2", "LLaVA-1.5-7B", "after"))],
@@ -74,55 +73,20 @@ def facts(place: str | None = None) -> pd.DataFrame:
     Columns: place, row, arm, column, value (a number, missing where the fact is a word), printed
     (as it stands there), unit, version, source, note, sure.
     """
-    table = _read()
-    if place is None:
-        return table.copy()
-    return table[table["place"] == place].reset_index(drop=True)
+    table = _read().copy()
+    return table if place is None else table[table["place"] == place].reset_index(drop=True)
 
 
 def elsewhere() -> pd.DataFrame:
     """What was published elsewhere: re-evaluations, POPE, later data sets; tidy."""
-    return facts().loc[lambda t: t["place"].isin(ELSEWHERE)].reset_index(drop=True)
+    theirs = list(TITLES)[list(TITLES).index("re-evaluation") :]
+    return facts().loc[lambda t: t["place"].isin(theirs)].reset_index(drop=True)
 
 
-def table1() -> pd.DataFrame:
-    """Table 1: caption datasets, their samples and mean characters; tidy."""
-    return facts("table1")
-
-
-def figure2() -> pd.DataFrame:
-    """Figure 2: eight benchmarks before and after 23K captions were swapped; tidy."""
-    return facts("figure2")
-
-
-def table2() -> pd.DataFrame:
-    """Table 2: which caption ten volunteers preferred on 100 images; tidy."""
-    return facts("table2")
-
-
-def table3() -> pd.DataFrame:
-    """Table 3: the eleven benchmarks of the main comparison; tidy."""
-    return facts("table3")
-
-
-def table4() -> pd.DataFrame:
-    """Table 4: captions in pre-training (PT), in fine-tuning (SFT), in both; tidy."""
-    return facts("table4")
-
-
-def table5() -> pd.DataFrame:
-    """Table 5: BLIP's against Share-Captioner's captions of the same 558K images; tidy."""
-    return facts("table5")
-
-
-def table6() -> pd.DataFrame:
-    """Table 6: the first trained block of the vision encoder (24: frozen); tidy."""
-    return facts("table6")
-
-
-def figure6() -> pd.DataFrame:
-    """Figure 6: rows are numbers of pre-training captions; tidy."""
-    return facts("figure6")
+# the paper's own tables and figures by name: table1() is facts("table1")
+table1, figure2, table2, table3, table4, table5, table6, figure6 = (
+    partial(facts, place) for place in list(TITLES)[:8]
+)
 
 
 def claims() -> pd.DataFrame:
@@ -133,15 +97,12 @@ def claims() -> pd.DataFrame:
 def wide(table: pd.DataFrame) -> pd.DataFrame:
     """A tidy table as it is printed: rows by columns, benchmarks in Table 3's order, "–": none."""
     keys = ["row", "arm"] if table["arm"].any() else ["row"]
-    columns = sorted(table["column"].unique(), key=lambda c: (c in BENCHMARKS, _order(c)))
+    order = {name: i for i, name in enumerate(BENCHMARKS)}
+    columns = sorted(table["column"].unique(), key=lambda column: order.get(column, -1))
     shape = table.pivot(index=keys, columns="column", values="printed")[columns]
     rows = pd.MultiIndex.from_frame(table[keys].drop_duplicates())
     shape = shape.reindex(rows if len(keys) > 1 else rows.get_level_values(0))
     return shape.fillna("–").rename_axis(columns=None)
-
-
-def _order(column: str) -> int:
-    return BENCHMARKS.index(column) if column in BENCHMARKS else 0
 
 
 def effects() -> pd.DataFrame:
