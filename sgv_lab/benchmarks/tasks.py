@@ -8,6 +8,7 @@ import base64
 import io
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,10 @@ class Question:
         return None if self.picture is None else open_image(root, self.picture, self.id)
 
 
+# (questions, answers by id, data, out) -> arguments of the scorer, or None without truth
+Writer = Callable[[list[Question], Answers, Path, Path], dict[str, Path] | None]
+
+
 @dataclass(frozen=True)
 class Task:
     """How one benchmark is run: its questions, picture preparation, length, official files."""
@@ -45,8 +50,7 @@ class Task:
     questions: Callable[[Path], Iterator[Question]]
     aspect: str  # "pad" or "square" (centre crop), as the official script
     max_new_tokens: int
-    # (questions, answers by id, data, out) -> arguments of the scorer, or None without truth
-    write: Callable[[list[Question], Answers, Path, Path], dict[str, Path] | None]
+    write: Writer
     system: str = SYSTEM
 
 
@@ -54,13 +58,26 @@ def _one(data: Path, *patterns: str) -> Path:
     return core.within(data, *patterns)[0]
 
 
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _lines(name: str, row: Callable[[Question, str], dict[str, Any]], truth: str = "") -> Writer:
+    """A writer of JSON lines, ``row`` of question and answer; ``truth``: its file below data."""
+
+    def write(questions: list[Question], answers: Answers, data: Path, out: Path) -> dict:
+        write_jsonl(out / name, (row(q, answers[q.id]) for q in questions))
+        return {"predictions": out / name, "annotations": _one(data, truth) if truth else data}
+
+    return write
+
+
 def _mme(data: Path) -> Iterator[Question]:
     for subtask, rows in mme.truth(data).items():
         for number, row in enumerate(rows):
             stem = row["image"]
-            found = next(
-                p for p in sorted((data / subtask).rglob(f"{stem}.*")) if p.suffix != ".txt"
-            )
+            files = sorted((data / subtask).rglob(f"{stem}.*"))
+            found = next(path for path in files if path.suffix != ".txt")
             short = row["question"].removesuffix(mme.ASK).rstrip() + mme.SUFFIX
             picture = found.relative_to(data).as_posix()
             about = row.row | {"subtask": subtask, "name": found.name}
@@ -73,27 +90,20 @@ def _write_mme(questions: list[Question], answers: Answers, data: Path, out: Pat
     lines: dict[str, list[str]] = {}
     for q in questions:
         # the eval tool's format: one line an answer, four fields
-        said = " ".join(answers[q.id].split())
-        line = "\t".join([q.row["name"], q.row["question"], q.row["truth"], said])
-        lines.setdefault(q.row["subtask"], []).append(line + "\n")
+        fields = [q.row["name"], q.row["question"], q.row["truth"], _line(answers[q.id])]
+        lines.setdefault(q.row["subtask"], []).append("\t".join(fields) + "\n")
     for subtask, rows in lines.items():
         (folder / f"{subtask}.txt").write_text("".join(rows))
     return {"predictions": folder, "annotations": data}
 
 
-def _mmbench(language: str) -> Callable[[Path], Iterator[Question]]:
-    def questions(data: Path) -> Iterator[Question]:
-        tables = core.within(data, "*.tsv")
-        rows = core.table(
-            next((t for t in tables if ("_cn" in t.stem) == (language == "cn")), data)
-        )
-        pictures = {row["index"]: row["image"] for row in rows}
-        for row in rows:  # later releases name another row's picture by its index
-            encoded = pictures.get(row["image"], row["image"])
-            prompt = mmbench.prompt(row.row, language)
-            yield Question(row["index"], prompt, encoded=encoded, row=row.row)
-
-    return questions
+def _mmbench(data: Path, language: str = "en") -> Iterator[Question]:
+    tables = core.within(data, "*.tsv")
+    rows = core.table(next((t for t in tables if ("_cn" in t.stem) == (language == "cn")), data))
+    pictures = {row["index"]: row["image"] for row in rows}
+    for row in rows:  # later releases name another row's picture by its index
+        encoded = pictures.get(row["image"], row["image"])
+        yield Question(row["index"], mmbench.prompt(row.row, language), None, encoded, row.row)
 
 
 def _write_mmbench(questions: list[Question], answers: Answers, data: Path, out: Path) -> dict:
@@ -112,16 +122,11 @@ def _seed(data: Path) -> Iterator[Question]:
             yield Question(key, seed.prompt(row), picture, row=row)
 
 
-def _write_seed(questions: list[Question], answers: Answers, data: Path, out: Path) -> dict:
-    path = out / "upload.jsonl"
-    write_jsonl(
-        path,
-        (
-            {"question_id": q.row["question_id"], "prediction": " ".join(answers[q.id].split())}
-            for q in questions
-        ),
-    )
-    return {"predictions": path, "annotations": _one(data, "SEED-Bench.json")}
+_write_seed = _lines(
+    "upload.jsonl",
+    lambda q, said: {"question_id": q.row["question_id"], "prediction": _line(said)},
+    "SEED-Bench.json",
+)
 
 
 def _mmvet(data: Path) -> Iterator[Question]:
@@ -148,10 +153,9 @@ def _qbench(data: Path) -> Iterator[Question]:
         yield Question(str(number), qbench.prompt(row.row), picture, row=row.row)
 
 
-def _write_qbench(questions: list[Question], answers: Answers, data: Path, out: Path) -> dict:
-    path = out / "qbench.jsonl"
-    write_jsonl(path, (q.row | {"response": answers[q.id]} for q in questions))
-    return {"predictions": path, "annotations": _one(data, "llvisionqa_dev.json")}
+_write_qbench = _lines(
+    "qbench.jsonl", lambda q, said: q.row | {"response": said}, "llvisionqa_dev.json"
+)
 
 
 def _scienceqa(data: Path) -> Iterator[Question]:
@@ -161,14 +165,14 @@ def _scienceqa(data: Path) -> Iterator[Question]:
         yield Question(str(row["id"]), text + scienceqa.SUFFIX, picture, row=row.row)
 
 
-def _write_scienceqa(questions: list[Question], answers: Answers, data: Path, out: Path) -> dict:
-    path = out / "scienceqa.jsonl"
-    rows = []
-    for q in questions:
-        asked = ("<image>\n" if q.picture else "") + q.prompt
-        rows.append({"question_id": q.id, "prompt": asked, "text": answers[q.id]})
-    write_jsonl(path, rows)
-    return {"predictions": path, "annotations": data}
+_write_scienceqa = _lines(
+    "scienceqa.jsonl",
+    lambda q, said: {
+        "question_id": q.id,
+        "prompt": ("<image>\n" if q.picture else "") + q.prompt,
+        "text": said,
+    },
+)
 
 
 def _vqav2(data: Path) -> Iterator[Question]:
@@ -213,54 +217,42 @@ def _pope(data: Path) -> Iterator[Question]:
 
 
 def _write_pope(questions: list[Question], answers: Answers, data: Path, out: Path) -> dict:
-    asked, said = out / "questions.jsonl", out / "pope.jsonl"
-    rows = [
-        {
-            "question_id": q.id,
-            "image": q.row["image"],
-            "text": q.prompt,
-            "category": q.row["category"],
-        }
-        for q in questions
-    ]
-    write_jsonl(asked, rows)
-    write_jsonl(
-        said,
-        (
-            {"question_id": q.id, "prompt": q.prompt, "text": " ".join(answers[q.id].split())}
-            for q in questions
-        ),
-    )
-    return {"predictions": said, "annotations": data, "questions": asked}
+    rows = []
+    for q in questions:
+        about = {"image": q.row["image"], "text": q.prompt, "category": q.row["category"]}
+        rows.append({"question_id": q.id} | about)
+    write_jsonl(out / "questions.jsonl", rows)
+    return _answer_pope(questions, answers, data, out) | {"questions": out / "questions.jsonl"}
 
 
-def _coco(prompt: str) -> Callable[[Path], Iterator[Question]]:
-    def questions(data: Path) -> Iterator[Question]:
-        (entry,) = core.entries(_one(data, "captions_*.json"))
-        for row in entry["images"]:
-            yield Question(str(row["id"]), prompt, f"images/{row['file_name']}", row=row)
+_answer_pope = _lines(
+    "pope.jsonl", lambda q, said: {"question_id": q.id, "prompt": q.prompt, "text": _line(said)}
+)
 
-    return questions
+
+def _coco(data: Path, prompt: str) -> Iterator[Question]:
+    (entry,) = core.entries(_one(data, "captions_*.json"))
+    for row in entry["images"]:
+        yield Question(str(row["id"]), prompt, f"images/{row['file_name']}", row=row)
 
 
 def _write_captions(questions: list[Question], answers: Answers, data: Path, out: Path) -> dict:
-    write_json(
-        out / "captions.json",
-        [{"image_id": q.row["id"], "caption": answers[q.id]} for q in questions],
-    )
-    return {"predictions": out / "captions.json", "annotations": _one(data, "captions_*.json")}
+    said, path = [(q.row["id"], answers[q.id]) for q in questions], out / "captions.json"
+    write_json(path, [{"image_id": image, "caption": text} for image, text in said])
+    return {"predictions": path, "annotations": _one(data, "captions_*.json")}
 
 
 def _write_chair(questions: list[Question], answers: Answers, data: Path, out: Path) -> dict:
     return _write_captions(questions, answers, data, out) | {"annotations": data}
 
 
-# Asked for COCO captions as LLaVA's short-caption instructions do; CHAIR's is POPE's second one.
-SHORT_CAPTION = "Provide a one-sentence caption for the provided image."
+# COCO captions as LLaVA's short-caption instructions ask; CHAIR's prompt is POPE's second one.
+_short = partial(_coco, prompt="Provide a one-sentence caption for the provided image.")
+_brief = partial(_coco, prompt="Provide a brief description of the given image.")
 TASKS: dict[str, Task] = {
     "mme": Task(_mme, "pad", 128, _write_mme),
-    "mmbench": Task(_mmbench("en"), "pad", 1024, _write_mmbench),
-    "mmbench-cn": Task(_mmbench("cn"), "pad", 1024, _write_mmbench),
+    "mmbench": Task(_mmbench, "pad", 1024, _write_mmbench),
+    "mmbench-cn": Task(partial(_mmbench, language="cn"), "pad", 1024, _write_mmbench),
     "seed": Task(_seed, "pad", 128, _write_seed),
     "mmvet": Task(_mmvet, "square", 1024, _write_mmvet),
     "llava-w": Task(_llava_w, "square", 1024, _write_nothing),
@@ -269,8 +261,6 @@ TASKS: dict[str, Task] = {
     "vqav2": Task(_vqav2, "pad", 128, _write_vqav2),
     "vizwiz": Task(_vizwiz, "pad", 128, _write_vizwiz),
     "pope": Task(_pope, "pad", 128, _write_pope),
-    "captions": Task(_coco(SHORT_CAPTION), "pad", 128, _write_captions),
-    "chair": Task(
-        _coco("Provide a brief description of the given image."), "pad", 512, _write_chair
-    ),
+    "captions": Task(_short, "pad", 128, _write_captions),
+    "chair": Task(_brief, "pad", 512, _write_chair),
 }
