@@ -113,7 +113,7 @@ def _content(path: Path, name: str) -> str:
 
 
 def source_hash(module: str) -> str:
-    """The hash of a module's source file, or of all the source files of a package."""
+    """The hash of a module's source file, or of all source files and JSON tables of a package."""
     try:
         spec = importlib.util.find_spec(module)
     except ModuleNotFoundError:
@@ -121,7 +121,8 @@ def source_hash(module: str) -> str:
     if spec is None or spec.origin is None:
         raise LabError(f"there is no module {module!r}", fix="name an importable module")
     file = Path(spec.origin)
-    files = sorted(file.parent.rglob("*.py")) if spec.submodule_search_locations else [file]
+    kinds, package = (".py", ".json"), spec.submodule_search_locations
+    files = sorted(p for p in file.parent.rglob("*") if p.suffix in kinds) if package else [file]
     digest = hashlib.sha256()
     for source in files:
         digest.update(source.relative_to(file.parent).as_posix().encode() + source.read_bytes())

@@ -181,7 +181,8 @@ def _sign(word: str, board: int, light: str, size: int) -> Image.Image:
     """A board on a post, the word stretched to fill it: small pictures must stay readable."""
     canvas = _Canvas(_SPECIAL, size)
     ground, letters = (lit(c, light) for c in _BOARDS[board])
-    paints = {"ink": lit(_INK, light), "post": shapes.BARK, "rim": letters, "ground": ground}
+    post = shapes.COLORS["bark"]
+    paints = {"ink": lit(_INK, light), "post": post, "rim": letters, "ground": ground}
     drawing = (
         ("post", shapes.box(-0.1, 0.4, 0.1, 1)),
         ("rim", shapes.box(-1.03, -0.75, 1.03, 0.5)),
