@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from sgv_lab.files import write_json, write_jsonl
+from sgv_lab.world import phrases
 from sgv_lab.world import vocabulary as v
-from sgv_lab.world import wording
 from sgv_lab.world.annotators import ANNOTATORS, caption
 from sgv_lab.world.benchmark_files import Pictures
 from sgv_lab.world.facts import VALUES
@@ -93,7 +93,7 @@ def vizwiz(pictures: Pictures, n: int) -> None:
         absent = [k for k in v.KINDS if not drawn.count(k)]
         if number % 5 == 4 and absent:
             rng = random.Random(f"absent/{drawn.seed}")
-            text = rng.choice(wording.OPEN["color"]).format(k=rng.choice(absent))
+            text = rng.choice(phrases.OPEN["color"]).format(k=rng.choice(absent))
             humans, kind = ["unanswerable"] * 10, "unanswerable"
         rows.append(
             {"image": picture, "question": text, "answer_type": kind}

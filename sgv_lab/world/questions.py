@@ -13,8 +13,8 @@ from functools import lru_cache
 from itertools import combinations
 from math import prod
 
+from sgv_lab.world import phrases
 from sgv_lab.world import vocabulary as v
-from sgv_lab.world import wording
 from sgv_lab.world.facts import VALUES, whole
 from sgv_lab.world.phrasing import NUMBERS, article, plural, sentence
 from sgv_lab.world.scene import Difficulty, Scene, Thing, region, relations
@@ -95,12 +95,12 @@ def questions(
 
 def _ask(ability: str, form: str, item: _Item, rng: random.Random) -> list[Question]:
     """The question, or the pair, about ``item``."""
-    words = {"open": wording.OPEN, "yesno": wording.YES_NO, "choice": wording.CHOICE}[form]
+    words = {"open": phrases.OPEN, "yesno": phrases.YES_NO, "choice": phrases.CHOICE}[form]
     text = rng.choice(words[item.fact])
     about = item.fact, tuple(item.slots[slot] for slot in ("k", "b") if slot in item.slots)
     filled = _fill(text, item, item.truth)
     if form == "open":
-        said = sentence(_fill(wording.SAID[item.fact], item, item.truth))
+        said = sentence(_fill(phrases.SAID[item.fact], item, item.truth))
         return [Question(ability, form, filled, item.truth, (), *about, said=said)]
     if form == "yesno":
         wrong = distractors(item.truth, item.odds, 1, rng)[0]
@@ -117,9 +117,9 @@ def _ask(ability: str, form: str, item: _Item, rng: random.Random) -> list[Quest
 
 
 def _fill(text: str, item: _Item, value: str) -> str:
-    slots = {"v": value, "a": article(value), "at": wording.AT.get(value, ""), **item.slots}
+    slots = {"v": value, "a": article(value), "at": phrases.AT.get(value, ""), **item.slots}
     if item.fact == "relation":
-        slots["to"] = wording.TO[value]
+        slots["to"] = phrases.TO[value]
     if item.fact == "count":
         one = value == "one"
         slots |= {"n": "only one" if one else value, "Are": "Is" if one else "Are"}
@@ -192,7 +192,7 @@ def _existence(scene: Scene, form: str, rng: random.Random) -> _Item | None:
         if not alone or scene.anchor:
             return None
         thing = rng.choice(alone)
-        at = wording.AT[region(thing.x, thing.y)]
+        at = phrases.AT[region(thing.x, thing.y)]
         return _Item("existence", thing.kind, _even(v.KINDS), {"at": at})
     present = list(dict.fromkeys(t.kind for t in scene.things))
     truth = rng.choice(present)

@@ -3,7 +3,7 @@ from collections import Counter, defaultdict
 
 import pytest
 
-from sgv_lab.world import wording
+from sgv_lab.world import phrases
 from sgv_lab.world.annotators import ANNOTATORS, caption
 from sgv_lab.world.facts import VALUES, Fact, holds, whole
 from sgv_lab.world.phrases import NUMBERS
@@ -133,7 +133,7 @@ def test_no_wording_of_a_question_occurs_in_a_caption():
 
 
 def test_three_wordings_each():
-    for table in (wording.OPEN, wording.YES_NO, wording.CHOICE):
+    for table in (phrases.OPEN, phrases.YES_NO, phrases.CHOICE):
         assert all(len(set(words)) == 3 for words in table.values())
 
 
