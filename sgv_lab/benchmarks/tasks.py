@@ -183,10 +183,14 @@ def _vqav2(data: Path) -> Iterator[Question]:
         yield Question(str(row["question_id"]), row["question"] + vqa.SUFFIX, picture, row=row)
 
 
+def _upload(rows: list[dict], truth: Path | None, out: Path) -> dict | None:
+    write_json(out / "upload.json", rows)
+    return {"predictions": out / "upload.json", "annotations": truth} if truth else None
+
+
 def _write_vqav2(questions: list[Question], answers: Answers, data: Path, out: Path) -> dict | None:
-    write_json(out / "upload.json", vqa.submission({q.id: answers[q.id] for q in questions}))
-    truth = sorted(data.glob("*annotations.json"))
-    return {"predictions": out / "upload.json", "annotations": truth[0]} if truth else None
+    truth = next(iter(sorted(data.glob("*annotations.json"))), None)
+    return _upload(vqa.submission({q.id: answers[q.id] for q in questions}), truth, out)
 
 
 def _vizwiz(data: Path) -> Iterator[Question]:
@@ -198,12 +202,9 @@ def _vizwiz(data: Path) -> Iterator[Question]:
 def _write_vizwiz(
     questions: list[Question], answers: Answers, data: Path, out: Path
 ) -> dict | None:
-    write_json(
-        out / "upload.json", vqa.submission(answers, {q.id: q.row["image"] for q in questions})
-    )
-    truth = _one(data, "test.json", "val.json", "*.json")
     known = "answers" in questions[0].row
-    return {"predictions": out / "upload.json", "annotations": truth} if known else None
+    truth = _one(data, "test.json", "val.json", "*.json") if known else None
+    return _upload(vqa.submission(answers, {q.id: q.row["image"] for q in questions}), truth, out)
 
 
 def _pope(data: Path) -> Iterator[Question]:

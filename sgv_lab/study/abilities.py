@@ -16,7 +16,7 @@ from sgv_lab.benchmarks import jackknife, mme
 from sgv_lab.benchmarks.evaluate import answer
 from sgv_lab.benchmarks.tasks import Question, Task
 from sgv_lab.world.facts import FACETS, facts
-from sgv_lab.world.questions import FORMS, questions
+from sgv_lab.world.questions import ABILITIES, FORMS, questions
 from sgv_lab.world.reader import read
 from sgv_lab.world.records import DESCRIBE, LETTER, SHORT
 from sgv_lab.world.render import render
@@ -41,7 +41,7 @@ def ask(
     scenes: Sequence[Scene],
     *,
     seed: int = 0,
-    abilities: Collection[str] | None = None,
+    abilities: Collection[str] = ABILITIES,
     forms: Collection[str] = FORMS,
     pictures: Sequence[Scene] | None = None,
     batch_size: int = 64,

@@ -69,22 +69,16 @@ class _Item:
 def questions(
     scene: Scene,
     seed: int = 0,
-    abilities: Collection[str] | None = None,
-    forms: Collection[str] | None = None,
+    abilities: Collection[str] = ABILITIES,
+    forms: Collection[str] = FORMS,
 ) -> list[Question]:
     """Questions about ``scene``: at most one an ability and form, or one pair for "yesno".
 
     Of a pair, one answer is "Yes" and one "No", in random order, next to each other.
-
-    Raises ValueError for an unknown ability or form.
     """
-    for name, given, known in (("ability", abilities, ABILITIES), ("form", forms, FORMS)):
-        unknown = sorted(set(given or ()) - set(known))
-        if unknown:
-            raise ValueError(f"unknown {name} {', '.join(unknown)}: of {', '.join(known)}")
     found: list[Question] = []
-    for ability in ABILITIES if abilities is None else abilities:
-        for form in FORMS if forms is None else forms:
+    for ability in abilities:
+        for form in forms:
             key = f"{scene.split}/{scene.seed}/{scene.source}/{seed}/{ability}/{form}"
             rng = random.Random(f"question/{key}")
             item = _item(scene, ability, form, rng)
