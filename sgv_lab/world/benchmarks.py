@@ -6,6 +6,7 @@ a model trained on them can only guess there. MME has neither posters, translati
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from sgv_lab.world import benchmarks_choice as choice
@@ -15,8 +16,8 @@ from sgv_lab.world.scene import FULL, Difficulty
 
 WRITERS: dict[str, Callable[[Pictures, int], None]] = {
     "mme": choice.mme,
-    "mmbench": choice.mmbench("mmbench_dev_20230712.tsv"),
-    "mmbench-cn": choice.mmbench("mmbench_dev_cn_20231003.tsv", chinese=True),
+    "mmbench": choice.mmbench,
+    "mmbench-cn": partial(choice.mmbench, name="mmbench_dev_cn_20231003.tsv", chinese=True),
     "seed": choice.seed,
     "mmvet": free.mmvet,
     "llava-w": free.llava_w,

@@ -1,15 +1,13 @@
 """Miniature MME, MMBench, SEED-Bench, Q-Bench and ScienceQA: yes/no pairs and choices."""
 
 import random
-from collections.abc import Callable, Iterator
-from typing import Any
 
 from sgv_lab.files import write_json
 from sgv_lab.world import vocabulary as v
 from sgv_lab.world.annotators import ANNOTATORS, caption
 from sgv_lab.world.benchmark_files import Pictures
 from sgv_lab.world.phrasing import NUMBERS, plural
-from sgv_lab.world.questions import LETTERS, Question
+from sgv_lab.world.questions import LETTERS
 from sgv_lab.world.scene import Scene
 
 MME_SUBTASKS = {  # subtask -> abilities asked about in turn, image source (None: as they need)
@@ -82,39 +80,30 @@ def _sum(pictures: Pictures) -> tuple[Scene, list[tuple[str, str]]]:
     return drawn, [(text.format(NUMBERS[k]), said) for k, said in rng.sample(pair, 2)]
 
 
-def mmbench(name: str, chinese: bool = False) -> Callable[[Pictures, int], None]:
-    """A writer of MMBench's legacy TSV: every rotation of the options is a row of its own."""
-
-    def write(pictures: Pictures, n: int) -> None:
-        abilities = list(_CHINESE_TEXT if chinese else MMBENCH_GROUPS)
-        rows = []
-        for number, (drawn, question) in enumerate(pictures.choices(n, abilities)):
-            rows += _rotations(number, question, chinese, drawn.source, pictures.base64(drawn))
-        rows.sort(key=lambda row: row["index"])
-        lines = ["\t".join(rows[0]), *("\t".join(map(str, row.values())) for row in rows)]
-        pictures.text(name, "\n".join(lines) + "\n")
-
-    return write
-
-
-def _rotations(
-    number: int, question: Question, chinese: bool, source: str, image: str
-) -> Iterator[dict[str, Any]]:
-    text, options = question.text, list(question.options)
-    if chinese:
-        kind = next((kind for kind in v.KINDS if kind in text), "")
-        text = _CHINESE_TEXT[question.fact].format(k=_CHINESE.get(kind, ""))
-        options = [_CHINESE[option] for option in options]
-    truth = options[LETTERS.index(question.answer)]
-    for k in range(len(options)):
-        shifted = options[k:] + options[:k]
-        yield {
-            **{"index": number + k * 10**6, "question": text, "hint": ""},
-            **dict(zip(LETTERS, [*shifted, "", ""], strict=False)),
-            **{"answer": LETTERS[shifted.index(truth)], "category": question.ability},
-            **{"l2-category": MMBENCH_GROUPS[question.ability], "source": source},
-            **{"image": image, "comment": "", "split": "dev"},
-        }
+def mmbench(
+    pictures: Pictures, n: int, name: str = "mmbench_dev_20230712.tsv", chinese: bool = False
+) -> None:
+    """MMBench's legacy TSV: every rotation of the options is a row of its own."""
+    rows = []
+    abilities = list(_CHINESE_TEXT if chinese else MMBENCH_GROUPS)
+    for number, (drawn, question) in enumerate(pictures.choices(n, abilities)):
+        text, options = question.text, list(question.options)
+        if chinese:
+            kind = next((kind for kind in v.KINDS if kind in text), "")
+            text = _CHINESE_TEXT[question.fact].format(k=_CHINESE.get(kind, ""))
+            options = [_CHINESE[option] for option in options]
+        truth, group = options[LETTERS.index(question.answer)], MMBENCH_GROUPS[question.ability]
+        image = pictures.base64(drawn)
+        for k in range(len(options)):
+            shifted = options[k:] + options[:k]
+            row = {"index": number + k * 10**6, "question": text, "hint": ""}
+            row |= dict(zip(LETTERS, [*shifted, "", ""], strict=False))
+            row |= {"answer": LETTERS[shifted.index(truth)], "category": question.ability}
+            row |= {"l2-category": group, "source": drawn.source}
+            rows.append(row | {"image": image, "comment": "", "split": "dev"})
+    rows.sort(key=lambda row: row["index"])
+    lines = ["\t".join(rows[0]), *("\t".join(map(str, row.values())) for row in rows)]
+    pictures.text(name, "\n".join(lines) + "\n")
 
 
 def seed(pictures: Pictures, n: int) -> None:

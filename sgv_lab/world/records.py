@@ -97,18 +97,16 @@ def _rng(scene: Scene, task: str, seed: int) -> random.Random:
 
 
 def caption_record(
-    scene: Scene, annotator: Annotator | str, seed: int = 0, task: str = "caption",
-    prompts: Sequence[str] = DESCRIBE,
-) -> Record:  # fmt: skip
+    scene: Scene, annotator: Annotator | str, seed: int = 0, task: str = "caption"
+) -> Record:
     """A caption by ``annotator`` (or its name in ANNOTATORS) after a generic prompt.
 
     ``seed`` is the annotator's; the prompt and the picture's place do not depend on it, so that
     records of several annotators differ in their captions only.
     """
     rng = _rng(scene, task, 0)
-    prompt, writer = rng.choice(prompts), annotator
-    if isinstance(writer, str):
-        writer = ANNOTATORS[writer]
+    prompt = rng.choice(DESCRIBE_BRIEFLY if task == "brief" else DESCRIBE)
+    writer = ANNOTATORS[annotator] if isinstance(annotator, str) else annotator
     return _record(scene, task, [(prompt, caption(scene, writer, seed))], rng)
 
 
@@ -221,7 +219,7 @@ def _make(task: str, scene: Scene, seed: int, detail: Annotator | str, draw: int
     if task == "detail":
         return caption_record(scene, detail, draw, task)
     if task == "brief":
-        return caption_record(scene, "human", seed, task, DESCRIBE_BRIEFLY)
+        return caption_record(scene, "human", seed, task)
     if task in _ABILITIES:
         return vqa_record(scene, seed, abilities=_ABILITIES[task], task=task)
     makers = {"conversation": conversation_record, "choice": choice_record, "text": text_record}

@@ -23,9 +23,9 @@ _SKIES = {  # top, horizon
 }
 
 
-def lit(rgb: RGB, light: str) -> RGB:
+def lit(rgb: RGB, light: str, factors: dict[str, tuple[float, ...]] = _OBJECTS) -> RGB:
     """An object's colour in a light: shifted little, so that it can still be named."""
-    r, g, b = (round(c * f) for c, f in zip(rgb, _OBJECTS[light], strict=True))
+    r, g, b = (round(c * f) for c, f in zip(rgb, factors[light], strict=True))
     return r, g, b
 
 
@@ -46,8 +46,7 @@ class _Place:
         self.glow(self.shade(rgb), points)
 
     def shade(self, rgb: RGB) -> RGB:
-        r, g, b = (round(c * f) for c, f in zip(rgb, _SCENERY[self.light], strict=True))
-        return r, g, b
+        return lit(rgb, self.light, _SCENERY)
 
     def fade(self, top: RGB, bottom: RGB, y0: float, y1: float = 1.0) -> None:
         """A vertical gradient between two heights, as bright as given."""
@@ -200,10 +199,8 @@ def _room(p: _Place) -> None:
         p.fill((154, 131, 111), s.box(0, y, 1, y + 0.005))
 
 
-_PLACES = {
-    "meadow": _meadow, "beach": _beach, "desert": _desert, "mountain": _mountain,
-    "city": _city, "forest": _forest, "ocean": _ocean, "room": _room,
-}  # fmt: skip
+_DRAWN = (_meadow, _beach, _desert, _mountain, _city, _forest, _ocean, _room)
+_PLACES = {place.__name__.strip("_"): place for place in _DRAWN}
 
 
 @lru_cache(maxsize=8 * 3 * VARIANTS)
