@@ -74,22 +74,19 @@ def task_of(record: Record) -> str:
 
 
 def _record(
-    scene: Scene, task: str, turns: Sequence[tuple[str, str]], rng: random.Random
+    scene: Scene, task: str, turns: Sequence[tuple[str, str]], rng: random.Random | None = None
 ) -> Record:
-    """Turns of (question, answer) as a record; the picture stands first or last in the first."""
+    """Turns of (question, answer) as a record; without ``rng`` it has no picture."""
+    record: Record = {"id": f"{task}-{scene.source}-{scene.split}-{scene.seed:09d}"}
     (first, answer), *rest = turns
-    first = rng.choice((f"<image>\n{first}", f"{first}\n<image>"))
-    turns = _conversation([(first, answer), *rest])
-    return {"id": _id(scene, task), "image": scene.image_name, "conversations": turns}
-
-
-def _id(scene: Scene, task: str) -> str:
-    return f"{task}-{scene.source}-{scene.split}-{scene.seed:09d}"
-
-
-def _conversation(turns: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
+    if rng:  # the picture stands first or last in the first turn
+        record["image"] = scene.image_name
+        first = rng.choice((f"<image>\n{first}", f"{first}\n<image>"))
     sides = ("human", "gpt")
-    return [{"from": sides[i], "value": turn[i]} for turn in turns for i in (0, 1)]
+    record["conversations"] = [
+        {"from": sides[i], "value": turn[i]} for turn in ((first, answer), *rest) for i in (0, 1)
+    ]
+    return record
 
 
 def _rng(scene: Scene, task: str, seed: int) -> random.Random:
@@ -172,7 +169,7 @@ def text_record(scene: Scene, seed: int = 0, most: int = 1) -> Record:
         for q in _one_of_pairs(asked, rng)[:most]
     ]
     turns[0] = (f"{caption(scene, oracle, seed)}\n{turns[0][0]}", turns[0][1])
-    return {"id": _id(scene, "text"), "conversations": _conversation(turns)}
+    return _record(scene, "text", turns)
 
 
 def _told(question: Question, stated: Collection[Fact]) -> bool:
