@@ -8,6 +8,7 @@ These are never our results. Benchmarks are named as in the paper's Table 3, MME
 
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -40,29 +41,14 @@ BENCHMARKS = (  # in Table 3's order, then those reported elsewhere
     *("VQAv2", "VizWiz", "GQA", "TextVQA", "POPE", "MME", "MMMU-val"),
 )
 
-_CLAIMS = {  # claim -> pairs (place, row, arm) of the side before and the side after; C9 has none
-    "C1": [(("figure2", "LLaVA-1.5-7B", "before"), ("figure2", "LLaVA-1.5-7B", "after"))],
-    "C2": [
-        (("figure2", "LLaVA-1.5-13B", "before"), ("figure2", "LLaVA-1.5-13B", "after")),
-        (("figure2", "Qwen-VL-Chat-7B", "before"), ("figure2", "Qwen-VL-Chat-7B", "after")),
-    ],
-    "C3": [(("figure2", "LLaVA-7B", "before"), ("figure2", "LLaVA-7B", "after"))],
-    "C4": [
-        (("table4", "PT no, SFT no", ""), ("table4", "PT yes, SFT no", "")),
-        (("table4", "PT no, SFT no", ""), ("table4", "PT no, SFT yes", "")),
-    ],
-    "C5": [(("table5", "+BLIP-558K", ""), ("table5", "+ShareGPT4V-PT-558K", ""))],
-    "C6": [(("table6", "24", ""), ("table6", "12", ""))],
-    "C7": [(("figure6", "0", ""), ("figure6", "1200000", ""))],
-    "C8": [(("table2", "GPT4-Vision", ""), ("table2", "Share-Captioner", ""))],
-    "C10": [(("table3", "LLaVA-1.5 (Vicuna-7B)", ""), ("table3", "ShareGPT4V-7B (Vicuna-7B)", ""))],
-}
+
+def _csv(name: str, **how: Any) -> pd.DataFrame:
+    return pd.read_csv(Path(__file__).with_name(f"{name}.csv"), **how)
 
 
 @cache
 def _read() -> pd.DataFrame:
-    table = pd.read_csv(Path(__file__).with_name("numbers.csv"), dtype=str, keep_default_na=False)
-    table = table.rename(columns={"value": "printed"})
+    table = _csv("numbers", dtype=str, keep_default_na=False).rename(columns={"value": "printed"})
     table.insert(4, "value", pd.to_numeric(table["printed"], errors="coerce"))
     return table
 
@@ -91,7 +77,7 @@ table1, figure2, table2, table3, table4, table5, table6, figure6 = (
 
 def claims() -> pd.DataFrame:
     """The ten claims of the ledger: claim, statement, place, reported, noise."""
-    return pd.read_csv(Path(__file__).with_name("claims.csv"))
+    return _csv("claims")
 
 
 def wide(table: pd.DataFrame) -> pd.DataFrame:
@@ -108,20 +94,18 @@ def wide(table: pd.DataFrame) -> pd.DataFrame:
 def effects() -> pd.DataFrame:
     """Each claim's effect, from the printed numbers: claim, before, after, column, from, to, gain.
 
-    One row a benchmark (or other column) that both sides report. Gains are rounded to the
-    printed decimals.
+    What is compared stands in effects.csv (C9 compares nothing). One row a benchmark (or other
+    column) that both sides report. Gains are rounded to the printed decimals.
     """
-    by_key = dict(list(_read().groupby(["place", "row", "arm"], sort=False)))
+    table = facts()
+    table["side"] = (table["row"] + " " + table["arm"]).str.strip()
+    sides = dict(list(table.groupby(["place", "side"], sort=False)))
     rows = []
-    for claim, pairs in _CLAIMS.items():
-        for before, after in pairs:
-            old, new = (
-                by_key[side].set_index("column")["value"].dropna() for side in (before, after)
-            )
-            for column in old.index.intersection(new.index, sort=False):
-                gain = round(new[column] - old[column], 2)
-                names = [" ".join(filter(None, side[1:])) for side in (before, after)]
-                rows.append((claim, *names, column, old[column], new[column], gain))
+    for claim, place, *names in _csv("effects").itertuples(index=False):
+        old, new = (sides[place, name].set_index("column")["value"].dropna() for name in names)
+        for column in old.index.intersection(new.index, sort=False):
+            gain = round(new[column] - old[column], 2)
+            rows.append((claim, *names, column, old[column], new[column], gain))
     return pd.DataFrame(rows, columns=["claim", "before", "after", "column", "from", "to", "gain"])
 
 
@@ -133,8 +117,8 @@ def reevaluations() -> pd.DataFrame:
     """
     others = facts("re-evaluation").query("row == 'ShareGPT4V-7B'")
     theirs = others.pivot(index="column", columns="arm", values="value")
-    rows = _read()["row"].isin(["ShareGPT4V-7B (Vicuna-7B)", "ShareGPT4V-7B"])
-    own = _read()[rows & _read()["place"].isin(["table3", "model zoo", "text"])]
+    own = facts()[lambda t: t["row"].isin(["ShareGPT4V-7B (Vicuna-7B)", "ShareGPT4V-7B"])]
+    own = own[own["place"].isin(["table3", "model zoo", "text"])]
     table = theirs[["repository", "VLMEvalKit"]].copy()
     table.insert(0, "published", own.set_index("column")["value"])
     table = table.loc[sorted(table.index, key=BENCHMARKS.index)].dropna(subset="published")
