@@ -8,12 +8,13 @@ the rest.
 import ast
 import os
 import warnings
-from collections.abc import Callable, Mapping, MutableMapping
-from dataclasses import dataclass, fields
+from collections.abc import MutableMapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import msgspec
 import nbformat
 import pandas as pd
 
@@ -32,6 +33,8 @@ CONTENTS = {  # the study in reading order
     "08_claims": "ten claims and their verdicts",
     "09_explore": "caption a picture, talk with a model",
 }
+_TYPES = {"bool": bool, "int": int, "float": float, "str": str}
+_TYPES |= {f"list[{name}]": list[kind] for name, kind in _TYPES.items()}
 _IPYTHON = {"In", "Out", "exit", "quit", "get_ipython", "open"}
 _BEGUN = "_sgv_lab_begun"
 
@@ -112,9 +115,10 @@ def begin(name: str, namespace: MutableMapping[str, Any]) -> SimpleNamespace:
     namespace[_BEGUN] = True
     _quiet(bars=values["profile"] != "smoke")
     pd.set_option("display.max_colwidth", None, "display.max_columns", None)
-    settings = {field.name: getattr(section, field.name) for field in fields(section)}
-    settings.update((k, v) for k, v in values.items() if v or v is False or k not in settings)
-    return SimpleNamespace(**settings)
+    vars(section).update(
+        (k, v) for k, v in values.items() if v or v is False or not hasattr(section, k)
+    )
+    return section
 
 
 def _is_own(name: str, value: object) -> bool:
@@ -133,24 +137,16 @@ def convert(value: Any, parameter: Parameter, where: str) -> Any:
 
     Raises LabError naming the parameter, the value and the type.
     """
-    kinds = [kind.strip() for kind in parameter.annotation.split("|")]
-    if "None" in kinds and (value is None or value in ("None", "none")):
-        return None
-    (kind,) = [kind for kind in kinds if kind != "None"]
+    kind = parameter.annotation
     try:
-        if kind.startswith("list["):
-            item = _CONVERTERS[kind[5:-1]]
-            return [item(one) for one in _items(value)]
-        return _CONVERTERS[kind](value)
-    except (ValueError, TypeError, SyntaxError, OverflowError) as error:
+        given = _items(value) if kind.startswith("list[") else value
+        return msgspec.convert(given, _TYPES[kind], strict=False)
+    except (msgspec.ValidationError, ValueError, SyntaxError) as error:
+        fix = f"give a {kind}"
+        if kind == "str":
+            fix = "papermill reads -p as a number where it can: use -r for text, or sgv-lab run"
         problem = f"the parameter {parameter.name!r} is {kind}, and {value!r} is not"
-        raise LabError(problem, where=where, fix=_remedy(kind, value)) from error
-
-
-def _remedy(kind: str, value: object) -> str:
-    if kind == "str" and not isinstance(value, str):
-        return "papermill reads -p as a number where it can: use -r for text, or sgv-lab run"
-    return f"give a {kind}, such as {_EXAMPLES[kind.removeprefix('list[').removesuffix(']')]}"
+        raise LabError(problem, where=where, fix=fix) from error
 
 
 def _items(value: Any) -> list[Any]:
@@ -160,41 +156,6 @@ def _items(value: Any) -> list[Any]:
             return list(ast.literal_eval(text))
         return [part.strip() for part in text.split(",") if part.strip()]
     return list(value) if isinstance(value, list | tuple) else [value]
-
-
-def _bool(value: Any) -> bool:
-    text = str(value).lower()
-    if text not in ("true", "false"):
-        raise ValueError(value)
-    return text == "true"
-
-
-def _int(value: Any) -> int:
-    number = _float(value)
-    if number != int(number):
-        raise ValueError(value)
-    return int(value) if isinstance(value, int) else int(number)
-
-
-def _float(value: Any) -> float:
-    if isinstance(value, bool):
-        raise ValueError(value)
-    return float(value)
-
-
-def _str(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(value)
-    return value
-
-
-_CONVERTERS: Mapping[str, Callable[[Any], Any]] = {
-    "bool": _bool,
-    "int": _int,
-    "float": _float,
-    "str": _str,
-}
-_EXAMPLES = {"bool": "true or false", "int": "12", "float": "1e-3", "str": "text"}
 
 
 def _quiet(bars: bool) -> None:

@@ -20,7 +20,6 @@ from sgv_lab.captioning.pictures import Pictures, find
 from sgv_lab.captions.sources import find as find_file
 from sgv_lab.errors import LabError
 from sgv_lab.models import checkpoints, shipped
-from sgv_lab.profiles import ShareCaptioner
 from sgv_lab.training import plan as planning
 from sgv_lab.training.recipes import Recipe, recipe
 from sgv_lab.training.trainer import Run, train
@@ -136,9 +135,3 @@ def captioned(model: str | Path, images: str | Path | Pictures, **how: Any) -> P
     code = [f"sgv_lab.captioning.{part}" for part in ("bulk", "merge", "pictures", "prompts")]
     folder = store.stage("share-captions", said, [model], build, code, resumes=True)
     return folder / f"{NAME}.json"
-
-
-def miniature(size: ShareCaptioner, images: str | Path, seed: int = 0) -> tuple[Path, Path]:
-    """The trained captioner and its captions of ``images``, as notebook 03 makes them at a size."""
-    model = trained(*materials("mini", "", "", "", size.collected, seed), size.updates, seed)
-    return model, captioned(model, images, max_new_tokens=size.tokens)

@@ -116,7 +116,7 @@ def test_the_plans_ask_what_the_paper_asks_and_its_missing_control():
     assert rows == {"24", "18", "12", "6", "0"}
     assert {"0", "100000", "1200000"} <= {row for place, row in cells if place == "figure6"}
     assert "pt" in arm("pt-blip").against and arm("pt-blip").delta["pretrain"]["by"] == "blip"
-    mini_, paper_ = (set(profiles.ABLATIONS[size].arms) for size in ("mini", "paper"))
+    mini_, paper_ = (set(profiles.section("07_ablations", size).arms) for size in ("mini", "paper"))
     assert mini_ | paper_ <= set(ARMS)
 
 
@@ -335,7 +335,9 @@ def test_memory_grows_with_the_blocks_and_only_a_gpu_measures_it():
 
 
 def test_a_part_of_a_plan():
-    plan = plans.make("all", **{**TINY, "arms": list(profiles.ABLATIONS["mini"].arms)})
+    plan = plans.make(
+        "all", **{**TINY, "arms": list(profiles.section("07_ablations", "mini").arms)}
+    )
     parts = {g: ablations.part(plan, g) for g in ("Table 4", "Table 5", "Table 6", "Figure 6")}
     assert [len(part.arms) for part in parts.values()] == [5, 3, 2, 3]
     assert parts["Table 5"].primary == ("share@PT", "MME-P")
