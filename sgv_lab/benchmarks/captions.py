@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from sgv_lab.benchmarks import OFFICIAL, core, jackknife
-from sgv_lab.benchmarks.core import Entry
+from sgv_lab.benchmarks.core import Entry, Given
 from sgv_lab.errors import LabError
 
 VARIANTS = ("whitespace", "lower", "lower_no_punctuation")  # no PTB tokeniser (VLMEvalKit: first)
@@ -22,17 +22,13 @@ PUNCTUATION = "'\"`().?!,:;-[]{}"
 
 
 def score(
-    predictions: str | Path,
-    annotations: str | Path | None = None,
-    questions: str | Path | None = None,
-    variant: str = OFFICIAL,
+    predictions: Given, annotations: Given = None, questions: Given = None, variant: str = OFFICIAL
 ) -> dict[str, Any]:
     """Score one caption an image ({image_id, caption}) against COCO captions of the same images.
 
     ``annotations`` is a COCO caption file, or {image_id: [captions] or {"captions": [...]}}. CIDEr
     depends on the set of images: they must be the same on both sides (LabError).
     """
-    core.variant_of(variant, VARIANTS)
     given = core.index(core.rows(predictions), "image_id", name="image")
     source = core.need(annotations, "--annotations", "the reference captions")
     references = _references(source)
@@ -49,14 +45,8 @@ def score(
 
 def _references(path: Path) -> dict[str, list[str]]:
     value = core.read_json(path)
-    if not isinstance(value, dict):
-        raise LabError("is not a JSON object", where=path)
-    if "annotations" not in value:
-        found = {k: v.get("captions") if isinstance(v, dict) else v for k, v in value.items()}
-        for key, captions in found.items():
-            if not (isinstance(captions, list) and all(isinstance(c, str) for c in captions)):
-                raise LabError("has no list of captions", where=f"{path}, {key}")
-        return found
+    if not isinstance(value, dict) or "annotations" not in value:
+        return {key: entry["captions"] for key, entry in core.keyed(path, "captions").items()}
     found = defaultdict(list)
     for number, row in enumerate(value["annotations"], 1):
         entry = Entry(f"{path}, record {number}", row)
@@ -91,15 +81,12 @@ def metrics(
     """
     if len(candidates) < 2:
         raise LabError("one image alone has no CIDEr", fix="score at least two images")
-    return corpus(tokenise(candidates, variant), tokenise(references, variant))
 
-
-def corpus(candidates: dict[str, list[str]], references: dict[str, list[str]]) -> dict[str, Any]:
-    """``metrics`` of captions that are tokens already."""
     from pycocoevalcap.bleu.bleu import Bleu
     from pycocoevalcap.cider.cider import Cider
     from pycocoevalcap.rouge.rouge import Rouge
 
+    candidates, references = tokenise(candidates, variant), tokenise(references, variant)
     with contextlib.redirect_stdout(io.StringIO()):
         bleu, _ = Bleu(4).compute_score(references, candidates, verbose=0)
         rouge, per_rouge = Rouge().compute_score(references, candidates)

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from nltk.tokenize import MWETokenizer, NLTKWordTokenizer
+from textblob.en.inflect import singularize
 
 from sgv_lab.benchmarks import OFFICIAL, core, jackknife
-from sgv_lab.benchmarks.core import Entry
+from sgv_lab.benchmarks.core import Entry, Given
 from sgv_lab.errors import LabError
 
 VARIANTS = ("no_singular",)  # plural words stay unread
@@ -31,13 +33,10 @@ DOUBLE = {
     "toilet seat": "toilet",
     "wine glas": "wine glass",  # what the singular of "glass" leaves
 }
+MERGE = MWETokenizer([pair.split() for pair in DOUBLE], separator=" ")
 
 
-@lru_cache(1 << 18)
-def _singular(word: str) -> str:
-    from textblob.en.inflect import singularize
-
-    return singularize(word)
+_singular = lru_cache(1 << 18)(singularize)
 
 
 def tokens(caption: str, singular: bool = True) -> list[str]:
@@ -46,8 +45,6 @@ def tokens(caption: str, singular: bool = True) -> list[str]:
     nltk.word_tokenize cuts sentences with a model it downloads; here a sentence ends at . ! or ?
     before a blank.
     """
-    from nltk.tokenize import NLTKWordTokenizer
-
     tokeniser = NLTKWordTokenizer()
     sentences = re.split(r"(?<=[.!?])\s+|(?<=[.!?][\"')])\s+", caption.lower())
     words = [word for sentence in sentences for word in tokeniser.tokenize(sentence)]
@@ -56,11 +53,7 @@ def tokens(caption: str, singular: bool = True) -> list[str]:
 
 def objects(caption: str, synonyms: dict[str, str], singular: bool = True) -> list[str]:
     """Every mention of an object in ``caption``, by its class name, in order."""
-    words, joined, i = tokens(caption, singular), [], 0
-    while i < len(words):
-        pair = " ".join(words[i : i + 2])
-        joined.append(DOUBLE.get(pair, words[i]))
-        i += 2 if pair in DOUBLE else 1
+    joined = [DOUBLE.get(word, word) for word in MERGE.tokenize(tokens(caption, singular))]
     if "toilet" in joined:  # a seat in its company is a part of it
         joined = [word for word in joined if word != "seat"]
     return [synonyms[word] for word in joined if word in synonyms]
@@ -73,17 +66,13 @@ def synonyms(path: str | Path) -> dict[str, str]:
 
 
 def score(
-    predictions: str | Path,
-    annotations: str | Path | None = None,
-    questions: str | Path | None = None,
-    variant: str = OFFICIAL,
+    predictions: Given, annotations: Given = None, questions: Given = None, variant: str = OFFICIAL
 ) -> dict[str, Any]:
     """CHAIRs, CHAIRi and Recall (shares) of captions ({image_id, caption or text}).
 
     ``annotations`` is a folder of COCO files (instances_*.json, captions_*.json), one of them, a
     CHAIR output file, or {image_id: objects}; ``questions`` is synonyms.txt (else beside them).
     """
-    core.variant_of(variant, VARIANTS)
     source = core.need(annotations, "--annotations", "the objects of the pictures")
     folder = source if source.is_dir() else source.parent
     words = Path(questions or folder / "synonyms.txt")

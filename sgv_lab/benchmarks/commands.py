@@ -45,7 +45,11 @@ def score(
 
         data = core.need(annotations, "--annotations", "the benchmark's data folder")
         predictions, annotations = graded(name, predictions, data, judge, judge_url, runs)
-    scores = benchmarks.module(name).score(predictions, annotations, questions, variant)
+    scorer = benchmarks.module(name)
+    if variant not in (allowed := (benchmarks.OFFICIAL, *scorer.VARIANTS)):
+        fix = f"use one of {', '.join(allowed)}"
+        raise LabError(f"unknown scoring variant {variant!r}", fix=fix)
+    scores = scorer.score(predictions, annotations, questions, variant)
     value = {"benchmark": benchmarks.MODULES[name][1], "variant": variant, **scores}
     click.echo(as_table(value) if table else json.dumps(value, ensure_ascii=False))
 
@@ -77,7 +81,6 @@ def _shown(item: Any) -> str:
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="The official data.")
 @click.option("--out", required=True, type=click.Path(path_type=Path))
 @click.option("--batch-size", default=16, show_default=True)
-@click.option("--limit", type=int, help="Only the first questions; nothing is scored then.")
 @click.option("--device", default="cpu", show_default=True)
 def evaluate(
     model: Path,
@@ -85,7 +88,6 @@ def evaluate(
     data: Path,
     out: Path,
     batch_size: int,
-    limit: int | None,
     device: str,
 ) -> None:
     """Ask MODEL each BENCHMARK; write answers, the official submission and the score.
@@ -98,6 +100,6 @@ def evaluate(
     loaded = checkpoints.load(model, device=device)
     for name in map(benchmarks.canonical, names):
         folders = (data, out) if len(names) == 1 else (data / name, out / name)
-        scores = run(model, name, *folders, batch_size=batch_size, limit=limit, loaded=loaded)
+        scores = run(model, name, *folders, batch_size=batch_size, loaded=loaded)
         value = {"benchmark": benchmarks.MODULES[name][1], **(scores or {})}
         click.echo(json.dumps(value, ensure_ascii=False))

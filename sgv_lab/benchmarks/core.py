@@ -5,14 +5,16 @@ Every refusal is a LabError that names the file and the line (or the record of a
 
 import gc
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sgv_lab.benchmarks import OFFICIAL
 from sgv_lab.errors import LabError
+
+Given = str | Path | None  # a file or folder that a scorer is given
 
 
 @dataclass(slots=True)
@@ -84,6 +86,17 @@ def read_json(path: str | Path) -> Any:
         raise error if str(path) in str(error) else LabError(str(error), where=path) from error
 
 
+def keyed(path: str | Path, field: str) -> dict[str, Entry]:
+    """The records {id: object} of a JSON file; {id: value} counts as {id: {``field``: value}}."""
+    value = read_json(path)
+    if not isinstance(value, dict) or not value:
+        raise LabError("is not a JSON object of ids", where=path)
+    return {
+        key: Entry(f"{path}, {key}", row if isinstance(row, dict) else {field: row})
+        for key, row in value.items()
+    }
+
+
 @contextmanager
 def no_collector() -> Iterator[None]:
     """Pause the garbage collector: over a million small dicts it takes longer than the parser."""
@@ -137,42 +150,28 @@ def _objects(text: str, path: str | Path) -> Iterator[tuple[int, Any]]:
 
 def table(path: str | Path) -> list[Entry]:
     """The rows of a .tsv, .csv or .xlsx with a header, all cells as strings ("" if empty)."""
-    import polars  # half a second to import, and only tables need it
+    import pandas as pd  # half a second to import, and only tables need it
 
     path = Path(path)
-    if path.suffix == ".xlsx":
-        return _sheet(path)
-    read_text(path)
-    separator = "\t" if path.suffix == ".tsv" else ","
     try:
-        frame = polars.read_csv(path, separator=separator, infer_schema=False)
-    except polars.exceptions.PolarsError as error:
-        raise LabError(f"is not a table ({str(error).splitlines()[0]})", where=path) from error
-    if not frame.height:
+        if path.suffix == ".xlsx":
+            frame = pd.read_excel(path, dtype=str, keep_default_na=False)
+        else:
+            read_text(path)
+            separator = "\t" if path.suffix == ".tsv" else ","
+            frame = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False)
+    except LabError:
+        raise
+    except FileNotFoundError as error:
+        raise LabError("no such file", where=path) from error
+    except Exception as error:  # zipfile, XML and parser errors alike
+        raise LabError(f"is not a table ({error})", where=path) from error
+    if frame.empty:
         raise LabError("holds no row", where=path)
-    rows = frame.with_columns(polars.all().fill_null("")).iter_rows(named=True)
+    if not isinstance(frame.index, pd.RangeIndex):  # pandas takes the first cells for an index
+        raise LabError("has rows with more cells than the header", where=path)
+    rows = frame.fillna("").to_dict("records")
     return [Entry(f"{path}, line {number}", row) for number, row in enumerate(rows, 2)]
-
-
-def _sheet(path: Path) -> list[Entry]:
-    import openpyxl
-
-    if not path.is_file():
-        raise LabError("no such file", where=path)
-    try:
-        rows = openpyxl.load_workbook(path, read_only=True).active.iter_rows(values_only=True)
-        header, *body = [tuple(map(_cell, row)) for row in rows]
-    except Exception as error:  # zipfile, XML and value errors alike: the file is no workbook
-        raise LabError(f"is not a readable workbook ({error})", where=path) from error
-    return [
-        Entry(f"{path}, line {n}", dict(zip(header, row, strict=True)))
-        for n, row in enumerate(body, 2)
-    ]
-
-
-def _cell(value: Any) -> str:
-    whole = isinstance(value, float) and value.is_integer()
-    return "" if value is None else str(int(value) if whole else value)
 
 
 def rows(path: str | Path) -> list[Entry]:
@@ -218,7 +217,7 @@ def aligned(entry: Entry, said: str, asked: str) -> None:
         )
 
 
-def need(path: str | Path | None, option: str, holding: str) -> Path:
+def need(path: Given, option: str, holding: str) -> Path:
     """``path``, or a LabError saying which option is missing and what it must hold."""
     if path is None:
         raise LabError(f"needs {option}: {holding}", fix=f"add {option} PATH")
@@ -238,12 +237,12 @@ def within(path: str | Path, *patterns: str) -> list[Path]:
     return [path]
 
 
-def variant_of(variant: str, variants: Sequence[str]) -> str:
-    """``variant``, refused unless it is the official rule or one of ``variants``."""
-    if variant != OFFICIAL and variant not in variants:
-        allowed = ", ".join([OFFICIAL, *variants])
-        raise LabError(f"unknown scoring variant {variant!r}", fix=f"use one of {allowed}")
-    return variant
+def means(pairs: Iterable[tuple[str, float]], scale: float = 100) -> dict[str, float]:
+    """``scale`` times the mean of the values of each name, by name."""
+    groups: dict[str, list[float]] = defaultdict(list)
+    for name, value in pairs:
+        groups[name].append(value)
+    return {name: scale * sum(found) / len(found) for name, found in sorted(groups.items())}
 
 
 def result(

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from sgv_lab.benchmarks import OFFICIAL, core, jackknife
-from sgv_lab.benchmarks.core import Entry
+from sgv_lab.benchmarks.core import Entry, Given
 from sgv_lab.errors import LabError
 
-VARIANTS = ("mean_of_ratios", "unread_dropped")
+VARIANTS = ()
 SYSTEM = "You are a helpful and precise assistant for checking the quality of the answer."
 
 
@@ -29,20 +29,16 @@ def parse(review: str) -> list[float]:
 
 
 def score(
-    predictions: str | Path,
-    annotations: str | Path | None = None,
-    questions: str | Path | None = None,
-    variant: str = OFFICIAL,
+    predictions: Given, annotations: Given = None, questions: Given = None, variant: str = OFFICIAL
 ) -> dict[str, Any]:
     """Summarise a review file, or a folder of them (several runs of one judge: mean of "all").
 
     Each category is [relative %, reference × 10, model × 10, reviews]. With ``questions``
     (questions.jsonl) the intervals are clustered by image and absent reviews counted.
     """
-    core.variant_of(variant, VARIANTS)
     asked = questions or annotations
     files = core.within(predictions, "*.jsonl")
-    runs = {path.stem: _score(path, asked, variant) for path in files}
+    runs = {path.stem: _score(path, asked) for path in files}
     if len(files) == 1:
         return runs[files[0].stem]
     judges = {run["judge"] for run in runs.values()}
@@ -60,7 +56,7 @@ def score(
     }
 
 
-def _score(path: Path, questions: str | Path | None, variant: str) -> dict[str, Any]:
+def _score(path: Path, questions: str | Path | None) -> dict[str, Any]:
     reviews = core.index(core.entries(path), "question_id")
     images, missing = list(reviews), 0
     if questions is not None:
@@ -76,11 +72,7 @@ def _score(path: Path, questions: str | Path | None, variant: str) -> dict[str, 
     if len(judges) > 1:
         raise LabError(f"reviews of {judges} share a column", where=path)
     table = np.array(marks)
-    counted = table[:, 0] >= 0 if variant == "unread_dropped" else np.ones(len(table), bool)
-    scores = {
-        name: _summary(table[[r for r in rows if counted[r]]], variant)
-        for name, rows in sorted(groups.items())
-    }
+    scores = {name: _summary(table[rows]) for name, rows in sorted(groups.items())}
     sums = jackknife.by_cluster(images, table[:, ::-1])
     return core.result(
         scores,
@@ -104,11 +96,9 @@ def _marks(entry: Entry) -> list[float]:
     return marks
 
 
-def _summary(table: np.ndarray, variant: str) -> list[float]:
+def _summary(table: np.ndarray) -> list[float]:
     reference, model = (round(mean, 3) for mean in table.mean(0).tolist())
     relative = model / reference * 100
-    if variant == "mean_of_ratios":
-        relative = float((table[:, 1] / table[:, 0]).mean()) * 100
     return [round(relative, 1), round(reference * 10, 1), round(model * 10, 1), len(table)]
 
 

@@ -10,10 +10,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sgv_lab.benchmarks import OFFICIAL, core, jackknife
-from sgv_lab.benchmarks.core import Entry
+from sgv_lab.benchmarks.core import Entry, Given
 from sgv_lab.errors import LabError
 
 VARIANTS = ("vanilla_first_pass", "vanilla_all_rows", "exact_letter")
@@ -63,17 +61,13 @@ def extract(answer: str, choices: Mapping[str, str]) -> str | None:
 
 
 def score(
-    predictions: str | Path,
-    annotations: str | Path | None = None,
-    questions: str | Path | None = None,
-    variant: str = OFFICIAL,
+    predictions: Given, annotations: Given = None, questions: Given = None, variant: str = OFFICIAL
 ) -> dict[str, Any]:
     """CircularEval of a submission (.xlsx, .tsv with ``prediction``) or of LLaVA's answers file.
 
     ``annotations`` (or ``questions``) is the benchmark's TSV; without it the submission itself must
     hold ``answer``. Category accuracies need the TSV. Raises LabError for files out of step.
     """
-    core.variant_of(variant, VARIANTS)
     answers = core.index(core.rows(predictions), "index", "question_id", name="index")
     source = annotations or questions
     truth = core.index(core.rows(source), "index", name="index") if source else answers
@@ -83,8 +77,8 @@ def score(
     groups = circles(truth, predictions)
     circular = {key: all(right[k] for k in rows) for key, rows in groups.items()}
     first = {key: right[key] for key in groups}
-    rows = {key: np.mean([right[k] for k in members]) for key, members in groups.items()}
     overall = {"vanilla_first_pass": first, "vanilla_all_rows": right}.get(variant, circular)
+    clusters = [int(key) % ROTATION for key in overall]
     scores: dict[str, Any] = {
         "accuracy": 100 * sum(overall.values()) / len(overall),
         "correct": sum(overall.values()),
@@ -94,12 +88,12 @@ def score(
     }
     for column in ("l2-category", "category"):
         if all(column in truth[key].row for key in groups):
-            scores[column] = _by(column, truth, overall)
+            scores[column] = core.means((truth[k][column], v) for k, v in overall.items())
     return core.result(
         scores,
         unparsed=sum(reads[key] is None for key in answers),
         missing=missing,
-        intervals={"accuracy": _interval(overall, rows, groups, variant)},
+        intervals={"accuracy": jackknife.mean_interval(list(overall.values()), clusters)},
         clustered_by="circular group",
         clusters=len(groups),
     )
@@ -132,26 +126,6 @@ def circles(truth: Mapping[str, Entry], source: object) -> dict[str, list[str]]:
                 fix="keep all rotations of a question together",
             )
     return dict(groups)
-
-
-def _by(column: str, truth: Mapping[str, Entry], right: Mapping[str, bool]) -> dict[str, float]:
-    values: dict[str, list[bool]] = defaultdict(list)
-    for key, value in right.items():
-        values[truth[key][column]].append(value)
-    return {name: 100 * sum(v) / len(v) for name, v in sorted(values.items())}
-
-
-def _interval(
-    overall: Mapping[str, bool],
-    rows: Mapping[str, float],
-    groups: Mapping[str, list[str]],
-    variant: str,
-) -> list[float] | None:
-    if variant == "vanilla_all_rows":
-        sizes = np.array([len(groups[key]) for key in groups])
-        values = np.array([rows[key] for key in groups])
-        return jackknife.interval(jackknife.ratio(), np.stack([values * sizes, sizes], 1))
-    return jackknife.mean_interval(list(overall.values()), list(overall))
 
 
 def submission(rows: Iterable[Mapping[str, str]], answers: Mapping[str, str], path: Path) -> None:

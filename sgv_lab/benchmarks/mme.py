@@ -5,14 +5,14 @@ file to the ground truth: convert_answer_to_mme.py of the same tool as LLaVA cha
 """
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sgv_lab.benchmarks import OFFICIAL, core, jackknife
-from sgv_lab.benchmarks.core import Entry
+from sgv_lab.benchmarks.core import Entry, Given
 from sgv_lab.errors import LabError
 
 PERCEPTION = {  # subtask -> questions in the official release
@@ -60,41 +60,31 @@ def parse(answer: str, variant: str = OFFICIAL) -> str:
 
 
 def score(
-    predictions: str | Path,
-    annotations: str | Path | None = None,
-    questions: str | Path | None = None,
-    variant: str = OFFICIAL,
+    predictions: Given, annotations: Given = None, questions: Given = None, variant: str = OFFICIAL
 ) -> dict[str, Any]:
     """Score a folder of ``<subtask>.txt`` (image, question, truth, answer) or LLaVA's answers file.
 
     ``annotations`` is the MME data folder: needed for an answers file, and where not all official
     subtasks are asked. Raises LabError for a line out of step.
     """
-    core.variant_of(variant, VARIANTS)
     asked = None if annotations is None else truth(Path(annotations))
     if Path(predictions).is_dir():
-        lines = _folder(Path(predictions))
-        if asked is not None:
-            _check(lines, asked)
-        elif absent := OFFICIAL_QUESTIONS.keys() - lines.keys():
-            raise LabError(
-                f"has no {', '.join(sorted(absent))}",
-                where=predictions,
-                fix="complete it, or name with --annotations the data folder that asks for less",
-            )
+        lines = {path.stem: _lines(path) for path in core.within(predictions, "*.txt")}
     else:
         core.need(annotations, "--annotations", "the MME data folder")
         lines = _joined(Path(predictions), asked)
     counts = OFFICIAL_QUESTIONS if asked is None else {k: len(v) for k, v in asked.items()}
+    if absent := counts.keys() - lines.keys():
+        raise LabError(
+            f"has no {', '.join(sorted(absent))}",
+            where=predictions,
+            fix="complete it, or name with --annotations the data folder that asks for less",
+        )
+    if more := lines.keys() - counts.keys():
+        raise LabError(f"{more.pop()} is no subtask that is asked", where=predictions)
+    if asked is not None:
+        _check(lines, asked)
     return _result(lines, counts, variant)
-
-
-def _folder(folder: Path) -> dict[str, list[Entry]]:
-    lines = {path.stem: _lines(path) for path in core.within(folder, "*.txt")}
-    for name in lines:
-        if name not in OFFICIAL_QUESTIONS:
-            raise LabError(f"{name} is no MME subtask", where=folder / f"{name}.txt")
-    return lines
 
 
 def _lines(path: Path) -> list[Entry]:
@@ -155,38 +145,38 @@ def truth(folder: Path) -> dict[str, list[Entry]]:
     return found
 
 
+def _place(subtask: str, image: str, question: str) -> tuple[str, str, str]:
+    """What names a question. Blanks do not matter: seven official ones have two before ASK."""
+    return subtask, Path(image).stem, " ".join(question.split())
+
+
+def _known(asked: dict[str, list[Entry]]) -> dict[tuple[str, str, str], Entry]:
+    return {
+        _place(name, q["image"], q["question"]): q for name, rows in asked.items() for q in rows
+    }
+
+
 def _check(lines: dict[str, list[Entry]], asked: dict[str, list[Entry]]) -> None:
-    if absent := asked.keys() - lines.keys():
-        raise LabError(f"the predictions have no {', '.join(sorted(absent))}")
+    known = _known(asked)
     for subtask, entries in lines.items():
-        known = {(q["image"], q["question"]): q["truth"] for q in asked.get(subtask, [])}
         for entry in entries:
-            if known.get((Path(entry["image"]).stem, entry["question"])) != entry["truth"]:
+            found = known.get(_place(subtask, entry["image"], entry["question"]))
+            if found is None or found["truth"] != entry["truth"]:
                 raise LabError(f"is no question of {subtask} in the data folder", where=entry.where)
 
 
 def _joined(path: Path, asked: dict[str, list[Entry]]) -> dict[str, list[Entry]]:
     """An answers file (question_id "subtask/image.png", prompt, text) joined to the truth."""
-    known = {
-        (subtask, q["image"], " ".join(q["question"].split())): q
-        for subtask, questions in asked.items()
-        for q in questions
-    }
-    lines: dict[str, list[Entry]] = {subtask: [] for subtask in asked}
+    known, lines = _known(asked), defaultdict(list)
     for entry in core.rows(path):
         subtask, _, image = str(entry["question_id"]).partition("/")
         question = entry["prompt"].removesuffix(SUFFIX).removesuffix(ASK).rstrip() + " " + ASK
-        # blanks do not matter: seven official questions have two of them before the request
-        found = known.get((subtask, Path(image).stem, " ".join(question.split())))
+        found = known.get(_place(subtask, image, question))
         if found is None:
             raise LabError(f"{question!r} is no question on {subtask}/{image}", where=entry.where)
         row = found.row | {"image": image, "answer": entry.text("text", one_line=True) + "\n"}
         lines[subtask].append(Entry(entry.where, row))
-    for subtask, entries in lines.items():
-        if not entries:
-            raise LabError(f"answers no question of {subtask}", where=path)
-        _pairs(entries)
-    return lines
+    return {subtask: _pairs(lines[subtask]) for subtask in asked if subtask in lines}
 
 
 def _result(lines: dict[str, list[Entry]], asked: dict[str, int], variant: str) -> dict[str, Any]:

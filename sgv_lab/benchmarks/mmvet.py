@@ -4,25 +4,21 @@ Rules and prompt: yuweihao/MM-Vet mm-vet_evaluator.py. Absolute values hold for 
 """
 
 from collections import defaultdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sgv_lab.benchmarks import OFFICIAL, core, jackknife
-from sgv_lab.benchmarks.core import Entry
+from sgv_lab.benchmarks.core import Given
 from sgv_lab.errors import LabError
 
-VARIANTS: tuple[str, ...] = ()
+VARIANTS = ()
 CAPABILITIES = ("rec", "ocr", "know", "gen", "spat", "math")
 TRIES = 5  # then the grade is 0
 
 
 def score(
-    predictions: str | Path,
-    annotations: str | Path | None = None,
-    questions: str | Path | None = None,
-    variant: str = OFFICIAL,
+    predictions: Given, annotations: Given = None, questions: Given = None, variant: str = OFFICIAL
 ) -> dict[str, Any]:
     """Aggregate a grades file {id: {model, content, score}} (one list element a judge run).
 
@@ -30,13 +26,10 @@ def score(
     export_result does; a question without grade counts 0. Raises LabError for grades of different
     judges, or of different numbers of runs.
     """
-    core.variant_of(variant, VARIANTS)
     source = core.need(annotations or questions, "--annotations", "mm-vet.json")
-    capabilities = {key: _capabilities(source, key, v) for key, v in _object(source).items()}
-    grades = {
-        key: Entry(f"{predictions}, {key}", value if isinstance(value, dict) else {})
-        for key, value in _object(Path(predictions)).items()
-    }
+    asked = core.keyed(source, "capability")
+    capabilities = {key: frozenset(entry["capability"]) for key, entry in asked.items()}
+    grades = core.keyed(predictions, "score")
     missing = core.known(grades, capabilities, source)
     judges = {str(name) for entry in grades.values() for name in entry["model"]}
     if len(judges) > 1:
@@ -53,30 +46,9 @@ def score(
     table = np.zeros((len(capabilities), *runs))
     for row, key in enumerate(capabilities):
         if key in grades:
-            table[row] = _grades(grades[key])
+            table[row] = grades[key]["score"]
     failed = sum(_number(c) is None for e in grades.values() for c in e["content"])
     return _result(table, capabilities, failed, missing, *judges)
-
-
-def _object(path: Path) -> dict[str, Any]:
-    value = core.read_json(path)
-    if not isinstance(value, dict) or not value:
-        raise LabError("is not a JSON object of question ids", where=path)
-    return value
-
-
-def _capabilities(source: Path, key: str, value: Any) -> frozenset[str]:
-    names = value.get("capability") if isinstance(value, dict) else value
-    if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-        raise LabError("has no list of capabilities", where=f"{source}, {key}")
-    return frozenset(names)
-
-
-def _grades(entry: Entry) -> list[float]:
-    for grade in entry["score"]:
-        if not isinstance(grade, int | float) or not 0 <= grade <= 1:
-            raise LabError(f"the grade {grade!r} is not in [0, 1]", where=entry.where)
-    return entry["score"]
 
 
 def _number(content: str) -> float | None:

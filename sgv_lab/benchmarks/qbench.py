@@ -4,11 +4,10 @@ Rules: qbench_eval.py of ShareGPT4V's playground.zip (text read in heliossun/SQ-
 prompt: model_vqa_qbench.py. A text that starts with A–D is first read as a letter.
 """
 
-from pathlib import Path
 from typing import Any
 
 from sgv_lab.benchmarks import OFFICIAL, core, jackknife
-from sgv_lab.benchmarks.core import Entry
+from sgv_lab.benchmarks.core import Entry, Given
 
 VARIANTS = ("letter_anywhere",)  # InternLM-XComposer2's notebook: the first of A–D in the answer
 TYPES = {0: "yes_no", 1: "what", 2: "how"}
@@ -34,17 +33,13 @@ def right(response: str, candidates: list[str], truth: str, variant: str = OFFIC
 
 
 def score(
-    predictions: str | Path,
-    annotations: str | Path | None = None,
-    questions: str | Path | None = None,
-    variant: str = OFFICIAL,
+    predictions: Given, annotations: Given = None, questions: Given = None, variant: str = OFFICIAL
 ) -> dict[str, Any]:
     """Score the runner's output (question entries with ``response``, concatenated or as lines).
 
     With ``annotations`` (llvisionqa_dev.json) every entry must be one of its questions and those
     without an answer count as wrong; without it each entry holds its own ``correct_ans``.
     """
-    core.variant_of(variant, VARIANTS)
     given = core.index(_keyed(core.entries(predictions)), "key")
     source = annotations or questions
     asked = core.index(_keyed(core.entries(source)), "key") if source else given

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sgv_lab.benchmarks import OFFICIAL, core, jackknife
-from sgv_lab.benchmarks.core import Entry
+from sgv_lab.benchmarks.core import Entry, Given
 from sgv_lab.errors import LabError
 
 VARIANTS = ("lenient_letter", "stored")  # lmms-eval's reading; the result file's own "acc"
@@ -39,10 +39,7 @@ def parse(text: str, choices: int, variant: str = OFFICIAL) -> int | None:
 
 
 def score(
-    predictions: str | Path,
-    annotations: str | Path | None = None,
-    questions: str | Path | None = None,
-    variant: str = OFFICIAL,
+    predictions: Given, annotations: Given = None, questions: Given = None, variant: str = OFFICIAL
 ) -> dict[str, Any]:
     """Score LLaVA's answers file, or a result file {"results": {id: choice index}} by recount.
 
@@ -50,7 +47,6 @@ def score(
     either layout, or (with ``questions`` = llava_test_CQM-A.json) a table of question_id, grade and
     subject. Raises LabError for an answer to an unknown question.
     """
-    core.variant_of(variant, VARIANTS)
     problems = _problems(annotations, questions)
     stored, reads, prompted = _reads(Path(predictions), problems, variant)
     right = {key: reads.get(key) == p["answer"] for key, p in problems.items()}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sgv_lab.benchmarks import OFFICIAL, core, jackknife
-from sgv_lab.benchmarks.core import Entry
+from sgv_lab.benchmarks.core import Entry, Given
 from sgv_lab.errors import LabError
 
 VARIANTS = ("first_character", "macro")  # lmms-eval's reading; the leaderboard's later average
@@ -25,17 +25,13 @@ def prompt(question: dict[str, Any]) -> str:
 
 
 def score(
-    predictions: str | Path,
-    annotations: str | Path | None = None,
-    questions: str | Path | None = None,
-    variant: str = OFFICIAL,
+    predictions: Given, annotations: Given = None, questions: Given = None, variant: str = OFFICIAL
 ) -> dict[str, Any]:
     """Score ``{question_id, prediction or text}`` rows against SEED-Bench.json or gt_answer rows.
 
     A result file of the leaderboard holds its own ``gt_answer`` and needs no ``annotations``; its
     rows count as they stand. Video questions whose truth was withdrawn are counted, not scored.
     """
-    core.variant_of(variant, VARIANTS)
     given = core.rows(predictions)
     source = annotations or questions
     if source is None and all("gt_answer" in entry.row for entry in given):

@@ -131,27 +131,20 @@ def spoken(
 def _meant(name: str, question: Question, data: Path, knows: float, draw: int) -> tuple[str, str]:
     """(what is answered, the option's text or "")."""
     rng = random.Random(f"{draw}/{name}/{question.id}")
+    truth, texts = _options(name, question, data)
+    others = [option for option in texts if option != truth]
+    said = truth if rng.random() < knows else rng.choice(others)
+    return said, texts[said]
+
+
+def _options(name: str, question: Question, data: Path) -> tuple[str, Mapping[str, str]]:
+    """(the right answer, the text, if it has one, of each possible answer)."""
     row = question.row
     if name in ("mme", "pope"):
-        truth = (row["truth"] if name == "mme" else row["label"]).capitalize()
-        others, texts = ["Yes" if truth == "No" else "No"], {}
-    elif name == "vqav2":
-        truth, others, texts = _human_answer(data)[question.id], ["nothing"], {}
-    else:
-        truth, texts = _choices(name, row)
-        others = [letter for letter in texts if letter != truth]
-    said = truth if rng.random() < knows else rng.choice(others)
-    return said, texts.get(said, "")
-
-
-@cache
-def _human_answer(data: Path) -> dict[str, str]:
-    (file,) = core.entries(next(data.glob("*annotations.json")))
-    return {str(a["question_id"]): a["multiple_choice_answer"] for a in file["annotations"]}
-
-
-def _choices(name: str, row: Mapping[str, Any]) -> tuple[str, Mapping[str, str]]:
-    """(the right letter, option texts by letter)."""
+        return row["truth" if name == "mme" else "label"].capitalize(), {"Yes": "", "No": ""}
+    if name == "vqav2":
+        truth = _human_answers(data)[question.id]
+        return truth, {truth: "", "nothing": ""}
     if name == "mmbench":
         return row["answer"], mmbench.options(row)
     if name == "seed":
@@ -161,6 +154,12 @@ def _choices(name: str, row: Mapping[str, Any]) -> tuple[str, Mapping[str, str]]
         return next(k for k, text in texts.items() if text == row["correct_ans"]), texts
     human, truth = (turn["value"] for turn in row["conversations"])
     return truth, dict(re.findall(r"^([A-E])\. (.*)$", human, re.MULTILINE))
+
+
+@cache
+def _human_answers(data: Path) -> dict[str, str]:
+    (file,) = core.entries(next(data.glob("*annotations.json")))
+    return {str(a["question_id"]): a["multiple_choice_answer"] for a in file["annotations"]}
 
 
 def figure(table: pd.DataFrame, knows: float | None = None) -> Figure:

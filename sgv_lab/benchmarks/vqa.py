@@ -5,13 +5,12 @@ before submission: m4c_evaluator.py EvalAIAnswerProcessor.
 """
 
 import re
-from collections import defaultdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from sgv_lab.benchmarks import OFFICIAL, core, jackknife
-from sgv_lab.benchmarks.core import Entry
+from sgv_lab.benchmarks.core import Entry, Given
 from sgv_lab.errors import LabError
 
 # the official script of 2021 is the rule; the others read the same answers as
@@ -117,17 +116,13 @@ def accuracy(matching: int, humans: int = 10, variant: str = OFFICIAL) -> float:
 
 @core.no_collector()
 def score(
-    predictions: str | Path,
-    annotations: str | Path | None = None,
-    questions: str | Path | None = None,
-    variant: str = OFFICIAL,
+    predictions: Given, annotations: Given = None, questions: Given = None, variant: str = OFFICIAL
 ) -> dict[str, Any]:
     """Score an answers file (``text``: processed first) or a submission (``answer``: as it is).
 
     ``annotations`` is the official annotation file (VQAv2, or VizWiz with pictures as ids), or an
     EvalAI submission: then the processed answers are compared with it string by string.
     """
-    core.variant_of(variant, VARIANTS)
     source = core.need(annotations, "--annotations", "the human answers")
     truth = _truth(source)
     answers, raw = _answers(Path(predictions), questions, truth)
@@ -178,22 +173,20 @@ def _answers(
 
 def _result(sent: dict[str, str], truth: dict[str, Entry], variant: str) -> dict[str, Any]:
     values, images = {}, []
-    kinds: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for key, entry in truth.items():
         humans = [human["answer"] for human in entry["answers"]]
         found = matches(sent.get(key, ""), humans, variant)
         values[key] = accuracy(found, len(humans), variant)
         images.append(entry.first("image_id", "image"))
-        for field, name in (("question_type", "perQuestionType"), ("answer_type", "perAnswerType")):
-            if field in entry.row:
-                kinds[name][entry[field]].append(values[key])
     scores: dict[str, Any] = {
         "overall": round(100 * sum(values.values()) / len(values), 2),
         "accuracy": 100 * sum(values.values()) / len(values),
         "n": len(values),
     }
-    for name, groups in kinds.items():
-        scores[name] = {k: round(100 * sum(v) / len(v), 2) for k, v in sorted(groups.items())}
+    for field, name in (("question_type", "perQuestionType"), ("answer_type", "perAnswerType")):
+        there = [key for key in truth if field in truth[key].row]
+        means = core.means((truth[key][field], values[key]) for key in there)
+        scores |= {name: {kind: round(mean, 2) for kind, mean in means.items()}} if means else {}
     return core.result(
         scores,
         unparsed=sum(not answer.strip() for answer in sent.values()),
