@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -40,6 +41,19 @@ def write_jsonl(path: str | Path, rows: Iterable[Any]) -> None:
     with atomic(path) as temporary, temporary.open("w") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def whole_lines(path: Path) -> list[Any]:
+    """The JSON lines of a file that grows (none if it is absent), less one that a kill cut short.
+
+    What was cut short is taken from the file, too, so that more can be appended.
+    """
+    if not path.is_file():
+        return []
+    whole, end, cut = path.read_bytes().rpartition(b"\n")
+    if cut:
+        os.truncate(path, len(whole + end))
+    return [json.loads(line) for line in whole.splitlines()]
 
 
 def sha256(path: str | Path) -> str:

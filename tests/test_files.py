@@ -36,6 +36,15 @@ def test_json_and_lines_read_back(tmp_path: Path) -> None:
     assert [json.loads(line) for line in lines] == rows
 
 
+def test_a_line_that_a_kill_cut_short_is_taken_from_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    assert files.whole_lines(path) == []
+    for text, rows in (("1\n2\n", [1, 2]), ("1\n2\n{", [1, 2]), ("{", []), ("", [])):
+        path.write_text(text)
+        assert files.whole_lines(path) == rows
+        assert path.read_text() == "".join(f"{row}\n" for row in rows)
+
+
 def test_sha256_of_a_folder_sees_names_and_bytes(tmp_path: Path) -> None:
     one = tmp_path / "one"
     one.mkdir()
