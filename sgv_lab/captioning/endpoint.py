@@ -13,7 +13,7 @@ import random
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cache, partial
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from sgv_lab.captioning.prompts import END
 from sgv_lab.errors import LabError
 from sgv_lab.world.annotators import ANNOTATORS, caption
 from sgv_lab.world.records import scene_of
-from sgv_lab.world.scene import MINIATURE, Difficulty
+from sgv_lab.world.scene import MINIATURE
 
 Answer = Callable[[Image.Image, str, int], tuple[str, str]]
 """(picture, prompt, seed) -> (text, finish reason); LabError: the request is refused."""
@@ -40,11 +40,9 @@ IMAGE_TOKENS = 85  # counted for a picture
 HANG = 3600.0  # seconds
 
 
-def opened(
-    url: str, images: str | Path, difficulty: Difficulty = MINIATURE
-) -> AbstractContextManager[str]:
+def opened(url: str, images: str | Path) -> AbstractContextManager[str]:
     """The endpoint at ``url``, or without one a local one that knows the pictures ``images``."""
-    return nullcontext(url) if url else serve(annotator(images, difficulty))
+    return nullcontext(url) if url else serve(annotator(images))
 
 
 @contextmanager
@@ -53,8 +51,7 @@ def serve(answer: Answer, faults: Iterable[str | None] = (), model: str = MODEL)
 
     ``faults``: what goes wrong with the first, second, ... request (one of FAULTS, or None).
     """
-    handler = partial(_Handler, answer, iter(faults), threading.Lock(), model)
-    server = _Server(("127.0.0.1", 0), handler)
+    server = _Server(answer, faults, model)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
@@ -66,8 +63,8 @@ def serve(answer: Answer, faults: Iterable[str | None] = (), model: str = MODEL)
         thread.join()
 
 
-def annotator(images: str | Path, difficulty: Difficulty = MINIATURE) -> Answer:
-    """GPT4-Vision's answers about pictures of the drawn world, some with FLAWS.
+def annotator(images: str | Path) -> Answer:
+    """GPT4-Vision's answers about pictures of the miniature world, some with FLAWS.
 
     The seed decides the words, and together with the picture whether the answer is flawed.
     """
@@ -84,7 +81,7 @@ def annotator(images: str | Path, difficulty: Difficulty = MINIATURE) -> Answer:
         with lock:
             name = known().get(pixels(picture))
         try:
-            one = scene_of(str(name), difficulty)
+            one = scene_of(str(name), MINIATURE)
         except ValueError as error:
             raise LabError("the picture is not of the drawn world") from error
         text = caption(one, ANNOTATORS["gpt4_vision"], seed)
@@ -119,9 +116,10 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 512  # many connections at once
 
-    def __init__(self, *given: Any) -> None:
-        self.closing = threading.Event()
-        super().__init__(*given)
+    def __init__(self, answer: Answer, faults: Iterable[str | None], model: str) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.answer, self.faults, self.model = answer, iter(faults), model
+        self.lock, self.closing = threading.Lock(), threading.Event()
 
     def handle_error(self, *request: Any) -> None:
         """A client that went away is no news."""
@@ -130,30 +128,20 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"  # keeps connections open
     wbufsize = -1  # head and body leave in one piece
-
-    def __init__(
-        self,
-        answer: Answer,
-        faults: Iterator[str | None],
-        lock: threading.Lock,
-        model: str,
-        *given: Any,
-    ) -> None:
-        self.answer, self.faults, self.lock, self.model = answer, faults, lock, model
-        super().__init__(*given)
+    server: _Server
 
     def log_message(self, *given: Any) -> None:
         """Say nothing."""
 
     def do_GET(self) -> None:
         """The list of models."""
-        self._send(200, {"object": "list", "data": [{"id": self.model, "object": "model"}]})
+        self._send(200, {"object": "list", "data": [{"id": self.server.model, "object": "model"}]})
 
     def do_POST(self) -> None:
         """Answer a chat request, or fail as told."""
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        with self.lock:
-            fault = next(self.faults, None)
+        with self.server.lock:
+            fault = next(self.server.faults, None)
         if fault in ("429", "500"):
             self._send(int(fault), {"error": {"message": "try again"}}, {"retry-after-ms": "20"})
         elif fault == "hang":
@@ -165,17 +153,18 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, body: dict[str, Any], fault: str | None) -> None:
         try:
-            text, reason = self.answer(*_asked(body))
+            picture, prompt, seed = _asked(body)
+            text, reason = self.server.answer(picture, prompt, seed)
         except LabError as error:
             return self._send(400, {"error": {"message": str(error), "code": "invalid_image"}})
         if fault == "empty":
             text = ""
         reply = {"role": "assistant", "content": text}
-        sizes = {"prompt_tokens": len(json.dumps(_text(body))) // 4 + IMAGE_TOKENS}
+        sizes = {"prompt_tokens": len(json.dumps(prompt)) // 4 + IMAGE_TOKENS}
         sizes |= {"completion_tokens": -(-len(text) // 4)}
         sizes["total_tokens"] = sum(sizes.values())
         response = {"id": "chatcmpl-0", "object": "chat.completion", "created": 0}
-        response |= {"model": self.model, "usage": sizes}
+        response |= {"model": self.server.model, "usage": sizes}
         response["choices"] = [{"index": 0, "finish_reason": reason, "message": reply}]
         return self._send(200, response, fault=fault)
 
@@ -198,20 +187,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
 
-def _parts(body: dict[str, Any]) -> list[dict[str, Any]]:
-    return [part for turn in body["messages"] for part in turn["content"]]
-
-
-def _text(body: dict[str, Any]) -> str:
-    return " ".join(part["text"] for part in _parts(body) if part["type"] == "text")
-
-
 def _asked(body: dict[str, Any]) -> tuple[Image.Image, str, int]:
     """Picture, prompt and seed of a request. LabError for one without a picture it can read."""
-    (url,) = [part["image_url"]["url"] for part in _parts(body) if part["type"] == "image_url"]
+    parts = [part for turn in body["messages"] for part in turn["content"]]
+    prompt = " ".join(part["text"] for part in parts if part["type"] == "text")
+    (url,) = [part["image_url"]["url"] for part in parts if part["type"] == "image_url"]
     try:
         data = base64.b64decode(url.partition("base64,")[2], validate=True)
         picture = Image.open(io.BytesIO(data)).convert("RGB")
     except (OSError, ValueError) as error:
         raise LabError("the picture cannot be read") from error
-    return picture, _text(body), int(body.get("seed", 0))
+    return picture, prompt, int(body.get("seed", 0))

@@ -17,7 +17,6 @@ from sgv_lab.captioning import bulk
 from sgv_lab.captioning.merge import merge
 from sgv_lab.captioning.miniature import miniature_100k
 from sgv_lab.captioning.pictures import Pictures, find
-from sgv_lab.captions.sources import find as find_file
 from sgv_lab.errors import LabError
 from sgv_lab.models import checkpoints, shipped
 from sgv_lab.training import plan as planning
@@ -72,8 +71,7 @@ def materials(
         what, fix = f"{missing[0]} is not given", f"add -p {missing[0]}=..."
         raise LabError(what, where="profile paper", fix=fix)
     if not collected:
-        image_root = miniature_100k(pictures, seed=seed)
-        collected = find_file(image_root)["ShareGPT4V"]
+        collected, image_root = miniature_100k(pictures, seed)
     return Path(base or shipped.shipped("llava-1.5-7b")), Path(collected), Path(image_root)
 
 
