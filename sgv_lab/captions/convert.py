@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from itertools import chain
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -25,7 +25,6 @@ from sgv_lab import store
 from sgv_lab.captions.scan import Batch, Rejected, layout, scan
 from sgv_lab.captions.sources import find, recognise, resolve
 from sgv_lab.errors import LabError
-from sgv_lab.files import write_jsonl
 
 ROWS = 16_384  # rows of a Parquet row group
 _SLICE = 1_024  # rows counted at a time
@@ -36,6 +35,7 @@ _ROW = {
     "prompt": pl.String,
     "caption": pl.String,
 }
+_REJECTED = {"record": pl.Int64, "id": pl.String, "reason": pl.String, "fix": pl.String}
 _SCHEMA = pa.schema(
     [("record", pa.int64())]
     + [(name, pa.large_string()) for name in ("id", "image", "prompt", "caption")]
@@ -84,13 +84,7 @@ class Captions:
 
     def rejected(self) -> pl.DataFrame:
         """The unusable records: record, id, reason, fix."""
-        schema = {"record": pl.Int64, "id": pl.String, "reason": pl.String, "fix": pl.String}
-        path = self.folder / "rejected.jsonl"
-        return (
-            pl.read_ndjson(path, schema=schema)
-            if path.stat().st_size
-            else pl.DataFrame(schema=schema)
-        )
+        return pl.read_parquet(self.folder / "rejected.parquet")
 
 
 def convert(file: str | Path) -> Captions:
@@ -142,14 +136,14 @@ def _build(file: Path, out: Path) -> None:
     rejected: list[Rejected] = []
     pictures: dict[int, str] = {}  # COCO only: 118K entries in its largest file
 
-    def batches() -> Iterator[list[Row]]:
+    def rows() -> Iterator[Row]:
         for batch in scan(file, CocoRecord if coco else LlavaRecord):
-            yield list(_coco_rows(batch, pictures) if coco else _llava_rows(batch))
+            yield from _coco_rows(batch, pictures) if coco else _llava_rows(batch)
             rejected.extend(batch.rejected)
 
     gc.disable()  # records hold no cycles; looking for some takes a tenth of the time
     try:
-        kept = _write(batches(), out / "captions.parquet", file.name)
+        kept = _write(rows(), out / "captions.parquet", file.name)
     finally:
         gc.enable()
     if not kept:
@@ -159,7 +153,8 @@ def _build(file: Path, out: Path) -> None:
         raise LabError(f"holds no usable caption{why}", where=file, fix=fix)
     if coco:
         _name_pictures(out / "captions.parquet", pictures)
-    write_jsonl(out / "rejected.jsonl", map(asdict, rejected))
+    table = pl.DataFrame([asdict(one) for one in rejected], _REJECTED)
+    table.write_parquet(out / "rejected.parquet")
 
 
 def _llava_rows(batch: Batch[LlavaRecord]) -> Iterator[Row]:
@@ -187,12 +182,9 @@ def _coco_rows(batch: Batch[CocoRecord], pictures: dict[int, str]) -> Iterator[R
         name = str(record.id)
         if record.file_name is not None and record.id is not None:
             # http://images.cocodataset.org/val2017/x.jpg -> coco/val2017/x.jpg
-            folders = ["coco", *record.coco_url.split("/")[-2:-1]]
-            path = (
-                record.file_name
-                if "/" in record.file_name
-                else "/".join([*folders, record.file_name])
-            )
+            path = record.file_name
+            if "/" not in path:
+                path = "/".join(["coco", *record.coco_url.split("/")[-2:-1], path])
             if _leaves(path):
                 reason = f"the image path {path!r} leaves its root"
                 batch.rejected.append(Rejected(number, name, reason, "correct file_name"))
@@ -216,22 +208,20 @@ def _leaves(image: str) -> bool:
     return ".." in parts or not parts[0] or image[1:2] == ":"
 
 
-def _write(batches: Iterator[list[Row]], path: Path, name: str) -> int:
+def _write(rows: Iterator[Row], path: Path, name: str) -> int:
     """Write the rows group by group, in a second thread while the next ones are read."""
-    count, group, pending = 0, [], None
+    count, pending = 0, None
     with (
         pq.ParquetWriter(path, _SCHEMA, compression="snappy", use_dictionary=["prompt"]) as writer,
         ThreadPoolExecutor(1) as thread,
         tqdm(desc=name, unit=" captions", unit_scale=True, disable=None) as bar,
     ):
-        for rows in chain(batches, [None]):  # None: write what is left
-            group += rows or ()
-            if len(group) >= ROWS or (rows is None and group):
-                if pending:
-                    pending.result()
-                pending = thread.submit(_write_group, writer, group)
-                bar.update(len(group))
-                count, group = count + len(group), []
+        while group := list(islice(rows, ROWS)):
+            if pending:
+                pending.result()
+            pending = thread.submit(_write_group, writer, group)
+            bar.update(len(group))
+            count += len(group)
         if pending:
             pending.result()
     return count

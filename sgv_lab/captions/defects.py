@@ -106,10 +106,8 @@ def defects(
     ``images``: the data root, to look at every image too (each is decoded). Raises LabError if
     it is no readable folder.
     """
-    found = {}
-    for name, kind in KINDS.items():
-        if kind.rows is not None:
-            found[name] = _count(captions, kind.rows, show)
+    seen = {name: kind.rows for name, kind in KINDS.items() if kind.rows is not None}
+    found = {name: _count(captions, rows, show) for name, rows in seen.items()}
     if images is not None:
         found |= _images(captions, Path(images), show)
     return found
@@ -124,10 +122,10 @@ def table(found: Mapping[str, dict[str, Defect]]) -> pd.DataFrame:
     return frame.assign(meaning=[KINDS[kind].what for kind in frame.index])
 
 
-def examples(found: Mapping[str, dict[str, Defect]], width: int = 90) -> pd.DataFrame:
+def examples(found: Mapping[str, dict[str, Defect]]) -> pd.DataFrame:
     """One example of each kind of defect and source: what is seen in the record that has it."""
     rows = [
-        (kind, name, one.examples[0]["record"], str(one.examples[0]["snippet"])[:width])
+        (kind, name, one.examples[0]["record"], str(one.examples[0]["snippet"])[:90])
         for name, kinds in found.items()
         for kind, one in kinds.items()
         if one.examples

@@ -152,6 +152,7 @@ def world(
     """
     kinds = allowed_sources(difficulty) if even else [None]
     settings = {"samples": samples, "seed": seed, "size": size, "even": even, "split": split}
+    settings["difficulty"] = asdict(difficulty)
 
     def build(out: Path) -> None:
         first = seed * 1_000_000
@@ -159,7 +160,6 @@ def world(
         _world(out, drawn, seed, size)
         write_difficulty(out, difficulty)
 
-    settings["difficulty"] = asdict(difficulty)
     code = ["sgv_lab.world", "sgv_lab.captions.sources"]
     return store.stage("caption-world", settings, [], build, code)
 
