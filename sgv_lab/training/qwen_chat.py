@@ -26,7 +26,7 @@ from typing import Any
 
 from sgv_lab.errors import LabError
 from sgv_lab.training.stream import IMAGE, IMAGE_ID, Stream, Turn, ordered
-from sgv_lab.training.tokenizers import DEFAULT_VARIANT, QwenTokenizer, TextTokenizer
+from sgv_lab.training.tokenizers import DEFAULT_VARIANT, TextTokenizer
 
 SYSTEM = "You are a helpful assistant."
 SPAN = 256  # tokens between <img> and </img>: as many as the resampler has queries
@@ -74,7 +74,7 @@ def _span(path: str, tokenizer: TextTokenizer) -> list[int]:
     Tokenizers of another vocabulary have no such bytes; there the image is -200 between the two.
     """
     first, last, pad = (tokenizer.special[name] for name in ("<img>", "</img>", "<imgpad>"))
-    if not isinstance(tokenizer, QwenTokenizer):
+    if not tokenizer.spells_images:
         return [first, IMAGE_ID, last]
     content = list(path.encode())
     if len(content) > SPAN or any(mark in path for mark in tokenizer.special):

@@ -9,13 +9,13 @@ from sgv_lab.models.tokenizers import qwen_vl_tokenizer
 from sgv_lab.training import qwen_chat
 from sgv_lab.training.conversation import IGNORED, IMAGE_ID, encode, prompt_ids
 from sgv_lab.training.stream import Stream
-from sgv_lab.training.tokenizers import DEFAULT_VARIANT, QwenTokenizer, load_tokenizer
+from sgv_lab.training.tokenizers import DEFAULT_VARIANT, TextTokenizer, load_tokenizer
 
 RECORD = made_up.record("<image>\nWhat?", "A cat.", "Is it <ref>red</ref>?", "No.")
 
 
 @pytest.fixture
-def qwen(tmp_path: Path) -> QwenTokenizer:
+def qwen(tmp_path: Path) -> TextTokenizer:
     return load_tokenizer(made_up.tiktoken_file(tmp_path))
 
 
@@ -86,7 +86,7 @@ def test_hugging_face_tokenizer_agrees(reference: Path) -> None:
         assert encoded.labels == labels, record["id"]
 
 
-def test_stream_and_mask(qwen: QwenTokenizer) -> None:
+def test_stream_and_mask(qwen: TextTokenizer) -> None:
     encoded = encode(RECORD, qwen, "qwen")
     start, end, newline = qwen.special["<|im_start|>"], qwen.special["<|im_end|>"], 10
     # Supervised: every <|im_start|>, every <|im_end|> with its newline, and the answers.
@@ -101,7 +101,7 @@ def test_stream_and_mask(qwen: QwenTokenizer) -> None:
     assert qwen.special["<ref>"] in encoded.input_ids  # tags in a text are tokens
 
 
-def test_asked_as_taught(qwen: QwenTokenizer) -> None:
+def test_asked_as_taught(qwen: TextTokenizer) -> None:
     encoded = encode(RECORD, qwen, "qwen")
     prompt = prompt_ids(RECORD["conversations"][:-1], qwen, "qwen", has_image=True)
     at = prompt.index(qwen.special["<img>"])
@@ -111,7 +111,7 @@ def test_asked_as_taught(qwen: QwenTokenizer) -> None:
     assert qwen.text(encoded.input_ids[len(prompt) : -2]) == "No."
 
 
-def test_texts_are_normalised(qwen: QwenTokenizer) -> None:
+def test_texts_are_normalised(qwen: TextTokenizer) -> None:
     composed, decomposed = made_up.record("e?", "\u00e9"), made_up.record("e?", "e\u0301")
     for record in (composed, decomposed):
         del record["image"]
@@ -126,12 +126,12 @@ def test_texts_are_normalised(qwen: QwenTokenizer) -> None:
         ("<img>a<ref>b</img>", "special token"),
     ],
 )
-def test_broken_spans_are_refused(qwen: QwenTokenizer, text: str, message: str) -> None:
+def test_broken_spans_are_refused(qwen: TextTokenizer, text: str, message: str) -> None:
     with pytest.raises(LabError, match=f"'r1'.*{message}"):
         encode(made_up.record(text, "A cat.", image=None), qwen, "qwen")
 
 
-def test_no_cut_inside_an_image_and_no_question_alone(qwen: QwenTokenizer) -> None:
+def test_no_cut_inside_an_image_and_no_question_alone(qwen: TextTokenizer) -> None:
     with pytest.raises(LabError, match=r"'r1'.*cut at 100 tokens falls into an image"):
         encode(RECORD, qwen, "qwen", max_length=100)
     with pytest.raises(LabError, match="no answer"):
@@ -154,6 +154,6 @@ def test_needs_a_tokenizer_with_chat_tokens(tmp_path: Path) -> None:
         encode(RECORD, tokenizer, "qwen")
 
 
-def test_v1_needs_a_tokenizer_with_its_end(qwen: QwenTokenizer) -> None:
+def test_v1_needs_a_tokenizer_with_its_end(qwen: TextTokenizer) -> None:
     with pytest.raises(LabError, match="tokenizer with </s>"):
         encode(RECORD, qwen, "v1")
