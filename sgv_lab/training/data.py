@@ -6,8 +6,9 @@ no image.
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -21,9 +22,10 @@ from transformers import PreTrainedTokenizerBase
 from transformers.image_processing_backends import PilBackend
 
 from sgv_lab.errors import LabError
-from sgv_lab.training import qwen_chat
+from sgv_lab.training import layout, qwen_chat
 from sgv_lab.training.conversation import MAX_LENGTH, check_names, encode
 from sgv_lab.training.images import ASPECTS, native_tokens, open_image, prepare
+from sgv_lab.training.recipes import Recipe
 from sgv_lab.training.stream import IMAGE, IMAGE_ID, Encoded
 from sgv_lab.training.tokenizers import DEFAULT_VARIANT, TextTokenizer
 
@@ -175,10 +177,6 @@ class RecordDataset(Dataset[dict[str, Any]]):
         path, name = self.paths(record)[0], record["id"]
         return native_tokens(self.image_root, path, name, self.image_processor, self.aspect)
 
-    def image_paths(self, index: int) -> list[str]:
-        """Paths of a record's images by its number."""
-        return self.paths(self.record(index))
-
     def __getitem__(self, index: int) -> dict[str, Any]:
         record = self.record(index)
         encoded = self.encode(record)
@@ -194,19 +192,45 @@ class RecordDataset(Dataset[dict[str, Any]]):
         }
 
 
+def shown(records: Any, image_root: str | Path, processor: Any, recipe: Recipe) -> RecordDataset:
+    """The records as ``recipe`` shows them; raises what `RecordDataset` does."""
+    return RecordDataset(
+        records,
+        image_root,
+        processor.tokenizer,
+        processor.image_processor,
+        template=recipe.template,
+        aspect=recipe.aspect,
+        variant=recipe.variant,
+        max_length=recipe.max_length,
+    )
+
+
 @dataclass(frozen=True)
 class Survey:
     """What a pass over all records found; arrays (N,) in the records' order."""
 
     lengths: np.ndarray  # tokens after the cut, image tokens counted
     supervised: np.ndarray  # tokens with a loss
-    words: np.ndarray  # whitespace words, negative without an image: the official sampler's lengths
     truncated: np.ndarray  # bool: longer than max_length
-    problems: dict[int, str] = field(default_factory=dict)  # record number -> why it is refused
+    broken: dict[int, str]  # record number -> why it cannot be trained on
+    missing: dict[str, str]  # record id -> the picture it lacks
+    folders: dict[str, tuple[int, int]]  # picture folder -> (pictures asked for, missing)
 
 
-class _Facts(Dataset[tuple[list[int], str]]):
-    """Record number -> (length, supervised, words, truncated) and its problem, for workers."""
+@dataclass
+class _Facts:
+    """What a worker finds of one record."""
+
+    id: str
+    paths: list[str]
+    absent: list[str]  # of the paths
+    numbers: tuple[int, int, int] = (0, 0, 0)  # length, supervised, truncated
+    problem: str = ""
+
+
+class _Surveyed(Dataset[_Facts]):
+    """Record number -> facts."""
 
     def __init__(self, dataset: RecordDataset, image_tokens: int | None) -> None:
         self.dataset, self.image_tokens = dataset, image_tokens
@@ -214,42 +238,49 @@ class _Facts(Dataset[tuple[list[int], str]]):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> tuple[list[int], str]:
-        record = self.dataset.record(index)
-        words = sum(len(turn["value"].split()) for turn in record["conversations"])
-        words = words if self.dataset.paths(record) else -words
+    def __getitem__(self, index: int) -> _Facts:
+        data, record = self.dataset, self.dataset.record(index)
+        paths = data.paths(record)
+        absent = [path for path in paths if not (data.image_root / path).is_file()]
+        found = _Facts(record["id"], paths, absent)
         try:
-            encoded = self.dataset.encode(record)
+            encoded = data.encode(record)
             places = encoded.input_ids.count(IMAGE_ID)
-            each = self.image_tokens or (self.dataset.native_tokens(record) if places else 0)
+            each = self.image_tokens or (data.native_tokens(record) if places else 0)
+            length = len(encoded.input_ids) + places * (each - 1)
+            found.numbers = length, encoded.supervised, encoded.truncated
         except LabError as error:
-            return [0, 0, words, 0], str(error)
-        length = len(encoded.input_ids) + places * (each - 1)
-        return [length, encoded.supervised, words, encoded.truncated], ""
+            found.problem = str(error)
+        if absent and not found.problem:
+            found.problem = f"record {found.id!r} lacks its picture {absent[0]}"
+        return found
 
 
 def survey(
     dataset: RecordDataset, image_tokens: int | None, workers: int = 0, progress: bool = True
 ) -> Survey:
-    """Encode every record once, without its picture: lengths, and what cannot be trained on.
+    """Encode every record once and look for every picture, decoding none.
 
     ``image_tokens``: tokens an image takes in the model (None: as many as its own shape asks, which
-    its file's header tells); ``workers``: processes. The totals of
-    samples, tokens, supervised tokens, cut samples and problems are logged.
+    its file's header tells); ``workers``: processes. The totals are logged.
     """
     loader = DataLoader(
-        _Facts(dataset, image_tokens), batch_size=256, num_workers=workers, collate_fn=list
+        _Surveyed(dataset, image_tokens), batch_size=256, num_workers=workers, collate_fn=list
     )
     with tqdm(total=len(dataset), unit="record", disable=not progress) as bar:
-        facts: list[tuple[list[int], str]] = []
+        facts: list[_Facts] = []
         for batch in loader:
             facts += batch
             bar.update(len(batch))
-    lengths, supervised, words, truncated = np.array([row for row, _ in facts]).T
-    problems = {number: why for number, (_, why) in enumerate(facts) if why}
+    lengths, supervised, truncated = np.array([one.numbers for one in facts]).T
+    broken = {number: one.problem for number, one in enumerate(facts) if one.problem}
     log.info(
         "%d samples, %d tokens, %d supervised, %d cut at %d, %d cannot be trained on",
         *(len(facts), lengths.sum(), supervised.sum(), truncated.sum()),
-        *(dataset.max_length, len(problems)),
+        *(dataset.max_length, len(broken)),
     )
-    return Survey(lengths, supervised, words, truncated.astype(bool), problems)
+    asked = Counter(layout.folder(path) for one in facts for path in one.paths)
+    absent = Counter(layout.folder(path) for one in facts for path in one.absent)
+    folders = {folder: (count, absent[folder]) for folder, count in sorted(asked.items())}
+    missing = {one.id: one.absent[0] for one in facts if one.absent}
+    return Survey(lengths, supervised, truncated.astype(bool), broken, missing, folders)

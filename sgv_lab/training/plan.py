@@ -11,8 +11,11 @@ import numpy as np
 import torch
 from transformers import AutoModelForImageTextToText, PreTrainedConfig, ProcessorMixin
 
-from sgv_lab.training import layout, packing, preflight, trainable
+from sgv_lab.errors import LabError
+from sgv_lab.models.shards import opened, read_json
+from sgv_lab.training import layout, packing, trainable
 from sgv_lab.training.collate import collator
+from sgv_lab.training.data import shown, survey
 from sgv_lab.training.estimates import Batch, step_memory
 from sgv_lab.training.recipes import Recipe
 from sgv_lab.training.trainer import Run, total_updates
@@ -36,7 +39,7 @@ class Plan:
     supervised: int
     updates: int
     samples_per_update: int
-    weights: preflight.Weights | None
+    weights: dict[str, str]  # file -> "whole", "missing" or "incomplete"; empty: not looked at
     parameters: dict[str, dict[str, int]]
     memory: dict[str, float]  # part -> bytes, at the peak
     device_bytes: int | None
@@ -51,14 +54,18 @@ class Plan:
         found = []
         if self.broken:
             found.append(f"{len(self.broken)} of {self.records} records cannot be trained on")
-        if self.weights and self.weights.bad:
-            found.append("weights: " + ", ".join(f"{n} {w}" for n, w in self.weights.bad.items()))
+        if self._bad:
+            found.append("weights: " + ", ".join(f"{n} {w}" for n, w in self._bad.items()))
         if self.disk_needed > self.disk_free:
             found.append(f"disk: {_gb(self.disk_needed)} needed, {_gb(self.disk_free)} free")
         if self.device_bytes and sum(self.memory.values()) > self.device_bytes:
             needed = sum(self.memory.values())
             found.append(f"memory: {_gb(needed)} needed, {_gb(self.device_bytes)} there")
         return found
+
+    @property
+    def _bad(self) -> dict[str, str]:
+        return {name: state for name, state in self.weights.items() if state != "whole"}
 
     @property
     def sources(self) -> dict[str, layout.Place]:
@@ -93,8 +100,8 @@ class Plan:
             ("time", "unknown: give tokens per second" if self.hours is None else _hours(self)),
         ]
         if self.weights:
-            state = "whole" if not self.weights.bad else f"{len(self.weights.bad)} bad"
-            rows.append(("weights", f"{self.weights.files} files, {state}"))
+            state = f"{len(self._bad)} bad" if self._bad else "whole"
+            rows.append(("weights", f"{len(self.weights)} files, {state}"))
         return [
             *rows,
             ("ready", "yes" if not self.obstacles else "no: " + "; ".join(self.obstacles)),
@@ -152,13 +159,12 @@ def plan(
     Memory is for one device with the whole model (formulas in `estimates`, not measured). With
     ``drop_broken`` broken records are counted but left out instead of standing in the way.
     """
-    examples = preflight.dataset(records, image_root, processor, recipe)
-    image_tokens = collator(config).image_tokens
-    found = preflight.check(examples, image_tokens, run.workers, run.progress)
+    examples = shown(records, image_root, processor, recipe)
+    found = survey(examples, collator(config).image_tokens, run.workers, run.progress)
     good = np.array([i for i in range(len(examples)) if i not in found.broken], dtype=int)
     none = np.zeros(0 if len(good) else 1, dtype=int)  # all broken: still worth a report
-    lengths = np.append(found.survey.lengths[good], none)
-    supervised = np.append(found.survey.supervised[good], none)
+    lengths = np.append(found.lengths[good], none)
+    supervised = np.append(found.supervised[good], none)
     counts, largest = _counts(config, recipe), _largest(lengths, supervised, run)
     steps = run.max_steps or total_updates(len(good), recipe)
     positions = float(lengths.mean()) * steps * recipe.samples_per_update
@@ -170,12 +176,12 @@ def plan(
         pictures=found.folders,
         missing=found.missing,
         broken=[] if drop_broken else list(found.broken.values()),
-        cut=int(found.survey.truncated[good].sum()),
+        cut=int(found.truncated[good].sum()),
         tokens=int(lengths.sum()),
         supervised=int(supervised.sum()),
         updates=steps,
         samples_per_update=recipe.samples_per_update,
-        weights=preflight.weights(Path(weights)) if weights else None,
+        weights=weight_states(Path(weights)) if weights else {},
         parameters=counts.counts,
         memory=step_memory(config, counts, recipe, largest, weight_bytes, autocast),
         device_bytes=device_bytes,
@@ -184,6 +190,25 @@ def plan(
         hours=hours,
         cost=None if None in (hours, price_per_hour) else hours * price_per_hour * devices,
     )
+
+
+def weight_states(folder: Path) -> dict[str, str]:
+    """Each weight file of a checkpoint folder -> "whole", "missing" or "incomplete".
+
+    By names and headers; nothing is loaded.
+    """
+    index = folder / "model.safetensors.index.json"
+    names = read_json(index)["weight_map"].values() if index.is_file() else ["model.safetensors"]
+    states = {}
+    for name in sorted(set(names)):
+        try:
+            with opened(folder / name):
+                states[name] = "whole"  # its header is read, and its length compared with it
+        except LabError:
+            states[name] = "incomplete"
+        except FileNotFoundError:
+            states[name] = "missing"
+    return states
 
 
 def _disk(counts: trainable.Trainable, run: Run) -> int:

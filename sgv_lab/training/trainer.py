@@ -17,10 +17,10 @@ from sgv_lab.errors import LabError
 from sgv_lab.files import sha256, write_json
 from sgv_lab.training import finishing, saving, updates
 from sgv_lab.training.collate import Collator, collator
+from sgv_lab.training.data import shown, survey
 from sgv_lab.training.lab_trainer import LabTrainer
 from sgv_lab.training.loss import Weighting
 from sgv_lab.training.packing import Batching, packed, varlen
-from sgv_lab.training.preflight import check, dataset
 from sgv_lab.training.recipes import Recipe
 from sgv_lab.training.trainable import set_trainable
 
@@ -54,7 +54,6 @@ def train(
     out: str | Path,
     seed: int,
     *,
-    samples_per_update: int | None = None,
     drop_broken: bool = False,
     **run: Any,
 ) -> Path:
@@ -65,13 +64,11 @@ def train(
     ``drop_broken`` says to leave those records out; the manifest then counts them. Otherwise as
     `fit`, which see for resuming and for what is raised.
     """
-    if samples_per_update is not None:
-        recipe = recipe.override({"samples_per_update": samples_per_update})
     settings = Run(**run)
     _refuse_tokenizer(model, processor)
-    examples = dataset(records, image_root, processor, recipe)
+    examples = shown(records, image_root, processor, recipe)
     collate = collator(model.config, settings.loss == "sample", settings.packing)
-    found = check(examples, collate.image_tokens, settings.workers, settings.progress)
+    found = survey(examples, collate.image_tokens, settings.workers, settings.progress)
     if found.broken and not drop_broken:
         raise LabError(
             f"{len(found.broken)} of {len(examples)} records cannot be trained on: "
@@ -83,11 +80,11 @@ def train(
     facts = {
         "data": _data_hash(records),
         "records_dropped": len(found.broken),
-        "records_cut": int(found.survey.truncated[kept].sum()),
+        "records_cut": int(found.truncated[kept].sum()),
     }
     batching = None
     if settings.packing:
-        batching = packed(found.survey.lengths[kept], settings.tokens_per_batch)
+        batching = packed(found.lengths[kept], settings.tokens_per_batch)
     chosen = Subset(examples, kept)
     return fit(model, processor, chosen, collate, recipe, out, seed, settings, facts, batching)
 
@@ -119,7 +116,6 @@ def fit(
     run: Run,
     facts: dict[str, Any],
     batching: Batching | None = None,
-    order: updates.Order | None = None,
 ) -> Path:
     """Train ``model`` on encoded ``examples`` and write a Hugging Face checkpoint to ``out``.
 
@@ -141,7 +137,7 @@ def fit(
     data = updates.Updates(
         examples,
         collate,
-        order or updates.Order(len(examples), seed),
+        updates.Order(len(examples), seed),
         batching or updates.padded(run.micro_batch),
         recipe.samples_per_update,
         arguments.process_index,

@@ -150,9 +150,9 @@ def test_survey_counts_what_the_items_hold(
         assert found.lengths[i] == len(item["input_ids"]) + 3 * len(item["images"])
         assert found.supervised[i] == sum(label != IGNORED for label in item["labels"])
         assert found.truncated[i] == (RECORDS[i]["id"] == "three")
-    assert found.words.tolist() == [6, -6, 34, 6]
-    assert list(found.problems) == [3]
-    assert found.problems[3].startswith("record 'lost'")
+    assert list(found.broken) == [3]
+    assert found.broken[3].startswith("record 'lost'")
+    assert found.missing == {} and found.folders == {"coco": (3, 0)}
     supervised = int(found.supervised.sum())
     assert f"{supervised} supervised, 1 cut at 100, 1 cannot be trained on" in caplog.text
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from sgv_lab.cli import main
 from sgv_lab.models import checkpoints, families, mini
-from sgv_lab.training import estimates, layout, plan, preflight, recipes, trainer
+from sgv_lab.training import estimates, layout, plan, recipes, trainer
 from sgv_lab.training.collate import collator
 from sgv_lab.training.trainable import set_trainable
 
@@ -77,16 +77,15 @@ def test_missing_and_cut_weight_files_are_found(tmp_path):
     model.save_pretrained(tmp_path, max_shard_size="100KB")
     shards = sorted(tmp_path.glob("model-*.safetensors"))
     assert len(shards) > 2
-    assert preflight.weights(tmp_path).bad == {}
-    assert preflight.weights(tmp_path).files == len(shards)
+    assert plan.weight_states(tmp_path) == {shard.name: "whole" for shard in shards}
     shards[0].unlink()
     shards[1].write_bytes(shards[1].read_bytes()[:-1])
     shards[2].write_bytes(b"<html>")
-    found = preflight.weights(tmp_path).bad
-    assert found == {
+    assert plan.weight_states(tmp_path) == {
         shards[0].name: "missing",
         shards[1].name: "incomplete",
         shards[2].name: "incomplete",
+        **{shard.name: "whole" for shard in shards[3:]},
     }
 
 
