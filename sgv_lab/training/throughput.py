@@ -22,13 +22,15 @@ from sgv_lab.errors import LabError
 from sgv_lab.files import atomic
 from sgv_lab.models import families
 from sgv_lab.provenance import provenance
-from sgv_lab.training import packing, sampler, updates
+from sgv_lab.training import packing
 from sgv_lab.training.collate import collator
 from sgv_lab.training.estimates import useful_flops
 from sgv_lab.training.loss import supervised_loss, targets
 from sgv_lab.training.recipes import Recipe
+from sgv_lab.training.sampler import grouped_by_modality
 from sgv_lab.training.stream import IGNORED, IMAGE_ID
 from sgv_lab.training.trainable import Trainable, set_trainable
+from sgv_lab.training.updates import padded
 
 WARM_UP = 2  # updates before the clock starts
 PACK = 16384  # tokens of a packed batch at paper size
@@ -94,12 +96,12 @@ class Lengths:
         size = int(self.text[index])
         words = np.random.default_rng(index).integers(3, 200, size).tolist()
         asked = size - int(size * self.supervised)
-        labels = [IGNORED] * (len(self.front) + asked) + words[asked:]
+        picture = torch.randn(self.blank.shape, generator=torch.Generator().manual_seed(index))
         return {
             "id": str(index),
             "input_ids": self.front + words,
-            "labels": labels,
-            "images": [self.blank],
+            "labels": [IGNORED] * (len(self.front) + asked) + words[asked:],
+            "images": [picture],
         }
 
 
@@ -108,11 +110,8 @@ def measure(key: str, size: str, recipe: Recipe, steps: int) -> list[dict[str, A
 
     Raises LabError at paper size without a GPU.
     """
-    gpu = torch.cuda.is_available()
-    if size == "paper" and not gpu:
-        raise LabError("true sizes need a GPU", where="throughput", fix="use --size mini")
-    device = "cuda" if gpu else "cpu"
-    ceiling = matmul_ceiling(device)
+    device = usable_device(size)
+    gpu, ceiling, origin = device == "cuda", matmul_ceiling(device), provenance()
     rows = []
     for lever in levers(gpu):
         row = {
@@ -120,9 +119,7 @@ def measure(key: str, size: str, recipe: Recipe, steps: int) -> list[dict[str, A
             "size": size,
             "recipe": recipe.name,
             "row": lever.name,
-            "weights": lever.dtype,
-            "gradients": lever.dtype,
-            "optimiser": lever.dtype,
+            **dict.fromkeys(("weights", "gradients", "optimiser"), lever.dtype),
             "autocast": "bfloat16" if gpu and lever.dtype == "float32" else "none",
             "ceiling_tflops": ceiling / 1e12,
         }
@@ -133,7 +130,9 @@ def measure(key: str, size: str, recipe: Recipe, steps: int) -> list[dict[str, A
         if gpu:
             gc.collect()  # models hold themselves in cycles
             torch.cuda.empty_cache()
-        rows.append(row | _where(device))
+        row |= {"device": origin["device"]}
+        row |= {name: origin["packages"][name] for name in ("torch", "transformers")}
+        rows.append(row | {name: origin[name] for name in ("revision", "clean")})
     return rows
 
 
@@ -143,6 +142,14 @@ def matmul_ceiling(device: str) -> float:
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     best = min(_seconds(lambda: a @ b, device) for _ in range(10))
     return 2 * side**3 / best
+
+
+def usable_device(size: str) -> str:
+    """Where models of ``size`` are measured; LabError at paper size without a GPU."""
+    gpu = torch.cuda.is_available()
+    if size == "paper" and not gpu:
+        raise LabError("true sizes need a GPU", where="throughput", fix="use --size mini")
+    return "cuda" if gpu else "cpu"
 
 
 def _seconds(work: Callable[[], Any], device: str) -> float:
@@ -155,74 +162,105 @@ def _seconds(work: Callable[[], Any], device: str) -> float:
     return time.perf_counter() - began
 
 
-def _time(
-    key: str, size: str, recipe: Recipe, lever: Levers, steps: int, device: str, ceiling: float
-) -> dict[str, Any]:
-    """Train ``WARM_UP + steps`` updates and time the last ``steps``."""
+def peak(device: str) -> int | None:
+    """The most memory held on the device in bytes; a CPU does not tell."""
+    return torch.cuda.max_memory_allocated() if device == "cuda" else None
+
+
+def asked(batches: list[dict[str, Any]]) -> int:
+    """Supervised tokens in ``batches``."""
+    return sum(int((targets(batch) != IGNORED).sum()) for batch in batches)
+
+
+def ready(
+    key: str, size: str, recipe: Recipe, lever: Levers, device: str
+) -> tuple[torch.nn.Module, Trainable, torch.optim.Optimizer]:
+    """Random weights on the device, what of them is trained, and their optimiser."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     dtype = getattr(torch, lever.dtype)
-    model, trainable = set_trainable(
-        families.build(key, size, 0, device=device, dtype=dtype), recipe
-    )
+    built = families.build(key, size, 0, device=device, dtype=dtype)
+    model, trainable = set_trainable(built, recipe)
     model.train()
     if lever.checkpoint_every:
         model.activation_checkpointing_enable(
             {"use_reentrant": False}, every_n_layers=lever.checkpoint_every
         )
         model.disable_input_require_grads()
-    samples = Lengths(model, recipe, size == "paper", (WARM_UP + steps) * recipe.samples_per_update)
-    data = _updates(samples, recipe, lever, size)
     optimizer = torch.optim.AdamW(
         [p for p in model.parameters() if p.requires_grad],
-        lr=1e-6,
+        lr=recipe.learning_rate,
+        betas=(recipe.adam_beta1, recipe.adam_beta2),
         fused=lever.fused,
         foreach=not lever.fused,
     )
-    batches = [data[number] for number in range(WARM_UP + steps)]
+    return model, trainable, optimizer
+
+
+def _time(
+    key: str, size: str, recipe: Recipe, lever: Levers, steps: int, device: str, ceiling: float
+) -> dict[str, Any]:
+    """Train ``WARM_UP + steps`` updates and time the last ``steps``."""
+    model, trainable, optimizer = ready(key, size, recipe, lever, device)
+    samples = Lengths(model, recipe, size == "paper", (WARM_UP + steps) * recipe.samples_per_update)
+    updates = _updates(samples, recipe, lever, size)
 
     def train(some: list[list[dict[str, Any]]]) -> None:
         for update in some:
-            _step(model, optimizer, update, lever, device)
+            step(model, optimizer, update, lever, device)
 
-    timed = batches[WARM_UP:]
     with packing.varlen(model) if lever.varlen else contextlib.nullcontext():
-        train(batches[:WARM_UP])
-        seconds = _seconds(lambda: train(timed), device)
-    return _figures(model, trainable, recipe, timed, seconds, ceiling, device)
+        train(updates[:WARM_UP])
+        seconds = _seconds(lambda: train(updates[WARM_UP:]), device)
+    batches = [batch for update in updates[WARM_UP:] for batch in update]
+    ids = [int(name) for batch in batches for name in batch["record_ids"]]
+    lengths, supervised = np.array([samples.length(i) for i in ids]), asked(batches)
+    flops = useful_flops(model.config, trainable, recipe, lengths, supervised, len(ids))
+    return {
+        "seconds_per_update": seconds / steps,
+        "tokens_per_second": lengths.sum() / seconds,
+        "positions_per_second": sum(b["labels"].numel() for b in batches) / seconds,
+        "supervised_tokens_per_second": supervised / seconds,
+        "samples_per_second": len(ids) / seconds,
+        "useful_tflops": flops / seconds / 1e12,
+        "mfu": flops / seconds / ceiling,
+        "peak_bytes": peak(device),
+    }
 
 
-def _updates(samples: Lengths, recipe: Recipe, lever: Levers, size: str) -> updates.Updates:
-    """Padded and length-grouped as official (8 or 16 rows), or packed."""
-    lengths = [samples.length(i) for i in range(len(samples))]
+def _updates(
+    samples: Lengths, recipe: Recipe, lever: Levers, size: str
+) -> list[list[dict[str, Any]]]:
+    """The batches of every update: padded and grouped as official (8 or 16 rows), or packed."""
     rows = min(16 if recipe.template == "plain" else 8, recipe.samples_per_update)
-    capacity = max(PACK if size == "paper" else 512, max(lengths))
-    order = None if recipe.template == "plain" else _grouped(samples, rows, recipe)
-    batching = packing.packed(lengths, capacity) if lever.packed else updates.padded(rows)
+    order = list(range(len(samples)))
+    if recipe.template != "plain":
+        batches = max(1, recipe.samples_per_update // rows)
+        order = grouped_by_modality(samples.text.tolist(), rows, batches, seed=0)
+    split = padded(rows)
+    if lever.packed:
+        lengths = [samples.length(i) for i in range(len(samples))]
+        split = packing.packed(lengths, max(PACK if size == "paper" else 512, *lengths))
     collate = replace(samples.collate, packed=lever.packed)
-    shuffled = updates.Order(len(samples), 0, order)
-    return updates.Updates(samples, collate, shuffled, batching, recipe.samples_per_update)
+    n = recipe.samples_per_update
+    return [
+        [collate([samples[i] for i in batch]) for batch in split(order[first : first + n], 1)]
+        for first in range(0, len(order), n)
+    ]
 
 
-def _grouped(samples: Lengths, rows: int, recipe: Recipe) -> Callable[[int], list[int]]:
-    words = samples.text.tolist()
-    batches = max(1, recipe.samples_per_update // rows)
-    return lambda epoch: sampler.grouped_by_modality(words, rows, batches, seed=epoch)
-
-
-def _step(
+def step(
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     update: list[dict[str, Any]],
     lever: Levers,
     device: str,
-) -> None:
-    """One update; the official way is the model's own loss on all logits."""
-    supervised = sum(int((targets(b) != IGNORED).sum()) for b in update)
+) -> torch.Tensor:
+    """One update and its loss; the official way is the model's own loss on all logits."""
+    supervised, total = asked(update), 0.0
     for batch in update:
         batch = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
-        if "pixel_values" in batch:
-            batch["pixel_values"] = batch["pixel_values"].to(model.dtype)
+        batch["pixel_values"] = batch["pixel_values"].to(model.dtype)
         autocast = device == "cuda" and lever.dtype == "float32"
         with torch.autocast(device, torch.bfloat16, enabled=autocast):
             if lever.whole_head:
@@ -231,54 +269,11 @@ def _step(
             else:
                 loss = supervised_loss(model, batch, supervised)
         loss.backward()
+        total += loss.detach()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     optimizer.zero_grad()
-
-
-def _figures(
-    model: torch.nn.Module,
-    trainable: Trainable,
-    recipe: Recipe,
-    updates_timed: list[list[dict[str, Any]]],
-    seconds: float,
-    ceiling: float,
-    device: str,
-) -> dict[str, Any]:
-    batches = [batch for update in updates_timed for batch in update]
-    positions = sum(b["labels"].numel() for b in batches)
-    lengths = np.concatenate([_document_lengths(b) for b in batches])
-    supervised = sum(int((targets(b) != IGNORED).sum()) for b in batches)
-    flops = useful_flops(model.config, trainable, recipe, lengths, supervised, len(lengths))
-    peak = torch.cuda.max_memory_allocated() if device == "cuda" else None
-    return {
-        "seconds_per_update": seconds / len(updates_timed),
-        "tokens_per_second": lengths.sum() / seconds,
-        "positions_per_second": positions / seconds,
-        "supervised_tokens_per_second": supervised / seconds,
-        "samples_per_second": len(lengths) / seconds,
-        "useful_tflops": flops / seconds / 1e12,
-        "mfu": flops / seconds / ceiling,
-        "peak_bytes": peak,
-    }
-
-
-def _document_lengths(batch: dict[str, Any]) -> np.ndarray:
-    """Real tokens of every sample of a batch, packed or padded."""
-    if "attention_mask" in batch:
-        return batch["attention_mask"].sum(1).numpy()
-    return batch["cu_seq_lens_q"].diff().numpy()
-
-
-def _where(device: str) -> dict[str, Any]:
-    origin = provenance()
-    return {
-        "device": origin["device"] if device == "cuda" else "cpu",
-        "torch": origin["packages"]["torch"],
-        "transformers": origin["packages"]["transformers"],
-        "revision": origin["revision"],
-        "clean": origin["clean"],
-    }
+    return total
 
 
 def line(row: dict[str, Any]) -> str:

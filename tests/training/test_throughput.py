@@ -106,8 +106,8 @@ def test_true_size_fits_and_its_memory_is_as_planned(key, name):
     lever = next(one for one in throughput.levers(gpu=True) if one.name == "+ bf16 weights")
     model = families.build(key, "paper", 0, device="meta")
     samples = throughput.Lengths(model, recipe, paper=True, count=4 * recipe.samples_per_update)
-    data = throughput._updates(samples, recipe, lever, "paper")
-    batches = [batch for number in range(4) for batch in data[number]]
+    updates = throughput._updates(samples, recipe, lever, "paper")
+    batches = [batch for update in updates for batch in update]
     largest = max(batches, key=lambda batch: batch["labels"].numel())
     positions, asked = largest["labels"].numel(), int((largest["labels"] != -100).sum())
     batch = estimates.Batch(positions, asked, len(largest["pixel_values"]))
