@@ -84,6 +84,7 @@ def _text(sizes: Sizes) -> dict:
         "eos_token_id": sizes.eos_token_id,
         "pad_token_id": sizes.pad_token_id,
         "tie_word_embeddings": False,
+        "rope_parameters": {"rope_type": "default", "rope_theta": sizes.rope_theta},
     }
 
 
@@ -100,12 +101,9 @@ def llava_config(sizes: Sizes, kind: type[LlavaConfig] = LlavaConfig) -> LlavaCo
         hidden_act="quick_gelu",
         initializer_range=sizes.initializer_range,
     )
-    text = LlamaConfig(
-        **_text(sizes), rope_parameters={"rope_type": "default", "rope_theta": sizes.rope_theta}
-    )
     return kind(
         vision_config=vision,
-        text_config=text,
+        text_config=LlamaConfig(**_text(sizes)),
         image_token_index=sizes.image_token_id,
         image_seq_length=(sizes.image_size // sizes.patch_size) ** 2,
         projector_hidden_act="gelu",
@@ -142,17 +140,13 @@ def qwen_vl_config(sizes: Sizes) -> QwenVLConfig:
         hidden_size=sizes.vision_width,
         num_hidden_layers=sizes.vision_layers,
         num_attention_heads=sizes.vision_heads,
-        # Qwen says 4.9231 where the width is 1664: 8192, cut to an integer.
-        mlp_ratio=round(sizes.vision_mlp / sizes.vision_width, 4),
+        intermediate_size=sizes.vision_mlp,
         num_queries=sizes.queries,
         output_size=sizes.text_width,
     )
-    text = Qwen2Config(
-        **_text(sizes), rope_parameters={"rope_type": "default", "rope_theta": sizes.rope_theta}
-    )
     return QwenVLConfig(
         vision_config=vision,
-        text_config=text,
+        text_config=Qwen2Config(**_text(sizes)),
         image_start_id=sizes.image_token_id - 2,
         seq_length=sizes.context,
     )
@@ -171,16 +165,10 @@ def qwen_vl_processor(config: QwenVLConfig, tokenizer: PreTrainedTokenizerFast) 
 def qwen3_vl_config(sizes: Sizes) -> Qwen3VLConfig:
     """Qwen3-VL; <|vision_start|>, <|vision_end|>, <|image_pad|> and <|video_pad|> as in Qwen's."""
     head = sizes.text_width // sizes.text_heads
-    text = _text(sizes) | {
-        "head_dim": head,
-        "rope_parameters": {
-            "rope_type": "default",
-            "rope_theta": sizes.rope_theta,
-            "mrope_interleaved": True,
-            # 24, 20, 20 at a head of 128: frequencies for time, height and width.
-            "mrope_section": [head * 3 // 16, head * 5 // 32, head * 5 // 32],
-        },
-    }
+    text = _text(sizes) | {"head_dim": head}
+    # 24, 20, 20 at a head of 128: frequencies for time, height and width.
+    sections = [head * 3 // 16, head * 5 // 32, head * 5 // 32]
+    text["rope_parameters"] |= {"mrope_interleaved": True, "mrope_section": sections}
     vision = {
         "depth": sizes.vision_layers,
         "hidden_size": sizes.vision_width,

@@ -13,7 +13,7 @@ from sgv_lab.errors import LabError
 from sgv_lab.models import architectures
 from sgv_lab.models.architectures import Sizes
 from sgv_lab.models.one_layer import LlavaLinearConfig
-from sgv_lab.models.shards import Cut, Piece, plan, read_json, same, weight_files
+from sgv_lab.models.shards import Cut, Piece, plan, read_json, refuse_settings, same, weight_files
 from sgv_lab.models.tokenizers import llama_tokenizer
 
 MODEL_TYPES = ("llava", "llava_llama", "share4v")
@@ -104,28 +104,20 @@ def _vision_settings(
     return settings.get("vision_config", settings)
 
 
-def _check(original: dict[str, Any], vision: dict[str, Any], where: Path) -> None:
-    """Refuse settings under which the converted model would compute something else."""
-    for settings, name, allowed in (
-        (original, "mm_projector_type", (*_KINDS, None)),
-        (original, "mm_vision_select_feature", ("patch", None)),
-        (original, "rope_scaling", (None,)),
-        (original, "hidden_act", ("silu",)),
-        (vision, "hidden_act", ("quick_gelu",)),
-    ):
-        if settings.get(name) not in allowed:
-            raise LabError(
-                f"{name} is {settings.get(name)!r}; known: {', '.join(map(str, allowed))}",
-                where=where,
-                fix="this checkpoint cannot be converted",
-            )
-
-
 def config(original: dict[str, Any], source: Path, vision_tower: Path | None) -> LlavaConfig:
     """The new configuration. Raises LabError for settings that are missing or not known."""
-    where = source / "config.json"
     vision = _vision_settings(original, source, vision_tower)
-    _check(original, vision, where)
+    found = [
+        (name, original.get(name), known)
+        for name, known in (
+            ("mm_projector_type", (*_KINDS, None)),
+            ("mm_vision_select_feature", ("patch", None)),
+            ("rope_scaling", (None,)),
+            ("hidden_act", ("silu",)),
+        )
+    ]
+    found.append(("the tower's hidden_act", vision.get("hidden_act"), ("quick_gelu",)))
+    refuse_settings(found, source / "config.json")
     rows = original["vocab_size"]
     sizes = Sizes(
         image_size=vision["image_size"],

@@ -1,6 +1,5 @@
 """The original Qwen-VL-Chat layout, renamed. Source: x1ngzai/Qwen-VL-Chat-Int4@1cd721a."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,7 @@ from sgv_lab.errors import LabError
 from sgv_lab.models import architectures
 from sgv_lab.models.architectures import Sizes
 from sgv_lab.models.qwen_vl import QwenVLConfig
-from sgv_lab.models.qwen_vl.visual import RESAMPLER_HEAD
-from sgv_lab.models.shards import Cut, Piece, plan, same, weight_files
+from sgv_lab.models.shards import Cut, Piece, plan, refuse_settings, same, weight_files
 from sgv_lab.models.tokenizers import qwen_vl_tokenizer
 
 MODEL_TYPES = ("qwen",)
@@ -58,47 +56,25 @@ def pieces(source: Path) -> dict[str, Piece]:
     return plan(weight_files(source), rename)
 
 
-def _check(original: dict[str, Any], where: Path) -> None:
-    """Refuse settings under which the converted model would compute something else."""
-    visual = original["visual"]
-    checks: tuple[tuple[str, Any, Callable[[Any], bool]], ...] = (
-        ("no_bias", original["no_bias"], lambda value: value is True),
-        ("rotary_pct", original["rotary_pct"], lambda value: value == 1),
-        (
-            "kv_channels",
-            original["kv_channels"],
-            lambda value: value * original["num_attention_heads"] == original["hidden_size"],
-        ),
-        (
-            "visual.output_dim",
-            visual["output_dim"],
-            lambda v: v == original["hidden_size"] and v % RESAMPLER_HEAD == 0,
-        ),
-        (
-            "quantization_config",
-            original.get("quantization_config"),
-            lambda value: value is None,
-        ),
-    )
-    for name, value, holds in checks:
-        if not holds(value):
-            raise LabError(
-                f"{name} is {value!r}", where=where, fix="this checkpoint cannot be converted"
-            )
-
-
 def config(original: dict[str, Any], source: Path) -> QwenVLConfig:
     """The new configuration. Raises LabError for settings that are missing or not known."""
-    _check(original, source / "config.json")
-    visual = original["visual"]
+    visual, width = original["visual"], original["hidden_size"]
+    found = [
+        ("no_bias", original["no_bias"], (True,)),
+        ("rotary_pct", original["rotary_pct"], (1,)),
+        ("kv_channels", original["kv_channels"], (width / original["num_attention_heads"],)),
+        ("visual.output_dim", visual["output_dim"], (width,)),
+        ("quantization_config", original.get("quantization_config"), (None,)),
+    ]
+    refuse_settings(found, source / "config.json")
     sizes = Sizes(
         image_size=visual["image_size"],
         patch_size=visual["patch_size"],
         vision_width=visual["width"],
         vision_layers=visual["layers"],
         vision_heads=visual["heads"],
-        vision_mlp=int(visual["width"] * visual["mlp_ratio"]),
-        text_width=original["hidden_size"],
+        vision_mlp=int(visual["width"] * visual["mlp_ratio"]),  # 1664 * 4.9231: 8192, cut
+        text_width=width,
         text_layers=original["num_hidden_layers"],
         text_heads=original["num_attention_heads"],
         text_kv_heads=original["num_attention_heads"],
@@ -112,9 +88,7 @@ def config(original: dict[str, Any], source: Path) -> QwenVLConfig:
         rope_theta=float(original["rotary_emb_base"]),
         queries=visual["n_queries"],
     )
-    made = architectures.qwen_vl_config(sizes)
-    made.vision_config.mlp_ratio = visual["mlp_ratio"]
-    return made
+    return architectures.qwen_vl_config(sizes)
 
 
 def tokenizer(source: Path, original: dict[str, Any]) -> PreTrainedTokenizerBase:

@@ -8,11 +8,10 @@ from tokenizers.models import BPE
 from transformers import LlamaTokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer
 
 from sgv_lab.errors import LabError
-from sgv_lab.models.tokenizers import qwen_tokenizer
+from sgv_lab.models.tokenizers import of_llamas_make, qwen_tokenizer
 
 VOCAB_SIZE = 1024
 CONTEXT = 2048
-IMAGE_TOKEN, PAD_TOKEN = "<image>", "<pad>"
 _LLAMA_BYTES = [f"<0x{byte:02X}>" for byte in range(256)]  # ids 3..258, as in LLaMA's vocabulary
 IMAGE_ID, PAD_ID = 259, 260
 # Qwen's special tokens stand behind the 256 bytes, in the order of both real vocabularies.
@@ -79,19 +78,10 @@ def _train_llama(texts: Iterable[str], vocab_size: int) -> LlamaTokenizer:
             pre_tokenizers.Punctuation(),
         ),
         vocab_size,
-        ["<unk>", "<s>", "</s>", *_LLAMA_BYTES, IMAGE_TOKEN, PAD_TOKEN],
+        ["<unk>", "<s>", "</s>", *_LLAMA_BYTES, "<image>", "<pad>"],
         [chr(code) for code in range(33, 127)],  # printable ASCII, seen or not
     )
-    return LlamaTokenizer(
-        vocab=vocab,
-        merges=merges,
-        legacy=False,
-        add_bos_token=True,
-        pad_token=PAD_TOKEN,
-        extra_special_tokens={"image_token": IMAGE_TOKEN},
-        padding_side="right",
-        model_max_length=CONTEXT,
-    )
+    return of_llamas_make(vocab, merges, CONTEXT)
 
 
 def _train_qwen(texts: Iterable[str], vocab_size: int) -> Qwen2Tokenizer:

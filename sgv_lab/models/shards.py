@@ -2,7 +2,7 @@
 
 import json
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +44,20 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise LabError("is not a JSON object", where=path, fix="download it again")
     return value
+
+
+def refuse_settings(found: Iterable[tuple[str, Any, tuple]], where: Path) -> None:
+    """Raise LabError where one of (name, value, known values) is not known.
+
+    Under such a setting a converted model would compute something else.
+    """
+    for name, value, known in found:
+        if value not in known:
+            raise LabError(
+                f"{name} is {value!r}; known: {', '.join(map(str, known))}",
+                where=where,
+                fix="this checkpoint cannot be converted",
+            )
 
 
 def weight_files(folder: Path) -> list[Path]:

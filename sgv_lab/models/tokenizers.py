@@ -1,9 +1,9 @@
 """The real tokenizers as Hugging Face tokenizers, rebuilt from the files they were released in."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from unittest.mock import patch
 
 import sentencepiece
 from transformers import LlamaTokenizer, Qwen2Tokenizer
@@ -38,9 +38,19 @@ def llama_tokenizer(
     scores = {piece: model.get_score(i) for i, piece in enumerate(pieces)}
     outside = {p for i, p in enumerate(pieces) if model.is_control(i) or model.is_byte(i)}
     vocab = {piece: i for i, piece in enumerate([*pieces, *added, "<image>", "<pad>"])}
-    tokenizer = LlamaTokenizer(
+    merges = generate_merges(vocab, scores, skip_tokens=outside | {"<unk>"})
+    tokenizer = of_llamas_make(vocab, merges, context)
+    tokenizer.add_tokens(list(added), special_tokens=True)
+    return tokenizer
+
+
+def of_llamas_make(
+    vocab: dict[str, int], merges: list[tuple[str, str]], context: int
+) -> LlamaTokenizer:
+    """A tokenizer of LLaMA's make; <image> and <pad> are in ``vocab``."""
+    return LlamaTokenizer(
         vocab=vocab,
-        merges=generate_merges(vocab, scores, skip_tokens=outside | {"<unk>"}),
+        merges=merges,
         legacy=False,
         add_bos_token=True,
         pad_token="<pad>",
@@ -48,8 +58,6 @@ def llama_tokenizer(
         padding_side="right",
         model_max_length=context,
     )
-    tokenizer.add_tokens(list(added), special_tokens=True)
-    return tokenizer
 
 
 def qwen_tokenizer(
@@ -73,31 +81,17 @@ def qwen_tokenizer(
     return tokenizer
 
 
-@contextmanager
-def tiktoken_file(path: str | Path) -> Iterator[None]:
-    """Read a tiktoken file as it is now; LabError if it is none.
-
-    tiktoken keeps copies by the file's name and would go on with that of a file since mended.
-    """
-    name = "TIKTOKEN_CACHE_DIR"
-    before, os.environ[name] = os.environ.get(name), ""  # empty: no copies
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        raise LabError("is no tiktoken file", where=path, fix="download it again") from error
-    finally:
-        del os.environ[name]
-        if before is not None:
-            os.environ[name] = before
-
-
 def qwen_vl_tokenizer(path: str | Path, context: int = 2048) -> Qwen2Tokenizer:
     """Qwen-VL's ``qwen.tiktoken`` with its special tokens; LabError if the file is something else.
 
     An image's path as bytes between <img> and </img> is not a matter of this tokenizer: the
     processor puts <imgpad> there, and the model replaces whatever is there.
     """
-    with tiktoken_file(path):
-        vocab, merges = TikTokenConverter().extract_vocab_merges_from_model(str(path))
+    try:
+        # Without copies: tiktoken would go on with that of a file since mended.
+        with patch.dict(os.environ, TIKTOKEN_CACHE_DIR=""):
+            vocab, merges = TikTokenConverter().extract_vocab_merges_from_model(str(path))
+    except (ValueError, OSError) as error:
+        raise LabError("is no tiktoken file", where=path, fix="download it again") from error
     special = {token: len(vocab) + i for i, token in enumerate(QWEN_VL_SPECIAL)}
     return qwen_tokenizer(vocab | special, merges, QWEN_VL_SPECIAL, context)

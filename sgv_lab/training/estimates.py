@@ -70,10 +70,12 @@ def activations(config: PreTrainedConfig, recipe: Recipe, batch: Batch, size: in
     total += 2 * kept  # the last norm
     if recipe.vision_from is not None:
         patches, width = batch.images * _patches(vision), vision.hidden_size
-        inner = getattr(vision, "intermediate_size", None) or width * vision.mlp_ratio
         used = vision.num_hidden_layers - hasattr(config, "vision_feature_layer")
         tuned = used - max(recipe.vision_from, 0)
-        block, kept = patches * (7 * width + 4 * inner) * size, patches * width * size
+        block, kept = (
+            patches * (7 * width + 4 * vision.intermediate_size) * size,
+            patches * width * size,
+        )
         total += _stack(tuned, block, kept, recipe.gradient_checkpointing)
     return float(total)
 

@@ -273,7 +273,7 @@ def lay_out_qwen(model, folder: Path, **changes) -> Path:
             "width": vision.hidden_size,
             "layers": vision.num_hidden_layers,
             "heads": vision.num_attention_heads,
-            "mlp_ratio": vision.mlp_ratio,
+            "mlp_ratio": vision.intermediate_size / vision.hidden_size,
             "output_dim": vision.output_size,
             "n_queries": vision.num_queries,
             "image_start_id": model.config.image_start_id,

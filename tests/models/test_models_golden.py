@@ -242,6 +242,7 @@ def test_qwen_visual_at_its_true_geometry(reference):
     visual = QwenVLVisual(
         QwenVLVisionConfig(
             hidden_size=numbers["width"],
+            intermediate_size=int(numbers["width"] * numbers["mlp_ratio"]),
             num_hidden_layers=numbers["layers"],
             num_attention_heads=numbers["heads"],
             num_queries=numbers["n_queries"],

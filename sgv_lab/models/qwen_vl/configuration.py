@@ -15,15 +15,10 @@ class QwenVLVisionConfig(PreTrainedConfig):
     hidden_size: int = 1664
     num_hidden_layers: int = 48
     num_attention_heads: int = 16
-    mlp_ratio: float = 4.9231
+    intermediate_size: int = 8192  # of the blocks' MLP
     num_queries: int = 256  # tokens an image becomes
     output_size: int = 4096  # width of the language model
     layer_norm_eps: float = 1e-6
-
-    @property
-    def intermediate_size(self) -> int:
-        """Width of the blocks' MLP."""
-        return int(self.hidden_size * self.mlp_ratio)
 
 
 class QwenVLConfig(PreTrainedConfig):

@@ -45,10 +45,6 @@ class QwenVLModel(QwenVLPreTrainedModel):
         self.language_model = AutoModel.from_config(config.text_config)
         self.post_init()
 
-    def get_image_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Pictures (N, 3, H, W) as (N, Q, D) embeddings of the language model."""
-        return self.visual(pixel_values)
-
     def image_mask(self, input_ids: torch.Tensor, images: int) -> torch.Tensor:
         """Which of the tokens (B, T) lie between <img> and </img>, as booleans (B, T).
 
@@ -110,7 +106,7 @@ class QwenVLModel(QwenVLPreTrainedModel):
         self._check_length(inputs_embeds.shape[1], past_key_values, position_ids)
         if pixel_values is not None:
             inside = self.image_mask(input_ids, len(pixel_values))
-            features = self.get_image_features(pixel_values).to(inputs_embeds.dtype)
+            features = self.visual(pixel_values).to(inputs_embeds.dtype)
             inputs_embeds = inputs_embeds.masked_scatter(inside[..., None], features)
         return self.language_model(
             attention_mask=attention_mask,
@@ -130,10 +126,6 @@ class QwenVLForConditionalGeneration(QwenVLPreTrainedModel, GenerationMixin):
         text = config.text_config
         self.lm_head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
         self.post_init()
-
-    def get_image_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Pictures (N, 3, H, W) as (N, Q, D) embeddings of the language model."""
-        return self.model.get_image_features(pixel_values)
 
     def forward(
         self,
