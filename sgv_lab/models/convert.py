@@ -1,6 +1,5 @@
 """Original research checkpoints in, complete Hugging Face checkpoints out."""
 
-import shutil
 from pathlib import Path
 
 import torch
@@ -55,7 +54,6 @@ def convert(
     text.pad_token_id, text.eos_token_id = tokenizer.pad_token_id, tokenizer.eos_token_id
     qwen = config.model_type == "qwen_vl"
     make = architectures.qwen_vl_processor if qwen else architectures.llava_processor
-    _check_space(pieces, target.parent)
     with atomic(target) as folder:
         folder.mkdir()
         write(pieces, folder, max_shard_size)
@@ -63,18 +61,6 @@ def convert(
         make(config, tokenizer).save_pretrained(folder)
         GenerationConfig.from_model_config(config).save_pretrained(folder)
     return target
-
-
-def _check_space(pieces: dict[str, Piece], folder: Path) -> None:
-    """Raise LabError if the weights don't fit the disk of ``folder``, which is made."""
-    needed = sum(p.shape.numel() * p.dtype.itemsize for p in pieces.values())
-    folder.mkdir(parents=True, exist_ok=True)
-    if (free := shutil.disk_usage(folder).free) < needed:
-        raise LabError(
-            f"{needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free",
-            where=folder,
-            fix="make room, or choose another disk",
-        )
 
 
 def _prepare(
