@@ -19,10 +19,10 @@ attention mask and no cache is given. ``varlen`` puts a kernel in its place that
 the dots and needs no mask (CUDA only).
 """
 
-import bisect
-from collections import defaultdict
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import itemgetter
 
 import numpy as np
 import torch
@@ -38,12 +38,11 @@ def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
     """Positions in ``lengths`` grouped into packs of at most ``capacity`` tokens.
 
     Longest first, each into the fullest pack that still has room (best-fit decreasing: at most
-    11/9 of the fewest packs possible). Deterministic; O(N log N + N * distinct rooms).
-    Raises LabError for a length above ``capacity``.
+    11/9 of the fewest packs possible). Raises LabError for a length above ``capacity``.
     """
     packs: list[list[int]] = []
-    by_room: dict[int, list[int]] = defaultdict(list)  # free tokens -> packs
-    rooms: list[int] = []  # the keys of by_room that have packs, ascending
+    rooms: list[tuple[int, int]] = []  # (free tokens, pack), ascending by the former
+    free = itemgetter(0)
     for position in np.argsort(-np.asarray(lengths), kind="stable").tolist():
         length = int(lengths[position])
         if length > capacity:
@@ -51,19 +50,14 @@ def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
                 f"a sample of {length} tokens does not fit into a pack of {capacity}",
                 fix="make the packs as long as the longest sample",
             )
-        at = bisect.bisect_left(rooms, length)
+        at = bisect_left(rooms, length, key=free)
         if at == len(rooms):
             room, pack = capacity, len(packs)
             packs.append([])
-        else:
-            room = rooms[at]
-            pack = by_room[room].pop()
-            if not by_room[room]:
-                rooms.pop(at)
+        else:  # of several with that room, the last that got it
+            room, pack = rooms.pop(bisect_right(rooms, rooms[at][0], key=free) - 1)
         packs[pack].append(position)
-        if not by_room[room - length]:
-            bisect.insort(rooms, room - length)
-        by_room[room - length].append(pack)
+        insort(rooms, (room - length, pack), key=free)
     return packs
 
 
@@ -74,16 +68,11 @@ def packed(lengths: Sequence[int] | np.ndarray, capacity: int) -> Batching:
     Which samples an update has is not touched, so arms with captions of other lengths still see
     the same samples in the same number of updates. Longest packs first: what does not fit into
     memory fails at once, and processes work on packs of similar length. The number of packs is a
-    multiple of ``processes``. Raises LabError where a sample is longer than ``capacity``, or an
-    update has fewer samples than processes.
+    multiple of ``processes``, of which there are at most as many as samples. Raises LabError where
+    a sample is longer than ``capacity``.
     """
 
     def batches(indices: list[int], processes: int) -> list[list[int]]:
-        if len(indices) < processes:
-            raise LabError(
-                f"{len(indices)} samples per update cannot be shared by {processes} processes",
-                fix="use more samples per update or fewer processes",
-            )
         packs = [
             [indices[i] for i in pack] for pack in best_fit([lengths[i] for i in indices], capacity)
         ]

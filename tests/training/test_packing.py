@@ -149,5 +149,3 @@ def test_an_update_is_packed_for_all_processes(processes: int) -> None:
     tokens = [sum(lengths[i] for i in batch) for batch in batches]
     assert len(batches) % processes == 0 and max(tokens) <= 100
     assert tokens == sorted(tokens, reverse=True)
-    with pytest.raises(LabError, match="cannot be shared by 11 processes"):
-        packed(lengths, 100)(indices, 11)
