@@ -172,11 +172,6 @@ class RecordDataset(Dataset[dict[str, Any]]):
             return [record["image"]]
         return qwen_chat.paths(record) if self.template == "qwen" else []
 
-    def native_tokens(self, record: Mapping[str, Any]) -> int:
-        """Tokens a record's image takes in a model that leaves it its own shape."""
-        path, name = self.paths(record)[0], record["id"]
-        return native_tokens(self.image_root, path, name, self.image_processor, self.aspect)
-
     def __getitem__(self, index: int) -> dict[str, Any]:
         record = self.record(index)
         encoded = self.encode(record)
@@ -246,7 +241,11 @@ class _Surveyed(Dataset[_Facts]):
         try:
             encoded = data.encode(record)
             places = encoded.input_ids.count(IMAGE_ID)
-            each = self.image_tokens or (data.native_tokens(record) if places else 0)
+            each = self.image_tokens or 0
+            if places and not each:
+                each = native_tokens(
+                    data.image_root, paths[0], found.id, data.image_processor, data.aspect
+                )
             length = len(encoded.input_ids) + places * (each - 1)
             found.numbers = length, encoded.supervised, encoded.truncated
         except LabError as error:

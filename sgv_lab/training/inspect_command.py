@@ -46,7 +46,9 @@ def inspect(
     for number, record in enumerate(read_records(records)):
         row: dict[str, Any] = {"id": record.get("id") if isinstance(record, dict) else number}
         try:
-            encoded = _encode(record, number, tokenizer, template, variant)
+            if wrong := form_problem(record):
+                raise LabError(wrong, where=f"record number {number}", fix="mend or drop it")
+            encoded = encode(record, tokenizer, template, variant)
         except LabError as error:
             totals["refused"] += 1
             row["error"] = str(error)
@@ -67,14 +69,6 @@ def inspect(
         click.echo(f"{len(rows)} records: {summary}")
 
 
-def _encode(
-    record: Any, number: int, tokenizer: TextTokenizer, template: str, variant: str
-) -> Encoded:
-    if wrong := form_problem(record):
-        raise LabError(wrong, where=f"record number {number}", fix="mend or drop it")
-    return encode(record, tokenizer, template, variant)
-
-
 def _header(encoded: Encoded) -> str:
     cut = f", cut from {encoded.untruncated}" if encoded.truncated else ""
     return f"{len(encoded.input_ids)} tokens, {encoded.supervised} supervised{cut}"
@@ -93,15 +87,12 @@ def marked(encoded: Encoded, tokenizer: TextTokenizer) -> str:
 def _text(ids: list[int], tokenizer: TextTokenizer) -> str:
     """Ids as text: special tokens by name, Qwen's image spans as <img>PATH</img>."""
     names = {number: name for name, number in tokenizer.special.items()} | {IMAGE_ID: IMAGE}
-    first, last = tokenizer.special.get("<img>"), tokenizer.special.get("</img>")
-    shown, waiting, inside = "", [], False
-    for token in ids:
-        if token not in names:
-            waiting.append(token)
-            continue
-        if waiting:
-            shown += bytes(waiting).decode(errors="replace") if inside else tokenizer.text(waiting)
-            waiting = []
-        inside = token == first or (inside and token != last)
-        shown += "" if names[token] == "<imgpad>" else names[token]
-    return shown + (tokenizer.text(waiting) if waiting else "")
+    shown, inside = "", False
+    for named, run in groupby(ids, names.__contains__):
+        tokens = list(run)
+        if named:
+            shown += "".join(names[token] for token in tokens if names[token] != "<imgpad>")
+            inside = tokens[-1] == tokenizer.special.get("<img>")
+        else:
+            shown += bytes(tokens).decode(errors="replace") if inside else tokenizer.text(tokens)
+    return shown

@@ -48,17 +48,11 @@ PLACES = (
 )  # fmt: skip
 
 
-def place(path: str) -> Place | None:
-    """The folder of the layout that a picture's path lies in, or None.
-
-    >>> place("vg/VG_100K_2/7.jpg").folder
-    'vg/VG_100K_2'
-    """
-    above = {parent.as_posix() for parent in PurePosixPath(path).parents}
-    return next((one for one in PLACES if one.folder in above), None)
-
-
 def folder(path: str) -> str:
-    """The folder under which a picture is counted: the layout's (LCS has 660 below), or its own."""
-    found = place(path)
-    return found.folder if found else PurePosixPath(path).parent.as_posix()
+    """The folder under which a picture is counted: the layout's (LCS has 660 below), or its own.
+
+    >>> folder("llava/llava_pretrain/images/00012/7.jpg")
+    'llava/llava_pretrain/images'
+    """
+    own, *above = (parent.as_posix() for parent in PurePosixPath(path).parents)
+    return next((one.folder for one in PLACES if one.folder in (own, *above)), own)

@@ -38,11 +38,6 @@ _ROLES = {"user": "user", "human": "user", "assistant": "assistant", "gpt": "ass
 _SPANS = re.compile(r"(<img>.*?</img>)", re.DOTALL)
 
 
-def picture(path: str) -> str:
-    """How an image is spoken of in the text."""
-    return f"Picture 1: <img>{path}</img>\n"
-
-
 def paths(record: Mapping[str, Any]) -> list[str]:
     """The image paths written into a record in Qwen's own format."""
     texts = (turn["value"] for turn in record["conversations"])
@@ -53,19 +48,18 @@ def _texts(turns: Sequence[Turn], path: str | None, template: str) -> list[tuple
     """(role, text) with LLaVA's <image> turned into Qwen's span for ``path``."""
     pairs = ordered(turns, _ROLES)
     if template == "qwen3":
-        return [(role, _placed(text) if role == "user" else text) for role, text in pairs]
+        enclosed = f"<|vision_start|>{IMAGE}<|vision_end|>"
+        return [
+            (role, enclosed.join(map(str.strip, text.split(IMAGE))) if role == "user" else text)
+            for role, text in pairs
+        ]
     if path is None:
         return pairs
+    span = f"Picture 1: <img>{path}</img>\n"
     return [
-        (role, picture(path) + text.replace(IMAGE, "").strip() if IMAGE in text else text)
+        (role, span + text.replace(IMAGE, "").strip() if IMAGE in text else text)
         for role, text in pairs
     ]
-
-
-def _placed(text: str) -> str:
-    """A question of Qwen3-VL: its image enclosed, the texts before and behind it stripped."""
-    enclosed = f"<|vision_start|>{IMAGE}<|vision_end|>"
-    return enclosed.join(part.strip() for part in text.split(IMAGE))
 
 
 def _span(path: str, tokenizer: TextTokenizer) -> list[int]:
@@ -92,7 +86,6 @@ def _add_text(stream: Stream, text: str, supervised: bool) -> None:
         elif "<img>" in part:
             raise LabError(f"<img> without </img> in {part[:60]!r}", fix="close it")
         else:
-            stream.begin()
             stream.add(part, supervised)
 
 
@@ -105,17 +98,15 @@ def _stream(
             fix="give the model's own tokenizer, or use the template v1",
         )
     first = template == "qwen"
-    stream = Stream(tokenizer, DEFAULT_VARIANT, has_image=has_image and not first)
+    stream = Stream(tokenizer, DEFAULT_VARIANT, has_image and not first, apart=True)
     for role, text in [("system", SYSTEM)] * first + list(pairs):
         answer = role == "assistant"
         _open(stream, role, template)
         if first:
             _add_text(stream, text, supervised=answer)
         else:
-            stream.begin()
             stream.add(text, supervised=answer)
         for mark in ("<|im_end|>", "\n"):
-            stream.begin()
             stream.add(mark, supervised=answer or first)
     return stream
 
@@ -123,7 +114,6 @@ def _stream(
 def _open(stream: Stream, role: str, template: str) -> None:
     stream.add("<|im_start|>", supervised=template == "qwen")
     for text in (role, "\n"):
-        stream.begin()
         stream.add(text, supervised=False)
 
 

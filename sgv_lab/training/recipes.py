@@ -69,12 +69,8 @@ class Recipe:
 
     def differences(self) -> dict[str, tuple[Any, Any]]:
         """Field -> (value in the named recipe, value here), for the fields that differ."""
-        original = RECIPES[self.name]
-        pairs = {
-            f.name: (getattr(original, f.name), getattr(self, f.name))
-            for f in dataclasses.fields(self)
-        }
-        return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+        original, own = dataclasses.asdict(RECIPES[self.name]), dataclasses.asdict(self)
+        return {name: (original[name], own[name]) for name in own if original[name] != own[name]}
 
     def _check(self) -> None:
         trained = self.language_model != "frozen" or self.connector or self.vision_from is not None
@@ -183,13 +179,6 @@ RECIPES: dict[str, Recipe] = {
     r.name: r
     for r in (
         _PROJECTOR,
-        dataclasses.replace(  # LLaVA v1, one linear layer
-            _PROJECTOR,
-            name="projector-only-v1",
-            source="LLaVA v1, pre-training on CC3M-595K",
-            learning_rate=2e-3,
-            samples_per_update=128,
-        ),
         _PRETRAIN,
         _SFT,
         dataclasses.replace(

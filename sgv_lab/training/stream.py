@@ -39,6 +39,7 @@ class Stream:
     tokenizer: TextTokenizer
     variant: str
     has_image: bool
+    apart: bool = False  # whether every text added stands as at the start of one (ChatML)
     ids: list[int] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     _before: str | None = None  # None: at the start of a text; "": behind a special token
@@ -54,12 +55,10 @@ class Stream:
         self.ids += ids
         self.labels += ids if supervised else [IGNORED] * len(ids)
 
-    def begin(self) -> None:
-        """Let the next segment stand as at the start of a text."""
-        self._before = None
-
     def add(self, text: str, supervised: bool) -> None:
         """Append a text, split at images and at special tokens."""
+        if self.apart:
+            self._before = None
         for part in self._split.split(text):
             if part == IMAGE and self.has_image:
                 self.push([IMAGE_ID], supervised)
