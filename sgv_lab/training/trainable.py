@@ -61,23 +61,17 @@ def set_trainable(model: PreTrainedModel, recipe: Recipe) -> tuple[torch.nn.Modu
             where=f"recipe {recipe.name}",
             fix=f"use 0 to {layers}, or -1 for the whole tower",
         )
-    full = [n for n, _ in model.named_parameters() if _trained(n, where, recipe)]
+    nominal = [n for n, _ in model.named_parameters() if _trained(n, where, recipe)]
     if recipe.language_model == "lora":
-        model = _add_lora(model, where, recipe)
-        endings = tuple(full)
-        nominal = [
-            name
-            for name, p in model.named_parameters()
-            if (p.requires_grad and ".lora_" in name)
-            or (".original_module." not in name and _plain_name(name) in endings)
+        model, full = _add_lora(model, where, recipe), set(nominal)
+        nominal = [  # adapters are all that peft leaves trainable, and its copy of the connector
+            n for n, p in model.named_parameters() if p.requires_grad or _plain_name(n) in full
         ]
-    else:
-        nominal = full
     used = _last_used_block(model, layers)
-    chosen = set(nominal)
     effective = [n for n in nominal if _in_graph(_plain_name(n), where, used)]
+    learning = set(effective)
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name in chosen and _in_graph(_plain_name(name), where, used))
+        parameter.requires_grad_(name in learning)
     report = Trainable(tuple(nominal), tuple(effective), _counts(model, where, nominal, effective))
     logger.info("trainable parameters, recipe %s\n%s", recipe.name, report)
     return model, report
