@@ -13,7 +13,6 @@ from sgv_lab.files import write_json
 from sgv_lab.provenance import provenance
 from sgv_lab.training import metrics, saving
 from sgv_lab.training.lab_trainer import LabTrainer
-from sgv_lab.training.model_card import card
 from sgv_lab.training.trainable import Trainable
 
 
@@ -54,8 +53,6 @@ def finish(trainer: LabTrainer, trainable: Trainable, settings: dict[str, Any], 
     if not trainer.is_world_process_zero():
         return
     (scratch / "training_args.bin").unlink()  # pickled code; run.json says the same
-    on_gpu = trainer.args.device.type == "cuda"
-    peak = metrics.peak_bytes(on_gpu)
     rows = metrics.read(out / "metrics.jsonl")
     manifest = {
         **settings,
@@ -67,7 +64,7 @@ def finish(trainer: LabTrainer, trainable: Trainable, settings: dict[str, Any], 
         "processes": trainer.args.world_size,
         "dtype": str(trainer.model.dtype).removeprefix("torch."),
         "bf16_autocast": trainer.args.bf16,
-        "peak_bytes": peak,
+        "peak_bytes": metrics.peak_bytes(trainer.args.device.type == "cuda"),
         "provenance": provenance(),
     }
     with saving.refusing_full_disk(out):
@@ -77,3 +74,42 @@ def finish(trainer: LabTrainer, trainable: Trainable, settings: dict[str, Any], 
         scratch.rmdir()
         write_json(out / "manifest.json", manifest)
     shutil.rmtree(out / "checkpoints")
+
+
+def card(manifest: dict[str, Any]) -> str:
+    """The checkpoint's README in Markdown, from the run's manifest."""
+    recipe, origin = manifest["recipe"], manifest["provenance"]
+    packages = origin["packages"]
+    rows = "\n".join(
+        f"| {module} | {n['total']:,} | {n['nominal']:,} | {n['effective']:,} |"
+        for module, n in manifest["trainable"].items()
+    )
+    changes = ", ".join(f"{k} {a} → {b}" for k, (a, b) in manifest["changed"].items())
+    return f"""---
+library_name: transformers
+pipeline_tag: image-text-to-text
+tags: [sgv-lab, {recipe["name"]}]
+---
+# {manifest["model_type"]} trained by the recipe `{recipe["name"]}`
+
+Trained with sgv-lab on {manifest["records"]:,} records for {manifest["updates"]:,} updates of
+{recipe["samples_per_update"]} samples, seed {manifest["seed"]}. Last training loss:
+{manifest["final_loss"]:.4f}. Settings come from {recipe["source"]}\
+{f"; changed: {changes}" if changes else ""}.
+
+| module | parameters | marked trainable | of these learning |
+|---|---|---|---|
+{rows}
+
+- learning rate {recipe["learning_rate"]:g}, cosine, warm-up {recipe["warmup_ratio"]:g} of the
+  updates, weight decay {recipe["weight_decay"]:g}
+- template `{recipe["template"]}`, pictures `{recipe["aspect"]}`, weights in {manifest["dtype"]}\
+{", bf16 autocast" if manifest["bf16_autocast"] else ""}
+- device: {origin["device"]}, {manifest["processes"]} process(es), peak memory
+  {manifest["peak_bytes"] / 1e9:.2f} GB
+- code: revision {origin["revision"]}, clean tree: {origin["clean"]}; torch {packages["torch"]},
+  transformers {packages["transformers"]}
+
+Loads with `AutoModelForImageTextToText.from_pretrained` and `AutoProcessor.from_pretrained`.
+The terms of the base model and of the data apply. What it was not tested for, it is not fit for.
+"""
