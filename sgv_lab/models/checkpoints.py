@@ -82,7 +82,7 @@ def load(
             raise LabError(
                 f"{len(report[kind])} {kind.replace('_', ' ')}: {names}", where=path, fix=_MEND
             )
-    _check_tokenizer(config, processor, path)
+    refuse_tokenizer(config, processor, path)
     return model.to(device).eval(), processor
 
 
@@ -121,16 +121,17 @@ def _config(path: Path) -> PreTrainedConfig:
         raise LabError(f"is no configuration: {reason}", where=path, fix=_MEND) from error
 
 
-def _check_tokenizer(config: PreTrainedConfig, processor: ProcessorMixin, path: Path) -> None:
+def refuse_tokenizer(config: PreTrainedConfig, processor: ProcessorMixin, where: object) -> None:
     """Raise LabError unless the tokenizer's ids are the model's."""
     tokens, rows = len(processor.tokenizer), config.get_text_config().vocab_size
     fix = "take the tokenizer that belongs to the model"
     if tokens > rows:
-        raise LabError(f"{tokens} tokens for {rows} embeddings", where=path, fix=fix)
+        what = f"the tokenizer has {tokens} tokens, the model {rows}"
+        raise LabError(what, where=where, fix=fix)
     if processor.image_token_id != config.image_token_id:
         raise LabError(
             f"the tokenizer's image token is {processor.image_token_id}, the model's is "
             f"{config.image_token_id}",
-            where=path,
+            where=where,
             fix=fix,
         )

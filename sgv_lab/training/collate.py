@@ -44,7 +44,7 @@ class Collator:
     image_size: int  # pixels, to refuse images prepared for another model
     per_sample: bool = False
     packed: bool = False
-    around: tuple[tuple[int, ...], tuple[int, ...]] = ((0,), ())  # ids that enclose a blank image
+    place: tuple[int, ...] = (0, IMAGE_ID)  # ids of a blank image with what encloses it
 
     def __call__(self, samples: Sequence[Sample]) -> dict[str, Any]:
         """The batch. Raises LabError naming the record whose images don't fit."""
@@ -224,9 +224,9 @@ def collator(config: PreTrainedConfig, per_sample: bool = False, packed: bool = 
     }
     vision = config.vision_config
     if config.model_type == "qwen3_vl":
-        given["around"] = (config.vision_start_token_id,), (config.vision_end_token_id,)
+        given["place"] = config.vision_start_token_id, IMAGE_ID, config.vision_end_token_id
         return NativeCollator(**given, image_tokens=None, image_size=0, config=config)
     if config.model_type == "qwen_vl":
-        given["around"] = (config.image_start_id,), (config.image_end_id,)
+        given["place"] = config.image_start_id, IMAGE_ID, config.image_end_id
         return Collator(**given, image_tokens=vision.num_queries, image_size=vision.image_size)
     return Collator(**given, image_tokens=config.image_seq_length, image_size=vision.image_size)

@@ -4,6 +4,7 @@ import contextlib
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,21 @@ from sgv_lab.training.trainable import Trainable
 from sgv_lab.training.updates import Updates
 
 
-def _as_is(item: Any) -> Any:
-    return item
+@dataclass(frozen=True)
+class Run:
+    """How a recipe is run: everything that is no part of the recipe. Lengths in tokens."""
+
+    max_steps: int | None = None  # None: as many as the recipe's epochs take
+    loss: Weighting = "token"  # "sample": every sample weighs the same, however long
+    micro_batch: int = 8  # rows of a padded batch
+    packing: bool = False
+    tokens_per_batch: int = 8192  # length of a packed batch
+    device: str = "auto"  # "auto", "cpu" or "cuda"
+    fsdp: bool = False  # shard over the processes of torchrun (GPUs only)
+    save_every: int | None = None  # updates; None: a tenth of the run, at least 50
+    workers: int = 0  # processes that load pictures
+    progress: bool = True
+    price: float = 0.0  # of one device-hour; above 0, progress tells the cost
 
 
 class _From:
@@ -55,14 +69,11 @@ class LabTrainer(Trainer):
         updates: Updates,
         recipe: Recipe,
         trainable: Trainable,
-        weighting: Weighting,
+        run: Run,
         start: int,
-        keep: int,
-        progress: bool,
-        price: float,
         **kwargs: Any,
     ) -> None:
-        self.recipe, self.weighting, self.start, self.keep = recipe, weighting, start, keep
+        self.recipe, self.run, self.start = recipe, run, start
         self.guard = GradientGuard(trainable.effective)
         self.ids: list[str] = []  # of the update under way
         self.counts: dict[str, int] = {}
@@ -71,7 +82,7 @@ class LabTrainer(Trainer):
         self.remove_callback(PrinterCallback)
         metrics = Path(self.args.output_dir) / "metrics.jsonl"
         self.metrics = MetricsFile(metrics, start) if self.is_world_process_zero() else None
-        self.add_callback(Progress(metrics, progress, price))
+        self.add_callback(Progress(run.progress, run.price))
         self.clock = time.monotonic()
 
     def get_train_dataloader(self) -> DataLoader:
@@ -80,7 +91,6 @@ class LabTrainer(Trainer):
             self.train_dataset,
             sampler=_From(self.start, self.args.max_steps),
             batch_size=None,
-            collate_fn=_as_is,
             num_workers=self.args.dataloader_num_workers,
             pin_memory=self.args.dataloader_pin_memory,
             generator=torch.Generator(),  # its own, so that opening it leaves the global one alone
@@ -105,7 +115,7 @@ class LabTrainer(Trainer):
         summed = self.accelerator.reduce(torch.tensor(list(counts.values()), device=device))
         self.counts = dict(zip(counts, summed.tolist(), strict=True))
         self.guard.has_image = self.counts["images"] > 0
-        per = "supervised_tokens" if self.weighting == "token" else "samples"
+        per = "supervised_tokens" if self.run.loss == "token" else "samples"
         return [update], torch.tensor(float(self.counts[per]), device=device)
 
     def training_step(
@@ -204,8 +214,7 @@ class LabTrainer(Trainer):
             super()._save_checkpoint(model, trial)
             self.accelerator.wait_for_everyone()
             if self.args.should_save:
-                saving.complete(self.saving_in / name, self.state.global_step, folder / name)
-                saving.rotate(folder, self.keep)
+                saving.complete(self.saving_in / name, folder / name)
         self.saving_in = None
         self.clock = time.monotonic()
 

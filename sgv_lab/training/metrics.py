@@ -15,6 +15,7 @@ from transformers.utils import is_in_notebook
 from sgv_lab.files import write_jsonl
 
 REDRAW_SECONDS = 1.0
+LAST = 20  # updates that speed and time left are told by
 
 
 class MetricsFile:
@@ -48,35 +49,14 @@ def peak_bytes(on_gpu: bool) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def pace(
-    rows: list[dict[str, Any]], updates: int, price: float = 0.0, devices: int = 1
-) -> dict[str, float]:
-    """Where a run of ``updates`` stands, from the rows of its metrics.jsonl.
-
-    tokens_per_second of all devices and hours_left, by the last 20 updates; hours and, at
-    ``price`` an hour of one device, cost so far and cost_left.
-    """
-    last = rows[-20:]
-    seconds = sum(row["seconds"] for row in last)
-    hours = sum(row["seconds"] for row in rows) / 3600
-    left = (updates - rows[-1]["step"]) * seconds / len(last) / 3600
-    return {
-        "tokens_per_second": sum(row["tokens"] for row in last) / seconds,
-        "hours": hours,
-        "hours_left": left,
-        "cost": hours * price * devices,
-        "cost_left": left * price * devices,
-    }
-
-
 class Progress(TrainerCallback):
     """A plain bar in a terminal; in a notebook the bar and the loss curve, redrawn in place.
 
     Both tell throughput, memory and time left, and, at ``price`` an hour of a device, the cost.
     """
 
-    def __init__(self, metrics: Path, enabled: bool, price: float = 0.0) -> None:
-        self.metrics, self.enabled, self.price = metrics, enabled, price
+    def __init__(self, enabled: bool, price: float = 0.0) -> None:
+        self.enabled, self.price = enabled, price
         self.curve = None
         self.drawn = 0.0
 
@@ -98,39 +78,54 @@ class Progress(TrainerCallback):
         self.bar.update(state.global_step - self.bar.n)
         if not self.bar.disable:
             self.bar.set_postfix(
-                loss=f"{logs['loss']:.3f}", lr=f"{logs['learning_rate']:.1e}", **self._told(args)
+                loss=f"{logs['loss']:.3f}",
+                lr=f"{logs['learning_rate']:.1e}",
+                **self._told(args, _updates(state)),
             )
         if self.curve is not None and time.monotonic() - self.drawn > REDRAW_SECONDS:
-            self.draw(args)
+            self.draw(args, _updates(state))
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Draw the whole curve and close the bar."""
         if self.curve is not None:
-            self.draw(args)
+            self.draw(args, _updates(state))
         self.bar.close()
 
-    def _told(self, args: Any) -> dict[str, str]:
-        """Speed, memory, and at a price the cost so far and in the end."""
-        now = pace(read(self.metrics), args.max_steps, self.price, args.world_size)
+    def _told(self, args: Any, rows: list[dict[str, Any]]) -> dict[str, str]:
+        """Speed of all devices, by the last updates; memory; the cost so far and in the end."""
+        last = rows[-LAST:]
+        speed = sum(row["tokens"] for row in last) / sum(row["seconds"] for row in last)
         told = {
-            "tokens/s": f"{now['tokens_per_second']:,.0f}",
+            "tokens/s": f"{speed:,.0f}",
             "memory": f"{peak_bytes(args.device.type == 'cuda') / 1e9:.1f} GB",
         }
         if self.price:
-            told["cost"] = f"{now['cost']:,.2f} of {now['cost'] + now['cost_left']:,.2f}"
+            spent, left = sum(row["seconds"] for row in rows), _seconds_left(args, rows)
+            cost = [self.price * args.world_size * t / 3600 for t in (spent, spent + left)]
+            told["cost"] = "{:,.2f} of {:,.2f}".format(*cost)
         return told
 
-    def draw(self, args: Any) -> None:
-        """Redraw the loss curve from metrics.jsonl."""
+    def draw(self, args: Any, rows: list[dict[str, Any]]) -> None:
+        """Redraw the loss curve from what was logged at every update."""
         from matplotlib.figure import Figure
 
-        rows = read(self.metrics)
         figure = Figure(figsize=(5, 2.2), layout="constrained")
         axes = figure.subplots()
         axes.plot([r["step"] for r in rows], [r["loss"] for r in rows], linewidth=1)
         axes.set(xlabel=f"update of {args.max_steps}", ylabel="loss per supervised token")
-        left = pace(rows, args.max_steps)["hours_left"] * 3600
-        told = [f"{what} {value}" for what, value in self._told(args).items()]
-        axes.set_title(" · ".join([*told, f"{tqdm.format_interval(left)} left"]), fontsize=9)
+        told = [f"{what} {value}" for what, value in self._told(args, rows).items()]
+        left = tqdm.format_interval(_seconds_left(args, rows))
+        axes.set_title(" · ".join([*told, f"{left} left"]), fontsize=9)
         self.curve.update(figure)
         self.drawn = time.monotonic()
+
+
+def _updates(state: Any) -> list[dict[str, Any]]:
+    """What the trainer logged at every update, those before a resume too."""
+    return [row for row in state.log_history if "loss" in row]
+
+
+def _seconds_left(args: Any, rows: list[dict[str, Any]]) -> float:
+    last = rows[-LAST:]
+    pace = sum(row["seconds"] for row in last) / len(last)
+    return (args.max_steps - rows[-1]["step"]) * pace

@@ -185,7 +185,7 @@ def plan(
         parameters=counts.counts,
         memory=step_memory(config, counts, recipe, largest, weight_bytes, autocast),
         device_bytes=device_bytes,
-        disk_needed=_disk(counts, run) * weight_bytes,
+        disk_needed=_disk(counts) * weight_bytes,
         disk_free=_free(Path(out)),
         hours=hours,
         cost=None if None in (hours, price_per_hour) else hours * price_per_hour * devices,
@@ -211,13 +211,13 @@ def weight_states(folder: Path) -> dict[str, str]:
     return states
 
 
-def _disk(counts: trainable.Trainable, run: Run) -> int:
-    """Numbers on disk at the most: the final weights, and the checkpoints with two moments each.
+def _disk(counts: trainable.Trainable) -> int:
+    """Numbers on disk at the most: the final weights, and two checkpoints with their moments.
 
-    While one is saved, it is one checkpoint more than is kept.
+    One checkpoint is kept, and for a moment the next beside it.
     """
     total, learning = counts.total("total"), counts.total("effective")
-    return total + (run.keep + 1) * (total + 2 * learning)
+    return total + 2 * (total + 2 * learning)
 
 
 def _free(folder: Path) -> int:

@@ -16,7 +16,7 @@ from transformers.utils.logging import (
 
 from sgv_lab.errors import LabError
 
-MARKER = "complete.json"  # written last: step, and the size of every other file
+MARKER = "complete.json"  # written last: the size of every other file
 
 
 @contextmanager
@@ -41,17 +41,20 @@ def refusing_full_disk(folder: Path) -> Iterator[None]:
             enable_progress_bar()
 
 
-def complete(scratch: Path, step: int, target: Path) -> None:
-    """Write the marker into ``scratch``, flush its files to disk and move it to ``target``."""
+def complete(scratch: Path, target: Path) -> None:
+    """Mark ``scratch`` as whole, on the disk, and move it to ``target``; older ones are deleted."""
     files = [p for p in sorted(scratch.rglob("*")) if p.is_file()]
     for path in files:
         with path.open("rb") as file:
             os.fsync(file.fileno())
     sizes = {p.relative_to(scratch).as_posix(): p.stat().st_size for p in files}
-    (scratch / MARKER).write_text(json.dumps({"step": step, "files": sizes}))
+    (scratch / MARKER).write_text(json.dumps(sizes))
     if target.exists():
         shutil.rmtree(target)
     scratch.replace(target)
+    for path in target.parent.glob("checkpoint-*"):
+        if path != target:
+            shutil.rmtree(path)
 
 
 def is_complete(checkpoint: Path) -> bool:
@@ -59,7 +62,7 @@ def is_complete(checkpoint: Path) -> bool:
     marker = checkpoint / MARKER
     if not marker.is_file():
         return False
-    sizes = json.loads(marker.read_text())["files"]
+    sizes = json.loads(marker.read_text())
     return all(
         (checkpoint / name).is_file() and (checkpoint / name).stat().st_size == size
         for name, size in sizes.items()
@@ -70,11 +73,3 @@ def checkpoints(folder: Path) -> list[Path]:
     """All complete checkpoints below ``folder``, the oldest first."""
     found = [p for p in folder.glob("checkpoint-*") if is_complete(p)]
     return sorted(found, key=lambda p: int(p.name.split("-")[1]))
-
-
-def rotate(folder: Path, keep: int) -> None:
-    """Delete all but the ``keep`` newest complete checkpoints, and what is not complete."""
-    kept = set(checkpoints(folder)[-keep:])
-    for path in folder.glob("checkpoint-*"):
-        if path not in kept:
-            shutil.rmtree(path)

@@ -28,7 +28,7 @@ from sgv_lab.training.estimates import useful_flops
 from sgv_lab.training.loss import supervised_loss, targets
 from sgv_lab.training.recipes import Recipe
 from sgv_lab.training.sampler import grouped_by_modality
-from sgv_lab.training.stream import IGNORED, IMAGE_ID
+from sgv_lab.training.stream import IGNORED
 from sgv_lab.training.trainable import Trainable, set_trainable
 from sgv_lab.training.updates import padded
 
@@ -81,8 +81,7 @@ class Lengths:
         self.text = np.clip(sizes, 8, recipe.max_length - 700 if paper else 64).astype(int)
         self.collate = collator(model.config)
         self.blank = self.collate.blank()
-        before, after = self.collate.around
-        self.front = [*before, IMAGE_ID, *after]
+        self.front = list(self.collate.place)
         self.supervised = 1.0 if recipe.template == "plain" else 0.7  # the rest are questions
 
     def __len__(self) -> int:

@@ -5,44 +5,26 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import Subset
+from torch.utils.data import Dataset, Subset
 from transformers import PreTrainedModel, ProcessorMixin, TrainingArguments, set_seed
 
 from sgv_lab.errors import LabError
 from sgv_lab.files import sha256, write_json
+from sgv_lab.models import checkpoints
 from sgv_lab.training import finishing, saving, updates
-from sgv_lab.training.collate import Collator, collator
+from sgv_lab.training.collate import Collator, Sample, collator
 from sgv_lab.training.data import shown, survey
-from sgv_lab.training.lab_trainer import LabTrainer
-from sgv_lab.training.loss import Weighting
+from sgv_lab.training.lab_trainer import LabTrainer, Run
 from sgv_lab.training.packing import Batching, packed, varlen
 from sgv_lab.training.recipes import Recipe
 from sgv_lab.training.trainable import set_trainable
 
 CHECKPOINTING = {"use_reentrant": False}  # the other kind freezes a partly frozen tower, silently
-
-
-@dataclass(frozen=True)
-class Run:
-    """How a recipe is run: everything that is no part of the recipe. Lengths in tokens."""
-
-    max_steps: int | None = None  # None: as many as the recipe's epochs take
-    loss: Weighting = "token"  # "sample": every sample weighs the same, however long
-    micro_batch: int = 8  # rows of a padded batch
-    packing: bool = False
-    tokens_per_batch: int = 8192  # length of a packed batch
-    device: str = "auto"  # "auto", "cpu" or "cuda"
-    fsdp: bool = False  # shard over the processes of torchrun (GPUs only)
-    save_every: int | None = None  # updates; None: a tenth of the run, at least 50
-    keep: int = 1  # checkpoints kept while running
-    workers: int = 0  # processes that load pictures
-    progress: bool = True
-    price: float = 0.0  # of one device-hour; above 0, progress tells the cost
 
 
 def train(
@@ -65,7 +47,7 @@ def train(
     `fit`, which see for resuming and for what is raised.
     """
     settings = Run(**run)
-    _refuse_tokenizer(model, processor)
+    checkpoints.refuse_tokenizer(model.config, processor, "processor")
     examples = shown(records, image_root, processor, recipe)
     collate = collator(model.config, settings.loss == "sample", settings.packing)
     found = survey(examples, collate.image_tokens, settings.workers, settings.progress)
@@ -89,16 +71,6 @@ def train(
     return fit(model, processor, chosen, collate, recipe, out, seed, settings, facts, batching)
 
 
-def _refuse_tokenizer(model: PreTrainedModel, processor: ProcessorMixin) -> None:
-    words, rows = len(processor.tokenizer), model.config.text_config.vocab_size
-    if words > rows:
-        raise LabError(
-            f"the tokenizer has {words} tokens, the model {rows}",
-            where="processor",
-            fix="use the tokenizer of the model's own checkpoint",
-        )
-
-
 def _data_hash(records: Sequence[Mapping[str, Any]] | str | Path) -> str:
     if isinstance(records, str | Path):
         return sha256(records)
@@ -108,7 +80,7 @@ def _data_hash(records: Sequence[Mapping[str, Any]] | str | Path) -> str:
 def fit(
     model: PreTrainedModel,
     processor: ProcessorMixin,
-    examples: updates.Examples,
+    examples: Dataset[Sample],
     collate: Collator,
     recipe: Recipe,
     out: str | Path,
@@ -131,7 +103,16 @@ def fit(
     """
     out = Path(out)
     arguments = _arguments(recipe, out, seed, run, len(examples), _blocks(model))
-    settings = _settings(model, recipe, seed, run, arguments.max_steps, len(examples)) | facts
+    settings = {  # what makes a run this run and no other
+        "recipe": asdict(recipe),
+        "seed": seed,
+        "updates": arguments.max_steps,
+        "loss": run.loss,
+        "packing": run.tokens_per_batch if run.packing else None,
+        "records": len(examples),
+        "model": finishing.fingerprint(model),
+        **facts,
+    }
     if finishing.finished(out, settings):
         return out
     data = updates.Updates(
@@ -173,11 +154,8 @@ def _run(
         updates=data,
         recipe=recipe,
         trainable=trainable,
-        weighting=run.loss,
+        run=run,
         start=int(found[-1].name.split("-")[1]) if found else 0,
-        keep=run.keep,
-        progress=run.progress,
-        price=run.price,
         args=arguments,
         processing_class=processor,
     )
@@ -185,21 +163,6 @@ def _run(
         write_json(out / "run.json", settings)
     trainer.train(resume_from_checkpoint=str(found[-1]) if found else None)
     finishing.finish(trainer, trainable, settings, out)
-
-
-def _settings(
-    model: PreTrainedModel, recipe: Recipe, seed: int, run: Run, steps: int, records: int
-) -> dict[str, Any]:
-    """What makes a run this run and no other."""
-    return {
-        "recipe": asdict(recipe),
-        "seed": seed,
-        "updates": steps,
-        "loss": run.loss,
-        "packing": run.tokens_per_batch if run.packing else None,
-        "records": records,
-        "model": finishing.fingerprint(model),
-    }
 
 
 def total_updates(records: int, recipe: Recipe) -> int:

@@ -4,46 +4,26 @@ So the sampler's position is the step number, a resumed run opens no picture twi
 a comparison can be given the same samples in every update whatever their captions' lengths.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from torch.utils.data import Dataset
 
-from sgv_lab.training.collate import Collator
+from sgv_lab.training.collate import Collator, Sample
 from sgv_lab.training.guards import refuse_unsupervised
 from sgv_lab.training.packing import Batching
-from sgv_lab.training.stream import IGNORED, IMAGE_ID
-
-
-class Examples(Protocol):
-    """What is trained on: a dict per record, with its ``id`` and ``labels`` at least."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> dict[str, Any]: ...
+from sgv_lab.training.stream import IGNORED
 
 
 class Order:
     """An endless stream of indices: every epoch a new permutation of ``size``, from ``seed``."""
 
-    def __init__(
-        self, size: int, seed: int, epoch: Callable[[int], Sequence[int]] | None = None
-    ) -> None:
-        """``epoch``: another way to order an epoch, number -> indices (length grouping)."""
-        self.size, self.seed, self.epoch = size, seed, epoch
-        self._drawn: dict[int, np.ndarray] = {}  # the epochs in use, at most two
-
-    def _epoch(self, number: int) -> np.ndarray:
-        if number not in self._drawn:
-            if self.epoch:
-                order = np.asarray(self.epoch(number))
-            else:
-                order = np.random.default_rng([self.seed, number]).permutation(self.size)
-            self._drawn = {k: v for k, v in self._drawn.items() if k == number - 1} | {
-                number: order
-            }
-        return self._drawn[number]
+    def __init__(self, size: int, seed: int) -> None:
+        self.size = size
+        self._epoch = lru_cache(maxsize=2)(  # an update may lie in two
+            lambda number: np.random.default_rng([seed, number]).permutation(size)
+        )
 
     def slice(self, start: int, stop: int) -> list[int]:
         """Indices ``start`` to ``stop`` of the stream."""
@@ -69,7 +49,7 @@ class Updates(Dataset):
 
     def __init__(
         self,
-        examples: Examples,
+        examples: Dataset[Sample],
         collate: Collator,
         order: Order,
         batching: Batching,
@@ -80,15 +60,11 @@ class Updates(Dataset):
         self.examples, self.collate, self.order, self.batching = examples, collate, order, batching
         self.samples_per_update, self.rank, self.processes = samples_per_update, rank, processes
 
-    def plan(self, update: int) -> list[list[int]]:
-        """The indices of all batches of an update, over all processes."""
-        first = update * self.samples_per_update
-        indices = self.order.slice(first, first + self.samples_per_update)
-        return self.batching(indices, self.processes)
-
     def __getitem__(self, update: int) -> list[dict[str, Any]]:
+        first = update * self.samples_per_update
+        drawn = self.order.slice(first, first + self.samples_per_update)
         batches = []
-        for indices in self.plan(update)[self.rank :: self.processes]:
+        for indices in self.batching(drawn, self.processes)[self.rank :: self.processes]:
             examples = [self.examples[i] for i in indices]
             supervised = [sum(x != IGNORED for x in e["labels"][1:]) for e in examples]
             refuse_unsupervised([e["id"] for e in examples], supervised)
@@ -104,6 +80,5 @@ class Updates(Dataset):
         """
         if self.processes == 1 or any(e["images"] for e in examples):
             return []
-        before, after = self.collate.around
-        ids, black = [*before, IMAGE_ID, *after], self.collate.blank()
+        ids, black = list(self.collate.place), self.collate.blank()
         return [{"id": "", "input_ids": ids, "labels": [IGNORED] * len(ids), "images": [black]}]

@@ -3,6 +3,7 @@ import multiprocessing
 import os
 import random
 import resource
+import shutil
 import signal
 import time
 
@@ -138,10 +139,10 @@ def test_killed_during_a_save(tmp_path, adapters, moment):
     def target():
         usual_open, usual_complete = saving.Path.write_text, saving.complete
 
-        def complete(scratch, step, place):
-            if step == 8 and moment == "marker":
+        def complete(scratch, place):
+            if place.name == "checkpoint-8" and moment == "marker":
                 os.kill(os.getpid(), signal.SIGKILL)
-            usual_complete(scratch, step, place)
+            usual_complete(scratch, place)
 
         saving.complete = complete
         usual_save = torch.save
@@ -175,17 +176,13 @@ def test_killed_during_a_save(tmp_path, adapters, moment):
 
 def test_a_checkpoint_that_is_not_whole_is_passed_over(tmp_path, adapters):
     recipe, undisturbed = adapters
-    with pytest.raises(Stopped):
-        tiny_llava.fit(
-            tmp_path,
-            recipe=recipe,
-            max_steps=UPDATES,
-            save_every=4,
-            keep=2,
-            micro_batch=3,
-            samples=StopsAt(8 * 9),
-        )
     folder = tmp_path / "checkpoints"
+    with pytest.raises(Stopped):
+        _run(tmp_path, recipe, samples=StopsAt(8 * 5))
+    shutil.copytree(folder / "checkpoint-4", tmp_path / "older")
+    with pytest.raises(Stopped):
+        _run(tmp_path, recipe, samples=StopsAt(8 * 5))
+    (tmp_path / "older").rename(folder / "checkpoint-4")  # as if killed while it was deleted
     assert [p.name for p in saving.checkpoints(folder)] == ["checkpoint-4", "checkpoint-8"]
     file = folder / "checkpoint-8" / "optimizer.pt"
     file.write_bytes(file.read_bytes()[:-100])
