@@ -148,29 +148,18 @@ class LabTrainer(Trainer):
         return loss * self.args.world_size
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
-        """AdamW; the connector gets a learning rate of its own where the recipe has one.
-
-        Weight decay is 0 in all LLaVA recipes; where a recipe has one it spares biases and norms.
-        """
-        model = model or self.model
-        decayed = set(self.get_decay_parameter_names(model))
-        connector = kind(self.accelerator.unwrap_model(model).config.model_type).connector
-        groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
-        for name, parameter in model.named_parameters():
-            if not parameter.requires_grad:
-                continue
-            own = self.recipe.connector_learning_rate
-            rate = own if own and any(c in name for c in connector) else self.args.learning_rate
-            decay = self.args.weight_decay if name in decayed else 0.0
-            groups.setdefault((rate, decay), []).append(parameter)
-        settings = [
-            {"params": params, "lr": rate, "weight_decay": decay}
-            for (rate, decay), params in groups.items()
-        ]
-        settings.sort(key=lambda group: group["lr"] != self.args.learning_rate)  # the logged one
-        optimizer, kwargs = self.get_optimizer_cls_and_kwargs(self.args, model)
-        self.optimizer = optimizer(settings, **kwargs)
-        return self.optimizer
+        """AdamW; the connector gets a learning rate of its own where the recipe has one."""
+        optimizer = super().create_optimizer(model)
+        if rate := self.recipe.connector_learning_rate:
+            model = self.accelerator.unwrap_model(model or self.model)
+            parts = kind(model.config.model_type).connector
+            own = {id(p) for n, p in model.named_parameters() if any(part in n for part in parts)}
+            for group in list(optimizer.param_groups):
+                apart = [p for p in group["params"] if id(p) in own]
+                group["params"] = [p for p in group["params"] if id(p) not in own]
+                if apart:
+                    optimizer.add_param_group({**group, "params": apart, "lr": rate})
+        return optimizer
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the update's counts and speed; write metrics.jsonl; stop at a non-finite gradient."""
