@@ -47,15 +47,10 @@ class Lesson:
     learning_rate: float
     samples_per_update: int = 32
 
-    def scaled(self, share: float) -> "Lesson":
-        """The same lesson with ``share`` of the records and updates."""
-        records = _share(self.records, share, self.samples_per_update)
-        return replace(self, records=records, updates=_share(self.updates, share, 2))
-
 
 @dataclass(frozen=True)
 class Curriculum:
-    """All numbers of a build; ``smoke`` shrinks them, nothing else differs."""
+    """All numbers of a build."""
 
     tokenizer_texts: int = 2_000  # a lesson
     tower_pictures: int = 20_000
@@ -74,26 +69,8 @@ class Curriculum:
     most_again: int = 3
     probe_scenes: int = 250  # that say whether it does; the gate's are others
 
-    def scaled(self, share: float) -> "Curriculum":
-        """The same curriculum with ``share`` of the pictures, records and updates."""
-        return replace(
-            self,
-            tokenizer_texts=_share(self.tokenizer_texts, share, 100),
-            tower_pictures=_share(self.tower_pictures, share, self.tower_batch),
-            tower_updates=_share(self.tower_updates, share, 2),
-            words_scenes=_share(self.words_scenes, share, 16),
-            words_updates=_share(self.words_updates, share, 2),
-            lessons=tuple(lesson.scaled(share) for lesson in self.lessons),
-            again=self.again.scaled(share),
-            probe_scenes=_share(self.probe_scenes, share, 4),
-        )
-
 
 CURRICULUM = Curriculum()
-
-
-def _share(number: int, share: float, least: int) -> int:
-    return max(least, round(number * share))
 
 
 def scenes(n: int, seed: int, difficulty: Difficulty) -> Iterator[Scene]:
@@ -106,9 +83,7 @@ def scenes(n: int, seed: int, difficulty: Difficulty) -> Iterator[Scene]:
         yield scene(first + i, "train", sources[i % len(sources)], difficulty)
 
 
-def build(
-    out: str | Path, seed: int = 0, curriculum: Curriculum = CURRICULUM, progress: bool = True
-) -> Path:
+def build(out: str | Path, seed: int = 0, curriculum: Curriculum = CURRICULUM) -> Path:
     """Build the foundations in ``out`` and return the aligned base model's folder.
 
     ``seed`` sets scenes, first weights and the order of the data. Called again after a kill, it
@@ -117,14 +92,14 @@ def build(
     """
     out = Path(out)
     _refuse_other(out, seed, curriculum)
-    begun = _begin(out, seed, curriculum, progress)
+    begun = _begin(out, seed, curriculum)
     for number, lesson in enumerate(curriculum.lessons):
-        begun = _teach(out / lesson.name, begun, lesson, seed + number, progress)
+        begun = _teach(out / lesson.name, begun, lesson, seed + number)
     for number in range(1, curriculum.most_again + 1):
         if _verifies(begun, curriculum.probe_scenes):
             break
         folder = out / f"{curriculum.again.name}-{number}"
-        begun = _teach(folder, begun, curriculum.again, seed + 100 * number, progress)
+        begun = _teach(folder, begun, curriculum.again, seed + 100 * number)
     return begun
 
 
@@ -148,7 +123,7 @@ def _refuse_other(out: Path, seed: int, curriculum: Curriculum) -> None:
     write_json(path, settings)
 
 
-def _begin(out: Path, seed: int, curriculum: Curriculum, progress: bool) -> Path:
+def _begin(out: Path, seed: int, curriculum: Curriculum) -> Path:
     """The LLaVA whose tower sees and whose projector speaks words, as a checkpoint."""
     folder = out / "tower"
     if (folder / "manifest.json").is_file():
@@ -169,17 +144,10 @@ def _begin(out: Path, seed: int, curriculum: Curriculum, progress: bool) -> Path
         steps=curriculum.tower_updates,
         batch=curriculum.tower_batch,
         learning_rate=curriculum.tower_learning_rate,
-        progress=progress,
     )
-    drawn = list(scenes(curriculum.words_scenes, seed + 1, crowded))
+    pictures = tower.Pictures(list(scenes(curriculum.words_scenes, seed + 1, crowded)), side, GRID)
     error = words.train(
-        model,
-        processor,
-        tower.Pictures(drawn, side, GRID),
-        out / "words-checkpoints",
-        seed,
-        steps=curriculum.words_updates,
-        progress=progress,
+        model, processor, pictures, out / "words-checkpoints", seed, steps=curriculum.words_updates
     )
     with atomic(folder) as temporary:
         checkpoints.save(model, processor, temporary)
@@ -210,7 +178,7 @@ def _texts(number: int, seed: int) -> Iterator[str]:
             yield SYSTEM + " USER: " + "\nASSISTANT: ".join(t["value"] for t in turns)
 
 
-def _teach(folder: Path, start: Path, lesson: Lesson, seed: int, progress: bool) -> Path:
+def _teach(folder: Path, start: Path, lesson: Lesson, seed: int) -> Path:
     """One lesson, from the checkpoint ``start``, as the checkpoint ``folder``."""
     if (folder / "manifest.json").is_file():
         return folder
@@ -237,7 +205,6 @@ def _teach(folder: Path, start: Path, lesson: Lesson, seed: int, progress: bool)
         seed,
         max_steps=lesson.updates,
         micro_batch=16,
-        progress=progress,
     )
 
 

@@ -98,7 +98,6 @@ def train(
     steps: int,
     batch: int,
     learning_rate: float,
-    progress: bool = True,
 ) -> dict[str, Any]:
     """Teach ``tower`` in place; its checkpoints in ``out`` let a killed run go on.
 
@@ -107,7 +106,7 @@ def train(
     classes = {name: int(values.max()) + 1 for name, values in pictures.labels.items()}
     set_seed(seed)
     model = DenseTower(tower, processor, classes)
-    loss = fit(model, pictures, out, seed, steps, batch, learning_rate, progress)
+    loss = fit(model, pictures, out, seed, steps, batch, learning_rate)
     return {"mean_loss": loss, "classes": classes}
 
 
@@ -119,7 +118,6 @@ def fit(
     steps: int,
     batch: int,
     learning_rate: float,
-    progress: bool,
 ) -> float:
     """Train a module that returns its loss, going on from a checkpoint in ``out``; mean loss."""
     trainer = Trainer(
@@ -138,7 +136,6 @@ def fit(
             save_total_limit=1,
             logging_steps=50,
             report_to="none",
-            disable_tqdm=not progress,
             remove_unused_columns=False,
             label_names=[],
             use_cpu=not torch.cuda.is_available(),

@@ -45,7 +45,6 @@ def train(
     seed: int,
     *,
     steps: int,
-    progress: bool = True,
 ) -> float:
     """Teach ``model``'s projector in place; returns the mean loss. Resumes as the tower does."""
     features = _features(model, processor, pictures)
@@ -59,7 +58,7 @@ def train(
         for f, s, k in zip(features, said, pictures.labels["kind"], strict=True)
     ]
     set_seed(seed)
-    return tower.fit(SpokenPatches(projector), data, out, seed, steps, 64, 5e-3, progress)
+    return tower.fit(SpokenPatches(projector), data, out, seed, steps, 64, 5e-3)
 
 
 @torch.no_grad()

@@ -20,18 +20,23 @@ def tiny(lesson):
 
 
 TINY = replace(
-    foundations.CURRICULUM.scaled(0),
+    foundations.CURRICULUM,
+    tokenizer_texts=100,
     tower_pictures=16,
+    tower_updates=2,
     tower_batch=8,
+    words_scenes=16,
+    words_updates=2,
     lessons=tuple(tiny(lesson) for lesson in foundations.CURRICULUM.lessons),
     again=tiny(foundations.CURRICULUM.again),
     most_again=2,
+    probe_scenes=4,
 )
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    return foundations.build(tmp_path_factory.mktemp("a") / "out", 5, TINY, progress=False)
+    return foundations.build(tmp_path_factory.mktemp("a") / "out", 5, TINY)
 
 
 def weights(folder):
@@ -48,8 +53,8 @@ def test_the_base_is_a_whole_checkpoint_loadable_by_transformers_alone(built):
 
 
 def test_same_seed_same_weights_other_seed_others(built, tmp_path):
-    again = weights(foundations.build(tmp_path / "same", 5, TINY, progress=False))
-    other = weights(foundations.build(tmp_path / "other", 6, TINY, progress=False))
+    again = weights(foundations.build(tmp_path / "same", 5, TINY))
+    other = weights(foundations.build(tmp_path / "other", 6, TINY))
     first = weights(built)
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not all(torch.equal(first[name], other[name]) for name in first)
@@ -58,7 +63,7 @@ def test_same_seed_same_weights_other_seed_others(built, tmp_path):
 def test_a_lesson_is_repeated_until_the_model_verifies(built, monkeypatch):
     assert built.name == "again-2"  # two updates teach nothing, so as often as it may
     monkeypatch.setattr(abilities, "LOW", -1)
-    assert foundations.build(built.parent, 5, TINY, progress=False).name == "web"
+    assert foundations.build(built.parent, 5, TINY).name == "web"
 
 
 def test_looking_leaves_the_tower_alone_and_moves_the_rest(built):
@@ -72,12 +77,12 @@ def test_looking_leaves_the_tower_alone_and_moves_the_rest(built):
 def test_called_again_it_trains_nothing(built, monkeypatch):
     monkeypatch.setattr(foundations, "train", None)
     monkeypatch.setattr(foundations.tower, "train", None)
-    assert foundations.build(built.parent, 5, TINY, progress=False) == built
+    assert foundations.build(built.parent, 5, TINY) == built
 
 
 def test_another_build_in_the_same_folder_is_refused(built):
     with pytest.raises(LabError, match="another seed or curriculum"):
-        foundations.build(built.parent, 6, TINY, progress=False)
+        foundations.build(built.parent, 6, TINY)
 
 
 def test_every_source_is_drawn_equally_often():
@@ -109,9 +114,9 @@ def test_the_projector_says_what_is_in_a_patch(built):
     drawn = list(foundations.scenes(64, 3, foundations.MINIATURE))
     pictures = tower.Pictures(drawn, model.config.vision_config.image_size, 4)
     out = built.parent / "words-test"
-    first = words.train(model, processor, pictures, out / "a", 0, steps=1, progress=False)
+    first = words.train(model, processor, pictures, out / "a", 0, steps=1)
     model, processor = checkpoints.load(built.parent / "tower")
-    longer = words.train(model, processor, pictures, out / "b", 0, steps=200, progress=False)
+    longer = words.train(model, processor, pictures, out / "b", 0, steps=200)
     assert longer < first / 2
 
 
