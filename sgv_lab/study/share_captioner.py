@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from transformers import AutoConfig
 
 from sgv_lab import store
 from sgv_lab.captioning import bulk
@@ -19,9 +18,9 @@ from sgv_lab.captioning.miniature import miniature_100k
 from sgv_lab.captioning.pictures import Pictures, find
 from sgv_lab.errors import LabError
 from sgv_lab.models import checkpoints, shipped
+from sgv_lab.study import two_stages
 from sgv_lab.training import plan as planning
 from sgv_lab.training.recipes import Recipe, recipe
-from sgv_lab.training.trainer import Run, train
 
 NAME = "share-captioner_coco_lcs_sam"
 """What its captions' file is called: by this they are recognised as ShareGPT4V-PT's."""
@@ -79,11 +78,7 @@ def preflight(
     base: Path, collected: Path, image_root: Path, updates: int = 0, miniature: bool = True
 ) -> planning.Plan:
     """What `trained` needs of the same arguments, and what stands in its way; trains nothing."""
-    processor = checkpoints.load_processor(base)
-    config = AutoConfig.from_pretrained(base, trust_remote_code=False, local_files_only=True)
-    run = Run(max_steps=updates or None, progress=False)
-    return planning.plan(config, processor, collected, image_root, settings(miniature),
-                         store.root(), run=run, weights=base)  # fmt: skip
+    return two_stages.preflight(base, collected, image_root, settings(miniature), updates or None)
 
 
 def trained(
@@ -97,21 +92,11 @@ def trained(
     """The captioner's checkpoint: ``base`` fine-tuned on ``collected``, made once per arguments.
 
     ``collected``: a JSON file of LLaVA records with their pictures below ``image_root``;
-    ``updates``: 0 takes one epoch. A training that was killed goes on. Raises LabError as
-    `checkpoints.load` and `train` do.
+    ``updates``: 0 takes one epoch. Raises LabError as `two_stages.stage` does.
     """
-    said = {"updates": updates, "seed": seed, "recipe": settings(miniature).name}
-    said["changes"] = {name: new for name, (_, new) in settings(miniature).differences().items()}
-
-    def build(out: Path) -> None:
-        model, processor = checkpoints.load(base)
-        train(model, processor, collected, image_root, settings(miniature), out / "model", seed,
-              max_steps=updates or None, progress=False)  # fmt: skip
-
-    folder = store.stage(
-        "share-captioner", said, [base, collected], build, ["sgv_lab.training"], resumes=True
-    )
-    return folder / "model"
+    chosen = settings(miniature)
+    return two_stages.stage(base, collected, image_root, chosen, updates or None, seed,
+                            name="share-captioner")  # fmt: skip
 
 
 def captioned(model: str | Path, images: str | Path | Pictures, **how: Any) -> Path:

@@ -6,75 +6,86 @@ all trained; stage 2 fine-tunes projector and language model on the mix with rep
 was killed goes on where its last checkpoint stands; one that is done is found.
 """
 
-import hashlib
-import json
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import AutoConfig
 
 from sgv_lab import store
 from sgv_lab.errors import LabError
-from sgv_lab.files import write_json
 from sgv_lab.models import checkpoints
+from sgv_lab.training import plan as planning
 from sgv_lab.training.recipes import Recipe
-from sgv_lab.training.trainer import train
+from sgv_lab.training.trainer import Run, train
 
-Record = dict[str, Any]
-Records = str | Path | Sequence[Record]
 _TELLING = ("loss", "packing", "tokens_per_batch", "micro_batch", "drop_broken")  # change a result
+
+
+def preflight(
+    base: str | Path,
+    records: str | Path,
+    image_root: str | Path,
+    chosen: Recipe,
+    updates: int | None,
+    rows: int = 8,
+    **known: Any,
+) -> planning.Plan:
+    """What `stage` needs of the same arguments, and what stands in its way; trains nothing.
+
+    ``rows``: of a batch; ``known``: what else `training.plan.plan` takes.
+    """
+    config = AutoConfig.from_pretrained(base, trust_remote_code=False, local_files_only=True)
+    processor = checkpoints.load_processor(base, config)
+    run = Run(max_steps=updates, micro_batch=rows, progress=False)
+    return planning.plan(config, processor, records, image_root, chosen, store.root(), run=run,
+                         weights=base, **known)  # fmt: skip
 
 
 def stage(
     base: str | Path,
-    records: Records,
+    records: str | Path,
     image_root: str | Path,
     chosen: Recipe,
     updates: int | None,
     seed: int,
     *,
+    name: str = "",
     processes: int = 1,
     progress: bool = False,
     **run: Any,
 ) -> Path:
     """The checkpoint folder of ``base`` trained by ``chosen``, made once per arguments.
 
-    ``records``: LLaVA records, a file or a list; their pictures lie below ``image_root``;
-    ``updates``: None takes the recipe's epochs.
+    ``records``: a file of LLaVA records; their pictures lie below ``image_root``; ``updates``: None
+    takes the recipe's epochs; ``name``: the artefact's, if not the recipe's.
     ``processes``: above 1, as many of torchrun's, one a GPU (``fsdp`` shards over them); the
     weights, float32 in memory, are the same up to rounding, and so is the artefact. ``run``:
     ``drop_broken`` and the fields of `training.trainer.Run`.
     Pictures that lie in the store count by their key, others by their names alone: half a terabyte
     is not hashed. Raises LabError as `checkpoints.load` and `train` do, and when a process fails.
     """
-    inputs = [Path(base)]
-    said = {"recipe": asdict(chosen), "updates": updates, "seed": seed}
-    said["how"] = {name: run[name] for name in _TELLING if name in run}
-    said |= computer(run.get("device"))
-    if isinstance(records, str | Path):
-        inputs.append(Path(records))
-    else:
-        text = json.dumps(list(records), sort_keys=True)
-        said["records"] = hashlib.sha256(text.encode()).hexdigest()
+    inputs = [Path(base), Path(records)]
     if Path(image_root).is_relative_to(store.root()):
         inputs.append(Path(image_root))
+    said = {"recipe": asdict(chosen), "updates": updates, "seed": seed}
+    said["how"] = {key: run[key] for key in _TELLING if key in run}
+    said |= computer(run.get("device"))
 
     def build(out: Path) -> None:
-        given = (base, records, image_root, chosen, out, updates, seed)
         if processes > 1:
-            _launch(*given, processes=processes, **run)
+            given = (base, records, image_root, chosen, out / "model", updates, seed)
+            _launch(command(*given, processes=processes, **run))
             return
-        loaded = checkpoints.load(base)
-        train(*loaded, records, image_root, chosen, out / "model", seed,
+        train(*checkpoints.load(base), records, image_root, chosen, out / "model", seed,
               max_steps=updates, progress=progress, **run)  # fmt: skip
 
-    name = chosen.name
-    return store.stage(name, said, inputs, build, ["sgv_lab.training"], resumes=True) / "model"
+    made = store.stage(name or chosen.name, said, inputs, build, ["sgv_lab.training"], resumes=True)
+    return made / "model"
 
 
 def computer(device: str | None = None) -> dict[str, Any]:
@@ -114,21 +125,8 @@ def command(
     return [*start, *map(str, words)]
 
 
-def _launch(
-    base: str | Path,
-    records: Records,
-    image_root: str | Path,
-    chosen: Recipe,
-    out: Path,
-    updates: int | None,
-    seed: int,
-    **how: Any,
-) -> None:
-    """Train in processes of torchrun, with `command`; what they say goes to where ours goes."""
-    if not isinstance(records, str | Path):
-        write_json(out / "records.json", list(records))
-        records = out / "records.json"
-    words = command(base, records, image_root, chosen, out / "model", updates, seed, **how)
+def _launch(words: list[str]) -> None:
+    """Train in processes of torchrun; what they say goes to where ours goes."""
     done = subprocess.run([sys.executable, "-m", "torch.distributed.run", *words[1:]], check=False)
     if done.returncode:
         raise LabError(

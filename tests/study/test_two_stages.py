@@ -84,7 +84,7 @@ def test_stage_2_starts_from_stage_1_and_leaves_its_tower_alone(
     base, records, images = materials
     first = pretrained(base, records, images, 1, 2, 0, TINY)
     stamp = (first / "model.safetensors").stat().st_mtime_ns
-    second = finetuned(first, json.loads(records.read_text()), images, 2, 0, TINY)
+    second = finetuned(first, records, images, 2, 0, TINY)
     moved = _moved(first, second)
     assert moved and not any("vision_tower" in name for name in moved)
     run = json.loads((second / "run.json").read_text())
@@ -92,7 +92,7 @@ def test_stage_2_starts_from_stage_1_and_leaves_its_tower_alone(
     assert pretrained(base, records, images, 1, 2, 0, TINY) == first
     assert (first / "model.safetensors").stat().st_mtime_ns == stamp
     other = pretrained(base, records, images, 1, 2, 1, TINY)
-    again = finetuned(other, json.loads(records.read_text()), images, 2, 0, TINY)
+    again = finetuned(other, records, images, 2, 0, TINY)
     assert other != first and again != second
 
 
