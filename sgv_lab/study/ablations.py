@@ -154,7 +154,7 @@ def said(jobs: Iterable[Job], number: int = 0) -> pd.DataFrame:
     rows: dict[str, tuple[str, str]] = {}
     for job in jobs:
         if job.design.pretrain.by and job.arm not in rows:
-            records = json.loads(tuning.stage_1(job)[0].read_text())
+            records = json.loads(tuning.stages(job)[0].records.read_text())
             rows[job.arm] = (records[number]["image"], records[number]["conversations"][1]["value"])
     return pd.DataFrame.from_dict(rows, orient="index", columns=["picture", "caption"])
 

@@ -9,52 +9,30 @@ blind GPT-4's. At full size LLaVA-1.5's first stage is in the base, and is not d
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from transformers import AutoConfig
 
 from sgv_lab import store
 from sgv_lab.benchmarks.evaluate import evaluate
 from sgv_lab.models import checkpoints
-from sgv_lab.study import (
-    official,
-    plans,
-    runner,
-    scores,
-    stage_one,
-    tuning,
-    two_stages,
-)
+from sgv_lab.study import official, plans, runner, scores, stage_one, tuning, two_stages
 from sgv_lab.study.tuning import Job
 from sgv_lab.training import metrics
 from sgv_lab.training import plan as planning
-from sgv_lab.training.recipes import RECIPES, Recipe
-from sgv_lab.training.trainer import Run
+from sgv_lab.training.recipes import RECIPES
 
 LLAVA, OURS = "LLaVA-1.5 recipe", "ShareGPT4V-7B"
 FAMILY = "llava-1.5-7b"  # the architecture of both
-STAGES = ("pre-training", "fine-tuning")
 _CHANGES: Mapping[str, Mapping[str, Any]] = {  # to the mix with blind captions
     LLAVA: {"pretrain": {"tunes": "projector"}},
     OURS: {"annotator": "gpt4_vision", "images": "mixed",
            "pretrain": {"by": "share", "tunes": "all"}},
 }  # fmt: skip
 _CODE = ("sgv_lab.benchmarks", "sgv_lab.training.collate", "sgv_lab.training.conversation")
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One training: records, the folder of their pictures, recipe and updates (None: an epoch)."""
-
-    name: str
-    records: Path
-    images: Path
-    recipe: Recipe
-    updates: int | None
 
 
 def jobs(
@@ -88,17 +66,6 @@ def jobs(
     return found
 
 
-def stages(job: Job) -> list[Stage]:
-    """What a job trains, in order; its records and drawn pictures are made here, once."""
-    first, found = job.design.pretrain, []
-    if first.by:
-        chosen = stage_one.recipe_of(first, job.base)
-        found.append(Stage(STAGES[0], *tuning.stage_1(job), chosen, first.updates))
-    data, _, images = tuning.materials(job)
-    chosen = tuning.recipe_of(job.family, job.design)
-    return [*found, Stage(STAGES[1], data / "records.json", images, chosen, job.design.updates)]
-
-
 def preflight(
     job: Job,
     speeds: Sequence[float] = (),
@@ -111,20 +78,16 @@ def preflight(
     ``speeds``: tokens a second of one device, a stage each, as ``sgv-lab throughput`` measures
     them (none: no hours are told); ``price`` of a device-hour; ``drop``: as `trained` takes it.
     """
-    config = AutoConfig.from_pretrained(job.base, trust_remote_code=False, local_files_only=True)
     on_gpu = torch.cuda.is_available()
     memory = torch.cuda.get_device_properties(0).total_memory if on_gpu else None
-    found = {}
-    for number, stage in enumerate(stages(job)):
-        found[stage.name] = planning.plan(
-            config,
-            checkpoints.load_processor(job.base, config),
+    return {
+        stage.name: two_stages.preflight(
+            job.base,
             stage.records,
             stage.images,
             stage.recipe,
-            store.root(),
-            run=Run(max_steps=stage.updates, progress=False, micro_batch=tuning.rows(job)),
-            weights=job.base,
+            stage.updates,
+            tuning.rows(job),
             autocast=on_gpu or job.data_root is not None,
             device_bytes=memory,
             tokens_per_second=speeds[number] if speeds else None,
@@ -132,7 +95,8 @@ def preflight(
             devices=devices,
             drop_broken=drop,
         )
-    return found
+        for number, stage in enumerate(tuning.stages(job))
+    }
 
 
 def trained(
@@ -144,7 +108,7 @@ def trained(
     whose pictures are gone, counted. Raises LabError as `two_stages.stage` does.
     """
     base, made = job.base, []
-    for stage in stages(job):
+    for stage in tuning.stages(job):
         how = {"fsdp": True} if processes > 1 and torch.cuda.is_available() else {}
         base = two_stages.stage(
             base, stage.records, stage.images, stage.recipe, stage.updates, job.seed,
@@ -169,7 +133,7 @@ def launch(gpus: int) -> str:
 def spent(models: Sequence[Path], price: float = 0.0) -> pd.DataFrame:
     """Stage -> updates, samples, tokens, speed, memory, hours, cost, from what training wrote."""
     rows = {}
-    for name, folder in zip(STAGES[-len(models) :], models, strict=True):
+    for name, folder in zip(tuning.STAGES[-len(models) :], models, strict=True):
         manifest = json.loads((folder / "manifest.json").read_text())
         steps = metrics.read(folder / "metrics.jsonl")
         tokens = sum(row["tokens"] for row in steps)
@@ -190,7 +154,7 @@ def losses(models: Sequence[Path]) -> pd.DataFrame:
     """Loss a supervised token: stage, step, loss."""
     tables = [
         pd.DataFrame(metrics.read(folder / "metrics.jsonl")).assign(stage=name)
-        for name, folder in zip(STAGES[-len(models) :], models, strict=True)
+        for name, folder in zip(tuning.STAGES[-len(models) :], models, strict=True)
     ]
     return pd.concat(tables, ignore_index=True)[["stage", "step", "loss"]]
 

@@ -9,7 +9,6 @@ stage 1 share its checkpoint (see `two_stages`).
 import json
 import math
 import random
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from transformers import AutoConfig
 from sgv_lab import profiles, store
 from sgv_lab.errors import LabError, unknown
 from sgv_lab.files import write_json
-from sgv_lab.study import mix, share_captioner, two_stages
+from sgv_lab.study import mix, share_captioner
 from sgv_lab.study.arms import Stage1
 from sgv_lab.training.recipes import Recipe, recipe
 from sgv_lab.world.annotators import ANNOTATORS, caption
@@ -141,28 +140,3 @@ def _placed(records: list[dict[str, Any]], by: str) -> dict[str, dict[str, Any]]
     """Picture -> record; LLaVA-Pretrain's paths begin at its own folder."""
     prefix = LCS if by == "blip" else ""
     return {prefix + r["image"]: {**r, "image": prefix + r["image"]} for r in records}
-
-
-def settings(stage: Stage1, base: Path) -> dict[str, Any]:
-    """What else of a stage decides its checkpoint, for a run's address."""
-    return {"recipe": asdict(recipe_of(stage, base)), "updates": stage.updates}
-
-
-def pretrained(
-    stage: Stage1, base: Path, side: int, seed: int, data_root: Path | None = None, rows: int = 16
-) -> tuple[Path, dict[str, Any]]:
-    """The checkpoint that stage 1 ends at, made once, and what a record keeps of it.
-
-    ``rows``: of a batch. Kept: captions (how many), updates, first_block, seconds, peak_bytes (of
-    the process; on a GPU of its memory), loss. Raises LabError as `materials` and
-    `two_stages.stage` do.
-    """
-    records, images = materials(stage, base, side, seed, data_root)
-    chosen = recipe_of(stage, base)
-    model = two_stages.stage(base, records, images, chosen, stage.updates, seed, loss="sample",
-                             micro_batch=rows, drop_broken=data_root is not None)  # fmt: skip
-    manifest = json.loads((model / "manifest.json").read_text())
-    kept = {key: manifest[key] for key in ("seconds", "peak_bytes")}
-    known = {"captions": len(json.loads(records.read_text())), "updates": stage.updates,
-             "first_block": chosen.vision_from, "loss": manifest["final_loss"]}  # fmt: skip
-    return model, {**known, **kept, "device": manifest["provenance"]["device"]}

@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from transformers import AutoConfig, PreTrainedModel, ProcessorMixin
+from transformers import PreTrainedModel, ProcessorMixin
 
 from sgv_lab import store
 from sgv_lab.benchmarks.evaluate import evaluate
@@ -26,11 +26,11 @@ from sgv_lab.models import checkpoints, families
 from sgv_lab.provenance import provenance
 from sgv_lab.study import mix, official, scores, stage_one, two_stages
 from sgv_lab.study.arms import Design
-from sgv_lab.training import plan as planning
 from sgv_lab.training.recipes import Recipe, recipe
-from sgv_lab.training.trainer import Run, train
+from sgv_lab.training.trainer import train
 
 POINTS = "points.parquet"
+STAGES = ("pre-training", "fine-tuning")
 FULL_SIZE_ROWS = 4  # of a batch at full size: what fits beside 7 billion float32 weights in 141 GB
 RECIPES = {  # family -> recipes of all weights and of LoRA; any other family: LLaVA-1.5's
     "llava-7b": ("sft-v1", "sft-v1"),
@@ -54,6 +54,17 @@ class Job:
     data_root: Path | None = None  # of the official files; None: the embedded world
 
 
+@dataclass(frozen=True)
+class Stage:
+    """One training: records, the folder of their pictures, recipe and updates (None: an epoch)."""
+
+    name: str
+    records: Path
+    images: Path
+    recipe: Recipe
+    updates: int | None
+
+
 def recipe_of(family: str, design: Design) -> Recipe:
     """The family's own recipe with the design's settings; the projector is always trained."""
     full, lora = RECIPES.get(family, ("sft", "sft-lora"))
@@ -74,10 +85,16 @@ def materials(job: Job) -> tuple[Path, list[dict[str, Any]], Path]:
     return data, records, mix.pictures(records, _side(job))
 
 
-def stage_1(job: Job) -> tuple[Path, Path]:
-    """The file of stage 1's records, and the folder that holds their pictures."""
-    first = job.design.pretrain
-    return stage_one.materials(first, job.base, _side(job), job.seed, job.data_root)
+def stages(job: Job) -> list[Stage]:
+    """What a job trains, in order; its records and drawn pictures are made here, once."""
+    first, found = job.design.pretrain, []
+    if first.by:
+        shown = stage_one.materials(first, job.base, _side(job), job.seed, job.data_root)
+        chosen = stage_one.recipe_of(first, job.base)
+        found.append(Stage(STAGES[0], *shown, chosen, first.updates))
+    data, _, images = materials(job)
+    chosen = recipe_of(job.family, job.design)
+    return [*found, Stage(STAGES[1], data / "records.json", images, chosen, job.design.updates)]
 
 
 def _side(job: Job) -> int:
@@ -89,51 +106,34 @@ def rows(job: Job) -> int:
     return FULL_SIZE_ROWS if job.data_root else 16
 
 
-def preflight(job: Job) -> planning.Plan:
-    """What the run needs and what stands in its way; trains nothing, loads no weights."""
-    _, records, images = materials(job)
-    config = AutoConfig.from_pretrained(job.base, trust_remote_code=False, local_files_only=True)
-    return planning.plan(
-        config,
-        checkpoints.load_processor(job.base, config),
-        records,
-        images,
-        recipe_of(job.family, job.design),
-        store.root(),
-        run=Run(max_steps=job.design.updates, micro_batch=rows(job), loss="sample", progress=False),
-        weights=job.base,
-        drop_broken=job.data_root is not None,
-    )
-
-
 def execute(job: Job) -> dict[str, Any]:
     """Train and ask, or find it done; what came out, as `_result` wrote it, and its key."""
-    data, records, images = materials(job)
+    trained = stages(job)
+    *before, last = trained
     shown = []  # half a terabyte of official pictures is known by its names alone
     if not job.data_root:
-        shown = [sha256(part) for part in sorted(images.iterdir()) if part.is_dir()]
+        shown = [sha256(part) for part in sorted(last.images.iterdir()) if part.is_dir()]
     settings = {
-        "recipe": asdict(recipe_of(job.family, job.design)),
-        "updates": job.design.updates,
+        "recipe": asdict(last.recipe),
+        "updates": last.updates,
         "seed": job.seed,
         "base": job.base_hash,
         "pictures": shown,
         "questions": {name: known for name, (_, known) in job.questions.items()},
         **two_stages.computer(),
+        **{one.name: {"recipe": asdict(one.recipe), "updates": one.updates} for one in before},
     }
-    inputs = [data / "records.json"]
-    if (first := job.design.pretrain).by:
-        inputs += stage_1(job)[:1]
-        settings["stage 1"] = stage_one.settings(first, job.base)
 
     def build(folder: Path) -> None:
         if not (folder / "result.json").is_file():
-            _result(job, records, images, folder)
+            _result(job, trained, folder)
         shutil.rmtree(folder / "model", ignore_errors=True)  # answers are kept, weights are not
 
+    inputs = [one.records for one in trained]
     folder = store.stage("arms", settings, inputs, build, _CODE, resumes=True)
-    replaced = json.loads((data / "replaced.json").read_text())
-    listed = {"count": len(replaced), "sha256": sha256(data / "replaced.json"), "mix": data.name}
+    ids = last.records.with_name("replaced.json")
+    listed = {"count": len(json.loads(ids.read_text())), "sha256": sha256(ids),
+              "mix": ids.parent.name}  # fmt: skip
     return json.loads((folder / "result.json").read_text()) | {
         "key": folder.name,
         "replaced": listed,
@@ -141,7 +141,7 @@ def execute(job: Job) -> dict[str, Any]:
 
 
 def fine_tune(
-    job: Job, records: list[dict[str, Any]], images: Path, out: Path
+    job: Job, records: Path | list[dict[str, Any]], images: Path, out: Path
 ) -> tuple[PreTrainedModel, ProcessorMixin]:
     """Train ``job.base`` on the records into ``out``, as every arm is; the model that came out.
 
@@ -166,18 +166,33 @@ def fine_tune(
     return checkpoints.load(out, device=device, dtype=asked_in)
 
 
-def _result(job: Job, records: list[dict[str, Any]], images: Path, folder: Path) -> None:
+def _pretrained(job: Job, stage: Stage) -> tuple[Path, dict[str, Any]]:
+    """The checkpoint that stage 1 ends at, made once, and what a record keeps of it."""
+    model = two_stages.stage(
+        job.base, stage.records, stage.images, stage.recipe, stage.updates, job.seed,
+        loss="sample", micro_batch=rows(job), drop_broken=job.data_root is not None,
+    )  # fmt: skip
+    manifest = json.loads((model / "manifest.json").read_text())
+    return model, {
+        "captions": len(json.loads(stage.records.read_text())),
+        "updates": stage.updates,
+        "first_block": stage.recipe.vision_from,
+        "loss": manifest["final_loss"],
+        "seconds": manifest["seconds"],
+        "peak_bytes": manifest["peak_bytes"],  # of the process; on a GPU of its memory
+        "device": manifest["provenance"]["device"],
+    }
+
+
+def _result(job: Job, stages: list[Stage], folder: Path) -> None:
     """Train into ``folder/model``, answer every benchmark beside it, and write result.json.
 
     ``seconds`` there are fine-tuning's and the answers'; stage 1, which arms share, has its own.
     """
-    base, first = job.base, {}
-    if (before := job.design.pretrain).by:
-        base, first = stage_one.pretrained(
-            before, base, _side(job), job.seed, job.data_root, rows(job)
-        )
+    *before, last = stages
+    base, first = _pretrained(job, before[0]) if before else (job.base, {})
     started, trained = time.monotonic(), folder / "model"
-    loaded = fine_tune(replace(job, base=base), records, images, trained)
+    loaded = fine_tune(replace(job, base=base), last.records, last.images, trained)
     metrics, tables = {}, []
     for name, (data, _) in job.questions.items():
         answers = folder / name
@@ -188,7 +203,7 @@ def _result(job: Job, records: list[dict[str, Any]], images: Path, folder: Path)
     manifest = json.loads((trained / "manifest.json").read_text())
     result = {
         "metrics": metrics,
-        "recipe": asdict(recipe_of(job.family, job.design)),
+        "recipe": asdict(last.recipe),
         "pretrain": first,
         "provenance": provenance(),
         "seconds": round(time.monotonic() - started, 1),

@@ -14,7 +14,7 @@ from sgv_lab.benchmarks import mme
 from sgv_lab.cli import main
 from sgv_lab.errors import LabError
 from sgv_lab.models import checkpoints, families, mini
-from sgv_lab.study import effects, plans, runner, tuning
+from sgv_lab.study import effects, plans, runner, sharegpt4v, tuning
 from sgv_lab.world.records import instruct_mix
 from sgv_lab.world.scene import MINIATURE
 
@@ -153,7 +153,7 @@ def test_a_run_that_fails_is_named(study, models, tmp_path):
 
 
 def test_the_preflight_finds_nothing_missing(models):
-    found = tuning.preflight(runner.jobs(PLAN, models)[0])
+    found = sharegpt4v.preflight(runner.jobs(PLAN, models)[0])["fine-tuning"]
     assert found.obstacles == [] and found.updates == 1
 
 
