@@ -89,27 +89,43 @@ def _row(
     other: str,
     points: pd.DataFrame | None,
 ) -> dict[str, object]:
+    ceiling, first = arm(name).ceiling, arm(name).against[0]
+    primary = (name, score) == plan.primary and other == first
+    row: dict[str, object] = {"arm": name, "against": other, "score": score, "primary": primary}
+    found = paired(table, score, name, other, points)
+    share = None
+    if ceiling in table and score != BIAS and len(table) > 1:
+        top = table[ceiling] - table[arm(ceiling).against[0]]
+        share = statistics.share_of(table[name] - table[other], top)
+    shares = dict(zip(("share", "share_low", "share_high"), share or [np.nan] * 3, strict=True))
+    crossed = {key: found.pop(key) for key in ("crossed_low", "crossed_high")}
+    return row | found | shares | crossed
+
+
+def paired(
+    table: pd.DataFrame, score: str, name: str, other: str, points: pd.DataFrame | None
+) -> dict[str, float]:
+    """Arm ``name`` minus ``other`` in ``table`` (seeds by arms): seeds, effect, low, high, p, flip,
+    crossed_low and crossed_high, as `effects` tells them."""
     d = (table[name] - table[other]).to_numpy()
-    mean, low, high = statistics.interval(d)
-    row: dict[str, object] = {"arm": name, "against": other, "score": score}
-    first = arm(name).against[0]  # what the primary endpoint is tested against
-    row |= {"primary": (name, score) == plan.primary and other == first, "seeds": len(d)}
+    effect, low, high = statistics.interval(d)
     noisy = len(d) > 1 and d.std() > 0
-    row |= {"effect": mean, "low": low, "high": high}
-    row |= {"p": stats.ttest_1samp(d, 0).pvalue if noisy else np.nan}
-    row |= {"flip": statistics.sign_flip(d) if noisy else np.nan}
-    ceiling, share = arm(name).ceiling, None
-    if ceiling in table and score != BIAS and len(d) > 1:
-        base = arm(ceiling).against[0]
-        share = statistics.share_of(d, (table[ceiling] - table[base]).to_numpy())
-    row |= dict(zip(("share", "share_low", "share_high"), share or [np.nan] * 3, strict=True))
-    crossed = [np.nan, np.nan]
+    crossed = np.nan, np.nan
     if points is not None and score in set(points["score"]):
         mine, its = (_units(points, score, which) for which in (name, other))
-        crossed = statistics.crossed_bootstrap(
+        _, *crossed = statistics.crossed_bootstrap(
             (mine - its[mine.columns]).to_numpy(), [stratum for stratum, _ in mine.columns]
-        )[1:]
-    return row | dict(zip(("crossed_low", "crossed_high"), crossed, strict=True))
+        )
+    return {
+        "seeds": len(d),
+        "effect": effect,
+        "low": low,
+        "high": high,
+        "p": stats.ttest_1samp(d, 0).pvalue if noisy else np.nan,
+        "flip": statistics.sign_flip(d) if noisy else np.nan,
+        "crossed_low": crossed[0],
+        "crossed_high": crossed[1],
+    }
 
 
 def _units(points: pd.DataFrame, score: str, name: str) -> pd.DataFrame:

@@ -17,15 +17,11 @@ from sgv_lab.files import sha256
 from sgv_lab.models import families
 from sgv_lab.study import own
 from sgv_lab.study.arms import Design, Stage1, arm
+from sgv_lab.study.scores import HEADLINES
 from sgv_lab.training.recipes import Recipe
 
 BENCHMARKS = {  # benchmark -> what it adds to a record; Figure 2's that need no judge
-    "mme": ("MME-P", "MME-C"),
-    "mmbench": ("MMB",),
-    "seed": ("SEED-I",),
-    "qbench": ("QBench",),
-    "vqav2": ("VQAv2",),
-    "vizwiz": ("VizWiz",),
+    name: tuple(score for _, score, _ in rows) for name, rows in HEADLINES.items()
 }
 JUDGED = ("LLaVA-W", "MM-Vet")  # of Figure 2, not run: a GPT-4 judge may like GPT-4's own style
 PILOT = ("before", "oracle")  # a pilot sizes the study and must not see what the study asks

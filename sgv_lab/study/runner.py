@@ -5,13 +5,13 @@ import multiprocessing
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
+from accelerate.utils import patch_environment
 from tqdm.auto import tqdm
 
 from sgv_lab import store
@@ -164,17 +164,6 @@ def _gather(records: Iterable[Record], out: Path) -> None:
         table.astype(dict.fromkeys(words, "category")).to_parquet(out / POINTS, index=False)
 
 
-@contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    before = {key: os.environ.get(key) for key in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for key, value in before.items():
-            os.environ.pop(key) if value is None else os.environ.update({key: value})
-
-
 def _all(left: list[Job], workers: int | None) -> Iterator[tuple[Job, dict[str, Any]]]:
     """Each job with what came out, as they finish; the first failure ends the others."""
     if not left:
@@ -186,7 +175,7 @@ def _all(left: list[Job], workers: int | None) -> Iterator[tuple[Job, dict[str, 
     for number in range(count):
         devices.put(number % gpus if gpus else None)
     with (
-        _environment(_QUIET),
+        patch_environment(**_QUIET),
         ProcessPoolExecutor(count, context, _begin, (devices,)) as pool,
     ):
         futures = {pool.submit(execute, job): job for job in left}

@@ -10,7 +10,7 @@ import pandas as pd
 from sgv_lab.benchmarks import core, mmbench, mme
 from sgv_lab.study.statistics import yes_bias
 
-_HEADLINES = {  # benchmark -> (key of its scorer, name as in the paper's tables, factor)
+HEADLINES = {  # benchmark -> (key of its scorer, name as in the paper's tables, factor)
     "mme": (("perception", "MME-P", 1), ("cognition", "MME-C", 1)),
     "mmbench": (("accuracy", "MMB", 1),),
     "seed": (("image_accuracy", "SEED-I", 1),),
@@ -24,7 +24,7 @@ BIAS = "yes-bias"  # percentage points of MME's answers; 50: always yes
 
 def metrics(benchmark: str, scores: Mapping[str, Any], answers: Path) -> dict[str, float]:
     """What a record keeps of a benchmark: its headlines, and MME's subtasks and yes-bias."""
-    found = {name: factor * scores[key] for key, name, factor in _HEADLINES[benchmark]
+    found = {name: factor * scores[key] for key, name, factor in HEADLINES[benchmark]
              if key in scores}  # fmt: skip
     if benchmark == "mme":
         found |= {f"MME {name}": scores[name] for name in mme.OFFICIAL_QUESTIONS if name in scores}

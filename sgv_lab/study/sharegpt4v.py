@@ -20,6 +20,7 @@ from sgv_lab import store
 from sgv_lab.benchmarks.evaluate import evaluate
 from sgv_lab.models import checkpoints
 from sgv_lab.study import official, plans, runner, scores, stage_one, tuning, two_stages
+from sgv_lab.study.arms import arm
 from sgv_lab.study.tuning import Job
 from sgv_lab.training import metrics
 from sgv_lab.training import plan as planning
@@ -29,9 +30,8 @@ LLAVA, OURS = "LLaVA-1.5 recipe", "ShareGPT4V-7B"
 FAMILY = "llava-1.5-7b"  # the architecture of both
 _CHANGES: Mapping[str, Mapping[str, Any]] = {  # to the mix with blind captions
     LLAVA: {"pretrain": {"tunes": "projector"}},
-    OURS: {"annotator": "gpt4_vision", "images": "mixed",
-           "pretrain": {"by": "share", "tunes": "all"}},
-}  # fmt: skip
+    OURS: arm("both").delta,
+}
 _CODE = ("sgv_lab.benchmarks", "sgv_lab.training.collate", "sgv_lab.training.conversation")
 
 

@@ -1,13 +1,13 @@
 """What ShareGPT4V-7B and LLaVA-1.5's recipe answered, compared seed by seed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
 from sgv_lab import plotting
-from sgv_lab.study import effects, scores, statistics
+from sgv_lab.study import effects, scores
 from sgv_lab.study.sharegpt4v import LLAVA, OURS
 
 Found = Mapping[tuple[str, int], tuple[Mapping[str, float], pd.DataFrame]]
@@ -17,26 +17,22 @@ Found = Mapping[tuple[str, int], tuple[Mapping[str, float], pd.DataFrame]]
 def versus(found: Found) -> pd.DataFrame:
     """Score -> both models' means in miniature and what ShareGPT4V-7B gains, seeds paired.
 
-    low, high: the paired-t interval over seeds; flip: the sign-flip test's p; crossed: the interval
-    over seeds and pictures, where there are points by picture.
+    The other columns are those of `effects.paired`.
     """
-    seeds = list(dict.fromkeys(seed for _, seed in found))
-    rows, table = {}, gains(found)
-    for score in (name for name in effects.TESTED if name in table.columns):
-        runs = {name: [found[name, seed][0][score] for seed in seeds] for name in (LLAVA, OURS)}
-        gained = table[score]
-        effect, low, high = statistics.interval(gained)
-        row = {name: sum(one) / len(one) for name, one in runs.items()}
-        row |= {"gain": effect, "low": low, "high": high}
-        row |= {"flip": statistics.sign_flip(gained) if gained.std() > 0 else float("nan")}
-        rows[score] = row | {"seeds": len(seeds)} | _crossed(found, score, seeds)
+    points = pd.concat(
+        [one.assign(arm=name, seed=seed) for (name, seed), (_, one) in found.items()]
+    )
+    rows, runs = {}, _runs(found)
+    for score in (name for name in effects.TESTED if name in runs.columns):
+        table = runs[score].unstack(0)
+        gained = effects.paired(table, score, OURS, LLAVA, points)
+        rows[score] = {**table[[LLAVA, OURS]].mean(), "gain": gained.pop("effect"), **gained}
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def gains(found: Found) -> pd.DataFrame:
-    """Seeds by scores: what ShareGPT4V-7B has more of than LLaVA-1.5's recipe."""
-    table = pd.DataFrame({key: one for key, (one, _) in found.items()}).T
-    return table.loc[OURS] - table.loc[LLAVA]
+def _runs(found: Found) -> pd.DataFrame:
+    """(model, seed) by scores."""
+    return pd.DataFrame({key: one for key, (one, _) in found.items()}).T
 
 
 def conclude(table: pd.DataFrame) -> str:
@@ -56,14 +52,15 @@ def conclude(table: pd.DataFrame) -> str:
 def figure(found: Found, table: pd.DataFrame) -> Figure:
     """Gains by score: every seed a dot, the mean a diamond, 95 % paired-t intervals as bars."""
     units = {name: scores.UNITS.get(name, "percent") for name in table.index}
-    kinds, gained = list(dict.fromkeys(units.values())), gains(found)
+    kinds, runs = list(dict.fromkeys(units.values())), _runs(found)
     shown, axes = plt.subplots(
         1, len(kinds), figsize=(plotting.FULL_WIDTH, 2.6), layout="constrained", squeeze=False
     )
     for axis, unit in zip(axes[0], kinds, strict=True):
         names = [name for name in table.index if units[name] == unit]
         for y, name in enumerate(names):
-            row, dots = table.loc[name], gained[name]
+            row, run = table.loc[name], runs[name].unstack(0)
+            dots = run[OURS] - run[LLAVA]
             color = plotting.COLORS["ShareGPT4V-PT"]
             axis.scatter(dots, [y] * len(dots), color=plotting.PALE, s=18, alpha=0.6)
             if row["seeds"] > 1:
@@ -90,20 +87,3 @@ def curves(table: pd.DataFrame) -> Figure:
         axis.set(title=name, xlabel="update", ylabel="loss a supervised token")
         axis.xaxis.get_major_locator().set_params(integer=True)
     return shown
-
-
-def _crossed(found: Found, score: str, seeds: Sequence[int]) -> dict[str, float]:
-    tables = []
-    for seed in seeds:
-        points = [found[name, seed][1] for name in (OURS, LLAVA)]
-        ours, theirs = (
-            table[table["score"] == score].set_index(["stratum", "picture"])["points"]
-            for table in points
-        )
-        tables.append(ours - theirs)
-    units = pd.concat(tables, axis=1).sort_index()
-    if units.empty or len(seeds) < 2:
-        return {}
-    strata = units.index.get_level_values("stratum").tolist()
-    _, low, high = statistics.crossed_bootstrap(units.to_numpy().T, strata)
-    return {"crossed low": low, "crossed high": high}

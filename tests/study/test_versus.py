@@ -28,9 +28,9 @@ def test_gains_are_paired_by_seed() -> None:
     half = 12.706204736 * 1.0  # t of one degree of freedom, times the standard error
     assert (row["low"], row["high"]) == pytest.approx((2 - half, 2 + half))
     assert row["flip"] == 0.5
-    assert row["crossed low"] < 2.0 < row["crossed high"]
+    assert row["crossed_low"] < 2.0 < row["crossed_high"]
     same = table.loc["MMB"]
-    assert same["gain"] == 0 and math.isnan(same["flip"]) and math.isnan(same["crossed low"])
+    assert same["gain"] == 0 and math.isnan(same["flip"]) and math.isnan(same["crossed_low"])
 
 
 @pytest.mark.parametrize(
