@@ -21,7 +21,7 @@ from sgv_lab.study.tuning import Job
 from sgv_lab.training import estimates, trainable
 from sgv_lab.training.recipes import recipe
 
-CONVERGED = 0.95  # share of resampled seeds that must be fitted before a band is believed
+ROWS, POSITIONS = 16, 800  # of a batch on one GPU: a picture's 576 and a dense caption
 _POINTS = 100  # of the curve as drawn
 _GRID = 800  # values of half that are tried
 
@@ -56,36 +56,33 @@ def saturating(captions: np.ndarray, start: float, gain: float, half: float) -> 
     return start + gain * captions / (captions + half)
 
 
-def saturation(scores: pd.DataFrame, draws: int = 500, seed: int = 0) -> Curve:
+def saturation(scores: pd.DataFrame) -> Curve:
     """Fit the curve to ``scores``, seeds by numbers of captions (0 is left out).
 
     Least squares: for a given half the rest is linear, so half is searched for on a fine grid.
-    Whole seeds are resampled, since a seed moves all its points; the spread of the fits (of half,
-    of its logarithm) is taken with Student's t, since seeds are few, as in
-    `statistics.crossed_bootstrap`. No curve is given where none is identified: with fewer than four
-    numbers or three seeds, where the fit, or that of too many resamples, ends at a bound (half the
-    gain lies outside the numbers tried), or where the gain's interval holds 0.
+    Whole seeds are left out in turn, since a seed moves all its points; this jackknife's error (of
+    half, of its logarithm) is taken with Student's t of as many seeds, less one. No curve is given
+    where none is identified: with fewer than four numbers or three seeds, where a fit ends at a
+    bound (half the gain lies outside the numbers tried), or where the gain's interval holds 0.
     """
     scores = scores[sorted(n for n in scores if n > 0)]
     n, y = scores.columns.to_numpy(float), scores.to_numpy(float)
     if y.shape[1] < 4 or len(y) < 3:
         return _none(f"{y.shape[1]} numbers of captions and {len(y)} seeds; it takes 4 and 3")
-    (best,), (inside,) = _fits(n, y.mean(0, keepdims=True))
-    if not inside:
-        return _none("half of the gain lies outside the numbers tried, so it is not identified")
-    chosen = np.random.default_rng(seed).integers(len(y), size=(draws, len(y)))
-    found, kept = _fits(n, y[chosen].mean(1))
-    if kept.mean() < CONVERGED:
-        return _none(f"only {kept.sum()} of {draws} resamples of the seeds can be fitted")
-    found = found[kept]
-    low, high = (_unlogged(end) for end in _ends(_logged(best), _logged(found), len(y)))
+    left_out = (y.sum(0) - y) / (len(y) - 1)
+    fits, inside = _fits(n, np.vstack([y.mean(0), left_out]))
+    if not inside.all():
+        return _none("half of the gain lies outside the numbers tried, at least without one seed")
+    known = np.column_stack([fits[:, :2], np.log(fits[:, 2])])
+    low, high = _ends(known)
     if low[1] <= 0 <= high[1]:
-        return _none(f"no gain is seen: {best[1]:+.1f} [{low[1]:.1f}, {high[1]:.1f}]")
+        return _none(f"no gain is seen: {fits[0, 1]:+.1f} [{low[1]:.1f}, {high[1]:.1f}]")
+    low[2], high[2] = np.exp([low[2], high[2]])
     at = np.geomspace(n[0], n[-1], _POINTS)
-    line = saturating(at, *best)
-    ends = _ends(line, np.array([saturating(at, *one) for one in found]), len(y))
-    table = pd.DataFrame({"captions": at, "score": line, "low": ends[0], "high": ends[1]})
-    return Curve(table, *(tuple(map(float, row)) for row in zip(best, low, high, strict=True)))
+    lines = np.array([saturating(at, *fit) for fit in fits])
+    ends = _ends(lines)
+    table = pd.DataFrame({"captions": at, "score": lines[0], "low": ends[0], "high": ends[1]})
+    return Curve(table, *(tuple(map(float, row)) for row in zip(fits[0], low, high, strict=True)))
 
 
 def _fits(n: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -100,20 +97,13 @@ def _fits(n: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return fits, (best > 0) & (best < _GRID - 1)
 
 
-def _ends(best: np.ndarray, found: np.ndarray, seeds: int) -> tuple[np.ndarray, np.ndarray]:
-    """Both ends of 95 % about ``best``, from what resamples of the seeds gave (a row each)."""
-    error = found.std(0) * np.sqrt(seeds / (seeds - 1))
-    width = stats.t.ppf((1 + statistics.LEVEL) / 2, seeds - 1) * error
+def _ends(found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both ends of 95 % about the first row, of all seeds; the others are without one of them."""
+    best, left_out = found[0], found[1:]
+    seeds = len(left_out)
+    width = stats.t.ppf((1 + statistics.LEVEL) / 2, seeds - 1)
+    width = width * np.sqrt(seeds - 1) * left_out.std(0)
     return best - width, best + width
-
-
-def _logged(fits: np.ndarray) -> np.ndarray:
-    """Fits (..., 3) with the logarithm of half, which is never negative."""
-    return np.concatenate([fits[..., :2], np.log(fits[..., 2:])], axis=-1)
-
-
-def _unlogged(fits: np.ndarray) -> np.ndarray:
-    return np.concatenate([fits[..., :2], np.exp(fits[..., 2:])], axis=-1)
 
 
 def _none(why: str) -> Curve:
@@ -159,21 +149,19 @@ def said(jobs: Iterable[Job], number: int = 0) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=["picture", "caption"])
 
 
-def memory(
-    family: str = "llava-1.5-7b", size: str = "paper", rows: int = 16, positions: int = 800
-) -> pd.DataFrame:
+def memory() -> pd.DataFrame:
     """What Table 6's arms take in stage 1: an estimate by formulas (`training.estimates`).
 
-    For the whole model on one device, float32 weights under bfloat16 autocast, in batches of
-    ``rows`` samples of ``positions`` each (576 of a picture and a dense caption). Index: the arm.
-    Columns: from block, learning (million parameters), estimated, GB; and at size "paper"
-    reported, GB: the paper's, whose 16 GPUs shared weights and moments.
+    For the whole of LLaVA-1.5-7B on one device, float32 weights under bfloat16 autocast, in batches
+    of ROWS samples of POSITIONS each. Index: the arm. Columns: from block, learning (million
+    parameters), estimated, GB, and reported, GB: the paper's, whose 16 GPUs shared weights and
+    moments.
     """
-    known, found = families.family(family), {}
-    config = known.make_config(known.sizes(size))
+    known, found = families.family("llava-1.5-7b"), {}
+    config = known.make_config(known.paper)
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(config)
-    batch = estimates.Batch(rows * positions, rows * (positions - 576), rows)
+    batch = estimates.Batch(ROWS * POSITIONS, ROWS * (POSITIONS - 576), ROWS)
     table6 = paper.table6().query("column == 'memory'").set_index("row")["value"]
     for one in (one for one in ARMS.values() if one.group == "Table 6"):
         share = one.delta["pretrain"]["tower"]
@@ -187,8 +175,7 @@ def memory(
             words, learning.total("effective") / 1e6, sum(parts.values()) / 1e9, reported
         )  # fmt: skip
     columns = ["from block", "learning, million", "estimated, GB", "reported, GB"]
-    table = pd.DataFrame.from_dict(found, orient="index", columns=columns).rename_axis("arm")
-    return table if size == "paper" else table.drop(columns="reported, GB")
+    return pd.DataFrame.from_dict(found, orient="index", columns=columns).rename_axis("arm")
 
 
 def measured(records: Sequence[Record]) -> pd.DataFrame:

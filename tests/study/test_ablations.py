@@ -239,18 +239,18 @@ def simulated(gain, half, noise=4.0, seeds=6, seed=0):
 def test_a_saturating_curve_of_known_parameters_is_found_with_its_uncertainty():
     covered = []
     for seed in range(20):
-        curve = ablations.saturation(simulated(60, 150, seed=seed), draws=60)
+        curve = ablations.saturation(simulated(60, 150, seed=seed))
         assert not curve.why
         covered.append(curve.gain[1] <= 60 <= curve.gain[2] and curve.half[1] <= 150)
         true = ablations.saturating(curve.table["captions"], 600, 60, 150)
         middle = (curve.table["high"] + curve.table["low"]) / 2
         assert np.abs(middle - true).max() < 90  # seeds move the level by 30 each
     assert np.mean(covered) >= 0.8
-    exact = ablations.saturation(simulated(60, 150, noise=0.0), draws=60)
+    exact = ablations.saturation(simulated(60, 150, noise=0.0))
     assert exact.gain[0] == pytest.approx(60, rel=1e-3)
     assert exact.half[0] == pytest.approx(150, rel=1e-2)
     assert "half of it by 1" in str(exact)
-    falling = ablations.saturation(simulated(-60, 150), draws=60)
+    falling = ablations.saturation(simulated(-60, 150))
     assert falling.gain[2] < 0
 
 
@@ -264,7 +264,7 @@ def test_a_saturating_curve_of_known_parameters_is_found_with_its_uncertainty():
     ],
 )
 def test_where_there_is_no_curve_it_is_said_and_none_is_drawn(scores, why):
-    curve = ablations.saturation(scores, draws=60)
+    curve = ablations.saturation(scores)
     assert curve.table.empty and curve.gain is None
     assert str(curve).startswith("no saturating curve: ")
     assert pd.Series([curve.why]).str.contains(why).all()
