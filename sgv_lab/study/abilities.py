@@ -40,11 +40,9 @@ def ask(
     processor: ProcessorMixin,
     scenes: Sequence[Scene],
     *,
-    seed: int = 0,
     abilities: Collection[str] = ABILITIES,
     forms: Collection[str] = FORMS,
     pictures: Sequence[Scene] | None = None,
-    batch_size: int = 64,
 ) -> pd.DataFrame:
     """Greedy answers to questions about ``scenes``, one row each.
 
@@ -55,12 +53,12 @@ def ask(
     asked, truth = [], {}
     for number, (about, shown) in enumerate(zip(scenes, pictures or scenes, strict=True)):
         png = _png(shown, side)
-        for i, q in enumerate(questions(about, seed, abilities, forms)):
+        for i, q in enumerate(questions(about, 0, abilities, forms)):
             key = f"{number}/{i}"
             truth[key] = (number, q)
             asked.append(Question(key, q.prompt + SUFFIX[q.form], encoded=png))
     rows = []
-    for key, said in _answers(model, processor, asked, 12, batch_size).items():
+    for key, said in _answers(model, processor, asked, 12).items():
         number, q = truth[key]
         right = _same(said, q.answer, q.form)
         rows.append((number, q.ability, q.form, q.text, q.answer, said, right))
@@ -78,19 +76,14 @@ def table(answers: pd.DataFrame) -> pd.DataFrame:
 
 
 def captions(
-    model: PreTrainedModel,
-    processor: ProcessorMixin,
-    scenes: Sequence[Scene],
-    *,
-    batch_size: int = 64,
-    max_new_tokens: int = 160,
+    model: PreTrainedModel, processor: ProcessorMixin, scenes: Sequence[Scene]
 ) -> pd.DataFrame:
     """Greedy captions, one row each: text, facts stated, stated and true, true facts to state."""
     side = model.config.vision_config.image_size
     asked = [
         Question(str(i), DESCRIBE[0], encoded=_png(shown, side)) for i, shown in enumerate(scenes)
     ]
-    said = _answers(model, processor, asked, max_new_tokens, batch_size)
+    said = _answers(model, processor, asked, 160)
     rows = []
     for i, shown in enumerate(scenes):
         text = said[str(i)]
@@ -115,11 +108,10 @@ def _answers(
     processor: ProcessorMixin,
     asked: Sequence[Question],
     max_new_tokens: int,
-    batch_size: int,
 ) -> dict[str, str]:
     """Answers by question id, in the way the benchmarks are asked."""
     task = Task(lambda _: iter(asked), "pad", max_new_tokens, _unused)
-    batches = answer(model, processor, asked, task, Path(), batch_size)
+    batches = answer(model, processor, asked, task, Path(), 64)
     return {q.id: text for batch, texts in batches for q, text in zip(batch, texts, strict=True)}
 
 

@@ -20,7 +20,7 @@ from sgv_lab.study import abilities, mix
 from sgv_lab.study.abilities import GATE, LOW
 from sgv_lab.study.arms import Design
 from sgv_lab.study.foundations import FAMILY
-from sgv_lab.study.tuning import Job, fine_tune
+from sgv_lab.study.tuning import Job, fine_tune, loaded
 from sgv_lab.world.scene import MINIATURE
 
 HIGH, CHANCE = 95, 50
@@ -98,9 +98,9 @@ def directions(base: Path, seeds: int, scenes: int, out: Path) -> pd.DataFrame:
         with tempfile.TemporaryDirectory() as scratch:
             trained, started = Path(scratch) / "model", time.monotonic()
             job = Job(arm, seed, design, FAMILY, base, "", {})
-            tuned = fine_tune(job, records, mix.pictures(records, side), trained)
+            fine_tune(job, records, mix.pictures(records, side), trained)
             seconds = time.monotonic() - started
-            measured = _measured(*tuned, scenes)
+            measured = _measured(*loaded(job, trained), scenes)
         rows.append({"arm": arm, "seed": seed, **measured, "seconds": seconds})
         pd.DataFrame(rows).round(2).to_csv(out / "directions.csv", index=False)
     return pd.DataFrame(rows)

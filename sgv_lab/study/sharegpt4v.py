@@ -17,9 +17,8 @@ import pandas as pd
 import torch
 
 from sgv_lab import store
-from sgv_lab.benchmarks.evaluate import evaluate
-from sgv_lab.models import checkpoints
-from sgv_lab.study import official, plans, runner, scores, stage_one, tuning, two_stages
+from sgv_lab.files import write_json
+from sgv_lab.study import official, plans, runner, stage_one, tuning, two_stages
 from sgv_lab.study.arms import arm
 from sgv_lab.study.tuning import Job
 from sgv_lab.training import metrics
@@ -32,7 +31,7 @@ _CHANGES: Mapping[str, Mapping[str, Any]] = {  # to the mix with blind captions
     LLAVA: {"pretrain": {"tunes": "projector"}},
     OURS: arm("both").delta,
 }
-_CODE = ("sgv_lab.benchmarks", "sgv_lab.training.collate", "sgv_lab.training.conversation")
+_CODE = ("sgv_lab.benchmarks", "sgv_lab.training", "sgv_lab.study.scores")
 
 
 def jobs(
@@ -161,19 +160,11 @@ def losses(models: Sequence[Path]) -> pd.DataFrame:
 
 def asked(model: Path, job: Job) -> tuple[dict[str, float], pd.DataFrame]:
     """A checkpoint's scores, by the paper's names, and its points by picture; asked once."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = torch.bfloat16 if job.data_root else torch.float32
-    folders = {name: folder for name, (folder, _) in job.questions.items()}
 
     def build(out: Path) -> None:
-        loaded = checkpoints.load(model, device=device, dtype=dtype)
-        for name, data in folders.items():
-            evaluate(model, name, data, out / name, batch_size=64, loaded=loaded)
+        write_json(out / "scores.json", tuning.ask(job, model, out))
 
-    known = {"questions": {name: key for name, (_, key) in job.questions.items()}, "on": device}
+    known = {"questions": {name: key for name, (_, key) in job.questions.items()},
+             "on": "cuda" if torch.cuda.is_available() else "cpu"}  # fmt: skip
     out = store.stage("answers", known, [model], build, _CODE, resumes=True)
-    found: dict[str, float] = {}
-    for name in folders:
-        score = json.loads((out / name / "score.json").read_text())
-        found |= scores.metrics(name, score, out / name)
-    return found, pd.concat([scores.points(name, out / name) for name in folders])
+    return json.loads((out / "scores.json").read_text()), pd.read_parquet(out / tuning.POINTS)

@@ -140,17 +140,14 @@ def execute(job: Job) -> dict[str, Any]:
     }
 
 
-def fine_tune(
-    job: Job, records: Path | list[dict[str, Any]], images: Path, out: Path
-) -> tuple[PreTrainedModel, ProcessorMixin]:
-    """Train ``job.base`` on the records into ``out``, as every arm is; the model that came out.
+def fine_tune(job: Job, records: Path | list[dict[str, Any]], images: Path, out: Path) -> None:
+    """Train ``job.base`` on the records into ``out``, as every arm is.
 
     Weights learn in float32 at any size (on a GPU under bfloat16 autocast): a step of 2e-5 is lost
     in bfloat16. Official questions are answered in bfloat16, as the authors' are in half precision.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     train(
-        *checkpoints.load(job.base, device=device),
+        *checkpoints.load(job.base, device="cuda" if torch.cuda.is_available() else "cpu"),
         records,
         images,
         recipe_of(job.family, job.design),
@@ -162,8 +159,27 @@ def fine_tune(
         progress=False,
         drop_broken=job.data_root is not None,  # OCR-VQA and SAM pictures are gone; counted
     )
+
+
+def loaded(job: Job, model: Path) -> tuple[PreTrainedModel, ProcessorMixin]:
+    """A trained checkpoint, ready to be asked."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     asked_in = torch.bfloat16 if job.data_root else torch.float32
-    return checkpoints.load(out, device=device, dtype=asked_in)
+    return checkpoints.load(model, device=device, dtype=asked_in)
+
+
+def ask(job: Job, model: Path, out: Path) -> dict[str, float]:
+    """Have a checkpoint answer every benchmark into ``out``, going on after a kill; its scores.
+
+    Points by picture are written beside the answers, as POINTS.
+    """
+    ready, metrics, tables = loaded(job, model), {}, []
+    for name, (data, _) in job.questions.items():
+        found = evaluate(model, name, data, out / name, batch_size=64, loaded=ready)
+        metrics |= scores.metrics(name, found, out / name)
+        tables.append(scores.points(name, out / name))
+    pd.concat(tables, ignore_index=True).to_parquet(out / POINTS, index=False)
+    return metrics
 
 
 def _pretrained(job: Job, stage: Stage) -> tuple[Path, dict[str, Any]]:
@@ -192,14 +208,8 @@ def _result(job: Job, stages: list[Stage], folder: Path) -> None:
     *before, last = stages
     base, first = _pretrained(job, before[0]) if before else (job.base, {})
     started, trained = time.monotonic(), folder / "model"
-    loaded = fine_tune(replace(job, base=base), last.records, last.images, trained)
-    metrics, tables = {}, []
-    for name, (data, _) in job.questions.items():
-        answers = folder / name
-        found = evaluate(trained, name, data, answers, batch_size=64, loaded=loaded)
-        metrics |= scores.metrics(name, found, answers)
-        tables.append(scores.points(name, answers))
-    pd.concat(tables, ignore_index=True).to_parquet(folder / POINTS, index=False)
+    fine_tune(replace(job, base=base), last.records, last.images, trained)
+    metrics = ask(job, trained, folder)
     manifest = json.loads((trained / "manifest.json").read_text())
     result = {
         "metrics": metrics,
