@@ -15,6 +15,7 @@ from sgv_lab.errors import LabError
 from sgv_lab.models import families
 from sgv_lab.study import effects, stage_one, statistics, tuning
 from sgv_lab.study.arms import ARMS, arm
+from sgv_lab.study.mix import caption_of
 from sgv_lab.study.plans import Plan
 from sgv_lab.study.runner import Record
 from sgv_lab.study.tuning import Job
@@ -145,7 +146,7 @@ def said(jobs: Iterable[Job], number: int = 0) -> pd.DataFrame:
     for job in jobs:
         if job.design.pretrain.by and job.arm not in rows:
             records = json.loads(tuning.stages(job)[0].records.read_text())
-            rows[job.arm] = (records[number]["image"], records[number]["conversations"][1]["value"])
+            rows[job.arm] = (records[number]["image"], caption_of(records[number]))
     return pd.DataFrame.from_dict(rows, orient="index", columns=["picture", "caption"])
 
 

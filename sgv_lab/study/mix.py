@@ -58,10 +58,10 @@ def build(design: Design, seed: int, length: Length) -> tuple[list[Record], list
     if design.images == "mixed":
         for i, other in zip(places, _other_pictures(design, seed, len(places)), strict=True):
             records[i] = other
-    captions = [_caption(records[i]) for i in places]
+    captions = [caption_of(records[i]) for i in places]
     kept = dict(zip(places, _edited(design, seed, records, places, captions, length), strict=True))
     made = [
-        _with_caption(record, kept[i]) if kept.get(i) else record
+        recaptioned(record, kept[i]) if kept.get(i) else record
         for i, record in enumerate(records)
         if kept.get(i, "-") is not None
     ]
@@ -94,7 +94,7 @@ def _own_pictures(
     for i, name in zip(places, names, strict=False):
         writer = annotator(Design() if its else design)
         record = caption_record(scene_of(name, MINIATURE), writer, design.draw, "detail")
-        records[i] = _with_caption(record, said[name]) if its else record
+        records[i] = recaptioned(record, said[name]) if its else record
     return list(places[: len(names)])
 
 
@@ -130,7 +130,7 @@ def _edited(
         return [_truncated(text) for text in captions]
     if design.edit == "matched":
         blind, _ = _drawn(replace(design, annotator="gpt4_blind"), seed)
-        budget = sum(length(_caption(blind[i])) for i in places)
+        budget = sum(length(caption_of(blind[i])) for i in places)
         return _within(captions, budget, length, seed)
     return list(captions)
 
@@ -140,7 +140,7 @@ def _padded(design: Design, record: Record, text: str) -> str:
     drawn, writer = scene_of(str(record["image"]), MINIATURE), annotator(design)
     for remarks in range(writer.remarks[0], len(REMARKS) + 1):
         longer = replace(writer, remarks=(remarks, remarks))
-        found = _caption(caption_record(drawn, longer, design.draw, "detail"))
+        found = caption_of(caption_record(drawn, longer, design.draw, "detail"))
         if len(found.split()) >= LENGTHS * len(text.split()):
             break
     return found
@@ -168,13 +168,15 @@ def _within(captions: list[str], budget: int, length: Length, seed: int) -> list
     return kept
 
 
-def _caption(record: Record) -> str:
+def caption_of(record: Record) -> str:
+    """What a record answers first."""
     return record["conversations"][1]["value"]
 
 
-def _with_caption(record: Record, text: str) -> Record:
-    question, answer = record["conversations"]
-    return {**record, "conversations": [question, {**answer, "value": text}]}
+def recaptioned(record: Record, text: str) -> Record:
+    """The record with other words in its first answer."""
+    question, answer, *rest = record["conversations"]
+    return {**record, "conversations": [question, {**answer, "value": text}, *rest]}
 
 
 def stage(design: Design, seed: int, length: Length, vocabulary: str) -> Path:

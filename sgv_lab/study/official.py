@@ -20,6 +20,7 @@ from sgv_lab.errors import LabError
 from sgv_lab.files import write_json
 from sgv_lab.study import own
 from sgv_lab.study.arms import Design
+from sgv_lab.study.mix import caption_of, recaptioned
 
 FILES = {
     "mix": "llava_v1_5_mix665k.json",
@@ -30,12 +31,18 @@ FILES = {
 Record = dict[str, Any]
 
 
-def stage(design: Design, data_root: Path) -> Path:
-    """The store's folder with records.json and replaced.json of an arm, as `mix.stage`'s."""
+def files(data_root: Path, names: Iterable[str]) -> list[Path]:
+    """The official caption files of these names. Raises LabError naming those that are absent."""
     root = data_root / "sharegpt4v"
-    paths = [root / name for name in FILES.values()]
+    paths = [root / name for name in names]
     if absent := [path.name for path in paths if not path.is_file()]:
         raise LabError(f"lacks {', '.join(absent)}", where=root, fix="download them (README)")
+    return paths
+
+
+def stage(design: Design, data_root: Path) -> Path:
+    """The store's folder with records.json and replaced.json of an arm, as `mix.stage`'s."""
+    paths = files(data_root, FILES.values())
 
     def write(folder: Path) -> None:
         before = json.loads(paths[0].read_text())
@@ -72,8 +79,8 @@ def arm(
     only the embedded world knows.
     """
     known = (design.annotator, design.images, design.edit, design.draw)
-    said = {record["conversations"][1]["value"] for record in detail}
-    rest = [r for r in before if r["conversations"][1]["value"] not in said]
+    said = set(map(caption_of, detail))
+    rest = [r for r in before if caption_of(r) not in said]
     if known == ("gpt4_vision", "mixed", "", 0):
         return released
     if known == ("gpt4_blind", "same", "dropped", 0):
@@ -81,13 +88,33 @@ def arm(
     if known == ("gpt4_blind", "same", "", 0):
         return before
     if known == (own.ARM, "same", "", 0):
-        return own.placed(before, said, design.captions)
+        return _own(before, said, design.captions)
     if known == ("gpt4_vision", "same", "", 0):
         coco = [r for r in captions if str(r.get("image", "")).startswith("coco/train2017/")]
         coco.sort(key=lambda record: record["image"])
         return [*rest, *coco[: len(before) - len(rest)]]
     what = f"no official file has captions of {design.annotator}, {design.edit or design.images}"
     raise LabError(what, fix="at full size there are before, after, own, mixed and dropped")
+
+
+def _own(before: list[Record], detailed: set[str], file: str) -> list[Record]:
+    """The mix with the words of one's own ``file`` for the pictures that it covers.
+
+    ``detailed``: the captions that may be replaced. Raises LabError as `own.read` does, and where
+    the file covers none of their pictures.
+    """
+    known = own.said(own.read(file))
+    shown = [str(record.get("image")) for record in before if caption_of(record) in detailed]
+    if known.keys().isdisjoint(shown):
+        fix = f'name the images as the mix does, such as "{(shown or [""])[-1]}"'
+        raise LabError("covers no detailed caption of the mix", where=file, fix=fix)
+    covered = known.keys() & set(shown)
+    return [
+        recaptioned(r, known[r["image"]])
+        if r.get("image") in covered and caption_of(r) in detailed
+        else r
+        for r in before
+    ]
 
 
 def overlap(

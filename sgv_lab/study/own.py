@@ -6,10 +6,9 @@ official mix they are there already. Only covered pictures are captioned anew, b
 says; any other detailed caption stays blind GPT-4's, so arms differ in the covered ones alone.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
@@ -81,28 +80,3 @@ def _drawn(captions: Captions) -> Mapping[str, str]:
         what = "these captions fit the full world's pictures, not the miniature's of these names"
         raise LabError(what, where=file, fix=fix)
     return found
-
-
-def placed(
-    before: Iterable[Mapping[str, Any]], detailed: Iterable[str], file: str | Path
-) -> list[dict[str, Any]]:
-    """The official mix's records, with the file's words for the pictures that it covers.
-
-    ``detailed``: the captions that may be replaced. Raises LabError as `read` does, and where the
-    file covers none of their pictures.
-    """
-    known, detailed, made, count = said(read(file)), set(detailed), [], 0
-    missed = ""
-    for record in before:
-        question, answer, *rest = record["conversations"]
-        if answer["value"] in detailed:
-            missed = str(record.get("image"))
-            if text := known.get(missed):
-                count += 1
-                turns = [question, {**answer, "value": text}, *rest]
-                record = {**record, "conversations": turns}
-        made.append(dict(record))
-    if not count:
-        fix = f'name the images as the mix does, such as "{missed}"'
-        raise LabError("covers no detailed caption of the mix", where=file, fix=fix)
-    return made

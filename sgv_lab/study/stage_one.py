@@ -17,7 +17,7 @@ from transformers import AutoConfig
 from sgv_lab import profiles, store
 from sgv_lab.errors import LabError, unknown
 from sgv_lab.files import write_json
-from sgv_lab.study import mix, share_captioner
+from sgv_lab.study import mix, official, share_captioner
 from sgv_lab.study.arms import Stage1
 from sgv_lab.training.recipes import Recipe, recipe
 from sgv_lab.world.annotators import ANNOTATORS, caption
@@ -67,7 +67,7 @@ def materials(
     said = {"by": stage.by, "captions": stage.captions, "seed": seed}
 
     def write(out: Path) -> None:
-        known = {one["image"]: _text(one) for one in json.loads(dense.read_text())}
+        known = {one["image"]: mix.caption_of(one) for one in json.loads(dense.read_text())}
         kept = [record for record in pool if record["image"] in known]
         # the first of one random order: a seed's smaller sets lie within its larger ones
         order = random.Random(f"stage 1/{seed}").sample(kept, len(kept))[: stage.captions]
@@ -96,7 +96,6 @@ def _pool(stage: Stage1, base: Path, side: int) -> tuple[list[Record], Path, Pat
 
 
 def _captioned(record: Record, by: str, dense: dict[str, str]) -> Record:
-    question, answer = record["conversations"]
     name = str(record["image"])
     if by == "share":
         text = dense[name]
@@ -104,11 +103,7 @@ def _captioned(record: Record, by: str, dense: dict[str, str]) -> Record:
         text = caption(scene_of(name, MINIATURE), ANNOTATORS[by])
     else:
         raise unknown("captioner of stage 1", by, ("share", *ANNOTATORS))
-    return {**record, "conversations": [question, {**answer, "value": text}]}
-
-
-def _text(record: dict[str, Any]) -> str:
-    return record["conversations"][1]["value"]
+    return mix.recaptioned(record, text)
 
 
 def _official(stage: Stage1, seed: int, data_root: Path) -> Path:
@@ -117,10 +112,7 @@ def _official(stage: Stage1, seed: int, data_root: Path) -> Path:
         what = f"no official file has {stage.by} captions of all of stage 1's pictures"
         raise LabError(what, where=data_root, fix="at full size BLIP captioned LCS only: Table 5")
     named = FILES if stage.source else {stage.by: FILES[stage.by]}
-    paths = {by: data_root / "sharegpt4v" / name for by, name in named.items()}
-    if absent := [path.name for path in paths.values() if not path.is_file()]:
-        raise LabError(f"lacks {', '.join(absent)}", where=data_root / "sharegpt4v",
-                       fix="download them (README)")  # fmt: skip
+    paths = dict(zip(named, official.files(data_root, named.values()), strict=True))
 
     def write(out: Path) -> None:
         read = {by: _placed(json.loads(path.read_text()), by) for by, path in paths.items()}
