@@ -59,7 +59,7 @@ def stage(design: Design, data_root: Path) -> Path:
     settings = {key: getattr(design, key) for key in ("annotator", "images", "edit", "draw")}
     if design.annotator == own.ARM:
         paths.append(own.read(design.captions).folder)
-    code = ["sgv_lab.study.official", "sgv_lab.study.own"]
+    code = [f"sgv_lab.study.{part}" for part in ("official", "mix", "own")]
     return store.stage("mix", settings, paths, write, code)
 
 

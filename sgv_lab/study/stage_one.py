@@ -73,7 +73,7 @@ def materials(
         order = random.Random(f"stage 1/{seed}").sample(kept, len(kept))[: stage.captions]
         write_json(out / "records.json", [_captioned(one, stage.by, known) for one in order])
 
-    code = ["sgv_lab.world", "sgv_lab.study.stage_one"]
+    code = ["sgv_lab.world", "sgv_lab.study.stage_one", "sgv_lab.study.mix"]
     names = sorted(str(record["image"]) for record in pool)
     folder = store.stage("stage-1-captions", said | {"pool": names}, [dense], write, code)
     return folder / "records.json", images
