@@ -136,8 +136,8 @@ def _shown(name: str, group: str) -> bool:
     return arm(name).group == group or (name == "before" and group == "Table 4")
 
 
-def said(jobs: Iterable[Job], number: int = 0) -> pd.DataFrame:
-    """What stage 1 of each arm's first seed says of one picture: its ``number``-th.
+def said(jobs: Iterable[Job]) -> pd.DataFrame:
+    """What stage 1 of each arm's first seed says of its first picture.
 
     Index: arm; columns: picture, caption. Arms of one seed and one source of pictures show the
     same, whoever captions.
@@ -145,8 +145,8 @@ def said(jobs: Iterable[Job], number: int = 0) -> pd.DataFrame:
     rows: dict[str, tuple[str, str]] = {}
     for job in jobs:
         if job.design.pretrain.by and job.arm not in rows:
-            records = json.loads(tuning.stages(job)[0].records.read_text())
-            rows[job.arm] = (records[number]["image"], caption_of(records[number]))
+            first, *_ = json.loads(tuning.stages(job)[0].records.read_text())
+            rows[job.arm] = (first["image"], caption_of(first))
     return pd.DataFrame.from_dict(rows, orient="index", columns=["picture", "caption"])
 
 

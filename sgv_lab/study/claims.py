@@ -259,7 +259,7 @@ def same_harness() -> pd.DataFrame:
     return table.assign(low=float("nan"), high=float("nan")).rename_axis(index=None)
 
 
-def best_on(table: pd.DataFrame, benchmarks: int = 11) -> str:
+def best_on(table: pd.DataFrame) -> str:
     """The verdict on C10 from leads over the best rival in one harness, with 95 % intervals.
 
     ``table``: a row a benchmark, columns low and high. Reproduced by LEADS leads above zero,
@@ -267,4 +267,4 @@ def best_on(table: pd.DataFrame, benchmarks: int = 11) -> str:
     """
     if (table["low"] > 0).sum() >= LEADS:
         return REPRODUCED
-    return CONTRADICTED if (table["high"] < 0).sum() > benchmarks - LEADS else OPEN
+    return CONTRADICTED if (table["high"] < 0).sum() > 11 - LEADS else OPEN

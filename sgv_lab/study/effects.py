@@ -198,8 +198,8 @@ def _apart(row: pd.Series) -> bool:
     return row["low"] > 0 or row["high"] < 0
 
 
-def sizing(plan: Plan, records: Sequence[Record], seeds: int = 10) -> pd.DataFrame:
-    """What a study of ``seeds`` could see, from a pilot's *oracle − before*, score by score.
+def sizing(records: Sequence[Record]) -> pd.DataFrame:
+    """What a study of ten seeds could see, from a pilot's *oracle − before*, score by score.
 
     Columns: oracle − before and its interval, noise (standard deviation of the differences),
     detectable (with 80 % power), at worst (the same at the noise's 80 % upper limit).
@@ -209,7 +209,7 @@ def sizing(plan: Plan, records: Sequence[Record], seeds: int = 10) -> pd.DataFra
         table = by_seed(records, score)
         d = (table["oracle"] - table["before"]).to_numpy()
         if d.std():
-            least = statistics.minimum_detectable(d, seeds)
+            least = statistics.minimum_detectable(d, 10)
             rows[score] = (*statistics.interval(d), d.std(ddof=1), *least)
     columns = ["oracle − before", "low", "high", "noise", "detectable", "at worst"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)

@@ -20,17 +20,19 @@ from filelock import FileLock
 from matplotlib.figure import Figure
 from nltk.metrics import interval_distance
 from nltk.metrics.agreement import AnnotationTask
-from scipy import optimize, stats
+from scipy import stats
 
 from sgv_lab.benchmarks.jackknife import by_cluster
 from sgv_lab.captions.quality import Judged, judge
 from sgv_lab.errors import LabError
 from sgv_lab.plotting import FULL_WIDTH, INK, PALE
-from sgv_lab.study.statistics import power
+from sgv_lab.study.statistics import detectable
 from sgv_lab.world.scene import Scene
 
 CHOICES = ("left", "same", "right")
 COMPARABLE = "Comparable"  # the paper's word for "same"
+DECIDED = 0.735  # share of Table 2's votes that prefer one
+NOTICES = 0.7  # share of a caption's facts that a scripted judge notices; assumed
 
 
 @dataclass(frozen=True)
@@ -130,11 +132,11 @@ def _vote(pair: Pair, rater: str, choice: str) -> dict[str, str]:
 
 
 def truthful(
-    asked: Sequence[Pair], scenes: Sequence[Scene], raters: int, notices: float = 0.7
+    asked: Sequence[Pair], scenes: Sequence[Scene], raters: int
 ) -> list[tuple[Pair, str, str]]:
     """Votes of ``raters`` scripted judges who know the truth of each pair's scene: no people.
 
-    Each notices a fact of a caption with probability ``notices``, wrong ones against it; to one
+    Each notices a fact of a caption with probability NOTICES, wrong ones against it; to one
     rater a wrong fact weighs as much as one true one, to the last as much as three. A difference of
     at most one fact is "same". The rates are assumed.
     """
@@ -145,7 +147,7 @@ def truthful(
             rater = f"knows the truth {number + 1}"
             severity = 1 + 2 * number / max(raters - 1, 1)
             left, right = (
-                _points(judged[source], severity, notices, f"{rater}/{pair.image}")
+                _points(judged[source], severity, f"{rater}/{pair.image}")
                 for source, _ in pair.shown(rater)
             )
             lead = left - right
@@ -153,9 +155,9 @@ def truthful(
     return votes
 
 
-def _points(found: Judged, severity: float, notices: float, who: str) -> float:
+def _points(found: Judged, severity: float, who: str) -> float:
     true, wrong = (
-        sum(random.Random(f"{who}/{fact}").random() < notices for fact in facts)
+        sum(random.Random(f"{who}/{fact}").random() < NOTICES for fact in facts)
         for facts in (found.true, found.mistaken | found.invented)
     )
     return true - severity * wrong
@@ -240,12 +242,12 @@ def agreement(votes: pd.DataFrame) -> dict[str, float]:
 
 
 def resolution(
-    images: int, raters: int, image_share: float, rater_share: float, decided: float = 0.735
+    images: int, raters: int, image_share: float, rater_share: float
 ) -> dict[str, float]:
     """What a study can see of the difference between two sources, in percentage points of votes.
 
     ``image_share`` and ``rater_share``: how much of a vote's variance all raters of a picture, all
-    votes of a rater have in common; ``decided``: share of votes that prefer one (Table 2: 73.5 %).
+    votes of a rater have in common.
     Gives ``half_width`` of the 95 % interval and ``detectable``, the difference that 80 % of such
     studies show, with Student's t of the rarer of pictures and raters, less one, as `interval`.
     """
@@ -253,12 +255,13 @@ def resolution(
     if not 0 <= single <= 1 or min(images, raters) < 2:
         raise LabError("no such study", fix="give two raters or more, and shares that sum to 1")
     error = 100 * math.sqrt(
-        decided * (image_share / images + rater_share / raters + single / (images * raters))
+        DECIDED * (image_share / images + rater_share / raters + single / (images * raters))
     )
     fewest = min(images, raters)
-    noise = error * math.sqrt(fewest)
-    detectable = optimize.brentq(lambda e: power(e, noise, fewest) - 0.8, 1e-3 * error, 100 * error)
-    return {"half_width": float(stats.t.ppf(0.975, fewest - 1) * error), "detectable": detectable}
+    return {
+        "half_width": float(stats.t.ppf(0.975, fewest - 1) * error),
+        "detectable": detectable(fewest) * error * math.sqrt(fewest),
+    }
 
 
 def figure(table: pd.DataFrame) -> Figure:

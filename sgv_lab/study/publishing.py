@@ -79,7 +79,7 @@ def conclusions() -> pd.DataFrame:
 def _simply(plan: Plan, records: Sequence[Record]) -> str:
     """What follows from a pilot, or from draws of one annotator alone; "" for other plans."""
     if set(plan.arms) <= set(PILOT):
-        (_, size), *_ = effects.sizing(plan, records).iterrows()
+        (_, size), *_ = effects.sizing(records).iterrows()
         return (
             f"ten seeds can detect {size['detectable']:.1f} {plan.primary[1]} (at worst "
             f"{size['at worst']:.1f}); oracle − before is {size['oracle − before']:+.1f}"
@@ -98,7 +98,7 @@ def _points(out: Path) -> pd.DataFrame | None:
 def report(plan: Plan, records: Sequence[Record], out: Path) -> str:
     """What follows from a study; from a pilot, what a study of ten seeds could detect."""
     if set(plan.arms) <= set(PILOT):
-        return effects.sizing(plan, records).round(2).to_string()
+        return effects.sizing(records).round(2).to_string()
     found = effects.effects(plan, records, _points(out))
     follows = _simply(plan, records) or effects.conclude(plan, found)
     lines = [found.round(3).to_string(index=False), "", follows]

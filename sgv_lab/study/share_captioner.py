@@ -15,7 +15,7 @@ from sgv_lab import store
 from sgv_lab.captioning import bulk
 from sgv_lab.captioning.merge import merge
 from sgv_lab.captioning.miniature import miniature_100k
-from sgv_lab.captioning.pictures import Pictures, find
+from sgv_lab.captioning.pictures import find
 from sgv_lab.errors import LabError
 from sgv_lab.models import checkpoints, shipped
 from sgv_lab.study import two_stages
@@ -99,19 +99,17 @@ def trained(
                             name="share-captioner")  # fmt: skip
 
 
-def captioned(model: str | Path, images: str | Path | Pictures, **how: Any) -> Path:
+def captioned(model: str | Path, images: str | Path, max_new_tokens: int) -> Path:
     """A caption of each picture by the captioner ``model``: an official file, made once.
 
-    ``images``: as `pictures.find` takes them; ``how``: fields of `bulk.Decoding`. Paths in the file
-    are relative to the pictures' root; what could not be captioned is left out and counted in the
-    card beside it. Raises LabError as `bulk.caption` does.
+    ``images``: as `pictures.find` takes them. Paths in the file are relative to the pictures' root;
+    what could not be captioned is left out and counted in the card beside it. Raises LabError as
+    `bulk.caption` does.
     """
-    pictures = images if isinstance(images, Pictures) else find(images)
-    decoding = bulk.Decoding(**how)
+    pictures, decoding = find(images), bulk.Decoding(max_new_tokens=max_new_tokens)
 
     def build(out: Path) -> None:
-        loaded, processor = checkpoints.load(model)
-        run = bulk.caption(loaded, processor, pictures, out / "run", decoding=decoding)
+        run = bulk.caption(*checkpoints.load(model), pictures, out / "run", decoding=decoding)
         merge(run, out, NAME)
 
     said = {"pictures": pictures.digest(), **asdict(decoding)}

@@ -82,7 +82,7 @@ def holm(p: Sequence[float]) -> np.ndarray:
 
 
 def share_of(
-    effect: Sequence[float], ceiling: Sequence[float], level: float = LEVEL
+    effect: Sequence[float], ceiling: Sequence[float]
 ) -> tuple[float, float, float] | None:
     """``effect`` as a share of ``ceiling`` (both (S,) differences) with Fieller's interval.
 
@@ -90,27 +90,30 @@ def share_of(
     and a share of nothing says nothing.
     """
     y, x = np.asarray(effect, float), np.asarray(ceiling, float)
-    mean, low, _ = interval(x, level)
+    mean, low, _ = interval(x)
     if low <= 0:
         return None
-    t2 = stats.t.ppf((1 + level) / 2, len(x) - 1) ** 2 / len(x)
+    t2 = stats.t.ppf((1 + LEVEL) / 2, len(x) - 1) ** 2 / len(x)
     (xx, xy), (_, yy) = np.cov(x, y)
     a, b, c = mean**2 - t2 * xx, mean * y.mean() - t2 * xy, y.mean() ** 2 - t2 * yy
     root = np.sqrt(max(b * b - a * c, 0.0))
     return float(y.mean() / mean), float((b - root) / a), float((b + root) / a)
 
 
-def power(effect: float, noise: float, seeds: int, alpha: float = 0.05) -> float:
+def power(effect: float, noise: float, seeds: int) -> float:
     """How often ``seeds`` pairs whose differences have standard deviation ``noise`` show it."""
-    t, shift = stats.t.ppf(1 - alpha / 2, seeds - 1), effect * np.sqrt(seeds) / noise
+    t, shift = stats.t.ppf((1 + LEVEL) / 2, seeds - 1), effect * np.sqrt(seeds) / noise
     wrong_sign = np.nan_to_num(stats.nct.cdf(-t, seeds - 1, shift))  # nan where it underflows
     return float(stats.nct.sf(t, seeds - 1, shift) + wrong_sign)
 
 
-def minimum_detectable(
-    pilot: Sequence[float], seeds: int, alpha: float = 0.05, wanted: float = 0.8
-) -> tuple[float, float]:
-    """The effect that ``seeds`` pairs show in a share ``wanted`` of studies, from a pilot's noise.
+def detectable(seeds: int) -> float:
+    """The effect that 80 % of studies of ``seeds`` pairs show, in standard deviations of a pair."""
+    return float(optimize.brentq(lambda e: power(e, 1.0, seeds) - 0.8, 1e-3, 1e2))
+
+
+def minimum_detectable(pilot: Sequence[float], seeds: int) -> tuple[float, float]:
+    """The effect that ``seeds`` pairs show in 80 % of studies, from a pilot's noise.
 
     Second number: the same if the noise is as large as its 80 % upper limit, since a pilot of a
     few seeds knows it badly. Raises LabError for a pilot without noise or of one seed.
@@ -120,18 +123,17 @@ def minimum_detectable(
         raise LabError("the noise cannot be told", where="pilot", fix="run at least two seeds")
     noise = d.std(ddof=1)
     upper = noise * np.sqrt((len(d) - 1) / stats.chi2.ppf(0.2, len(d) - 1))
-    found = optimize.brentq(lambda e: power(e, 1.0, seeds, alpha) - wanted, 1e-3, 1e2)
-    return float(found * noise), float(found * upper)
+    return float(detectable(seeds) * noise), float(detectable(seeds) * upper)
 
 
-def rejection_rate(scores: np.ndarray, alpha: float = 0.05) -> tuple[float, int]:
+def rejection_rate(scores: np.ndarray) -> tuple[float, int]:
     """Share of A/A pairs that the paired-t interval calls different, and the number of pairs.
 
     ``scores`` is (D, S): D draws of one annotator's captions, S training seeds. Every two draws
     are an A/A study; what is rejected here is the instrument's own false-alarm rate.
     """
     first, second = np.triu_indices(len(scores), 1)
-    pairs = [interval(d, 1 - alpha) for d in scores[first] - scores[second]]
+    pairs = [interval(d) for d in scores[first] - scores[second]]
     return float(np.mean([low > 0 or high < 0 for _, low, high in pairs])), len(pairs)
 
 

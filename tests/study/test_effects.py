@@ -111,7 +111,7 @@ def test_few_seeds_resolve_nothing_and_without_an_oracle_nobody_knows():
 def test_a_pilot_sizes_the_study():
     pilot = plan(arms=("before", "oracle"), seeds=4, primary=["oracle", "MME-P"], pilot=True)
     records, _ = made(pilot, {"oracle": 40}, noise=10)
-    table = effects.sizing(pilot, records)
+    table = effects.sizing(records)
     assert table.loc["MME-P", "noise"] == pytest.approx(14, rel=0.6)
     assert table.loc["MME-P", "detectable"] < table.loc["MME-P", "at worst"]
     assert "detectable" in publishing.report(pilot, records, publishing.folder())
