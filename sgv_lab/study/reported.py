@@ -5,15 +5,18 @@ study found in miniature has a panel and an axis of its own, or that panel says 
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+import click
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sgv_lab import paper
+from sgv_lab import paper, plotting
 from sgv_lab.benchmarks import variants
+from sgv_lab.captions import published
 from sgv_lab.plotting import COLORS, FULL_WIDTH, INK, INVENTED, PALE
 from sgv_lab.study.claims import error
 
@@ -35,6 +38,11 @@ _TITLES = {
     "table6": ("Table 6: vision blocks trained", {"24": "none", "18": "from 18", "12": "from 12",
                "6": "from 6", "0": "from 0"}),
 }  # fmt: skip
+STUDIES = {  # the paper's place -> the plan that re-tests it in miniature
+    place: f"{place}-llava-1.5-7b" for place in (*_TITLES, "figure6")
+}
+Effects = Mapping[str, pd.DataFrame | None]
+"""The paper's place -> the table that a study in miniature published; None: not run."""
 
 
 def tables() -> dict[str, pd.DataFrame]:
@@ -54,7 +62,7 @@ def tables() -> dict[str, pd.DataFrame]:
     return found
 
 
-def substitution(table: pd.DataFrame) -> Figure:
+def substitution(table: pd.DataFrame, _: Effects) -> Figure:
     """Figure 2: a panel a benchmark, and in it what each model gains by the swap."""
     figure, axes = plt.subplots(2, 4, figsize=(FULL_WIDTH + 1, 5.2), sharey=True)
     models = list(dict.fromkeys(table["row"]))
@@ -90,25 +98,17 @@ def _gain(axis: Axes, y: int, value: pd.Series, half: float) -> None:
                   weight="bold" if gain < 0 else "normal")  # fmt: skip
 
 
-Effects = Mapping[str, pd.DataFrame | None]
-"""The paper's place -> the table that a study in miniature published; None: not run."""
-
-
-def ablations(table: pd.DataFrame, miniature: Effects | None = None) -> Figure:
+def ablations(table: pd.DataFrame, miniature: Effects) -> Figure:
     """Tables 4, 5 and 6: a row of panels a table, a panel a benchmark, a dot an arm.
 
-    With ``miniature``, a last panel a table shows what its own study found.
+    A last panel a table shows what its own study found in ``miniature``.
     """
-    heights, wide = [len(rows) for _, rows in _TITLES.values()], miniature is not None
-    run = wide and any(found is not None for found in miniature.values())
-    more = 6.0 if run else 3.4 * wide  # inches; arms' names need room
-    figure, axes = plt.subplots(
-        3, 3 + wide, figsize=(FULL_WIDTH + more, 6.4), sharex="col", height_ratios=heights
-    )
-    for line, (place, (title, rows)) in zip(axes, _TITLES.items(), strict=True):
-        if miniature is not None:
-            _gains(line[3], miniature[place])
-            line = line[:3]
+    heights = [len(rows) for _, rows in _TITLES.values()]
+    run = any(found is not None for found in miniature.values())
+    size = (FULL_WIDTH + (6.0 if run else 3.4), 6.4)  # arms' names need room
+    figure, axes = plt.subplots(3, 4, figsize=size, sharex="col", height_ratios=heights)
+    for (*line, last), (place, (title, rows)) in zip(axes, _TITLES.items(), strict=True):
+        _gains(last, miniature[place])
         for axis, name in zip(line, ("MME-P", "MMB", "SEED-I"), strict=True):
             part = table[(table["place"] == place) & (table["column"] == name)].set_index("row")
             _dots(axis, part.loc[list(rows)], list(rows.values()))
@@ -120,8 +120,8 @@ def ablations(table: pd.DataFrame, miniature: Effects | None = None) -> Figure:
         line[0].annotate(title, (0, 1), (-92, 9), xycoords="axes fraction", weight="bold",
                          textcoords="offset points", fontsize=9.5)  # fmt: skip
     note = f"reported by the paper, one run each; grey: 95 %, {SOURCE}"
-    _note(figure, note + ("\n" + _RIGHT if wide else ""), 0.0)
-    figure.tight_layout(h_pad=1.8, w_pad=1.5, rect=(0, 0.06 if wide else 0.03, 1, 1))
+    _note(figure, f"{note}\n{_RIGHT}", 0.0)
+    figure.tight_layout(h_pad=1.8, w_pad=1.5, rect=(0, 0.06, 1, 1))
     return figure
 
 
@@ -173,17 +173,14 @@ def _dots(axis: Axes, part: pd.DataFrame, labels: Sequence[str]) -> None:
     axis.tick_params(axis="y", length=0)
 
 
-def scaling(table: pd.DataFrame, miniature: Effects | None = None) -> Figure:
+def scaling(table: pd.DataFrame, miniature: Effects) -> Figure:
     """Figure 6: two benchmarks by the number of pre-training captions, in the paper's steps.
 
-    With ``miniature``, a second panel shows what its own study found, on its own axes.
+    A second panel shows what its own study found in ``miniature``, on its own axes.
     """
-    wide = miniature is not None
-    figure, axes = plt.subplots(1, 1 + wide, figsize=(FULL_WIDTH * (1.2 if wide else 0.75), 3.9),
-                                width_ratios=(3, 2)[: 1 + wide], squeeze=False)  # fmt: skip
-    axis = axes[0, 0]
-    if miniature is not None:
-        _growth(axes[0, 1], miniature["figure6"])
+    size = (FULL_WIDTH * 1.2, 3.9)
+    figure, (axis, right) = plt.subplots(1, 2, figsize=size, width_ratios=(3, 2))
+    _growth(right, miniature["figure6"])
     higher = table.groupby("row")["value"].transform("max") == table["value"]
     for name, mark, color in (("MMB", "o", "LLaVA-23K"), ("SEED-I", "s", "COCO-Caption")):
         part = table.assign(captions=table["row"].astype(int), higher=higher)
@@ -201,9 +198,9 @@ def scaling(table: pd.DataFrame, miniature: Effects | None = None) -> Figure:
     axis.set(xticks=x, xticklabels=labels, ylabel="% right", xlim=(-0.3, len(x) - 0.2))
     axis.set_xlabel("captions in pre-training (steps as in the paper, not to scale)")
     note = "reported by the paper (read from its Figure 6), one run a point;\n"
-    note += "bands: 95 % from the number of questions alone" + ("\n" + _RIGHT if wide else "")
+    note += f"bands: 95 % from the number of questions alone\n{_RIGHT}"
     _note(figure, note, -0.03)
-    figure.tight_layout(rect=(0, 0.1 if wide else 0.06, 1, 1))
+    figure.tight_layout(rect=(0, 0.1, 1, 1))
     return figure
 
 
@@ -223,7 +220,7 @@ def _growth(axis: Axes, found: pd.DataFrame | None) -> None:
     axis.set_title(f"in miniature, {int(shown['seeds'].iloc[0])} seeds", fontsize=9)
 
 
-def radar(table: pd.DataFrame) -> Figure:
+def radar(table: pd.DataFrame, _: Effects) -> Figure:
     """Figure 1(b): Table 3's eleven benchmarks for four models of about 7 billion parameters."""
     four = table.pivot(index="row", columns="column", values="value")
     four = four.loc[list(FOUR.values()), list(paper.BENCHMARKS[:11])].set_axis(list(FOUR), axis=0)
@@ -231,6 +228,10 @@ def radar(table: pd.DataFrame) -> Figure:
     _note(figure, "reported by the paper's Table 3; each axis from 80 % of its lowest value "
           "to its best, printed", -0.02)  # fmt: skip
     return figure
+
+
+def _note(figure: Figure, text: str, y: float) -> None:
+    figure.text(0.01, y, text, fontsize=8.5, color=PALE, va="bottom")
 
 
 FIGURES = {
@@ -241,5 +242,38 @@ FIGURES = {
 }
 
 
-def _note(figure: Figure, text: str, y: float) -> None:
-    figure.text(0.01, y, text, fontsize=8.5, color=PALE, va="bottom")
+def read(name: str, data: Path) -> pd.DataFrame:
+    """A table of `tables` as it was written: text stays text, an error may be missing."""
+    blank = {"error": [""]}
+    path = data / f"{name}.csv"
+    return pd.read_csv(path, dtype={"row": str}, keep_default_na=False, na_values=blank)
+
+
+def drawn(name: str, data: Path) -> Figure:
+    """A figure of FIGURES, from its table in ``data`` and from what studies published there."""
+    files = {place: data / f"{plan}.csv" for place, plan in STUDIES.items()}
+    found = {place: pd.read_csv(f) if f.is_file() else None for place, f in files.items()}
+    return FIGURES[name](read(name, data), found)
+
+
+def draw(out: Path) -> None:
+    """Draw every published figure into ``out`` (PNG and SVG) from the tables in ``out``/data."""
+    plotting.style()
+    published.draw(out)
+    for name in FIGURES:
+        plotting.save(drawn(name, out / "data"), out / name)
+    plt.close("all")
+
+
+@click.command()
+@click.option("--out", default="figures", show_default=True, type=click.Path(path_type=Path))
+@click.option("--tables", "anew", is_flag=True, help="Make the tables anew first (minutes).")
+def figures(out: Path, anew: bool) -> None:
+    """Draw the published figures anew from the tables in OUT/data."""
+    if anew:
+        (out / "data").mkdir(parents=True, exist_ok=True)
+        published.tables(out / "data")
+        for name, table in tables().items():
+            table.to_csv(out / "data" / f"{name}.csv", index=False)
+    draw(out)
+    click.echo(out)
