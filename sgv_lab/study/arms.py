@@ -267,16 +267,15 @@ def _said(delta: Mapping[str, Any]) -> str:
 
 def table() -> pd.DataFrame:
     """The registry: arm, group, label, what it changes, what it is compared with, paper's cell."""
-    rows = [
-        (
-            arm.name,
+    rows = {
+        name: (
             arm.group,
             arm.label,
             _said(arm.delta) or "nothing",
             ", ".join(arm.against) or "–",
             " ".join(filter(None, arm.cell or ("–",))),
         )
-        for arm in ARMS.values()
-    ]
-    columns = ["arm", "group", "label", "changes", "against", "paper"]
-    return pd.DataFrame(rows, columns=columns).set_index("arm")
+        for name, arm in ARMS.items()
+    }
+    columns = ["group", "label", "changes", "against", "paper"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("arm")

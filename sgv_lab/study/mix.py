@@ -58,15 +58,15 @@ def build(design: Design, seed: int, length: Length) -> tuple[list[Record], list
     if design.images == "mixed":
         for i, other in zip(places, _other_pictures(design, seed, len(places)), strict=True):
             records[i] = other
-    captions = [caption_of(records[i]) for i in places]
-    kept = dict(zip(places, _edited(design, seed, records, places, captions, length), strict=True))
-    made = [
-        recaptioned(record, kept[i]) if kept.get(i) else record
-        for i, record in enumerate(records)
-        if kept.get(i, "-") is not None
+    shown = [records[i] for i in places]
+    texts = _edited(design, seed, shown, length)
+    kept = [
+        None if text is None else recaptioned(record, text)
+        for record, text in zip(shown, texts, strict=True)
     ]
-    new = [str(records[i]["id"]) if kept[i] is not None else "" for i in places]
-    return made, [{"id": a, "by": b} for a, b in zip(old, new, strict=True)]
+    made = dict(enumerate(records)) | dict(zip(places, kept, strict=True))
+    listed = [{"id": a, "by": str(b["id"]) if b else ""} for a, b in zip(old, kept, strict=True)]
+    return [record for record in made.values() if record], listed
 
 
 def _drawn(design: Design, seed: int) -> tuple[list[Record], list[int]]:
@@ -110,14 +110,10 @@ def _other_pictures(design: Design, seed: int, n: int) -> list[Record]:
 
 
 def _edited(
-    design: Design,
-    seed: int,
-    records: Sequence[Record],
-    places: Sequence[int],
-    captions: list[str],
-    length: Length,
+    design: Design, seed: int, records: Sequence[Record], length: Length
 ) -> list[str | None]:
-    """The captions as this design shows them; None where the record is left out."""
+    """The records' captions as this design shows them; None where the record is left out."""
+    captions = [caption_of(record) for record in records]
     if design.edit == "dropped":
         return [None] * len(captions)
     if design.edit == "shuffled":  # along one random circle: nobody keeps the own caption
@@ -125,23 +121,23 @@ def _edited(
         moved = dict(zip(circle, circle[1:] + circle[:1], strict=True))
         return [captions[moved[i]] for i in range(len(captions))]
     if design.edit == "padded":
-        return [_padded(design, records[i], text) for i, text in zip(places, captions, strict=True)]
+        return [_padded(design, record) for record in records]
     if design.edit == "truncated":
         return [_truncated(text) for text in captions]
     if design.edit == "matched":
-        blind, _ = _drawn(replace(design, annotator="gpt4_blind"), seed)
+        blind, places = _drawn(replace(design, annotator="gpt4_blind"), seed)
         budget = sum(length(caption_of(blind[i])) for i in places)
         return _within(captions, budget, length, seed)
-    return list(captions)
+    return captions
 
 
-def _padded(design: Design, record: Record, text: str) -> str:
+def _padded(design: Design, record: Record) -> str:
     """The same facts in LENGTHS times the words (or all remarks there are)."""
     drawn, writer = scene_of(str(record["image"]), MINIATURE), annotator(design)
     for remarks in range(writer.remarks[0], len(REMARKS) + 1):
         longer = replace(writer, remarks=(remarks, remarks))
         found = caption_of(caption_record(drawn, longer, design.draw, "detail"))
-        if len(found.split()) >= LENGTHS * len(text.split()):
+        if len(found.split()) >= LENGTHS * len(caption_of(record).split()):
             break
     return found
 
