@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 
-import matplotlib.pyplot as plt
 import pandas as pd
+import seaborn as sns
 from matplotlib.figure import Figure
 
 from sgv_lab import plotting
-from sgv_lab.study import effects, scores
+from sgv_lab.study import effects, scores, statistics
 from sgv_lab.study.sharegpt4v import LLAVA, OURS
 
 Found = Mapping[tuple[str, int], tuple[Mapping[str, float], pd.DataFrame]]
@@ -51,39 +51,16 @@ def conclude(table: pd.DataFrame) -> str:
 
 def figure(found: Found, table: pd.DataFrame) -> Figure:
     """Gains by score: every seed a dot, the mean a diamond, 95 % paired-t intervals as bars."""
-    units = {name: scores.UNITS.get(name, "percent") for name in table.index}
-    kinds, runs = list(dict.fromkeys(units.values())), _runs(found)
-    shown, axes = plt.subplots(
-        1, len(kinds), figsize=(plotting.FULL_WIDTH, 2.6), layout="constrained", squeeze=False
-    )
-    for axis, unit in zip(axes[0], kinds, strict=True):
-        names = [name for name in table.index if units[name] == unit]
-        for y, name in enumerate(names):
-            row, run = table.loc[name], runs[name].unstack(0)
-            dots = run[OURS] - run[LLAVA]
-            color = plotting.COLORS["ShareGPT4V-PT"]
-            axis.scatter(dots, [y] * len(dots), color=plotting.PALE, s=18, alpha=0.6)
-            if row["seeds"] > 1:
-                axis.plot([row["low"], row["high"]], [y, y], color=color, linewidth=2.2)
-            axis.scatter([row["gain"]], [y], color=color, s=52, marker="D", zorder=3)
-        axis.axvline(0, color=plotting.INK, linewidth=0.8)
-        axis.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
-        axis.set_xlabel(f"{unit} gained in miniature")
-        axis.grid(True, axis="x")
-    seeds = int(table["seeds"].iloc[0])
-    shown.suptitle(f"{OURS} − {LLAVA}, {seeds} paired seeds: a demonstration", fontsize=11)
-    return shown
-
-
-def curves(table: pd.DataFrame) -> Figure:
-    """The loss of both stages, from the table of `losses`."""
-    names = list(dict.fromkeys(table["stage"]))
-    shown, axes = plt.subplots(
-        1, len(names), figsize=(plotting.FULL_WIDTH, 2.6), layout="constrained", squeeze=False
-    )
-    for axis, name in zip(axes[0], names, strict=True):
-        rows = table[table["stage"] == name]
-        axis.plot(rows["step"], rows["loss"], color=plotting.COLORS["ShareGPT4V-PT"], linewidth=1.4)
-        axis.set(title=name, xlabel="update", ylabel="loss a supervised token")
-        axis.xaxis.get_major_locator().set_params(integer=True)
-    return shown
+    runs, seeds = _runs(found), int(table["seeds"].iloc[0])
+    gained = (runs.loc[OURS] - runs.loc[LLAVA])[list(table.index)]
+    rows = gained.melt(var_name="score", value_name="gained in miniature")
+    rows["unit"] = [scores.UNITS.get(name, "percent") for name in rows["score"]]
+    grid = sns.FacetGrid(rows, col="unit", sharex=False, sharey=False, height=2.6, aspect=1.7)
+    where = {"x": "gained in miniature", "y": "score"}
+    bars = {"errorbar": lambda one: statistics.interval(one)[1:]} if seeds > 1 else {}
+    grid.map_dataframe(sns.stripplot, **where, color=plotting.PALE, jitter=False)
+    grid.map_dataframe(sns.pointplot, **where, color=plotting.COLORS["ShareGPT4V-PT"],
+                       markers="D", linestyle="none", **bars)  # fmt: skip
+    grid.refline(x=0, color=plotting.INK, linestyle="-")
+    grid.figure.suptitle(f"{OURS} − {LLAVA}, {seeds} paired seeds: a demonstration", y=1.06)
+    return grid.figure
