@@ -50,7 +50,7 @@ class Record:
     provenance: Mapping[str, Any]  # revision, clean, versions, device
     seconds: float
     peak_bytes: int  # of the process (on a GPU: of its memory)
-    pretrain: Mapping[str, Any] = field(default_factory=dict)  # stage 1: see `stage_one`
+    pretrain: Mapping[str, Any] = field(default_factory=dict)  # stage 1: see `tuning`
 
 
 def base_folder(family: str, models_root: str | Path = "") -> Path:

@@ -1,4 +1,4 @@
-"""ShareGPT4V-7B's two stages, each an artefact of the store: pre-training, then fine-tuning.
+"""A training as an artefact of the store: ShareGPT4V-7B's two stages, and Share-Captioner's one.
 
 Stage 1 shows detailed captions to a roughly aligned model, ViT blocks, projector and language model
 all trained; stage 2 fine-tunes projector and language model on the mix with replaced captions
