@@ -6,11 +6,11 @@ import pandas as pd
 import pytest
 
 from sgv_lab import profiles
-from sgv_lab.study import sharegpt4v, versus
+from sgv_lab.study import sharegpt4v
 from sgv_lab.study.sharegpt4v import LLAVA, OURS
 
 
-def _found(gained: list[float]) -> versus.Found:
+def _found(gained: list[float]) -> sharegpt4v.Found:
     """Runs whose MME-P differ by ``gained``, seed by seed; two pictures of one subtask."""
     columns = ["score", "stratum", "picture", "points"]
     found = {}
@@ -22,7 +22,7 @@ def _found(gained: list[float]) -> versus.Found:
 
 
 def test_gains_are_paired_by_seed() -> None:
-    table = versus.versus(_found([1.0, 3.0]))
+    table = sharegpt4v.compared(_found([1.0, 3.0]))
     row = table.loc["MME-P"]
     assert (row[LLAVA], row[OURS], row["gain"], row["seeds"]) == (100.5, 102.5, 2.0, 2)
     half = 12.706204736 * 1.0  # t of one degree of freedom, times the standard error
@@ -43,7 +43,7 @@ def test_gains_are_paired_by_seed() -> None:
     ],
 )
 def test_what_follows_goes_with_the_interval_whichever_way(gained: list[float], said: str) -> None:
-    assert said in versus.conclude(versus.versus(_found(gained)))
+    assert said in sharegpt4v.conclude(sharegpt4v.compared(_found(gained)))
 
 
 @pytest.mark.parametrize("profile", ["smoke", "mini"])
