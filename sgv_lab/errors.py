@@ -19,13 +19,13 @@ class LabError(ValueError):
 
 
 def unknown(kind: str, name: str, known: Iterable[str], where: object = None) -> LabError:
-    """The error for a name that is not among the ``known`` ones, naming the nearest.
+    """The error for a name that is not among the ``known`` ones, naming one that is near.
 
     >>> print(unknown("profile", "min", ["smoke", "mini", "paper"]))
     unknown profile 'min'. Did you mean 'mini'? (known: smoke, mini, paper).
     """
     known = list(known)
-    near = get_close_matches(name, known, n=1, cutoff=0)
+    near = get_close_matches(name, known, n=1, cutoff=0.5)
     listed = f"(known: {', '.join(known) or 'none'})"
     fix = f"did you mean {near[0]!r}? {listed}" if near else listed
     return LabError(f"unknown {kind} {name!r}", where=where, fix=fix)

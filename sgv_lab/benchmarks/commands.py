@@ -10,6 +10,8 @@ from sgv_lab import benchmarks
 from sgv_lab.benchmarks import core
 from sgv_lab.errors import LabError
 
+_KNOWN = ", ".join(benchmarks.MODULES)
+
 
 @click.command()
 @click.argument("benchmark")
@@ -77,11 +79,11 @@ def _shown(item: Any) -> str:
 
 @click.command()
 @click.option("--model", required=True, type=click.Path(path_type=Path), help="A checkpoint.")
-@click.option("--benchmark", "names", required=True, multiple=True)
+@click.option("--benchmark", "names", required=True, multiple=True, help=f"{_KNOWN}.")
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="The official data.")
 @click.option("--out", required=True, type=click.Path(path_type=Path))
 @click.option("--batch-size", default=16, show_default=True)
-@click.option("--device", default="cpu", show_default=True)
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
 def evaluate(
     model: Path,
     names: tuple[str, ...],
@@ -92,13 +94,19 @@ def evaluate(
 ) -> None:
     """Ask MODEL each BENCHMARK; write answers, the official submission and the score.
 
-    With several benchmarks, DATA and OUT hold one folder for each, named as the benchmark.
+    With several benchmarks, DATA and OUT hold one folder for each, named as the benchmark. On a
+    GPU the model answers in bfloat16.
     """
+    import torch
+
     from sgv_lab.benchmarks.evaluate import evaluate as run
     from sgv_lab.models import checkpoints
 
-    loaded = checkpoints.load(model, device=device)
-    for name in map(benchmarks.canonical, names):
+    names = tuple(map(benchmarks.canonical, names))
+    cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    settings = {"device": "cuda", "dtype": torch.bfloat16} if cuda else {}
+    loaded = checkpoints.load(model, **settings)
+    for name in names:
         folders = (data, out) if len(names) == 1 else (data / name, out / name)
         scores = run(model, name, *folders, batch_size=batch_size, loaded=loaded)
         value = {"benchmark": benchmarks.MODULES[name][1], **(scores or {})}

@@ -49,13 +49,7 @@ def load(
     tokenizer does not fit the model.
     """
     path = Path(path)
-    if not path.is_dir():
-        raise LabError(
-            "no such folder",
-            where=path,
-            fix="give a checkpoint's folder; `hf download OWNER/NAME` fetches one and prints it",
-        )
-    config = _config(path)
+    config = configuration(path)
     for file in weight_files(path):
         if file.suffix != ".safetensors":
             raise LabError("is no safetensors file", where=file, fix="sgv-lab convert the folder")
@@ -101,15 +95,21 @@ def load_processor(path: str | Path, config: PreTrainedConfig | None = None) -> 
 
     By name, because torchvision, where it is installed, prepares pictures a little differently.
     """
-    config = config or _config(Path(path))
+    config = config or configuration(Path(path))
     loader = Qwen3VLPictureProcessor if config.model_type == "qwen3_vl" else AutoProcessor
     return loader.from_pretrained(
         path, backend="pil", trust_remote_code=False, local_files_only=True
     )
 
 
-def _config(path: Path) -> PreTrainedConfig:
+def configuration(path: Path) -> PreTrainedConfig:
     """The configuration of a checkpoint folder; LabError if it lacks what makes it one."""
+    if not path.is_dir():
+        raise LabError(
+            "no such folder",
+            where=path,
+            fix="give a checkpoint's folder; `hf download OWNER/NAME` fetches one and prints it",
+        )
     written = read_json(path / "config.json")
     for key in ("model_type", "text_config", "vision_config"):
         if key not in written:

@@ -59,44 +59,26 @@ CONTRASTS: dict[str, tuple[Contrast, ...]] = {
         _rows("first 200K − last 200K", "figure6", ["200000", "1000000"], ["0", "1200000"]),
     ),
 }
-_MIX = 665_000  # samples of LLaVA-1.5's fine-tuning mix
-# What a claim needs trained: (parameters over LLaVA-1.5-7B's, as `sgv-lab models` counts them;
-# captions in pre-training; samples in fine-tuning) of each arm. Baselines' projectors exist.
-RUNS: dict[str, list[tuple[float, int, int]]] = {
-    "C1": [(1.0, 0, _MIX)] * 2,
-    "C2": [(1.89, 0, _MIX)] * 2 + [(1.37, 0, _MIX)] * 2,
-    "C3": [(1.0, 0, 3 * 158_000)] * 2,  # three epochs of 158K
-    "C4": [(1.0, 1_246_000, _MIX), (1.0, 0, _MIX)],
-    "C5": [(1.0, 558_000, _MIX)] * 2,
-    "C6": [(1.0, 1_246_000, _MIX)] * 2,
-    "C7": [(1.0, captions, _MIX) for captions in (0, 200_000, 1_000_000, 1_200_000)],
+FULL: dict[str, tuple[str, ...]] = {  # claim -> the plans that run its arms at full size
+    "C1": ("full-llava-1.5-7b",),
+    "C2": ("full-llava-1.5-13b", "full-qwen-vl-chat"),  # a contrast each, in order
+    "C3": ("full-llava-7b",),
+    "C4": ("full-table4-llava-1.5-7b",),
+    "C5": ("full-table5-llava-1.5-7b",),
+    "C6": ("full-table6-llava-1.5-7b",),
+    "C7": ("full-figure6-llava-1.5-7b",),
 }
-_TRAIN = "sgv-lab train --model {} --records {} --images data --recipe {} --out RUN --seed {}"
-_PRETRAIN = _TRAIN.format("BASE", "CAPTIONS.json", "pretrain", "SEED")
-_TUNE = _TRAIN.format("BASE", "MIX.json", "sft", "SEED")
-_STUDY = "sgv-lab study figures/data/plans/full-{}.yaml --models-root MODELS --data-root data"
-COMMANDS = {  # claim -> what to run; MODELS, BASE, MIX.json and so on are yours
-    "C1": _STUDY.format("llava-1.5-7b"),
-    "C2": f"{_STUDY.format('llava-1.5-13b')}\n{_STUDY.format('qwen-vl-chat')}",
-    "C3": _STUDY.format("llava-7b"),
-    **dict.fromkeys(("C4", "C5", "C7"), f"{_PRETRAIN}\n{_TUNE}"),
-    "C6": f"{_PRETRAIN} --set vision_from=none\n{_TUNE}",
+_STUDY = (
+    "sgv-lab study figures/data/plans/{}.yaml --models-root MODELS --data-root data "
+    "--publish figures"
+)
+COMMANDS = {  # claim -> what to run; MODELS, DATA and so on are yours
+    **{claim: "\n".join(map(_STUDY.format, names)) for claim, names in FULL.items()},
     "C8": "",  # people have to vote again
     "C9": "sgv-lab stats captions_train2017.json hub:BLIP-LCS hub:LLaVA-23K hub:ShareGPT4V "
     "hub:ShareGPT4V-PT --json",
     "C10": "sgv-lab evaluate --model MODEL --benchmark mme --data DATA --out OUT",
 }
-
-
-def hours(claim: str) -> float:
-    """A100-hours of one seed of all arms a claim needs, from what the authors report they took.
-
-    Training time is taken as proportional to samples and parameters: an estimate.
-    """
-    took = paper.facts("cost").pivot(index="row", columns="column", values="value").prod(axis=1)
-    before = took["ShareGPT4V-7B pre-training"] / 1_246_000
-    tuning = took["ShareGPT4V-7B fine-tuning"] / _MIX
-    return sum(size * (n * before + m * tuning) for size, n, m in RUNS[claim])
 
 
 def error(column: str, score: float) -> float | None:

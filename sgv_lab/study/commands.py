@@ -42,7 +42,11 @@ def abilities(model: Path, scenes: int, out: Path | None, seeds: int, ship: str 
 @click.option("--models-root", default="", help="Folder of FAMILY checkpoints.  [default: shipped]")
 @click.option("--data-root", default="", help="The official files, for a plan of profile paper.")
 @click.option("--workers", type=int, help="Runs at once.  [default: the GPUs, else the cores]")
-@click.option("--dry-run", is_flag=True, help="Show arms, seeds and budget; run nothing.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Show the plan, check official files; run nothing.",
+)
 @click.option("--publish", type=click.Path(path_type=Path), help="Also write into this figures/.")
 def study(
     plan: Path,
@@ -55,12 +59,15 @@ def study(
 ) -> None:
     """Run the arms and seeds of PLAN.yaml, as far as they are missing, and say what follows.
 
-    Records go to OUT/records.jsonl as they finish. The same command goes on after a kill.
+    Records go to OUT/records.jsonl as they finish. The same command goes on after a kill. With
+    official files each arm's training is checked before anything runs, by --dry-run too.
     """
-    from sgv_lab.study import plans, publishing, runner
+    from sgv_lab.study import plans, publishing, runner, sharegpt4v
 
     read = plans.load(plan)
     click.echo(publishing.outline(read))
+    if data_root:
+        sharegpt4v.check(runner.jobs(read, models_root, data_root))
     if dry_run:
         return
     out = out or Path("runs") / "studies" / read.name

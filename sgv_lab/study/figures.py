@@ -53,7 +53,8 @@ def pairs(plan: Plan, records: Sequence[Record], found: pd.DataFrame, note: str 
         left.plot(values, rows, color=plotting.RULE, linewidth=1, zorder=1)
     for y, name in enumerate(plan.arms):
         left.scatter(table[name], [y] * len(table), color=_color(name), s=22, zorder=2)
-    left.set(yticks=rows, yticklabels=[arm(n).label for n in plan.arms], title="runs")
+    left.set(yticks=rows, yticklabels=[f"{arm(n).label}\n{n}" for n in plan.arms], title="runs")
+    left.tick_params("y", labelsize=8)
     left.set_xlabel(f"{score}, {UNITS.get(score, 'percent')} in miniature")
     for y, row in shown.iterrows():
         d, color = table[row["arm"]] - table[row["against"]], _color(row["arm"])
@@ -64,7 +65,8 @@ def pairs(plan: Plan, records: Sequence[Record], found: pd.DataFrame, note: str 
     right.axvline(0, color=plotting.INK, linewidth=0.8)
     right.set(yticks=range(len(shown)), title="paired differences")
     right.set_yticklabels([f"{r['arm']} − {r['against']}" for _, r in shown.iterrows()])
-    right.set_xlabel(f"{score} gained, 95 % interval over {len(table)} seeds")
+    spread = f"95 % interval over {len(table)} seeds" if len(table) > 1 else "one seed: no interval"
+    right.set_xlabel(f"{score} gained, {spread}")
     for axis in (left, right):
         axis.invert_yaxis()
         axis.grid(True, axis="x")

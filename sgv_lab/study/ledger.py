@@ -146,9 +146,9 @@ def _full_size(claim: str, measured: pd.DataFrame) -> str:
             f"{row.seeds} seeds"
             for row in own.itertuples()
         )
-    if claim in claims.RUNS:
-        runs = len(claims.RUNS[claim]) * claims.SEEDS
-        return f"not run; {runs} runs, about {claims.hours(claim) * claims.SEEDS:,.0f} A100-hours"
+    if claim in claims.FULL:
+        runs, hours = _planned(claim)
+        return f"not run; {runs} runs, about {hours:,.0f} A100-hours"
     return {
         "C8": "not run; ten people and both captioners",
         "C9": "not run for the other files; downloads of a few GB, minutes on a CPU",
@@ -169,18 +169,32 @@ def _rests_on(claim: str, measured: pd.DataFrame) -> str:
     return "; ".join(rests)
 
 
-def what_to_run() -> pd.DataFrame:
-    """Per claim: the commands of a full-size re-run, its arms, and its A100-hours with SEEDS seeds.
+def _planned(claim: str) -> tuple[int, float]:
+    """The runs that a claim's full-size plans hold, and their A100-hours."""
+    plans = publishing.status().loc[list(claims.FULL[claim])]
+    return int(plans["runs"].sum()), plans["hours on one core or GPU"].sum()
 
-    Hours follow from what the authors report for their two stages; nothing here was measured.
+
+def what_to_run() -> pd.DataFrame:
+    """Per claim: the commands of a full-size re-run, its runs, and its A100-hours.
+
+    The last column is what it would take to show the reported effect on MME-P, by runs of the two
+    arms compared alone, with 80 % power (`claims.effects`). Hours are the plans' own, scaled from
+    what the authors report; nothing here was measured.
     """
-    rows = {
-        claim: (command, len(claims.RUNS[claim]), round(claims.hours(claim) * claims.SEEDS))
-        if claim in claims.RUNS
-        else (command or "–", "–", "–")
-        for claim, command in claims.COMMANDS.items()
-    }
-    names = ["commands", "arms", f"A100-hours, {claims.SEEDS} seeds"]
+    status, table = publishing.status(), claims.effects().dropna(subset="pairs")
+    rows = {}
+    for claim, command in claims.COMMANDS.items():
+        rows[claim] = [command or "–", "–", "–", "–"]
+        if claim in claims.FULL:
+            rows[claim][1:3] = (f"{number:,.0f}" for number in _planned(claim))
+            pairs = table.loc[table["claim"] == claim, "pairs"]
+            plans = status.loc[list(claims.FULL[claim])]
+            a_run = plans["hours on one core or GPU"] / plans["runs"]
+            if len(pairs):
+                needed = sum(2 * n * cost for n, cost in zip(pairs, a_run, strict=True))
+                rows[claim][3] = f"{needed:,.0f}"
+    names = ["commands", "runs", "A100-hours", "for 80 % power on MME-P"]
     return pd.DataFrame(rows, index=names).T.sort_index(key=lambda c: c.str[1:].astype(int))
 
 

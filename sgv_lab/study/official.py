@@ -28,6 +28,8 @@ FILES = {
     "captions": "sharegpt4v_instruct_gpt4-vision_cap100k.json",
     "released": "sharegpt4v_mix665k_cap23k_coco-ap9k_lcs3k_sam9k_div2k.json",
 }
+COCO = "coco/train2017/"
+OWN_MIX = {"llava-7b": "llava_instruct_150k.json"}  # 158K; every other family's is "mix"
 Record = dict[str, Any]
 
 
@@ -40,16 +42,22 @@ def files(data_root: Path, names: Iterable[str]) -> list[Path]:
     return paths
 
 
-def stage(design: Design, data_root: Path) -> Path:
-    """The store's folder with records.json and replaced.json of an arm, as `mix.stage`'s."""
-    paths = files(data_root, FILES.values())
+def stage(design: Design, data_root: Path, family: str = "llava-1.5-7b") -> Path:
+    """The store's folder with records.json and replaced.json of an arm, as `mix.stage`'s.
+
+    A ``family`` with a mix of its own has no released file, so no arm "mixed".
+    """
+    names = dict(FILES)
+    if family in OWN_MIX:
+        names = {"mix": OWN_MIX[family], "detail": FILES["detail"], "captions": FILES["captions"]}
+    paths = files(data_root, names.values())
 
     def write(folder: Path) -> None:
-        before = json.loads(paths[0].read_text())
-        made = arm(design, before, *(json.loads(path.read_text()) for path in paths[1:4]))
-        new, old = {r["id"] for r in made}, {r["id"] for r in before}
-        rows = [{"id": r["id"], "by": ""} for r in before if r["id"] not in new]
-        rows += [{"id": "", "by": r["id"]} for r in made if r["id"] not in old]
+        before, *others = ([_placed(r) for r in json.loads(path.read_text())] for path in paths)
+        made = arm(design, before, *others)
+        new, old = (set(map(_key, rows)) for rows in (made, before))
+        rows = [{"id": r["id"], "by": ""} for r in before if _key(r) not in new]
+        rows += [{"id": "", "by": r["id"]} for r in made if _key(r) not in old]
         if design.annotator == own.ARM:  # the same records in the same places
             pairs = zip(before, made, strict=True)
             rows = [{"id": a["id"], "by": b["id"]} for a, b in pairs if a != b]
@@ -57,10 +65,22 @@ def stage(design: Design, data_root: Path) -> Path:
         write_json(folder / "replaced.json", rows)
 
     settings = {key: getattr(design, key) for key in ("annotator", "images", "edit", "draw")}
+    inputs = list(paths)
     if design.annotator == own.ARM:
-        paths.append(own.read(design.captions).folder)
+        inputs.append(own.read(design.captions).folder)
     code = [f"sgv_lab.study.{part}" for part in ("official", "mix", "own")]
-    return store.stage("mix", settings, paths, write, code)
+    return store.stage("mix", settings, inputs, write, code)
+
+
+def _placed(record: Record) -> Record:
+    """The record with its picture below ``data_root``: LLaVA-Instruct names COCO's file alone."""
+    image = str(record.get("image", ""))
+    return record if not image or "/" in image else {**record, "image": COCO + image}
+
+
+def _key(record: Record) -> tuple[str, str]:
+    """What tells records apart: LLaVA-Instruct has several of one picture under one id."""
+    return record["id"], caption_of(record)
 
 
 def arm(
@@ -68,7 +88,7 @@ def arm(
     before: list[Record],
     detail: list[Record],
     captions: list[Record],
-    released: list[Record],
+    released: list[Record] | None = None,
 ) -> list[Record]:
     """An arm's records. The mix's detailed captions are those whose words stand in ``detail``.
 
@@ -81,7 +101,7 @@ def arm(
     known = (design.annotator, design.images, design.edit, design.draw)
     said = set(map(caption_of, detail))
     rest = [r for r in before if caption_of(r) not in said]
-    if known == ("gpt4_vision", "mixed", "", 0):
+    if known == ("gpt4_vision", "mixed", "", 0) and released:
         return released
     if known == ("gpt4_blind", "same", "dropped", 0):
         return rest
@@ -90,7 +110,7 @@ def arm(
     if known == (own.ARM, "same", "", 0):
         return _own(before, said, design.captions)
     if known == ("gpt4_vision", "same", "", 0):
-        coco = [r for r in captions if str(r.get("image", "")).startswith("coco/train2017/")]
+        coco = [r for r in captions if str(r.get("image", "")).startswith(COCO)]
         coco.sort(key=lambda record: record["image"])
         return [*rest, *coco[: len(before) - len(rest)]]
     what = f"no official file has captions of {design.annotator}, {design.edit or design.images}"

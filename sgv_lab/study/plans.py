@@ -65,7 +65,8 @@ def load(path: str | Path) -> Plan:
     try:
         text = path.read_text()
     except OSError as error:
-        raise LabError("cannot read the plan", where=path) from error
+        fix = "the study's own lie under figures/data/plans"
+        raise LabError(f"cannot read the plan ({error.strerror})", where=path, fix=fix) from error
     return parse(text, path.stem, path.parent)
 
 

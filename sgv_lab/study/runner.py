@@ -15,6 +15,7 @@ from accelerate.utils import patch_environment
 from tqdm.auto import tqdm
 
 from sgv_lab import store
+from sgv_lab.benchmarks.tasks import TASKS
 from sgv_lab.errors import LabError
 from sgv_lab.files import sha256, write_jsonl
 from sgv_lab.models import checkpoints, families
@@ -77,11 +78,21 @@ def questions(plan: Plan) -> Path:
 def jobs(plan: Plan, models_root: str | Path = "", data_root: str | Path = "") -> list[Job]:
     """All runs of a plan, seed by seed; its questions are written here, once for all of them.
 
-    ``data_root``: the official files (see `official`) in place of the embedded world.
+    ``data_root``: the official files (see `official`) in place of the embedded world. Raises
+    LabError where a plan of profile "paper" lacks them or a base, or a benchmark's files are not
+    there: days of training come before the first question.
     """
+    if plan.profile == "paper" and not (models_root and data_root):
+        fix = "give --models-root and --data-root"
+        raise LabError("at full size a study needs both models and data", where=plan.name, fix=fix)
     base = base_folder(plan.family, models_root)
     root = Path(data_root) if data_root else None
     asked = root / "benchmarks" if root else questions(plan)
+    for name in plan.benchmarks if root else ():
+        if not (asked / name).is_dir():
+            what, fix = f"lacks the folder {name}", "unpack the benchmark's official release there"
+            raise LabError(what, where=asked, fix=fix)
+        TASKS[name].questions(asked / name)  # refuses files that cannot be asked
     folders = {name: (asked / name, sha256(asked / name)) for name in plan.benchmarks}
     base_hash, designs = checkpoints.fingerprint(base), plan.designs()
     return [

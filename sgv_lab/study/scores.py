@@ -22,8 +22,13 @@ UNITS = {"MME-P": "points", "MME-C": "points"}  # all others: percent
 BIAS = "yes-bias"  # percentage points of MME's answers; 50: always yes
 
 
-def metrics(benchmark: str, scores: Mapping[str, Any], answers: Path) -> dict[str, float]:
-    """What a record keeps of a benchmark: its headlines, and MME's subtasks and yes-bias."""
+def metrics(benchmark: str, scores: Mapping[str, Any] | None, answers: Path) -> dict[str, float]:
+    """What a record keeps of a benchmark: its headlines, and MME's subtasks and yes-bias.
+
+    ``scores``: None where the answers are for a server to judge, as VQAv2's test-dev: {}.
+    """
+    if scores is None:
+        return {}
     found = {name: factor * scores[key] for key, name, factor in HEADLINES[benchmark]
              if key in scores}  # fmt: skip
     if benchmark == "mme":

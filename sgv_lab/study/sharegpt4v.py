@@ -8,7 +8,7 @@ blind GPT-4's. At full size LLaVA-1.5's first stage is in the base, and is not d
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import torch
 from matplotlib.figure import Figure
 
 from sgv_lab import plotting, store
+from sgv_lab.errors import LabError
 from sgv_lab.files import write_json
 from sgv_lab.study import (
     effects,
@@ -110,6 +111,18 @@ def preflight(
         )
         for number, stage in enumerate(tuning.stages(job))
     }
+
+
+def check(jobs: Iterable[Job]) -> None:
+    """Refuse a study whose arms cannot be trained. Raises LabError with an arm's first obstacles.
+
+    Records without pictures are no obstacle: at full size they are left out and counted.
+    """
+    for job in {job.arm: job for job in jobs}.values():
+        for stage, checked in preflight(job, drop=True).items():
+            if checked.obstacles:
+                what = "; ".join(checked.obstacles)
+                raise LabError(what, where=f"{job.arm}, {stage}", fix="mend it, then run it again")
 
 
 def trained(

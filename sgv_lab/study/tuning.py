@@ -75,7 +75,7 @@ def recipe_of(family: str, design: Design) -> Recipe:
 def materials(job: Job) -> tuple[Path, list[dict[str, Any]], Path]:
     """The mix's folder in the store, its records, and the folder that holds their pictures."""
     if job.data_root:
-        data = official.stage(job.design, job.data_root)
+        data = official.stage(job.design, job.data_root, job.family)
         return data, json.loads((data / "records.json").read_text()), job.data_root
     tokenizer = checkpoints.load_processor(job.base).tokenizer
     vocabulary = digest_of(json.dumps(tokenizer.get_vocab(), sort_keys=True).encode()).hexdigest()

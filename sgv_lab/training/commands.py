@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 import torch
-from transformers import AutoConfig, AutoModelForImageTextToText, BitsAndBytesConfig
+from transformers import AutoModelForImageTextToText, BitsAndBytesConfig
 
 from sgv_lab.errors import LabError
 from sgv_lab.files import write_jsonl
@@ -120,7 +120,7 @@ def plan(
 ) -> None:
     """Say what a run needs and what is missing; exit 1 if it could not start."""
     report = planning.plan(
-        AutoConfig.from_pretrained(model, local_files_only=True),
+        checkpoints.configuration(model),
         checkpoints.load_processor(model),
         records,
         images,

@@ -15,7 +15,7 @@ from sgv_lab.captions import convert, statistics
 from sgv_lab.cli import main
 from sgv_lab.files import sha256
 from sgv_lab.models import families
-from sgv_lab.study import claims, ledger
+from sgv_lab.study import claims, ledger, publishing
 
 
 def measured(claim: str, scale: float, noise: float = 0.1, seeds: int = 5) -> pd.DataFrame:
@@ -153,14 +153,24 @@ def test_nine_leads_in_one_harness_decide_c10() -> None:
 
 
 def test_the_costs_follow_from_what_the_authors_report() -> None:
-    assert math.isclose(claims.hours("C1"), 2 * 16 * 7)
-    assert math.isclose(claims.hours("C6"), 2 * 16 * (12 + 7))
+    took = paper.facts("cost").pivot(index="row", columns="column", values="value").prod(axis=1)
+    tuning, before = 16 * 7 * 60, 16 * 12 * 60  # minutes of one A100
+    assert list(60 * took.sort_values()) == [tuning, before]
+    plans = [name for names in claims.FULL.values() for name in names]
+    minutes = {p.removeprefix("full-"): publishing.recorded(p)[0].minutes for p in plans}
+    assert minutes["llava-1.5-7b"] == tuning
+    assert math.isclose(minutes["llava-7b"], tuning * 3 * 158 / 665, rel_tol=0.01)
+    assert math.isclose(minutes["table4-llava-1.5-7b"], tuning + before / 2, rel_tol=0.01)
+    assert math.isclose(minutes["table6-llava-1.5-7b"], tuning + before, rel_tol=0.01)
     sizes = {
         key: sum(families.counts(key, families.build(key, "paper", 0, device="meta")).values())
         for key in ("llava-1.5-7b", "llava-1.5-13b", "qwen-vl-chat")
     }
-    for key, arm in (("llava-1.5-13b", 0), ("qwen-vl-chat", 2)):
-        assert round(sizes[key] / sizes["llava-1.5-7b"], 2) == claims.RUNS["C2"][arm][0]
+    for key in ("llava-1.5-13b", "qwen-vl-chat"):
+        assert math.isclose(minutes[key], tuning * sizes[key] / sizes["llava-1.5-7b"], rel_tol=0.01)
+    table = ledger.what_to_run()
+    assert table.loc["C1", "A100-hours"] == f"{6 * tuning / 60:,.0f}"
+    assert table.loc["C3", "for 80 % power on MME-P"] == table.loc["C3", "A100-hours"]  # 3 pairs
 
 
 def test_every_command_of_the_ledger_parses() -> None:
