@@ -18,16 +18,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
-from transformers import PreTrainedTokenizerBase
-from transformers.image_processing_backends import PilBackend
+from transformers import ProcessorMixin
 
 from sgv_lab.errors import LabError
 from sgv_lab.training import layout, qwen_chat
-from sgv_lab.training.conversation import MAX_LENGTH, check_names, encode
-from sgv_lab.training.images import ASPECTS, native_tokens, open_image, prepare
+from sgv_lab.training.conversation import check_names, encode
+from sgv_lab.training.images import native_tokens, open_image, prepare
 from sgv_lab.training.recipes import Recipe
 from sgv_lab.training.stream import IMAGE, IMAGE_ID, Encoded
-from sgv_lab.training.tokenizers import DEFAULT_VARIANT, TextTokenizer
 
 log = logging.getLogger(__name__)
 _TURN = pa.struct([("from", pa.string()), ("value", pa.string())])
@@ -125,11 +123,11 @@ def _table(records: Iterable[Any], where: object) -> pa.Table:
 
 
 class RecordDataset(Dataset[dict[str, Any]]):
-    """Training samples of LLaVA records.
+    """Training samples of LLaVA records, as ``recipe`` shows them.
 
-    ``records``: a list, or a path to JSON, JSON lines or Parquet. An item is ``{"id": str,
-    "input_ids": list[int] (image at -200), "labels": list[int], "images": list of what
-    `images.prepare` gives}``.
+    ``records``: a list, or a path to JSON, JSON lines or Parquet; ``processor``: the model's, whose
+    tokenizer and image processor are used. An item is ``{"id": str, "input_ids": list[int] (image
+    at -200), "labels": list[int], "images": list of what `images.prepare` gives}``.
     Raises LabError naming record and file, for records of a wrong form at once.
     """
 
@@ -137,22 +135,15 @@ class RecordDataset(Dataset[dict[str, Any]]):
         self,
         records: Sequence[Mapping[str, Any]] | str | Path,
         image_root: str | Path,
-        tokenizer: TextTokenizer | PreTrainedTokenizerBase,
-        image_processor: PilBackend,
-        template: str = "v1",
-        aspect: str = "pad",
-        variant: str = DEFAULT_VARIANT,
-        max_length: int = MAX_LENGTH,
+        processor: ProcessorMixin,
+        recipe: Recipe,
     ) -> None:
-        check_names(template, variant)
-        if aspect not in ASPECTS:
-            raise LabError(f"no aspect {aspect!r}", fix=f"use {' or '.join(ASPECTS)}")
+        check_names(recipe.template, recipe.variant)
         from_file = isinstance(records, str | Path)
         rows = read_records(Path(records)) if from_file else records
         self._table = _table(rows, records if from_file else "records")
-        self.image_root, self.tokenizer, self.template = Path(image_root), tokenizer, template
-        self.image_processor, self.aspect = image_processor, aspect
-        self.variant, self.max_length = variant, max_length
+        self.image_root, self.recipe = Path(image_root), recipe
+        self.tokenizer, self.image_processor = processor.tokenizer, processor.image_processor
 
     def __len__(self) -> int:
         return self._table.num_rows
@@ -163,42 +154,31 @@ class RecordDataset(Dataset[dict[str, Any]]):
         return {key: value for key, value in row.items() if value is not None}
 
     def encode(self, record: Mapping[str, Any]) -> Encoded:
-        """Ids and labels of a record, by this dataset's settings."""
-        return encode(record, self.tokenizer, self.template, self.variant, self.max_length)
+        """Ids and labels of a record, by the recipe."""
+        how = self.recipe
+        return encode(record, self.tokenizer, how.template, how.variant, how.max_length)
 
     def paths(self, record: Mapping[str, Any]) -> list[str]:
         """Paths of a record's images, relative to the image folder."""
         if "image" in record:
             return [record["image"]]
-        return qwen_chat.paths(record) if self.template == "qwen" else []
+        return qwen_chat.paths(record) if self.recipe.template == "qwen" else []
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         record = self.record(index)
         encoded = self.encode(record)
         # An image whose place was cut off is not shown, as in the official code.
-        seen = self.template == "qwen" or IMAGE_ID in encoded.input_ids
+        seen = self.recipe.template == "qwen" or IMAGE_ID in encoded.input_ids
         paths = self.paths(record) if seen else []
         images = [open_image(self.image_root, path, record["id"]) for path in paths]
         return {
             "id": record["id"],
             "input_ids": encoded.input_ids,
             "labels": encoded.labels,
-            "images": [prepare(image, self.image_processor, self.aspect) for image in images],
+            "images": [
+                prepare(image, self.image_processor, self.recipe.aspect) for image in images
+            ],
         }
-
-
-def shown(records: Any, image_root: str | Path, processor: Any, recipe: Recipe) -> RecordDataset:
-    """The records as ``recipe`` shows them; raises what `RecordDataset` does."""
-    return RecordDataset(
-        records,
-        image_root,
-        processor.tokenizer,
-        processor.image_processor,
-        template=recipe.template,
-        aspect=recipe.aspect,
-        variant=recipe.variant,
-        max_length=recipe.max_length,
-    )
 
 
 @dataclass(frozen=True)
@@ -244,7 +224,7 @@ class _Surveyed(Dataset[_Facts]):
             each = self.image_tokens or 0
             if places and not each:
                 each = native_tokens(
-                    data.image_root, paths[0], found.id, data.image_processor, data.aspect
+                    data.image_root, paths[0], found.id, data.image_processor, data.recipe.aspect
                 )
             length = len(encoded.input_ids) + places * (each - 1)
             found.numbers = length, encoded.supervised, encoded.truncated
@@ -276,7 +256,7 @@ def survey(
     log.info(
         "%d samples, %d tokens, %d supervised, %d cut at %d, %d cannot be trained on",
         *(len(facts), lengths.sum(), supervised.sum(), truncated.sum()),
-        *(dataset.max_length, len(broken)),
+        *(dataset.recipe.max_length, len(broken)),
     )
     asked = Counter(layout.folder(path) for one in facts for path in one.paths)
     absent = Counter(layout.folder(path) for one in facts for path in one.absent)

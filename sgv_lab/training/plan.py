@@ -15,7 +15,7 @@ from sgv_lab.errors import LabError
 from sgv_lab.models.shards import opened, read_json
 from sgv_lab.training import layout, packing, trainable
 from sgv_lab.training.collate import collator
-from sgv_lab.training.data import shown, survey
+from sgv_lab.training.data import RecordDataset, survey
 from sgv_lab.training.estimates import Batch, step_memory
 from sgv_lab.training.recipes import Recipe
 from sgv_lab.training.trainer import Run, total_updates
@@ -162,7 +162,7 @@ def plan(
     """
     if not Path(image_root).is_dir():
         raise LabError("is no folder", where=image_root, fix="name the root of the pictures")
-    examples = shown(records, image_root, processor, recipe)
+    examples = RecordDataset(records, image_root, processor, recipe)
     found = survey(examples, collator(config).image_tokens, run.workers, run.progress)
     good = np.array([i for i in range(len(examples)) if i not in found.broken], dtype=int)
     none = np.zeros(0 if len(good) else 1, dtype=int)  # all broken: still worth a report

@@ -18,7 +18,7 @@ from sgv_lab.files import sha256, write_json
 from sgv_lab.models import checkpoints
 from sgv_lab.training import finishing, saving, updates
 from sgv_lab.training.collate import Collator, Sample, collator
-from sgv_lab.training.data import shown, survey
+from sgv_lab.training.data import RecordDataset, survey
 from sgv_lab.training.lab_trainer import LabTrainer, Run
 from sgv_lab.training.packing import Batching, packed, varlen
 from sgv_lab.training.recipes import Recipe
@@ -48,7 +48,7 @@ def train(
     """
     settings = Run(**run)
     checkpoints.refuse_tokenizer(model.config, processor, "processor")
-    examples = shown(records, image_root, processor, recipe)
+    examples = RecordDataset(records, image_root, processor, recipe)
     collate = collator(model.config, settings.loss == "sample", settings.packing)
     found = survey(examples, collate.image_tokens, settings.workers, settings.progress)
     if found.broken and not drop_broken:

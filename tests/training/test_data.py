@@ -1,6 +1,8 @@
 import json
 import logging
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import made_up
 import numpy as np
@@ -13,6 +15,7 @@ from transformers import CLIPImageProcessorPil
 from sgv_lab.errors import LabError
 from sgv_lab.training.data import RecordDataset, survey
 from sgv_lab.training.images import prepare
+from sgv_lab.training.recipes import recipe
 from sgv_lab.training.stream import IGNORED, IMAGE_ID
 from sgv_lab.training.tokenizers import TextTokenizer, load_tokenizer
 
@@ -22,6 +25,15 @@ RECORDS = [
     made_up.record("What is on the mat?", "Nothing.", image=None, name="two"),
     made_up.record("Is it red?\n<image>", "No. " * 30, image="coco/a.png", name="three"),
 ]
+
+
+def _dataset(
+    records: Any, root: Path, tokenizer: TextTokenizer, template: str = "v1", aspect: str = "pad",
+    **changes: Any,
+) -> RecordDataset:  # fmt: skip
+    processor = SimpleNamespace(tokenizer=tokenizer, image_processor=PROCESSOR)
+    changes |= {"template": template, "aspect": aspect}
+    return RecordDataset(records, root, processor, recipe("sft", changes))
 
 
 @pytest.fixture(scope="module")
@@ -53,15 +65,13 @@ def _written(folder: Path, kind: str) -> Path:
 def test_a_file_is_read_as_the_list_it_holds(
     root: Path, tokenizer: TextTokenizer, kind: str
 ) -> None:
-    dataset = RecordDataset(_written(root, kind), root, tokenizer, PROCESSOR)
+    dataset = _dataset(_written(root, kind), root, tokenizer)
     assert [dataset.record(i) for i in range(len(dataset))] == RECORDS
-    assert (
-        RecordDataset([{**RECORDS[1], "id": 7}], root, tokenizer, PROCESSOR).record(0)["id"] == "7"
-    )
+    assert _dataset([{**RECORDS[1], "id": 7}], root, tokenizer).record(0)["id"] == "7"
 
 
 def test_items(root: Path, tokenizer: TextTokenizer) -> None:
-    dataset = RecordDataset(RECORDS, root, tokenizer, PROCESSOR, aspect="square")
+    dataset = _dataset(RECORDS, root, tokenizer, aspect="square")
     first, text_only = dataset[0], dataset[1]
     assert first["id"] == "one" and first["input_ids"].count(IMAGE_ID) == 1
     with Image.open(root / "coco/a.png") as picture:
@@ -72,8 +82,8 @@ def test_items(root: Path, tokenizer: TextTokenizer) -> None:
 
 def test_an_image_behind_the_cut_is_not_shown(root: Path, tokenizer: TextTokenizer) -> None:
     late = made_up.record("What is it?", "A cat. " * 40, "And <image>?", "No.", image="coco/a.png")
-    assert len(RecordDataset([late], root, tokenizer, PROCESSOR)[0]["images"]) == 1
-    cut = RecordDataset([late], root, tokenizer, PROCESSOR, max_length=150)[0]
+    assert len(_dataset([late], root, tokenizer)[0]["images"]) == 1
+    cut = _dataset([late], root, tokenizer, max_length=150)[0]
     assert cut["images"] == [] and IMAGE_ID not in cut["input_ids"]
 
 
@@ -99,14 +109,14 @@ def test_bad_records_are_refused_at_once(
 ) -> None:
     records = [*RECORDS, {**RECORDS[0], **broken, "id": "bad_4"}]
     with pytest.raises(LabError) as error:
-        RecordDataset(records, root, tokenizer, PROCESSOR)
+        _dataset(records, root, tokenizer)
     assert message in str(error.value)
     assert "bad_4" in str(error.value) or "Unicode" in message
 
 
 def test_a_tag_inside_a_text_is_the_texts_own(root: Path, tokenizer: TextTokenizer) -> None:
     code = made_up.record("What does <image> do in SVG?", "It shows a picture.", image=None)
-    dataset = RecordDataset([code], root, tokenizer, PROCESSOR)
+    dataset = _dataset([code], root, tokenizer)
     assert IMAGE_ID not in dataset[0]["input_ids"] and dataset[0]["images"] == []
 
 
@@ -114,26 +124,24 @@ def test_bad_files_and_settings_are_refused(root: Path, tokenizer: TextTokenizer
     for name, content in {"cut.json": '[{"id": ', "map.json": "{}", "x.parquet": "PAR"}.items():
         (root / name).write_text(content)
         with pytest.raises(LabError, match=name):
-            RecordDataset(root / name, root, tokenizer, PROCESSOR)
+            _dataset(root / name, root, tokenizer)
     with pytest.raises(LabError, match="no records"):
-        RecordDataset([], root, tokenizer, PROCESSOR)
-    with pytest.raises(LabError, match="no template 'v3'"):
-        RecordDataset(RECORDS, root, tokenizer, PROCESSOR, template="v3")
-    with pytest.raises(LabError, match="no aspect 'wide'"):
-        RecordDataset(RECORDS, root, tokenizer, PROCESSOR, aspect="wide")
+        _dataset([], root, tokenizer)
+    with pytest.raises(LabError, match="no variant 'latest'"):
+        _dataset(RECORDS, root, tokenizer, variant="latest")
 
 
 def test_a_broken_picture_names_record_and_file(root: Path, tokenizer: TextTokenizer) -> None:
     (root / "coco/a.png").write_bytes(b"")
     with pytest.raises(LabError, match=r"'three', coco/a\.png: cannot be read"):
-        RecordDataset(RECORDS, root, tokenizer, PROCESSOR)[2]
+        _dataset(RECORDS, root, tokenizer)[2]
 
 
 def test_qwens_own_records_bring_their_pictures(root: Path, tmp_path: Path) -> None:
     turns = ["Picture 1: <img>coco/a.png</img>\nWhat?", "A cat.", "And <img>coco/a.png</img>?", "B"]
     record = made_up.record(*turns, image=None)
     qwen = load_tokenizer(made_up.tiktoken_file(tmp_path))
-    item = RecordDataset([record], root, qwen, PROCESSOR, "qwen", "square")[0]
+    item = _dataset([record], root, qwen, "qwen", "square")[0]
     assert len(item["images"]) == 2 == item["input_ids"].count(qwen.special["<img>"])
 
 
@@ -142,7 +150,7 @@ def test_survey_counts_what_the_items_hold(
     root: Path, tokenizer: TextTokenizer, workers: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     lost = made_up.record("<image>\nWhat?", "It says </s> here.", image="coco/a.png", name="lost")
-    dataset = RecordDataset([*RECORDS, lost], root, tokenizer, PROCESSOR, max_length=100)
+    dataset = _dataset([*RECORDS, lost], root, tokenizer, max_length=100)
     with caplog.at_level(logging.INFO):
         found = survey(dataset, image_tokens=4, workers=workers, progress=False)
     for i in range(3):
@@ -162,7 +170,7 @@ def test_real_records_with_their_photos(reference: Path) -> None:
     path = reference / "data/sharegpt4v/sharegpt4v_gpt4v_excerpt.json"
     records = [r for r in json.loads(path.read_text()) if r["image"].startswith("coco")]
     tokenizer = load_tokenizer(reference / "data/tokenizers/llama")
-    dataset = RecordDataset(records, reference / "data", tokenizer, PROCESSOR)
+    dataset = _dataset(records, reference / "data", tokenizer)
     assert len(dataset) == 5
     for i in range(len(dataset)):
         assert dataset[i]["images"][0].shape == (3, 28, 28)

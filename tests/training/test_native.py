@@ -57,9 +57,7 @@ def _draw(parameter: torch.Tensor) -> torch.Generator:
 
 
 def _samples(root, processor) -> list[dict[str, Any]]:
-    data = RecordDataset(
-        RECORDS, root, processor.tokenizer, processor.image_processor, "qwen3", "square"
-    )
+    data = RecordDataset(RECORDS, root, processor, recipes.recipe("sft-qwen3"))
     return [data[i] for i in range(len(data))]
 
 
@@ -158,9 +156,7 @@ def test_packed_equals_padded(root, lab) -> None:
 
 def test_lengths_come_from_the_files_headers(root, lab, monkeypatch) -> None:
     model, processor = lab
-    data = RecordDataset(
-        RECORDS, root, processor.tokenizer, processor.image_processor, "qwen3", "square"
-    )
+    data = RecordDataset(RECORDS, root, processor, recipes.recipe("sft-qwen3"))
     expected = [
         collator(model.config)([sample])["labels"].numel() for sample in _samples(root, processor)
     ]
