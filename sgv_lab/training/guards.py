@@ -12,16 +12,6 @@ from sgv_lab.errors import LabError
 WATCHED_UPDATES = 3  # warming up from 0, LoRA's A matrices first get a gradient in the third
 
 
-def refuse_unsupervised(ids: Sequence[str], supervised: Sequence[int]) -> None:
-    """Raise LabError naming the records (of ``ids``) that have no supervised token at all."""
-    empty = [i for i, count in zip(ids, supervised, strict=True) if count == 0]
-    if empty:
-        raise LabError(
-            f"no supervised token in record {', '.join(empty[:5])}",
-            fix="shorten its question, raise max_length, or leave the record out",
-        )
-
-
 def refuse_non_finite(value: torch.Tensor, what: str, step: int, ids: Iterable[str]) -> None:
     """Raise LabError if ``value`` has a NaN or infinity, naming the batch's record ``ids``."""
     if not torch.isfinite(value).all():

@@ -98,8 +98,7 @@ def fit(
     adapters' first values and dropout; the model's first weights are the caller's.
 
     Raises LabError if ``out`` holds a run with other settings, no GPU is there where one is asked
-    for, a record has no supervised token, a tensor does not learn, a loss is not finite, or
-    saving fails.
+    for, a tensor does not learn, a loss is not finite, or saving fails.
     """
     out = Path(out)
     arguments = _arguments(recipe, out, seed, run, len(examples), _blocks(model))

@@ -11,7 +11,6 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from sgv_lab.training.collate import Collator, Sample
-from sgv_lab.training.guards import refuse_unsupervised
 from sgv_lab.training.packing import Batching
 from sgv_lab.training.stream import IGNORED
 
@@ -43,8 +42,7 @@ def padded(micro_batch: int) -> Batching:
 class Updates(Dataset):
     """Update number -> this process's batches, each ready for the model.
 
-    Every process gets the same number of batches, as sharded models need. Raises LabError naming
-    a record without a supervised token.
+    Every process gets the same number of batches, as sharded models need.
     """
 
     def __init__(
@@ -66,8 +64,6 @@ class Updates(Dataset):
         batches = []
         for indices in self.batching(drawn, self.processes)[self.rank :: self.processes]:
             examples = [self.examples[i] for i in indices]
-            supervised = [sum(x != IGNORED for x in e["labels"][1:]) for e in examples]
-            refuse_unsupervised([e["id"] for e in examples], supervised)
             batch = self.collate([*examples, *self._filler(examples)])
             batch["record_ids"] = [e["id"] for e in examples]
             batches.append(batch)
