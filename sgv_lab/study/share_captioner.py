@@ -30,25 +30,7 @@ _MINIATURE: Mapping[str, Any] = {  # a model 128 wide learns hotter, in smaller 
     "warmup_ratio": 0.1,
     "gradient_checkpointing": False,
 }
-CHOICES = pd.DataFrame(
-    [
-        ("training data", "the 100K", "the 100K, or your own",
-         "what notebook 02 collects"),
-        ("base model", "InternLM-XComposer-7B, a preview", "LLaVA-1.5-7B: no foreign code is run",
-         "the shipped LLaVA-1.5 in miniature"),
-        ("picture", "448 × 448 pixels", "336 × 336, padded", "64 × 64, padded"),
-        ("prompt", "one for all (captioning script)", "varied, as in the records",
-         "as at full size"),
-        ("what is trained", "not published", "projector and language model", "as at full size"),
-        ("template, loss", "not published", "Vicuna v1, on the caption", "as at full size"),
-        ("learning rate", "not published", "2e-5, cosine, 3 % warm-up", "1e-3, cosine, 10 %"),
-        ("samples an update", "not published", "128", "32"),
-        ("epochs", "not published", "1", "as many as fit the time"),
-        ("seed", "not published", "a parameter", "a parameter"),
-        ("decoding", "3 beams, sampled, penalty 1.5, unseeded", "greedy", "greedy"),
-    ],
-    columns=["choice", "the authors", "here, at full size", "here, in miniature"],
-).set_index("choice")  # fmt: skip
+CHOICES = pd.read_csv(Path(__file__).with_suffix(".csv"), index_col="choice", dtype=str)
 """What makes a Share-Captioner; published: ShareGPT4V's repository, cards and threads."""
 
 
