@@ -89,8 +89,8 @@ def mmbench(
     for number, (drawn, question) in enumerate(pictures.choices(n, abilities)):
         text, options = question.text, list(question.options)
         if chinese:
-            kind = next((kind for kind in v.KINDS if kind in text), "")
-            text = _CHINESE_TEXT[question.fact].format(k=_CHINESE.get(kind, ""))
+            kind = "".join(_CHINESE[kind] for kind in question.subjects)
+            text = _CHINESE_TEXT[question.fact].format(k=kind)
             options = [_CHINESE[option] for option in options]
         truth, group = options[LETTERS.index(question.answer)], MMBENCH_GROUPS[question.ability]
         image = pictures.base64(drawn)

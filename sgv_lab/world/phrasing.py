@@ -30,18 +30,9 @@ def listed(parts: Sequence[str]) -> str:
 
 def place(position: str, rng: random.Random) -> str:
     """A phrase for a ninth of the picture."""
-    if position == "center":
-        options = ("in the center", "in the middle", "at the center", "near the center",
-                   "in the center part")  # fmt: skip
-    elif " " in position:
-        options = ("in the {}", "in the {} corner", "at the {}", "near the {} corner",
-                   "in the {} part")  # fmt: skip
-    elif position in ("top", "bottom"):
-        options = ("at the {}", "near the {}", "at the {} edge", "in the {} part", "along the {}")
-    else:
-        options = ("on the {}", "on the {} side", "near the {} edge", "in the {} part",
-                   "along the {}")  # fmt: skip
-    return rng.choice(options).format(position)
+    shape = "row" if position in ("top", "bottom") else "column"
+    shape = "center" if position == "center" else "corner" if " " in position else shape
+    return rng.choice(phrases.PLACES[shape]).format(position)
 
 
 def _part(mention: Mention, determiner: str, rng: random.Random) -> str:
