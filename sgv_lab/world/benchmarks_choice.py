@@ -3,7 +3,7 @@
 import random
 
 from sgv_lab.files import write_json
-from sgv_lab.world import vocabulary as v
+from sgv_lab.world import phrases
 from sgv_lab.world.annotators import ANNOTATORS, caption
 from sgv_lab.world.benchmark_files import Pictures
 from sgv_lab.world.phrasing import NUMBERS, plural
@@ -40,16 +40,6 @@ MMBENCH_GROUPS = {  # ability -> l2-category of the official file
     **dict.fromkeys(("landmark", "character", "knowledge"), "attribute_reasoning"),
 }
 SUBJECTS = {"text": "language science", "knowledge": "social science"}
-_WORDS = (
-    "星星 心 房子 树 汽车 船 鱼 鸟 猫 花 气球 雨伞 红色 橙色 黄色 绿色 蓝色 紫色 粉色 白色 "
-    "草地 海滩 沙漠 山 城市 森林 海洋 房间"
-)
-_CHINESE = dict(zip((*v.KINDS, *v.COLORS, *v.BACKGROUNDS), _WORDS.split(), strict=True))
-_CHINESE_TEXT = {
-    "color": "图中的{k}是什么颜色?",
-    "scene": "这张图片是在哪里?",
-    "existence": "图中有下列哪个物体?",
-}
 
 
 def mme(pictures: Pictures, n: int) -> None:
@@ -85,13 +75,13 @@ def mmbench(
 ) -> None:
     """MMBench's legacy TSV: every rotation of the options is a row of its own."""
     rows = []
-    abilities = list(_CHINESE_TEXT if chinese else MMBENCH_GROUPS)
+    abilities = list(phrases.CHINESE_OPEN if chinese else MMBENCH_GROUPS)
     for number, (drawn, question) in enumerate(pictures.choices(n, abilities)):
         text, options = question.text, list(question.options)
         if chinese:
-            kind = "".join(_CHINESE[kind] for kind in question.subjects)
-            text = _CHINESE_TEXT[question.fact].format(k=kind)
-            options = [_CHINESE[option] for option in options]
+            kind = "".join(phrases.CHINESE[kind] for kind in question.subjects)
+            text = phrases.CHINESE_OPEN[question.fact].format(k=kind)
+            options = [phrases.CHINESE[option] for option in options]
         truth, group = options[LETTERS.index(question.answer)], MMBENCH_GROUPS[question.ability]
         image = pictures.base64(drawn)
         for k in range(len(options)):

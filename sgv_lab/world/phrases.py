@@ -22,6 +22,8 @@ RELATIONS, OWNED, TO = _TABLE["relations"], _TABLE["owned"], _TABLE["to"]
 SCENES, PLACES = _TABLE["scenes"], _TABLE["places"]
 AT = _TABLE["at"] | SCENES
 OPENINGS, POSES, NOISE = _TABLE["openings"], _TABLE["poses"], _TABLE["noise"]
+SYNONYMS: dict[str, list[str]] = _TABLE["synonyms"]  # other words that captions may use
+CHINESE, CHINESE_OPEN = _TABLE["chinese"]["words"], _TABLE["chinese"]["open"]
 REMARKS: list[str] = _TABLE["remarks"]  # sentences without facts
 
 _KINDS: dict[str, dict[str, Any]] = _TABLE["kinds"]

@@ -10,11 +10,13 @@ from left to right. What it takes a text to mean:
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from sgv_lab.world import vocabulary as v
 from sgv_lab.world.facts import SPECIALS, VALUES, Fact, with_implied
-from sgv_lab.world.phrasing import NUMBERS, plural
+from sgv_lab.world.phrases import NUMBERS, SYNONYMS
+from sgv_lab.world.phrasing import plural
 
 
 @dataclass(frozen=True)
@@ -25,41 +27,28 @@ class Reading:
     unparsed: tuple[str, ...]
 
 
-def _alternatives(words: dict[str, str]) -> str:
+def _alternatives(words: Iterable[str]) -> str:
     return "|".join(sorted(words, key=len, reverse=True))
 
 
-_NAMES = {
-    value.lower(): (kind, value)
-    for kind in (*SPECIALS["landmark"], *SPECIALS["character"], "style", "artist", "genre", "title")
-    for value in VALUES[kind]
-}  # fmt: skip
-_WHOLE = {
-    **{word: ("scene", word) for word in v.BACKGROUNDS},
-    **{plural(word): ("scene", word) for word in ("mountain", "meadow", "beach")},
-    "sea": ("scene", "ocean"), "beaches": ("scene", "beach"), "cities": ("scene", "city"),
-    **{word: ("light", word) for word in v.LIGHTS},
-    "noon": ("light", "midday"), "daytime": ("light", "midday"), "dusk": ("light", "sunset"),
-    "evening": ("light", "sunset"), "nighttime": ("light", "night"),
-    **{word: ("composition", word) for word in VALUES["composition"]},
-    "busy": ("composition", "crowded"), "empty": ("composition", "sparse"),
-    **{word: ("palette", word) for word in VALUES["palette"]},
-}  # fmt: skip
+def _words(*kinds: str) -> dict[str, tuple[str, str]]:
+    """Word -> (kind of fact, value), for every value of these kinds and its synonyms."""
+    return {
+        word.lower(): (kind, value)
+        for kind in kinds
+        for value in VALUES[kind]
+        for word in (value, *SYNONYMS.get(value, ()))
+    }
+
+
+_NAMES = _words(*SPECIALS["landmark"], *SPECIALS["character"], "style", "artist", "genre", "title")
+_WHOLE = _words("scene", "light", "composition", "palette")
+_ADJECTIVES = _words("color", "size", "pattern")
 _NOUNS = {
-    **{kind: kind for kind in v.KINDS},
-    **{plural(kind): kind for kind in v.KINDS},
-    **dict.fromkeys(("sign", "signs", "signboard"), "sign"),
-    **dict.fromkeys(("building", "landmark", *v.LANDMARKS), "landmark"),
-    **dict.fromkeys(("person", "figure", "man", "woman"), "character"),
+    **{word: kind for kind in v.KINDS for word in (kind, plural(kind))},
+    **{word: special for special in SPECIALS for word in SYNONYMS[special]},
+    **dict.fromkeys(v.LANDMARKS, "landmark"),
 }
-_ADJECTIVES = {
-    **{word: ("color", word) for word in v.COLORS},
-    **dict.fromkeys(("small", "little", "tiny"), ("size", "small")),
-    **dict.fromkeys(("large", "big", "huge"), ("size", "large")),
-    **{word: ("pattern", word) for word in v.PATTERNS},
-    "checkered": ("pattern", "checked"), "spotted": ("pattern", "dotted"),
-    "stripy": ("pattern", "striped"), "unpatterned": ("pattern", "plain"),
-}  # fmt: skip
 _AFTER = {"stripes": "striped", "dots": "dotted", "spots": "dotted", "checks": "checked"}
 _NUMBERS = {
     **{word: i for i, word in enumerate(NUMBERS) if i > 1},
