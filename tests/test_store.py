@@ -113,6 +113,18 @@ def test_a_package_counts_with_all_its_modules() -> None:
         store.source_hash("sgv_lab.no_such")
 
 
+def test_a_packages_tables_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "tabled"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    seen = set()
+    for text in ("{}", "[]"):
+        (package / "table.json").write_text(text)
+        seen.add(store.source_hash("tabled"))
+    assert len(seen) == 2
+
+
 def test_refuses_what_json_cannot_hold_and_missing_inputs(tmp_path: Path) -> None:
     for value in (Path("x"), float("nan"), {1, 2}):
         with pytest.raises(LabError, match=r"stage 't'"):
