@@ -155,6 +155,11 @@ def conclude(plan: Plan, found: pd.DataFrame) -> str:
     if (top, base) not in of.index:
         return f"{head}{said}; without an oracle nobody knows whether the instrument sees anything"
     ceiling = of.loc[top, base]
+    if ceiling["high"] < 0:
+        return (
+            f"{head}no yardstick: even true captions do worse than {_worst(base)} "
+            f"({_with_interval(ceiling)}), so nothing is concluded"
+        )
     if ceiling["low"] <= 0:
         return (
             f"{head}insensitive: even true captions are not told from {_worst(base)} "
@@ -162,17 +167,17 @@ def conclude(plan: Plan, found: pd.DataFrame) -> str:
         )
     part = f"{main['share']:.0%} [{main['share_low']:.0%}, {main['share_high']:.0%}] of the oracle"
     if _apart(main):
-        return f"{head}{arm(name).label!r} {verb}: {said}, {part}{_caveats(of, main)}"
+        return f"{head}{arm(name).label!r} {verb}: {said}, {part}{_caveats(of, name, base)}"
     return f"{head}{arm(name).label!r} changes nothing that can be seen: {said}, {part}"
 
 
-def _caveats(of: pd.DataFrame, main: pd.Series) -> str:
+def _caveats(of: pd.DataFrame, name: str, base: str) -> str:
     """What weakens an effect that is apart from 0: false alarm, few pictures, the captions' need.
 
-    ``of``: rows by (arm, against). If dropping the detailed captions does as much, it is not what
-    the better ones say that helps.
+    ``of``: rows by (arm, against). If dropping the detailed captions does as much, or the arm is
+    no better than another that it is compared with, it is not what the better ones say that helps.
     """
-    found = ""
+    main, found = of.loc[name, base], ""
     if ("aa", "before") in of.index and _apart(of.loc["aa", "before"]):
         found += "; but A/A, the same annotator drawn again, differs too, so this may be noise"
     low, high = main["crossed_low"], main["crossed_high"]
@@ -182,6 +187,9 @@ def _caveats(of: pd.DataFrame, main: pd.Series) -> str:
         without = of.loc["dropped", "before"]
         if _apart(without) and abs(without["effect"]) >= abs(main["effect"]):
             found += f"; but leaving detailed captions out does more, {_with_interval(without)}"
+    for other, row in of.loc[name].drop(index=base).iterrows():
+        if row["low"] <= 0:
+            found += f"; but against {arm(other).label!r} no gain is seen, {_with_interval(row)}"
     return found
 
 
