@@ -1,4 +1,4 @@
-"""Papermill runs of the notebooks, in order, one process each; a run that died is finished.
+"""Papermill runs of the notebooks, in order, one kernel each; a run that died is finished.
 
 What is complete is decided by our own records, never by notebook metadata: when a kernel dies,
 papermill's metadata calls cells completed that never ran. A notebook is complete when its kernel
@@ -9,10 +9,7 @@ reached a last cell of ours and its record under ``done/`` was written; a run is
 import errno
 import hashlib
 import json
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -21,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import papermill
 from filelock import FileLock, Timeout
+from nbformat import NotebookNode
 
 from sgv_lab import profiles
 from sgv_lab.errors import LabError, unknown
@@ -30,6 +29,9 @@ from sgv_lab.notebook import convert, parameters
 from sgv_lab.provenance import provenance
 from sgv_lab.report import write_report
 from sgv_lab.store import source_hash
+
+_LAST = "sgv-lab-last-cell"
+_OURS = {_LAST, "injected-parameters"}  # tags of cells that the notebook itself does not have
 
 
 @dataclass(frozen=True)
@@ -159,60 +161,62 @@ def is_done(job: Job, out: Path) -> bool:
 
 
 def _run_one(job: Job, out: Path, progress: Callable[[str, int, int], None]) -> float:
-    """Run one notebook in a process of its own (papermill's chdir is not thread-safe)."""
     work = Path(tempfile.mkdtemp(prefix="work-", dir=out))
     (out / "done" / f"{job.notebook}.json").unlink(missing_ok=True)
-    executed, reached, log = work / "executed.ipynb", work / "reached", work / "log.txt"
-    task = {"path": job.path, "executed": executed, "reached": reached}
-    task = {key: str(path.resolve()) for key, path in task.items()}
-    write_json(work / "task.json", {**task, "parameters": job.parameters})
-    environment = os.environ | {"SGV_NOTEBOOKS": str(job.path.parent.resolve())}
-    command = [sys.executable, "-m", "sgv_lab.pipeline_worker", str(work / "task.json")]
-    started = time.monotonic()
-    with (
-        log.open("w") as errors,
-        subprocess.Popen(  # the worker ends itself when its standard input closes, as we die
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            env=environment,
-        ) as worker,
-    ):
-        events = [{"cell": 0, "cells": 0, "line": ""}]
-        for line in worker.stdout:
-            events.append(json.loads(line))
-            if "error" not in events[-1]:
-                progress(job.notebook, events[-1]["cell"], events[-1]["cells"])
-    if worker.returncode or not reached.is_file():
-        raise _failure(job, out, events, log, worker.returncode == 0)
+    executed, reached = work / "executed.ipynb", work / "reached"
+    book = nbformat.read(job.path, as_version=4)
+    cells = sum(cell.cell_type == "code" and bool(cell.source.strip()) for cell in book.cells)
+    begun: list[str] = []
+
+    def begin(cell: NotebookNode, cell_index: int) -> None:
+        if not _OURS & set(cell.metadata.get("tags", ())):
+            begun.append(cell.source)
+            progress(job.notebook, len(begun), cells)
+
+    # the one proof that all cells ran, also when one of them left by sys.exit(0), which papermill
+    # calls a success: the kernel itself makes this file
+    proof = f"open({str(reached.resolve())!r}, 'x').close()"
+    book.cells.append(nbformat.v4.new_code_cell(proof, metadata={"tags": [_LAST]}))
+    started, error = time.monotonic(), ""
+    try:
+        papermill.execute_notebook(
+            book,
+            str(executed),
+            parameters=job.parameters,
+            kernel_name="python3",
+            language="python",
+            progress_bar=False,
+            on_cell_execute=begin,  # nbclient's; metadata cannot tell where a kernel died
+        )
+    except papermill.PapermillExecutionError as raised:
+        error = f"{raised.ename}: {raised.evalue}"
+    except Exception as raised:  # a dead kernel, a full disk: said in one line, as the others
+        error = f"{type(raised).__name__}: {raised}"
+    if error or not reached.is_file():
+        error = error or "the notebook ended, but did not reach its last cell"
+        raise _failure(job, out, executed, error, begun, cells)
     seconds = time.monotonic() - started
-    executed.replace(out / executed.with_stem(job.notebook).name)
+    book = nbformat.read(executed, as_version=4)
+    book.cells = [cell for cell in book.cells if _LAST not in cell.metadata.get("tags", ())]
+    nbformat.write(book, executed)
+    executed.replace(out / f"{job.notebook}.ipynb")
     write_json(out / "done" / f"{job.notebook}.json", {**job.record, "seconds": round(seconds, 1)})
     shutil.rmtree(work)
     return seconds
 
 
 def _failure(
-    job: Job, out: Path, events: list[dict[str, Any]], log: Path, worker_ended_well: bool
+    job: Job, out: Path, executed: Path, error: str, begun: list[str], cells: int
 ) -> NotebookFailed:
     """Name notebook, cell and error; keep what was executed as ``NAME.failed.ipynb``."""
-    cell = [event for event in events if "error" not in event][-1]
-    lines = log.read_text(errors="replace").strip().splitlines()
-    if worker_ended_well:
-        error = "the notebook ended, but did not reach its last cell"
-    else:
-        error = events[-1].get("error") or (lines[-1] if lines else "the process died")
-    kept = ""
-    executed = log.with_name("executed.ipynb")
+    fix = "mend it and run the same command again: it does only what is missing"
     if executed.is_file():
         executed.replace(out / f"{job.notebook}.failed.ipynb")
-        kept = f"; what ran so far is in {out / job.notebook}.failed.ipynb"
+        fix += f"; what ran so far is in {out / job.notebook}.failed.ipynb"
     where = job.notebook
-    if cell["cell"]:
-        where += f", code cell {cell['cell']} of {cell['cells']} ({cell['line']})"
-    fix = f"mend it and run the same command again: it does only what is missing{kept}"
+    if begun:
+        line = begun[-1].strip().splitlines()[0][:60]
+        where += f", code cell {len(begun)} of {cells} ({line})"
     return NotebookFailed(error, where=where, fix=fix)
 
 
