@@ -1,6 +1,5 @@
 """Ask a model a benchmark's questions: batched, longest first, greedy, resumable."""
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -10,13 +9,15 @@ from typing import Any
 import torch
 from torch.nn.functional import pad
 from tqdm.auto import tqdm
-from transformers import PreTrainedModel, ProcessorMixin
+from transformers import BatchFeature, PreTrainedModel, ProcessorMixin
 
 from sgv_lab import benchmarks
 from sgv_lab.benchmarks import core
+from sgv_lab.benchmarks.core import Entry
 from sgv_lab.benchmarks.tasks import TASKS, Question, Task
+from sgv_lab.captioning import bulk
 from sgv_lab.errors import LabError
-from sgv_lab.files import write_json
+from sgv_lab.files import whole_lines, write_json
 from sgv_lab.models import checkpoints
 from sgv_lab.models.kinds import kind
 from sgv_lab.training.collate import collator
@@ -31,8 +32,6 @@ def evaluate(
     out: str | Path,
     *,
     batch_size: int = 16,
-    limit: int | None = None,
-    device: str = "cpu",
     loaded: tuple[PreTrainedModel, ProcessorMixin] | None = None,
 ) -> dict[str, Any] | None:
     """Answer ``benchmark`` from ``data`` into ``out``; the score, or None where truth is hidden.
@@ -43,13 +42,13 @@ def evaluate(
     """
     name, data, out = benchmarks.canonical(benchmark), Path(data), Path(out)
     task = TASKS[name]
-    questions = list(task.questions(data))[:limit]
+    questions = list(task.questions(data))
     out.mkdir(parents=True, exist_ok=True)
-    _same_run(out, {"benchmark": name, "model": _fingerprint(Path(model_folder))})
+    _same_run(out, {"benchmark": name, "model": checkpoints.fingerprint(model_folder)})
     done = _done(out / "answers.jsonl", questions)
     left = [question for question in questions if question.id not in done]
     if left:
-        model, processor = loaded or checkpoints.load(model_folder, device=device)
+        model, processor = loaded or checkpoints.load(model_folder)
         with (out / "answers.jsonl").open("a") as file:
             for asked, texts in answer(model, processor, left, task, data, batch_size):
                 for question, text in zip(asked, texts, strict=True):
@@ -59,22 +58,11 @@ def evaluate(
                 file.flush()
                 os.fsync(file.fileno())
     arguments = task.write(questions, done, data, out)
-    if arguments is None or limit is not None:
+    if arguments is None:
         return None
     scores = benchmarks.module(name).score(**arguments)
     write_json(out / "score.json", {"benchmark": benchmarks.MODULES[name][1], **scores})
     return scores
-
-
-def _fingerprint(folder: Path) -> str:
-    """The checkpoint's name and a hash of the ends of its weight files (whole ones take long)."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            digest.update(f"{path.name} {path.stat().st_size}".encode() + file.read(1 << 16))
-            file.seek(-min(1 << 16, path.stat().st_size), os.SEEK_END)
-            digest.update(file.read())
-    return f"{folder.resolve().name} {digest.hexdigest()[:16]}"
 
 
 def _same_run(out: Path, settings: dict[str, str]) -> None:
@@ -87,18 +75,10 @@ def _same_run(out: Path, settings: dict[str, str]) -> None:
 
 
 def _done(path: Path, questions: Sequence[Question]) -> dict[str, str]:
-    """Answers already given. A last line cut by a kill is dropped from the file."""
-    if not path.is_file():
-        return {}
-    text = path.read_bytes()
-    whole = text[: text.rfind(b"\n") + 1]
-    if whole != text:
-        with path.open("r+b") as file:
-            file.truncate(len(whole))
-    if not whole:
-        return {}
+    """Answers already given."""
     prompts = {question.id: question.prompt for question in questions}
-    answers = core.index(core.entries(path), "question_id")
+    given = [Entry(f"{path}, line {n}", row) for n, row in enumerate(whole_lines(path), 1)]
+    answers = core.index(given, "question_id")
     core.known(answers, prompts, "the benchmark")
     for key, entry in answers.items():
         core.aligned(entry, entry["prompt"], prompts[key])
@@ -142,7 +122,6 @@ def _ids(
     return feed.widened(ids, [feed.blank()] * ids.count(IMAGE_ID))[0].tolist()
 
 
-@torch.inference_mode()
 def _generate(
     model: PreTrainedModel,
     processor: ProcessorMixin,
@@ -164,23 +143,17 @@ def _generate(
         rows.append(feed.widened(ids, own)[0])
         pictures += own
     width = max(map(len, rows))
-    input_ids = torch.stack(
-        [pad(row, (width - len(row), 0), value=tokenizer.pad_token_id) for row in rows]
-    )
-    mask = torch.stack([pad(torch.ones_like(row), (width - len(row), 0)) for row in rows])
-    images = feed.pictures(pictures) if pictures else {}
-    if "image_grid_thw" in images:
-        images["mm_token_type_ids"] = (input_ids == model.config.image_token_id).int()
-    if pictures:
-        images["pixel_values"] = images["pixel_values"].to(model.dtype)
-    output = model.generate(
-        input_ids=input_ids.to(model.device),
-        attention_mask=mask.to(model.device),
-        **{key: tensor.to(model.device) for key, tensor in images.items()},
-        do_sample=False,
-        num_beams=1,
-        max_new_tokens=task.max_new_tokens,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    texts = tokenizer.batch_decode(output[:, width:], skip_special_tokens=True)
-    return [text.strip() for text in texts]
+    given = {
+        "input_ids": torch.stack(
+            [pad(row, (width - len(row), 0), value=tokenizer.pad_token_id) for row in rows]
+        ),
+        "attention_mask": torch.stack(
+            [pad(torch.ones_like(row), (width - len(row), 0)) for row in rows]
+        ),
+        **(feed.pictures(pictures) if pictures else {}),
+    }
+    if "image_grid_thw" in given:
+        given["mm_token_type_ids"] = (given["input_ids"] == model.config.image_token_id).int()
+    decoding = bulk.Decoding(max_new_tokens=task.max_new_tokens)
+    said = bulk.decode(model, processor, BatchFeature(given), decoding)
+    return [one["caption"] for one in said]

@@ -1,6 +1,7 @@
 """Asking a model: batches, resuming, official submissions. A tiny random LLaVA answers."""
 
 import json
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -138,8 +139,10 @@ def test_a_killed_run_goes_on_and_scores(loaded, data: Path, tmp_path: Path, mon
     assert len(asked) == 11
     assert evaluate(checkpoint, "mme", data, out) == whole and len(asked) == 11
     assert mme.score(out / "mme", data) == whole
+    other = shutil.copytree(checkpoint, tmp_path / "other")
+    (other / "chat_template.jinja").write_text("another")
     with pytest.raises(LabError, match="holds answers of"):
-        evaluate(tmp_path / "other", "mme", data, out, loaded=loaded)
+        evaluate(other, "mme", data, out, loaded=loaded)
     row = json.loads(lines[0]) | {"question_id": "color/9"}
     (out / "answers.jsonl").write_text(json.dumps(row) + "\n")
     with pytest.raises(LabError, match="'color/9' is not in"):
