@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from sgv_lab.benchmarks import OFFICIAL, core, jackknife
-from sgv_lab.benchmarks.core import Entry, Given
+from sgv_lab.benchmarks.core import Given
 from sgv_lab.errors import LabError
 
 VARIANTS = ("whitespace", "lower", "lower_no_punctuation")  # no PTB tokeniser (VLMEvalKit: first)
@@ -44,12 +44,11 @@ def score(
 
 
 def _references(path: Path) -> dict[str, list[str]]:
-    value = core.read_json(path)
-    if not isinstance(value, dict) or "annotations" not in value:
+    first = core.entries(path)[0]
+    if "annotations" not in first.row:
         return {key: entry["captions"] for key, entry in core.keyed(path, "captions").items()}
     found = defaultdict(list)
-    for number, row in enumerate(value["annotations"], 1):
-        entry = Entry(f"{path}, record {number}", row)
+    for entry in first.records("annotations"):
         found[str(entry["image_id"])].append(entry["caption"])
     return dict(found)
 

@@ -129,7 +129,7 @@ def _truth(source: Path, names: dict[str, str], wanted: Set[str]) -> dict[str, s
         found = core.entries(path)
         value = found[0].row
         if len(found) == 1 and "annotations" in value:
-            _coco(path, value, names, wanted, truth)
+            _coco(found[0], names, wanted, truth)
         elif len(found) == 1 and "sentences" in value:  # the output of the official tool
             for row in value["sentences"]:
                 truth[_image(row["image_id"])] |= set(row["mscoco_gt_words"])
@@ -147,22 +147,15 @@ def _truth(source: Path, names: dict[str, str], wanted: Set[str]) -> dict[str, s
     return dict(truth)
 
 
-def _coco(
-    path: Path,
-    value: dict[str, Any],
-    names: dict[str, str],
-    wanted: Set[str],
-    truth: dict[str, set[str]],
-) -> None:
+def _coco(file: Entry, names: dict[str, str], wanted: Set[str], truth: dict[str, set[str]]) -> None:
     """Add the classes of a COCO instance file, or of its human captions, for ``wanted`` images."""
-    classes = {row["id"]: row["name"] for row in value.get("categories", [])}
-    for number, row in enumerate(value["annotations"], 1):
-        entry = Entry(f"{path}, record {number}", row)
+    classes = {row["id"]: row["name"] for row in file.row.get("categories", [])}
+    for entry in file.records("annotations"):
         image = _image(entry["image_id"])
         if image not in wanted:
             continue
         truth[image]  # a picture without any object is known, too
-        if "caption" in row:
-            truth[image] |= set(objects(row["caption"], names))
+        if "caption" in entry.row:
+            truth[image] |= set(objects(entry["caption"], names))
         elif (name := classes.get(entry["category_id"])) in names:
             truth[image].add(names[name])

@@ -40,6 +40,10 @@ class Entry:
                 return self.row[key]
         return self[" or ".join(keys)]
 
+    def records(self, key: str) -> list["Entry"]:
+        """The objects of the list under ``key``."""
+        return [Entry(f"{self.where}, record {n}", row) for n, row in enumerate(self[key], 1)]
+
     def text(self, *keys: str, one_line: bool = False) -> str:
         """``first(*keys)`` as a string; with ``one_line`` tabs and newlines are refused."""
         value = self.first(*keys)

@@ -132,10 +132,8 @@ def _result(reads: dict[str, list[str]], labels: dict[str, list[Entry]]) -> dict
         for read, label in zip(reads[split], labels[split], strict=True):
             row = np.zeros((len(splits), 4))
             # an answer that is neither (variant exact_word) is wrong without being a "yes"
-            cell = {("yes", "yes"): 0, ("yes", "no"): 1, ("no", "no"): 2}.get(
-                (read, label["label"])
-            )
-            row[number, 3 if cell is None else cell] = 1
+            cells = {("yes", "yes"): 0, ("yes", "no"): 1, ("no", "no"): 2}
+            row[number, cells.get((read, label["label"]), 3)] = 1
             columns.append(row.ravel())
             images.append(label["image"])
     sums = jackknife.by_cluster(images, np.array(columns)).reshape(-1, len(splits), 4)

@@ -66,7 +66,7 @@ def _truth(path: Path) -> tuple[dict[str, str], dict[str, str]]:
     rows, names = core.rows(path), {}
     if "questions" in rows[0].row:
         names = {number: name for name, number in rows[0]["question_type"].items()}
-        rows = [Entry(f"{path}, record {n}", q) for n, q in enumerate(rows[0]["questions"], 1)]
+        rows = rows[0].records("questions")
     truth: dict[str, str] = {}
     kinds: dict[str, str] = {}
     for entry in rows:

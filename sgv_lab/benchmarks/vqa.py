@@ -142,9 +142,7 @@ def score(
 def _truth(path: Path) -> dict[str, Entry]:
     found = core.entries(path)
     if len(found) == 1 and "annotations" in found[0].row:
-        found = [
-            Entry(f"{path}, record {n}", row) for n, row in enumerate(found[0]["annotations"], 1)
-        ]
+        found = found[0].records("annotations")
     keys = ("question_id",) if "question_id" in found[0].row else ("image",)
     return core.index(found, *keys)
 
