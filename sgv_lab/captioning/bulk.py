@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from PIL import Image
-from torch.nn.functional import pad
+from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 from transformers import BatchFeature, PreTrainedConfig, PreTrainedModel, ProcessorMixin
 
@@ -27,6 +27,8 @@ from sgv_lab.models.kinds import kind
 from sgv_lab.training.collate import collator
 from sgv_lab.training.conversation import prompt_ids
 from sgv_lab.training.images import prepare as pixels_of
+
+LOADERS = 2  # threads that read pictures ahead
 
 
 @dataclass(frozen=True)
@@ -67,19 +69,16 @@ def caption(
     decoding: Decoding = Decoding(),
     seed: int = 0,
     shard: tuple[int, int] = (0, 1),
-    aspect: str = "",
-    loaders: int = 2,
 ) -> Path:
     """Caption ``images`` (folder, list or Parquet file, see `pictures.find`) into the run ``out``.
 
     Rows as `writer.Row`, with "tokens" (of the caption) and "ended" (False: cut at the limit).
     The same call goes on where a killed one stopped. ``name``: what the model is called in the
-    rows; ``seed``: of sampling; ``shard``: (i, n), this process's part; ``aspect``: "pad" or
-    "square", by default as the family's fine-tuning; ``loaders``: threads that read ahead. Raises
-    LabError if ``out`` holds another run, or the disk is full.
+    rows; ``seed``: of sampling; ``shard``: (i, n), this process's part. Raises LabError if ``out``
+    holds another run, or the disk is full.
     """
-    pictures = images if isinstance(images, Pictures) else find(images)
-    aspect = aspect or usual_aspect(model)
+    pictures = find(images)
+    aspect = usual_aspect(model)
     settings = {"model": name or model.config.model_type, "revision": revision(model), "seed": seed}
     settings |= {"prompt": prompt, "aspect": aspect, "dtype": str(model.dtype)}
     settings |= {"batch_size": batch_size, **asdict(decoding)}
@@ -88,7 +87,7 @@ def caption(
         Shards(out, pictures, settings, shard) as shards,
         tqdm(unit="caption", disable=None) as bar,
     ):
-        for batch in ahead(loader, _batches(shards, batch_size), loaders, loaders + 1):
+        for batch in ahead(loader, _batches(shards, batch_size), LOADERS):
             first = f"{seed}/{batch.numbers[0]}"
             said = decode(model, processor, batch.inputs, decoding, first) if batch.inputs else []
             for row, words in zip((r for r in batch.rows if "reason" not in r), said, strict=True):
@@ -156,25 +155,25 @@ def prepare(
     config: PreTrainedConfig,
     processor: ProcessorMixin,
     images: Sequence[Image.Image],
-    prompt: str,
+    prompt: str | Sequence[dict[str, str]],
     aspect: str,
 ) -> BatchFeature:
     """What ``generate`` takes to answer the prompt about each picture: (B, T), padded on the left.
 
-    Ids as in training; a checkpoint's own chat template may put the tokens another way.
+    ``prompt``: a question, or the turns of a conversation that ends in one. Ids as in training; a
+    checkpoint's own chat template may put the tokens another way.
     """
-    turns = [{"from": "human", "value": f"<image>\n{prompt}"}]
+    turns = (
+        [{"from": "human", "value": f"<image>\n{prompt}"}] if isinstance(prompt, str) else prompt
+    )
     ids = prompt_ids(turns, processor.tokenizer, kind(config.model_type).template)
     feed = collator(config)
     pixels = [pixels_of(image, processor.image_processor, aspect) for image in images]
     rows = [feed.widened(ids, [one])[0] for one in pixels]
-    width = max(map(len, rows))
-    fill = processor.tokenizer.pad_token_id
+    padded = partial(pad_sequence, batch_first=True, padding_side="left")
     given = {
-        "input_ids": torch.stack([pad(row, (width - len(row), 0), value=fill) for row in rows]),
-        "attention_mask": torch.stack(
-            [pad(torch.ones_like(row), (width - len(row), 0)) for row in rows]
-        ),
+        "input_ids": padded(rows, padding_value=processor.tokenizer.pad_token_id),
+        "attention_mask": padded([torch.ones_like(row) for row in rows]),
         **feed.pictures(pixels),
     }
     if "image_grid_thw" in given:

@@ -89,7 +89,7 @@ def collect(
     pictures without an answer, a spent budget (none is begun that could exceed it) and as `Shards`
     does. What was collected stays.
     """
-    pictures = images if isinstance(images, Pictures) else find(images)
+    pictures = find(images)
     settings = {
         "model": model,
         "revision": urlsplit(url).hostname,
@@ -102,22 +102,13 @@ def collect(
         "tries": TRIES,
     }
     with Shards(out, pictures, settings, shard) as shards, hidden(key(url)):
-        _Collector(url, model, terms, shards, ask, seed).run()
+        _Collector(url, shards, terms, ask).run()
     return Path(out)
 
 
 class _Collector:
-    def __init__(
-        self,
-        url: str,
-        model: str,
-        terms: Terms,
-        shards: Shards,
-        ask: Callable[[str], str],
-        seed: int,
-    ) -> None:
-        self.model, self.terms, self.shards, self.ask, self.seed = model, terms, shards, ask, seed
-        self.secret = key(url)
+    def __init__(self, url: str, shards: Shards, terms: Terms, ask: Callable[[str], str]) -> None:
+        self.shards, self.terms, self.ask, self.secret = shards, terms, ask, key(url)
         self.client = openai.OpenAI(
             base_url=url, api_key=self.secret, timeout=terms.timeout, max_retries=RETRIES
         )
@@ -128,10 +119,9 @@ class _Collector:
 
     def run(self) -> None:
         """Ask about every picture without a row: one by one until an answer, then many at once."""
-        left = self._left()
-        first = ahead(self._work, self._affordable(left, alone=True), 1, 1)
-        rest = ahead(self._work, self._affordable(left), self.terms.connections,
-                     self.terms.connections)  # fmt: skip
+        left = (number for _, missing in self.shards.missing() for number in missing)
+        first = ahead(self._work, self._affordable(left, alone=True), 1, 0)
+        rest = ahead(self._work, self._affordable(left), self.terms.connections, 0)
         unanswered, in_a_row, why = 0, 0, ""
         rejected: list[Row] = []  # kept back until another picture is taken: the request may be bad
         with tqdm(unit="caption", disable=None) as bar:
@@ -155,10 +145,6 @@ class _Collector:
         if self.broke:
             told = f"the budget of {self.terms.budget:g} allows no more ({self.spent:.2f} spent)"
             raise LabError(told, fix="raise it and run the same again to go on")
-
-    def _left(self) -> Iterator[int]:
-        for _, missing in self.shards.missing():
-            yield from missing
 
     def _affordable(self, numbers: Iterator[int], alone: bool = False) -> Iterator[int]:
         """The numbers as long as the worst that is under way stays within the budget.
@@ -203,34 +189,33 @@ class _Collector:
         except (openai.APIConnectionError, NoAnswer) as error:
             return self._clean(f"{type(error).__name__}: {error}")
 
-    def _captioned(self, prompt: str, picture: str) -> dict[str, Any]:
+    def _captioned(self, prompt: str, picture: str) -> Row:
         """Ask until an answer passes the filters, TRIES times at most."""
-        spent = {"tokens_in": 0, "tokens_out": 0}
-        discarded = []
+        row: Row = {"tokens_in": 0, "tokens_out": 0, "discarded": []}
         for attempt in range(TRIES):
-            reply = self._reply(prompt, picture, self.seed + attempt)
+            reply = self._reply(prompt, picture, self.shards.stamp["seed"] + attempt)
             self.answered = True
             text = self._clean(reply.choices[0].message.content or "").strip()
             if reply.usage is not None:
                 given, made = reply.usage.prompt_tokens, reply.usage.completion_tokens
-                spent["tokens_in"] += given
-                spent["tokens_out"] += made
+                row["tokens_in"] += given
+                row["tokens_out"] += made
                 with self.lock:
                     self.spent += self.terms.cost(given, made)
                     self.dearest_prompt = max(self.dearest_prompt, self.terms.cost(given, 0))
+            row["served"] = self._clean(reply.model)
             reason = flaw(text, reply.choices[0].finish_reason)
-            found = {**spent, "discarded": discarded, "served": self._clean(reply.model)}
             if reason is None:
-                return {"caption": text, **found}
-            discarded.append({"reason": reason, "text": text})
-        return {"reason": f"filtered: {reason}", **found}
+                return {"caption": text} | row
+            row["discarded"].append({"reason": reason, "text": text})
+        return {"reason": f"filtered: {reason}"} | row
 
     def _reply(self, prompt: str, picture: str, seed: int) -> ChatCompletion:
         """A well-formed answer. Raises NoAnswer after RETRIES answers that are none."""
         content = [{"type": "text", "text": prompt},
                    {"type": "image_url", "image_url": {"url": picture}}]  # fmt: skip
         request = {
-            "model": self.model,
+            "model": self.shards.stamp["model"],
             "messages": [{"role": "user", "content": content}],
             "temperature": self.terms.temperature,
             "max_tokens": self.terms.max_tokens,
@@ -282,9 +267,8 @@ def flaw(text: str, finish: str | None = "stop") -> str | None:
 
 def data_url(data: bytes, image: Image.Image) -> str:
     """A picture as endpoints take it: its own file where that is JPEG, PNG or WebP, else PNG."""
-    kind = image.format or ""
+    kind = image.format
     if kind not in ("JPEG", "PNG", "WEBP"):
-        stream = io.BytesIO()
-        image.save(stream, "PNG")
+        image.save(stream := io.BytesIO(), "PNG")
         data, kind = stream.getvalue(), "PNG"
     return f"data:image/{kind.lower()};base64,{base64.b64encode(data).decode()}"

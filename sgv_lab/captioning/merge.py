@@ -4,7 +4,6 @@ import hashlib
 import json
 from array import array
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -76,7 +75,7 @@ def record(row: Row) -> dict[str, Any]:
     return {"id": row["id"], "image": row["image"], "conversations": turns}
 
 
-def _whole(out: Path, chunk: int, run: dict[str, Any]) -> Iterator[Row]:
+def _whole(out: Path, chunk: int, run: dict[str, Any]) -> list[Row]:
     """A file's rows in the pictures' order. LabError unless there is one for each."""
     rows = sorted(writer.read(out, chunk), key=lambda row: row["index"])
     counted = Counter(row["index"] for row in rows)
@@ -90,7 +89,7 @@ def _whole(out: Path, chunk: int, run: dict[str, Any]) -> Iterator[Row]:
         raise LabError(f"picture {twice[0]} is there twice or foreign", where=where, fix=fix)
     if {row["settings"] for row in rows} != {writer.digest(run["settings"])}:
         raise LabError("rows of another run", where=where, fix="caption in a new folder")
-    return iter(rows)
+    return rows
 
 
 def _card(name: str, run: dict[str, Any], sizes: np.ndarray, reasons: Counter[str]) -> str:

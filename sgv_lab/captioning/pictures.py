@@ -3,8 +3,6 @@
 import hashlib
 import io
 import json
-import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -51,13 +49,15 @@ class Pictures:
         return "stem" if pc.count_distinct(stems).as_py() == len(self) else "path"
 
 
-def find(images: str | Path, root: str | Path | None = None) -> Pictures:
+def find(images: str | Path | Pictures, root: str | Path | None = None) -> Pictures:
     """The pictures of a folder (by name), a list or a Parquet file (in its order), each once.
 
     A list is JSON (paths, or records with "image"), JSON lines of these, or a path a line; Parquet
     has a column "image". Paths start from ``root``, by default the file's folder. Raises LabError
-    if there is nothing, or the file cannot be read.
+    if there is nothing, or the file cannot be read. What was found already is given back.
     """
+    if isinstance(images, Pictures):
+        return images
     images = Path(images)
     names = _below(images) if images.is_dir() else pc.unique(_listed(images))
     if not len(names):
@@ -66,14 +66,9 @@ def find(images: str | Path, root: str | Path | None = None) -> Pictures:
 
 
 def _below(folder: Path) -> pa.Array:
-    suffixes = tuple(Image.registered_extensions())
-    found = (
-        f"{parent[len(str(folder)) + 1 :]}/{name}".lstrip("/")
-        for parent, _, names in os.walk(folder)
-        for name in names
-        if name.lower().endswith(suffixes)
-    )
-    names = pa.array(found, pa.large_string())
+    suffixes = Image.registered_extensions()
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
+    names = pa.array((str(path.relative_to(folder)) for path in found), pa.large_string())
     return names.take(pc.sort_indices(names))
 
 
@@ -142,18 +137,17 @@ def _check(image: Image.Image) -> None:
 
 
 def ahead(
-    work: Callable[[Item], Result], items: Iterable[Item], threads: int, depth: int
+    work: Callable[[Item], Result], items: Iterable[Item], threads: int, spare: int = 1
 ) -> Iterator[Result]:
-    """``work`` of the items in threads, at most ``depth`` begun and not yet taken, as they end."""
+    """``work`` of the items in threads, as it ends; at most ``spare`` results wait to be taken."""
     items = iter(items)
     with ThreadPoolExecutor(threads) as pool:
-        waiting = {pool.submit(work, item) for item in islice(items, depth)}
+        waiting = {pool.submit(work, item) for item in islice(items, threads + spare)}
         try:
             while waiting:
                 ended, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                results = deque(ended)
-                while results:
-                    yield results.popleft().result()
+                for one in ended:
+                    yield one.result()
                     waiting |= {pool.submit(work, item) for item in islice(items, 1)}
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
