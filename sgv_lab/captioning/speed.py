@@ -77,8 +77,13 @@ def report(key: str, size: str, batches: int, batch_size: int, out: Path) -> Ite
     with tempfile.TemporaryDirectory() as folder:
         pictures = _pictures(Path(folder), batch_size)
         for way in ways(batch_size, gpu):
-            measured = _measure(model, processor, pictures, way, batches, size == "paper")
-            rows.append(_row(model, way, measured, ceiling) | {"model": key, "size": size})
+            shape = (WARM_UP + batches, way.batch_size)
+            mean, spread = TEXT_TOKENS["plain"] if size == "paper" else (MINI_TOKENS, 0.35)
+            draw = np.random.default_rng(0).lognormal
+            sizes = draw(np.log(mean) - spread**2 / 2, spread, shape)
+            seconds, width = _measure(model, processor, pictures, way, sizes)
+            row = _row(model, way, sizes[WARM_UP:], seconds, width, ceiling)
+            rows.append(row | {"model": key, "size": size})
             rows[-1]["ratio"] = rows[-1]["captions_per_second"] / rows[0]["captions_per_second"]
             yield _line(rows[-1])
     if gpu:
@@ -117,46 +122,37 @@ def _measure(
     processor: ProcessorMixin,
     pictures: Pictures,
     way: Way,
-    batches: int,
-    paper: bool,
-) -> dict[str, float]:
-    """Seconds, and what was decoded in them: captions, their tokens, steps, rows held in a step."""
-    mean, spread = TEXT_TOKENS["plain"] if paper else (MINI_TOKENS, 0.35)
-    drawn = np.random.default_rng(0).lognormal(
-        np.log(mean) - spread**2 / 2, spread, ((WARM_UP + batches), way.batch_size)
-    )
+    sizes: np.ndarray,
+) -> tuple[float, int]:
+    """Seconds to decode all batches after the first WARM_UP, and the prompts' positions.
+
+    ``sizes``: tokens of each caption (batches, way.batch_size).
+    """
     aspect = bulk.usual_aspect(model)
     load = partial(bulk.load, model.config, processor, pictures, CAPTIONER, aspect)
-    asked = [bulk.Batch(range(way.batch_size), set()) for _ in drawn]
-    loaded = ahead(load, asked, way.loaders, way.loaders + 1) if way.loaders else map(load, asked)
-    total = {"captions": 0, "tokens": 0.0, "steps": 0, "prompt": 0}
-    began = 0.0
-    for number, (batch, lengths) in enumerate(zip(loaded, drawn, strict=True)):
+    asked = [bulk.Batch(range(way.batch_size), set()) for _ in sizes]
+    loaded = ahead(load, asked, way.loaders) if way.loaders else map(load, asked)
+    began, width = 0.0, 0
+    for number, (batch, lengths) in enumerate(zip(loaded, sizes, strict=True)):
         if number == WARM_UP:
             began = _now(model.device.type)
-        steps = int(lengths.max())
+        decoding = replace(way.decoding, max_new_tokens=int(lengths.max()))
         width = batch.inputs["input_ids"].shape[1]
-        decoding = replace(way.decoding, max_new_tokens=steps)
         bulk.decode(model, processor, batch.inputs, decoding)
-        if number >= WARM_UP:
-            total["captions"] += len(lengths)
-            total["tokens"] += float(lengths.sum())
-            total["steps"] += steps
-            total["prompt"] = width
-    return total | {"seconds": _now(model.device.type) - began}
+    return _now(model.device.type) - began, width
 
 
 def _row(
-    model: PreTrainedModel, way: Way, measured: dict[str, float], ceiling: float
+    model: PreTrainedModel, way: Way, sizes: np.ndarray, seconds: float, width: int, ceiling: float
 ) -> dict[str, Any]:
-    seconds, steps = measured["seconds"], measured["steps"]
+    """What a way reaches; a step reads the weights and the keys and values held so far."""
+    steps = sizes.astype(int).max(1).sum()
     text = model.config.get_text_config()
     head = text.hidden_size // text.num_attention_heads
     per_token = 2 * text.num_hidden_layers * text.num_key_value_heads * head * model.dtype.itemsize
-    held = way.batch_size * way.decoding.num_beams
-    mean_length = measured["prompt"] + steps / max(1, measured["captions"] / way.batch_size) / 2
+    held = way.batch_size * way.decoding.num_beams * (width + steps / len(sizes) / 2)
     weights = sum(p.numel() for name, p in model.named_parameters() if "language_model" in name)
-    step = weights * model.dtype.itemsize + held * mean_length * per_token
+    step = weights * model.dtype.itemsize + held * per_token
     origin = provenance()
     return {
         "recipe": "caption",
@@ -164,8 +160,8 @@ def _row(
         "status": "ok",
         "batch_size": way.batch_size,
         "decoding": str(asdict(way.decoding)),
-        "captions_per_second": measured["captions"] / seconds,
-        "caption_tokens_per_second": measured["tokens"] / seconds,
+        "captions_per_second": sizes.size / seconds,
+        "caption_tokens_per_second": sizes.sum() / seconds,
         "bandwidth_ceiling": ceiling,
         "bandwidth_fraction": steps * step / seconds / ceiling,
         "device": origin["device"],
