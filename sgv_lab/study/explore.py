@@ -65,32 +65,15 @@ class Model:
 
     def say(self, image: Image.Image, asked: Sequence[str], said: Sequence[str] = ()) -> str:
         """The greedy answer to the last of ``asked``; ``said`` are its answers to the others."""
-        import torch
-        from transformers import BatchFeature
-
         from sgv_lab.captioning import bulk
-        from sgv_lab.models.kinds import kind
-        from sgv_lab.training.collate import collator
-        from sgv_lab.training.conversation import prompt_ids
-        from sgv_lab.training.images import prepare
 
         model, processor = self.loaded
         texts = [text for pair in zip(asked, [*said, ""], strict=True) for text in pair][:-1]
         texts[0] = f"<image>\n{texts[0]}"
         turns = [{"from": ("human", "gpt")[i % 2], "value": text} for i, text in enumerate(texts)]
-        pixels = prepare(image, processor.image_processor, bulk.usual_aspect(model))
-        feed = collator(model.config)
-        # As in training; a checkpoint's own chat template may put the tokens another way.
-        ids = prompt_ids(turns, processor.tokenizer, kind(model.config.model_type).template)
-        row = feed.widened(ids, [pixels])[0][None]
-        inputs = {
-            "input_ids": row,
-            "attention_mask": torch.ones_like(row),
-            **feed.pictures([pixels]),
-        }
-        if "image_grid_thw" in inputs:
-            inputs["mm_token_type_ids"] = (row == model.config.image_token_id).int()
-        return bulk.decode(model, processor, BatchFeature(inputs), bulk.Decoding())[0]["caption"]
+        aspect = bulk.usual_aspect(model)
+        inputs = bulk.prepare(model.config, processor, [image], turns, aspect)
+        return bulk.decode(model, processor, inputs, bulk.Decoding())[0]["caption"]
 
 
 def models(folders: Sequence[str | Path] = ()) -> dict[str, Model]:
