@@ -39,14 +39,14 @@ def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def _terms(given: dict[str, Any], **money: float) -> Any:
+def _terms(given: dict[str, Any]) -> Any:
     from sgv_lab.captioning.collect import Terms
 
     try:
         extra = dict(json.loads(given.pop("request")))
     except (TypeError, ValueError) as error:
         raise LabError("--request is no JSON object", fix='write {"top_p": 0.9}') from error
-    return Terms(**given, extra=extra, **money)
+    return Terms(**given, extra=extra)
 
 
 @click.command()
@@ -64,9 +64,6 @@ def collect(
     root: Path | None,
     out: Path,
     seed: int,
-    price_in: float,
-    price_out: float,
-    budget: float,
     **terms: Any,
 ) -> None:
     """Collect captions from an endpoint with the prompts for each source.
@@ -76,9 +73,8 @@ def collect(
     """
     from sgv_lab.captioning import collect as module
 
-    money = {"price_in": price_in, "price_out": price_out, "budget": budget}
-    terms = _terms(terms, **money)
-    click.echo(module.collect(url, model, _pictures(images, root), out, terms, seed=seed))
+    pictures = _pictures(images, root)
+    click.echo(module.collect(url, model, pictures, out, _terms(terms), seed=seed))
 
 
 @click.command()
@@ -90,8 +86,6 @@ def collect(
 @click.option("--prompt", default=CAPTIONER, show_default=True)
 @click.option("--shard", help="i/n: this process's part, from 0/n. Default: torchrun's, or all.")
 @click.option("--batch-size", type=int, default=32, show_default=True)
-@click.option("--dtype", type=click.Choice(["fp32", "bf16"]), help="Default: bf16 on a GPU.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
 @click.option("--merge", "merging", is_flag=True, help="Make OUT a data set: JSON, Parquet, card.")
 def caption(
     model: str | None,
@@ -105,14 +99,12 @@ def caption(
     merging: bool,
     static: bool,
     batch_size: int,
-    dtype: str | None,
-    device: str,
     **terms: Any,
 ) -> None:
-    """Caption pictures by a model. Give the same command again to go on.
+    """Caption pictures by a model: a checkpoint in bfloat16 on a GPU where there is one.
 
-    Spread it with `--shard i/n`, or `torchrun --nproc-per-node N --no-python sgv-lab caption …`;
-    then `--merge`.
+    Give the same command again to go on. Spread it with `--shard i/n`, or
+    `torchrun --nproc-per-node N --no-python sgv-lab caption …`; then `--merge`.
     """
     if merging:
         from sgv_lab.captioning.merge import merge
@@ -129,33 +121,24 @@ def caption(
         given["ask"] = lambda image: prompt
         return click.echo(module.collect(model, name, pictures, out, _terms(terms), **given))
     given |= {"prompt": prompt, "batch_size": batch_size, "name": Path(model).name}
-    given["decoding"] = {"max_new_tokens": terms["max_tokens"], "static": static}
+    decoding = {"max_new_tokens": terms["max_tokens"], "static": static}
     if terms["temperature"]:
-        given["decoding"] |= {"do_sample": True, "temperature": terms["temperature"]}
-    return click.echo(_with_checkpoint(model, pictures, out, dtype, device, **given))
+        decoding |= {"do_sample": True, "temperature": terms["temperature"]}
+    return click.echo(_with_checkpoint(model, pictures, out, decoding, **given))
 
 
 def _with_checkpoint(
-    model: str,
-    pictures: Pictures,
-    out: Path,
-    dtype: str | None,
-    device: str,
-    decoding: dict[str, Any],
-    **given: Any,
+    model: str, pictures: Pictures, out: Path, decoding: dict[str, Any], **given: Any
 ) -> Path:
     import torch
 
     from sgv_lab.captioning import bulk
     from sgv_lab.models import checkpoints
 
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda":
-        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
-    half = dtype == "bf16" or (dtype is None and device != "cpu")
-    kind = torch.bfloat16 if half else torch.float32
-    loaded = checkpoints.load(model, device=device, dtype=kind)
+    device, dtype = "cpu", torch.float32
+    if torch.cuda.is_available():
+        device, dtype = f"cuda:{os.environ.get('LOCAL_RANK', 0)}", torch.bfloat16
+    loaded = checkpoints.load(model, device=device, dtype=dtype)
     return bulk.caption(*loaded, pictures, out, decoding=bulk.Decoding(**decoding), **given)
 
 
