@@ -69,12 +69,8 @@ def report(
     if source is not None:
         result |= {"visible": source.visible, "captioned_by": source.captioned_by}
         result["paper_mean_characters"] = int(statistics.printed(name, "mean characters"))
-    result |= found
-    result |= {
-        "rejected": {
-            "count": rejected.height,
-            "examples": rejected.head(5).to_dicts(),
-        },
+    result |= found | {
+        "rejected": {"count": rejected.height, "examples": rejected.head(5).to_dicts()},
         "defects": {kind: one.count for kind, one in problems.items()},
         "defect_examples": {kind: one.examples for kind, one in problems.items() if one.examples},
         "duplication": statistics.duplication(captions),
@@ -83,10 +79,7 @@ def report(
         },
         "image_sources": statistics.image_sources(captions).to_dict("records"),
         "sample": {"captions": len(texts), "seed": seed},
-        "lexical": {
-            part: list(row)
-            for part, row in zip(parts.index, parts.to_numpy().tolist(), strict=True)
-        },
+        "lexical": parts.T.to_dict("list"),
         "noun_verbs": lexical.noun_verbs(tagged).to_numpy().tolist(),
         "vocabulary": statistics.vocabulary_growth(texts).iloc[-1].to_dict(),
     }

@@ -49,11 +49,9 @@ def analyse(texts: Sequence[str], processes: int = 1) -> Lexical:
             done = list(pool.map(_analyse, groups))
     else:
         done = [_analyse(group) for group in groups]
-    pairs: Counter[tuple[str, str]] = Counter()
-    for one in done:
-        pairs.update(one.pairs)
     parts = np.concatenate([one.parts for one in done])
-    return Lexical(parts, np.concatenate([one.words for one in done]), pairs)
+    words = np.concatenate([one.words for one in done])
+    return Lexical(parts, words, sum((one.pairs for one in done), Counter()))
 
 
 def _analyse(texts: Sequence[str]) -> Lexical:
