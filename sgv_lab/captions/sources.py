@@ -1,7 +1,6 @@
 """The five caption datasets of Table 1: what they are, and where a file of each comes from."""
 
 import fnmatch
-import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -111,15 +110,13 @@ def download(source: Source) -> Path:
         fix = "get annotations_trainval2017.zip from cocodataset.org and give the file's path"
         raise LabError("is not on the hub", where=source.name, fix=fix)
     url = hf_hub_url(source.hub, source.file, repo_type="dataset")
-    folder = store.root() / "hub" / source.hub
-    folder.mkdir(parents=True, exist_ok=True)
     try:
         remote = get_hf_file_metadata(url)
         etag = str(remote.etag)
-        path = folder / f"{hashlib.sha256(etag.encode()).hexdigest()[:12]}" / source.file
+        path = store.root() / "hub" / source.hub / etag[:12] / source.file
         if path.exists():
             return path
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
         with part.open("ab") as file:
             # hf_hub_download starts again in a new process; its own http_get can go on
