@@ -46,7 +46,11 @@ def score(
 def _references(path: Path) -> dict[str, list[str]]:
     first = core.entries(path)[0]
     if "annotations" not in first.row:
-        return {key: entry["captions"] for key, entry in core.keyed(path, "captions").items()}
+        known = core.keyed(path, "captions")
+        for entry in known.values():
+            if not isinstance(entry["captions"], list):
+                raise LabError("has no list of captions", where=entry.where)
+        return {key: entry["captions"] for key, entry in known.items()}
     found = defaultdict(list)
     for entry in first.records("annotations"):
         found[str(entry["image_id"])].append(entry["caption"])

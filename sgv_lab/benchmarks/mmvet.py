@@ -30,6 +30,11 @@ def score(
     asked = core.keyed(source, "capability")
     capabilities = {key: frozenset(entry["capability"]) for key, entry in asked.items()}
     grades = core.keyed(predictions, "score")
+    for entry in grades.values():
+        given = entry["score"] if isinstance(entry["score"], list) else [None]
+        if not all(isinstance(grade, int | float) and 0 <= grade <= 1 for grade in given):
+            what = f"the grades are {entry['score']}, not a list of numbers in [0, 1]"
+            raise LabError(what, where=entry.where)
     missing = core.known(grades, capabilities, source)
     judges = {str(name) for entry in grades.values() for name in entry["model"]}
     if len(judges) > 1:

@@ -116,6 +116,8 @@ def _aligned(
                 where=answer.where,
                 fix="the files are out of step: use POPE@e3e3926",
             )
+        if label["label"] not in ("yes", "no"):
+            raise LabError(f"the label is {label['label']!r}, not yes or no", where=label.where)
         reads.append(parse(answer.text("text", "answer", one_line=True), variant))
     if len(labels) > len(asked):
         raise LabError(
