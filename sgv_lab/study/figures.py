@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.figure import Figure
 
 from sgv_lab import plotting
@@ -159,3 +160,33 @@ def numbers(plan: Plan, records: Sequence[Record], note: str = "") -> Figure:
 def _updates(plan: Plan) -> str:
     equal = plan.baseline.pretrain.updates
     return f"{equal} updates for all" if equal else "one epoch of each"
+
+
+def votes(table: pd.DataFrame) -> Figure:
+    """`judging.shares`, drawn: a row each, its percent of votes and the interval; 0 is a line."""
+    rows = table[table["preferred"] != "left, of decided"][::-1]
+    drawn, axis = plt.subplots(figsize=(0.72 * plotting.FULL_WIDTH, 0.42 * len(rows) + 0.9))
+    axis.hlines(rows["preferred"], rows["low"], rows["high"], color=plotting.INK, lw=3, alpha=0.45)
+    axis.plot(rows["percent"], rows["preferred"], "o", color=plotting.INK, ms=8)
+    axis.axvline(0, color=plotting.PALE, lw=1)
+    axis.set(xlabel="percent of votes, with 95 % intervals", ylim=(-0.6, len(rows) - 0.4))
+    axis.grid(True, axis="x")
+    axis.grid(False, axis="y")
+    axis.tick_params(axis="y", length=0)
+    return drawn
+
+
+def resolution(grid: pd.DataFrame, lead: float) -> Figure:
+    """`judging.resolutions`, drawn: what a panel can detect, and the ``lead`` that was reported."""
+    drawn, axis = plt.subplots(figsize=(plotting.FULL_WIDTH * 0.62, 3.2))
+    sns.lineplot(
+        grid.assign(rater=grid["rater"].map("rater's share {:.0%}".format)),
+        x="picture", y="detectable", hue="rater", marker="o",
+        palette="blend:#A9B0BA,#22252A", ax=axis,
+    )  # fmt: skip
+    axis.axhline(lead, color=plotting.INVENTED, ls="--", lw=1)
+    axis.text(0.5, lead + 0.5, "Table 2", ha="right", color=plotting.INVENTED)
+    axis.set(xlabel="share of a vote's variance that is the picture's", ylabel="points of votes")
+    axis.set_ylim(0, 36)
+    axis.legend(title=None, ncols=3, loc="upper left")
+    return drawn

@@ -13,11 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from filelock import FileLock
-from matplotlib.figure import Figure
 from nltk.metrics import interval_distance
 from nltk.metrics.agreement import AnnotationTask
 from scipy import stats
@@ -25,7 +23,6 @@ from scipy import stats
 from sgv_lab.benchmarks.jackknife import by_cluster
 from sgv_lab.captions.quality import Judged, judge
 from sgv_lab.errors import LabError
-from sgv_lab.plotting import FULL_WIDTH, INK, PALE
 from sgv_lab.study.statistics import detectable
 from sgv_lab.world.scene import Scene
 
@@ -264,15 +261,11 @@ def resolution(
     }
 
 
-def figure(table: pd.DataFrame) -> Figure:
-    """`shares`, drawn: a row each, its percent of votes and the interval; 0 is a line."""
-    rows = table[table["preferred"] != "left, of decided"][::-1]
-    drawn, axis = plt.subplots(figsize=(0.72 * FULL_WIDTH, 0.42 * len(rows) + 0.9))
-    axis.hlines(rows["preferred"], rows["low"], rows["high"], color=INK, lw=3, alpha=0.45)
-    axis.plot(rows["percent"], rows["preferred"], "o", color=INK, ms=8)
-    axis.axvline(0, color=PALE, lw=1)
-    axis.set(xlabel="percent of votes, with 95 % intervals", ylim=(-0.6, len(rows) - 0.4))
-    axis.grid(True, axis="x")
-    axis.grid(False, axis="y")
-    axis.tick_params(axis="y", length=0)
-    return drawn
+def resolutions(images: int, raters: int) -> pd.DataFrame:
+    """`resolution` of one panel for a range of shares: picture, rater, half_width, detectable."""
+    rows = [
+        {"picture": of_image, "rater": of_rater, **resolution(images, raters, of_image, of_rater)}
+        for of_image in (0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
+        for of_rater in (0, 0.02, 0.05)
+    ]
+    return pd.DataFrame(rows)
