@@ -17,6 +17,7 @@ from sgv_lab.training import plan as planning
 from sgv_lab.training import throughput as speed
 
 FOLDER = click.Path(path_type=Path)
+THERE = click.Path(path_type=Path, exists=True, file_okay=False)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -25,7 +26,7 @@ def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
     options = [
         click.option("--model", type=FOLDER, required=True, help="Checkpoint folder."),
         click.option("--records", type=FOLDER, required=True, help="JSON, JSONL or Parquet."),
-        click.option("--images", type=FOLDER, required=True, help="Folder the pictures lie below."),
+        click.option("--images", type=THERE, required=True, help="Folder of the pictures."),
         click.option("--recipe", "name", required=True, help=", ".join(recipes.RECIPES)),
         click.option("--set", "changes", multiple=True, help="NAME=VALUE: change the recipe."),
         click.option("--out", type=FOLDER, required=True, help="Folder of the run."),

@@ -157,11 +157,8 @@ def plan(
     look its files through; ``device_bytes``: memory of one device; ``tokens_per_second`` of one
     device (measured by ``sgv-lab throughput``) and ``price_per_hour`` of one give time and cost.
     Memory is for one device with the whole model (formulas in `estimates`, not measured). With
-    ``drop_broken`` broken records are counted but left out instead of standing in the way. Raises
-    LabError where the folder of pictures itself is not there.
+    ``drop_broken`` broken records are counted but left out instead of standing in the way.
     """
-    if not Path(image_root).is_dir():
-        raise LabError("is no folder", where=image_root, fix="name the root of the pictures")
     examples = RecordDataset(records, image_root, processor, recipe)
     found = survey(examples, collator(config).image_tokens, run.workers, run.progress)
     good = np.array([i for i in range(len(examples)) if i not in found.broken], dtype=int)
