@@ -3,6 +3,7 @@
 All of them show the miniature's own points; the paper's MME points are never on the same axis.
 """
 
+import textwrap
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
@@ -152,7 +153,7 @@ def numbers(plan: Plan, records: Sequence[Record], note: str = "") -> Figure:
     axis.minorticks_off()
     axis.set(xlabel=f"different captions in stage 1, {_updates(plan)}",
              ylabel=f"{score}, {UNITS.get(score, 'percent')} in miniature")  # fmt: skip
-    axis.set_title(f"{note or plan.title}\n{curve}", fontsize=9)
+    axis.set_title("\n".join([note or plan.title, *textwrap.wrap(str(curve), 60)]), fontsize=9)
     axis.grid(True)
     return figure
 

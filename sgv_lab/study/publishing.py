@@ -136,3 +136,12 @@ def publish(plan: Plan, records: Sequence[Record], out: Path, root: Path) -> lis
     plotting.style()
     plotting.save(figure(plan, records, found), root / plan.name, found.round(5))
     return [target / RECORDS, root / f"{plan.name}.png", root / "data" / f"{plan.name}.csv"]
+
+
+def redraw(root: Path) -> None:
+    """Draw the committed studies' figures into ``root`` anew, from the records that lie there."""
+    plotting.style()
+    for name in status().query("done > 0").index:
+        plan, records, points = recorded(name)
+        found = effects.effects(plan, records, points)
+        plotting.save(figure(plan, records, found), root / name, found.round(5))

@@ -18,6 +18,7 @@ from sgv_lab import paper, plotting
 from sgv_lab.benchmarks import variants
 from sgv_lab.captions import published
 from sgv_lab.plotting import COLORS, FULL_WIDTH, INK, INVENTED, PALE
+from sgv_lab.study import publishing
 from sgv_lab.study.claims import error
 
 BAR = "#C9CED6"
@@ -105,8 +106,11 @@ def ablations(table: pd.DataFrame, miniature: Effects) -> Figure:
     """
     heights = [len(rows) for _, rows in _TITLES.values()]
     run = any(found is not None for found in miniature.values())
-    size = (FULL_WIDTH + (6.0 if run else 3.4), 6.4)  # arms' names need room
-    figure, axes = plt.subplots(3, 4, figsize=size, sharex="col", height_ratios=heights)
+    size = (FULL_WIDTH + (5.0 if run else 3.4), 7.6)  # arms' names need room
+    figure, axes = plt.subplots(3, 4, figsize=size, height_ratios=heights, layout="constrained")
+    for column in axes.T[:3]:
+        column[0].sharex(column[1])
+        column[2].sharex(column[1])
     for (*line, last), (place, (title, rows)) in zip(axes, _TITLES.items(), strict=True):
         _gains(last, miniature[place])
         for axis, name in zip(line, ("MME-P", "MMB", "SEED-I"), strict=True):
@@ -121,7 +125,7 @@ def ablations(table: pd.DataFrame, miniature: Effects) -> Figure:
                          textcoords="offset points", fontsize=9.5)  # fmt: skip
     note = f"reported by the paper, one run each; grey: 95 %, {SOURCE}"
     _note(figure, f"{note}\n{_RIGHT}", 0.0)
-    figure.tight_layout(h_pad=1.8, w_pad=1.5, rect=(0, 0.06, 1, 1))
+    figure.get_layout_engine().set(rect=(0, 0.07, 1, 0.93), hspace=0.06)
     return figure
 
 
@@ -152,6 +156,7 @@ def _gains(axis: Axes, found: pd.DataFrame | None) -> None:
     axis.plot(shown["effect"], y, "D", ms=6, color=COLORS["ShareGPT4V"])
     axis.set(yticks=y, yticklabels=shown["arm"] + " − " + shown["against"],
              ylim=(len(shown) - 0.5, -0.75))  # fmt: skip
+    axis.tick_params(axis="y", labelsize=7.5)
     seeds = int(shown["seeds"].iloc[0])
     axis.set_title(f"in miniature: {shown['score'].iloc[0]}, {seeds} seeds", fontsize=9)
     axis.grid(False, axis="y")
@@ -276,4 +281,5 @@ def figures(out: Path, anew: bool) -> None:
         for name, table in tables().items():
             table.to_csv(out / "data" / f"{name}.csv", index=False)
     draw(out)
+    publishing.redraw(out)
     click.echo(out)
