@@ -181,7 +181,7 @@ def resolution(grid: pd.DataFrame, lead: float) -> Figure:
     """`judging.resolutions`, drawn: what a panel can detect, and the ``lead`` that was reported."""
     drawn, axis = plt.subplots(figsize=(plotting.FULL_WIDTH * 0.62, 3.2))
     sns.lineplot(
-        grid.assign(rater=grid["rater"].map("rater's share {:.0%}".format)),
+        grid.assign(rater=grid["rater"].map("{:.0%}".format)),
         x="picture", y="detectable", hue="rater", marker="o",
         palette="blend:#A9B0BA,#22252A", ax=axis,
     )  # fmt: skip
@@ -189,5 +189,5 @@ def resolution(grid: pd.DataFrame, lead: float) -> Figure:
     axis.text(0.5, lead + 0.5, "Table 2", ha="right", color=plotting.INVENTED)
     axis.set(xlabel="share of a vote's variance that is the picture's", ylabel="points of votes")
     axis.set_ylim(0, 36)
-    axis.legend(title=None, ncols=3, loc="upper left")
+    axis.legend(title="the rater's share", ncols=3, loc="upper left")
     return drawn

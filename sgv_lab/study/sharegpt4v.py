@@ -244,6 +244,6 @@ def figure(found: Found, table: pd.DataFrame) -> Figure:
     grid.map_dataframe(sns.stripplot, **where, color=plotting.PALE, jitter=False)
     grid.map_dataframe(sns.pointplot, **where, color=plotting.COLORS["ShareGPT4V-PT"],
                        markers="D", linestyle="none", **bars)  # fmt: skip
-    grid.refline(x=0, color=plotting.INK, linestyle="-")
+    grid.refline(x=0, color=plotting.INK, linestyle="-").set_titles("{col_name}")
     grid.figure.suptitle(f"{OURS} − {LLAVA}, {seeds} paired seeds: a demonstration", y=1.06)
     return grid.figure
