@@ -3,6 +3,7 @@
 import shutil
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -71,12 +72,22 @@ def conclusions() -> pd.DataFrame:
     """Every committed plan and what follows from it in one sentence; "not run" where it was not."""
     rows = {}
     for name in status().index:
-        plan, records, points = recorded(name)
-        rows[name] = "not run"
-        if records:
-            found = _simply(plan, records)
-            rows[name] = found or effects.conclude(plan, effects.effects(plan, records, points))
+        path = folder() / "studies" / name / RECORDS
+        written = path.stat().st_mtime_ns if path.is_file() else 0
+        rows[name] = _concluded(name, path, written)
     return pd.DataFrame.from_dict(rows, orient="index", columns=["what follows, in miniature"])
+
+
+@cache  # seconds a study, and every look at the ledger asks for all of them
+def _concluded(name: str, path: Path, written: int) -> str:
+    """What follows from a committed plan whose records at ``path`` were ``written`` then."""
+    plan, records, points = recorded(name)
+    if not records:
+        return "not run"
+    if points is not None:  # a sentence needs the primary endpoint's other pictures alone
+        points = points[points["score"] == plan.primary[1]]
+    said = _simply(plan, records)
+    return said or effects.conclude(plan, effects.effects(plan, records, points))
 
 
 def _simply(plan: Plan, records: Sequence[Record]) -> str:
