@@ -187,6 +187,7 @@ def _run_one(job: Job, out: Path, progress: Callable[[str, int, int], None]) -> 
             language="python",
             progress_bar=False,
             on_cell_execute=begin,  # nbclient's; metadata cannot tell where a kernel died
+            extra_arguments=["--IPKernelApp.log_level=40"],  # its warnings are not the reader's
         )
     except papermill.PapermillExecutionError as raised:
         error = f"{raised.ename}: {raised.evalue}"
