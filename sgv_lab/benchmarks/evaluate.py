@@ -6,10 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch.nn.functional import pad
 from tqdm.auto import tqdm
-from transformers import BatchFeature, PreTrainedModel, ProcessorMixin
+from transformers import PreTrainedModel, ProcessorMixin
 
 from sgv_lab import benchmarks
 from sgv_lab.benchmarks import core
@@ -134,7 +132,7 @@ def _generate(
     Pictures are padded or cropped as the official scripts for LLaVA do; other families take them
     as they take all pictures.
     """
-    tokenizer, feed = processor.tokenizer, collator(model.config)
+    feed = collator(model.config)
     aspect = task.aspect if kind(model.config.model_type).template == "v1" else "square"
     rows, pictures = [], []
     for question, ids in batch:
@@ -142,18 +140,7 @@ def _generate(
         own = [] if image is None else [prepare(image, processor.image_processor, aspect)]
         rows.append(feed.widened(ids, own)[0])
         pictures += own
-    width = max(map(len, rows))
-    given = {
-        "input_ids": torch.stack(
-            [pad(row, (width - len(row), 0), value=tokenizer.pad_token_id) for row in rows]
-        ),
-        "attention_mask": torch.stack(
-            [pad(torch.ones_like(row), (width - len(row), 0)) for row in rows]
-        ),
-        **(feed.pictures(pictures) if pictures else {}),
-    }
-    if "image_grid_thw" in given:
-        given["mm_token_type_ids"] = (given["input_ids"] == model.config.image_token_id).int()
+    given = bulk.batched(model.config, processor, rows, pictures)
     decoding = bulk.Decoding(max_new_tokens=task.max_new_tokens)
-    said = bulk.decode(model, processor, BatchFeature(given), decoding)
+    said = bulk.decode(model, processor, given, decoding)
     return [one["caption"] for one in said]

@@ -143,7 +143,7 @@ def _llava_w(data: Path) -> Iterator[Question]:
         yield Question(str(row["question_id"]), row["text"], f"images/{row['image']}", row=row.row)
 
 
-def _write_nothing(questions: list[Question], answers: Answers, data: Path, out: Path) -> None:
+def write_nothing(questions: list[Question], answers: Answers, data: Path, out: Path) -> None:
     """The answers file is the official format already, and only a judge can score it."""
 
 
@@ -256,7 +256,7 @@ TASKS: dict[str, Task] = {
     "mmbench-cn": Task(partial(_mmbench, language="cn"), "pad", 1024, _write_mmbench),
     "seed": Task(_seed, "pad", 128, _write_seed),
     "mmvet": Task(_mmvet, "square", 1024, _write_mmvet),
-    "llava-w": Task(_llava_w, "square", 1024, _write_nothing),
+    "llava-w": Task(_llava_w, "square", 1024, write_nothing),
     "qbench": Task(_qbench, "square", 1024, _write_qbench, SYSTEM.replace("user", "human")),
     "scienceqa": Task(_scienceqa, "square", 1024, _write_scienceqa),
     "vqav2": Task(_vqav2, "pad", 128, _write_vqav2),

@@ -170,11 +170,24 @@ def prepare(
     feed = collator(config)
     pixels = [pixels_of(image, processor.image_processor, aspect) for image in images]
     rows = [feed.widened(ids, [one])[0] for one in pixels]
+    return batched(config, processor, rows, pixels)
+
+
+def batched(
+    config: PreTrainedConfig,
+    processor: ProcessorMixin,
+    rows: Sequence[torch.Tensor],
+    pixels: Sequence[Any],
+) -> BatchFeature:
+    """What ``generate`` takes: ids of the prompts, padded on the left to (B, T), and pictures.
+
+    ``pixels``: what `images.prepare` gives, in the order of the prompts; none for text alone.
+    """
     padded = partial(pad_sequence, batch_first=True, padding_side="left")
     given = {
         "input_ids": padded(rows, padding_value=processor.tokenizer.pad_token_id),
         "attention_mask": padded([torch.ones_like(row) for row in rows]),
-        **feed.pictures(pixels),
+        **(collator(config).pictures(pixels) if pixels else {}),
     }
     if "image_grid_thw" in given:
         given["mm_token_type_ids"] = (given["input_ids"] == config.image_token_id).int()

@@ -6,7 +6,7 @@ succeed and fail together.
 
 import base64
 import io
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from sgv_lab.benchmarks import jackknife, mme
 from sgv_lab.benchmarks.evaluate import answer
-from sgv_lab.benchmarks.tasks import Question, Task
+from sgv_lab.benchmarks.tasks import Question, Task, write_nothing
 from sgv_lab.world.facts import FACETS, facts
 from sgv_lab.world.questions import ABILITIES, FORMS, questions
 from sgv_lab.world.reader import read
@@ -110,12 +110,9 @@ def _answers(
     max_new_tokens: int,
 ) -> dict[str, str]:
     """Answers by question id, in the way the benchmarks are asked."""
-    task = Task(lambda _: iter(asked), "pad", max_new_tokens, _unused)
+    task = Task(lambda _: iter(asked), "pad", max_new_tokens, write_nothing)
     batches = answer(model, processor, asked, task, Path(), 64)
     return {q.id: text for batch, texts in batches for q, text in zip(batch, texts, strict=True)}
-
-
-_unused: Callable = lambda *_: None  # noqa: E731  (a task that is not submitted anywhere)
 
 
 def _png(shown: Scene, side: int) -> str:

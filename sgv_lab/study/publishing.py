@@ -143,16 +143,18 @@ def publish(plan: Plan, records: Sequence[Record], out: Path, root: Path) -> lis
         if (out / name).is_file():
             with atomic(target / name) as temporary:
                 shutil.copyfile(out / name, temporary)
-    found = effects.effects(plan, records, _points(out))
-    plotting.style()
-    plotting.save(figure(plan, records, found), root / plan.name, found.round(5))
+    _draw(plan, records, _points(out), root)
     return [target / RECORDS, root / f"{plan.name}.png", root / "data" / f"{plan.name}.csv"]
 
 
 def redraw(root: Path) -> None:
     """Draw the committed studies' figures into ``root`` anew, from the records that lie there."""
-    plotting.style()
     for name in status().query("done > 0").index:
-        plan, records, points = recorded(name)
-        found = effects.effects(plan, records, points)
-        plotting.save(figure(plan, records, found), root / name, found.round(5))
+        _draw(*recorded(name), root)
+
+
+def _draw(plan: Plan, records: Sequence[Record], points: pd.DataFrame | None, root: Path) -> None:
+    """Write a study's figure into ``root``, and the table behind it."""
+    found = effects.effects(plan, records, points)
+    plotting.style()
+    plotting.save(figure(plan, records, found), root / plan.name, found.round(5))

@@ -15,7 +15,6 @@ from accelerate.utils import patch_environment
 from tqdm.auto import tqdm
 
 from sgv_lab import store
-from sgv_lab.benchmarks.tasks import TASKS
 from sgv_lab.errors import LabError
 from sgv_lab.files import sha256, write_jsonl
 from sgv_lab.models import checkpoints, families
@@ -92,7 +91,6 @@ def jobs(plan: Plan, models_root: str | Path = "", data_root: str | Path = "") -
         if not (asked / name).is_dir():
             what, fix = f"lacks the folder {name}", "unpack the benchmark's official release there"
             raise LabError(what, where=asked, fix=fix)
-        TASKS[name].questions(asked / name)  # refuses files that cannot be asked
     folders = {name: (asked / name, sha256(asked / name)) for name in plan.benchmarks}
     base_hash, designs = checkpoints.fingerprint(base), plan.designs()
     return [

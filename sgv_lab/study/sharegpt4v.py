@@ -19,6 +19,7 @@ import torch
 from matplotlib.figure import Figure
 
 from sgv_lab import plotting, store
+from sgv_lab.benchmarks.tasks import TASKS
 from sgv_lab.errors import LabError
 from sgv_lab.files import write_json
 from sgv_lab.study import (
@@ -114,11 +115,16 @@ def preflight(
 
 
 def check(jobs: Iterable[Job]) -> None:
-    """Refuse a study whose arms cannot be trained. Raises LabError with an arm's first obstacles.
+    """Refuse a study whose questions cannot be read or whose arms cannot be trained.
 
-    Records without pictures are no obstacle: at full size they are left out and counted.
+    Raises LabError for the first such file, or with an arm's obstacles. Records without pictures
+    are no obstacle: at full size they are left out and counted.
     """
-    for job in {job.arm: job for job in jobs}.values():
+    arms = {job.arm: job for job in jobs}
+    for name, (data, _) in next(iter(arms.values())).questions.items():
+        if not sum(1 for _ in TASKS[name].questions(data)):  # read one by one, not kept
+            raise LabError("holds no question", where=data, fix="unpack the official release there")
+    for job in arms.values():
         for stage, checked in preflight(job, drop=True).items():
             if checked.obstacles:
                 what = "; ".join(checked.obstacles)

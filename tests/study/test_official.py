@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from sgv_lab.errors import LabError
-from sgv_lab.study import official
+from sgv_lab.study import official, plans, publishing, runner, sharegpt4v
 from sgv_lab.study.arms import ARMS, Design
 
 
@@ -82,3 +82,19 @@ def test_test_pictures_that_were_trained_on_are_counted(tmp_path):
         (data / f"{name}.txt").write_text("Is it?\tYes\nIs it not?\tNo\n")
     found = official.overlap(BEFORE[:2], images, {"mme": tmp_path / "mme"})
     assert found.loc["mme"].tolist() == [3, 1, 1]
+
+
+def test_a_study_is_refused_before_it_trains_where_questions_or_models_are_missing(tmp_path):
+    plan = plans.load(publishing.folder() / "plans" / "full-table5-llava-1.5-7b.yaml")
+    with pytest.raises(LabError, match="needs both models and data"):
+        runner.jobs(plan)
+    base = tmp_path / "models" / plan.family
+    base.mkdir(parents=True)
+    (base / "config.json").write_text("{}")
+    for name in ("mme", "mmbench"):
+        (tmp_path / "benchmarks" / name).mkdir(parents=True)
+    with pytest.raises(LabError, match="lacks the folder seed"):
+        runner.jobs(plan, base.parent, tmp_path)
+    (tmp_path / "benchmarks" / "seed").mkdir()
+    with pytest.raises(LabError, match=r"benchmarks/mme"):  # an empty folder has no questions
+        sharegpt4v.check(runner.jobs(plan, base.parent, tmp_path))
