@@ -80,6 +80,7 @@ class Design:
     edit: Literal["", "shuffled", "dropped", "padded", "truncated", "matched"] = ""
     share: float = 23_000 / 665_298  # detailed captions in the mix
     tuning: Literal["lora", "full"] = "lora"  # besides the projector
+    loss: Literal["sample", "token"] = "sample"  # what weighs the same; official files: "token"
     samples: int = 2_000  # of the mix in miniature; official files have as many as they have
     updates: int | None = 63  # None: as many as the recipe's epochs take
     recipe: Mapping[str, Any] = field(default_factory=lambda: dict(MINIATURE_RECIPE))

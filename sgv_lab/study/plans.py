@@ -6,10 +6,11 @@ look, and a pilot (its own file) never shares them with the study it sizes.
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import yaml
 
 from sgv_lab.errors import LabError, unknown
@@ -125,10 +126,15 @@ def _number(digest: str, of: str) -> int:
 
 
 def _baseline(given: Mapping[str, Any], paper: bool, where: str) -> Design:
-    """The baseline's design: the miniature's, or the family's own recipe, with ``given`` on top."""
+    """The baseline's design: the miniature's, or the family's own recipe, with ``given`` on top.
+
+    At full size a token of any answer weighs the same, as the authors trained; in miniature an
+    answer of any length does, so that longer captions are not louder ones, too.
+    """
     whole = {"updates": None, "recipe": {}}
     stage = Stage1(captions=0, pool=0, **whole) if paper else Stage1()
-    design = Design(samples=0, pretrain=stage, **whole) if paper else Design(pretrain=stage)
+    official = {"samples": 0, "loss": "token", **whole} if paper else {}
+    design = Design(pretrain=stage, **official)
     names, settings = ([f.name for f in fields(kind)] for kind in (Design, Recipe))
     names.remove("captions")  # a key of the plan's own
     first = dict(given.get("pretrain") or {})
@@ -144,7 +150,11 @@ def _baseline(given: Mapping[str, Any], paper: bool, where: str) -> Design:
     if "recipe" in first:
         first["recipe"] = {**stage.recipe, **first["recipe"]}
     recipe = {**design.recipe, **given.get("recipe", {})}
-    return design.changed({**given, "recipe": recipe, "pretrain": first})
+    design = design.changed({**given, "recipe": recipe, "pretrain": first})
+    try:
+        return msgspec.convert(asdict(design), Design)
+    except msgspec.ValidationError as error:
+        raise LabError(f"in its baseline: {error}", where=where, fix="see study/arms.py") from error
 
 
 def _check(plan: Plan, pilot: bool) -> None:

@@ -68,7 +68,7 @@ def jobs(
         benchmarks=list(size.benchmarks),
         pictures=size.pictures,
         profile=profile,
-        baseline={"tuning": "full", **size.baseline},
+        baseline={"tuning": "full", "loss": "token", **size.baseline},  # as both were trained
     )
     found = {}
     for job in runner.jobs(plan, models_root, data_root):
@@ -145,7 +145,7 @@ def trained(
         base = two_stages.stage(
             base, stage.records, stage.images, stage.recipe, stage.updates, job.seed,
             processes=processes, price=price, progress=progress, drop_broken=drop,
-            micro_batch=tuning.rows(job), **how,
+            micro_batch=tuning.rows(job), loss=job.design.loss, **how,
         )  # fmt: skip
         made.append(base)
     return made

@@ -117,6 +117,7 @@ def execute(job: Job) -> dict[str, Any]:
         "recipe": asdict(last.recipe),
         "updates": last.updates,
         "seed": job.seed,
+        "loss": job.design.loss,
         "base": job.base_hash,
         "pictures": shown,
         "questions": {name: known for name, (_, known) in job.questions.items()},
@@ -154,7 +155,7 @@ def fine_tune(job: Job, records: Path | list[dict[str, Any]], images: Path, out:
         out,
         job.seed,
         max_steps=job.design.updates,
-        loss="sample",
+        loss=job.design.loss,
         micro_batch=rows(job),
         progress=False,
         drop_broken=job.data_root is not None,  # OCR-VQA and SAM pictures are gone; counted
@@ -186,7 +187,7 @@ def _pretrained(job: Job, stage: Stage) -> tuple[Path, dict[str, Any]]:
     """The checkpoint that stage 1 ends at, made once, and what a record keeps of it."""
     model = two_stages.stage(
         job.base, stage.records, stage.images, stage.recipe, stage.updates, job.seed,
-        loss="sample", micro_batch=rows(job), drop_broken=job.data_root is not None,
+        loss=job.design.loss, micro_batch=rows(job), drop_broken=job.data_root is not None,
     )  # fmt: skip
     manifest = json.loads((model / "manifest.json").read_text())
     return model, {

@@ -131,7 +131,7 @@ def test_the_voila_page_captions_a_picked_picture_an_upload_and_refuses_a_broken
 
     book = with_parameters("09_explore", tmp_path / "page.ipynb", models=[str(untrained)])
     driver.get(served(book))
-    until(lambda: texts(driver, ".sgv-describe"), "the page")
+    until(lambda: len(texts(driver, ".sgv-words")) == 2, "the page")
     assert "def " not in driver.find_element(By.TAG_NAME, "body").text  # no code is shown
     first = until(lambda: picture(driver), "a picture")
 
@@ -140,7 +140,7 @@ def test_the_voila_page_captions_a_picked_picture_an_upload_and_refuses_a_broken
     who = driver.find_elements(By.CSS_SELECTOR, ".sgv-who select")
     Select(who[1]).select_by_visible_text("ShareGPT4V")
     until(lambda: len(texts(driver, ".sgv-words")[1]) > 40, "a caption from a file")
-    assert driver.find_elements(By.CSS_SELECTOR, ".sgv-words .sgv-true")
+    until(lambda: driver.find_elements(By.CSS_SELECTOR, ".sgv-words .sgv-true"), "the marks")
     driver.find_element(By.CSS_SELECTOR, ".sgv-describe").click()
     until(lambda: texts(driver, ".sgv-words")[0].count("\n") >= 1, "the model's caption")
     assert texts(driver, ".sgv-words")[0].startswith("Analyze the image")
@@ -155,10 +155,11 @@ def test_the_voila_page_captions_a_picked_picture_an_upload_and_refuses_a_broken
     before = picture(driver)
     field.send_keys(str(tmp_path / "red.png"))
     sent = until(lambda: (now := picture(driver)) != before and now, "the upload")
-    assert texts(driver, ".sgv-words")[1] == "(says nothing about this picture)"
+    nothing = "(says nothing about this picture)"  # the picture comes first, then the columns
+    until(lambda: texts(driver, ".sgv-words")[1] == nothing, "a source without a caption")
     driver.find_element(By.CSS_SELECTOR, ".sgv-question input").send_keys("What is red?\n")
     until(lambda: "What is red?" in texts(driver, ".sgv-words")[0], "an answer")
-    assert texts(driver, ".sgv-message") == [""]
+    until(lambda: texts(driver, ".sgv-message") == [""], "the message to be gone")
 
     field.send_keys(str(tmp_path / "broken.png"))
     said = until(lambda: [t for t in texts(driver, ".sgv-message") if len(t) > 2], "a refusal")

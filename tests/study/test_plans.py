@@ -40,6 +40,13 @@ def test_the_baseline_is_the_miniatures_with_the_plans_changes():
     assert plan.designs()["after"].share == 0.145
 
 
+def test_what_weighs_the_same_is_an_answer_in_miniature_and_a_token_at_full_size():
+    found = [plans.make("p", **KEYS, **more).baseline.loss
+             for more in ({}, {"profile": "paper"},
+                          {"profile": "paper", "baseline": {"loss": "sample"}})]  # fmt: skip
+    assert found == ["sample", "token", "sample"]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -53,6 +60,8 @@ def test_the_baseline_is_the_miniatures_with_the_plans_changes():
         ({"benchmarks": ["mme", "sed"]}, "Did you mean 'seed'"),
         ({"baseline": {"shar": 1}}, "Did you mean 'share'"),
         ({"baseline": {"recipe": {"lerning_rate": 1}}}, "Did you mean 'learning_rate'"),
+        ({"baseline": {"tuning": "lroa"}}, "Invalid enum value 'lroa'"),
+        ({"baseline": {"pretrain": {"captions": "all"}}}, "Expected `int`, got `str`"),
         ({"seed": 3}, "unknown key 'seed'"),
         ({"pilot": True}, "would look at what the study asks"),
     ],
