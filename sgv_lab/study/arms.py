@@ -44,6 +44,7 @@ CAPTIONS = {  # Figure 6, by the size of the model: the paper's numbers, and ste
     "paper": (0, 100_000, 200_000, 400_000, 600_000, 800_000, 1_000_000, 1_200_000),
     "mini": (16, 64, 256, 1_024, 4_096),
 }
+SURFACE = "detail × accuracy"  # the group of the arms whose rates are set
 RATES = {"omission": (0, 0.25, 0.5, 0.75), "error": (0, 0.1, 0.3, 0.5), "invention": (0.3, 0.6)}
 
 
@@ -153,7 +154,7 @@ def _surface() -> list[Arm]:
     grid = [(o, e, 0.0) for o, e in product(RATES["omission"], RATES["error"])]
     grid += [(o, 0, i) for o, i in product(RATES["omission"], RATES["invention"])]
     return [
-        Arm(f"o{100 * o:.0f}e{100 * e:.0f}i{100 * i:.0f}", "detail × accuracy",
+        Arm(f"o{100 * o:.0f}e{100 * e:.0f}i{100 * i:.0f}", SURFACE,
             f"{o:.0%} left out, {e:.0%} wrong, {i:.0%} made up",
             {**_VISION, "omission": float(o), "error": float(e), "invention": float(i)})
         for o, e, i in grid

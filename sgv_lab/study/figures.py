@@ -76,7 +76,7 @@ def pairs(plan: Plan, records: Sequence[Record], found: pd.DataFrame, note: str 
     return figure
 
 
-def surface(plan: Plan, found: pd.DataFrame) -> Figure:
+def surface(plan: Plan, records: Sequence[Record], found: pd.DataFrame) -> Figure:
     """Detail × accuracy of the captions, coloured by what replacing with them gained.
 
     A ring marks an effect whose interval excludes 0; the paper's caption sources bear their names.
@@ -104,7 +104,8 @@ def surface(plan: Plan, found: pd.DataFrame) -> Figure:
         axis.annotate(name, place, xytext=(7, 6), textcoords="offset points", fontsize=9)
     axis.set_xlabel("detail: % of the true facts that captions state")
     axis.set_ylabel("accuracy: % of stated facts that are true")
-    axis.set_title("where replacing captions helps")
+    said = textwrap.wrap(ablations.faults(records, score), 64)
+    axis.set_title("\n".join(["where replacing captions helps", *said]), fontsize=9)
     axis.grid(True)
     figure.colorbar(drawn, label=f"{score} gained over before, in miniature")
     return figure

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from sgv_lab import notebook, plotting
 from sgv_lab.files import atomic
 from sgv_lab.study import ablations, effects, figures, own, plans, runner
-from sgv_lab.study.arms import arm
+from sgv_lab.study.arms import SURFACE, arm
 from sgv_lab.study.plans import PILOT, Plan
 from sgv_lab.study.runner import RECORDS, Record
 from sgv_lab.study.tuning import POINTS
@@ -87,7 +87,15 @@ def _concluded(name: str, path: Path, written: int) -> str:
     if points is not None:  # a sentence needs the primary endpoint's other pictures alone
         points = points[points["score"] == plan.primary[1]]
     said = _simply(plan, records)
-    return said or effects.conclude(plan, effects.effects(plan, records, points))
+    return said or _follows(plan, records, effects.effects(plan, records, points))
+
+
+def _follows(plan: Plan, records: Sequence[Record], found: pd.DataFrame) -> str:
+    """What follows from the primary endpoint; from the surface also what each fault costs."""
+    said = effects.conclude(plan, found)
+    if any(arm(name).group == SURFACE for name in plan.arms):
+        said += f". {ablations.faults(records, plan.primary[1])}"
+    return said
 
 
 def _simply(plan: Plan, records: Sequence[Record]) -> str:
@@ -114,7 +122,7 @@ def report(plan: Plan, records: Sequence[Record], out: Path) -> str:
     if set(plan.arms) <= set(PILOT):
         return effects.sizing(records).round(2).to_string()
     found = effects.effects(plan, records, _points(out))
-    follows = _simply(plan, records) or effects.conclude(plan, found)
+    follows = _simply(plan, records) or _follows(plan, records, found)
     lines = [found.round(3).to_string(index=False), "", follows]
     if any(arm(name).group == "Figure 6" for name in plan.arms):
         score = plan.primary[1]
@@ -127,8 +135,8 @@ def report(plan: Plan, records: Sequence[Record], out: Path) -> str:
 def figure(plan: Plan, records: Sequence[Record], found: pd.DataFrame) -> Figure:
     """The figure that suits a plan: the surface, the shares replaced, or runs paired by seed."""
     groups = {arm(name).group for name in plan.arms}
-    if "detail × accuracy" in groups:
-        return figures.surface(plan, found)
+    if SURFACE in groups:
+        return figures.surface(plan, records, found)
     if groups == {"Figure 6"}:
         return figures.numbers(plan, records)
     if "share replaced" in groups:

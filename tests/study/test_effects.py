@@ -1,6 +1,7 @@
 """From made-up records to conclusions: known effects, none, and an instrument that cannot see."""
 
 from dataclasses import asdict
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 
 from sgv_lab.errors import LabError
 from sgv_lab.files import write_jsonl
-from sgv_lab.study import effects, figures, plans, publishing
+from sgv_lab.study import ablations, effects, figures, plans, publishing
+from sgv_lab.study.arms import ARMS, SURFACE
 from sgv_lab.study.runner import Record
 
 SUBTASKS = {"existence": 12, "color": 18}
@@ -148,6 +150,23 @@ def test_the_surface_puts_better_captions_up_and_to_the_right():
     assert table.loc["oracle", "detail"] > table.loc["after", "detail"] > 50
     assert table.loc["o75e0i0", "detail"] < 45 and table.loc["o75e0i0", "accuracy"] > 95
     assert table.loc["o0e50i0", "accuracy"] < 75
+
+
+def test_what_each_fault_costs_is_found_over_the_whole_surface():
+    grid = [one for one in ARMS.values() if one.group == SURFACE]
+    study = plan(arms=("before", "after", "oracle", *(one.name for one in grid)), seeds=6)
+    worth = {"omission": -10.0, "error": -30.0, "invention": 4.0}  # of all facts
+    gains = {a.name: sum(w * a.delta[rate] for rate, w in worth.items()) for a in grid}
+    records, _ = made(study, gains, noise=0.5)
+    table = ablations.slopes(records, "MME-P")
+    for rate, row in table.iterrows():
+        assert row["effect"] == pytest.approx(worth[rate] / 10, abs=0.01)  # mean noise is 0
+        assert row["low"] < row["effect"] < row["high"] < row["low"] + 0.5
+    said = publishing.report(study, records, Path())
+    assert "MME-P for every 10 % of facts left out -1.0" in said and "made up +0.4 [" in said
+    few, _ = made(plan(arms=("before", "after", "o75e0i0")), {})
+    assert ablations.slopes(few, "MME-P").empty
+    assert "cannot be told apart" in ablations.faults(few, "MME-P")
 
 
 def test_figures_draw_what_the_table_says():
