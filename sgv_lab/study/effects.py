@@ -13,11 +13,12 @@ from sgv_lab.study import mix, statistics
 from sgv_lab.study.arms import arm, cell_of
 from sgv_lab.study.plans import BENCHMARKS, Plan
 from sgv_lab.study.runner import Record
-from sgv_lab.study.scores import BIAS
+from sgv_lab.study.scores import BIAS, SEEN, SUBTASKS
 from sgv_lab.world.annotators import caption
 from sgv_lab.world.scene import MINIATURE, scene
 
 TESTED = tuple(chain.from_iterable(BENCHMARKS.values()))
+SHOWN = (*TESTED, SEEN, BIAS)
 RESOLVES = 6  # seeds below which no sign-flip p can reach 0.05
 _SHOWN = 200  # pictures by which a caption source's detail and accuracy are measured
 
@@ -34,9 +35,16 @@ def tidy(records: Sequence[Record]) -> pd.DataFrame:
     rows = []
     for r in records:
         cell = cell_of(r.arm, r.family)
-        rows += [(r.family, r.arm, r.seed, s, v, *cell) for s, v in r.metrics.items()]
+        rows += [(r.family, r.arm, r.seed, s, v, *cell) for s, v in scored(r).items()]
     names = ["family", "arm", "seed", "score", "value", "place", "row", "cell"]
     return pd.DataFrame(rows, columns=names)
+
+
+def scored(record: Record) -> dict[str, float]:
+    """A record's metrics, and of a miniature's SEEN, where it was asked for."""
+    parts = [record.metrics.get(f"MME {name}") for name in SUBTASKS]
+    seen = {} if record.profile == "paper" or None in parts else {SEEN: sum(parts)}
+    return {**record.metrics, **seen}
 
 
 def by_seed(records: Sequence[Record], score: str) -> pd.DataFrame:
@@ -48,8 +56,8 @@ def by_seed(records: Sequence[Record], score: str) -> pd.DataFrame:
 def means(plan: Plan, records: Sequence[Record]) -> pd.DataFrame:
     """Arms by scores in miniature: means over seeds, to be read beside no number of the paper's."""
     table = tidy(records)
-    table = table[table["score"].isin((*TESTED, BIAS))]
-    columns = [name for name in (*TESTED, BIAS) if name in set(table["score"])]
+    columns = [name for name in SHOWN if name in set(table["score"])]
+    table = table[table["score"].isin(columns)]
     wide = table.pivot_table(index="arm", columns="score", values="value")
     return wide.reindex(list(plan.arms))[columns].rename_axis(columns=None)
 
@@ -66,7 +74,7 @@ def effects(
     ``points``). Effects are in the miniature's own points.
     """
     rows = []
-    for score in (name for name in (*TESTED, BIAS) if name in records[0].metrics):
+    for score in (name for name in SHOWN if name in scored(records[0])):
         table = by_seed(records, score)
         for name in plan.arms:
             for other in arm(name).against:
@@ -75,7 +83,7 @@ def effects(
         raise LabError("has no two arms to compare", where=plan.name)
     found = pd.DataFrame(rows)
     controls = found["arm"].map(lambda name: arm(name).group == "controls")
-    tested = ~found["primary"] & ~controls & (found["score"] != BIAS) & found["p"].notna()
+    tested = ~found["primary"] & ~controls & found["score"].isin(TESTED) & found["p"].notna()
     found["holm"] = np.nan
     found.loc[tested, "holm"] = statistics.holm(found.loc[tested, "p"])
     return found
@@ -111,8 +119,8 @@ def paired(
     effect, low, high = statistics.interval(d)
     noisy = len(d) > 1 and d.std() > 0
     crossed = np.nan, np.nan
-    if points is not None and score in set(points["score"]):
-        mine, its = (_units(points, score, which) for which in (name, other))
+    if points is not None and len(points := _of(points, score)):
+        mine, its = (_units(points, which) for which in (name, other))
         _, *crossed = statistics.crossed_bootstrap(
             (mine - its[mine.columns]).to_numpy(), [stratum for stratum, _ in mine.columns]
         )
@@ -128,9 +136,16 @@ def paired(
     }
 
 
-def _units(points: pd.DataFrame, score: str, name: str) -> pd.DataFrame:
+def _of(points: pd.DataFrame, score: str) -> pd.DataFrame:
+    """The points that make up a score."""
+    if score == SEEN:
+        return points[points["stratum"].isin(SUBTASKS)]
+    return points[points["score"] == score]
+
+
+def _units(points: pd.DataFrame, name: str) -> pd.DataFrame:
     """Seeds by (stratum, picture): one arm's points."""
-    part = points[(points["score"] == score) & (points["arm"] == name)]
+    part = points[points["arm"] == name]
     words = part.astype({"stratum": str, "picture": str})  # not categories, which pivot to all
     return words.pivot(index="seed", columns=["stratum", "picture"], values="points")
 

@@ -15,6 +15,7 @@ from sgv_lab.study import ablations, effects, figures, own, plans, runner
 from sgv_lab.study.arms import SURFACE, arm
 from sgv_lab.study.plans import PILOT, Plan
 from sgv_lab.study.runner import RECORDS, Record
+from sgv_lab.study.scores import SEEN
 from sgv_lab.study.tuning import POINTS
 
 
@@ -94,7 +95,7 @@ def _follows(plan: Plan, records: Sequence[Record], found: pd.DataFrame) -> str:
     """What follows from the primary endpoint; from the surface also what each fault costs."""
     said = effects.conclude(plan, found)
     if any(arm(name).group == SURFACE for name in plan.arms):
-        said += f". {ablations.faults(records, plan.primary[1])}"
+        said += "".join(f". {ablations.faults(records, one)}" for one in (plan.primary[1], SEEN))
     return said
 
 

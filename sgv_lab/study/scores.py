@@ -18,7 +18,9 @@ HEADLINES = {  # benchmark -> (key of its scorer, name as in the paper's tables,
     "vqav2": (("accuracy", "VQAv2", 1),),
     "vizwiz": (("accuracy", "VizWiz", 1),),
 }
-UNITS = {"MME-P": "points", "MME-C": "points"}  # all others: percent
+SUBTASKS = ("existence", "count", "position", "color", "scene")
+SEEN = "MME-P seen"  # MME-P of SUBTASKS: what the miniature's base can answer (its abilities.csv)
+UNITS = {"MME-P": "points", "MME-C": "points", SEEN: "points"}  # all others: percent
 BIAS = "yes-bias"  # percentage points of MME's answers; 50: always yes
 
 

@@ -1,6 +1,6 @@
 """From made-up records to conclusions: known effects, none, and an instrument that cannot see."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -8,13 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sgv_lab.benchmarks.mme import PERCEPTION
 from sgv_lab.errors import LabError
 from sgv_lab.files import write_jsonl
+from sgv_lab.models.shipped import shipped
 from sgv_lab.study import ablations, effects, figures, plans, publishing
 from sgv_lab.study.arms import ARMS, SURFACE
 from sgv_lab.study.runner import Record
+from sgv_lab.study.scores import SEEN, SUBTASKS
+from sgv_lab.world.benchmarks_choice import MME_SUBTASKS
 
-SUBTASKS = {"existence": 12, "color": 18}
+QUESTIONS = {"existence": 12, "color": 18}
 
 
 def plan(arms=("before", "after", "oracle", "aa"), seeds=10, **keys):
@@ -31,14 +35,15 @@ def made(plan, gains, noise=4.0, device="cpu", digest=None):
         level = rng.normal(0, 30)  # moves all arms of a seed
         for arm, error in zip(plan.arms, own, strict=True):
             parts = []
-            for subtask, n in SUBTASKS.items():
-                shift = (level + gains.get(arm, 0.0) + error) / len(SUBTASKS)
+            for subtask, n in QUESTIONS.items():
+                shift = (level + gains.get(arm, 0.0) + error) / len(QUESTIONS)
                 row = {"score": "MME-P", "stratum": subtask, "points": 100 + shift}
                 parts.append(pd.DataFrame({"picture": [f"{subtask}{i}" for i in range(n)], **row}))
             table = pd.concat(parts)
             score = table.groupby("stratum")["points"].mean().sum()
             tables.append(table.assign(arm=arm, seed=seed))
-            metrics = {"MME-P": score, "MMB": rng.normal(40, 1), "yes-bias": 3.0}
+            parts = dict.fromkeys((f"MME {name}" for name in SUBTASKS), score / 10)
+            metrics = {"MME-P": score, "MMB": rng.normal(40, 1), "yes-bias": 3.0, **parts}
             made_by = {"device": device, "revision": "0"}
             records.append(
                 Record(plan.name, digest or plan.digest, plan.family, arm, "mini", seed, metrics,
@@ -150,6 +155,24 @@ def test_the_surface_puts_better_captions_up_and_to_the_right():
     assert table.loc["oracle", "detail"] > table.loc["after", "detail"] > 50
     assert table.loc["o75e0i0", "detail"] < 45 and table.loc["o75e0i0", "accuracy"] > 95
     assert table.loc["o0e50i0", "accuracy"] < 75
+
+
+def test_what_the_base_can_answer_is_a_score_of_its_own():
+    known = pd.read_csv(shipped("llava-1.5-7b") / "abilities.csv").query(
+        "form == 'yesno' and split == 'eval'"
+    )
+    above_a_coin = known.set_index("ability")["low"] > 50
+    assert set(SUBTASKS) == {
+        name
+        for name, (asked, _) in MME_SUBTASKS.items()
+        if name in PERCEPTION and any(above_a_coin[ability] for ability in asked)
+    }
+    study = plan()
+    records, points = made(study, {"after": 20})
+    found = effects.effects(study, records, points).set_index(["score", "arm"]).loc[SEEN]
+    assert found.loc["after", "effect"] == pytest.approx(10)  # five subtasks of a tenth each
+    assert found["holm"].isna().all() and found["crossed_low"].notna().all()
+    assert SEEN not in effects.scored(replace(records[0], profile="paper"))
 
 
 def test_what_each_fault_costs_is_found_over_the_whole_surface():
