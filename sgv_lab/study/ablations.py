@@ -73,7 +73,7 @@ def saturation(scores: pd.DataFrame) -> Curve:
     left_out = (y.sum(0) - y) / (len(y) - 1)
     fits, inside = _fits(n, np.vstack([y.mean(0), left_out]))
     if not inside.all():
-        return _none("half of the gain lies outside the numbers tried, at least without one seed")
+        return _none("with all seeds or without one, the fit ends at the edge of the numbers tried")
     known = np.column_stack([fits[:, :2], np.log(fits[:, 2])])
     low, high = _ends(known)
     if low[1] <= 0 <= high[1]:

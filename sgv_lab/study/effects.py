@@ -160,7 +160,9 @@ def conclude(plan: Plan, found: pd.DataFrame) -> str:
     top, base = arm(name).ceiling, arm(name).against[0]
     main = of.loc[name, base]
     said = f"{score} {_with_interval(main)}"
-    head = f"{plan.family}, {int(main['seeds'])} paired seeds: "
+    how = "adapters" if plan.baseline.tuning == "lora" else "all weights"
+    how += f" trained, {plan.baseline.share:.1%} of the mix detailed captions"
+    head = f"{plan.family}, {how}, {int(main['seeds'])} paired seeds: "
     if main["seeds"] < RESOLVES:
         return f"{head}{said}; so few seeds resolve nothing, this shows how it works"
     verb = "helps" if main["effect"] > 0 else "hurts"

@@ -39,6 +39,12 @@ _TITLES = {
     "table6": ("Table 6: vision blocks trained", {"24": "none", "18": "from 18", "12": "from 12",
                "6": "from 6", "0": "from 0"}),
 }  # fmt: skip
+_ARMS = {  # of those studies, in the words of the tables they re-test
+    "before": "neither", "sft": "fine-tuning", "pt": "pre-training", "both": "both",
+    "pt-blip": "pre-training on BLIP's", "both-oracle": "both, true captions",
+    "none@PT": "nothing more", "blip@PT": "BLIP", "share@PT": "dense", "oracle@PT": "true captions",
+    "tower@0%": "none", "tower@50%": "half", "tower@100%": "all", "tower@whole": "all, embeddings",
+}  # fmt: skip
 STUDIES = {  # the paper's place -> the plan that re-tests it in miniature
     place: f"{place}-llava-1.5-7b" for place in (*_TITLES, "figure6")
 }
@@ -82,7 +88,8 @@ def substitution(table: pd.DataFrame, _: Effects) -> Figure:
         axis.grid(True, axis="x")
         axis.tick_params(axis="y", length=0)
     note = "reported by the paper, one run an arm: after − before; red: a decline. "
-    note += f"Grey: where 95 % would lie without any effect,\n{SOURCE}"
+    note += f"Grey: where 95 % would lie without any effect,\n{SOURCE}; "
+    note += "VQAv2's zeros: one label for both arms"
     _note(figure, note, 0.0)
     figure.tight_layout(w_pad=1.2, h_pad=1.6, rect=(0, 0.06, 1, 1))
     return figure
@@ -96,7 +103,8 @@ def _gain(axis: Axes, y: int, value: pd.Series, half: float) -> None:
     axis.plot(gain, y, "v" if gain < 0 else "o", ms=7, color=color, zorder=3)
     axis.annotate(f"{gain:+.1f}" if gain else "0.0", (gain, y), (0, 7), ha="center",
                   textcoords="offset points", fontsize=8.5, color=color,
-                  weight="bold" if gain < 0 else "normal")  # fmt: skip
+                  weight="bold" if gain < 0 else "normal",
+                  bbox={"fc": "white", "ec": "none", "pad": 0.4})  # fmt: skip
 
 
 def ablations(table: pd.DataFrame, miniature: Effects) -> Figure:
@@ -108,7 +116,7 @@ def ablations(table: pd.DataFrame, miniature: Effects) -> Figure:
     run = any(found is not None for found in miniature.values())
     size = (FULL_WIDTH + (5.0 if run else 3.4), 7.6)  # arms' names need room
     figure, axes = plt.subplots(3, 4, figsize=size, height_ratios=heights, layout="constrained")
-    for column in axes.T[:3]:
+    for column in axes.T[: 4 if run else 3]:
         column[0].sharex(column[1])
         column[2].sharex(column[1])
     for (*line, last), (place, (title, rows)) in zip(axes, _TITLES.items(), strict=True):
@@ -154,11 +162,13 @@ def _gains(axis: Axes, found: pd.DataFrame | None) -> None:
     axis.axvline(0, color=INK, lw=1)
     axis.hlines(y, shown["low"], shown["high"], color=COLORS["ShareGPT4V"], lw=2.2)
     axis.plot(shown["effect"], y, "D", ms=6, color=COLORS["ShareGPT4V"])
-    axis.set(yticks=y, yticklabels=shown["arm"] + " − " + shown["against"],
-             ylim=(len(shown) - 0.5, -0.75))  # fmt: skip
+    names = [
+        f"{_ARMS[a]} − {_ARMS[b]}" for a, b in zip(shown["arm"], shown["against"], strict=True)
+    ]
+    axis.set(yticks=y, yticklabels=names, ylim=(len(shown) - 0.5, -0.75))
     axis.tick_params(axis="y", labelsize=7.5)
     seeds = int(shown["seeds"].iloc[0])
-    axis.set_title(f"in miniature: {shown['score'].iloc[0]}, {seeds} seeds", fontsize=9)
+    axis.set_title(f"in miniature: {shown['score'].iloc[0]} gained, {seeds} seeds", fontsize=9)
     axis.grid(False, axis="y")
     axis.grid(True, axis="x")
     axis.tick_params(axis="both", length=0, labelbottom=True)
