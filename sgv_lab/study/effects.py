@@ -1,6 +1,6 @@
 """From records to effects, and from effects to what may be concluded, "nothing" included."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 
 import numpy as np
@@ -35,16 +35,16 @@ def tidy(records: Sequence[Record]) -> pd.DataFrame:
     rows = []
     for r in records:
         cell = cell_of(r.arm, r.family)
-        rows += [(r.family, r.arm, r.seed, s, v, *cell) for s, v in scored(r).items()]
+        found = r.metrics if r.profile == "paper" else with_seen(r.metrics)
+        rows += [(r.family, r.arm, r.seed, s, v, *cell) for s, v in found.items()]
     names = ["family", "arm", "seed", "score", "value", "place", "row", "cell"]
     return pd.DataFrame(rows, columns=names)
 
 
-def scored(record: Record) -> dict[str, float]:
-    """A record's metrics, and of a miniature's SEEN, where it was asked for."""
-    parts = [record.metrics.get(f"MME {name}") for name in SUBTASKS]
-    seen = {} if record.profile == "paper" or None in parts else {SEEN: sum(parts)}
-    return {**record.metrics, **seen}
+def with_seen(metrics: Mapping[str, float]) -> dict[str, float]:
+    """A miniature's metrics, and SEEN, where MME was asked."""
+    parts = [metrics.get(f"MME {name}") for name in SUBTASKS]
+    return {**metrics, **({} if None in parts else {SEEN: sum(parts)})}
 
 
 def by_seed(records: Sequence[Record], score: str) -> pd.DataFrame:
@@ -53,13 +53,21 @@ def by_seed(records: Sequence[Record], score: str) -> pd.DataFrame:
     return table[table["score"] == score].pivot(index="seed", columns="arm", values="value")
 
 
-def means(plan: Plan, records: Sequence[Record]) -> pd.DataFrame:
-    """Arms by scores in miniature: means over seeds, to be read beside no number of the paper's."""
+def means(
+    plan: Plan, records: Sequence[Record], untuned: Mapping[str, float] | None = None
+) -> pd.DataFrame:
+    """Arms by scores in miniature: means over seeds, to be read beside no number of the paper's.
+
+    ``untuned``: what the base scores, for a first row.
+    """
     table = tidy(records)
     columns = [name for name in SHOWN if name in set(table["score"])]
     table = table[table["score"].isin(columns)]
     wide = table.pivot_table(index="arm", columns="score", values="value")
-    return wide.reindex(list(plan.arms))[columns].rename_axis(columns=None)
+    wide = wide.reindex(list(plan.arms))[columns].rename_axis(columns=None)
+    if untuned:
+        wide = pd.concat([pd.DataFrame({"(untuned)": with_seen(untuned)}).T[columns], wide])
+    return wide.rename_axis("arm")
 
 
 def effects(
@@ -74,7 +82,8 @@ def effects(
     ``points``). Effects are in the miniature's own points.
     """
     rows = []
-    for score in (name for name in SHOWN if name in scored(records[0])):
+    known = set(tidy(records)["score"])
+    for score in (name for name in SHOWN if name in known):
         table = by_seed(records, score)
         for name in plan.arms:
             for other in arm(name).against:

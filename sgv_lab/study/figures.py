@@ -4,7 +4,7 @@ All of them show the miniature's own points; the paper's MME points are never on
 """
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -37,11 +37,18 @@ def _color(name: str) -> str:
     return SOURCE_COLORS.get(name.partition("@")[0], plotting.PALE)
 
 
-def pairs(plan: Plan, records: Sequence[Record], found: pd.DataFrame, note: str = "") -> Figure:
+def pairs(
+    plan: Plan,
+    records: Sequence[Record],
+    found: pd.DataFrame,
+    note: str = "",
+    untuned: Mapping[str, float] | None = None,
+) -> Figure:
     """Left: every seed a line over the arms. Right: the same runs minus what they are paired with.
 
     ``found`` is the table of `effects.effects`; the bars are 95 % paired-t intervals. ``note`` is
-    put into the title: what the figure is (a demonstration, a recorded study).
+    put into the title: what the figure is (a demonstration, a recorded study). ``untuned``: the
+    base's scores, for a line among the runs.
     """
     score = plan.primary[1]
     table = effects.by_seed(records, score)[list(plan.arms)]
@@ -56,6 +63,10 @@ def pairs(plan: Plan, records: Sequence[Record], found: pd.DataFrame, note: str 
     for y, name in enumerate(plan.arms):
         left.scatter(table[name], [y] * len(table), color=_color(name), s=22, zorder=2)
     left.set(yticks=rows, yticklabels=[f"{arm(n).label}\n{n}" for n in plan.arms], title="runs")
+    if untuned:
+        left.axvline(untuned[score], color=plotting.INK, linestyle=":", linewidth=1.4)
+        left.annotate("untuned", (untuned[score], 1), (0, 2), xycoords=("data", "axes fraction"),
+                      textcoords="offset points", ha="center", fontsize=8)  # fmt: skip
     left.tick_params("y", labelsize=8)
     left.set_xlabel(f"{score}, {UNITS.get(score, 'percent')} in miniature")
     for y, row in shown.iterrows():

@@ -14,7 +14,7 @@ from sgv_lab.files import atomic
 from sgv_lab.study import ablations, effects, figures, own, plans, runner
 from sgv_lab.study.arms import SURFACE, arm
 from sgv_lab.study.plans import PILOT, Plan
-from sgv_lab.study.runner import RECORDS, Record
+from sgv_lab.study.runner import RECORDS, UNTUNED, Record
 from sgv_lab.study.scores import SEEN
 from sgv_lab.study.tuning import POINTS
 
@@ -142,13 +142,14 @@ def figure(plan: Plan, records: Sequence[Record], found: pd.DataFrame) -> Figure
         return figures.numbers(plan, records)
     if "share replaced" in groups:
         return figures.shares(plan, found)
-    return figures.pairs(plan, records, found)
+    base = runner.untuned(folder() / "studies" / plan.name)
+    return figures.pairs(plan, records, found, untuned=base)
 
 
 def publish(plan: Plan, records: Sequence[Record], out: Path, root: Path) -> list[Path]:
     """Copy the records below ``root/data/studies``, draw the figure, write the table behind it."""
     target = root / "data" / "studies" / plan.name
-    for name in (RECORDS, POINTS):
+    for name in (RECORDS, POINTS, UNTUNED):
         if (out / name).is_file():
             with atomic(target / name) as temporary:
                 shutil.copyfile(out / name, temporary)

@@ -16,15 +16,16 @@ from tqdm.auto import tqdm
 
 from sgv_lab import store
 from sgv_lab.errors import LabError
-from sgv_lab.files import sha256, write_jsonl
+from sgv_lab.files import sha256, write_json, write_jsonl
 from sgv_lab.models import checkpoints, families
 from sgv_lab.models.shipped import shipped
 from sgv_lab.study.plans import Plan
-from sgv_lab.study.tuning import POINTS, Job, execute
+from sgv_lab.study.tuning import POINTS, Job, asked, execute
 from sgv_lab.world import benchmarks as world
 from sgv_lab.world.scene import MINIATURE
 
 RECORDS = "records.jsonl"
+UNTUNED = "untuned.json"  # what the base answers to the same questions, before any arm
 KEPT = ("metrics", "replaced", "key", "provenance", "seconds", "peak_bytes")
 _QUIET = {  # workers: one thread each, so that sums, and so answers, are the same anywhere
     **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TQDM_DISABLE"), "1"),
@@ -110,7 +111,8 @@ def run(
     """Do what is missing of ``plan`` and return its records, which ``out`` holds as JSON lines.
 
     ``workers``: processes at once (None: one a GPU, else one a core). Each finished run is
-    appended at once, so the same call goes on after a kill; points by picture are written last.
+    appended at once, so the same call goes on after a kill; points by picture, and the answers of
+    the base itself, are written last.
 
     Raises LabError if a run fails (naming it), or ``out`` holds records of another base model.
     """
@@ -134,6 +136,7 @@ def run(
             bar.update()
     records = [done[pair] for pair in plan.runs()]
     _gather(records, out)
+    write_json(out / UNTUNED, asked(todo[0].base, todo[0])[0])
     return records
 
 
@@ -142,6 +145,12 @@ def read(out: str | Path) -> list[Record]:
     path = Path(out) / RECORDS
     lines = path.read_text().split("\n")[:-1] if path.is_file() else []
     return [Record(**json.loads(line)) for line in lines]
+
+
+def untuned(out: str | Path) -> dict[str, float]:
+    """The base's scores on a study's questions, by the names of a record's; none if not there."""
+    path = Path(out) / UNTUNED
+    return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def _record(plan: Plan, job: Job, found: Mapping[str, Any]) -> Record:

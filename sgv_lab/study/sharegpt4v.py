@@ -18,10 +18,9 @@ import seaborn as sns
 import torch
 from matplotlib.figure import Figure
 
-from sgv_lab import plotting, store
+from sgv_lab import plotting
 from sgv_lab.benchmarks.tasks import TASKS
 from sgv_lab.errors import LabError
-from sgv_lab.files import write_json
 from sgv_lab.study import (
     effects,
     official,
@@ -46,8 +45,7 @@ _CHANGES: Mapping[str, Mapping[str, Any]] = {  # to the mix with blind captions
     OURS: arm("both").delta,
 }
 Found = Mapping[tuple[str, int], tuple[Mapping[str, float], pd.DataFrame]]
-"""(model, seed) -> its scores and points by picture, as `asked` gives them."""
-_CODE = ("sgv_lab.benchmarks", "sgv_lab.training", "sgv_lab.study.scores")
+"""(model, seed) -> its scores and points by picture, as `tuning.asked` gives them."""
 
 
 def jobs(
@@ -189,18 +187,6 @@ def losses(models: Sequence[Path]) -> pd.DataFrame:
         for name, folder in zip(tuning.STAGES[-len(models) :], models, strict=True)
     ]
     return pd.concat(tables, ignore_index=True)[["stage", "step", "loss"]]
-
-
-def asked(model: Path, job: Job) -> tuple[dict[str, float], pd.DataFrame]:
-    """A checkpoint's scores, by the paper's names, and its points by picture; asked once."""
-
-    def build(out: Path) -> None:
-        write_json(out / "scores.json", tuning.ask(job, model, out))
-
-    known = {"questions": {name: key for name, (_, key) in job.questions.items()},
-             "on": "cuda" if torch.cuda.is_available() else "cpu"}  # fmt: skip
-    out = store.stage("answers", known, [model], build, _CODE, resumes=True)
-    return json.loads((out / "scores.json").read_text()), pd.read_parquet(out / tuning.POINTS)
 
 
 def compared(found: Found) -> pd.DataFrame:

@@ -183,6 +183,19 @@ def ask(job: Job, model: Path, out: Path) -> dict[str, float]:
     return metrics
 
 
+def asked(model: Path, job: Job) -> tuple[dict[str, float], pd.DataFrame]:
+    """A checkpoint's scores, by the paper's names, and its points by picture; asked once."""
+
+    def build(out: Path) -> None:
+        write_json(out / "scores.json", ask(job, model, out))
+
+    known = {"questions": {name: key for name, (_, key) in job.questions.items()},
+             "on": "cuda" if torch.cuda.is_available() else "cpu"}  # fmt: skip
+    code = ["sgv_lab.benchmarks", "sgv_lab.training", "sgv_lab.study.scores"]
+    out = store.stage("answers", known, [model], build, code, resumes=True)
+    return json.loads((out / "scores.json").read_text()), pd.read_parquet(out / POINTS)
+
+
 def _pretrained(job: Job, stage: Stage) -> tuple[Path, dict[str, Any]]:
     """The checkpoint that stage 1 ends at, made once, and what a record keeps of it."""
     model = two_stages.stage(

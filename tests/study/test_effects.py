@@ -172,7 +172,10 @@ def test_what_the_base_can_answer_is_a_score_of_its_own():
     found = effects.effects(study, records, points).set_index(["score", "arm"]).loc[SEEN]
     assert found.loc["after", "effect"] == pytest.approx(10)  # five subtasks of a tenth each
     assert found["holm"].isna().all() and found["crossed_low"].notna().all()
-    assert SEEN not in effects.scored(replace(records[0], profile="paper"))
+    full = [replace(record, profile="paper") for record in records]
+    assert SEEN not in set(effects.tidy(full)["score"])  # there nobody knows it beforehand
+    first = effects.means(study, records, records[0].metrics).iloc[0]
+    assert first.name == "(untuned)" and first[SEEN] == pytest.approx(first["MME-P"] / 2)
 
 
 def test_what_each_fault_costs_is_found_over_the_whole_surface():
