@@ -15,6 +15,7 @@ from typing import Any
 from PIL import Image
 
 from sgv_lab.benchmarks import core, mmbench, mme, pope, qbench, scienceqa, seed, vqa
+from sgv_lab.errors import LabError
 from sgv_lab.files import write_json, write_jsonl
 from sgv_lab.training.conversation import SYSTEM
 from sgv_lab.training.images import open_image
@@ -77,7 +78,10 @@ def _mme(data: Path) -> Iterator[Question]:
         for number, row in enumerate(rows):
             stem = row["image"]
             files = sorted((data / subtask).rglob(f"{stem}.*"))
-            found = next(path for path in files if path.suffix != ".txt")
+            found = next((path for path in files if path.suffix != ".txt"), None)
+            if found is None:
+                what = f"lacks the picture {stem}"
+                raise LabError(what, where=data / subtask, fix="unpack the official release anew")
             short = row["question"].removesuffix(mme.ASK).rstrip() + mme.SUFFIX
             picture = found.relative_to(data).as_posix()
             about = row.row | {"subtask": subtask, "name": found.name}
@@ -98,8 +102,15 @@ def _write_mme(questions: list[Question], answers: Answers, data: Path, out: Pat
 
 
 def _mmbench(data: Path, language: str = "en") -> Iterator[Question]:
-    tables = core.within(data, "*.tsv")
-    rows = core.table(next((t for t in tables if ("_cn" in t.stem) == (language == "cn")), data))
+    tables = [
+        t for t in core.within(data, "*.tsv") if ("_cn" in t.stem.lower()) is (language == "cn")
+    ]
+    if len(tables) != 1:
+        what = f"holds {len(tables)} tables of MMBench in {language!r}, not one"
+        raise LabError(
+            what, where=data, fix="keep one .tsv a language; Chinese: with _cn in its name"
+        )
+    rows = core.table(tables[0])
     pictures = {row["index"]: row["image"] for row in rows}
     for row in rows:  # later releases name another row's picture by its index
         encoded = pictures.get(row["image"], row["image"])
@@ -177,7 +188,7 @@ _write_scienceqa = _lines(
 
 def _vqav2(data: Path) -> Iterator[Question]:
     (entry,) = core.entries(_one(data, "*OpenEnded*questions.json"))
-    folder = entry.row.get("data_subtype", "test2015")
+    folder = entry.row.get("data_subtype", "test2015").replace("test-dev", "test")
     for row in entry["questions"]:
         picture = f"{folder}/COCO_{folder}_{row['image_id']:012d}.jpg"
         yield Question(str(row["question_id"]), row["question"] + vqa.SUFFIX, picture, row=row)
@@ -189,21 +200,31 @@ def _upload(rows: list[dict], truth: Path | None, out: Path) -> dict | None:
 
 
 def _write_vqav2(questions: list[Question], answers: Answers, data: Path, out: Path) -> dict | None:
-    truth = next(iter(sorted(data.glob("*annotations.json"))), None)
+    kind = _one(data, "*OpenEnded*questions.json").stem.split("_")[-2]  # v2_…_val2014_questions
+    truth = next(iter(sorted(data.glob(f"*{kind}_annotations.json"))), None)
     return _upload(vqa.submission({q.id: answers[q.id] for q in questions}), truth, out)
 
 
 def _vizwiz(data: Path) -> Iterator[Question]:
-    for number, row in enumerate(core.entries(_one(data, "test.json", "val.json", "*.json"))):
+    path = _vizwiz_file(data)
+    folder = path.stem if (data / path.stem).is_dir() else "images"  # as the release unpacks
+    for number, row in enumerate(core.entries(path)):
         text = row["question"] + vqa.UNANSWERABLE + vqa.SUFFIX
-        yield Question(str(number), text, f"images/{row['image']}", row=row.row)
+        yield Question(str(number), text, f"{folder}/{row['image']}", row=row.row)
+
+
+def _vizwiz_file(data: Path) -> Path:
+    """The file whose answers are known, if any: the release has test's and val's side by side."""
+    files = [path for path in (data / "test.json", data / "val.json") if path.is_file()]
+    known = (path for path in files if "answers" in next(iter(core.entries(path))).row)
+    return next(known, None) or _one(data, "test.json", "val.json", "*.json")
 
 
 def _write_vizwiz(
     questions: list[Question], answers: Answers, data: Path, out: Path
 ) -> dict | None:
     known = "answers" in questions[0].row
-    truth = _one(data, "test.json", "val.json", "*.json") if known else None
+    truth = _vizwiz_file(data) if known else None
     return _upload(vqa.submission(answers, {q.id: q.row["image"] for q in questions}), truth, out)
 
 
@@ -232,15 +253,21 @@ _answer_pope = _lines(
 
 
 def _coco(data: Path, prompt: str) -> Iterator[Question]:
-    (entry,) = core.entries(_one(data, "captions_*.json"))
+    path = _one(data, *_CAPTIONS)
+    folder = path.stem.removeprefix("captions_")  # val2014, as COCO unpacks
+    folder = folder if (data / folder).is_dir() else "images"
+    (entry,) = core.entries(path)
     for row in entry["images"]:
-        yield Question(str(row["id"]), prompt, f"images/{row['file_name']}", row=row)
+        yield Question(str(row["id"]), prompt, f"{folder}/{row['file_name']}", row=row)
+
+
+_CAPTIONS = ("captions_val*.json", "captions_*.json")
 
 
 def _write_captions(questions: list[Question], answers: Answers, data: Path, out: Path) -> dict:
     said, path = [(q.row["id"], answers[q.id]) for q in questions], out / "captions.json"
     write_json(path, [{"image_id": image, "caption": text} for image, text in said])
-    return {"predictions": path, "annotations": _one(data, "captions_*.json")}
+    return {"predictions": path, "annotations": _one(data, *_CAPTIONS)}
 
 
 def _write_chair(questions: list[Question], answers: Answers, data: Path, out: Path) -> dict:

@@ -40,7 +40,7 @@ def records(data: str | Path = DATA) -> pd.DataFrame:
     if path.is_file():
         more = pd.read_csv(path, dtype={"row": str, "arm": str}, keep_default_na=False)
         full = pd.concat([full, more[_RECORD]], ignore_index=True)
-    return full
+    return full.drop_duplicates(_RECORD[:-1])  # two arms of a plan may stand for one cell
 
 
 def files(data: str | Path = DATA) -> pd.DataFrame:
@@ -52,7 +52,8 @@ def criteria() -> pd.DataFrame:
     """What would have to be seen for each verdict, per claim; anything else is not resolved."""
     trained = (
         f"every number's interval over ≥ {claims.SEEDS} paired full-size seeds lies above 0",
-        "one such interval ends below the paper's effect and begins at 0 or below",
+        "one such interval begins at 0 or below and ends below 0, or below the paper's effect by "
+        "more than 1.96 of its standard errors",
     )
     table = dict.fromkeys(claims.CONTRASTS, trained)
     table["C8"] = (

@@ -133,7 +133,7 @@ def _baseline(given: Mapping[str, Any], paper: bool, where: str) -> Design:
     """
     whole = {"updates": None, "recipe": {}}
     stage = Stage1(captions=0, pool=0, **whole) if paper else Stage1()
-    official = {"samples": 0, "loss": "token", **whole} if paper else {}
+    official = {"samples": 0, "tuning": "full", "loss": "token", **whole} if paper else {}
     design = Design(pretrain=stage, **official)
     names, settings = ([f.name for f in fields(kind)] for kind in (Design, Recipe))
     names.remove("captions")  # a key of the plan's own

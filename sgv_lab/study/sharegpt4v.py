@@ -8,6 +8,7 @@ blind GPT-4's. At full size LLaVA-1.5's first stage is in the base, and is not d
 """
 
 import json
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from matplotlib.figure import Figure
 from sgv_lab import plotting
 from sgv_lab.benchmarks.tasks import TASKS
 from sgv_lab.errors import LabError
+from sgv_lab.files import below
 from sgv_lab.study import (
     effects,
     official,
@@ -113,20 +115,35 @@ def preflight(
 
 
 def check(jobs: Iterable[Job]) -> None:
-    """Refuse a study whose questions cannot be read or whose arms cannot be trained.
+    """Refuse a study whose questions cannot be asked or scored, or whose arms cannot be trained.
 
     Raises LabError for the first such file, or with an arm's obstacles. Records without pictures
     are no obstacle: at full size they are left out and counted.
     """
     arms = {job.arm: job for job in jobs}
     for name, (data, _) in next(iter(arms.values())).questions.items():
-        if not sum(1 for _ in TASKS[name].questions(data)):  # read one by one, not kept
-            raise LabError("holds no question", where=data, fix="unpack the official release there")
+        _check_questions(name, data)
     for job in arms.values():
         for stage, checked in preflight(job, drop=True).items():
             if checked.obstacles:
                 what = "; ".join(checked.obstacles)
                 raise LabError(what, where=f"{job.arm}, {stage}", fix="mend it, then run it again")
+
+
+def _check_questions(name: str, data: Path) -> None:
+    """Refuse a benchmark without questions, with a picture missing, or whose truth is not there."""
+    task, fix = TASKS[name], "unpack the official release there"
+    questions = list(task.questions(data))
+    if not questions:
+        raise LabError("holds no question", where=data, fix=fix)
+    for question in questions:
+        if question.picture and not below(data, question.picture).is_file():
+            raise LabError(f"lacks the picture {question.picture}", where=data, fix=fix)
+    silence = {question.id: "" for question in questions}
+    with tempfile.TemporaryDirectory() as out:
+        if task.write(questions, silence, data, Path(out)) is None:
+            fix = "take a split with public answers, as val"
+            raise LabError("holds no right answers to score by", where=data, fix=fix)
 
 
 def trained(

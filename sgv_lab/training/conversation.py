@@ -86,7 +86,7 @@ def prompt_ids(
     if template == "plain":
         stream.add(IMAGE, supervised=False)
         return stream.ids
-    prompt = _v1_prompt([*turns, {"from": "gpt", "value": ""}], has_image, system)
+    prompt = _v1_prompt([*turns, {"from": "gpt", "value": ""}], has_image, system, asking=True)
     *complete, (asked, answer) = _v1_rounds(prompt)
     if answer is not None or not asked.endswith(_TO_ANSWER.rstrip()):
         raise _unclear(asked)
@@ -111,11 +111,18 @@ def _image_first(text: str) -> str:
     return f"{IMAGE}\n{text.replace(IMAGE, '').strip()}".strip()
 
 
-def _v1_prompt(turns: Sequence[Turn], has_image: bool, system: str = SYSTEM) -> str:
-    """The whole conversation as text. An empty turn is "ROLE:" without a separator, as official."""
+def _v1_prompt(
+    turns: Sequence[Turn], has_image: bool, system: str = SYSTEM, asking: bool = False
+) -> str:
+    """The whole conversation as text. An empty turn is "ROLE:" without a separator, as official.
+
+    ``asking``: a turn that begins with its picture stays as it is. The official scripts strip only
+    what they train on; Q-Bench's questions end in a line break.
+    """
     prompt = system + " "
     for role, text in ordered(turns, {"human": "USER", "gpt": "ASSISTANT"}):
-        text = _image_first(text) if has_image else text
+        placed = asking and text.startswith(f"{IMAGE}\n")
+        text = _image_first(text) if has_image and not placed else text
         end = " " if role == "USER" else "</s>"
         prompt += f"{role}: {text}{end}" if text else f"{role}:"
     return prompt
