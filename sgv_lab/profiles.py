@@ -72,7 +72,7 @@ SECTIONS: dict[str, dict[str, tuple[Any, Any, Any]]] = {  # notebook -> setting 
         "arms": (  # names in sgv_lab.study.arms
             ("before", "after", "oracle"),
             ("before", "after", "oracle"),
-            ("before", "after", "mixed"),
+            ("before", "after"),
         ),
         "seeds": (2, 2, 3),  # paired: every arm has them all
         "tuning": ("lora", "lora", "full"),  # the projector is trained in both

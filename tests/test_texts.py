@@ -13,7 +13,7 @@ from papermill.cli import papermill
 
 from sgv_lab import paper
 from sgv_lab.cli import main
-from sgv_lab.study import claims, ledger
+from sgv_lab.study import ablations, claims, ledger, publishing
 
 ROOT = Path(__file__).resolve().parents[1]
 FILLED = {"SPEED": "1000", "SEED": "0", "FILE…": "FILE"}  # placeholders that must be numbers, …
@@ -123,6 +123,7 @@ def derived() -> tuple[float, ...]:
     studies = [pd.read_csv(data / f"{one.name}.csv") for one in (data / "studies").iterdir()]
     tables = [paper.effects(), claims.effects(), claims.votes(), claims.leads(),
               claims.same_harness(), ledger.what_to_run(), paper.reevaluations(),
+              ablations.slopes(publishing.recorded("surface-llava-1.5-7b")[1], "MME-P"),
               *studies]  # fmt: skip
     values = [v for t in tables for v in pd.to_numeric(t.stack(), errors="coerce").dropna()]
     return (*map(abs, values), claims.MARGIN, claims.EXACT, claims.SEEDS)

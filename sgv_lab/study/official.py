@@ -94,9 +94,10 @@ def arm(
 
     "same" pictures: the first COCO captions of the 100K in the order of their names, as many as
     were taken out (an author's words, InternLM-XComposer issue 107; only 9,599 pictures are in
-    both sets). "mixed": the released file. "own": the same pictures, as far as the design's file
-    has them. Raises LabError for an arm that needs the truth, which
-    only the embedded world knows.
+    both sets), each in the place of one of those, so that a seed's order stays the same. "mixed":
+    the released file, in its own order. "own": the same pictures, as far as the design's file has
+    them. Raises LabError for an arm that needs the truth, which only the embedded world knows, and
+    where there is nothing to replace or not enough to replace it with.
     """
     known = (design.annotator, design.images, design.edit, design.draw)
     said = set(map(caption_of, detail))
@@ -111,10 +112,19 @@ def arm(
         return _own(before, said, design.captions)
     if known == ("gpt4_vision", "same", "", 0):
         coco = [r for r in captions if str(r.get("image", "")).startswith(COCO)]
-        coco.sort(key=lambda record: record["image"])
-        return [*rest, *coco[: len(before) - len(rest)]]
+        return _replaced(before, said, sorted(coco, key=lambda record: record["image"]))
     what = f"no official file has captions of {design.annotator}, {design.edit or design.images}"
     raise LabError(what, fix="at full size there are before, after, own, mixed and dropped")
+
+
+def _replaced(before: list[Record], said: set[str], new: list[Record]) -> list[Record]:
+    """``before`` with a record of ``new`` in the place of each whose caption is one of ``said``."""
+    wanted = sum(caption_of(record) in said for record in before)
+    if not 0 < wanted <= len(new):
+        what = f"{wanted} detailed captions in the mix, {len(new)} to put in their place"
+        raise LabError(what, fix="give the files of one release: see the README")
+    left = iter(new)
+    return [next(left) if caption_of(record) in said else record for record in before]
 
 
 def _own(before: list[Record], detailed: set[str], file: str) -> list[Record]:

@@ -52,6 +52,7 @@ class Record:
     seconds: float
     peak_bytes: int  # of the process (on a GPU: of its memory)
     pretrain: Mapping[str, Any] = field(default_factory=dict)  # stage 1: see `tuning`
+    dropped: int = 0  # records of the mix whose pictures are gone, left out
 
 
 def base_folder(family: str, models_root: str | Path = "") -> Path:
@@ -165,6 +166,7 @@ def _record(plan: Plan, job: Job, found: Mapping[str, Any]) -> Record:
         seed=job.seed,
         config=asdict(job.design) | {"recipe": found["recipe"]} | config,
         pretrain=found.get("pretrain", {}),
+        dropped=found.get("dropped", 0),
         **{key: found[key] for key in KEPT},
     )
 
@@ -190,8 +192,9 @@ def _all(left: list[Job], workers: int | None) -> Iterator[tuple[Job, dict[str, 
     count = min(workers or gpus or os.cpu_count() or 1, len(left))
     context = multiprocessing.get_context("spawn")
     devices = context.SimpleQueue()
+    mine = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus)))).split(",")
     for number in range(count):
-        devices.put(number % gpus if gpus else None)
+        devices.put(mine[number % gpus] if gpus else None)
     with (
         patch_environment(**_QUIET),
         ProcessPoolExecutor(count, context, _begin, (devices,)) as pool,
@@ -212,5 +215,5 @@ def _all(left: list[Job], workers: int | None) -> Iterator[tuple[Job, dict[str, 
 def _begin(devices: Any) -> None:
     """A worker's first act: take a device, and one thread."""
     if (device := devices.get()) is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(device)
+        os.environ["CUDA_VISIBLE_DEVICES"] = device
     torch.set_num_threads(1)

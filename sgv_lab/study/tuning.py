@@ -205,6 +205,7 @@ def _pretrained(job: Job, stage: Stage) -> tuple[Path, dict[str, Any]]:
     manifest = json.loads((model / "manifest.json").read_text())
     return model, {
         "captions": len(json.loads(stage.records.read_text())),
+        "dropped": manifest["records_dropped"],
         "updates": stage.updates,
         "first_block": stage.recipe.vision_from,
         "loss": manifest["final_loss"],
@@ -229,6 +230,7 @@ def _result(job: Job, stages: list[Stage], folder: Path) -> None:
         "metrics": metrics,
         "recipe": asdict(last.recipe),
         "pretrain": first,
+        "dropped": manifest["records_dropped"],
         "provenance": provenance(),
         "seconds": round(time.monotonic() - started, 1),
         "peak_bytes": manifest["peak_bytes"],

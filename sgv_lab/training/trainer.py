@@ -141,6 +141,8 @@ def _run(
     """Train from the last complete checkpoint, or from the start, to the manifest."""
     out = Path(arguments.output_dir)
     set_seed(arguments.seed)
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()  # a study's worker trains many models
     model, trainable = set_trainable(model, recipe)
     if recipe.gradient_checkpointing:
         model.activation_checkpointing_enable(CHECKPOINTING)

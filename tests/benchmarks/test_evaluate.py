@@ -164,3 +164,29 @@ def test_crop_and_pad_are_the_official_choice() -> None:
     assert cropped == {"mmvet", "llava-w", "qbench", "scienceqa"}
     short = {name for name, task in TASKS.items() if task.max_new_tokens == 128}
     assert short == {"mme", "seed", "vqav2", "vizwiz", "pope", "captions"}
+
+
+def test_vizwiz_lies_as_its_release_unpacks_and_known_answers_come_first(tmp_path: Path) -> None:
+    row = {"image": "VizWiz_1.jpg", "question": "What is it?"}
+    (tmp_path / "test.json").write_text(json.dumps([row | {"image": "VizWiz_test.jpg"}]))
+    known = row | {"answers": [{"answer": "a cup", "answer_confidence": "yes"}] * 10}
+    (tmp_path / "test").mkdir()
+    (question,) = TASKS["vizwiz"].questions(tmp_path)
+    assert question.picture == "test/VizWiz_test.jpg"
+    (tmp_path / "val.json").write_text(json.dumps([known]))
+    (tmp_path / "val").mkdir()
+    (question,) = TASKS["vizwiz"].questions(tmp_path)
+    assert question.picture == "val/VizWiz_1.jpg"
+    scored = TASKS["vizwiz"].write([question], {question.id: "a cup"}, tmp_path, tmp_path)
+    assert scored["annotations"] == tmp_path / "val.json"
+
+
+def test_mmbench_is_read_in_the_language_that_is_asked(tmp_path: Path) -> None:
+    head = "index\tquestion\tA\tB\tanswer\timage\n"
+    (tmp_path / "MMBench_DEV_EN.tsv").write_text(head + "1\tWhat?\tx\ty\tA\taGk=\n")
+    (tmp_path / "MMBench_DEV_CN.tsv").write_text(head + "2\t什么?\tx\ty\tA\taGk=\n")
+    assert [q.id for q in TASKS["mmbench"].questions(tmp_path)] == ["1"]
+    assert [q.id for q in TASKS["mmbench-cn"].questions(tmp_path)] == ["2"]
+    (tmp_path / "MMBench_TEST_EN.tsv").write_text(head)
+    with pytest.raises(LabError, match="holds 2 tables of MMBench in 'en'"):
+        list(TASKS["mmbench"].questions(tmp_path))

@@ -218,8 +218,8 @@ def test_a_plan_of_no_stage_1_is_addressed_as_before(models, no_training, monkey
     monkeypatch.setattr(tuning, "_result", lambda *a: (a[-1] / "result.json").write_text("{}"))
     tuning.execute(runner.jobs(plain, models)[0])
     (address,) = (said for name, said in settings if name == "arms")
-    assert set(address) == {"recipe", "updates", "seed", "base", "pictures", "questions", "device",
-                            "versions"}  # fmt: skip
+    assert set(address) == {"recipe", "updates", "seed", "loss", "base", "pictures", "questions",
+                            "device", "versions"}  # fmt: skip
 
 
 def _spy(stage, settings):

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from sgv_lab.errors import LabError
+from sgv_lab.files import write_json
 from sgv_lab.study import official, plans, publishing, runner, sharegpt4v
 from sgv_lab.study.arms import ARMS, Design
 
@@ -45,7 +46,7 @@ def ids(folder, name="records"):
 
 def test_the_first_coco_captions_by_name_take_the_place_of_the_blind_ones(root):
     after = official.stage(ARMS["after"].design(Design()), root)
-    assert ids(after) == ["q", "t", "x", "y"]  # 3 and 5 come before 12
+    assert ids(after) == ["x", "q", "y", "t"]  # 3 and 5 come before 12; each in a blind one's place
     rows = json.loads((after / "replaced.json").read_text())
     assert {row["id"] for row in rows} - {""} == {"a", "b"}
     assert {row["by"] for row in rows} - {""} == {"x", "y"}
@@ -98,3 +99,24 @@ def test_a_study_is_refused_before_it_trains_where_questions_or_models_are_missi
     (tmp_path / "benchmarks" / "seed").mkdir()
     with pytest.raises(LabError, match=r"benchmarks/mme"):  # an empty folder has no questions
         sharegpt4v.check(runner.jobs(plan, base.parent, tmp_path))
+
+
+def test_a_benchmark_without_its_pictures_or_its_truth_is_refused(tmp_path):
+    asked = {"data_subtype": "test-dev2015", "questions": [
+        {"image_id": 7, "question_id": 1, "question": "Is it?"}]}  # fmt: skip
+    write_json(tmp_path / "v2_OpenEnded_mscoco_test-dev2015_questions.json", asked)
+    picture = "test2015/COCO_test2015_000000000007.jpg"
+    with pytest.raises(LabError, match=f"lacks the picture {picture}"):
+        sharegpt4v._check_questions("vqav2", tmp_path)
+    (tmp_path / picture).parent.mkdir()
+    (tmp_path / picture).touch()
+    with pytest.raises(LabError, match="no right answers to score by"):
+        sharegpt4v._check_questions("vqav2", tmp_path)
+
+
+def test_files_of_different_releases_are_refused():
+    coco = [{"id": "x", "image": COCO.format(1), "conversations": BEFORE[0]["conversations"]}]
+    design = ARMS["after"].design(Design())
+    for detail, captions in (([], coco), (BEFORE[:2], coco)):  # nothing in the mix; too few
+        with pytest.raises(LabError, match="detailed captions in the mix"):
+            official.arm(design, BEFORE, detail, captions)

@@ -209,3 +209,13 @@ def test_tokenizers_are_found_by_file_or_folder(
     (tmp_path / "broken.tiktoken").write_bytes(b"not a vocabulary")
     with pytest.raises(LabError, match=r"broken\.tiktoken: is no tiktoken file"):
         load_tokenizer(tmp_path / "broken.tiktoken")
+
+
+def test_a_question_is_asked_to_its_last_line_break(llama: TextTokenizer) -> None:
+    def asked(text: str) -> list[int]:
+        return prompt_ids([{"from": "human", "value": text}], llama, "v1")
+
+    whole = asked("<image>\nA cat\n")  # as Q-Bench's questions end
+    stripped = asked("<image>\nA cat")
+    assert len(whole) > len(stripped) and whole[:10] == stripped[:10]
+    assert asked("A cat\n<image>") == stripped  # a picture that stands behind is moved, as before
