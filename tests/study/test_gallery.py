@@ -46,10 +46,10 @@ def test_the_miniatures_panels_are_its_own_and_say_where_it_was_not_run() -> Non
     assert len(alone.axes) == len(both.axes) == 12
     own = [both.axes[i] for i in (3, 7, 11)]
     assert [label.get_text() for label in own[0].get_yticklabels()] == [
-        "sft − before",
-        "pt − before",
+        "fine-tuning − neither",
+        "pre-training − neither",
     ]
-    assert own[0].get_title(loc="left") == "in miniature: MME-P, 6 seeds"
+    assert own[0].get_title(loc="left") == "in miniature: MME-P gained, 6 seeds"
     assert [axis.texts[0].get_text() for axis in own[1:]] == ["in miniature:\nnot run"] * 2
     for i in (0, 1, 2, 4, 5, 6, 8, 9, 10):
         mine, its = alone.axes[i], both.axes[i]
