@@ -25,7 +25,9 @@ def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that ``collect`` and ``caption`` have in common."""
     options = [
         click.option("--images", type=FOLDER, help="Folder, or list: JSON(L), text, Parquet."),
-        click.option("--root", type=FOLDER, help="Folder a list's paths start from."),
+        click.option(
+            "--root", type=FOLDER, help="Folder that names start from, as in the official layout."
+        ),
         click.option("--out", type=FOLDER, required=True, help="Folder of the run."),
         click.option("--seed", type=int, default=0, show_default=True),
         click.option("--max-tokens", type=int, default=1024, show_default=True),

@@ -53,22 +53,27 @@ def find(images: str | Path | Pictures, root: str | Path | None = None) -> Pictu
     """The pictures of a folder (by name), a list or a Parquet file (in its order), each once.
 
     A list is JSON (paths, or records with "image"), JSON lines of these, or a path a line; Parquet
-    has a column "image". Paths start from ``root``, by default the file's folder. Raises LabError
-    if there is nothing, or the file cannot be read. What was found already is given back.
+    has a column "image". Paths start from ``root``, by default the folder, or the file's; in the
+    official layout they tell a picture's source. Raises LabError if there is nothing, the file
+    cannot be read, or the folder is not below ``root``. What was found already is given back.
     """
     if isinstance(images, Pictures):
         return images
     images = Path(images)
-    names = _below(images) if images.is_dir() else pc.unique(_listed(images))
+    if images.is_dir():
+        root = Path(root or images)
+        if not images.resolve().is_relative_to(root.resolve()):
+            raise LabError("does not lie below the root", where=images, fix=f"leave out {root}")
+    names = _below(images, root) if images.is_dir() else pc.unique(_listed(images))
     if not len(names):
         raise LabError("holds no pictures", where=images, fix="give a folder or list of pictures")
-    return Pictures(images if images.is_dir() else Path(root or images.parent), names)
+    return Pictures(Path(root or images.parent), names)
 
 
-def _below(folder: Path) -> pa.Array:
-    suffixes = Image.registered_extensions()
+def _below(folder: Path, root: Path) -> pa.Array:
+    suffixes, first = Image.registered_extensions(), folder.resolve().relative_to(root.resolve())
     found = (path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
-    names = pa.array((str(path.relative_to(folder)) for path in found), pa.large_string())
+    names = pa.array((str(first / path.relative_to(folder)) for path in found), pa.large_string())
     return names.take(pc.sort_indices(names))
 
 

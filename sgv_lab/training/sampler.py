@@ -1,8 +1,9 @@
 """The official order in which fine-tuning sees its records, grouped by modality and length.
 
 Source: share4v_trainer.py of ShareGPT4Omni/ShareGPT4V@b6f70e9 (--group_by_modality_length). It
-exists to waste less padding; packed rows have none. Lengths are the official ones,
-`data.Survey.words`: whitespace words, negative for text-only records.
+exists to waste less padding, and is used to measure the official speed; training here shuffles all
+samples alike (`updates.Order`), so that arms stay paired. Lengths are the official ones: whitespace
+words, negative for text-only records.
 """
 
 from collections.abc import Sequence

@@ -95,6 +95,17 @@ def test_a_folder_or_any_list_names_the_same_pictures(tmp_path):
     assert find(tmp_path).digest() != find(tmp_path / "list.txt").digest()
 
 
+def test_a_folders_names_begin_at_the_root(tmp_path):
+    folder = tmp_path / "wikiart" / "images"
+    folder.mkdir(parents=True)
+    Image.new("RGB", (40, 40)).save(folder / "a.jpg")
+    assert find(folder).names.to_pylist() == ["a.jpg"]
+    found = find(folder, tmp_path)
+    assert found.names.to_pylist() == ["wikiart/images/a.jpg"] and found.root == tmp_path
+    with pytest.raises(LabError, match="does not lie below the root"):
+        find(tmp_path, folder)
+
+
 def test_what_is_no_list_is_refused(tmp_path):
     pq.write_table(pa.table({"picture": ["a.png"]}), tmp_path / "a.parquet")
     (tmp_path / "b.json").write_text('{"images": [')
