@@ -116,12 +116,13 @@ def _v1_prompt(
 ) -> str:
     """The whole conversation as text. An empty turn is "ROLE:" without a separator, as official.
 
-    ``asking``: a turn that begins with its picture stays as it is. The official scripts strip only
-    what they train on; Q-Bench's questions end in a line break.
+    ``asking``: the question before an empty answer stays as it is where it begins with its picture.
+    The official scripts strip only what they train on; Q-Bench's questions end in a line break.
     """
     prompt = system + " "
-    for role, text in ordered(turns, {"human": "USER", "gpt": "ASSISTANT"}):
-        placed = asking and text.startswith(f"{IMAGE}\n")
+    pairs = ordered(turns, {"human": "USER", "gpt": "ASSISTANT"})
+    for number, (role, text) in enumerate(pairs):
+        placed = asking and number == len(pairs) - 2 and text.startswith(f"{IMAGE}\n")
         text = _image_first(text) if has_image and not placed else text
         end = " " if role == "USER" else "</s>"
         prompt += f"{role}: {text}{end}" if text else f"{role}:"

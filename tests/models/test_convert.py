@@ -357,4 +357,4 @@ def test_one_shard_at_a_time_is_in_memory(tmp_path):
     for folder, more in zip(folders, done.stdout.split(), strict=True):
         share = int(more) * 1024 / size
         print(f"{folder}: {size / 1e6:.0f} MB of weights, {share:.0%} of that more at the peak")
-        assert 0.02 < share < 0.6
+        assert 0 < share < 0.6
