@@ -59,6 +59,11 @@ def _one(data: Path, *patterns: str) -> Path:
     return core.within(data, *patterns)[0]
 
 
+def _folder(data: Path, name: str) -> str:
+    """Where pictures lie: in the folder that the release unpacks to, or in "images"."""
+    return name if (data / name).is_dir() else "images"
+
+
 def _line(text: str) -> str:
     return " ".join(text.split())
 
@@ -207,7 +212,7 @@ def _write_vqav2(questions: list[Question], answers: Answers, data: Path, out: P
 
 def _vizwiz(data: Path) -> Iterator[Question]:
     path = _vizwiz_file(data)
-    folder = path.stem if (data / path.stem).is_dir() else "images"  # as the release unpacks
+    folder = _folder(data, path.stem)
     for number, row in enumerate(core.entries(path)):
         text = row["question"] + vqa.UNANSWERABLE + vqa.SUFFIX
         yield Question(str(number), text, f"{folder}/{row['image']}", row=row.row)
@@ -252,16 +257,15 @@ _answer_pope = _lines(
 )
 
 
+_CAPTIONS = ("captions_val*.json", "captions_*.json")
+
+
 def _coco(data: Path, prompt: str) -> Iterator[Question]:
     path = _one(data, *_CAPTIONS)
-    folder = path.stem.removeprefix("captions_")  # val2014, as COCO unpacks
-    folder = folder if (data / folder).is_dir() else "images"
+    folder = _folder(data, path.stem.removeprefix("captions_"))  # val2014
     (entry,) = core.entries(path)
     for row in entry["images"]:
         yield Question(str(row["id"]), prompt, f"{folder}/{row['file_name']}", row=row)
-
-
-_CAPTIONS = ("captions_val*.json", "captions_*.json")
 
 
 def _write_captions(questions: list[Question], answers: Answers, data: Path, out: Path) -> dict:

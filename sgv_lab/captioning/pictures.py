@@ -60,17 +60,16 @@ def find(images: str | Path | Pictures, root: str | Path | None = None) -> Pictu
     if isinstance(images, Pictures):
         return images
     images = Path(images)
-    if images.is_dir():
-        root = Path(root or images)
-        if not images.resolve().is_relative_to(root.resolve()):
-            raise LabError("does not lie below the root", where=images, fix=f"leave out {root}")
+    root = Path(root or (images if images.is_dir() else images.parent))
     names = _below(images, root) if images.is_dir() else pc.unique(_listed(images))
     if not len(names):
         raise LabError("holds no pictures", where=images, fix="give a folder or list of pictures")
-    return Pictures(Path(root or images.parent), names)
+    return Pictures(root, names)
 
 
 def _below(folder: Path, root: Path) -> pa.Array:
+    if not folder.resolve().is_relative_to(root.resolve()):
+        raise LabError("does not lie below the root", where=folder, fix=f"leave out {root}")
     suffixes, first = Image.registered_extensions(), folder.resolve().relative_to(root.resolve())
     found = (path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
     names = pa.array((str(first / path.relative_to(folder)) for path in found), pa.large_string())

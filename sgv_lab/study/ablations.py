@@ -126,7 +126,7 @@ def slopes(records: Sequence[Record], score: str) -> pd.DataFrame:
     rates that were set and a constant; effect, low, high: the seeds' mean and its paired-t
     interval, in points of ``score``. Index: RATES; empty where the arms do not tell them apart.
     """
-    table = effects.by_seed(records, score)  # has no rows for a score nobody asked for
+    table = effects.by_seed(records, score)
     table = table[[name for name in table if arm(name).group == SURFACE]]
     rates = [[1.0, *(10 * arm(name).delta[rate] for rate in RATES)] for name in table]
     found, _, rank, _ = np.linalg.lstsq(np.array(rates), table.to_numpy().T)

@@ -95,7 +95,8 @@ def _follows(plan: Plan, records: Sequence[Record], found: pd.DataFrame) -> str:
     """What follows from the primary endpoint; from the surface also what each fault costs."""
     said = effects.conclude(plan, found)
     if any(arm(name).group == SURFACE for name in plan.arms):
-        said += "".join(f". {ablations.faults(records, one)}" for one in (plan.primary[1], SEEN))
+        scores = [name for name in (plan.primary[1], SEEN) if name in set(found["score"])]
+        said += "".join(f". {ablations.faults(records, name)}" for name in scores)
     return said
 
 
@@ -133,8 +134,13 @@ def report(plan: Plan, records: Sequence[Record], out: Path) -> str:
     return "\n".join(lines)
 
 
-def figure(plan: Plan, records: Sequence[Record], found: pd.DataFrame) -> Figure:
-    """The figure that suits a plan: the surface, the shares replaced, or runs paired by seed."""
+def figure(
+    plan: Plan, records: Sequence[Record], found: pd.DataFrame, data: Path | None = None
+) -> Figure:
+    """The figure that suits a plan: the surface, the shares replaced, or runs paired by seed.
+
+    ``data``: the folder that holds its study, and with it the base's scores (None: `folder`).
+    """
     groups = {arm(name).group for name in plan.arms}
     if SURFACE in groups:
         return figures.surface(plan, records, found)
@@ -142,7 +148,7 @@ def figure(plan: Plan, records: Sequence[Record], found: pd.DataFrame) -> Figure
         return figures.numbers(plan, records)
     if "share replaced" in groups:
         return figures.shares(plan, found)
-    base = runner.untuned(folder() / "studies" / plan.name)
+    base = runner.untuned((data or folder()) / "studies" / plan.name)
     return figures.pairs(plan, records, found, untuned=base)
 
 
@@ -167,4 +173,4 @@ def _draw(plan: Plan, records: Sequence[Record], points: pd.DataFrame | None, ro
     """Write a study's figure into ``root``, and the table behind it."""
     found = effects.effects(plan, records, points)
     plotting.style()
-    plotting.save(figure(plan, records, found), root / plan.name, found.round(5))
+    plotting.save(figure(plan, records, found, root / "data"), root / plan.name, found.round(5))

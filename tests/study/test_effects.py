@@ -190,6 +190,8 @@ def test_what_each_fault_costs_is_found_over_the_whole_surface():
         assert row["low"] < row["effect"] < row["high"] < row["low"] + 0.5
     said = publishing.report(study, records, Path())
     assert "MME-P for every 10 % of facts left out -1.0" in said and "made up +0.4 [" in said
+    unasked = [replace(r, metrics={"MME-P": r.metrics["MME-P"]}) for r in records]
+    assert SEEN not in publishing.report(study, unasked, Path())  # and nothing breaks
     few, _ = made(plan(arms=("before", "after", "o75e0i0")), {})
     assert ablations.slopes(few, "MME-P").empty
     assert "cannot be told apart" in ablations.faults(few, "MME-P")
