@@ -1,11 +1,9 @@
 """Checks that stop a run which would otherwise go on without learning what it should."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import torch
 from torch.distributed.tensor import DTensor
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from sgv_lab.errors import LabError
 
@@ -16,13 +14,13 @@ def refuse_non_finite(value: torch.Tensor, what: str, step: int, ids: Iterable[s
     """Raise LabError if ``value`` has a NaN or infinity, naming the batch's record ``ids``."""
     if not torch.isfinite(value).all():
         raise LabError(
-            f"the {what} is {value.sum().item()} in update {step + 1}; "
+            f"the {what} is {value.sum().item()} in update {step}; "
             f"records of the batch: {', '.join(ids)}",
             fix="look at these records or lower the learning rate; the last checkpoint is intact",
         )
 
 
-class GradientGuard(TrainerCallback):
+class GradientGuard:
     """Stops a run in which a tensor that should learn gets no gradient.
 
     After the first update with a picture every tensor of ``names`` must have a gradient, and
@@ -34,11 +32,10 @@ class GradientGuard(TrainerCallback):
     def __init__(self, names: Sequence[str]) -> None:
         self.pending = set(names)
         self.seen = 0  # updates with a picture
-        self.has_image = False  # set by the trainer for the update under way
 
-    def check(self, model: torch.nn.Module) -> None:
+    def check(self, model: torch.nn.Module, has_image: bool) -> None:
         """Look at the gradients of an update. Raises LabError naming what gets none."""
-        if not self.pending or not self.has_image:
+        if not self.pending or not has_image:
             return
         self.seen += 1
         # Looked up each time: sharding replaces the parameter objects.
@@ -59,17 +56,6 @@ class GradientGuard(TrainerCallback):
             fix="it would never be trained: use non-reentrant gradient checkpointing, look for "
             "a detached part, or freeze it by the recipe",
         )
-
-    def on_pre_optimizer_step(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        model: torch.nn.Module,
-        **kwargs: Any,
-    ) -> None:
-        """Called by the Trainer between the backward pass and the update."""
-        self.check(model)
 
 
 def _largest(gradient: torch.Tensor) -> torch.Tensor:

@@ -38,6 +38,8 @@ def supervised_loss(
     asked = asked_for != IGNORED
     weights = pad(batch["loss_weights"][:, 1:], (0, 1))[asked]
     inputs = {k: v for k, v in batch.items() if k not in ("labels", "loss_weights", "record_ids")}
+    if "pixel_values" in inputs:
+        inputs["pixel_values"] = inputs["pixel_values"].to(next(model.parameters()).dtype)
     logits = model(**inputs, logits_to_keep=asked, use_cache=False).logits  # (N, V)
     losses = cross_entropy(logits.float(), asked_for[asked], reduction="none")  # (N,)
     return (losses * weights).sum() / denominator

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from tqdm.auto import tqdm
-from transformers import TrainerCallback
 from transformers.utils import is_in_notebook
 
 from sgv_lab.files import write_jsonl
@@ -18,18 +18,95 @@ REDRAW_SECONDS = 1.0
 LAST = 20  # updates that speed and time left are told by
 
 
-class MetricsFile:
-    """JSON lines, one per update, flushed at once. Rows past a resumed step are dropped."""
+class Metrics:
+    """The record of a run, one row a step: a file, and a bar that tells speed, memory, cost.
 
-    def __init__(self, path: Path, resume_at: int) -> None:
-        self.path = path
-        rows = read(path) if path.is_file() else []
-        write_jsonl(path, (row for row in rows if row["step"] <= resume_at))
+    In a notebook the loss curve is redrawn in place, too. Rows past a resumed step are dropped.
+    """
+
+    def __init__(
+        self, path: Path, start: int, steps: int, run: Any, processes: PartialState
+    ) -> None:
+        self.path, self.start, self.steps = path, start, steps
+        self.shown, self.price = run.progress, run.price
+        self.main, self.devices = processes.is_main_process, processes.num_processes
+        self.on_gpu = processes.device.type == "cuda"
+        self.rows: list[dict[str, Any]] = []
+        self.curve, self.drawn = None, 0.0
+
+    def __enter__(self) -> "Metrics":
+        if self.on_gpu:
+            torch.cuda.reset_peak_memory_stats()  # a study's worker trains many models
+        if self.main:
+            known = read(self.path) if self.path.is_file() else []
+            self.rows = [row for row in known if row["step"] <= self.start]
+            write_jsonl(self.path, self.rows)
+        shown = self.shown and self.main
+        self.restart_clock()
+        self.bar = tqdm(total=self.steps, initial=self.start, disable=not shown, unit="step")
+        if shown and is_in_notebook():
+            from IPython.display import display
+
+            self.curve = display(display_id=True)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.curve is not None and self.rows:
+            self._draw()
+        self.bar.close()
+
+    def restart_clock(self) -> None:
+        """Let the next step begin now: what came since the last one was none of training's."""
+        self.clock = time.monotonic()
 
     def add(self, row: dict[str, Any]) -> None:
-        """Append one row."""
+        """Write a step's row, at once; move the bar; redraw the curve at most once a second."""
+        if not self.main:
+            return
+        seconds = time.monotonic() - self.clock
+        row = {**row, "seconds": seconds, "samples_per_second": row["samples"] / seconds}
+        self.restart_clock()
+        self.rows.append(row)
         with self.path.open("a") as file:
             file.write(json.dumps(row) + "\n")
+        self.bar.update()
+        if not self.bar.disable:
+            rate = f"{row['learning_rate']:.1e}"
+            self.bar.set_postfix(loss=f"{row['loss']:.3f}", lr=rate, **self._speed())
+        if self.curve is not None and time.monotonic() - self.drawn > REDRAW_SECONDS:
+            self._draw()
+
+    def _speed(self) -> dict[str, str]:
+        """Tokens a second of all devices, peak memory, the cost so far and in the end."""
+        last = self.rows[-LAST:]
+        speed = sum(row["tokens"] for row in last) / sum(row["seconds"] for row in last)
+        found = {
+            "tokens/s": f"{speed:,.0f}",
+            "memory": f"{peak_bytes(self.on_gpu) / 1e9:.1f} GB",
+        }
+        if self.price:
+            spent = sum(row["seconds"] for row in self.rows)
+            costs = [self.price * self.devices * t / 3600 for t in (spent, spent + self._left())]
+            found["cost"] = "{:,.2f} of {:,.2f}".format(*costs)
+        return found
+
+    def _left(self) -> float:
+        """Seconds to the end, at the pace of the last steps."""
+        last = self.rows[-LAST:]
+        return (self.steps - self.rows[-1]["step"]) * sum(r["seconds"] for r in last) / len(last)
+
+    def _draw(self) -> None:
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(5, 2.2), layout="constrained")
+        axes = figure.subplots()
+        axes.plot([r["step"] for r in self.rows], [r["loss"] for r in self.rows], linewidth=1)
+        axes.set(xlabel=f"step of {self.steps}", ylabel="loss per supervised token")
+        words = [f"{what} {value}" for what, value in self._speed().items()]
+        left = tqdm.format_interval(self._left())
+        axes.set_title(" · ".join([*words, f"{left} left"]), fontsize=9)
+        self.curve.update(figure)
+        self.drawn = time.monotonic()
 
 
 def read(path: str | Path) -> list[dict[str, Any]]:
@@ -47,85 +124,3 @@ def peak_bytes(on_gpu: bool) -> int:
         return torch.cuda.max_memory_allocated()
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-class Progress(TrainerCallback):
-    """A plain bar in a terminal; in a notebook the bar and the loss curve, redrawn in place.
-
-    Both tell throughput, memory and time left, and, at ``price`` an hour of a device, the cost.
-    """
-
-    def __init__(self, enabled: bool, price: float = 0.0) -> None:
-        self.enabled, self.price = enabled, price
-        self.curve = None
-        self.drawn = 0.0
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Open the bar."""
-        shown = self.enabled and state.is_world_process_zero
-        self.bar = tqdm(
-            total=state.max_steps, initial=state.global_step, disable=not shown, unit="update"
-        )
-        if shown and is_in_notebook():
-            from IPython.display import display
-
-            self.curve = display(display_id=True)
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict, **kwargs: Any) -> None:
-        """Move the bar; redraw the curve at most once a second."""
-        if "loss" not in logs:
-            return
-        self.bar.update(state.global_step - self.bar.n)
-        if not self.bar.disable:
-            self.bar.set_postfix(
-                loss=f"{logs['loss']:.3f}",
-                lr=f"{logs['learning_rate']:.1e}",
-                **self._told(args, _updates(state)),
-            )
-        if self.curve is not None and time.monotonic() - self.drawn > REDRAW_SECONDS:
-            self.draw(args, _updates(state))
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Draw the whole curve and close the bar."""
-        if self.curve is not None:
-            self.draw(args, _updates(state))
-        self.bar.close()
-
-    def _told(self, args: Any, rows: list[dict[str, Any]]) -> dict[str, str]:
-        """Speed of all devices, by the last updates; memory; the cost so far and in the end."""
-        last = rows[-LAST:]
-        speed = sum(row["tokens"] for row in last) / sum(row["seconds"] for row in last)
-        told = {
-            "tokens/s": f"{speed:,.0f}",
-            "memory": f"{peak_bytes(args.device.type == 'cuda') / 1e9:.1f} GB",
-        }
-        if self.price:
-            spent, left = sum(row["seconds"] for row in rows), _seconds_left(args, rows)
-            cost = [self.price * args.world_size * t / 3600 for t in (spent, spent + left)]
-            told["cost"] = "{:,.2f} of {:,.2f}".format(*cost)
-        return told
-
-    def draw(self, args: Any, rows: list[dict[str, Any]]) -> None:
-        """Redraw the loss curve from what was logged at every update."""
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(5, 2.2), layout="constrained")
-        axes = figure.subplots()
-        axes.plot([r["step"] for r in rows], [r["loss"] for r in rows], linewidth=1)
-        axes.set(xlabel=f"update of {args.max_steps}", ylabel="loss per supervised token")
-        told = [f"{what} {value}" for what, value in self._told(args, rows).items()]
-        left = tqdm.format_interval(_seconds_left(args, rows))
-        axes.set_title(" · ".join([*told, f"{left} left"]), fontsize=9)
-        self.curve.update(figure)
-        self.drawn = time.monotonic()
-
-
-def _updates(state: Any) -> list[dict[str, Any]]:
-    """What the trainer logged at every update, those before a resume too."""
-    return [row for row in state.log_history if "loss" in row]
-
-
-def _seconds_left(args: Any, rows: list[dict[str, Any]]) -> float:
-    last = rows[-LAST:]
-    pace = sum(row["seconds"] for row in last) / len(last)
-    return (args.max_steps - rows[-1]["step"]) * pace

@@ -1,30 +1,68 @@
-"""Train a model by a recipe. The same call resumes; done when manifest.json is there."""
+"""From records to a checkpoint: the whole of a training, to be read from top to bottom.
+
+`train` checks records and encodes them; `fit` makes a model learn from the encoded samples; `_step`
+is one optimizer step. What a step is shown is decided in `updates`, which tensors learn in
+`trainable`, and how a run is saved, resumed and finished in `checkpointing`.
+"""
 
 import contextlib
 import hashlib
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset, Subset
-from transformers import PreTrainedModel, ProcessorMixin, TrainingArguments, set_seed
+import torch.distributed as dist
+from accelerate import PartialState
+from accelerate.utils import send_to_device
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, Dataset, Subset
+from transformers import (
+    PreTrainedModel,
+    ProcessorMixin,
+    get_cosine_schedule_with_warmup,
+    set_seed,
+)
+from transformers.trainer_pt_utils import get_parameter_names
 
 from sgv_lab.errors import LabError
 from sgv_lab.files import sha256, write_json
 from sgv_lab.models import checkpoints
-from sgv_lab.training import finishing, saving, updates
+from sgv_lab.models.kinds import kind
+from sgv_lab.training import checkpointing, updates
 from sgv_lab.training.collate import Collator, Sample, collator
 from sgv_lab.training.data import RecordDataset, survey
-from sgv_lab.training.lab_trainer import LabTrainer, Run
+from sgv_lab.training.guards import GradientGuard, refuse_non_finite
+from sgv_lab.training.loss import Weighting, supervised_loss
+from sgv_lab.training.metrics import Metrics
 from sgv_lab.training.packing import Batching, packed, varlen
 from sgv_lab.training.recipes import Recipe
 from sgv_lab.training.trainable import set_trainable
 
 CHECKPOINTING = {"use_reentrant": False}  # the other kind freezes a partly frozen tower, silently
+NO_DECAY = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a recipe is run: everything that is no part of the recipe. Lengths in tokens."""
+
+    max_steps: int | None = None  # None: as many as the recipe's epochs take
+    loss: Weighting = "token"  # what weighs the same, however long the sample
+    micro_batch: int = 8  # rows of a padded batch
+    packing: bool = False
+    tokens_per_batch: int = 8192  # length of a packed batch
+    device: str = "auto"  # "auto", "cpu" or "cuda"
+    fsdp: bool = False  # shard over the processes of torchrun
+    save_every: int | None = None  # steps; None: a tenth of the run, at least 50
+    workers: int = 0  # processes that load images
+    progress: bool = True
+    price: float = 0.0  # of one device-hour; above 0, progress tells the cost
 
 
 def train(
@@ -79,7 +117,7 @@ def _data_hash(records: Sequence[Mapping[str, Any]] | str | Path) -> str:
 
 def fit(
     model: PreTrainedModel,
-    processor: ProcessorMixin,
+    processor: ProcessorMixin | None,
     examples: Dataset[Sample],
     collate: Collator,
     recipe: Recipe,
@@ -89,30 +127,30 @@ def fit(
     facts: dict[str, Any],
     batching: Batching | None = None,
 ) -> Path:
-    """Train ``model`` on encoded ``examples`` and write a Hugging Face checkpoint to ``out``.
+    """Train ``model`` on encoded ``examples`` and return ``out``, then a Hugging Face checkpoint.
 
     ``facts`` go into the manifest and must be the same when a run is resumed (hashes of the
-    data). ``batching`` splits an update into batches (padded ones if not given). Called again
-    after a kill, with a fresh copy of the same model, it goes on from the last complete
+    data). ``batching`` splits a step's samples into batches (padded ones if not given). Called
+    again after a kill, with a fresh copy of the same model, it goes on from the last complete
     checkpoint; after completion it returns at once. ``seed`` sets the order of the data, the
     adapters' first values and dropout; the model's first weights are the caller's.
 
     Raises LabError if ``out`` holds a run with other settings, no GPU is there where one is asked
     for, a tensor does not learn, a loss is not finite, or saving fails.
     """
-    out = Path(out)
-    arguments = _arguments(recipe, out, seed, run, len(examples), _blocks(model))
+    out, processes = Path(out), _processes(recipe, run, len(examples))
+    steps = run.max_steps or total_updates(len(examples), recipe)
     settings = {  # what makes a run this run and no other
         "recipe": asdict(recipe),
         "seed": seed,
-        "updates": arguments.max_steps,
+        "updates": steps,
         "loss": run.loss,
         "packing": run.tokens_per_batch if run.packing else None,
         "records": len(examples),
-        "model": finishing.fingerprint(model),
+        "model": checkpointing.fingerprint(model),
         **facts,
     }
-    if finishing.finished(out, settings):
+    if checkpointing.finished(out, settings):
         return out
     data = updates.Updates(
         examples,
@@ -120,119 +158,160 @@ def fit(
         updates.Order(len(examples), seed),
         batching or updates.padded(run.micro_batch),
         recipe.samples_per_update,
-        arguments.process_index,
-        arguments.world_size,
+        processes.process_index,
+        processes.num_processes,
     )
-    # A mask of all samples against all others would cost memory that the kernel does not need.
-    with varlen(model) if run.packing and arguments.bf16 else contextlib.nullcontext():
-        _run(model, processor, data, recipe, run, arguments, settings)
+    _learn(model, processor, data, recipe, run, settings, out, processes)
     return out
 
 
-def _run(
+def _learn(
     model: PreTrainedModel,
-    processor: ProcessorMixin,
+    processor: ProcessorMixin | None,
     data: updates.Updates,
     recipe: Recipe,
     run: Run,
-    arguments: TrainingArguments,
     settings: dict[str, Any],
+    out: Path,
+    processes: PartialState,
 ) -> None:
     """Train from the last complete checkpoint, or from the start, to the manifest."""
-    out = Path(arguments.output_dir)
-    set_seed(arguments.seed)
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()  # a study's worker trains many models
+    steps, device = settings["updates"], processes.device
+    half = recipe.precision == "bf16" and device.type == "cuda"
+    if processes.is_main_process:
+        write_json(out / "run.json", settings)
+    set_seed(settings["seed"])  # the adapters' first values
     model, trainable = set_trainable(model, recipe)
     if recipe.gradient_checkpointing:
         model.activation_checkpointing_enable(CHECKPOINTING)
         # Only reentrant checkpointing needs inputs with gradients; they would send the backward
         # pass through all of a frozen tower.
         model.disable_input_require_grads()
-    found = saving.checkpoints(out / "checkpoints")
-    trainer = LabTrainer(
-        model=model,
-        updates=data,
-        recipe=recipe,
-        trainable=trainable,
-        run=run,
-        start=int(found[-1].name.split("-")[1]) if found else 0,
-        args=arguments,
-        processing_class=processor,
+    wrapped = _distributed(model.to(device).train(), run, processes, half)
+    optimizer = _adamw(model, recipe)
+    warmup = math.ceil(steps * recipe.warmup_ratio)
+    schedule = get_cosine_schedule_with_warmup(optimizer, warmup, steps)
+    set_seed(settings["seed"])  # dropout, whatever was drawn so far
+    state = checkpointing.State(out / "checkpoints", model, optimizer, schedule, processes)
+    start = state.load()
+    loader = DataLoader(
+        data,
+        sampler=range(start, steps),  # a step's number says what it is shown: nothing is read twice
+        batch_size=None,
+        num_workers=run.workers,
+        pin_memory=device.type == "cuda",
+        generator=torch.Generator(),  # its own, so that opening it leaves the global one alone
     )
-    if trainer.is_world_process_zero():
-        write_json(out / "run.json", settings)
-    trainer.train(resume_from_checkpoint=str(found[-1]) if found else None)
-    finishing.finish(trainer, trainable, settings, out)
+    guard, every = GradientGuard(trainable.effective), run.save_every or max(50, steps // 10)
+    # A mask of all samples against all others would cost memory that the kernel does not need.
+    kernel = varlen(model) if run.packing and half else contextlib.nullcontext()
+    with kernel, Metrics(out / "metrics.jsonl", start, steps, run, processes) as metrics:
+        for step, batches in enumerate(loader, start + 1):
+            counts = updates.counts(batches, processes)
+            row = _step(wrapped, batches, counts, step, recipe, run, half)
+            guard.check(model, has_image=counts["images"] > 0)
+            row["learning_rate"] = schedule.get_last_lr()[0]
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+            metrics.add({"step": step, **row, **counts})
+            if step % every == 0 or step == steps:
+                state.save(step)
+                metrics.restart_clock()
+    checkpointing.finish(model, processor, recipe, trainable, settings, out, processes, half)
 
 
-def total_updates(records: int, recipe: Recipe) -> int:
-    """How many updates the recipe's epochs take; the last one is filled from the next epoch."""
-    return math.ceil(recipe.epochs * records / recipe.samples_per_update)
+def _step(
+    model: torch.nn.Module,
+    batches: Sequence[dict[str, Any]],
+    counts: Mapping[str, int],
+    step: int,
+    recipe: Recipe,
+    run: Run,
+    half: bool,
+) -> dict[str, float]:
+    """Leave one optimizer step's gradients in ``model``; its loss, and the gradients' norm."""
+    processes = PartialState()
+    denominator = counts["supervised_tokens" if run.loss == "token" else "samples"]
+    total = torch.zeros((), device=processes.device)
+    for number, batch in enumerate(batches, start=1):
+        batch = send_to_device(batch, processes.device)
+        # Copies exchange gradients once a step. Shards do at every batch: kept whole until the last
+        # one, they would take the memory that sharding saves.
+        waits = isinstance(model, DistributedDataParallel) and number < len(batches)
+        with (
+            model.no_sync() if waits else contextlib.nullcontext(),
+            torch.autocast(processes.device.type, torch.bfloat16, enabled=half),
+        ):
+            loss = supervised_loss(model, batch, denominator)
+            refuse_non_finite(loss, "loss", step, batch["record_ids"])
+            (loss * processes.num_processes).backward()  # the gradients will be averaged
+        total += loss.detach()
+    if processes.num_processes > 1:
+        dist.all_reduce(total)
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.max_grad_norm or math.inf)
+    norm = getattr(norm, "full_tensor", lambda: norm)()  # of all shards
+    refuse_non_finite(norm, "gradient norm", step, [i for b in batches for i in b["record_ids"]])
+    return {"loss": total.item(), "grad_norm": norm.item()}
 
 
-def _blocks(model: PreTrainedModel) -> list[str]:
-    """The classes of the model's blocks: what is sharded as a unit."""
-    lists = [m for m in model.modules() if isinstance(m, torch.nn.ModuleList)]
-    return sorted({type(block).__name__ for blocks in lists for block in blocks})
+def _adamw(model: torch.nn.Module, recipe: Recipe) -> torch.optim.AdamW:
+    """AdamW without decay of norms and biases; the projector may have a rate of its own."""
+    decays = set(get_parameter_names(model, [torch.nn.LayerNorm], NO_DECAY))
+    projector = kind(model.config.model_type).connector
+    groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+    groups[recipe.learning_rate, recipe.weight_decay] = []  # the first one's rate is logged
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            own = recipe.connector_learning_rate and any(part in name for part in projector)
+            rate = recipe.connector_learning_rate if own else recipe.learning_rate
+            decay = recipe.weight_decay if name in decays else 0.0
+            groups.setdefault((rate, decay), []).append(parameter)
+    return torch.optim.AdamW(
+        [{"params": p, "lr": rate, "weight_decay": decay} for (rate, decay), p in groups.items()],
+        betas=(recipe.adam_beta1, recipe.adam_beta2),
+        fused=True,
+    )
 
 
-def _refuse(recipe: Recipe, run: Run, records: int) -> bool:
-    """Whether the run is on a GPU. Raises LabError for what cannot be run as asked."""
+def _distributed(
+    model: PreTrainedModel, run: Run, processes: PartialState, half: bool
+) -> torch.nn.Module:
+    """The model as its processes train it: alone, copied (DDP), or sharded block by block."""
+    if run.fsdp:
+        policy = MixedPrecisionPolicy(*[torch.bfloat16, torch.float32] * half)
+        lists = [m for m in model.modules() if isinstance(m, torch.nn.ModuleList)]
+        for block in (block for blocks in lists for block in blocks):
+            fully_shard(block, mp_policy=policy)
+        return fully_shard(model, mp_policy=policy)
+    if processes.num_processes > 1:
+        return DistributedDataParallel(model)
+    return model
+
+
+def _processes(recipe: Recipe, run: Run, records: int) -> PartialState:
+    """This process among those of torchrun, and its device. LabError for what cannot be run."""
     cuda = torch.cuda.is_available()
     if run.device == "cuda" and not cuda:
         raise LabError("no GPU is there", where="device=cuda", fix="use device=cpu")
-    on_gpu = cuda and run.device != "cpu"
-    if run.fsdp and not on_gpu:
-        raise LabError(
-            "the Trainer does not shard on a CPU, it would silently copy the model instead",
-            where="fsdp",
-            fix="leave fsdp out, or run on GPUs",
-        )
     if run.fsdp and recipe.language_model == "lora":
         raise LabError("adapters are not sharded", where="fsdp", fix="leave fsdp out: they fit")
+    if run.fsdp and int(os.environ.get("WORLD_SIZE", 1)) < 2:
+        raise LabError("one process has nobody to share with", where="fsdp", fix="use torchrun")
     if not records:
         raise LabError("no records to train on", fix="give at least one record")
-    return on_gpu
-
-
-def _arguments(
-    recipe: Recipe, out: Path, seed: int, run: Run, records: int, blocks: Sequence[str] = ()
-) -> TrainingArguments:
-    """The Trainer's arguments. bf16 holds on GPUs; a CPU trains in the weights' own precision."""
-    on_gpu = _refuse(recipe, run, records)
-    steps = run.max_steps or total_updates(records, recipe)
-    arguments = TrainingArguments(
-        output_dir=str(out),
-        max_steps=steps,
-        per_device_train_batch_size=1,  # one item of the dataset is one update
-        learning_rate=recipe.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=recipe.warmup_ratio,
-        weight_decay=recipe.weight_decay,
-        adam_beta1=recipe.adam_beta1,
-        adam_beta2=recipe.adam_beta2,
-        max_grad_norm=recipe.max_grad_norm,
-        bf16=on_gpu and recipe.precision == "bf16",
-        use_cpu=not on_gpu,
-        seed=seed,
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        save_strategy="steps",
-        save_steps=run.save_every or max(50, steps // 10),
-        ignore_data_skip=True,  # update numbers say where to go on
-        remove_unused_columns=False,
-        dataloader_num_workers=run.workers,
-        dataloader_pin_memory=on_gpu,
-        ddp_find_unused_parameters=False,
-        fsdp=True if run.fsdp else None,
-        fsdp_config={"version": 2, "transformer_layer_cls_to_wrap": list(blocks)},
-        report_to="none",
-        disable_tqdm=True,
-    )
-    if recipe.samples_per_update < arguments.world_size:
+    cpu = run.device == "cpu" or not cuda
+    if PartialState._shared_state and (PartialState().device.type == "cpu") != cpu:
+        PartialState._reset_state()  # an earlier run of this process was on the other device
+    processes = PartialState(cpu=cpu)
+    if recipe.samples_per_update < processes.num_processes:
         raise LabError(
-            f"{recipe.samples_per_update} samples per update for {arguments.world_size} processes",
+            f"{recipe.samples_per_update} samples for {processes.num_processes} processes",
             fix="use fewer processes or a larger samples_per_update",
         )
-    return arguments
+    return processes
+
+
+def total_updates(records: int, recipe: Recipe) -> int:
+    """How many steps the recipe's epochs take; the last one is filled from the next epoch."""
+    return math.ceil(recipe.epochs * records / recipe.samples_per_update)

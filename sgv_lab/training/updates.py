@@ -4,13 +4,18 @@ So the sampler's position is the step number, a resumed run opens no picture twi
 a comparison can be given the same samples in every update whatever their captions' lengths.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import torch
+import torch.distributed as dist
+from accelerate import PartialState
 from torch.utils.data import Dataset
 
 from sgv_lab.training.collate import Collator, Sample
+from sgv_lab.training.loss import targets
 from sgv_lab.training.packing import Batching
 from sgv_lab.training.stream import IGNORED
 
@@ -78,3 +83,36 @@ class Updates(Dataset):
             return []
         ids, black = list(self.collate.place), self.collate.blank()
         return [{"id": "", "input_ids": ids, "labels": [IGNORED] * len(ids), "images": [black]}]
+
+
+def counts(batches: Sequence[dict[str, Any]], processes: PartialState) -> dict[str, int]:
+    """What a step is shown, by all processes: tokens, positions, samples, images, ..."""
+    found = {
+        "tokens": sum(_tokens(batch) for batch in batches),
+        "positions": sum(batch["labels"].numel() for batch in batches),
+        "supervised_tokens": sum(int((targets(batch) != IGNORED).sum()) for batch in batches),
+        "samples": sum(len(batch["record_ids"]) for batch in batches),
+        "images": sum(_images(batch) for batch in batches),
+        "batches": len(batches),
+    }
+    if processes.num_processes > 1:
+        summed = torch.tensor(list(found.values()), device=processes.device)
+        dist.all_reduce(summed)
+        found = dict(zip(found, summed.tolist(), strict=True))
+    return found
+
+
+def _tokens(batch: dict[str, Any]) -> int:
+    """Positions that hold a token, not padding."""
+    mask = batch.get("attention_mask")
+    return int(mask.sum()) if mask is not None else batch["labels"].numel()
+
+
+def _images(batch: dict[str, Any]) -> int:
+    """Images of records, without the blank ones that keep processes in step."""
+    if "pixel_values" not in batch:
+        return 0
+    images = batch["pixel_values"]
+    if "image_grid_thw" in batch:  # patches of all images in one row
+        images = images.split(batch["image_grid_thw"].prod(dim=1).tolist())
+    return sum(bool(image.any()) for image in images)

@@ -8,9 +8,10 @@ import distributed_worker
 import pytest
 import tiny_llava
 import torch
+from accelerate import PartialState
 
-from sgv_lab.training import metrics
-from sgv_lab.training.trainable import set_trainable
+from sgv_lab.errors import LabError
+from sgv_lab.training import checkpointing, metrics
 
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.slow
@@ -38,8 +39,8 @@ def _assert_close(ours, theirs):
 
 
 @pytest.mark.parametrize("name", distributed_worker.RUNS)
-def test_two_ddp_processes_train_as_one(tmp_path, two, name):
-    one = distributed_worker.fit(name, tmp_path)
+def test_two_processes_train_as_one(tmp_path, two, name):
+    one = distributed_worker.fit(name, tmp_path, fsdp=False)
     assert tiny_llava.losses(two / name) == pytest.approx(tiny_llava.losses(one), abs=1e-5)
     _assert_close(tiny_llava.weights(two / name), tiny_llava.weights(one))
     rows = [metrics.read(out / "metrics.jsonl") for out in (two / name, one)]
@@ -48,13 +49,21 @@ def test_two_ddp_processes_train_as_one(tmp_path, two, name):
     assert json.loads((two / name / "manifest.json").read_text())["processes"] == 2
 
 
-def test_fsdp2_shards_every_parameter_and_trains_as_one_process(two):
-    facts = [json.loads((two / f"facts-{rank}.json").read_text()) for rank in (0, 1)]
-    for fact in facts:
-        assert fact["unsharded"] == []
-        assert 0.45 < fact["share"] < 0.55
-    model, trainable = set_trainable(tiny_llava.model().train(), tiny_llava.recipe())
-    losses = distributed_worker.steps(model, trainable.effective, 0, 1)
-    assert facts[0]["losses"] == facts[1]["losses"] == pytest.approx(losses, abs=1e-5)
-    weights = torch.load(two / "sharded.pt", weights_only=True)
-    _assert_close(weights, dict(model.named_parameters()))
+def test_every_tensor_is_sharded(two):
+    for rank in (0, 1):
+        facts = json.loads((two / f"facts-{rank}.json").read_text())
+        assert facts["unsharded"] == []
+        assert 0.45 < facts["share"] < 0.55
+
+
+def test_shards_are_resumed_by_as_many_processes(tmp_path, two):
+    """One process cannot go on from the shards of two."""
+    folder = tmp_path / "checkpoints" / "checkpoint-4"
+    folder.mkdir(parents=True)
+    torch.save({"step": 4, "processes": 2}, folder / "process-0.pt")
+    size = (folder / "process-0.pt").stat().st_size
+    (folder / checkpointing.MARKER).write_text(json.dumps({"process-0.pt": size}))
+    state = checkpointing.State(folder.parent, torch.nn.Linear(1, 1), None, None, PartialState())
+    state.sharded = True
+    with pytest.raises(LabError, match="saved in shards by 2 processes"):
+        state.load()

@@ -20,7 +20,7 @@ def test_the_silent_freeze_of_the_vision_tower_is_caught(tmp_path, reentrant):
 
 
 def test_without_the_guard_the_loss_falls_and_the_tower_stays(tmp_path, reentrant, monkeypatch):
-    monkeypatch.setattr(GradientGuard, "check", lambda self, model: None)
+    monkeypatch.setattr(GradientGuard, "check", lambda self, model, has_image: None)
     model = tiny_llava.model()
     before = {k: v.clone() for k, v in model.state_dict().items()}
     tiny_llava.fit(tmp_path, model=model, max_steps=20)
@@ -49,10 +49,9 @@ def test_updates_without_a_picture_do_not_count():
     layer = torch.nn.Linear(2, 2)
     guard = GradientGuard(["weight", "bias"])
     for _ in range(5):
-        guard.check(layer)  # no gradient, but no picture either
-    guard.has_image = True
+        guard.check(layer, has_image=False)  # no gradient, but no picture either
     with pytest.raises(LabError, match="weight and 1 more"):
-        guard.check(layer)
+        guard.check(layer, has_image=True)
 
 
 def test_a_non_finite_loss_names_the_records_of_its_batch(tmp_path):

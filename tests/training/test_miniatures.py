@@ -64,14 +64,14 @@ def test_thirty_updates_and_a_resume(tmp_path, colours, key):
         )  # fmt: skip
 
     with pytest.MonkeyPatch.context() as patch:
-        usual = trainer.LabTrainer.log
+        usual = metrics.Metrics.add
 
-        def log(self, logs, start_time=None):
-            usual(self, logs, start_time)
-            if self.state.global_step == 15:
+        def add(self, row):
+            usual(self, row)
+            if row["step"] == 15:
                 raise InterruptedError
 
-        patch.setattr(trainer.LabTrainer, "log", log)
+        patch.setattr(metrics.Metrics, "add", add)
         with pytest.raises(InterruptedError):
             run()
     out = run()

@@ -10,9 +10,10 @@ import time
 import pytest
 import tiny_llava
 import torch
+from accelerate import PartialState
 
 from sgv_lab.errors import LabError
-from sgv_lab.training import metrics, saving
+from sgv_lab.training import checkpointing, metrics, trainer
 
 UPDATES = 12
 LORA = {"lora_dropout": 0.3}  # dropout draws random numbers in every update
@@ -77,7 +78,7 @@ def test_stopped_and_resumed_is_undisturbed_bit_for_bit(tmp_path, whole, updates
     recipe, undisturbed = whole
     with pytest.raises(Stopped):
         _run(tmp_path, recipe, samples=StopsAt(8 * updates_done + 3))
-    kept = [p.name for p in saving.checkpoints(tmp_path / "checkpoints")]
+    kept = [p.name for p in checkpointing.checkpoints(tmp_path / "checkpoints")]
     assert kept == ([f"checkpoint-{updates_done // 4 * 4}"] if updates_done >= 4 else [])
     reads = StopsAt(8 * (UPDATES - updates_done // 4 * 4))  # what was trained on is not read again
     _assert_bit_for_bit(_run(tmp_path, recipe, samples=reads), undisturbed)
@@ -131,46 +132,35 @@ def test_killed_at_many_random_moments(tmp_path, whole):
     _survives(tmp_path, whole, kills=20)
 
 
-@pytest.mark.parametrize("moment", ["rng_state.pth", "trainer_state.json", "marker"])
+@pytest.mark.parametrize("moment", ["process-0.pt", "marker"])
 def test_killed_during_a_save(tmp_path, adapters, moment):
     """SIGKILL while the second checkpoint is being written leaves the first one to go on from."""
     recipe, undisturbed = adapters
 
     def target():
-        usual_open, usual_complete = saving.Path.write_text, saving.complete
+        usual_save, usual_complete = torch.save, checkpointing.complete
+        saved = []
+
+        def save(value, file, *given, **named):
+            usual_save(value, file, *given, **named)
+            saved.append(file)
+            if len(saved) == 2 and moment == file.name:
+                os.truncate(file, file.stat().st_size // 2)
+                os.kill(os.getpid(), signal.SIGKILL)
 
         def complete(scratch, place):
             if place.name == "checkpoint-8" and moment == "marker":
                 os.kill(os.getpid(), signal.SIGKILL)
             usual_complete(scratch, place)
 
-        saving.complete = complete
-        usual_save = torch.save
-
-        def save(value, file, *given, **named):
-            usual_save(value, file, *given, **named)
-            if "checkpoint-8" in str(file) and str(file).endswith(moment):
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        torch.save = save
-        if moment == "trainer_state.json":
-            from transformers import TrainerState
-
-            def save_to_json(self, path):
-                usual_open(saving.Path(path), '{"half": ')
-                if self.global_step == 8:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                usual_json(self, path)
-
-            usual_json = TrainerState.save_to_json
-            TrainerState.save_to_json = save_to_json
+        torch.save, checkpointing.complete = save, complete
         _run(tmp_path, recipe)
 
     process = multiprocessing.get_context("fork").Process(target=target)
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
-    assert [p.name for p in saving.checkpoints(tmp_path / "checkpoints")] == ["checkpoint-4"]
+    assert [p.name for p in checkpointing.checkpoints(tmp_path / "checkpoints")] == ["checkpoint-4"]
     _assert_bit_for_bit(_run(tmp_path, recipe), undisturbed)
 
 
@@ -183,10 +173,10 @@ def test_a_checkpoint_that_is_not_whole_is_passed_over(tmp_path, adapters):
     with pytest.raises(Stopped):
         _run(tmp_path, recipe, samples=StopsAt(8 * 5))
     (tmp_path / "older").rename(folder / "checkpoint-4")  # as if killed while it was deleted
-    assert [p.name for p in saving.checkpoints(folder)] == ["checkpoint-4", "checkpoint-8"]
-    file = folder / "checkpoint-8" / "optimizer.pt"
+    assert [p.name for p in checkpointing.checkpoints(folder)] == ["checkpoint-4", "checkpoint-8"]
+    file = folder / "checkpoint-8" / "process-0.pt"
     file.write_bytes(file.read_bytes()[:-100])
-    assert [p.name for p in saving.checkpoints(folder)] == ["checkpoint-4"]
+    assert [p.name for p in checkpointing.checkpoints(folder)] == ["checkpoint-4"]
     _assert_bit_for_bit(_run(tmp_path, recipe), undisturbed)
 
 
@@ -201,7 +191,7 @@ def test_a_full_disk_is_an_error_and_the_last_checkpoint_stays(tmp_path, adapter
             _run(tmp_path, recipe)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (before, hard))
-    assert [p.name for p in saving.checkpoints(tmp_path / "checkpoints")] == ["checkpoint-4"]
+    assert [p.name for p in checkpointing.checkpoints(tmp_path / "checkpoints")] == ["checkpoint-4"]
     _assert_bit_for_bit(_run(tmp_path, recipe), undisturbed)
 
 
@@ -210,5 +200,8 @@ def test_metrics_cut_off_by_a_kill_are_read_and_mended(tmp_path):
     rows = [{"step": step, "loss": 1.0} for step in (1, 2, 3)]
     path.write_text("\n".join(map(json.dumps, rows)) + '\n{"step": 4, "lo')
     assert metrics.read(path) == rows
-    metrics.MetricsFile(path, resume_at=2).add({"step": 3, "loss": 0.5})
-    assert metrics.read(path) == [*rows[:2], {"step": 3, "loss": 0.5}]
+    run = trainer.Run(progress=False)
+    with metrics.Metrics(path, 2, 4, run, PartialState(cpu=True)) as resumed:
+        resumed.add({"step": 3, "loss": 0.5, "samples": 8})
+    assert metrics.read(path)[:2] == rows[:2]
+    assert [(row["step"], row["loss"]) for row in metrics.read(path)[2:]] == [(3, 0.5)]

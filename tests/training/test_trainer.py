@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForImageTextToText
 
 from sgv_lab.errors import LabError
-from sgv_lab.training import finishing, metrics
+from sgv_lab.training import checkpointing, metrics
 from sgv_lab.training.loss import supervised_loss
 from sgv_lab.training.updates import Order
 
@@ -158,17 +158,17 @@ def test_a_notebook_gets_a_live_loss_curve(tmp_path, monkeypatch):
 def test_lora_ends_in_one_whole_model(tmp_path):
     """The merged checkpoint computes what base and adapters computed together."""
     trained = {}
-    usual = finishing.finish
+    usual = checkpointing.finish
 
-    def finish(run, *given):
+    def finish(model, *given):
         batch = tiny_llava.collator()([tiny_llava.Samples()[1]])
         with torch.no_grad():
-            run.model.eval()
-            trained["loss"] = supervised_loss(run.model, batch, 1.0).item()
-        return usual(run, *given)
+            model.eval()
+            trained["loss"] = supervised_loss(model, batch, 1.0).item()
+        return usual(model, *given)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(finishing, "finish", finish)
+        patch.setattr(checkpointing, "finish", finish)
         out = tiny_llava.fit(tmp_path, recipe=tiny_llava.recipe("sft-lora"))
     model = AutoModelForImageTextToText.from_pretrained(out)
     assert {n for n, _ in model.named_parameters()} == {
@@ -190,8 +190,8 @@ def test_the_connectors_own_learning_rate(tmp_path):
     assert metrics.read(out / "metrics.jsonl")[0]["learning_rate"] == slow.learning_rate
 
 
-def test_sharding_on_a_cpu_is_refused(tmp_path):
-    with pytest.raises(LabError, match="does not shard on a CPU"):
+def test_sharding_over_one_process_is_refused(tmp_path):
+    with pytest.raises(LabError, match="one process has nobody to share with"):
         tiny_llava.fit(tmp_path, fsdp=True)
 
 
@@ -208,15 +208,16 @@ def test_an_empty_set_is_refused(tmp_path):
 
 def test_only_the_first_process_clears_what_a_killed_save_left(tmp_path):
     """Another one, late, would take the files that the first has just saved."""
-    waited, saved = [], []
-    other = SimpleNamespace(
-        recipe=SimpleNamespace(language_model="full"),
-        accelerator=SimpleNamespace(wait_for_everyone=lambda: waited.append("all")),
-        save_model=lambda folder: saved.append(list(waited)),
-        is_world_process_zero=lambda: False,
+    at_the_barrier = []
+    second = SimpleNamespace(
+        is_main_process=False,
+        process_index=1,
+        num_processes=2,
+        device=torch.device("cpu"),
+        wait_for_everyone=lambda: at_the_barrier.append(sorted(p.name for p in scratch.iterdir())),
     )
-    (tmp_path / ".final").mkdir()
-    (tmp_path / ".final" / "config.json").write_text("{}")
-    finishing.finish(other, None, {}, tmp_path)
-    assert (tmp_path / ".final" / "config.json").is_file()
-    assert saved == [["all"]]  # it saves its part only when the folder is clear
+    scratch = tmp_path / ".saving"
+    scratch.mkdir()
+    (scratch / "process-0.pt").write_text("just saved")
+    checkpointing.State(tmp_path, torch.nn.Linear(1, 1), None, None, second).save(1)
+    assert at_the_barrier == [["process-0.pt"], ["process-0.pt", "process-1.pt"]]

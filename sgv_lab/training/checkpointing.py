@@ -1,0 +1,295 @@
+"""How a run is saved, resumed and finished: whatever lies in its folder is complete, or not there.
+
+A checkpoint holds what training changes: the tensors that learn, the optimizer's moments, the
+schedule, and the state of torch's random numbers; a process that has a shard of its own writes a
+file of its own. It is written beside its place and renamed. The final checkpoint is a Hugging Face
+one; `manifest.json` is written last and says that the run is done.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from safetensors import SafetensorError
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.tensor import DTensor
+from torch.optim.lr_scheduler import LRScheduler
+from torch.utils._pytree import tree_map_only
+from transformers import AutoModelForImageTextToText, PreTrainedModel, ProcessorMixin
+from transformers.utils.logging import disable_progress_bar, enable_progress_bar
+from transformers.utils.logging import is_progress_bar_enabled as progress_bar_enabled
+
+from sgv_lab.errors import LabError
+from sgv_lab.files import write_json
+from sgv_lab.provenance import provenance
+from sgv_lab.training import metrics
+from sgv_lab.training.recipes import Recipe
+from sgv_lab.training.trainable import Trainable
+
+MARKER = "complete.json"  # written last: the size of every other file
+
+
+class State:
+    """What of a run changes from step to step; loaded from and saved to ``folder``."""
+
+    def __init__(
+        self,
+        folder: Path,
+        model: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        schedule: LRScheduler,
+        processes: PartialState,
+    ) -> None:
+        self.folder, self.processes = folder, processes
+        self.optimizer, self.schedule = optimizer, schedule
+        self.tensors = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        self.sharded = any(isinstance(p, DTensor) for p in self.tensors.values())
+
+    def save(self, step: int) -> None:
+        """Write a checkpoint; the older ones are deleted when it is complete."""
+        scratch = self.folder / ".saving"
+        with refusing_full_disk(self.folder):
+            if self.processes.is_main_process:
+                shutil.rmtree(scratch, ignore_errors=True)
+                scratch.mkdir(parents=True)
+            self.processes.wait_for_everyone()  # a late removal would take files just saved
+            kept: dict[str, Any] = {"step": step, "processes": self.processes.num_processes}
+            kept["random"] = torch.get_rng_state()
+            if self.processes.device.type == "cuda":
+                kept["random_gpu"] = torch.cuda.get_rng_state()
+            if self.sharded or self.processes.is_main_process:
+                kept["model"] = _local({n: p.detach() for n, p in self.tensors.items()})
+                kept["optimizer"] = _local(self.optimizer.state_dict())
+                kept["schedule"] = self.schedule.state_dict()
+            torch.save(kept, scratch / self._name(self.processes.process_index))
+            self.processes.wait_for_everyone()
+            if self.processes.is_main_process:
+                complete(scratch, self.folder / f"checkpoint-{step}")
+
+    def load(self) -> int:
+        """The step of the last complete checkpoint, which is loaded; 0 if there is none."""
+        found = checkpoints(self.folder)
+        if not found:
+            return 0
+        kept = self._read(found[-1], 0)
+        if self.sharded and kept["processes"] != self.processes.num_processes:
+            raise LabError(
+                f"was saved in shards by {kept['processes']} processes",
+                where=found[-1],
+                fix="resume with as many, or delete it to begin again",
+            )
+        if (found[-1] / self._name(self.processes.process_index)).is_file():
+            own = self._read(found[-1], self.processes.process_index)
+            kept = own if self.sharded else kept | {k: own[k] for k in own if "random" in k}
+        with torch.no_grad():
+            for name, tensor in self.tensors.items():
+                (tensor.to_local() if self.sharded else tensor).copy_(kept["model"][name])
+        self.optimizer.load_state_dict(self._as_sharded(kept["optimizer"]))
+        self.schedule.load_state_dict(kept["schedule"])
+        torch.set_rng_state(kept["random"])
+        if "random_gpu" in kept:
+            torch.cuda.set_rng_state(kept["random_gpu"])
+        return kept["step"]
+
+    def _as_sharded(self, moments: dict[str, Any]) -> dict[str, Any]:
+        """The optimizer's saved state, its tensors shards again where the parameters are."""
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        for number, state in moments["state"].items():
+            p = parameters[number]
+            if isinstance(p, DTensor):
+                for name in ("exp_avg", "exp_avg_sq"):
+                    state[name] = DTensor.from_local(
+                        state[name].to(p.device), p.device_mesh, p.placements,
+                        run_check=False, shape=p.shape, stride=p.stride(),
+                    )  # fmt: skip
+        return moments
+
+    def _name(self, process: int) -> str:
+        return f"process-{process}.pt"
+
+    def _read(self, checkpoint: Path, process: int) -> dict[str, Any]:
+        return torch.load(checkpoint / self._name(process), "cpu", weights_only=True)
+
+
+def _local(tree: Any) -> Any:
+    """The tree with every sharded tensor as this process's part of it."""
+    return tree_map_only(DTensor, lambda tensor: tensor.to_local(), tree)
+
+
+@contextmanager
+def refusing_full_disk(folder: Path) -> Iterator[None]:
+    """Turn a failed write into a LabError; what was saved before stays as it is."""
+    bars = progress_bar_enabled()  # transformers' own, which would break the run's bar
+    disable_progress_bar()
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        failed = ("write", "inline_container")  # as torch says it
+        if isinstance(error, RuntimeError) and not any(word in str(error) for word in failed):
+            raise
+        free = shutil.disk_usage(next(p for p in (folder, *folder.parents) if p.exists())).free
+        raise LabError(
+            f"saving failed ({error}); {free / 1e9:.1f} GB are free",
+            where=folder,
+            fix="free some space and give the same command again: it goes on from the last "
+            "checkpoint, which is intact",
+        ) from error
+    finally:
+        if bars:
+            enable_progress_bar()
+
+
+def complete(scratch: Path, target: Path) -> None:
+    """Mark ``scratch`` as complete, on the disk, and move it to ``target``; delete older ones."""
+    files = [p for p in sorted(scratch.rglob("*")) if p.is_file()]
+    for path in files:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    sizes = {p.relative_to(scratch).as_posix(): p.stat().st_size for p in files}
+    write_json(scratch / MARKER, sizes)
+    if target.exists():
+        shutil.rmtree(target)
+    scratch.replace(target)
+    for path in target.parent.glob("checkpoint-*"):
+        if path != target:
+            shutil.rmtree(path)
+
+
+def is_complete(checkpoint: Path) -> bool:
+    """Whether the marker is there and every file it lists has its size."""
+    marker = checkpoint / MARKER
+    if not marker.is_file():
+        return False
+    sizes = json.loads(marker.read_text())
+    return all(
+        (checkpoint / name).is_file() and (checkpoint / name).stat().st_size == size
+        for name, size in sizes.items()
+    )
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """All complete checkpoints below ``folder``, the oldest first."""
+    found = [p for p in folder.glob("checkpoint-*") if is_complete(p)]
+    return sorted(found, key=lambda p: int(p.name.split("-")[1]))
+
+
+def fingerprint(model: PreTrainedModel) -> str:
+    """A hash of the first numbers of every tensor: tells starting weights apart, cheaply."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.flatten()[:64].float().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def finished(out: Path, settings: dict[str, Any]) -> bool:
+    """Whether ``out`` holds this run, complete. Raises LabError if it holds another one."""
+    plain = json.loads(json.dumps(settings))
+    if (out / "run.json").is_file():
+        before = json.loads((out / "run.json").read_text())
+        changed = [k for k in {*before, *plain} if before.get(k) != plain.get(k)]
+        if changed:
+            raise LabError(
+                f"holds a run with other settings ({', '.join(sorted(changed))})",
+                where=out,
+                fix="choose another folder, or delete this one",
+            )
+    return (out / "manifest.json").is_file()
+
+
+def finish(
+    model: torch.nn.Module,
+    processor: ProcessorMixin | None,
+    recipe: Recipe,
+    trainable: Trainable,
+    settings: dict[str, Any],
+    out: Path,
+    processes: PartialState,
+    autocast: bool,
+) -> None:
+    """Write the checkpoint, its card, and last the manifest."""
+    if recipe.language_model == "lora":  # a whole checkpoint, not adapters for another one
+        model = model.merge_and_unload()
+    if any(isinstance(parameter, DTensor) for parameter in model.parameters()):
+        gathered = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        weights, dtype = get_model_state_dict(model, options=gathered), model.dtype
+        config, generation = model.config, model.generation_config
+        with torch.device("meta"):
+            model = AutoModelForImageTextToText.from_config(config, dtype=dtype)
+        model.generation_config = generation
+        if processes.is_main_process:  # who alone was given them
+            model.load_state_dict(weights, assign=True)
+    if not processes.is_main_process:
+        return
+    scratch = out / ".final"
+    rows = metrics.read(out / "metrics.jsonl")
+    manifest = {
+        **settings,
+        "model_type": model.config.model_type,
+        "changed": recipe.differences(),
+        "final_loss": rows[-1]["loss"],
+        "seconds": sum(row["seconds"] for row in rows),
+        "trainable": trainable.counts,
+        "processes": processes.num_processes,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "bf16_autocast": autocast,
+        "peak_bytes": metrics.peak_bytes(processes.device.type == "cuda"),
+        "provenance": provenance(),
+    }
+    with refusing_full_disk(out):
+        shutil.rmtree(scratch, ignore_errors=True)
+        model.save_pretrained(scratch)
+        if processor is not None:
+            processor.save_pretrained(scratch)
+        (scratch / "README.md").write_text(card(manifest))
+        for path in scratch.iterdir():
+            path.replace(out / path.name)
+        scratch.rmdir()
+        write_json(out / "manifest.json", manifest)
+    shutil.rmtree(out / "checkpoints")
+
+
+def card(manifest: dict[str, Any]) -> str:
+    """The checkpoint's README in Markdown, from the run's manifest."""
+    recipe, origin = manifest["recipe"], manifest["provenance"]
+    packages = origin["packages"]
+    rows = "\n".join(
+        f"| {module} | {n['total']:,} | {n['nominal']:,} | {n['effective']:,} |"
+        for module, n in manifest["trainable"].items()
+    )
+    changes = ", ".join(f"{k} {a} → {b}" for k, (a, b) in manifest["changed"].items())
+    return f"""---
+library_name: transformers
+pipeline_tag: image-text-to-text
+tags: [sgv-lab, {recipe["name"]}]
+---
+# {manifest["model_type"]} trained by the recipe `{recipe["name"]}`
+
+Trained with sgv-lab on {manifest["records"]:,} records for {manifest["updates"]:,} updates of
+{recipe["samples_per_update"]} samples, seed {manifest["seed"]}. Last training loss:
+{manifest["final_loss"]:.4f}. Settings come from {recipe["source"]}\
+{f"; changed: {changes}" if changes else ""}.
+
+| module | parameters | marked trainable | of these learning |
+|---|---|---|---|
+{rows}
+
+- learning rate {recipe["learning_rate"]:g}, cosine, warm-up {recipe["warmup_ratio"]:g} of the
+  updates, weight decay {recipe["weight_decay"]:g}
+- template `{recipe["template"]}`, pictures `{recipe["aspect"]}`, weights in {manifest["dtype"]}\
+{", bf16 autocast" if manifest["bf16_autocast"] else ""}
+- device: {origin["device"]}, {manifest["processes"]} process(es), peak memory
+  {manifest["peak_bytes"] / 1e9:.2f} GB
+- code: revision {origin["revision"]}, clean tree: {origin["clean"]}; torch {packages["torch"]},
+  transformers {packages["transformers"]}
+
+Loads with `AutoModelForImageTextToText.from_pretrained` and `AutoProcessor.from_pretrained`.
+The terms of the base model and of the data apply. What it was not tested for, it is not fit for.
+"""
