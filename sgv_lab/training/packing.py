@@ -19,6 +19,7 @@ attention mask and no cache is given. ``varlen`` puts a kernel in its place that
 the dots and needs no mask (CUDA only).
 """
 
+import inspect
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -111,6 +112,13 @@ def varlen_attention(
     # The rotary embedding gives float32 back under autocast, which does not know this kernel.
     dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else query.dtype
     heads = [tensor[0].transpose(0, 1).to(dtype) for tensor in (query, key, value)]  # (T, H, D)
+    known, shared = inspect.signature(varlen_attn).parameters, query.shape[1] // key.shape[1]
+    # Nothing from the right: torch 2.10 says causal, later ones give the window.
+    how = {"is_causal": True} if "is_causal" in known else {"window_size": (-1, 0)}
+    if "enable_gqa" in known:
+        how["enable_gqa"] = shared > 1
+    elif shared > 1:  # before torch 2.12 each query head needs a key head of its own
+        heads[1:] = [tensor.repeat_interleave(shared, dim=1) for tensor in heads[1:]]
     out = varlen_attn(
         *heads,
         cu_seq_lens_q,
@@ -118,8 +126,7 @@ def varlen_attention(
         max_length_q,
         max_length_q,
         scale=scaling,
-        window_size=(-1, 0),  # nothing from the right: causal
-        enable_gqa=query.shape[1] != key.shape[1],
+        **how,
     )
     return out[None], None
 

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
+from torch.utils.flop_counter import FlopCounterMode
 
 from sgv_lab.cli import main
 from sgv_lab.errors import LabError
@@ -86,7 +87,7 @@ def test_flops_equal_those_torch_counts(key):
     batch = collate([sample] * 2)
     lengths = batch["attention_mask"].sum(1).numpy()
     inputs = {k: v for k, v in batch.items() if k not in ("loss_weights", "record_ids")}
-    with torch.utils.flop_counter.FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False) as counter:
         model(**inputs, use_cache=False).loss.backward()
     positions = int(lengths.sum())
     ours = useful_flops(model.config, trainable, recipe, lengths, positions, 2)
