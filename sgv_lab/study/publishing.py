@@ -5,18 +5,21 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
-from matplotlib.figure import Figure
 
-from sgv_lab import notebook, plotting
+from sgv_lab import notebook
 from sgv_lab.files import atomic
-from sgv_lab.study import ablations, effects, figures, own, plans, runner
+from sgv_lab.study import ablations, effects, own, plans, runner
 from sgv_lab.study.arms import SURFACE, arm
 from sgv_lab.study.plans import PILOT, Plan
 from sgv_lab.study.runner import RECORDS, UNTUNED, Record
 from sgv_lab.study.scores import SEEN
 from sgv_lab.study.tuning import POINTS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def folder() -> Path:
@@ -136,11 +139,13 @@ def report(plan: Plan, records: Sequence[Record], out: Path) -> str:
 
 def figure(
     plan: Plan, records: Sequence[Record], found: pd.DataFrame, data: Path | None = None
-) -> Figure:
+) -> "Figure":
     """The figure that suits a plan: the surface, the shares replaced, or runs paired by seed.
 
     ``data``: the folder that holds its study, and with it the base's scores (None: `folder`).
     """
+    from sgv_lab.study import figures
+
     groups = {arm(name).group for name in plan.arms}
     if SURFACE in groups:
         return figures.surface(plan, records, found)
@@ -171,6 +176,8 @@ def redraw(root: Path) -> None:
 
 def _draw(plan: Plan, records: Sequence[Record], points: pd.DataFrame | None, root: Path) -> None:
     """Write a study's figure into ``root``, and the table behind it."""
+    from sgv_lab import plotting
+
     found = effects.effects(plan, records, points)
     plotting.style()
     plotting.save(figure(plan, records, found, root / "data"), root / plan.name, found.round(5))

@@ -12,14 +12,11 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-import seaborn as sns
 import torch
-from matplotlib.figure import Figure
 
-from sgv_lab import plotting
 from sgv_lab.benchmarks.tasks import TASKS
 from sgv_lab.errors import LabError
 from sgv_lab.files import below
@@ -39,6 +36,9 @@ from sgv_lab.study.tuning import Job
 from sgv_lab.training import metrics
 from sgv_lab.training import plan as planning
 from sgv_lab.training.recipes import RECIPES
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 LLAVA, OURS = "LLaVA-1.5 recipe", "ShareGPT4V-7B"
 FAMILY = "llava-1.5-7b"  # the architecture of both
@@ -241,8 +241,12 @@ def conclude(table: pd.DataFrame) -> str:
     return f"{seeds} paired seeds: {told}, at equal updates"
 
 
-def figure(found: Found, table: pd.DataFrame) -> Figure:
+def figure(found: Found, table: pd.DataFrame) -> "Figure":
     """Gains by score: every seed a dot, the mean a diamond, 95 % paired-t intervals as bars."""
+    import seaborn as sns
+
+    from sgv_lab import plotting
+
     runs, seeds = _runs(found), int(table["seeds"].iloc[0])
     gained = (runs.loc[OURS] - runs.loc[LLAVA])[list(table.index)]
     rows = gained.melt(var_name="score", value_name="gained in miniature")
