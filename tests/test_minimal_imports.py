@@ -70,10 +70,12 @@ packages = json.loads(Path("trained/manifest.json").read_text())["provenance"]["
 assert packages["torch"] and packages["sgv-lab"] and packages["polars"] is None, packages
 """
 ANSWER = """
-asked = {"benchmarks": ["mme"], "pictures": 1, "seed": 0, "size": 64}
+asked = {"benchmarks": ["mme", "mmbench"], "pictures": 1, "seed": 0, "size": 64}
 benchmarks.write(Path("questions"), **asked, difficulty=MINIATURE)
-call("evaluate", "--model", base, "--benchmark", "mme", "--data", "questions/mme", "--out", "said")
-assert list(Path("said").rglob("answers.jsonl"))
+for name in asked["benchmarks"]:
+    given = ["--model", base, "--data", f"questions/{name}", "--out", f"said/{name}"]
+    call("evaluate", "--benchmark", name, *given)
+    assert list(Path("said", name).rglob("score.json"))
 call("caption", "--model", base, "--images", "images", "--out", "captions", "--max-tokens", 8)
 call("caption", "--merge", "--out", "captions")
 assert len(json.loads(Path("captions/captions.json").read_text())) > 2
@@ -85,7 +87,7 @@ family: llava-1.5-7b
 arms: [before, after]
 seeds: 1
 primary: [after, MME-P]
-benchmarks: [mme]
+benchmarks: [mme, mmbench]
 pictures: 1
 baseline: {samples: 24, updates: 1, recipe: {samples_per_update: 4}}
 ''')
@@ -131,10 +133,18 @@ def bare(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 def test_what_a_gpu_runs_needs_no_more(bare) -> None:
     done = bare("-c", MAKE + TRAIN + ANSWER + STUDY)
     assert done.returncode == 0, done.stderr
-    assert "tiny: tiny" in done.stdout
+    assert "tiny: tiny" in done.stdout and "no mmbench.xlsx to submit" in done.stderr
 
 
 def test_an_absent_package_is_one_line(bare) -> None:
     done = bare("-m", "sgv_lab", "stats", "captions.json")
     assert done.returncode == 1
     assert done.stderr.strip() == "Error: textblob is not installed. Run `pip install textblob`."
+
+
+@pytest.mark.slow
+def test_a_study_that_collects_captions_says_so_before_it_runs(bare) -> None:
+    plan = ROOT / "figures" / "data" / "plans" / "table4-llava-1.5-7b.yaml"
+    done = bare("-m", "sgv_lab", "study", str(plan), "--dry-run")
+    assert done.returncode == 1
+    assert done.stderr.strip() == "Error: openai is not installed. Run `pip install openai`."

@@ -5,6 +5,7 @@ letters from prose; what it cannot read would go to an LLM there and is wrong he
 ShareGPT4V model_vqa_mmbench.py. The legacy files hold the rotations as index + k·10^6.
 """
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from sgv_lab.benchmarks import OFFICIAL, core, jackknife
 from sgv_lab.benchmarks.core import Entry, Given
 from sgv_lab.errors import LabError
 
+log = logging.getLogger(__name__)
 VARIANTS = ("vanilla_first_pass", "vanilla_all_rows", "exact_letter")
 LETTERS = "ABCD"
 ROTATION = 10**6
@@ -133,8 +135,12 @@ def submission(rows: Iterable[Mapping[str, str]], answers: Mapping[str, str], pa
 
     Control characters, which no worksheet can hold, are left out of the answers.
     """
-    import openpyxl
-    from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
+    try:
+        import openpyxl
+        from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
+    except ModuleNotFoundError:  # it can be written later, from the same answers
+        log.warning("no %s to submit: run `pip install openpyxl`, then the same again", path.name)
+        return
 
     book = openpyxl.Workbook()
     for number, row in enumerate(rows):

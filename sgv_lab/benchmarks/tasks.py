@@ -123,9 +123,9 @@ def _mmbench(data: Path, language: str = "en") -> Iterator[Question]:
 
 
 def _write_mmbench(questions: list[Question], answers: Answers, data: Path, out: Path) -> dict:
-    path = out / "mmbench.xlsx"
-    mmbench.submission((q.row for q in questions), answers, path)
-    truth = out / "questions.jsonl"
+    mmbench.submission((q.row for q in questions), answers, out / "mmbench.xlsx")
+    path, truth = out / "mmbench.jsonl", out / "questions.jsonl"  # scored without worksheets
+    write_jsonl(path, ({"question_id": q.id, "text": answers[q.id]} for q in questions))
     write_jsonl(truth, ({k: v for k, v in q.row.items() if k != "image"} for q in questions))
     return {"predictions": path, "annotations": truth} if "answer" in questions[0].row else None
 

@@ -66,6 +66,10 @@ def study(
 
     read = plans.load(plan)
     click.echo(publishing.outline(read))
+    if not data_root and any(design.pretrain.by for design in read.designs().values()):
+        # Stage 1's Share-Captioner learns from collected captions: known before hours of training.
+        import openai  # noqa: F401
+        import polars  # noqa: F401
     if data_root:
         sharegpt4v.check(runner.jobs(read, models_root, data_root))
     if dry_run:

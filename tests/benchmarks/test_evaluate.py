@@ -11,12 +11,13 @@ import torch
 from PIL import Image
 
 from sgv_lab.benchmarks import evaluate as module
-from sgv_lab.benchmarks import mme
+from sgv_lab.benchmarks import mmbench, mme
 from sgv_lab.benchmarks.evaluate import answer, evaluate
 from sgv_lab.benchmarks.tasks import TASKS, Question
 from sgv_lab.errors import LabError
 from sgv_lab.models import checkpoints, families, mini
 from sgv_lab.training.conversation import SYSTEM
+from sgv_lab.world import benchmarks as world
 
 WORDS = "Is there a red ball in the image? Yes No answer the question using a single word phrase"
 
@@ -179,6 +180,17 @@ def test_vizwiz_lies_as_its_release_unpacks_and_known_answers_come_first(tmp_pat
     assert question.picture == "val/VizWiz_1.jpg"
     scored = TASKS["vizwiz"].write([question], {question.id: "a cup"}, tmp_path, tmp_path)
     assert scored["annotations"] == tmp_path / "val.json"
+
+
+def test_mmbench_scores_the_answers_and_its_submission_alike(tmp_path: Path) -> None:
+    world.write(tmp_path, ["mmbench"], pictures=8)
+    questions = list(TASKS["mmbench"].questions(tmp_path / "mmbench"))
+    said = ["A", "B.", "The answer is C", "(D)\nas it is green", "none"]
+    answers = {q.id: said[number % 5] for number, q in enumerate(questions)}
+    arguments = TASKS["mmbench"].write(questions, answers, tmp_path / "mmbench", tmp_path)
+    scores = mmbench.score(**arguments)
+    assert scores == mmbench.score(tmp_path / "mmbench.xlsx", arguments["annotations"])
+    assert 0 < scores["vanilla_all_rows"] < 100
 
 
 def test_mmbench_is_read_in_the_language_that_is_asked(tmp_path: Path) -> None:
