@@ -19,7 +19,7 @@ import pytest
 from click.testing import CliRunner
 
 from sgv_lab.captioning import collect as module
-from sgv_lab.captioning import endpoint, prompts, writer
+from sgv_lab.captioning import client, endpoint, prompts, writer
 from sgv_lab.captioning.collect import Terms, collect, flaw
 from sgv_lab.captioning.merge import discarded, merge, outcome, table
 from sgv_lab.cli import main
@@ -76,7 +76,7 @@ def test_whatever_the_endpoint_does_every_picture_gets_its_caption_once(few, tmp
 
 
 def test_an_endpoint_that_is_down_stops_the_run_and_nothing_is_lost(few, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "RETRIES", 1)
+    monkeypatch.setattr(client, "RETRIES", 1)
     monkeypatch.setattr(module, "STOP_AFTER", 2)
     out, terms = tmp_path / "out", Terms(connections=2)
     failing, fails = [None] * 3 + ["500"] * 99, "the endpoint fails: status 500"
@@ -90,9 +90,9 @@ def test_an_endpoint_that_is_down_stops_the_run_and_nothing_is_lost(few, tmp_pat
 
 
 def test_a_picture_without_an_answer_stays_to_be_asked_about(few, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "RETRIES", 1)
+    monkeypatch.setattr(client, "RETRIES", 1)
     with endpoint.serve(colour, [None] * 3 + ["garbage"]) as url:
-        with pytest.raises(LabError, match="1 pictures got no answer: NoAnswer"):
+        with pytest.raises(LabError, match="1 pictures got no answer: no JSON"):
             collect(url, "m", few, tmp_path / "out", Terms(connections=1))
         assert len(table(tmp_path / "out")) == 11
         out = collect(url, "m", few, tmp_path / "out", Terms(connections=1))
