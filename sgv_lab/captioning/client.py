@@ -91,7 +91,7 @@ class Client:
                 time.sleep(min(0.1 * 2**retry, 8))
         if answer.error is None:
             raise NoAnswer(answer.problem)
-        answer.problem = f"error {self.redacted(words(answer.error))}"[:200]
+        answer.problem = self.redacted(f"an error: {words(answer.error)}")[:200]
         return answer
 
     def _asked_once(self, messages: list[dict[str, Any]], settings: Mapping[str, Any]) -> Answer:

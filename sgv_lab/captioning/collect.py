@@ -113,7 +113,12 @@ class _Collector:
         limits = [self._fields(0).get(name) for name in ("max_tokens", "max_completion_tokens")]
         self.longest = max((n for n in limits if isinstance(n, int)), default=terms.max_tokens)
         self.lock = threading.Lock()
-        self.spent = sum(map(self._cost, writer.rows(shards.out)))
+        self.spent, captions, rows = 0.0, 0, 0
+        for row in writer.rows(shards.out):
+            self.spent += self._cost(row)
+            captions, rows = captions + (row["caption"] is not None), rows + 1
+        if rows == len(shards.pictures) and not captions:
+            shards.start_over()  # all was in vain: what did not work may have been mended
         self.under_way, self.dearest_prompt = 0, 0.0
         self.answered, self.broke, self.estimated = False, False, False
 
@@ -156,7 +161,8 @@ class _Collector:
             if not unanswered and not any("tokens_in" in row for row in rows):
                 fix = "mend the pictures, or give others"
                 raise LabError(f"no picture can be read ({told})", fix=fix)
-            told = f"no caption was accepted, {self.spent:.2f} spent ({told})"
+            spent = f", {self.spent:.2f} spent" if self.spent else ""
+            told = f"no caption was accepted{spent} ({told})"
             raise LabError(told, where=self.shards.out, fix=_way_out(reasons[0][0]))
         elif unanswered:
             told = f"{len(unanswered)} pictures got no answer: {unanswered[-1]}"
@@ -272,7 +278,7 @@ def flaw(text: str, finish: str | None = "stop") -> str | None:
 
     from sgv_lab.captions.defects import KINDS
 
-    if finish in ("truncated", "refusal"):
+    if finish in ("truncated", "refusal", "reasoning"):
         return finish
     row = pl.LazyFrame({"caption": [text], "characters": [len(text)]})
     found = row.select(**{name: KINDS[name].rows for name in FILTERS}).collect()

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sgv_lab.captions.answers import without_reasoning
+from sgv_lab.captions.answers import unfinished, without_reasoning
 
 
 @dataclass
@@ -15,7 +15,9 @@ class Answer:
     text: str = ""
     reasoning: str = ""  # was cut from the text
     raw: str = ""  # the text as it came
-    finish: str = ""  # "stop", "truncated", "refusal", or the endpoint's own word
+    finish: str = (
+        ""  # "stop", "truncated", "refusal", "reasoning" (has no end), or the endpoint's own word
+    )
     served: Any = None  # the model's name as the endpoint gives it
     tokens_in: int = 0
     tokens_out: int = 0
@@ -78,6 +80,8 @@ def _read_choice(answer: Answer, value: Mapping[str, Any]) -> None:
         return
     answer.raw = content or ""
     answer.text, answer.reasoning = without_reasoning(answer.raw)
+    if unfinished(answer.text):
+        answer.finish = "reasoning"
 
 
 def _kind(value: Any) -> str:
@@ -99,7 +103,7 @@ def words(error: Any) -> str:
         error = error["error"]
     if isinstance(error, dict):
         told = str(error.get("message") or error.get("detail") or json.dumps(error))
-        more = [error.get(name) for name in ("code", "param")]
-        more = [value for value in more if isinstance(value, str) and value not in told]
+        more = [str(error.get(name) or "") for name in ("code", "param")]
+        more = [value for value in more if value and value not in told]
         error = f"{told} ({', '.join(more)})" if more else told
     return " ".join(str(error).split())

@@ -75,6 +75,10 @@ class Shards:
         fix = "give the same settings and pictures to go on, or another folder"
         raise LabError(f"holds another run ({told})", where=self.out, fix=fix)
 
+    def start_over(self) -> None:
+        """Delete all rows, unless another process is writing them."""
+        _emptied(self.out)
+
     def learn(self, learned: Mapping[str, Any]) -> None:
         """Note in run.json what the endpoint was found to refuse; it is no setting of the run."""
         if learned != self.learned:

@@ -22,6 +22,7 @@ _CLOSE = (
 special tokens."""
 _UNQUOTED = "(?<![\"'“”‘’„«»`])"
 _BLOCK = re.compile(rf"{_UNQUOTED}(?:{_OPEN}).*?(?:{_CLOSE})", re.DOTALL)
+_BEGUN = re.compile(rf"{_UNQUOTED}(?:{_OPEN})")
 _REST = re.compile(rf".*{_UNQUOTED}(?:{_CLOSE})", re.DOTALL)
 _END = re.compile(r"<\|(?:return|end)\|>\s*\Z")
 
@@ -75,7 +76,7 @@ def without_reasoning(text: str) -> tuple[str, str]:
     """(the answer, the reasoning that was cut from it); "" where there is none.
 
     A block may lack its beginning, which the chat template then wrote. One without an end stays in
-    the answer: `has_reasoning` finds it there.
+    the answer, and is `unfinished`.
     """
     blocks = [found.group() for found in _BLOCK.finditer(text)]
     rest = _BLOCK.sub("", text)
@@ -83,6 +84,11 @@ def without_reasoning(text: str) -> tuple[str, str]:
         blocks.append(unopened.group())
         rest = rest[unopened.end() :]
     return (_END.sub("", rest).strip(), "\n".join(blocks)) if blocks else (text, "")
+
+
+def unfinished(answer: str) -> bool:
+    """Whether a block of reasoning is left in an answer, as it has no end."""
+    return bool(_BEGUN.search(answer))
 
 
 def has_reasoning(text: "pl.Expr") -> "pl.Expr":
