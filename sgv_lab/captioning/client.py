@@ -26,6 +26,7 @@ _LEARNED = ("max_tokens", "temperature", "seed")
 _UNSUPPORTED = re.compile(
     r"unsupported|(?:not|n't) (?:be )?(?:support|permit|allow|accept|set|specified)|"
     r"unrecogni[sz]ed|unknown|unexpected|extra[ _](?:inputs|forbidden)|deprecated|only the default|"
+    r"may only be|cannot be used|not implemented|not (?:a )?valid|invalid (?:parameter|argument)|"
     r"use 'max_completion_tokens'",
     re.IGNORECASE,
 )
@@ -145,7 +146,7 @@ class Client:
 
     def _judged(self, status: int | None, told: str) -> None:
         """Raise Rejected or LabError for a status that no repetition mends."""
-        told = self.redacted(f"{status} {told}")[:300]
+        told = self.redacted(f"{status or 'an error:'} {told}")[:300]
         if status in (None, 400, 403, 422) and about_content(told):
             raise Rejected(told) from None  # the cause may hold the key
         if status in (401, 402, 403, 404, 405):

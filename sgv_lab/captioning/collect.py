@@ -156,14 +156,16 @@ class _Collector:
                 told = f"{len(unanswered)} pictures got no answer: {unanswered[-1]}"
                 raise LabError(told, fix="run again to go on")
         elif rows := [*writer.rows(self.shards.out), *held]:
-            reasons = Counter([*(row["reason"] for row in rows), *unanswered]).most_common(3)
-            told = "; ".join(f"{number} × {reason}" for reason, number in reasons)
-            if not unanswered and not any("tokens_in" in row for row in rows):
+            reasons = Counter([*(row["reason"] for row in rows), *unanswered]).most_common()
+            told = "; ".join(f"{number} × {reason}" for reason, number in reasons[:3])
+            asked = unanswered + [row["reason"] for row in rows if "tokens_in" in row]
+            if not asked:
                 fix = "mend the pictures, or give others"
                 raise LabError(f"no picture can be read ({told})", fix=fix)
             spent = f", {self.spent:.2f} spent" if self.spent else ""
             told = f"no caption was accepted{spent} ({told})"
-            raise LabError(told, where=self.shards.out, fix=_way_out(reasons[0][0]))
+            fix = _way_out(next(reason for reason, _ in reasons if reason in asked))
+            raise LabError(told, where=self.shards.out, fix=fix)
         elif unanswered:
             told = f"{len(unanswered)} pictures got no answer: {unanswered[-1]}"
             raise LabError(told, fix="run again to go on")

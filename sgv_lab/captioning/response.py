@@ -1,11 +1,15 @@
 """What an endpoint's response says, whatever its form: nothing is validated but what is used."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sgv_lab.captions.answers import unfinished, without_reasoning
+
+_FINISH = dict.fromkeys(("length", "max_tokens", "model_length", "error"), "truncated")
+_FINISH |= dict.fromkeys(("content_filter", "safety", "refusal"), "refusal")
 
 
 @dataclass
@@ -30,7 +34,7 @@ def read_answer(body: bytes) -> Answer:
     """What the body of a response with status 200 says; never raises."""
     try:
         value = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         start = body.lstrip()[:20].lower()
         if start.startswith((b"data:", b"event:", b": ")):
             return Answer(problem="a stream, though none was asked for")
@@ -41,7 +45,7 @@ def read_answer(body: bytes) -> Answer:
     usage = value.get("usage")
     usage = usage if isinstance(usage, dict) else {}
     counts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
-    tokens = [int(n) if isinstance(n, int | float) and n > 0 else 0 for n in counts]
+    tokens = [int(n) if isinstance(n, int | float) and 0 < n < 1e9 else 0 for n in counts]
     answer = Answer(
         served=value.get("model"), tokens_in=tokens[0], tokens_out=tokens[1], counted=any(tokens)
     )
@@ -64,19 +68,15 @@ def _read_choice(answer: Answer, value: Mapping[str, Any]) -> None:
         answer.problem = f"{where} is {_kind(message if isinstance(choice, dict) else choice)}"
         return
     finish = str(choice.get("finish_reason") or "stop").lower()
-    kinds = {
-        "error": "truncated",
-        "length": "truncated",
-        "max_tokens": "truncated",
-        "model_length": "truncated",
-    }
-    kinds |= {"content_filter": "refusal", "safety": "refusal", "refusal": "refusal"}
-    answer.finish = kinds.get(finish, finish)
+    answer.finish = _FINISH.get(finish, finish)
     content = message.get("content")
     if not content and isinstance(message.get("refusal"), str) and message["refusal"]:
         content, answer.finish = message["refusal"], "refusal"
     if content is not None and not isinstance(content, str):
         answer.problem = f"choices[0].message.content is {_kind(content)}, not text"
+        return
+    if re.search("[\ud800-\udfff]", content or ""):
+        answer.problem = "choices[0].message.content holds half a surrogate pair, which is no text"
         return
     answer.raw = content or ""
     answer.text, answer.reasoning = without_reasoning(answer.raw)

@@ -121,7 +121,7 @@ class Shards:
             lines = [self._line(row) for row in group]
             descriptor, left = self._open[chunk]
             with disk(self.out):
-                _append(descriptor, "".join(lines).encode())
+                _append(descriptor, "".join(lines).encode(errors="replace"))
             self._open[chunk] = (descriptor, left - len(lines))
             if left == len(lines):
                 os.close(self._open.pop(chunk)[0])
