@@ -43,7 +43,9 @@ def endpoint(model: str, url: str | None) -> Ask:
         try:
             found = client.ask(messages, temperature=temperature, max_tokens=max_tokens + room)
             short = found.finish == "truncated" and not found.text.strip()
-            if room or not (short or found.finish == "reasoning"):
+            if not found.problem and (short or found.finish == "reasoning"):
+                found.problem = "only reasoning"
+            if room or found.problem != "only reasoning":
                 return found
         except Rejected as error:
             if room or not re.search(r"max_\w*tokens|output limit", str(error)):
@@ -55,9 +57,9 @@ def endpoint(model: str, url: str | None) -> Ask:
     def ask(messages: Messages, temperature: float, max_tokens: int) -> tuple[str, str]:
         for _ in range(TRIES):
             found = answer(messages, temperature, max_tokens)
-            if not found.problem and found.finish != "reasoning":
+            if not found.problem:
                 return str(found.served or model), found.text
-        raise Rejected(f"no answer: {found.problem or 'only reasoning'}")
+        raise Rejected(f"no answer: {found.problem}")
 
     return ask
 
