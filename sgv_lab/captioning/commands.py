@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,11 @@ def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--connections", type=int, default=8, show_default=True),
         click.option("--per-minute", type=float, default=0.0, help="Most requests a minute."),
         click.option("--timeout", type=float, default=120.0, help="Seconds without a sign."),
-        click.option("--request", default="{}", help="JSON: more fields of a request."),
+        click.option(
+            "--request",
+            default="{}",
+            help='JSON: more fields of a request; null leaves one out: {"max_tokens": null}.',
+        ),
     ]
     for option in reversed(options):
         command = option(command)
@@ -116,10 +121,10 @@ def caption(
         raise LabError("--model is missing", fix="give a checkpoint folder or an address")
     given: dict[str, Any] = {"seed": seed, "shard": _shard(shard)}
     pictures = _pictures(images, root)
-    if "://" in model:
+    if "://" in model or (not Path(model).exists() and re.match(r"[\w.-]+:\d+(/|$)", model)):
         from sgv_lab.captioning import collect as module
 
-        name = name or module.first_model(model)
+        name = name or module.Client(model, "").first_model()
         given["ask"] = lambda image: prompt
         return click.echo(module.collect(model, name, pictures, out, _terms(terms), **given))
     given |= {"prompt": prompt, "batch_size": batch_size, "name": Path(model).name}

@@ -16,6 +16,7 @@ import polars as pl
 from PIL import Image
 from tqdm import tqdm
 
+from sgv_lab.captions import answers
 from sgv_lab.captions.convert import Captions
 from sgv_lab.errors import LabError
 from sgv_lab.files import below
@@ -33,13 +34,6 @@ _LEAKED = (
     "one can determine confidently",
     "create detailed captions describing",
     "doublechecking relative positions",
-)
-_REFUSED = (
-    r"(?i)(?:\bi'?m sorry\b|\bi apologi[sz]e\b|\bas an ai\b|\bi(?:'m| am) (?:unable|not able) to\b|"
-    r"\bi (?:cannot|can't|can not) (?:assist|help|identify|describe|process|view|see|provide)\b|"
-    r"\bi couldn't find any (?:relevant )?information\b|"
-    r"\bunable to (?:see|view|load) (?:the |an |any |this )?(?:image|picture|photo)|"
-    r"\bthere is no (?:image|picture|photo)\b)"
 )
 
 
@@ -67,7 +61,9 @@ KINDS = {
     "prompt_leakage": Kind("words of the collection prompt", "cut the sentence",
                            _TEXT.str.to_lowercase().str.contains_any(list(_LEAKED))),
     "refusal": Kind("declines instead of describing", "caption the image again",
-                    _TEXT.str.contains(_REFUSED)),
+                    answers.refuses(_TEXT)),
+    "reasoning": Kind("a reasoning block, or a part of one", "cut it, or caption the image again",
+                      answers.has_reasoning(_TEXT)),
     "truncated": Kind("several sentences, the last unfinished", "caption the image again",
                       _TEXT.str.contains(r"[.!?][\"')\]]?\s+\S")
                       & ~_TEXT.str.contains(_PUNCTUATED) & (pl.col("characters") <= _BYTES)),
