@@ -116,7 +116,7 @@ def _file(root: Path, relative: str) -> Path:
     try:
         path = below(root, relative)
     except LabError as error:
-        raise LabError("unsafe: the path leaves its root") from error
+        raise LabError("unsafe: leads out of the root") from error
     try:
         status = path.stat()
     except OSError as error:

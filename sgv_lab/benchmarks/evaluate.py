@@ -66,11 +66,12 @@ def evaluate(
 
 
 def check_images(questions: Iterable[Question], data: Path) -> None:
-    """Raise LabError naming images that cannot be read, each by its file's header."""
+    """Nothing; raises LabError naming the images that cannot be read, by their files' headers."""
     paths = dict.fromkeys(question.picture for question in questions if question.picture)
     bad = [f"{path} ({wrong})" for path in paths if (wrong := image_problem(data, path))]
     if bad:
-        what = f"{len(bad)} image(s) cannot be read: {', '.join(bad[:5])}"
+        others = f" and {len(bad) - 1} others" if bad[1:] else ""
+        what = f"lacks the picture {bad[0]}{others}"
         raise LabError(what, where=data, fix="unpack the official release there")
 
 

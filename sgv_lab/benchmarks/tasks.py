@@ -87,7 +87,7 @@ def _mme(data: Path) -> Iterator[Question]:
         images = {path.stem: path for path in files}
         for number, row in enumerate(rows):
             if (found := images.get(row["image"])) is None:
-                what, fix = f"lacks the image {row['image']}", "unpack the official release anew"
+                what, fix = f"lacks the picture {row['image']}", "unpack the official release anew"
                 raise LabError(what, where=data / subtask, fix=fix)
             short = row["question"].removesuffix(mme.ASK).rstrip() + mme.SUFFIX
             picture = found.relative_to(data).as_posix()

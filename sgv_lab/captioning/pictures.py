@@ -82,10 +82,11 @@ def _below(folder: Path, root: Path) -> pa.Array:
 
 
 def _inside(folder: Path, root: Path) -> Path:
-    """``folder`` relative to ``root``: as they are written, else where links lead."""
-    for places in (lambda path: Path(os.path.normpath(path.absolute())), Path.resolve):
-        if places(folder).is_relative_to(places(root)):
-            return places(folder).relative_to(places(root))
+    """``folder`` relative to ``root``: as it is written, else where links lead."""
+    for path in (Path(os.path.normpath(folder.absolute())), folder.resolve()):
+        for above in (path, *path.parents):
+            if above.resolve() == root.resolve():
+                return path.relative_to(above)
     raise LabError("does not lie below the root", where=folder, fix=f"leave out {root}")
 
 
