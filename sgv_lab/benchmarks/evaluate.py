@@ -16,6 +16,7 @@ from sgv_lab.benchmarks.tasks import TASKS, Question, Task
 from sgv_lab.captioning import bulk
 from sgv_lab.errors import LabError
 from sgv_lab.files import whole_lines, write_json
+from sgv_lab.images import image_problem
 from sgv_lab.models import checkpoints
 from sgv_lab.models.kinds import kind
 from sgv_lab.training.collate import collator
@@ -46,6 +47,7 @@ def evaluate(
     done = _done(out / "answers.jsonl", questions)
     left = [question for question in questions if question.id not in done]
     if left:
+        check_images(left, data)
         model, processor = loaded or checkpoints.load(model_folder)
         with (out / "answers.jsonl").open("a") as file:
             for asked, texts in answer(model, processor, left, task, data, batch_size):
@@ -61,6 +63,16 @@ def evaluate(
     scores = benchmarks.module(name).score(**arguments)
     write_json(out / "score.json", {"benchmark": benchmarks.MODULES[name][1], **scores})
     return scores
+
+
+def check_images(questions: Iterable[Question], data: Path) -> None:
+    """Nothing; raises LabError naming the images that cannot be read, by their files' headers."""
+    paths = dict.fromkeys(question.picture for question in questions if question.picture)
+    bad = [f"{path} ({wrong})" for path in paths if (wrong := image_problem(data, path))]
+    if bad:
+        others = f" and {len(bad) - 1} others" if bad[1:] else ""
+        what = f"lacks the picture {bad[0]}{others}"
+        raise LabError(what, where=data, fix="unpack the official release there")
 
 
 def _same_run(out: Path, settings: dict[str, str]) -> None:

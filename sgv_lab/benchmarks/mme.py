@@ -14,6 +14,7 @@ import numpy as np
 from sgv_lab.benchmarks import OFFICIAL, core, jackknife
 from sgv_lab.benchmarks.core import Entry, Given
 from sgv_lab.errors import LabError
+from sgv_lab.files import files_below
 
 PERCEPTION = {  # subtask -> questions in the official release
     "existence": 60,
@@ -132,7 +133,7 @@ def truth(folder: Path) -> dict[str, list[Entry]]:
     """
     found: dict[str, list[Entry]] = {}
     for subtask in OFFICIAL_QUESTIONS:
-        for path in sorted((folder / subtask).rglob("*.txt")):
+        for path in sorted(p for p in files_below(folder / subtask) if p.suffix == ".txt"):
             for number, line in enumerate(core.read_text(path).strip().split("\n"), 1):
                 where = f"{path}, line {number}"
                 question, tab, answer = line.rstrip().partition("\t")

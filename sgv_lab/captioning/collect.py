@@ -23,10 +23,11 @@ from tqdm import tqdm
 
 from sgv_lab.captioning import prompts, writer
 from sgv_lab.captioning.client import Client, NoAnswer, Rejected, about_content
-from sgv_lab.captioning.pictures import Pictures, ahead, find, read
+from sgv_lab.captioning.pictures import Pictures, ahead, find
 from sgv_lab.captioning.response import Answer
 from sgv_lab.captioning.writer import Row, Shards
 from sgv_lab.errors import LabError
+from sgv_lab.images import load_image
 
 FILTERS = ("empty", "over_long", "list_form", "citation", "prompt_leakage", "refusal", "reasoning",
            "truncated", "repeated_sentence")  # fmt: skip
@@ -198,7 +199,7 @@ class _Collector:
         name = self.shards.pictures[number]
         row: Row = {"index": number, "sha256": None, "caption": None}
         try:
-            data, image = read(self.shards.pictures.root, name)
+            data, image = load_image(self.shards.pictures.root, name)
         except LabError as error:
             return row | {"reason": str(error)}
         row |= {"sha256": hashlib.sha256(data).hexdigest()}

@@ -8,7 +8,7 @@ from huggingface_hub import errors, file_download, get_hf_file_metadata, hf_hub_
 
 from sgv_lab import store
 from sgv_lab.errors import LabError, unknown
-from sgv_lab.files import sha256, write_json
+from sgv_lab.files import files_below, sha256, write_json
 from sgv_lab.world.annotators import ANNOTATORS, caption
 from sgv_lab.world.export import write_difficulty
 from sgv_lab.world.records import scene_of as scene_behind
@@ -75,11 +75,15 @@ def find(root: str | Path) -> dict[str, Path | None]:
         next(root.iterdir(), None)
     except OSError as error:
         raise LabError(f"not a readable folder ({error.strerror})", where=root, fix=fix) from error
-    found: dict[str, Path | None] = {}
-    for source in SOURCES.values():
-        files = [p for p in root.rglob(source.pattern) if p.is_file()]
-        found[source.name] = max(files, key=lambda p: p.stat().st_size, default=None)
-    return found
+    fitting: dict[str, list[Path]] = {source.name: [] for source in SOURCES.values()}
+    for path in files_below(root):
+        for source in SOURCES.values():
+            if fnmatch.fnmatch(path.name, source.pattern) and path.is_file():
+                fitting[source.name].append(path)
+    return {
+        name: max(files, key=lambda p: p.stat().st_size, default=None)
+        for name, files in fitting.items()
+    }
 
 
 def resolve(name: str) -> Path:

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import torch
 
+from sgv_lab.benchmarks.evaluate import check_images
 from sgv_lab.benchmarks.tasks import TASKS
 from sgv_lab.errors import LabError
-from sgv_lab.files import below
 from sgv_lab.study import (
     effects,
     official,
@@ -131,14 +131,12 @@ def check(jobs: Iterable[Job]) -> None:
 
 
 def _check_questions(name: str, data: Path) -> None:
-    """Refuse a benchmark without questions, with a picture missing, or whose truth is not there."""
+    """Refuse a benchmark without questions, images that can be read, or the truth."""
     task, fix = TASKS[name], "unpack the official release there"
     questions = list(task.questions(data))
     if not questions:
         raise LabError("holds no question", where=data, fix=fix)
-    for question in questions:
-        if question.picture and not below(data, question.picture).is_file():
-            raise LabError(f"lacks the picture {question.picture}", where=data, fix=fix)
+    check_images(questions, data)
     silence = {question.id: "" for question in questions}
     with tempfile.TemporaryDirectory() as out:
         if task.write(questions, silence, data, Path(out)) is None:
