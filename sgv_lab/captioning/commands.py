@@ -11,6 +11,7 @@ import click
 from sgv_lab.captioning.pictures import Pictures, find
 from sgv_lab.captioning.prompts import CAPTIONER
 from sgv_lab.errors import LabError
+from sgv_lab.options import refuse_ignored
 
 FOLDER = click.Path(path_type=Path)
 
@@ -109,6 +110,8 @@ def caption(
     `torchrun --nproc-per-node N --no-python sgv-lab caption …`; then `--merge`.
     """
     if merging:
+        others = (p.name for p in click.get_current_context().command.params)
+        refuse_ignored("--merge", *(name for name in others if name not in ("merging", "out")))
         from sgv_lab.captioning.merge import merge
 
         return click.echo(merge(out))
@@ -119,9 +122,11 @@ def caption(
     if "://" in model:
         from sgv_lab.captioning import collect as module
 
+        refuse_ignored("an endpoint", "batch_size", "static")
         name = name or module.first_model(model)
         given["ask"] = lambda image: prompt
         return click.echo(module.collect(model, name, pictures, out, _terms(terms), **given))
+    refuse_ignored("a checkpoint", "name", "connections", "per_minute", "timeout", "request")
     given |= {"prompt": prompt, "batch_size": batch_size, "name": Path(model).name}
     decoding = {"max_new_tokens": terms["max_tokens"], "static": static}
     if terms["temperature"]:
