@@ -19,13 +19,23 @@ every = pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to
 
 # part -> the only parts of ours it may import (besides itself); parts not named may import all
 GROUND = {"errors", "files"}
-TOOLS = GROUND | {"images", "store", "profiles", "provenance", "plotting", "paper", "world"}
+TOOLS = GROUND | {
+    "images",
+    "options",
+    "store",
+    "profiles",
+    "provenance",
+    "plotting",
+    "paper",
+    "world",
+}
 ALLOWED = {
     "paper": set(),
     "errors": set(),
     "files": {"errors"},
     "images": GROUND,
     "world": GROUND,
+    "options": GROUND,
     "store": GROUND,
     "provenance": GROUND,
     "profiles": GROUND,

@@ -12,6 +12,7 @@ import click
 from sgv_lab.captioning.pictures import Pictures, find
 from sgv_lab.captioning.prompts import CAPTIONER
 from sgv_lab.errors import LabError
+from sgv_lab.options import refuse_ignored
 
 FOLDER = click.Path(path_type=Path)
 
@@ -114,6 +115,8 @@ def caption(
     `torchrun --nproc-per-node N --no-python sgv-lab caption …`; then `--merge`.
     """
     if merging:
+        others = (p.name for p in click.get_current_context().command.params)
+        refuse_ignored("--merge", *(name for name in others if name not in ("merging", "out")))
         from sgv_lab.captioning.merge import merge
 
         return click.echo(merge(out))
@@ -124,9 +127,11 @@ def caption(
     if "://" in model or (not Path(model).exists() and re.match(r"[\w.-]+:\d+(/|$)", model)):
         from sgv_lab.captioning import collect as module
 
+        refuse_ignored("an endpoint", "batch_size", "static")
         name = name or module.Client(model, "").first_model()
         given["ask"] = lambda image: prompt
         return click.echo(module.collect(model, name, pictures, out, _terms(terms), **given))
+    refuse_ignored("a checkpoint", "name", "connections", "per_minute", "timeout", "request")
     given |= {"prompt": prompt, "batch_size": batch_size, "name": Path(model).name}
     decoding = {"max_new_tokens": terms["max_tokens"], "static": static}
     if terms["temperature"]:

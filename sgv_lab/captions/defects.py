@@ -24,7 +24,8 @@ OVER_LONG = 8_000  # characters; a model's 2,048 tokens hold about as many
 _BYTES = 100_000  # a caption beyond this is counted and not searched
 _TEXT = pl.col("caption").str.slice(0, _BYTES)
 _SENTENCES = _TEXT.str.to_lowercase().str.extract_all(r"\p{L}[^.!?]{19,}[.!?]")
-_PUNCTUATED = r"[.!?…。][\"'”’)\]*]*\s*$"
+_PUNCTUATED = r"[.!?…。！？｡][\"'”’)\]*」』）]*\s*$"
+_GOES_ON = r"[.!?][\"')\]]?\s+\S|[。！？｡][」』）]?\s*[\p{L}\p{N}]"  # after its first sentence
 _LEAKED = (
     "you are a powerful image captioner",
     "imaginary content",
@@ -64,11 +65,11 @@ KINDS = {
     "reasoning": Kind("a reasoning block, or a part of one", "cut it, or caption the image again",
                       answers.has_reasoning(_TEXT)),
     "truncated": Kind("several sentences, the last unfinished", "caption the image again",
-                      _TEXT.str.contains(r"[.!?][\"')\]]?\s+\S")
+                      _TEXT.str.contains(_GOES_ON)
                       & ~_TEXT.str.contains(_PUNCTUATED) & (pl.col("characters") <= _BYTES)),
     "unpunctuated": Kind("one sentence without its full stop: style in short captions, a cut in "
                          "long ones", "none needed for short captions",
-                         ~_TEXT.str.contains(r"[.!?][\"')\]]?\s+\S")
+                         ~_TEXT.str.contains(_GOES_ON)
                          & ~_TEXT.str.contains(_PUNCTUATED)
                          & (pl.col("caption").str.strip_chars() != "")),
     "repeated_sentence": Kind("says the same sentence twice", "caption the image again",

@@ -59,9 +59,9 @@ def source(name: str) -> Source:
 
 def recognise(file: str | Path) -> str:
     """The name of the dataset a file belongs to by its name, else the file's own stem."""
-    name = Path(file).name
+    name = Path(file).name.removesuffix(".gz")
     known = (source.name for source in SOURCES.values() if fnmatch.fnmatch(name, source.pattern))
-    return next(known, Path(file).stem)
+    return next(known, Path(name).stem)
 
 
 def find(root: str | Path) -> dict[str, Path | None]:

@@ -114,13 +114,13 @@ def preflight(
     }
 
 
-def check(jobs: Iterable[Job]) -> None:
-    """Refuse a study whose questions cannot be asked or scored, or whose arms cannot be trained.
+def check(jobs: Iterable[Job]) -> list[str]:
+    """What each arm's training leaves out, in words; records that cannot be used are no obstacle.
 
-    Raises LabError for the first such file, or with an arm's obstacles. Records without pictures
-    are no obstacle: at full size they are left out and counted.
+    Raises LabError for a study whose questions cannot be asked or scored (the first such file), or
+    whose arms cannot be trained (an arm's obstacles).
     """
-    arms = {job.arm: job for job in jobs}
+    arms, left_out = {job.arm: job for job in jobs}, []
     for name, (data, _) in next(iter(arms.values())).questions.items():
         _check_questions(name, data)
     for job in arms.values():
@@ -128,6 +128,13 @@ def check(jobs: Iterable[Job]) -> None:
             if checked.obstacles:
                 what = "; ".join(checked.obstacles)
                 raise LabError(what, where=f"{job.arm}, {stage}", fix="mend it, then run it again")
+            if checked.broken:
+                some = "; ".join(checked.broken[: planning.SHOWN])
+                left_out.append(
+                    f"{job.arm}, {stage}: {len(checked.broken):,} of {checked.records:,} records "
+                    f"are left out, {checked.reasons}: {some}"
+                )
+    return left_out
 
 
 def _check_questions(name: str, data: Path) -> None:

@@ -41,7 +41,7 @@ def preflight(
     """
     config = AutoConfig.from_pretrained(base, trust_remote_code=False, local_files_only=True)
     processor = checkpoints.load_processor(base, config)
-    run = Run(max_steps=updates, micro_batch=rows, progress=False)
+    run = Run(max_steps=updates, micro_batch=rows, progress=None)  # in a terminal
     return planning.plan(config, processor, records, image_root, chosen, store.root(), run=run,
                          weights=base, **known)  # fmt: skip
 

@@ -12,12 +12,14 @@ from transformers import AutoModelForImageTextToText, BitsAndBytesConfig
 from sgv_lab.errors import LabError
 from sgv_lab.files import write_jsonl
 from sgv_lab.models import checkpoints
+from sgv_lab.options import refuse_ignored
 from sgv_lab.training import metrics, recipes, trainer, true_size
 from sgv_lab.training import plan as planning
 from sgv_lab.training import throughput as speed
 
 FOLDER = click.Path(path_type=Path)
 THERE = click.Path(path_type=Path, exists=True, file_okay=False)
+COUNT = click.IntRange(1)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -25,22 +27,31 @@ def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that ``train`` and ``plan`` have in common."""
     options = [
         click.option("--model", type=FOLDER, required=True, help="Checkpoint folder."),
-        click.option("--records", type=FOLDER, required=True, help="JSON, JSONL or Parquet."),
+        click.option("--records", type=FOLDER, required=True, help="JSON, JSON lines or Parquet."),
         click.option("--images", type=THERE, required=True, help="Folder of the pictures."),
         click.option("--recipe", "name", required=True, help=", ".join(recipes.RECIPES)),
         click.option("--set", "changes", multiple=True, help="NAME=VALUE: change the recipe."),
         click.option("--out", type=FOLDER, required=True, help="Folder of the run."),
-        click.option("--max-steps", type=int, help="Updates; default: the recipe's epochs."),
+        click.option("--max-steps", type=COUNT, help="Updates; default: the recipe's epochs."),
         click.option("--packing", is_flag=True, help="Pack samples instead of padding."),
-        click.option("--tokens-per-batch", type=int, default=8192, help="Length of a pack."),
-        click.option("--micro-batch", type=int, default=8, help="Rows of a padded batch."),
-        click.option("--workers", type=int, default=0, help="Processes that load pictures."),
+        click.option("--tokens-per-batch", type=COUNT, default=8192, help="Of a pack."),
+        click.option("--micro-batch", type=COUNT, default=8, help="Rows of a padded batch."),
+        click.option(
+            "--workers", type=click.IntRange(0), default=0, help="Processes that load pictures."
+        ),
         click.option("--dtype", type=click.Choice(list(DTYPES)), default="fp32", help="Weights."),
         click.option("--drop-broken", is_flag=True, help="Leave broken records out, counted."),
     ]
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def _check_batches(packing: bool) -> None:
+    if packing:
+        refuse_ignored("--packing", "micro_batch")
+    else:
+        refuse_ignored("training without --packing", "tokens_per_batch")
 
 
 def _recipe(name: str, changes: tuple[str, ...]) -> recipes.Recipe:
@@ -87,6 +98,7 @@ def train(
 
     Several GPUs: `torchrun --nproc-per-node N --no-python sgv-lab train … [--fsdp]`.
     """
+    _check_batches(run["packing"])
     recipe = _recipe(name, changes)
     load = _load_four_bit if recipe.four_bit else checkpoints.load
     network, processor = load(model, dtype=DTYPES[dtype])
@@ -120,6 +132,7 @@ def plan(
     **run: Any,
 ) -> None:
     """Say what a run needs and what is missing; exit 1 if it could not start."""
+    _check_batches(run["packing"])
     report = planning.plan(
         checkpoints.configuration(model),
         checkpoints.load_processor(model),

@@ -37,7 +37,7 @@ class Run:
     fsdp: bool = False  # shard over the processes of torchrun (GPUs only)
     save_every: int | None = None  # updates; None: a tenth of the run, at least 50
     workers: int = 0  # processes that load pictures
-    progress: bool = True
+    progress: bool | None = True  # None: while records are looked through, in a terminal only
     price: float = 0.0  # of one device-hour; above 0, progress tells the cost
 
 

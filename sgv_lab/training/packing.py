@@ -62,6 +62,18 @@ def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
     return packs
 
 
+def unpackable(lengths: Sequence[int] | np.ndarray, capacity: int) -> str:
+    """Why packs of ``capacity`` tokens cannot hold every sample, or ""."""
+    lengths = np.asarray(lengths)
+    count = int((lengths > capacity).sum())
+    if not count:
+        return ""
+    return (
+        f"{count:,} samples are longer than a pack of {capacity:,} tokens, "
+        f"the longest {lengths.max():,}"
+    )
+
+
 def packed(lengths: Sequence[int] | np.ndarray, capacity: int) -> Batching:
     """Split an update's samples into packs: each batch is one row for ``Collator(packed=True)``.
 
@@ -70,8 +82,10 @@ def packed(lengths: Sequence[int] | np.ndarray, capacity: int) -> Batching:
     the same samples in the same number of updates. Longest packs first: what does not fit into
     memory fails at once, and processes work on packs of similar length. The number of packs is a
     multiple of ``processes``, of which there are at most as many as samples. Raises LabError where
-    a sample is longer than ``capacity``.
+    any sample is longer than ``capacity``.
     """
+    if wrong := unpackable(lengths, capacity):
+        raise LabError(wrong, where="packing", fix="give tokens_per_batch at least that length")
 
     def batches(indices: list[int], processes: int) -> list[list[int]]:
         packs = [

@@ -3,7 +3,9 @@
 import contextlib
 import hashlib
 import json
+import logging
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,17 +15,20 @@ import torch
 from torch.utils.data import Dataset, Subset
 from transformers import PreTrainedModel, ProcessorMixin, TrainingArguments, set_seed
 
+from sgv_lab.captions.records import counted
 from sgv_lab.errors import LabError
 from sgv_lab.files import sha256, write_json
 from sgv_lab.models import checkpoints
 from sgv_lab.training import finishing, saving, updates
 from sgv_lab.training.collate import Collator, Sample, collator
-from sgv_lab.training.data import RecordDataset, survey
+from sgv_lab.training.data import RecordDataset
 from sgv_lab.training.lab_trainer import LabTrainer, Run
 from sgv_lab.training.packing import Batching, packed, varlen
 from sgv_lab.training.recipes import Recipe
+from sgv_lab.training.survey import survey
 from sgv_lab.training.trainable import set_trainable
 
+log = logging.getLogger(__name__)
 CHECKPOINTING = {"use_reentrant": False}  # the other kind freezes a partly frozen tower, silently
 
 
@@ -42,9 +47,9 @@ def train(
     """Train ``model`` on LLaVA records and return ``out``, then a Hugging Face checkpoint.
 
     ``records``: a list or a file of ``{id, image, conversations}``; images lie below
-    ``image_root``. ``run``: fields of `Run`. A set with missing pictures is refused, unless
-    ``drop_broken`` says to leave those records out; the manifest then counts them. Otherwise as
-    `fit`, which see for resuming and for what is raised.
+    ``image_root``. ``run``: fields of `Run`. A set with records that cannot be trained on (see
+    `RecordDataset.examine`) is refused, unless ``drop_broken`` says to leave them out; the manifest
+    then counts them. Otherwise as `fit`, which see for resuming and for what is raised.
     """
     settings = Run(**run)
     checkpoints.refuse_tokenizer(model.config, processor, "processor")
@@ -53,15 +58,19 @@ def train(
     found = survey(examples, collate.image_tokens, settings.workers, settings.progress)
     if found.broken and not drop_broken:
         raise LabError(
-            f"{len(found.broken)} of {len(examples)} records cannot be trained on: "
-            + "; ".join(list(found.broken.values())[:3]),
-            where=image_root,
+            f"{len(found.broken)} of {len(examples)} records cannot be trained on "
+            f"({counted(found.broken.values())}): "
+            + "; ".join(map(str, list(found.broken.values())[:3])),
+            where=records if isinstance(records, str | Path) else image_root,
             fix="`sgv-lab plan` lists them; mend them, or say drop_broken to leave them out",
         )
-    kept = [i for i in range(len(examples)) if i not in found.broken]
+    if found.broken and settings.progress:
+        log.warning("%d left out: %s", len(found.broken), counted(found.broken.values()))
+    kept = found.kept.tolist()
     facts = {
         "data": _data_hash(records),
         "records_dropped": len(found.broken),
+        "dropped_for": Counter(one.reason for one in found.broken.values()),
         "records_cut": int(found.truncated[kept].sum()),
     }
     batching = None

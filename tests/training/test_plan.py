@@ -54,9 +54,10 @@ def test_missing_pictures_are_named_and_counted_by_folder(folder):
     report = _plan(folder)
     assert report.missing == {"r4": "coco/0/4.png"}
     assert report.pictures == {"coco/0": (5, 1), "coco/1": (4, 0)}
-    assert report.broken == ["record 'r4' lacks its picture coco/0/4.png"]
+    lacks = "record 'r4' (number 4 from 0): image missing: coco/0/4.png (no such file)"
+    assert report.broken == [lacks]
     assert report.obstacles == ["1 of 9 records cannot be trained on"]
-    assert "record 'r4' lacks its picture" in str(report)
+    assert lacks in str(report) and "image missing (1)" in str(report)
     assert not _plan(folder, drop_broken=True).obstacles
 
 
@@ -64,7 +65,10 @@ def test_training_refuses_the_set_unless_told_to_drop_and_count(folder, tmp_path
     model, processor = checkpoints.load(folder / "model")
     recipe = recipes.recipe("sft", {"samples_per_update": 4})
     given = (model, processor, folder / "records.json", folder, recipe, tmp_path / "run", 0)
-    with pytest.raises(trainer.LabError, match="1 of 9 records cannot be trained on: record 'r4'"):
+    with pytest.raises(
+        trainer.LabError,
+        match=r"1 of 9 records cannot be trained on \(image missing \(1\)\): record 'r4'",
+    ):
         trainer.train(*given, progress=False)
     assert not (tmp_path / "run").exists()
     out = trainer.train(*given, max_steps=3, drop_broken=True, progress=False, packing=True)
