@@ -176,9 +176,7 @@ def plan(
     examples = RecordDataset(records, image_root, processor, recipe)
     found = survey(examples, collator(config).image_tokens, run.workers, run.progress)
     good = found.kept
-    none = np.zeros(0 if len(good) else 1, dtype=int)  # all broken: still worth a report
-    lengths = np.append(found.lengths[good], none)
-    supervised = np.append(found.supervised[good], none)
+    lengths, supervised = _of((found.lengths, found.supervised), good)
     counts, largest = _counts(config, recipe), _largest(lengths, supervised, run)
     steps = run.max_steps or total_updates(len(good), recipe)
     positions = float(lengths.mean()) * steps * recipe.samples_per_update
@@ -207,6 +205,11 @@ def plan(
         hours=hours,
         cost=None if None in (hours, price_per_hour) else hours * price_per_hour * devices,
     )
+
+
+def _of(columns: tuple[np.ndarray, ...], rows: np.ndarray) -> list[np.ndarray]:
+    """The columns' values in these rows; a zero where there is none: still worth a report."""
+    return [column[rows] if len(rows) else np.zeros(1, dtype=int) for column in columns]
 
 
 def weight_states(folder: Path) -> dict[str, str]:
