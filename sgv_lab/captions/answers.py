@@ -26,19 +26,19 @@ _BEGUN = re.compile(rf"{_UNQUOTED}(?:{_OPEN})")
 _REST = re.compile(rf".*{_UNQUOTED}(?:{_CLOSE})", re.DOTALL)
 _END = re.compile(r"<\|(?:return|end)\|>\s*\Z")
 
-_SINGLE = "‘’‚‛ʼʹ′＇`´‹›"
+_PLAIN = dict.fromkeys("‘’‚‛ʼʹ′＇`´‹›", "'") | dict.fromkeys("—–", "-")
 _QUOTED = "|".join((
-    r"„[^„“”]{1,300}[“”]",
-    r"“[^“”]{1,300}”",
-    r"[«»][^«»]{1,300}[«»]",  # »German« and «French»
-    r"[「『][^」』]{1,300}[」』]",
-    r"”[^”]{1,300}”",  # Swedish
-    r"(?P<before>^|[^\p{L}\p{N}])\"[^\"]{1,300}\"",  # 5" is no beginning
+    r"„[^„“”]+[“”]",
+    r"“[^“”]+”",
+    r"[«»][^«»]+[«»]",  # »German« and «French»
+    r"[「『][^」』]+[」』]",
+    r"”[^”]+”",  # Swedish
+    r"(?P<before>^|[^\p{L}\p{N}])\"[^\"]+\"",  # 5" is no beginning
 ))  # fmt: skip
 _CAN_NOT = r"(?:cannot|can't|can not|could not|couldn't|won't|will not|am not going to)"
 _NOT_ABLE = r"(?:unable|not able|not allowed|not permitted|not comfortable|not programmed)"
 _HELP = (
-    r"(?:assist|help)(?:\s*$|\s*[.,;:!?—–]|"
+    r"(?:assist|help)(?: *$| *[.,;:!?-]|"
     r" (?:you|with|in|identify|describe|to|there|on|further|here)\b)"
 )
 _VERB = (
@@ -46,11 +46,11 @@ _VERB = (
     r"fulfill?|generate|create|answer|respond|continue|engage|caption|do (?:that|this|so))\b"
 )
 _PICTURE = r"(?:image|picture|photo)"
-_REFUSED = "(?i)(?:" + "|".join((
+_REFUSED = "(?i-u)(?:" + "|".join((
     r"\b(?:i'?m|i am|we'?re|we are) (?:so |very |really |truly |terribly )?sorry\b",
-    r"\bsorry\W+(?:but\W+)?(?:i|we)\b",
+    r"\bsorry[ ,.;:!-]+(?:but[ ,]+)?(?:i|we)\b",
     r"\b(?:i|we) (?:must |do |sincerely )?apologi[sz]e\b",
-    r"\b(?:my )?apologies\W+(?:but\W+)?(?:i|we)\b",
+    r"\b(?:my )?apologies[ ,.;:!-]+(?:but[ ,]+)?(?:i|we)\b",
     r"\bi'?m afraid (?:that )?(?:i|we)\b",
     r"\bas an? (?:ai|artificial intelligence)\b(?:,| (?:i|language|text|vision|visual|image|"
     r"assistant|model|system|chatbot|developed|trained|created|designed)\b)",
@@ -103,10 +103,8 @@ def refuses(text: "pl.Expr") -> "pl.Expr":
     import polars as pl
 
     plain = text.str.replace_all(r"[\u{200B}-\u{200D}\u{2060}\u{FEFF}\u{AD}]", "")
-    plain = plain.str.replace_all(r"[\s--\x20]+|\x20{2,}", " ").str.replace_many(
-        dict.fromkeys(_SINGLE, "'")
-    )
+    plain = plain.str.replace_all(r"[\s--\x20]+|\x20{2,}", " ").str.replace_many(_PLAIN)
     own = plain.str.replace_all(_QUOTED, "$before … ")
-    own = own.str.replace_all(r"(^|[^\p{L}\p{N}])'.{1,300}?'($|[^\p{L}\p{N}])", "$1 … $2")
+    own = own.str.replace_all(r"(^|[^\p{L}\p{N}])'.+?'($|[^\p{L}\p{N}])", "$1 … $2")
     own = pl.when(own.str.contains(r"\p{L}")).then(own).otherwise(plain)  # all of it is in quotes
     return own.str.contains(_REFUSED)
