@@ -133,7 +133,7 @@ def test_bad_files_and_settings_are_refused(root: Path, tokenizer: TextTokenizer
 
 def test_a_broken_picture_names_record_and_file(root: Path, tokenizer: TextTokenizer) -> None:
     (root / "coco/a.png").write_bytes(b"")
-    with pytest.raises(LabError, match=r"'three', coco/a\.png: cannot be read"):
+    with pytest.raises(LabError, match=r"'three', coco/a\.png: empty: 0 bytes"):
         _dataset(RECORDS, root, tokenizer)[2]
 
 
