@@ -42,7 +42,7 @@ def uploaded(name: str, data: bytes) -> Shown:
     try:
         return Shown(name, decode_image(data))
     except LabError as error:
-        fix = "try another image: PNG, JPEG or WebP"
+        fix = "try another picture: PNG, JPEG or WebP"
         raise LabError(str(error), where=name, fix=fix) from error
 
 
