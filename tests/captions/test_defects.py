@@ -38,7 +38,9 @@ def captions(tmp_path: Path, texts: list[str], **more: str) -> Captions:
         ("refusal", "I am unable to see an image above."),
         ("refusal", "I couldn't find any relevant information about it from my search results."),
         ("truncated", "A dog runs over a lawn. It carries a red"),
+        ("truncated", "一只狗跑过草坪。它带着一个红"),
         ("unpunctuated", "a dog on a lawn"),
+        ("unpunctuated", "一只狗跑过草坪"),
         ("repeated_sentence", f"{PROSE} A cat looks on from the wall. {PROSE}"),
     ],
 )
@@ -52,7 +54,8 @@ def test_a_defect_is_found(tmp_path: Path, kind: str, text: str) -> None:
 
 
 def test_sound_captions_have_none(tmp_path: Path) -> None:
-    texts = [PROSE, 'A sign says "STOP."', "Is it a 3.5 m boat? It is!", "- a dash opens it."]
+    texts = [PROSE, 'A sign says "STOP."', "Is it a 3.5 m boat? It is!", "- a dash opens it.",
+             "一只红色的球放在桌子上。旁边有一只猫！", "「球は赤い？」", "a price of ３．５ yen｡"]  # fmt: skip
     assert not any(one.count for one in defects(captions(tmp_path, texts)).values())
 
 
