@@ -170,17 +170,15 @@ def plan(
     device (measured by ``sgv-lab throughput``) and ``price_per_hour`` of one give time and cost.
     Memory is for one device with the whole model (formulas in `estimates`, not measured). With
     ``drop_broken`` broken records are counted but left out instead of standing in the way.
-    Raises LabError for records that cannot be read, and for another model's processor.
     """
     checkpoints.refuse_tokenizer(config, processor, "processor")
     examples = RecordDataset(records, image_root, processor, recipe)
     found = survey(examples, collator(config).image_tokens, run.workers, run.progress)
-    good = found.kept
-    lengths, supervised = _of((found.lengths, found.supervised), good)
+    lengths, supervised = _of((found.lengths, found.supervised), good := found.kept)
     counts, largest = _counts(config, recipe), _largest(lengths, supervised, run)
     steps = run.max_steps or total_updates(len(good), recipe)
-    positions = float(lengths.mean()) * steps * recipe.samples_per_update
-    hours = positions / tokens_per_second / devices / 3600 if tokens_per_second else None
+    each = float(lengths.mean()) * recipe.samples_per_update  # tokens of an update
+    hours = steps * each / tokens_per_second / devices / 3600 if tokens_per_second else None
     return Plan(
         recipe=recipe.name,
         changed=recipe.differences(),
@@ -190,7 +188,7 @@ def plan(
         broken=list(map(str, found.broken.values())),
         reasons=counted(found.broken.values()),
         dropped=drop_broken,
-        too_long=packing.unpackable(lengths, run.tokens_per_batch) if run.packing else "",
+        too_long=packing.unpackable(lengths, run.tokens_per_batch) * run.packing,
         cut=int(found.truncated[good].sum()),
         tokens=int(lengths.sum()),
         supervised=int(supervised.sum()),
