@@ -130,7 +130,7 @@ def paired(
     crossed = np.nan, np.nan
     if points is not None and len(points := _of(points, score)):
         mine, its = (_units(points, which) for which in (name, other))
-        _, *crossed = statistics.crossed_bootstrap(
+        _, *crossed = statistics.crossed_interval(
             (mine - its[mine.columns]).to_numpy(), [stratum for stratum, _ in mine.columns]
         )
     return {
