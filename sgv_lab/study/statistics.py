@@ -102,9 +102,9 @@ def share_of(
     return float(y.mean() / mean), float((b - root) / a), float((b + root) / a)
 
 
-def power(effect: float, noise: float, seeds: int) -> float:
+def power(effect: float, noise: float, seeds: int, level: float = LEVEL) -> float:
     """How often ``seeds`` pairs whose differences have standard deviation ``noise`` show it."""
-    t, shift = stats.t.ppf((1 + LEVEL) / 2, seeds - 1), effect * np.sqrt(seeds) / noise
+    t, shift = stats.t.ppf((1 + level) / 2, seeds - 1), effect * np.sqrt(seeds) / noise
     wrong_sign = np.nan_to_num(stats.nct.cdf(-t, seeds - 1, shift))  # nan where it underflows
     return float(stats.nct.sf(t, seeds - 1, shift) + wrong_sign)
 
