@@ -91,13 +91,15 @@ def pairs(
 def surface(plan: Plan, records: Sequence[Record], found: pd.DataFrame) -> Figure:
     """Detail × accuracy of the captions, coloured by what replacing with them gained.
 
-    A ring marks an effect whose interval excludes 0; the paper's caption sources bear their names.
-    ``found`` is the table of `effects.effects`.
+    A ring marks an effect whose interval excludes 0; the paper's caption sources, smaller dots,
+    bear their names. ``found`` is the table of `effects.effects`.
     """
     score = plan.primary[1]
     rows = found[(found["score"] == score) & (found["against"] == "before")].set_index("arm")
     held = content(plan)
     table = held.join(rows[["effect", "low", "high"]]).fillna({"effect": 0.0})
+    named = table.index.isin(list(SOURCE_COLORS))
+    table, named = table.iloc[np.argsort(named)], np.sort(named)  # the oracle lies on o0e0i0
     figure, axis = plt.subplots(figsize=(6.4, 4.8), layout="constrained")
     reach = max(1e-9, table["effect"].abs().max())
     apart = (table["low"] > 0) | (table["high"] < 0)
@@ -108,7 +110,7 @@ def surface(plan: Plan, records: Sequence[Record], found: pd.DataFrame) -> Figur
         cmap="PuOr_r",
         vmin=-reach,
         vmax=reach,
-        s=130,
+        s=np.where(named, 90, 210),
         edgecolors=[plotting.INK if one else plotting.RULE for one in apart],
         linewidths=[1.8 if one else 0.8 for one in apart],
     )
