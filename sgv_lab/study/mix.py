@@ -59,7 +59,7 @@ def build(design: Design, seed: int, length: Length) -> tuple[list[Record], list
         for i, other in zip(places, _other_pictures(design, seed, len(places)), strict=True):
             records[i] = other
     shown = [records[i] for i in places]
-    texts = _edited(design, seed, shown, length)
+    texts = edited(design, seed, shown, length)
     kept = [
         None if text is None else recaptioned(record, text)
         for record, text in zip(shown, texts, strict=True)
@@ -109,7 +109,7 @@ def _other_pictures(design: Design, seed: int, n: int) -> list[Record]:
     return [caption_record(drawn, annotator(design), design.draw, "detail") for drawn in scenes]
 
 
-def _edited(
+def edited(
     design: Design, seed: int, records: Sequence[Record], length: Length
 ) -> list[str | None]:
     """The records' captions as this design shows them; None where the record is left out."""

@@ -13,6 +13,7 @@ from sgv_lab import notebook
 from sgv_lab.files import atomic
 from sgv_lab.study import ablations, effects, own, plans, runner
 from sgv_lab.study.arms import SURFACE, arm
+from sgv_lab.study.caption_content import content
 from sgv_lab.study.plans import PILOT, Plan
 from sgv_lab.study.runner import RECORDS, UNTUNED, Record
 from sgv_lab.study.scores import SEEN
@@ -91,15 +92,24 @@ def _concluded(name: str, path: Path, written: int) -> str:
     if points is not None:  # a sentence needs the primary endpoint's other pictures alone
         points = points[points["score"] == plan.primary[1]]
     said = _simply(plan, records)
-    return said or _follows(plan, records, effects.effects(plan, records, points))
+    return said or _follows(plan, records, effects.effects(plan, records, points), path.parent)
 
 
-def _follows(plan: Plan, records: Sequence[Record], found: pd.DataFrame) -> str:
-    """What follows from the primary endpoint; from the surface also what each fault costs."""
-    said = effects.conclude(plan, found)
-    if any(arm(name).group == SURFACE for name in plan.arms):
-        scores = [name for name in (plan.primary[1], SEEN) if name in set(found["score"])]
-        said += "".join(f". {ablations.faults(records, name)}" for name in scores)
+def _follows(plan: Plan, records: Sequence[Record], found: pd.DataFrame, out: Path) -> str:
+    """What follows from the primary endpoint; from the surface also what each fault costs, from
+    Figure 6 what captions are worth among themselves; and whether all of it is a smaller loss."""
+    said, score = effects.conclude(plan, found), plan.primary[1]
+    groups = {arm(name).group for name in plan.arms}
+    if SURFACE in groups:
+        held = content(plan)
+        scores = [name for name in (score, SEEN) if name in set(found["score"])]
+        said += "".join(f". {ablations.faults(held, records, name)}" for name in scores)
+    if groups == {"Figure 6"}:
+        said += f", but they differ in what is trained, too; {ablations.growth(records, score)}"
+    runs, base = effects.by_seed(records, score).stack(), runner.untuned(out).get(score)
+    if base is not None and (lost := (runs < base).sum()) > len(runs) / 2:
+        said += f". {lost} of {len(runs)} runs lie below the untuned base ({base:,.1f}): what is "
+        said += "gained is a smaller loss"
     return said
 
 
@@ -127,7 +137,7 @@ def report(plan: Plan, records: Sequence[Record], out: Path) -> str:
     if set(plan.arms) <= set(PILOT):
         return effects.sizing(records).round(2).to_string()
     found = effects.effects(plan, records, _points(out))
-    follows = _simply(plan, records) or _follows(plan, records, found)
+    follows = _simply(plan, records) or _follows(plan, records, found, out)
     lines = [found.round(3).to_string(index=False), "", follows]
     if any(arm(name).group == "Figure 6" for name in plan.arms):
         score = plan.primary[1]
