@@ -83,7 +83,7 @@ def read_records(path: Path) -> Iterable[Any]:
         if path.suffix == ".parquet":
             batches = pq.ParquetFile(path).iter_batches()
             return (record for batch in batches for record in batch.to_pylist())
-        with path.open() as file:
+        with path.open(encoding="utf-8") as file:
             records = (
                 [json.loads(line) for line in file] if path.suffix == ".jsonl" else json.load(file)
             )
