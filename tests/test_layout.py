@@ -93,6 +93,21 @@ def test_needs_no_torchvision_and_runs_no_foreign_code(path: Path) -> None:
 
 
 @every
+def test_text_files_are_utf_8_whatever_the_locale(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call) or any(k.arg == "encoding" for k in node.keywords):
+            continue
+        called = ast.unparse(node.func)
+        if called.endswith((".read_text", ".write_text")):
+            assert called == "core.read_text", f"{path}:{node.lineno}"
+        if called == "open" or (
+            called.endswith(".open") and called not in ("Image.open", "os.open")
+        ):
+            modes = [a.value for a in node.args if isinstance(a, ast.Constant)]
+            assert any("b" in str(mode) for mode in modes), f"{path}:{node.lineno}"
+
+
+@every
 def test_stays_short(path: Path) -> None:
     text = path.read_text()
     assert len(text.splitlines()) <= 300

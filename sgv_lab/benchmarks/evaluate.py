@@ -52,7 +52,7 @@ def evaluate(
     if left:
         check_images(left, data)
         model, processor = loaded or checkpoints.load(model_folder)
-        with (out / "answers.jsonl").open("a") as file:
+        with (out / "answers.jsonl").open("a", encoding="utf-8") as file:
             for asked, texts in answer(model, processor, left, task, data, batch_size):
                 for question, text in zip(asked, texts, strict=True):
                     done[question.id] = text

@@ -118,7 +118,7 @@ def _refuse_other(out: Path, seed: int, curriculum: Curriculum) -> None:
     settings = {"seed": seed, "curriculum": asdict(curriculum), "code": digest(build)}
     settings = json.loads(json.dumps(settings))
     path = out / "build.json"
-    if path.is_file() and json.loads(path.read_text()) != settings:
+    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != settings:
         raise LabError(
             "holds a build with another seed, curriculum or code",
             where=out,
@@ -235,7 +235,7 @@ def ship(built: Path, family: str, tables: Path) -> Path:
             shutil.copy(table, fresh)
         facts = {
             "made_by": "sgv-lab build-foundations",
-            "build": json.loads((built.parent / "build.json").read_text()),
+            "build": json.loads((built.parent / "build.json").read_text(encoding="utf-8")),
             "weights_sha256": sha256(fresh / "model.safetensors"),
             "provenance": known,
         }

@@ -28,7 +28,6 @@ from sgv_lab.training.tokenizers import text_tokenizer
 
 log = logging.getLogger(__name__)
 MANY = 50_000  # records; as many or more are encoded by all cores
-_CODE = ("sgv_lab.captions", "sgv_lab.images", "sgv_lab.training")
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,7 @@ def survey(
     if isinstance(dataset.source, str | Path):
         settings = _settings(dataset, image_tokens)
         with contextlib.suppress(OSError):  # a store that cannot be written to is done without
-            found = _read(store.stage("survey", settings, [dataset.source], build, _CODE))
+            found = _read(store.stage("survey", settings, [dataset.source], build))
     found = found or _surveyed(dataset, image_tokens, workers, progress)
     log.info(
         "%d samples, %d tokens, %d supervised, %d cut at %d, %d cannot be trained on",
