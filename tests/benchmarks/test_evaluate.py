@@ -220,9 +220,8 @@ def test_questions_see_images_as_training_does(tmp_path: Path, encoded: bool) ->
     def question(name: str) -> Question:
         if not encoded:
             return Question("q7", "What?", name)
-        return Question(
-            "q7", "What?", None, base64.b64encode((tmp_path / name).read_bytes()).decode()
-        )
+        data = base64.b64encode((tmp_path / name).read_bytes()).decode()
+        return Question("q7", "What?", None, data)
 
     for name in make_odd(tmp_path):
         image = question(name).image(tmp_path)
@@ -244,5 +243,5 @@ def test_broken_images_are_refused_before_the_model_is_loaded(data: Path, tmp_pa
         main, [*arguments, "--data", str(data), "--out", str(tmp_path / "out")]
     )
     assert found.exit_code == 1
-    assert "lacks the picture color/0.png (empty: 0 bytes) and 1 others" in found.output
+    assert "lacks the picture color/0.png (empty: 0 bytes) and 1 more" in found.output
     assert not (tmp_path / "out").exists()
