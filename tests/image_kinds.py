@@ -58,6 +58,7 @@ def make_cut(root: Path) -> dict[str, str]:
 
 def make_odd(root: Path) -> dict[str, str]:
     """Files that are read, but not as any viewer shows them: name -> the trait, or ""."""
+    root.mkdir(parents=True, exist_ok=True)
     for name in ("phone.jpg", "moving.gif", "moving.png", "moving.webp", "pages.tiff"):
         kind = "MPO" if name == "phone.jpg" else None
         noise(0).save(root / name, kind, save_all=True, append_images=[noise(1), noise(2)])

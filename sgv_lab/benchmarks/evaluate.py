@@ -50,7 +50,6 @@ def evaluate(
     done = _done(out / "answers.jsonl", questions)
     left = [question for question in questions if question.id not in done]
     if left:
-        check_images(left, data)
         model, processor = loaded or checkpoints.load(model_folder)
         with (out / "answers.jsonl").open("a", encoding="utf-8") as file:
             for asked, texts in answer(model, processor, left, task, data, batch_size):
@@ -73,8 +72,8 @@ def check_images(questions: Iterable[Question], data: Path) -> None:
     paths = dict.fromkeys(question.picture for question in questions if question.picture)
     bad = [f"{path} ({wrong})" for path in paths if (wrong := image_problem(data, path))]
     if bad:
-        others = f" and {len(bad) - 1} others" if bad[1:] else ""
-        what = f"lacks the picture {bad[0]}{others}"
+        more = f" and {len(bad) - 1} more" if bad[1:] else ""
+        what = f"lacks the picture {bad[0]}{more}"
         raise LabError(what, where=data, fix="unpack the official release there")
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from image_kinds import make_broken, make_odd
 
 from sgv_lab.captioning import client, endpoint, prompts, writer
 from sgv_lab.captioning import collect as module
@@ -24,6 +25,7 @@ from sgv_lab.captioning.collect import Terms, collect, flaw
 from sgv_lab.captioning.merge import discarded, merge, outcome, table
 from sgv_lab.cli import main
 from sgv_lab.errors import LabError
+from sgv_lab.images import load_image
 from sgv_lab.world.annotators import ANNOTATORS, caption
 from sgv_lab.world.records import scene_of
 from sgv_lab.world.scene import MINIATURE
@@ -228,6 +230,22 @@ def test_each_source_is_asked_with_its_prompt_and_a_path_cannot_leave_the_root(w
     assert landmark.startswith(prompts.BEGIN) and landmark.endswith(prompts.END)
     assert "geographical location" in landmark and landmark != prompts.prompt("coco/train2017/1")
     assert len(prompts.table()) == 2 + len(set(prompts.PARTS.values()))
+
+
+def test_an_endpoint_is_shown_what_training_reads(tmp_path):
+    shown = set()
+
+    def listening(picture, prompt, seed):
+        shown.add(picture.tobytes())
+        return "A thing. Another thing.", "stop"
+
+    kinds = make_odd(tmp_path / "data")
+    reasons = make_broken(tmp_path / "data")
+    with endpoint.serve(listening) as url:
+        rows = table(collect(url, "m", tmp_path / "data", tmp_path / "out")).set_index("image")
+    assert shown == {load_image(tmp_path / "data", name)[1].tobytes() for name in kinds}
+    for name, reason in reasons.items():
+        assert rows.loc[name, "reason"].startswith(reason)
 
 
 class _Hostile(BaseHTTPRequestHandler):

@@ -2,6 +2,7 @@ import gzip
 import io
 import json
 import logging
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -214,6 +215,16 @@ def test_bad_files_and_settings_are_refused(root: Path, tokenizer: TextTokenizer
         _dataset([], root, tokenizer)
     with pytest.raises(LabError, match="no variant 'latest'"):
         _dataset(RECORDS, root, tokenizer, variant="latest")
+
+
+def test_linked_folders_are_trained_on(
+    root: Path, tokenizer: TextTokenizer, tmp_path: Path
+) -> None:
+    shutil.move(root / "coco", tmp_path / "disk")
+    (root / "coco").symlink_to(tmp_path / "disk")
+    (tmp_path / "link").symlink_to(root)
+    item = _dataset(RECORDS, tmp_path / "link", tokenizer)[2]
+    assert len(item["images"]) == 1
 
 
 def test_a_broken_picture_names_record_and_file(root: Path, tokenizer: TextTokenizer) -> None:
