@@ -177,8 +177,7 @@ def plan(
     found = survey(examples, collator(config).image_tokens, run.workers, run.progress)
     good = found.kept
     none = np.zeros(0 if len(good) else 1, dtype=int)  # all broken: still worth a report
-    lengths = np.append(found.lengths[good], none)
-    supervised = np.append(found.supervised[good], none)
+    lengths, supervised = (np.append(a[good], none) for a in (found.lengths, found.supervised))
     counts, largest = _counts(config, recipe), _largest(lengths, supervised, run)
     steps = run.max_steps or total_updates(len(good), recipe)
     positions = float(lengths.mean()) * steps * recipe.samples_per_update

@@ -56,7 +56,8 @@ def test_a_defect_is_found(tmp_path: Path, kind: str, text: str) -> None:
 
 def test_sound_captions_have_none(tmp_path: Path) -> None:
     texts = [PROSE, 'A sign says "STOP."', "Is it a 3.5 m boat? It is!", "- a dash opens it.",
-             "一只红色的球放在桌子上。旁边有一只猫！", "「球は赤い？」", "a price of ３．５ yen｡"]  # fmt: skip
+             "一只红色的球放在桌子上。旁边有一只猫！", "「球は赤い？」",
+             "a price of ３．５ yen｡"]  # fmt: skip
     assert not any(one.count for one in defects(captions(tmp_path, texts)).values())
 
 
