@@ -68,9 +68,9 @@ def unpackable(lengths: Sequence[int] | np.ndarray, capacity: int) -> str:
     count = int((lengths > capacity).sum())
     if not count:
         return ""
+    what = "sample is" if count == 1 else "samples are"
     return (
-        f"{count:,} samples are longer than a pack of {capacity:,} tokens, "
-        f"the longest {lengths.max():,}"
+        f"{count:,} {what} longer than a pack of {capacity:,} tokens, the longest {lengths.max():,}"
     )
 
 

@@ -170,15 +170,18 @@ def plan(
     device (measured by ``sgv-lab throughput``) and ``price_per_hour`` of one give time and cost.
     Memory is for one device with the whole model (formulas in `estimates`, not measured). With
     ``drop_broken`` broken records are counted but left out instead of standing in the way.
+    Raises LabError for records that cannot be read, and for another model's processor.
     """
     checkpoints.refuse_tokenizer(config, processor, "processor")
     examples = RecordDataset(records, image_root, processor, recipe)
     found = survey(examples, collator(config).image_tokens, run.workers, run.progress)
-    lengths, supervised = _of((found.lengths, found.supervised), good := found.kept)
+    good = found.kept
+    none = np.zeros(0 if len(good) else 1, dtype=int)  # all broken: still worth a report
+    lengths, supervised = (np.append(a[good], none) for a in (found.lengths, found.supervised))
     counts, largest = _counts(config, recipe), _largest(lengths, supervised, run)
     steps = run.max_steps or total_updates(len(good), recipe)
-    each = float(lengths.mean()) * recipe.samples_per_update  # tokens of an update
-    hours = steps * each / tokens_per_second / devices / 3600 if tokens_per_second else None
+    positions = float(lengths.mean()) * steps * recipe.samples_per_update
+    hours = positions / tokens_per_second / devices / 3600 if tokens_per_second else None
     return Plan(
         recipe=recipe.name,
         changed=recipe.differences(),
@@ -188,7 +191,7 @@ def plan(
         broken=list(map(str, found.broken.values())),
         reasons=counted(found.broken.values()),
         dropped=drop_broken,
-        too_long=packing.unpackable(lengths, run.tokens_per_batch) * run.packing,
+        too_long=packing.unpackable(lengths, run.tokens_per_batch) if run.packing else "",
         cut=int(found.truncated[good].sum()),
         tokens=int(lengths.sum()),
         supervised=int(supervised.sum()),
@@ -203,11 +206,6 @@ def plan(
         hours=hours,
         cost=None if None in (hours, price_per_hour) else hours * price_per_hour * devices,
     )
-
-
-def _of(columns: tuple[np.ndarray, ...], rows: np.ndarray) -> list[np.ndarray]:
-    """The columns' values in these rows; a zero where there is none: still worth a report."""
-    return [column[rows] if len(rows) else np.zeros(1, dtype=int) for column in columns]
 
 
 def weight_states(folder: Path) -> dict[str, str]:

@@ -152,6 +152,32 @@ def test_the_commands_caption_by_a_folder_and_by_an_address_alike(loaded, world,
     assert done.exit_code == 0 and len(json.loads(Path(done.output.strip()).read_text())) == 40
 
 
+@pytest.mark.parametrize(
+    ("model", "ignored"),
+    [
+        ("a/checkpoint", ["--request", '{"top_p": 0.1, "nonsense": true}']),
+        ("a/checkpoint", ["--connections", "999"]),
+        ("a/checkpoint", ["--per-minute", "3"]),
+        ("a/checkpoint", ["--timeout", "3"]),
+        ("a/checkpoint", ["--name", "x"]),
+        ("http://localhost:9/v1", ["--batch-size", "2"]),
+        ("http://localhost:9/v1", ["--static"]),
+    ],
+)
+def test_options_that_the_model_cannot_take_are_refused_by_name(world, tmp_path, model, ignored):
+    out = tmp_path / "out"
+    given = ["caption", "--model", model, "--images", str(world), "--out", str(out), *ignored]
+    done = CliRunner().invoke(main, given)
+    assert done.exit_code == 1 and f"takes no {ignored[0]}. Leave it out" in done.output
+    assert not out.exists()
+
+
+def test_merging_takes_the_folder_alone(tmp_path):
+    given = ["caption", "--merge", "--out", str(tmp_path), "--batch-size", "2", "--seed", "1"]
+    done = CliRunner().invoke(main, given)
+    assert done.exit_code == 1 and "takes no --seed, --batch-size" in done.output
+
+
 def test_throughput_compares_with_the_original_in_one_run(tmp_path, capsys):
     command = ["throughput", "caption", "--size", "mini", "--batch-size", "8", "--batches", "1"]
     done = CliRunner().invoke(main, [*command, "--out", str(tmp_path / "rows.csv")])

@@ -148,7 +148,7 @@ def test_a_sample_that_no_pack_holds_is_an_obstacle_and_refused_at_once(folder, 
     given = (records, tmp_path, recipes.recipe("sft"))
     run = trainer.Run(packing=True, tokens_per_batch=300, progress=False)
     report = plan.plan(model.config, processor, *given, tmp_path / "run", run=run)
-    assert report.obstacles == [report.too_long] and "1 samples are longer" in report.too_long
+    assert report.obstacles == [report.too_long] and "1 sample is longer" in report.too_long
     with pytest.raises(trainer.LabError, match="longer than a pack of 300 tokens, the longest"):
         trainer.train(model, processor, *given, tmp_path / "run", 0, packing=True,
                       tokens_per_batch=300, progress=False)  # fmt: skip
