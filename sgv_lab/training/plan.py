@@ -180,8 +180,7 @@ def plan(
     lengths, supervised = (np.append(a[good], none) for a in (found.lengths, found.supervised))
     counts, largest = _counts(config, recipe), _largest(lengths, supervised, run)
     steps = run.max_steps or total_updates(len(good), recipe)
-    positions = float(lengths.mean()) * steps * recipe.samples_per_update
-    hours = positions / tokens_per_second / devices / 3600 if tokens_per_second else None
+    hours = _duration(lengths, steps * recipe.samples_per_update, tokens_per_second, devices)
     return Plan(
         recipe=recipe.name,
         changed=recipe.differences(),
@@ -206,6 +205,15 @@ def plan(
         hours=hours,
         cost=None if None in (hours, price_per_hour) else hours * price_per_hour * devices,
     )
+
+
+def _duration(
+    lengths: np.ndarray, samples: int, tokens_per_second: float | None, devices: int
+) -> float | None:
+    """Hours that so many samples take; None where no speed is known."""
+    if not tokens_per_second:
+        return None
+    return float(lengths.mean()) * samples / tokens_per_second / devices / 3600
 
 
 def weight_states(folder: Path) -> dict[str, str]:
