@@ -176,8 +176,7 @@ def plan(
     examples = RecordDataset(records, image_root, processor, recipe)
     found = survey(examples, collator(config).image_tokens, run.workers, run.progress)
     good = found.kept
-    none = np.zeros(0 if len(good) else 1, dtype=int)  # all broken: still worth a report
-    lengths, supervised = (np.append(a[good], none) for a in (found.lengths, found.supervised))
+    lengths, supervised = (_some(one[good]) for one in (found.lengths, found.supervised))
     counts, largest = _counts(config, recipe), _largest(lengths, supervised, run)
     steps = run.max_steps or total_updates(len(good), recipe)
     hours = _duration(lengths, steps * recipe.samples_per_update, tokens_per_second, devices)
@@ -205,6 +204,11 @@ def plan(
         hours=hours,
         cost=None if None in (hours, price_per_hour) else hours * price_per_hour * devices,
     )
+
+
+def _some(values: np.ndarray) -> np.ndarray:
+    """The values; a zero in place of none, as a set of broken records is still worth a report."""
+    return values if len(values) else np.zeros(1, dtype=int)
 
 
 def _duration(
