@@ -33,12 +33,14 @@ def atomic(path: str | Path) -> Iterator[Path]:
 def write_json(path: str | Path, value: Any) -> None:
     """Write ``value`` as indented JSON, atomically."""
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+        temporary.write_text(
+            json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
 
 
 def write_jsonl(path: str | Path, rows: Iterable[Any]) -> None:
     """Write ``rows`` as JSON lines, atomically."""
-    with atomic(path) as temporary, temporary.open("w") as file:
+    with atomic(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 

@@ -47,7 +47,7 @@ def evaluate(
     left = [question for question in questions if question.id not in done]
     if left:
         model, processor = loaded or checkpoints.load(model_folder)
-        with (out / "answers.jsonl").open("a") as file:
+        with (out / "answers.jsonl").open("a", encoding="utf-8") as file:
             for asked, texts in answer(model, processor, left, task, data, batch_size):
                 for question, text in zip(asked, texts, strict=True):
                     done[question.id] = text

@@ -73,7 +73,7 @@ def _kept(
     """For each run the rows of ``ids``; those that ``log`` lacks are made and appended to it."""
     rows = {row.pop("key"): row for row in whole_lines(log)}
     keys = [(f"{one}#{run}", one) for run in range(runs) for one in ids]
-    with log.open("a") as file:
+    with log.open("a", encoding="utf-8") as file:
         for key, one in tqdm([pair for pair in keys if pair[0] not in rows], unit="grade"):
             rows[key] = work(one)
             file.write(json.dumps({"key": key, **rows[key]}, ensure_ascii=False) + "\n")

@@ -102,7 +102,7 @@ def _write_mme(questions: list[Question], answers: Answers, data: Path, out: Pat
         fields = [q.row["name"], q.row["question"], q.row["truth"], _line(answers[q.id])]
         lines.setdefault(q.row["subtask"], []).append("\t".join(fields) + "\n")
     for subtask, rows in lines.items():
-        (folder / f"{subtask}.txt").write_text("".join(rows))
+        (folder / f"{subtask}.txt").write_text("".join(rows), encoding="utf-8")
     return {"predictions": folder, "annotations": data}
 
 

@@ -60,7 +60,7 @@ class Shards:
         path = self.out / "run.json"
         if not path.is_file():
             return write_json(path, run)
-        before = json.loads(path.read_text())
+        before = json.loads(path.read_bytes())
         if before == run:
             return None
         old, new = ({**r.pop("settings"), **r} for r in (before, run))
@@ -182,7 +182,7 @@ def settings(out: str | Path) -> dict[str, Any]:
     path = Path(out) / "run.json"
     if not path.is_file():
         raise LabError("holds no run", where=out, fix="give the folder that captions were put in")
-    return json.loads(path.read_text())
+    return json.loads(path.read_bytes())
 
 
 def _path(out: Path, chunk: int) -> Path:

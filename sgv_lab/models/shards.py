@@ -38,7 +38,7 @@ def same(tensor: torch.Tensor) -> torch.Tensor:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from ``path``; LabError if it is missing or something else."""
     try:
-        value = json.loads(path.read_text())
+        value = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise LabError("cannot be read as JSON", where=path, fix="download it again") from error
     if not isinstance(value, dict):
@@ -177,4 +177,6 @@ def write(pieces: dict[str, Piece], folder: Path, max_shard_size: int | str = "4
         del made
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
-        (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=1))
+        (folder / "model.safetensors.index.json").write_text(
+            json.dumps(index, indent=1), encoding="utf-8"
+        )

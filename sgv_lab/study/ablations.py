@@ -173,7 +173,7 @@ def said(jobs: Iterable[Job]) -> pd.DataFrame:
     rows: dict[str, tuple[str, str]] = {}
     for job in jobs:
         if job.design.pretrain.by and job.arm not in rows:
-            first, *_ = json.loads(tuning.stages(job)[0].records.read_text())
+            first, *_ = json.loads(tuning.stages(job)[0].records.read_bytes())
             rows[job.arm] = (first["image"], caption_of(first))
     return pd.DataFrame.from_dict(rows, orient="index", columns=["picture", "caption"])
 

@@ -116,7 +116,7 @@ def _refuse_other(out: Path, seed: int, curriculum: Curriculum) -> None:
     """Write down what is built in ``out``, or refuse if that is something else."""
     settings = json.loads(json.dumps({"seed": seed, "curriculum": asdict(curriculum)}))
     path = out / "build.json"
-    if path.is_file() and json.loads(path.read_text()) != settings:
+    if path.is_file() and json.loads(path.read_bytes()) != settings:
         raise LabError(
             "holds a build with another seed or curriculum", where=out, fix="choose another folder"
         )
@@ -231,7 +231,7 @@ def ship(built: Path, family: str, tables: Path) -> Path:
             shutil.copy(table, fresh)
         facts = {
             "made_by": "sgv-lab build-foundations",
-            "build": json.loads((built.parent / "build.json").read_text()),
+            "build": json.loads((built.parent / "build.json").read_bytes()),
             "weights_sha256": sha256(fresh / "model.safetensors"),
             "provenance": known,
         }

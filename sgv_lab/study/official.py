@@ -53,7 +53,7 @@ def stage(design: Design, data_root: Path, family: str = "llava-1.5-7b") -> Path
     paths = files(data_root, names.values())
 
     def write(folder: Path) -> None:
-        before, *others = ([_placed(r) for r in json.loads(path.read_text())] for path in paths)
+        before, *others = ([_placed(r) for r in json.loads(path.read_bytes())] for path in paths)
         made = arm(design, before, *others)
         new, old = (set(map(_key, rows)) for rows in (made, before))
         rows = [{"id": r["id"], "by": ""} for r in before if _key(r) not in new]

@@ -43,7 +43,7 @@ def metrics(benchmark: str, scores: Mapping[str, Any] | None, answers: Path) -> 
 def _mme(folder: Path) -> Iterator[tuple[str, str, str, str]]:
     """(subtask, picture, said, truth) of a submission, said as MME's own tool reads it."""
     for path in sorted((folder / "mme").glob("*.txt")):
-        for line in path.read_text().splitlines():
+        for line in path.read_text(encoding="utf-8").splitlines():
             picture, _, truth, said = line.split("\t")
             yield path.stem, picture, mme.parse(f"{said}\n"), truth.lower()
 

@@ -188,7 +188,7 @@ def spent(models: Sequence[Path], price: float = 0.0) -> pd.DataFrame:
     """Stage -> updates, samples, tokens, speed, memory, hours, cost, from what training wrote."""
     rows = {}
     for name, folder in zip(tuning.STAGES[-len(models) :], models, strict=True):
-        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest = json.loads((folder / "manifest.json").read_bytes())
         steps = metrics.read(folder / "metrics.jsonl")
         tokens = sum(row["tokens"] for row in steps)
         hours = manifest["seconds"] / 3600

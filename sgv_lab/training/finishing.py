@@ -29,7 +29,7 @@ def finished(out: Path, settings: dict[str, Any]) -> bool:
     """Whether ``out`` holds this run, complete. Raises LabError if it holds another one."""
     plain = json.loads(json.dumps(settings))
     if (out / "run.json").is_file():
-        before = json.loads((out / "run.json").read_text())
+        before = json.loads((out / "run.json").read_bytes())
         changed = [k for k in {*before, *plain} if before.get(k) != plain.get(k)]
         if changed:
             raise LabError(
@@ -68,7 +68,7 @@ def finish(trainer: LabTrainer, trainable: Trainable, settings: dict[str, Any], 
         "provenance": provenance(),
     }
     with saving.refusing_full_disk(out):
-        (scratch / "README.md").write_text(card(manifest))
+        (scratch / "README.md").write_text(card(manifest), encoding="utf-8")
         for path in scratch.iterdir():
             path.replace(out / path.name)
         scratch.rmdir()

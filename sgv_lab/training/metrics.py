@@ -28,14 +28,14 @@ class MetricsFile:
 
     def add(self, row: dict[str, Any]) -> None:
         """Append one row."""
-        with self.path.open("a") as file:
+        with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
 
 def read(path: str | Path) -> list[dict[str, Any]]:
     """The rows of a metrics.jsonl; a last line cut off by a kill is left out."""
     rows = []
-    for line in Path(path).read_text().splitlines(keepends=True):
+    for line in Path(path).read_text(encoding="utf-8").splitlines(keepends=True):
         if line.endswith("\n"):
             rows.append(json.loads(line))
     return rows

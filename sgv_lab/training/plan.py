@@ -20,7 +20,7 @@ from sgv_lab.training.collate import collator
 from sgv_lab.training.data import RecordDataset
 from sgv_lab.training.estimates import Batch, step_memory
 from sgv_lab.training.recipes import Recipe
-from sgv_lab.training.survey import survey
+from sgv_lab.training.survey import Survey, survey
 from sgv_lab.training.trainer import Run, total_updates
 
 _RUN = Run(progress=False)
@@ -175,11 +175,9 @@ def plan(
     checkpoints.refuse_tokenizer(config, processor, "processor")
     examples = RecordDataset(records, image_root, processor, recipe)
     found = survey(examples, collator(config).image_tokens, run.workers, run.progress)
-    good = found.kept
-    none = np.zeros(0 if len(good) else 1, dtype=int)  # all broken: still worth a report
-    lengths, supervised = (np.append(a[good], none) for a in (found.lengths, found.supervised))
+    lengths, supervised = _trained_on(found)
     counts, largest = _counts(config, recipe), _largest(lengths, supervised, run)
-    steps = run.max_steps or total_updates(len(good), recipe)
+    steps = run.max_steps or total_updates(len(found.kept), recipe)
     positions = float(lengths.mean()) * steps * recipe.samples_per_update
     hours = positions / tokens_per_second / devices / 3600 if tokens_per_second else None
     return Plan(
@@ -192,7 +190,7 @@ def plan(
         reasons=counted(found.broken.values()),
         dropped=drop_broken,
         too_long=packing.unpackable(lengths, run.tokens_per_batch) if run.packing else "",
-        cut=int(found.truncated[good].sum()),
+        cut=int(found.truncated.sum()),
         tokens=int(lengths.sum()),
         supervised=int(supervised.sum()),
         updates=steps,
@@ -206,6 +204,13 @@ def plan(
         hours=hours,
         cost=None if None in (hours, price_per_hour) else hours * price_per_hour * devices,
     )
+
+
+def _trained_on(found: Survey) -> tuple[np.ndarray, np.ndarray]:
+    """Lengths and supervised tokens of the records that are left; 0 of one where none is."""
+    kept = found.kept
+    none = np.zeros(0 if len(kept) else 1, dtype=int)  # all broken: still worth a report
+    return np.append(found.lengths[kept], none), np.append(found.supervised[kept], none)
 
 
 def weight_states(folder: Path) -> dict[str, str]:

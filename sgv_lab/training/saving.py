@@ -48,7 +48,7 @@ def complete(scratch: Path, target: Path) -> None:
         with path.open("rb") as file:
             os.fsync(file.fileno())
     sizes = {p.relative_to(scratch).as_posix(): p.stat().st_size for p in files}
-    (scratch / MARKER).write_text(json.dumps(sizes))
+    (scratch / MARKER).write_text(json.dumps(sizes), encoding="utf-8")
     if target.exists():
         shutil.rmtree(target)
     scratch.replace(target)
@@ -62,7 +62,7 @@ def is_complete(checkpoint: Path) -> bool:
     marker = checkpoint / MARKER
     if not marker.is_file():
         return False
-    sizes = json.loads(marker.read_text())
+    sizes = json.loads(marker.read_bytes())
     return all(
         (checkpoint / name).is_file() and (checkpoint / name).stat().st_size == size
         for name, size in sizes.items()
