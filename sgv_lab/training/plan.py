@@ -20,7 +20,7 @@ from sgv_lab.training.collate import collator
 from sgv_lab.training.data import RecordDataset
 from sgv_lab.training.estimates import Batch, step_memory
 from sgv_lab.training.recipes import Recipe
-from sgv_lab.training.survey import survey
+from sgv_lab.training.survey import Survey, survey
 from sgv_lab.training.trainer import Run, total_updates
 
 _RUN = Run(progress=False)
@@ -190,7 +190,7 @@ def plan(
         reasons=counted(found.broken.values()),
         dropped=drop_broken,
         too_long=packing.unpackable(lengths, run.tokens_per_batch) if run.packing else "",
-        cut=int(found.truncated[good].sum()),
+        cut=int(found.truncated.sum()),
         tokens=int(lengths.sum()),
         supervised=int(supervised.sum()),
         updates=steps,

@@ -185,7 +185,7 @@ def _write(found: Survey, out: Path) -> None:
 
 def _read(folder: Path) -> Survey:
     lengths, supervised, truncated = np.load(folder / "numbers.npy")
-    known = json.loads((folder / "found.json").read_text(encoding="utf-8"))
+    known = json.loads((folder / "found.json").read_bytes())
     broken = {one["number"]: Broken(**one) for one in known["broken"]}
     folders = {folder: (asked, absent) for folder, (asked, absent) in known["folders"].items()}
     return Survey(lengths, supervised, truncated.astype(bool), broken, known["missing"], folders)
