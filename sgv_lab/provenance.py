@@ -47,7 +47,8 @@ def _direct() -> list[str]:
     try:
         listed = requires("sgv-lab") or []
     except PackageNotFoundError:  # a working tree on the path, not installed
-        project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))
+        with (Path(__file__).parents[1] / "pyproject.toml").open("rb") as file:
+            project = tomllib.load(file)
         listed = project["project"]["dependencies"]
     lines = [line for line in listed if "extra ==" not in line]
     return sorted(re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in lines)

@@ -117,20 +117,6 @@ def test_stays_short(path: Path) -> None:
             assert node.end_lineno - node.lineno - told <= 50, node.name
 
 
-@every
-def test_text_is_utf8_whatever_the_locale(path: Path) -> None:
-    """A text read or written without an encoding is the locale's: ASCII in a bare container."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            named = {keyword.arg for keyword in node.keywords}
-            place, mode = f"{path}:{node.lineno}", ast.unparse(node.args[0]) if node.args else ""
-            if ast.unparse(node.func) != "core.read_text":
-                told = node.func.attr not in ("read_text", "write_text") or "encoding" in named
-                assert told, place
-            if node.func.attr == "open" and mode in ("'r'", "'w'", "'a'"):
-                assert "encoding" in named, place
-
-
 def test_no_file_names_a_machine() -> None:
     listed = subprocess.run(
         ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False

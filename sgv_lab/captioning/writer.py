@@ -212,7 +212,7 @@ def _emptied(out: Path) -> bool:
         paths = list((out / "rows").glob("*.jsonl"))
         for path in paths:
             try:
-                fcntl.flock(opened.enter_context(path.open("a")), fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(opened.enter_context(path.open("ab")), fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 return False
         for path in paths:

@@ -31,7 +31,7 @@ def opened(path: str | Path) -> BinaryIO:
     try:
         with Path(path).open("rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
-        return gzip.open(path) if packed else Path(path).open("rb")
+        return gzip.open(path, "rb") if packed else Path(path).open("rb")
     except OSError as error:
         fix = "give the path of a readable file"
         raise LabError(f"cannot be read ({error.strerror})", where=path, fix=fix) from error

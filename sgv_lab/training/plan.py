@@ -20,7 +20,7 @@ from sgv_lab.training.collate import collator
 from sgv_lab.training.data import RecordDataset
 from sgv_lab.training.estimates import Batch, step_memory
 from sgv_lab.training.recipes import Recipe
-from sgv_lab.training.survey import Survey, survey
+from sgv_lab.training.survey import survey
 from sgv_lab.training.trainer import Run, total_updates
 
 _RUN = Run(progress=False)
