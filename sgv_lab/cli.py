@@ -1,9 +1,12 @@
 """The ``sgv-lab`` command. Each subcommand is imported only when it is called."""
 
+import ast
 import importlib
+from pathlib import Path
 
 import click
 
+from sgv_lab import __version__
 from sgv_lab.errors import LabError
 
 COMMANDS = {  # name -> "module:click command", listed in --help in this order
@@ -28,7 +31,7 @@ COMMANDS = {  # name -> "module:click command", listed in --help in this order
 
 
 class _Lab(click.Group):
-    """A group that loads subcommands on demand and prints a LabError as one line."""
+    """A group that loads subcommands on demand; a LabError or absent package is one line."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -39,14 +42,40 @@ class _Lab(click.Group):
         module, attribute = COMMANDS[name].split(":")
         return getattr(importlib.import_module(module), attribute)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write each command's name and first sentence, without loading any."""
+        room = formatter.width - 6 - max(map(len, COMMANDS))
+        stubs = [click.Command(n, help=_docstring(*at.split(":"))) for n, at in COMMANDS.items()]
+        with formatter.section("Commands"):
+            formatter.write_dl([(stub.name, stub.get_short_help_str(room)) for stub in stubs])
+
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
+        except ModuleNotFoundError as error:
+            package = (error.name or "").partition(".")[0]
+            if package in ("", "sgv_lab"):
+                raise
+            what = LabError(f"{package} is not installed", fix=f"run `pip install {package}`")
+            raise click.ClickException(str(what)) from error
         except LabError as error:
             raise click.ClickException(str(error)) from error
 
 
+def _docstring(module: str, name: str) -> str:
+    """The docstring of a function, read from the source; followed where it is only imported."""
+    path = Path(__file__).parents[1].joinpath(*module.split(".")).with_suffix(".py")
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            return ast.get_docstring(node) or ""
+        if isinstance(node, ast.ImportFrom) and name in (
+            alias.asname or alias.name for alias in node.names
+        ):
+            return _docstring(node.module or "", name)
+    return ""
+
+
 @click.group(cls=_Lab, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="sgv-lab")
+@click.version_option(__version__)
 def main() -> None:
     """Re-test the claims of ShareGPT4V, in miniature and at paper size."""

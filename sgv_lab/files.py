@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +33,14 @@ def atomic(path: str | Path) -> Iterator[Path]:
 def write_json(path: str | Path, value: Any) -> None:
     """Write ``value`` as indented JSON, atomically."""
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+        temporary.write_text(
+            json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
 
 
 def write_jsonl(path: str | Path, rows: Iterable[Any]) -> None:
     """Write ``rows`` as JSON lines, atomically."""
-    with atomic(path) as temporary, temporary.open("w") as file:
+    with atomic(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
@@ -63,20 +65,55 @@ def sha256(path: str | Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     digest = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+    for file in sorted(p for p in files_below(path) if p.is_file()):
         digest.update(f"{file.relative_to(path).as_posix()}\0{sha256(file)}\n".encode())
     return digest.hexdigest()
 
 
 def below(root: str | Path, relative: str) -> Path:
-    """``root / relative``, refused if it leaves ``root`` (absolute, "..", or by a symlink).
+    """``root / relative``, by the letters alone: links below ``root`` are the user's to lay.
 
-    Raises LabError naming the path.
+    Raises LabError for a path that `leaves_root`.
     """
-    root = Path(root)
-    path = root / relative
-    if Path(relative).is_absolute() or not path.resolve().is_relative_to(root.resolve()):
-        raise LabError(
-            f"the path {relative!r} leaves its root", where=root, fix="use a path below the root"
-        )
-    return path
+    if leaves_root(relative):
+        what = f"the path {relative!r} leaves its root"
+        raise LabError(what, where=root, fix="use a path below the root")
+    return Path(root) / relative
+
+
+def leaves_root(relative: str) -> bool:
+    """Whether a path is absolute, climbs by "..", is empty or no path at all, on any system."""
+    parts = relative.replace("\\", "/").split("/")
+    return not parts[0] or ".." in parts or relative[1:2] == ":" or "\0" in relative
+
+
+def files_below(folder: str | Path) -> Iterator[Path]:
+    """Every file below a folder, in no order; linked folders are followed.
+
+    A folder is listed once, by its own name before a link's, so links may lead in a circle. One
+    that is not there or may not be read is passed over.
+    """
+    seen: set[tuple[int, int]] = set()
+    waiting, links = [Path(folder)], list[Path]()
+    while waiting or links:
+        current = waiting.pop() if waiting else links.pop(0)
+        with suppress(FileNotFoundError, PermissionError):
+            status = current.stat()
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(current) as entries:
+                for entry in sorted(entries, key=lambda one: one.name):
+                    if not _is_folder(entry):
+                        yield Path(entry.path)
+                    elif entry.is_symlink():
+                        links.append(Path(entry.path))
+                    else:
+                        waiting.append(Path(entry.path))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or to where nobody may look
+        return False

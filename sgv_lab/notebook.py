@@ -15,7 +15,6 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import msgspec
-import nbformat
 import pandas as pd
 
 from sgv_lab import profiles
@@ -70,6 +69,8 @@ def parameters(path: str | Path) -> dict[str, Parameter]:
     Raises LabError unless exactly one cell is tagged ``parameters`` and every line of it is an
     annotated literal.
     """
+    import nbformat
+
     path = Path(path)
     try:
         cells = nbformat.read(path, as_version=4).cells

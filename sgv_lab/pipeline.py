@@ -156,7 +156,7 @@ def is_done(job: Job, out: Path) -> bool:
     record = out / "done" / f"{job.notebook}.json"
     if not (record.is_file() and (out / f"{job.notebook}.ipynb").is_file()):
         return False
-    stored = json.loads(record.read_text())
+    stored = json.loads(record.read_text(encoding="utf-8"))
     return {key: stored[key] for key in job.record} == job.record
 
 
@@ -224,8 +224,11 @@ def _failure(
 def _finish(jobs: list[Job], out: Path) -> Path:
     """Write the report and, last, the manifest, unless this very run was complete before."""
     manifest = out / "manifest.json"
-    done = [json.loads((out / "done" / f"{job.notebook}.json").read_text()) for job in jobs]
-    if manifest.is_file() and json.loads(manifest.read_text())["notebooks"] == done:
+    done = [
+        json.loads((out / "done" / f"{job.notebook}.json").read_text(encoding="utf-8"))
+        for job in jobs
+    ]
+    if manifest.is_file() and json.loads(manifest.read_text(encoding="utf-8"))["notebooks"] == done:
         return manifest
     write_report([out / f"{job.notebook}.ipynb" for job in jobs], out / "report.html", jobs[0].path)
     profile = jobs[0].parameters["profile"]

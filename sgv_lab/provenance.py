@@ -4,9 +4,12 @@ import os
 import platform
 import re
 import subprocess
-from importlib.metadata import requires, version
+import tomllib
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
+
+import sgv_lab
 
 UNKNOWN = "unknown"
 
@@ -14,8 +17,9 @@ UNKNOWN = "unknown"
 def provenance() -> dict[str, Any]:
     """What a manifest or record says about the code and machine that made a result.
 
-    Keys: revision and clean (of the git tree that holds this package, "unknown" outside one;
-    clean counts untracked files), python, packages (name -> version), device, threads, platform.
+    Keys: revision and clean (of the git tree that holds this package; outside one, what
+    SGV_REVISION says and "unknown"; clean counts untracked files), python, packages (name ->
+    version, None where it is not installed), device, threads, platform.
     """
     import torch  # takes seconds, and most commands need no provenance
 
@@ -23,16 +27,30 @@ def provenance() -> dict[str, Any]:
     return {
         **_git(Path(__file__).parent),
         "python": platform.python_version(),
-        "packages": {"sgv-lab": version("sgv-lab")} | {name: version(name) for name in _direct()},
+        "packages": {"sgv-lab": sgv_lab.__version__, **{n: installed(n) for n in _direct()}},
         "device": device,
         "threads": os.cpu_count(),
         "platform": f"{platform.system()} {platform.machine()}",
     }
 
 
+def installed(package: str) -> str | None:
+    """The version of a package, or None: a GPU's image need not hold all of them."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
 def _direct() -> list[str]:
     """The direct dependencies' names, without the optional ones."""
-    lines = [line for line in requires("sgv-lab") or [] if "extra ==" not in line]
+    try:
+        listed = requires("sgv-lab") or []
+    except PackageNotFoundError:  # a working tree on the path, not installed
+        with (Path(__file__).parents[1] / "pyproject.toml").open("rb") as file:
+            project = tomllib.load(file)
+        listed = project["project"]["dependencies"]
+    lines = [line for line in listed if "extra ==" not in line]
     return sorted(re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in lines)
 
 
@@ -43,7 +61,7 @@ def _git(package: Path) -> dict[str, Any]:
         revision = _ask(package, "rev-parse", "HEAD")
         return {"revision": revision, "clean": not _ask(package, "status", "--porcelain", ":/")}
     except (OSError, subprocess.CalledProcessError):  # no git, or no tree of ours
-        return {"revision": UNKNOWN, "clean": UNKNOWN}
+        return {"revision": os.environ.get("SGV_REVISION", UNKNOWN), "clean": UNKNOWN}
 
 
 def _ask(folder: Path, *command: str) -> str:

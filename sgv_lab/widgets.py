@@ -16,7 +16,7 @@ from sgv_lab.captions.convert import Captions, captions_of
 from sgv_lab.captions.figures import MARKS, marked
 from sgv_lab.captions.sources import source
 from sgv_lab.errors import LabError
-from sgv_lab.files import below
+from sgv_lab.images import load_image
 from sgv_lab.plotting import color
 from sgv_lab.study.explore import Model, Shown, picked, uploaded
 from sgv_lab.study.judging import Pair, Votes
@@ -32,7 +32,7 @@ def caption_browser(
     """Walk through images, and see what the chosen sources say of each.
 
     ``limit``: how many images are listed, the first of each source. Images are read below
-    ``root`` alone; one that is missing is named in its place.
+    ``root`` alone; one that cannot be read is named in its place.
     """
     there = {name: one for name, one in captions.items() if one is not None}
     heads = (
@@ -64,9 +64,9 @@ def caption_browser(
 
 def _picture(root: Path, image: str) -> w.Widget:
     try:
-        return w.Image(value=below(root, image).read_bytes(), width=320)
-    except (OSError, LabError):
-        return w.Label(f"{image} is not there")
+        return w.Image(value=load_image(root, image)[0], width=320)
+    except LabError as error:
+        return w.Label(f"{image}: {error}")
 
 
 def _card(name: str, texts: list[str]) -> w.Widget:

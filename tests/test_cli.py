@@ -17,11 +17,14 @@ def test_every_command_loads_and_explains_itself(name: str) -> None:
     assert isinstance(command, click.Command)
     shown = CliRunner().invoke(main, [name, "--help"])
     assert shown.exit_code == 0 and command.get_short_help_str()
+    listed = CliRunner().invoke(main, ["--help"], terminal_width=500).output
+    assert f"  {name} " in listed and command.get_short_help_str(500) in listed
 
 
 def test_help_and_version_load_no_framework() -> None:
     code = "import sys\nfrom sgv_lab.cli import main\n"
     code += "main(['--version'], standalone_mode=False)\n"
+    code += "main(['--help'], standalone_mode=False)\n"
     code += "print(*({'torch', 'transformers', 'pandas'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == ""

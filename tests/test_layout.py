@@ -19,13 +19,26 @@ every = pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to
 
 # part -> the only parts of ours it may import (besides itself); parts not named may import all
 GROUND = {"errors", "files"}
-TOOLS = GROUND | {"store", "profiles", "provenance", "plotting", "paper", "world"}
+TOOLS = GROUND | {
+    "closure",
+    "images",
+    "options",
+    "store",
+    "profiles",
+    "provenance",
+    "plotting",
+    "paper",
+    "world",
+}
 ALLOWED = {
     "paper": set(),
     "errors": set(),
     "files": {"errors"},
+    "images": GROUND,
     "world": GROUND,
-    "store": GROUND,
+    "options": GROUND,
+    "closure": {"errors"},
+    "store": GROUND | {"closure"},
     "provenance": GROUND,
     "profiles": GROUND,
     "captions": TOOLS,
@@ -77,6 +90,21 @@ def test_needs_no_torchvision_and_runs_no_foreign_code(path: Path) -> None:
             called = ast.unparse(node.func)
             assert called not in ("pickle.load", "pickle.loads", "pickle.Unpickler")
             assert called != "torch.load" or "weights_only=True" in ast.unparse(node)
+
+
+@every
+def test_text_files_are_utf_8_whatever_the_locale(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call) or any(k.arg == "encoding" for k in node.keywords):
+            continue
+        called = ast.unparse(node.func)
+        if called.endswith((".read_text", ".write_text")):
+            assert called == "core.read_text", f"{path}:{node.lineno}"
+        if called == "open" or (
+            called.endswith(".open") and called not in ("Image.open", "os.open")
+        ):
+            modes = [a.value for a in node.args if isinstance(a, ast.Constant)]
+            assert any("b" in str(mode) for mode in modes), f"{path}:{node.lineno}"
 
 
 @every

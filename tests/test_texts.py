@@ -10,10 +10,25 @@ import nbformat
 import pandas as pd
 import pytest
 from papermill.cli import papermill
+from scipy import stats
 
 from sgv_lab import paper
 from sgv_lab.cli import main
-from sgv_lab.study import ablations, claims, ledger, publishing
+from sgv_lab.models import checkpoints
+from sgv_lab.models.shipped import shipped
+from sgv_lab.study import (
+    ablations,
+    caption_content,
+    claims,
+    effects,
+    ledger,
+    publishing,
+    runner,
+    statistics,
+)
+from sgv_lab.study.scores import SEEN, SUBTASKS
+from sgv_lab.world.annotators import ANNOTATORS, caption
+from sgv_lab.world.scene import MINIATURE, scene
 
 ROOT = Path(__file__).resolve().parents[1]
 FILLED = {"SPEED": "1000", "SEED": "0", "FILE…": "FILE"}  # placeholders that must be numbers, …
@@ -33,6 +48,7 @@ STRUCTURE = {  # numbers that are no results -> (file, what it holds that they f
     "2": ("README.md", "Llama 2 Community License"),
     "95": ("sgv_lab/study/statistics.py", "LEVEL = 0.95"),
     "1.96": ("sgv_lab/study/reported.py", "1.96"),
+    "4,096": ("sgv_lab/study/arms.py", "1_024, 4_096)"),
 }
 
 
@@ -117,14 +133,74 @@ def printed() -> set[float]:
 
 
 @cache
+def audited() -> list[pd.DataFrame]:
+    """What the recorded studies came to when they were looked at again, and what caused it."""
+    sft, _, _ = publishing.recorded("sft-llava-1.5-7b")
+    surface, runs, _ = publishing.recorded("surface-llava-1.5-7b")
+    held = caption_content.content(surface)
+    r = ablations.follows_filler(held, runs, "MME-P")
+    means = effects.by_seed(runs, "MME-P").mean().reindex(held.index)
+    slope = stats.linregress(held["filler"], means).slope
+    share = caption_content.content(sft)["filler"]
+    predicted = slope * (share.fillna(0) - share["before"])
+    _, swept, _ = publishing.recorded("figure6-llava-1.5-7b")
+    data = ROOT / "figures" / "data"
+    table = effects.by_seed(runs, SEEN)
+    return [
+        caption_content.content(sft), held.loc[["oracle", "o0e0i0"]],
+        pd.DataFrame({"explained": [100 * r**2]}), predicted.to_frame(),
+        pd.DataFrame([statistics.interval(table["oracle"] - table["o0e0i0"])]),
+        pd.DataFrame([_right(arm) for arm in ("after", "oracle")]),
+        pd.DataFrame({"as long": [100 * _tokens("oracle") / _tokens("gpt4_blind")]}),
+        pd.DataFrame({"guessed before": [100 * (1 + 2 / 3) / 2]}),  # two of three wrong sums: never
+        ablations.slopes(runs, "MME-P"),
+        ablations.within(ablations.numbers(swept, "MME-P")),
+        pd.DataFrame([runner.untuned(data / "studies" / sft.name)]),
+        pd.read_csv(data / "filler_2x2.csv"),
+    ]  # fmt: skip
+
+
+def _tokens(annotator: str) -> int:
+    """How many tokens an annotator's captions of 200 images have."""
+    tokenizer = checkpoints.load_processor(shipped("llava-1.5-7b")).tokenizer
+    scenes = [scene(i, "eval", "coco", MINIATURE) for i in range(200)]
+    said = [caption(one, ANNOTATORS[annotator]) for one in scenes]
+    return sum(len(tokenizer(text, add_special_tokens=False).input_ids) for text in said)
+
+
+def _right(arm: str) -> tuple[float, float, float]:
+    """Percentage points of right answers that ``arm`` has more than blind captions' on SEEN."""
+    _, _, points = publishing.recorded("sft-llava-1.5-7b")
+    seen = points[points["stratum"].isin(SUBTASKS)].astype({"stratum": str, "arm": str})
+    right = seen.assign(right=seen["points"].astype(float).replace(200, 100))  # of a pair of two
+    table = right.groupby(["seed", "arm", "stratum"])["right"].mean().groupby(["seed", "arm"])
+    wide = table.mean().unstack()
+    return statistics.interval(wide[arm] - wide["before"])
+
+
+def test_arms_rank_by_their_filler_and_the_readme_says_what_each_holds() -> None:
+    sft, _, _ = publishing.recorded("sft-llava-1.5-7b")
+    held = caption_content.content(sft)["filler"]
+    found = pd.read_csv(ROOT / "figures" / "data" / f"{sft.name}.csv").query("against == 'before'")
+    gained = found.set_index(["score", "arm"])["effect"]
+    number = r"([+−][\d.]+) \([^|]+"
+    row = rf"^\| [^|]+ \| (\d+ %|none) \| {number} \| {number} \|$"
+    rows = re.findall(row, text("README.md"), re.MULTILINE)
+    arms = ("after", "oracle", "aa", "shuffled", "dropped")
+    for name, (filler, *gains) in zip(arms, rows, strict=True):
+        assert filler == ("none" if pd.isna(held[name]) else f"{held[name]:.0f} %")
+        for score, said in zip(("MME-P", SEEN), gains, strict=True):
+            assert said.replace("−", "-") == f"{gained[score, name]:+.1f}"
+
+
+@cache
 def derived() -> tuple[float, ...]:
     """What this library computes from them, its criteria, and what recorded studies came to."""
     data = ROOT / "figures" / "data"
     studies = [pd.read_csv(data / f"{one.name}.csv") for one in (data / "studies").iterdir()]
     tables = [paper.effects(), claims.effects(), claims.votes(), claims.leads(),
               claims.same_harness(), ledger.what_to_run(), paper.reevaluations(),
-              ablations.slopes(publishing.recorded("surface-llava-1.5-7b")[1], "MME-P"),
-              *studies]  # fmt: skip
+              *audited(), *studies]  # fmt: skip
     values = [v for t in tables for v in pd.to_numeric(t.stack(), errors="coerce").dropna()]
     return (*map(abs, values), claims.MARGIN, claims.EXACT, claims.SEEDS)
 
@@ -156,6 +232,38 @@ def test_no_text_gives_a_claim_another_verdict_than_the_ledger(name: str) -> Non
     words = "|".join((claims.REPRODUCED, claims.OPEN, claims.CONTRADICTED))
     for claim, said in re.findall(rf"\b(C\d+)\b[^.\n]*? is (?:\*)?({words})", text(name)):
         assert verdicts[claim] == said
+
+
+WITHDRAWN = (  # sentences of the first reading of the recorded studies
+    "by a third of what true ones do", "might be nothing", "no number of captions stands out",
+    "stays at chance", "rarely cries wolf", "detail is worth something",
+    "how often does the instrument cry wolf", "32% [9%, 59%] of the oracle",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*TEXTS, "notebooks/04_sft_substitution.ipynb",
+                                  "notebooks/07_ablations.ipynb"])  # fmt: skip
+def test_no_text_says_again_what_was_withdrawn(name: str) -> None:
+    whole = (ROOT / name).read_text()  # a notebook's stored outputs, too
+    assert [phrase for phrase in WITHDRAWN if phrase in whole] == []
+
+
+NEEDED = {  # what a reader must meet, and where
+    "README.md": ("66 %", "equal filler", "another program", "−1.0 to 4.0", "forgetting",
+                  "One base carries", "without looking", "16 are too few", "two scales",
+                  "at the floor", "not corrected"),
+    "notebooks/00_start_here.ipynb": ("filler", "another program", "forgotten", "one base"),
+    "notebooks/04_sft_substitution.ipynb": ("equal filler", "another program", "without looking",
+                                            "untuned base", "one base", "at the floor"),
+    "notebooks/07_ablations.ipynb": ("forgetting", "One base", "16 are too few", "at the floor"),
+    "notebooks/08_claims.ipynb": ("equal filler", "another program", "forgetting", "one base",
+                                  "16 are too few", "two scales"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NEEDED)
+def test_what_weakens_the_recorded_studies_is_said(name: str) -> None:
+    assert [phrase for phrase in NEEDED[name] if phrase not in text(name)] == []
 
 
 SAID = {  # what the texts put in words -> whether the records say so

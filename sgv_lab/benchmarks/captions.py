@@ -103,7 +103,7 @@ def metrics(
         unparsed=sum(not count for count in words),
         missing=0,
         intervals={  # with the document frequencies held fixed
-            "CIDEr": jackknife.mean_interval(per_cider, images, 1.0),
+            "CIDEr": jackknife.mean_interval(np.array(per_cider) / 10, images, 10.0),
             "ROUGE_L": jackknife.mean_interval(per_rouge, images, 1.0),
         },
         clustered_by="image",

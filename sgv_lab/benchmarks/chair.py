@@ -16,6 +16,7 @@ from nltk.tokenize import MWETokenizer, NLTKWordTokenizer
 from textblob.en.inflect import singularize
 
 from sgv_lab.benchmarks import OFFICIAL, core, jackknife
+from sgv_lab.benchmarks.answers import EACH, by_id
 from sgv_lab.benchmarks.core import Entry, Given
 from sgv_lab.errors import LabError
 
@@ -84,35 +85,37 @@ def score(
         )
     singular = variant == OFFICIAL
     names = synonyms(words)
-    found = core.index(core.rows(predictions), "image_id", "image", name="image")
-    answers = {_image(key): entry for key, entry in found.items()}
-    truth = _truth(source, names, answers.keys())
-    missing = len(truth.keys() - answers.keys())
-    core.known(answers, truth, source)
+    found, warnings = by_id(core.rows(predictions), "image_id", "image", rule=EACH)
+    answers = [(_image(key), entry) for key, group in found.items() for entry in group]
+    truth = _truth(source, names, dict(answers).keys())
+    missing = len(truth.keys() - dict(answers).keys())
+    core.known(dict(answers), truth, source)
     table = []  # mentions, hallucinated, captions, with one, objects recalled, objects, words
-    for key, entry in answers.items():
+    for key, entry in answers:
         caption = entry.text("caption", "text")
         said = objects(caption, names, singular)
         wrong = [word for word in said if word not in truth[key]]
         recalled = len(truth[key] & set(said))
         row = (len(said), len(wrong), 1, bool(wrong), recalled, len(truth[key]))
         table.append((*row, len(caption.split())))
-    return _result(np.array(table, float), missing)
+    sums = jackknife.by_cluster([key for key, _ in answers], np.array(table, float))
+    return _result(sums, missing, unparsed=sum(not row[0] for row in table), warnings=warnings)
 
 
-def _result(table: np.ndarray, missing: int) -> dict[str, Any]:
+def _result(table: np.ndarray, missing: int, **said: Any) -> dict[str, Any]:
     shares = {"CHAIRs": (3, 2), "CHAIRi": (1, 0), "Recall": (4, 5), "words_per_caption": (6, 2)}
     sums, scores, intervals = table.sum(0), {}, {}
     for name, (over, under) in shares.items():
         scores[name] = float(sums[over] / sums[under]) if sums[under] else 0.0
-        intervals[name] = jackknife.interval(jackknife.ratio(1.0), table[:, [over, under]])
+        most = np.inf if name == "words_per_caption" else 1.0
+        intervals[name] = jackknife.interval(jackknife.ratio(1.0), table[:, [over, under]], most)
     return core.result(
-        scores | {"captions": len(table), "mentions": int(sums[0]), "hallucinated": int(sums[1])},
-        unparsed=int((table[:, 0] == 0).sum()),  # captions that name no object at all
+        scores | {"captions": int(sums[2]), "mentions": int(sums[0]), "hallucinated": int(sums[1])},
         missing=missing,
         intervals=intervals,
         clustered_by="image",
         clusters=len(table),
+        **said,
     )
 
 

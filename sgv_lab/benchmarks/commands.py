@@ -99,15 +99,19 @@ def evaluate(
     """
     import torch
 
+    from sgv_lab.benchmarks.evaluate import check_images
     from sgv_lab.benchmarks.evaluate import evaluate as run
+    from sgv_lab.benchmarks.tasks import TASKS
     from sgv_lab.models import checkpoints
 
     names = tuple(map(benchmarks.canonical, names))
+    places = {name: (data, out) if len(names) == 1 else (data / name, out / name) for name in names}
+    for name, (questions, _) in places.items():
+        check_images(TASKS[name].questions(questions), questions)
     cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     settings = {"device": "cuda", "dtype": torch.bfloat16} if cuda else {}
     loaded = checkpoints.load(model, **settings)
     for name in names:
-        folders = (data, out) if len(names) == 1 else (data / name, out / name)
-        scores = run(model, name, *folders, batch_size=batch_size, loaded=loaded)
+        scores = run(model, name, *places[name], batch_size=batch_size, loaded=loaded)
         value = {"benchmark": benchmarks.MODULES[name][1], **(scores or {})}
         click.echo(json.dumps(value, ensure_ascii=False))

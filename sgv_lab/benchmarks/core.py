@@ -5,7 +5,7 @@ Every refusal is a LabError that names the file and the line (or the record of a
 
 import gc
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -72,27 +72,31 @@ def read_text(path: str | Path) -> str:
     return text
 
 
-def _no_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise LabError(f"the key {next(k for k in keys if keys.count(k) > 1)!r} stands twice")
-    return value
+def read_json(path: str | Path, repeated: list[str] | None = None) -> Any:
+    """The JSON value of ``path``; a key that stands twice in one object is a LabError.
 
+    With ``repeated`` it is added to that list instead, and its last value counts.
+    """
 
-def read_json(path: str | Path) -> Any:
-    """The JSON value of ``path``; a key that stands twice in one object is a LabError."""
+    def checked(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(value := dict(pairs)) < len(pairs):
+            twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+            if repeated is None:
+                raise LabError(f"the key {twice[0]!r} stands twice")
+            repeated.extend(twice)
+        return value
+
     try:
-        return json.loads(read_text(path), object_pairs_hook=_no_repeated_keys)
+        return json.loads(read_text(path), object_pairs_hook=checked)
     except json.JSONDecodeError as error:
         raise LabError(f"line {error.lineno} is not JSON ({error.msg})", where=path) from error
     except LabError as error:
         raise error if str(path) in str(error) else LabError(str(error), where=path) from error
 
 
-def keyed(path: str | Path, field: str) -> dict[str, Entry]:
+def keyed(path: str | Path, field: str, repeated: list[str] | None = None) -> dict[str, Entry]:
     """The records {id: object} of a JSON file; {id: value} counts as {id: {``field``: value}}."""
-    value = read_json(path)
+    value = read_json(path, repeated)
     if not isinstance(value, dict) or not value:
         raise LabError("is not a JSON object of ids", where=path)
     return {
@@ -159,7 +163,7 @@ def table(path: str | Path) -> list[Entry]:
     path = Path(path)
     try:
         if path.suffix == ".xlsx":
-            frame = pd.read_excel(path, dtype=str, keep_default_na=False)
+            frame = _sheet(path)
         else:
             read_text(path)
             separator = "\t" if path.suffix == ".tsv" else ","
@@ -176,6 +180,25 @@ def table(path: str | Path) -> list[Entry]:
         raise LabError("has rows with more cells than the header", where=path)
     rows = frame.fillna("").to_dict("records")
     return [Entry(f"{path}, line {number}", row) for number, row in enumerate(rows, 2)]
+
+
+def _sheet(path: Path) -> Any:
+    """The first worksheet as strings, formulas too (pandas gives a stored value or nothing)."""
+    import openpyxl
+    import pandas as pd
+
+    with path.open("rb") as file:
+        sheet = openpyxl.load_workbook(file, read_only=True).worksheets[0]
+        sheet.reset_dimensions()  # some writers leave them wrong
+        names, *cells = ([_typed(v) for v in row] for row in sheet.iter_rows(values_only=True))
+    named = [dict(zip(names, row, strict=False)) for row in cells if any(row)]
+    return pd.DataFrame(named, columns=[name for name in names if name]).fillna("")
+
+
+def _typed(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return "" if value is None else str(value).upper()
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def rows(path: str | Path) -> list[Entry]:
@@ -257,9 +280,13 @@ def result(
     intervals: dict[str, list[float] | None],
     clustered_by: str,
     clusters: int,
+    warnings: list[str] | None = None,
     **extra: Any,
 ) -> dict[str, Any]:
-    """The one shape of a score: the benchmark's own names first, then what all report."""
+    """The one shape of a score: the benchmark's own names first, then what all report.
+
+    ``warnings`` say what a reader has to know of the predictions; the key is absent without any.
+    """
     return {
         **scores,
         **extra,
@@ -267,4 +294,5 @@ def result(
         "missing": missing,
         "interval": intervals,
         "clusters": {"by": clustered_by, "n": clusters},
+        **({"warnings": warnings} if warnings else {}),
     }

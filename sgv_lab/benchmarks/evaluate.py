@@ -14,8 +14,10 @@ from sgv_lab.benchmarks import core
 from sgv_lab.benchmarks.core import Entry
 from sgv_lab.benchmarks.tasks import TASKS, Question, Task
 from sgv_lab.captioning import bulk
+from sgv_lab.closure import digest
 from sgv_lab.errors import LabError
 from sgv_lab.files import whole_lines, write_json
+from sgv_lab.images import image_problem
 from sgv_lab.models import checkpoints
 from sgv_lab.models.kinds import kind
 from sgv_lab.training.collate import collator
@@ -36,18 +38,20 @@ def evaluate(
 
     ``out`` gets answers.jsonl (appended batch by batch: a killed run goes on where it stopped), the
     official submission and score.json. ``loaded`` saves reading the checkpoint again. Raises
-    LabError if ``out`` holds answers of another model, benchmark or question.
+    LabError if ``out`` holds answers of another model, benchmark or question, or of code that
+    answers otherwise.
     """
     name, data, out = benchmarks.canonical(benchmark), Path(data), Path(out)
     task = TASKS[name]
     questions = list(task.questions(data))
     out.mkdir(parents=True, exist_ok=True)
-    _same_run(out, {"benchmark": name, "model": checkpoints.fingerprint(model_folder)})
+    known = {"benchmark": name, "model": checkpoints.fingerprint(model_folder)}
+    _same_run(out, known | {"code": digest(answer, checkpoints.load)})
     done = _done(out / "answers.jsonl", questions)
     left = [question for question in questions if question.id not in done]
     if left:
         model, processor = loaded or checkpoints.load(model_folder)
-        with (out / "answers.jsonl").open("a") as file:
+        with (out / "answers.jsonl").open("a", encoding="utf-8") as file:
             for asked, texts in answer(model, processor, left, task, data, batch_size):
                 for question, text in zip(asked, texts, strict=True):
                     done[question.id] = text
@@ -61,6 +65,16 @@ def evaluate(
     scores = benchmarks.module(name).score(**arguments)
     write_json(out / "score.json", {"benchmark": benchmarks.MODULES[name][1], **scores})
     return scores
+
+
+def check_images(questions: Iterable[Question], data: Path) -> None:
+    """Nothing; raises LabError naming the images that cannot be read, by their files' headers."""
+    paths = dict.fromkeys(question.picture for question in questions if question.picture)
+    bad = [f"{path} ({wrong})" for path in paths if (wrong := image_problem(data, path))]
+    if bad:
+        more = f" and {len(bad) - 1} more" if bad[1:] else ""
+        what = f"lacks the picture {bad[0]}{more}"
+        raise LabError(what, where=data, fix="unpack the official release there")
 
 
 def _same_run(out: Path, settings: dict[str, str]) -> None:

@@ -4,8 +4,11 @@ The judge's instructions are data of the release: rule.json (LLaVA-W), and the f
 mm-vet_evaluator.py saved as prompt.txt beside mm-vet.json.
 """
 
+import hashlib
 import json
+import logging
 import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,33 +16,50 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from sgv_lab.benchmarks import core, llava_w, mmvet
-from sgv_lab.captioning.keys import key
+from sgv_lab.captioning.client import Client, NoAnswer, Rejected, about_content
+from sgv_lab.captioning.response import Answer
 from sgv_lab.errors import LabError
 from sgv_lab.files import whole_lines, write_json, write_jsonl
 
-Ask = Callable[[list[dict[str, str]], float, int], tuple[str, str]]
+Messages = list[dict[str, str]]
+Ask = Callable[[Messages, float, int], tuple[str, str]]
+Row = dict[str, Any]
+TRIES = 3  # answers asked for before a question stays without a grade
+STOP_AFTER = 5  # questions in a row without a usable answer: the judge is none
+ROOM = 4096  # tokens for judges that think before they answer
+log = logging.getLogger(__name__)
 
 
 def endpoint(model: str, url: str | None) -> Ask:
     """``ask(messages, temperature, max_tokens) -> (name the endpoint gives itself, text)``.
 
-    Raises LabError if the endpoint fails after the client's own retries; what was graded before is
-    kept.
+    ``ask`` raises Rejected for a question without a usable answer, NoAnswer for one without any,
+    and LabError for an endpoint that answers nothing.
     """
-    import openai
+    client, room = Client(url, model), 0
 
-    client = openai.OpenAI(base_url=url, api_key=key(url or ""), max_retries=5)
-
-    def ask(messages: list[dict[str, str]], temperature: float, max_tokens: int) -> tuple[str, str]:
+    def answer(messages: Messages, temperature: float, max_tokens: int) -> Answer:
+        nonlocal room
         try:
-            reply = client.chat.completions.create(
-                model=model, messages=messages, temperature=temperature, max_tokens=max_tokens
-            )
-        except openai.OpenAIError as error:
-            raise LabError(
-                f"the judge {model} failed: {error}", fix="run again to go on"
-            ) from error
-        return reply.model, reply.choices[0].message.content or ""
+            found = client.ask(messages, temperature=temperature, max_tokens=max_tokens + room)
+            short = found.finish == "truncated" and not found.text.strip()
+            if not found.problem and (short or found.finish == "reasoning"):
+                found.problem = "only reasoning"
+            if room or found.problem != "only reasoning":
+                return found
+        except Rejected as error:
+            if room or not re.search(r"max_\w*tokens|output limit", str(error)):
+                raise
+        room = ROOM
+        log.warning("%s gets %d tokens more: it has no room to answer in", model, room)
+        return answer(messages, temperature, max_tokens)
+
+    def ask(messages: Messages, temperature: float, max_tokens: int) -> tuple[str, str]:
+        for _ in range(TRIES):
+            found = answer(messages, temperature, max_tokens)
+            if not found.problem:
+                return str(found.served or model), found.text
+        raise Rejected(f"no answer: {found.problem}")
 
     return ask
 
@@ -55,8 +75,11 @@ def graded(
 ) -> tuple[Path, Path]:
     """Grade answers; (grades in the official format, the file to score them with).
 
-    Grades are appended one by one to ``<predictions>.<judge>.jsonl``: a broken run goes on where it
-    stopped. ``ask`` takes the endpoint's place. Raises LabError for a benchmark without judge.
+    Grades are appended one by one to ``<predictions>.<judge>.log.jsonl``, each by its question,
+    the judge and all it was told: a broken run goes on where it stopped, and another answer is
+    graded anew. A question without a usable answer counts as the official rule counts one that
+    cannot be read; that is told, and it is asked again next time. ``ask`` takes the endpoint's
+    place. Raises LabError for a benchmark without judge, and for a judge that fails.
     """
     jobs = {"mmvet": _mmvet, "llava-w": _llava_w}
     if benchmark not in jobs:
@@ -64,21 +87,85 @@ def graded(
     ask = ask or endpoint(model, url)
     name = re.sub(r"[^\w.-]", "-", model)
     stem = predictions.with_name(f"{predictions.stem}.{name}")
-    return jobs[benchmark](predictions, data, stem, ask, runs)
+    return jobs[benchmark](predictions, data, stem, _Grades(stem, model, ask, runs))
 
 
-def _kept(
-    log: Path, ids: list[str], runs: int, work: Callable[[str], dict[str, Any]]
-) -> list[list[dict[str, Any]]]:
-    """For each run the rows of ``ids``; those that ``log`` lacks are made and appended to it."""
-    rows = {row.pop("key"): row for row in whole_lines(log)}
-    keys = [(f"{one}#{run}", one) for run in range(runs) for one in ids]
-    with log.open("a") as file:
-        for key, one in tqdm([pair for pair in keys if pair[0] not in rows], unit="grade"):
-            rows[key] = work(one)
-            file.write(json.dumps({"key": key, **rows[key]}, ensure_ascii=False) + "\n")
-            file.flush()
-    return [[rows[f"{one}#{run}"] for one in ids] for run in range(runs)]
+class _Grades:
+    """The log of a judge's grades, and the way to complete it."""
+
+    def __init__(self, stem: Path, model: str, ask: Ask, runs: int) -> None:
+        self.path, self.model, self.ask, self.runs = Path(f"{stem}.log.jsonl"), model, ask, runs
+
+    def of(
+        self, chats: dict[str, Messages], grade: Callable[[str, Ask], Row], name: str
+    ) -> list[list[Row]]:
+        """For each run the rows of the questions, whose chats begin with ``chats``.
+
+        ``grade(question, ask)`` makes a row; ``name``: its field that names the judge.
+        """
+        told = {one: self._digest(messages) for one, messages in chats.items()}
+        wanted = [(f"{one}#{told[one]}#{run}", one) for run in range(self.runs) for one in chats]
+        rows = self._there({key.rpartition("#")[0] for key, _ in wanted})
+        held: dict[str, Row] = {}  # without a usable answer, until there is one
+        unanswered, in_a_row, why = [], 0, "no question"
+        with self.path.open("a", encoding="utf-8") as file:
+            for key, one in tqdm([pair for pair in wanted if pair[0] not in rows], unit="grade"):
+                row, reason = self._graded(one, grade)
+                why = reason or why
+                if row is None:
+                    unanswered.append(reason)
+                elif reason:
+                    held[key] = row
+                else:
+                    rows |= {key: row}
+                    file.write(json.dumps({"key": key, **row}, ensure_ascii=False) + "\n")
+                    file.flush()
+                in_a_row = in_a_row + (not about_content(reason)) if reason else 0
+                if in_a_row == STOP_AFTER:
+                    break
+        graded = [rows[key] for key, _ in wanted if key in rows]
+        if unanswered or in_a_row == STOP_AFTER or not graded:
+            what = f"the judge {self.model} failed: {why}"
+            raise LabError(what, fix="mend it and run again: what was graded is kept")
+        for row in held.values():
+            row[name] = graded[0][name]
+        if held:
+            reasons = Counter(row["reason"] for row in held.values()).most_common(3)
+            shown = "; ".join(f"{number} × {reason}" for reason, number in reasons)
+            log.warning("%d grades without a usable answer, unparsed (%s)", len(held), shown)
+        rows |= held
+        return [[rows[f"{one}#{told[one]}#{run}"] for one in chats] for run in range(self.runs)]
+
+    def _digest(self, messages: Messages) -> str:
+        return hashlib.sha256(json.dumps([self.model, messages]).encode()).hexdigest()[:16]
+
+    def _there(self, questions: set[str]) -> dict[str, Row]:
+        """The log's rows of these questions, by key; how many others there are is told."""
+        rows = {row.pop("key"): row for row in whole_lines(self.path)}
+        known = {key: row for key, row in rows.items() if key.rpartition("#")[0] in questions}
+        if others := len(rows) - len(known):
+            told = "%s: %d grades of other answers, questions or prompts are not used"
+            log.warning(told, self.path.name, others)
+        return known
+
+    def _graded(self, one: str, grade: Callable[[str, Ask], Row]) -> tuple[Row | None, str]:
+        """(row, ""), or with a reason where no answer could be used; no row where none came."""
+        reason = ""
+
+        def ask(*given: Any) -> tuple[str, str]:
+            nonlocal reason
+            if not reason:
+                try:
+                    return self.ask(*given)
+                except Rejected as error:
+                    reason = str(error)
+            return "", ""
+
+        try:
+            row = grade(one, ask)
+        except NoAnswer as error:
+            return None, str(error)
+        return row | ({"reason": reason} if reason else {}), reason
 
 
 def _texts(predictions: Path, asked: list[str]) -> dict[str, str]:
@@ -94,19 +181,21 @@ def _texts(predictions: Path, asked: list[str]) -> dict[str, str]:
     return {key: entry.text("text") for key, entry in answers.items()}
 
 
-def _mmvet(predictions: Path, data: Path, stem: Path, ask: Ask, runs: int) -> tuple[Path, Path]:
+def _mmvet(predictions: Path, data: Path, stem: Path, grades: _Grades) -> tuple[Path, Path]:
     questions = core.read_json(data / "mm-vet.json")
     few_shot = core.read_text(data / "prompt.txt").strip() + "\n"
     texts = _texts(predictions, list(questions))
+    chats = {
+        key: mmvet.judge_messages(row["question"], row["answer"], texts[key], few_shot)
+        for key, row in questions.items()
+    }
 
-    def work(key: str) -> dict[str, Any]:
-        row = questions[key]
-        messages = mmvet.judge_messages(row["question"], row["answer"], texts[key], few_shot)
-        name, content, grade = mmvet.grade(ask, messages)
+    def graded(key: str, ask: Ask) -> Row:
+        name, content, grade = mmvet.grade(ask, chats[key])
         return {"model": name, "content": content, "score": grade}
 
-    found = _kept(Path(f"{stem}.log.jsonl"), list(questions), runs, work)
-    path = Path(f"{stem}-grade-{runs}runs.json")
+    found = grades.of(chats, graded, "model")
+    path = Path(f"{stem}-grade-{grades.runs}runs.json")
     fields = ("model", "content", "score")
     write_json(
         path,
@@ -118,26 +207,29 @@ def _mmvet(predictions: Path, data: Path, stem: Path, ask: Ask, runs: int) -> tu
     return path, data / "mm-vet.json"
 
 
-def _llava_w(predictions: Path, data: Path, stem: Path, ask: Ask, runs: int) -> tuple[Path, Path]:
+def _llava_w(predictions: Path, data: Path, stem: Path, grades: _Grades) -> tuple[Path, Path]:
     questions = core.index(core.entries(data / "questions.jsonl"), "question_id")
     captions = {e["image"]: e["caption"] for e in core.entries(data / "context.jsonl")}
     reference = core.index(core.entries(data / "answers_gpt4.jsonl"), "question_id")
     rules, texts = core.read_json(data / "rule.json"), _texts(predictions, list(questions))
 
-    def work(key: str) -> dict[str, Any]:
+    def chat(key: str) -> Messages:
         question, caption = questions[key], captions[questions[key]["image"]]
-        category = f"llava_bench_{question['category']}"
-        messages = llava_w.judge_messages(
+        return llava_w.judge_messages(
             caption if isinstance(caption, str) else "\n".join(caption),
             question["text"],
             reference[key]["text"],
             texts[key],
-            rules[category],
+            rules[f"llava_bench_{question['category']}"],
         )
-        name, review = ask(messages, 0.2, 1024)
+
+    chats = {key: chat(key) for key in questions}
+
+    def graded(key: str, ask: Ask) -> Row:
+        name, review = ask(chats[key], 0.2, 1024)
         return {
-            "question_id": question["question_id"],
-            "category": category,
+            "question_id": questions[key]["question_id"],
+            "category": f"llava_bench_{questions[key]['category']}",
             "content": review,
             "tuple": llava_w.parse(review),
             "judge": name,
@@ -145,7 +237,6 @@ def _llava_w(predictions: Path, data: Path, stem: Path, ask: Ask, runs: int) -> 
 
     folder = Path(f"{stem}-reviews")
     folder.mkdir(exist_ok=True)
-    found = _kept(Path(f"{stem}.log.jsonl"), list(questions), runs, work)
-    for number, rows in enumerate(found, 1):
+    for number, rows in enumerate(grades.of(chats, graded, "judge"), 1):
         write_jsonl(folder / f"run{number}.jsonl", rows)
     return folder, data / "questions.jsonl"

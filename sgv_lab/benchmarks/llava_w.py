@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from sgv_lab.benchmarks import OFFICIAL, core, jackknife
+from sgv_lab.benchmarks.answers import EACH, by_id
 from sgv_lab.benchmarks.core import Entry, Given
 from sgv_lab.errors import LabError
 
@@ -57,18 +58,19 @@ def score(
 
 
 def _score(path: Path, questions: str | Path | None) -> dict[str, Any]:
-    reviews = core.index(core.entries(path), "question_id")
-    images, missing = list(reviews), 0
+    reviews = core.entries(path)
+    given, warnings = by_id(reviews, "question_id", rule=EACH)
+    images, missing = [str(entry["question_id"]) for entry in reviews], 0
     if questions is not None:
         found = core.index(core.entries(questions), "question_id")
-        missing = core.known(reviews, found, questions)
-        images = [found[key]["image"] for key in reviews]
+        missing = core.known({key: group[0] for key, group in given.items()}, found, questions)
+        images = [found[key]["image"] for key in images]
     marks, groups = [], defaultdict(list)
-    for number, entry in enumerate(reviews.values()):
+    for number, entry in enumerate(reviews):
         marks.append(_marks(entry))
         groups["all"].append(number)
         groups[entry["category"]].append(number)
-    judges = {entry.row.get("judge") for entry in reviews.values()}
+    judges = {entry.row.get("judge") for entry in reviews}
     if len(judges) > 1:
         raise LabError(f"reviews of {judges} share a column", where=path)
     table = np.array(marks)
@@ -81,6 +83,7 @@ def _score(path: Path, questions: str | Path | None) -> dict[str, Any]:
         intervals={"all": jackknife.interval(jackknife.ratio(), sums)},
         clustered_by="question" if questions is None else "image",
         clusters=len(sums),
+        warnings=warnings,
         judge=judges.pop(),
     )
 

@@ -5,15 +5,18 @@ letters from prose; what it cannot read would go to an LLM there and is wrong he
 ShareGPT4V model_vqa_mmbench.py. The legacy files hold the rotations as index + k·10^6.
 """
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from sgv_lab.benchmarks import OFFICIAL, core, jackknife
+from sgv_lab.benchmarks.answers import EACH, LAST, by_id
 from sgv_lab.benchmarks.core import Entry, Given
 from sgv_lab.errors import LabError
 
+log = logging.getLogger(__name__)
 VARIANTS = ("vanilla_first_pass", "vanilla_all_rows", "exact_letter")
 LETTERS = "ABCD"
 ROTATION = 10**6
@@ -68,40 +71,57 @@ def score(
     ``annotations`` (or ``questions``) is the benchmark's TSV; without it the submission itself must
     hold ``answer``. Category accuracies need the TSV. Raises LabError for files out of step.
     """
-    answers = core.index(core.rows(predictions), "index", "question_id", name="index")
+    given = core.rows(predictions)
+    table = "index" in given[0].row  # LLaVA's script that makes it one lets the last answer count
+    rule = EACH if table else LAST
+    answers, warnings = by_id(given, "index", "question_id", rule=rule)
+    answers = answers if table else {key: group[-1:] for key, group in answers.items()}
+    first = {key: group[0] for key, group in answers.items()}
     source = annotations or questions
-    truth = core.index(core.rows(source), "index", name="index") if source else answers
-    missing = core.known(answers, truth, source or predictions)
-    reads = {key: _read(answers.get(key), entry, variant) for key, entry in truth.items()}
-    right = {key: reads[key] == entry.first("answer") for key, entry in truth.items()}
+    truth = core.index(core.rows(source), "index", name="index") if source else first
+    missing = core.known(first, truth, source or predictions)
+    reads = {key: [_read(a, truth[key], variant) for a in group] for key, group in answers.items()}
+    right = {
+        key: [read == entry.first("answer") for read in reads.get(key, [None])]
+        for key, entry in truth.items()
+    }
     groups = circles(truth, predictions)
-    circular = {key: all(right[k] for k in rows) for key, rows in groups.items()}
-    first = {key: right[key] for key in groups}
-    overall = {"vanilla_first_pass": first, "vanilla_all_rows": right}.get(variant, circular)
-    clusters = [int(key) % ROTATION for key in overall]
+    first_pass = [(key, one) for key in groups for one in right[key]]
+    all_rows = [(key, one) for key in right for one in right[key]]
+    circular = [
+        (key, all(one for member in members for one in right[member]))
+        for key, members in groups.items()
+        for _ in right[key]
+    ]
+    by_variant = {"vanilla_first_pass": first_pass, "vanilla_all_rows": all_rows}
+    overall = by_variant.get(variant, circular)
+    clusters = [int(key) % ROTATION for key, _ in overall]
     scores: dict[str, Any] = {
-        "accuracy": 100 * sum(overall.values()) / len(overall),
-        "correct": sum(overall.values()),
+        "accuracy": _percent(overall),
+        "correct": sum(one for _, one in overall),
         "n": len(overall),
-        "vanilla_first_pass": 100 * sum(first.values()) / len(first),
-        "vanilla_all_rows": 100 * sum(right.values()) / len(right),
+        "vanilla_first_pass": _percent(first_pass),
+        "vanilla_all_rows": _percent(all_rows),
     }
     for column in ("l2-category", "category"):
         if all(column in truth[key].row for key in groups):
-            scores[column] = core.means((truth[k][column], v) for k, v in overall.items())
+            scores[column] = core.means((truth[key][column], one) for key, one in overall)
     return core.result(
         scores,
-        unparsed=sum(reads[key] is None for key in answers),
+        unparsed=sum(read is None for group in reads.values() for read in group),
         missing=missing,
-        intervals={"accuracy": jackknife.mean_interval(list(overall.values()), clusters)},
+        intervals={"accuracy": jackknife.mean_interval([one for _, one in overall], clusters)},
         clustered_by="circular group",
         clusters=len(groups),
+        warnings=warnings,
     )
 
 
-def _read(answer: Entry | None, truth: Entry, variant: str) -> str | None:
-    if answer is None:
-        return None
+def _percent(outcome: list[tuple[str, bool]]) -> float:
+    return 100 * sum(one for _, one in outcome) / len(outcome)
+
+
+def _read(answer: Entry, truth: Entry, variant: str) -> str | None:
     if "question" in answer.row:
         core.aligned(answer, answer["question"], truth["question"])
     text = answer.text("prediction", "text")
@@ -131,18 +151,26 @@ def circles(truth: Mapping[str, Entry], source: object) -> dict[str, list[str]]:
 def submission(rows: Iterable[Mapping[str, str]], answers: Mapping[str, str], path: Path) -> None:
     """The official .xlsx: the TSV's columns without ``DROPPED``, and ``prediction``.
 
-    Control characters, which no worksheet can hold, are left out of the answers.
+    Text is written as text: an answer or option "=x+1" is no formula, "#N/A" no error. Control
+    characters, which no worksheet can hold, are left out.
     """
-    import openpyxl
-    from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
+    try:
+        import openpyxl
+        from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
+    except ModuleNotFoundError:  # it can be written later, from the same answers
+        log.warning("no %s to submit: run `pip install openpyxl`, then the same again", path.name)
+        return
 
     book = openpyxl.Workbook()
     for number, row in enumerate(rows):
         kept = {key: value for key, value in row.items() if key not in DROPPED}
         cells = list((kept | {"index": int(row["index"])}).items())
-        said = ILLEGAL_CHARACTERS_RE.sub("", answers[str(row["index"])])
-        cells.insert(6, ("prediction", said))  # the official place: after D
+        cells.insert(6, ("prediction", answers[str(row["index"])]))  # the official place: after D
         if not number:
             book.active.append([name for name, _ in cells])
-        book.active.append([cell for _, cell in cells])
+        for column, (_, value) in enumerate(cells, 1):
+            text = isinstance(value, str)
+            value = ILLEGAL_CHARACTERS_RE.sub("", value) if text else value
+            cell = book.active.cell(number + 2, column, value)
+            cell.data_type = "s" if text else cell.data_type
     book.save(path)

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 
 from sgv_lab.benchmarks import OFFICIAL, core, jackknife
+from sgv_lab.benchmarks.answers import EACH, by_id
 from sgv_lab.benchmarks.core import Entry, Given
 from sgv_lab.errors import LabError
+from sgv_lab.files import files_below
 
 PERCEPTION = {  # subtask -> questions in the official release
     "existence": 60,
@@ -106,8 +108,7 @@ def _lines(path: Path) -> list[Entry]:
 
 
 def _pairs(entries: list[Entry]) -> list[Entry]:
-    """Refuse what is not two questions an image on consecutive lines, or repeats a question."""
-    seen: dict[tuple[str, str], Entry] = {}
+    """Refuse what is not two questions an image on consecutive lines."""
     for number, entry in enumerate(entries):
         if entry["truth"].lower() not in ("yes", "no"):
             raise LabError(f"the truth is {entry['truth']!r}, not Yes or No", where=entry.where)
@@ -118,10 +119,8 @@ def _pairs(entries: list[Entry]) -> list[Entry]:
                 where=entry.where,
                 fix="keep both questions of an image on consecutive lines, or drop both",
             )
-        key = (entry["image"], entry["question"])
-        if key in seen:
-            raise LabError(f"stands twice (first: {seen[key].where})", where=entry.where)
-        seen[key] = entry
+        if twin["question"] == entry["question"]:
+            raise LabError("stands twice, and the other question is missing", where=twin.where)
     return entries
 
 
@@ -132,7 +131,7 @@ def truth(folder: Path) -> dict[str, list[Entry]]:
     """
     found: dict[str, list[Entry]] = {}
     for subtask in OFFICIAL_QUESTIONS:
-        for path in sorted((folder / subtask).rglob("*.txt")):
+        for path in sorted(p for p in files_below(folder / subtask) if p.suffix == ".txt"):
             for number, line in enumerate(core.read_text(path).strip().split("\n"), 1):
                 where = f"{path}, line {number}"
                 question, tab, answer = line.rstrip().partition("\t")
@@ -202,17 +201,32 @@ def _result(lines: dict[str, list[Entry]], asked: dict[str, int], variant: str) 
         table = jackknife.by_cluster(clusters, np.array(sums))
         each = _subtask_scores(table.sum(0))
         scores |= {part: float(sum(each.tolist())), **dict(zip(names, each.tolist(), strict=True))}
-        intervals[part] = jackknife.interval(lambda s: _subtask_scores(s).sum(-1), table)
+        intervals[part] = jackknife.interval(
+            lambda s: _subtask_scores(s).sum(-1), table, 200.0 * len(names)
+        )
     counts = {name: len(entries) for name, entries in lines.items()}
+    placed, warnings = _questions(lines)
     return core.result(
         scores,
         unparsed=sum(unparsed.values()),
-        missing=sum(max(0, n - counts[name]) for name, n in asked.items()),
+        missing=sum(max(0, n - placed[name]) for name, n in asked.items()),
         intervals=intervals,
         clustered_by="image",
         clusters=len({e["image"] for rows in lines.values() for e in rows}),
+        warnings=warnings,
         questions=counts,
     )
+
+
+def _questions(lines: dict[str, list[Entry]]) -> tuple[Counter[str], list[str]]:
+    """How many questions of each subtask have an answer, and a warning of repeated ones."""
+    rows = [
+        Entry(e.where, {"id": _place(name, e["image"], e["question"]), "text": e["answer"].strip()})
+        for name, entries in lines.items()
+        for e in entries
+    ]
+    groups, warnings = by_id(rows, "id", rule=EACH)
+    return Counter(group[0]["id"][0] for group in groups.values()), warnings
 
 
 def _subtask_scores(sums: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from sgv_lab.benchmarks import OFFICIAL, core, jackknife
+from sgv_lab.benchmarks.answers import LAST
 from sgv_lab.benchmarks.core import Given
 from sgv_lab.errors import LabError
 
@@ -29,7 +30,9 @@ def score(
     source = core.need(annotations or questions, "--annotations", "mm-vet.json")
     asked = core.keyed(source, "capability")
     capabilities = {key: frozenset(entry["capability"]) for key, entry in asked.items()}
-    grades = core.keyed(predictions, "score")
+    repeated: list[str] = []
+    grades = core.keyed(predictions, "score", repeated)
+    warnings = [f"the key {k!r} stands more than once: {LAST}, as in Python" for k in repeated]
     for entry in grades.values():
         given = entry["score"] if isinstance(entry["score"], list) else [None]
         if not all(isinstance(grade, int | float) and 0 <= grade <= 1 for grade in given):
@@ -53,7 +56,7 @@ def score(
         if key in grades:
             table[row] = grades[key]["score"]
     failed = sum(_number(c) is None for e in grades.values() for c in e["content"])
-    return _result(table, capabilities, failed, missing, *judges)
+    return _result(table, capabilities, failed, missing, warnings, *judges)
 
 
 def _number(content: str) -> float | None:
@@ -70,6 +73,7 @@ def _result(
     capabilities: dict[str, frozenset[str]],
     failed: int,
     missing: int,
+    warnings: list[str],
     judge: str,
 ) -> dict[str, Any]:
     groups: dict[str, list[int]] = defaultdict(list)
@@ -100,6 +104,7 @@ def _result(
         intervals={"total": jackknife.mean_interval(table.mean(1), list(capabilities))},
         clustered_by="question",
         clusters=len(table),
+        warnings=warnings,
         judge=judge,
     )
 

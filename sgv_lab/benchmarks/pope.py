@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from sgv_lab.benchmarks import OFFICIAL, core, jackknife
+from sgv_lab.benchmarks.answers import FIRST, by_id, several_lines
 from sgv_lab.benchmarks.core import Entry, Given
 from sgv_lab.errors import LabError
 
@@ -69,20 +70,28 @@ def score(
             )
         (split,) = labels
         asked = {split: [(e, e["question"], None) for e in given]}
+        warnings = several_lines(given)
     else:
-        asked = _asked(given, Path(questions))
+        asked, warnings = _asked(given, Path(questions))
     if asked.keys() != labels.keys():
         raise LabError(
             f"asks {', '.join(asked)}, but {source} holds {', '.join(labels)}",
             where=questions or predictions,
         )
     reads = {split: _aligned(asked[split], labels[split], source, variant) for split in labels}
-    return _result(reads, labels)
+    return _result(reads, labels, warnings)
 
 
-def _asked(given: list[Entry], path: Path) -> dict[str, list[tuple[Entry, str, str | None]]]:
-    """Split -> (answer, question, image) in the order of the questions file."""
-    answers = core.index(given, "question_id")
+def _asked(
+    given: list[Entry], path: Path
+) -> tuple[dict[str, list[tuple[Entry, str, str | None]]], list[str]]:
+    """Split -> (answer, question, image) in the order of the questions file, and warnings.
+
+    The official tool compares answers with labels one by one, and leaves out what comes after the
+    last label: a question answered again there counts as answered first.
+    """
+    groups, warnings = by_id(given, "question_id", rule=FIRST)
+    answers = {key: group[0] for key, group in groups.items()}
     found = core.index(core.entries(path), "question_id")
     if core.known(answers, found, path):
         absent = next(q for key, q in found.items() if key not in answers)
@@ -98,7 +107,23 @@ def _asked(given: list[Entry], path: Path) -> dict[str, list[tuple[Entry, str, s
             core.aligned(answers[key], answers[key]["prompt"], text)
         row = (answers[key], text.removesuffix(SUFFIX), question["image"])
         asked.setdefault(question["category"], []).append(row)
-    return asked
+    _refuse_between(given, {key: question["category"] for key, question in found.items()}, asked)
+    return asked, warnings
+
+
+def _refuse_between(given: list[Entry], splits: dict[str, str], asked: dict[str, list]) -> None:
+    """Refuse a repeated answer that pushes later ones of its split to other questions' labels."""
+    seen: dict[str, set[str]] = {split: set() for split in asked}
+    for entry in given:
+        key = str(entry["question_id"])
+        of_split = seen[splits[key]]
+        if key in of_split and len(of_split) < len(asked[splits[key]]):
+            raise LabError(
+                f"question {key} stands twice, before other answers of its split",
+                where=entry.where,
+                fix="keep one answer a question: the official tool matches by position",
+            )
+        of_split.add(key)
 
 
 def _aligned(
@@ -118,7 +143,7 @@ def _aligned(
             )
         if label["label"] not in ("yes", "no"):
             raise LabError(f"the label is {label['label']!r}, not yes or no", where=label.where)
-        reads.append(parse(answer.text("text", "answer", one_line=True), variant))
+        reads.append(parse(answer.text("text", "answer"), variant))
     if len(labels) > len(asked):
         raise LabError(
             "has no answer",
@@ -128,7 +153,9 @@ def _aligned(
     return reads
 
 
-def _result(reads: dict[str, list[str]], labels: dict[str, list[Entry]]) -> dict[str, Any]:
+def _result(
+    reads: dict[str, list[str]], labels: dict[str, list[Entry]], warnings: list[str]
+) -> dict[str, Any]:
     splits, columns, images = list(reads), [], []
     for number, split in enumerate(splits):
         for read, label in zip(reads[split], labels[split], strict=True):
@@ -152,12 +179,13 @@ def _result(reads: dict[str, list[str]], labels: dict[str, list[Entry]]) -> dict
         unparsed=Counter(r for split in reads.values() for r in split)["other"],
         missing=0,
         intervals={
-            "mean_f1": jackknife.interval(lambda s: metrics(s)["f1"].mean(-1), sums),
+            "mean_f1": jackknife.interval(lambda s: metrics(s)["f1"].mean(-1), sums, 1.0),
             **{
-                s: {"f1": jackknife.interval(lambda t: metrics(t)["f1"], sums[:, n])}
+                s: {"f1": jackknife.interval(lambda t: metrics(t)["f1"], sums[:, n], 1.0)}
                 for n, s in enumerate(splits)
             },
         },
         clustered_by="image",
         clusters=len(sums),
+        warnings=warnings,
     )

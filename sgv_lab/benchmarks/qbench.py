@@ -7,6 +7,7 @@ prompt: model_vqa_qbench.py. A text that starts with A–D is first read as a le
 from typing import Any
 
 from sgv_lab.benchmarks import OFFICIAL, core, jackknife
+from sgv_lab.benchmarks.answers import EACH, by_id
 from sgv_lab.benchmarks.core import Entry, Given
 
 VARIANTS = ("letter_anywhere",)  # InternLM-XComposer2's notebook: the first of A–D in the answer
@@ -26,8 +27,7 @@ def right(response: str, candidates: list[str], truth: str, variant: str = OFFIC
     letters = [c for c in response if c in "ABCD"] if variant == "letter_anywhere" else response
     if letters:
         choice = ord(letters[0]) - ord("A")
-        # as the official index does, "?" and "@", just before "A", count from the end
-        if -len(candidates) <= choice < len(candidates) and candidates[choice] == truth:
+        if 0 <= choice < len(candidates) and candidates[choice] == truth:
             return True
     return response.split(" ")[0] == truth or response == truth
 
@@ -40,34 +40,41 @@ def score(
     With ``annotations`` (llvisionqa_dev.json) every entry must be one of its questions and those
     without an answer count as wrong; without it each entry holds its own ``correct_ans``.
     """
-    given = core.index(_keyed(core.entries(predictions)), "key")
+    given, warnings = by_id(_keyed(core.entries(predictions)), "key", rule=EACH)
+    first = {key: group[0] for key, group in given.items()}
     source = annotations or questions
-    asked = core.index(_keyed(core.entries(source)), "key") if source else given
-    missing = core.known(given, asked, source or predictions)
-    outcome, unparsed = {}, 0
+    asked = core.index(_keyed(core.entries(source)), "key") if source else first
+    missing = core.known(first, asked, source or predictions)
+    outcome: list[tuple[Entry, bool]] = []
+    unparsed = 0
     for key, question in asked.items():
-        answer = given.get(key)
-        response = answer.text("response", "text") if answer else ""
-        unparsed += answer is not None and not _readable(response, question["candidates"])
-        outcome[key] = right(response, question["candidates"], question["correct_ans"], variant)
+        candidates = question["candidates"]
+        said = [answer.text("response", "text") for answer in given.get(key, ())]
+        unparsed += sum(not _readable(response, candidates) for response in said)
+        for response in said or [""]:
+            outcome.append(
+                (question, right(response, candidates, question["correct_ans"], variant))
+            )
+    rights = [r for _, r in outcome]
     scores: dict[str, Any] = {
-        "correct": sum(outcome.values()),
-        "n": len(outcome),
-        "accuracy": sum(outcome.values()) / len(outcome),
+        "correct": sum(rights),
+        "n": len(rights),
+        "accuracy": sum(rights) / len(rights),
     }
     for column, names in (("type", TYPES), ("concern", CONCERNS)):
         for number, name in names.items():
-            part = [o for key, o in outcome.items() if asked[key][column] == number]
+            part = [r for question, r in outcome if question[column] == number]
             if part:
                 scores.setdefault(column, {})[name] = sum(part) / len(part)
-    images = [asked[key]["img_path"] for key in outcome]
+    images = [question["img_path"] for question, _ in outcome]
     return core.result(
         scores,
         unparsed=unparsed,
         missing=missing,
-        intervals={"accuracy": jackknife.mean_interval(list(outcome.values()), images, 1.0)},
+        intervals={"accuracy": jackknife.mean_interval(rights, images, 1.0)},
         clustered_by="image",
         clusters=len(set(images)),
+        warnings=warnings,
     )
 
 

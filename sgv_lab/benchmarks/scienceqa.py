@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sgv_lab.benchmarks import OFFICIAL, core, jackknife
+from sgv_lab.benchmarks.answers import LAST, by_id
 from sgv_lab.benchmarks.core import Entry, Given
 from sgv_lab.errors import LabError
 
@@ -48,7 +49,7 @@ def score(
     subject. Raises LabError for an answer to an unknown question.
     """
     problems = _problems(annotations, questions)
-    stored, reads, prompted = _reads(Path(predictions), problems, variant)
+    stored, reads, prompted, warnings = _reads(Path(predictions), problems, variant)
     right = {key: reads.get(key) == p["answer"] for key, p in problems.items()}
     scores: dict[str, Any] = {}
     for column in COLUMNS:
@@ -72,6 +73,7 @@ def score(
         },
         clustered_by="question",  # each has its own picture
         clusters=len(problems),
+        warnings=warnings,
     )
 
 
@@ -82,16 +84,17 @@ def _share(right: list[bool]) -> dict[str, Any]:
 
 def _reads(
     path: Path, problems: dict[str, Any], variant: str
-) -> tuple[Any, dict[str, int | None], list[str] | None]:
-    """(stored accuracy, choice index by id, ids whose prompt held <image> or None)."""
+) -> tuple[Any, dict[str, int | None], list[str] | None, list[str]]:
+    """(stored accuracy, choice index by id, ids whose prompt held <image> or None, warnings)."""
     found = core.rows(path)
     if "results" in found[0].row:
         results = {
             str(k): Entry(f"{path}, {k}", {"choice": v}) for k, v in found[0]["results"].items()
         }
         core.known(results, problems, "the problems")
-        return found[0].row.get("acc"), {k: e["choice"] for k, e in results.items()}, None
-    answers = core.index(found, "question_id")
+        return found[0].row.get("acc"), {k: e["choice"] for k, e in results.items()}, None, []
+    groups, warnings = by_id(found, "question_id", rule=LAST)
+    answers = {key: group[-1] for key, group in groups.items()}
     core.known(answers, problems, "the problems")
     reads = {}
     for key, entry in answers.items():
@@ -100,8 +103,9 @@ def _reads(
             said = entry["prompt"].replace("<image>", "").removesuffix(SUFFIX)
             core.aligned(entry, said, problems[key]["prompt"].replace("<image>", ""))
     if not all("prompt" in entry.row for entry in answers.values()):
-        return None, reads, None
-    return None, reads, [key for key, e in answers.items() if "<image>" in e["prompt"]]
+        return None, reads, None, warnings
+    prompted = [key for key, e in answers.items() if "<image>" in e["prompt"]]
+    return None, reads, prompted, warnings
 
 
 def _problems(annotations: str | Path | None, questions: str | Path | None) -> dict[str, Any]:

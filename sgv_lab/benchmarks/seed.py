@@ -4,11 +4,12 @@ Rules: LLaVA and ShareGPT4V scripts/convert_seed_for_submission.py; ids and repe
 SEED-Bench leaderboard's own files. An image question has an all-digit id ("v…" is video).
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 from sgv_lab.benchmarks import OFFICIAL, core, jackknife
+from sgv_lab.benchmarks.answers import EACH, LAST, by_id
 from sgv_lab.benchmarks.core import Entry, Given
 from sgv_lab.errors import LabError
 
@@ -35,30 +36,27 @@ def score(
     given = core.rows(predictions)
     source = annotations or questions
     if source is None and all("gt_answer" in entry.row for entry in given):
-        return _result([(e, e["gt_answer"], None) for e in given], 0, 0, variant)
+        _, warnings = by_id(given, "question_id", rule=EACH)
+        return _result([(e, e["gt_answer"], None) for e in given], 0, 0, variant, warnings)
     source = core.need(source, "--annotations", "SEED-Bench.json, or rows with gt_answer")
     truth, kinds = _truth(source)
-    counts: Counter[str] = Counter()
+    answers, warnings = by_id(given, "question_id", rule=LAST, often=REPEATED)
     asked, without = [], 0
-    for entry in given:
-        key = str(entry["question_id"])
-        counts[key] += 1
-        if counts[key] > REPEATED.get(key, 1):
-            raise LabError(f"question {key} stands twice", where=entry.where)
+    for key, group in answers.items():
         if key in truth:
-            asked.append((entry, truth[key], kinds.get(key)))
+            asked += [(group[-1], truth[key], kinds.get(key))] * REPEATED.get(key, 1)
         elif key.isdecimal():
-            raise LabError(f"question {key!r} is not in {source}", where=entry.where)
+            raise LabError(f"question {key!r} is not in {source}", where=group[-1].where)
         else:
-            without += 1
+            without += len(group)
     if not asked:
         raise LabError(f"answers no question of {source}", where=predictions)
     images = [key for key in truth if key.isdecimal()]
-    missing = [key for key in images for _ in range(REPEATED.get(key, 1) - counts[key])]
+    missing = [key for key in images if key not in answers for _ in range(REPEATED.get(key, 1))]
     for key in missing:  # an absent answer is a wrong one
         absent = Entry(str(predictions), {"question_id": key, "prediction": ""})
         asked.append((absent, truth[key], kinds.get(key)))
-    return _result(asked, len(missing), without, variant)
+    return _result(asked, len(missing), without, variant, warnings)
 
 
 def _truth(path: Path) -> tuple[dict[str, str], dict[str, str]]:
@@ -79,13 +77,17 @@ def _truth(path: Path) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def _result(
-    asked: list[tuple[Entry, str, str | None]], missing: int, without: int, variant: str
+    asked: list[tuple[Entry, str, str | None]],
+    missing: int,
+    without: int,
+    variant: str,
+    warnings: list[str],
 ) -> dict[str, Any]:
     parts: dict[bool, list[bool]] = {True: [], False: []}  # image?, then right or wrong
     by_kind: dict[str, list[bool]] = defaultdict(list)
     images, unparsed = [], 0
     for entry, truth, kind in asked:
-        key, text = str(entry["question_id"]), entry.text("prediction", "text", one_line=True)
+        key, text = str(entry["question_id"]), entry.text("prediction", "text")
         if variant == "first_character":
             text = text.strip()[:1].upper()
         unparsed += text not in CHOICES and text != ""
@@ -122,6 +124,7 @@ def _result(
         # the files do not say which questions share a picture
         clustered_by="question",
         clusters=len(set(images)),
+        warnings=warnings,
     )
 
 

@@ -5,7 +5,6 @@ are the official releases, unpacked; the miniature world writes the same layouts
 """
 
 import base64
-import io
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,7 +15,8 @@ from PIL import Image
 
 from sgv_lab.benchmarks import core, mmbench, mme, pope, qbench, scienceqa, seed, vqa
 from sgv_lab.errors import LabError
-from sgv_lab.files import write_json, write_jsonl
+from sgv_lab.files import files_below, write_json, write_jsonl
+from sgv_lab.images import decode_image
 from sgv_lab.training.conversation import SYSTEM
 from sgv_lab.training.images import open_image
 
@@ -35,9 +35,12 @@ class Question:
 
     def image(self, root: Path) -> Image.Image | None:
         """The RGB picture, or None for a question about text alone."""
-        if self.encoded is not None:
-            return Image.open(io.BytesIO(base64.b64decode(self.encoded))).convert("RGB")
-        return None if self.picture is None else open_image(root, self.picture, self.id)
+        if self.encoded is None:
+            return None if self.picture is None else open_image(root, self.picture, self.id)
+        try:
+            return decode_image(base64.b64decode(self.encoded))
+        except ValueError as error:
+            raise LabError(f"its image: {error}", where=f"question {self.id!r}") from error
 
 
 # (questions, answers by id, data, out) -> arguments of the scorer, or None without truth
@@ -80,13 +83,12 @@ def _lines(name: str, row: Callable[[Question, str], dict[str, Any]], truth: str
 
 def _mme(data: Path) -> Iterator[Question]:
     for subtask, rows in mme.truth(data).items():
+        files = sorted((p for p in files_below(data / subtask) if p.suffix != ".txt"), reverse=True)
+        images = {path.stem: path for path in files}
         for number, row in enumerate(rows):
-            stem = row["image"]
-            files = sorted((data / subtask).rglob(f"{stem}.*"))
-            found = next((path for path in files if path.suffix != ".txt"), None)
-            if found is None:
-                what = f"lacks the picture {stem}"
-                raise LabError(what, where=data / subtask, fix="unpack the official release anew")
+            if (found := images.get(row["image"])) is None:
+                what, fix = f"lacks the picture {row['image']}", "unpack the official release anew"
+                raise LabError(what, where=data / subtask, fix=fix)
             short = row["question"].removesuffix(mme.ASK).rstrip() + mme.SUFFIX
             picture = found.relative_to(data).as_posix()
             about = row.row | {"subtask": subtask, "name": found.name}
@@ -102,7 +104,7 @@ def _write_mme(questions: list[Question], answers: Answers, data: Path, out: Pat
         fields = [q.row["name"], q.row["question"], q.row["truth"], _line(answers[q.id])]
         lines.setdefault(q.row["subtask"], []).append("\t".join(fields) + "\n")
     for subtask, rows in lines.items():
-        (folder / f"{subtask}.txt").write_text("".join(rows))
+        (folder / f"{subtask}.txt").write_text("".join(rows), encoding="utf-8")
     return {"predictions": folder, "annotations": data}
 
 
@@ -123,9 +125,9 @@ def _mmbench(data: Path, language: str = "en") -> Iterator[Question]:
 
 
 def _write_mmbench(questions: list[Question], answers: Answers, data: Path, out: Path) -> dict:
-    path = out / "mmbench.xlsx"
-    mmbench.submission((q.row for q in questions), answers, path)
-    truth = out / "questions.jsonl"
+    mmbench.submission((q.row for q in questions), answers, out / "mmbench.xlsx")
+    path, truth = out / "mmbench.jsonl", out / "questions.jsonl"  # scored without worksheets
+    write_jsonl(path, ({"question_id": q.id, "text": answers[q.id]} for q in questions))
     write_jsonl(truth, ({k: v for k, v in q.row.items() if k != "image"} for q in questions))
     return {"predictions": path, "annotations": truth} if "answer" in questions[0].row else None
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sgv_lab.benchmarks import OFFICIAL, core, jackknife
+from sgv_lab.benchmarks.answers import LAST, by_id
 from sgv_lab.benchmarks.core import Entry, Given
 from sgv_lab.errors import LabError
 
@@ -125,7 +126,7 @@ def score(
     """
     source = core.need(annotations, "--annotations", "the human answers")
     truth = _truth(source)
-    answers, raw = _answers(Path(predictions), questions, truth)
+    answers, raw, warnings = _answers(Path(predictions), questions, truth)
     as_is = not raw or variant == "unprocessed"
     sent = {key: text if as_is else process(text) for key, text in answers.items()}
     if "answers" not in next(iter(truth.values())).row:
@@ -135,8 +136,9 @@ def score(
             "identical_to_upload": same,
             "unparsed": 0,
             "missing": len(truth.keys() - sent.keys()),
+            **({"warnings": warnings} if warnings else {}),
         }
-    return _result(sent, truth, variant)
+    return _result(sent, truth, variant, warnings)
 
 
 def _truth(path: Path) -> dict[str, Entry]:
@@ -149,12 +151,14 @@ def _truth(path: Path) -> dict[str, Entry]:
 
 def _answers(
     path: Path, questions: str | Path | None, truth: dict[str, Entry]
-) -> tuple[dict[str, str], bool]:
-    """Answers by the truth's ids, and whether they are a model's raw text."""
+) -> tuple[dict[str, str], bool, list[str]]:
+    """Answers by the truth's ids, whether they are a model's raw text, and warnings."""
     found = core.entries(path)
     raw = "text" in found[0].row
     by_image = "question_id" not in next(iter(truth.values())).row
-    answers = core.index(found, *(("image",) if by_image and not raw else ("question_id",)))
+    field = "image" if by_image and not raw else "question_id"
+    groups, warnings = by_id(found, field, rule=LAST)
+    answers = {key: group[-1] for key, group in groups.items()}
     if questions is not None:
         asked = core.index(core.rows(questions), "question_id")
         core.known(answers, asked, questions)
@@ -166,10 +170,13 @@ def _answers(
     elif by_image and raw:
         raise LabError("needs --questions: which picture a question is about", where=path)
     core.known(answers, truth, "the annotations")
-    return {key: entry.text("text" if raw else "answer") for key, entry in answers.items()}, raw
+    texts = {key: entry.text("text" if raw else "answer") for key, entry in answers.items()}
+    return texts, raw, warnings
 
 
-def _result(sent: dict[str, str], truth: dict[str, Entry], variant: str) -> dict[str, Any]:
+def _result(
+    sent: dict[str, str], truth: dict[str, Entry], variant: str, warnings: list[str]
+) -> dict[str, Any]:
     values, images = {}, []
     for key, entry in truth.items():
         humans = [human["answer"] for human in entry["answers"]]
@@ -192,6 +199,7 @@ def _result(sent: dict[str, str], truth: dict[str, Entry], variant: str) -> dict
         intervals={"overall": jackknife.mean_interval(list(values.values()), images)},
         clustered_by="image",
         clusters=len(set(images)),
+        warnings=warnings,
     )
 
 

@@ -19,10 +19,11 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 from transformers import BatchFeature, PreTrainedConfig, PreTrainedModel, ProcessorMixin
 
-from sgv_lab.captioning.pictures import Pictures, ahead, find, read
+from sgv_lab.captioning.pictures import Pictures, ahead, find
 from sgv_lab.captioning.prompts import CAPTIONER
 from sgv_lab.captioning.writer import Row, Shards
 from sgv_lab.errors import LabError
+from sgv_lab.images import load_image
 from sgv_lab.models.kinds import kind
 from sgv_lab.training.collate import collator
 from sgv_lab.training.conversation import prompt_ids
@@ -140,7 +141,7 @@ def load(
         row: Row = {"index": number, "sha256": None, "caption": None}
         batch.rows.append(row)
         try:
-            data, image = read(pictures.root, pictures[number])
+            data, image = load_image(pictures.root, pictures[number])
         except LabError as error:
             row["reason"] = str(error)
         else:

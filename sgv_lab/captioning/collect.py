@@ -1,16 +1,16 @@
 """Collecting captions from an OpenAI-compatible endpoint: GPT4-Vision's, vLLM's, our own.
 
-Requests that get no answer (429, 5xx, a broken or silent connection, no JSON) are repeated with
-back-off; answers that refuse or have a defect are discarded, kept beside the row with the reason,
-and the picture is asked about again with the next seed. The key comes from OPENAI_API_KEY alone; it
-is cut out of whatever an endpoint says.
+Answers that refuse, have a defect or cannot be used are discarded, kept beside the row with the
+reason, and the picture is asked about again with the next seed. Captions are kept as they were
+written; only a block of reasoning is taken out, and kept beside the row too.
 """
 
 import base64
 import hashlib
 import io
+import logging
 import threading
-import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
@@ -18,25 +18,25 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import openai
-import polars as pl
-from openai.types.chat import ChatCompletion
 from PIL import Image
 from tqdm import tqdm
 
 from sgv_lab.captioning import prompts, writer
-from sgv_lab.captioning.keys import hidden, key
-from sgv_lab.captioning.pictures import Pictures, ahead, find, read
+from sgv_lab.captioning.client import Client, NoAnswer, Rejected, about_content
+from sgv_lab.captioning.pictures import Pictures, ahead, find
+from sgv_lab.captioning.response import Answer
 from sgv_lab.captioning.writer import Row, Shards
-from sgv_lab.captions.defects import KINDS
 from sgv_lab.errors import LabError
+from sgv_lab.images import load_image
 
-FILTERS = ("empty", "over_long", "list_form", "citation", "prompt_leakage", "refusal", "truncated",
-           "repeated_sentence")  # fmt: skip
+FILTERS = ("empty", "over_long", "list_form", "citation", "prompt_leakage", "refusal", "reasoning",
+           "truncated", "repeated_sentence")  # fmt: skip
 """Kinds of `captions.defects` an answer is discarded for."""
 TRIES = 3  # answers asked for before a picture is given up
-RETRIES = 5  # of a request without an answer: 0.5 to 8 seconds apart, or as the endpoint says
 STOP_AFTER = 5  # pictures in a row without an answer, beyond those under way: the endpoint is down
+IMAGE_TOKENS = 1_000  # assumed for a picture where the endpoint does not tell
+_FAILED = ("unanswered", "rejected", "no answer")  # how reasons begin that say so of the endpoint
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,6 @@ class Terms:
         return (tokens_in * self.price_in + tokens_out * self.price_out) / 1e6
 
 
-class NoAnswer(Exception):
-    """A request that failed for good; the picture stays without a row."""
-
-
 def collect(
     url: str,
     model: str,
@@ -86,13 +82,16 @@ def collect(
     where a killed one stopped. The first picture is asked about alone, to know what one costs.
 
     Raises LabError for a missing or refused key, an endpoint that is down or takes no picture,
-    pictures without an answer, a spent budget (none is begun that could exceed it) and as `Shards`
-    does. What was collected stays.
+    pictures without an answer, a spent budget (none is begun that could exceed it), if not one
+    caption was accepted, and as `Shards` does. What was collected stays.
     """
+    if (terms.extra or {}).get("stream"):
+        raise LabError("streams are not read", fix='leave "stream" out of the request')
+    client = Client(url, model, terms.timeout, terms.per_minute)
     pictures = find(images)
     settings = {
         "model": model,
-        "revision": urlsplit(url).hostname,
+        "revision": urlsplit(client.url).hostname,
         "seed": seed,
         "prompts": {name: ask(f"{one.prefix}/") for name, one in prompts.SOURCES.items()},
         "temperature": terms.temperature,
@@ -101,47 +100,76 @@ def collect(
         "filters": FILTERS,
         "tries": TRIES,
     }
-    with Shards(out, pictures, settings, shard) as shards, hidden(key(url)):
-        _Collector(url, shards, terms, ask).run()
+    with Shards(out, pictures, settings, shard) as shards:
+        client.learned |= shards.learned
+        _Collector(client, shards, terms, ask).run()
     return Path(out)
 
 
 class _Collector:
-    def __init__(self, url: str, shards: Shards, terms: Terms, ask: Callable[[str], str]) -> None:
-        self.shards, self.terms, self.ask, self.secret = shards, terms, ask, key(url)
-        self.client = openai.OpenAI(
-            base_url=url, api_key=self.secret, timeout=terms.timeout, max_retries=RETRIES
-        )
-        self.lock, self.next_start = threading.Lock(), 0.0
-        self.spent = sum(map(self._cost, writer.rows(shards.out)))
+    def __init__(
+        self, client: Client, shards: Shards, terms: Terms, ask: Callable[[str], str]
+    ) -> None:
+        self.client, self.shards, self.terms, self.ask = client, shards, terms, ask
+        limits = [self._fields(0).get(name) for name in ("max_tokens", "max_completion_tokens")]
+        self.longest = max((n for n in limits if isinstance(n, int)), default=terms.max_tokens)
+        self.lock = threading.Lock()
+        self.spent, captions, rows = 0.0, 0, 0
+        for row in writer.rows(shards.out):
+            self.spent += self._cost(row)
+            captions, rows = captions + (row["caption"] is not None), rows + 1
+        if rows == len(shards.pictures) and not captions:
+            shards.start_over()  # all was in vain: what did not work may have been mended
         self.under_way, self.dearest_prompt = 0, 0.0
-        self.answered, self.broke = False, False
+        self.answered, self.broke, self.estimated = False, False, False
 
     def run(self) -> None:
         """Ask about every picture without a row: one by one until an answer, then many at once."""
         left = (number for _, missing in self.shards.missing() for number in missing)
         first = ahead(self._work, self._affordable(left, alone=True), 1, 0)
         rest = ahead(self._work, self._affordable(left), self.terms.connections, 0)
-        unanswered, in_a_row, why = 0, 0, ""
-        rejected: list[Row] = []  # kept back until another picture is taken: the request may be bad
+        held: list[Row] = []  # kept back until a picture is taken: the request may be bad
+        unanswered, in_a_row = [], 0
         with tqdm(unit="caption", disable=None) as bar:
-            for result in chain(first, rest):
+            for row in chain(first, rest):
                 self.under_way -= 1
-                if isinstance(result, str):
-                    unanswered, in_a_row, why = unanswered + 1, in_a_row + 1, result
-                elif str(result.get("reason")).startswith("rejected"):
-                    rejected.append(result)
-                    in_a_row, why = in_a_row + 1, result["reason"]
+                reason = row.get("reason", "")
+                if reason.startswith(_FAILED):
+                    in_a_row += not about_content(reason)
+                    (unanswered if reason.startswith(_FAILED[0]) else held).append(row)
+                elif "tokens_in" not in row:  # it was not asked about: it cannot be read
+                    held.append(row)
                 else:
-                    self.shards.add([*rejected, result])
-                    bar.update(len(rejected) + 1)
+                    self.shards.add([*held, row])
+                    self.shards.learn(self.client.learned)
+                    bar.update(len(held) + 1)
                     bar.set_postfix_str(f"cost {self.spent:.2f}", refresh=False)
-                    rejected, in_a_row = [], 0
-                if in_a_row >= STOP_AFTER + self.terms.connections:
-                    raise LabError(f"the endpoint fails: {why}", fix="mend it and run again")
-        self.shards.add(rejected)
-        if unanswered:
-            raise LabError(f"{unanswered} pictures got no answer: {why}", fix="run again to go on")
+                    held, in_a_row = [], 0
+                if in_a_row >= STOP_AFTER + self.terms.connections * self.answered:
+                    raise LabError(f"the endpoint fails: {_told(reason)}", fix=_way_out(reason))
+        self._end(held, [_told(row["reason"]) for row in unanswered])
+
+    def _end(self, held: list[Row], unanswered: list[str]) -> None:
+        """Keep what was held back if the run has a caption, and raise what there is to tell."""
+        if any(row["caption"] is not None for row in writer.rows(self.shards.out)):
+            self.shards.add(held)
+            if unanswered:
+                told = f"{len(unanswered)} pictures got no answer: {unanswered[-1]}"
+                raise LabError(told, fix="run again to go on")
+        elif rows := [*writer.rows(self.shards.out), *held]:
+            reasons = Counter([*(row["reason"] for row in rows), *unanswered]).most_common()
+            told = "; ".join(f"{number} × {reason}" for reason, number in reasons[:3])
+            asked = unanswered + [row["reason"] for row in rows if "tokens_in" in row]
+            if not asked:
+                fix = "mend the pictures, or give others"
+                raise LabError(f"no picture can be read ({told})", fix=fix)
+            spent = f", {self.spent:.2f} spent" if self.spent else ""
+            told = f"no caption was accepted{spent} ({told})"
+            fix = _way_out(next(reason for reason, _ in reasons if reason in asked))
+            raise LabError(told, where=self.shards.out, fix=fix)
+        elif unanswered:
+            told = f"{len(unanswered)} pictures got no answer: {unanswered[-1]}"
+            raise LabError(told, fix="run again to go on")
         if self.broke:
             told = f"the budget of {self.terms.budget:g} allows no more ({self.spent:.2f} spent)"
             raise LabError(told, fix="raise it and run the same again to go on")
@@ -152,7 +180,7 @@ class _Collector:
         ``alone``: only until the first answer tells what one costs.
         """
         for number in numbers:
-            dearest = self.dearest_prompt + self.terms.cost(0, self.terms.max_tokens)
+            dearest = self.dearest_prompt + self.terms.cost(0, self.longest)
             if self.terms.budget and (
                 self.spent + (self.under_way + 1) * TRIES * dearest > self.terms.budget
             ):
@@ -166,100 +194,95 @@ class _Collector:
     def _cost(self, row: Row) -> float:
         return self.terms.cost(row.get("tokens_in", 0), row.get("tokens_out", 0))
 
-    def _work(self, number: int) -> Row | str:
-        """The row of a picture, or why there was no answer."""
+    def _work(self, number: int) -> Row:
+        """The row of a picture: its caption, or the reason why there is none."""
         name = self.shards.pictures[number]
         row: Row = {"index": number, "sha256": None, "caption": None}
         try:
-            data, image = read(self.shards.pictures.root, name)
+            data, image = load_image(self.shards.pictures.root, name)
         except LabError as error:
             return row | {"reason": str(error)}
-        row["sha256"] = hashlib.sha256(data).hexdigest()
+        row |= {"sha256": hashlib.sha256(data).hexdigest()}
+        row |= {"tokens_in": 0, "tokens_out": 0, "discarded": []}
         try:
-            return row | self._captioned(self.ask(name), data_url(data, image))
-        except openai.APIStatusError as error:
-            if error.status_code in (401, 403, 404):
-                told = f"{error.status_code} {self._clean(error.message)}"
-                fix = "check OPENAI_API_KEY, the address and the model's name"
-                raise LabError(f"the endpoint says {told}", fix=fix) from None
-            if error.status_code == 429 or error.status_code >= 500:
-                return f"status {error.status_code}"
-            told = f"{error.status_code} {self._clean(error.message)}"[:200]
-            return row | {"reason": f"rejected: {told}"}
-        except (openai.APIConnectionError, NoAnswer) as error:
-            return self._clean(f"{type(error).__name__}: {error}")
+            self._ask(row, self.ask(name), data_url(data, image))
+        except Rejected as error:
+            row["reason"] = f"rejected: {error}"
+        except NoAnswer as error:
+            row["reason"] = f"unanswered: {error}"
+        return row
 
-    def _captioned(self, prompt: str, picture: str) -> Row:
-        """Ask until an answer passes the filters, TRIES times at most."""
-        row: Row = {"tokens_in": 0, "tokens_out": 0, "discarded": []}
-        for attempt in range(TRIES):
-            reply = self._reply(prompt, picture, self.shards.stamp["seed"] + attempt)
-            self.answered = True
-            text = self._clean(reply.choices[0].message.content or "").strip()
-            if reply.usage is not None:
-                given, made = reply.usage.prompt_tokens, reply.usage.completion_tokens
-                row["tokens_in"] += given
-                row["tokens_out"] += made
-                with self.lock:
-                    self.spent += self.terms.cost(given, made)
-                    self.dearest_prompt = max(self.dearest_prompt, self.terms.cost(given, 0))
-            row["served"] = self._clean(reply.model)
-            reason = flaw(text, reply.choices[0].finish_reason)
-            if reason is None:
-                return {"caption": text} | row
-            row["discarded"].append({"reason": reason, "text": text})
-        return {"reason": f"filtered: {reason}"} | row
-
-    def _reply(self, prompt: str, picture: str, seed: int) -> ChatCompletion:
-        """A well-formed answer. Raises NoAnswer after RETRIES answers that are none."""
+    def _ask(self, row: Row, prompt: str, picture: str) -> None:
+        """Ask until an answer passes the filters, TRIES times at most; it completes the row."""
         content = [{"type": "text", "text": prompt},
                    {"type": "image_url", "image_url": {"url": picture}}]  # fmt: skip
-        request = {
-            "model": self.shards.stamp["model"],
-            "messages": [{"role": "user", "content": content}],
-            "temperature": self.terms.temperature,
-            "max_tokens": self.terms.max_tokens,
-            "seed": seed,
-        } | dict(self.terms.extra or {})
-        given = {name: value for name, value in request.items() if value is not None}
-        for retry in range(RETRIES):
-            self._pace()
-            try:
-                raw = self.client.chat.completions.with_raw_response.create(**given)
-                return ChatCompletion.model_validate_json(raw.content, strict=False)
-            except ValueError:  # no JSON, or not of a chat completion
-                time.sleep(0.1 * 2**retry)
-        raise NoAnswer("answers are no chat completions")
+        messages, seed = [{"role": "user", "content": content}], self.shards.stamp["seed"]
+        for attempt in range(TRIES):
+            answer = self.client.ask(messages, **self._fields(seed + attempt))
+            self._count(row, answer, prompt)
+            text, reason = answer.text.strip(), f"no answer: {answer.problem}"
+            if not answer.problem:
+                self.answered = True
+                reason = flaw(text, answer.finish)
+            if reason is None:
+                row["caption"] = text
+                row |= {"reasoning": answer.reasoning} if answer.reasoning else {}
+                return
+            row["discarded"].append({"reason": reason, "text": answer.raw})
+            if answer.error is not None:  # which was repeated already
+                break
+        reasons = [one["reason"] for one in row["discarded"]]
+        flaws = [f"filtered: {one}" for one in reasons if not one.startswith("no answer")]
+        row["reason"] = [*reasons, *flaws][-1]
 
-    def _pace(self) -> None:
-        """Wait until the next request may start."""
-        if self.terms.per_minute:
-            with self.lock:
-                now = time.monotonic()
-                self.next_start = max(now, self.next_start + 60 / self.terms.per_minute)
-                wait = self.next_start - now
-            time.sleep(wait)
+    def _fields(self, seed: int) -> dict[str, Any]:
+        fields = {"temperature": self.terms.temperature, "max_tokens": self.terms.max_tokens}
+        return fields | {"seed": seed} | dict(self.terms.extra or {})
 
-    def _clean(self, text: str) -> str:
-        return text.replace(self.secret, "[key]")
+    def _count(self, row: Row, answer: Answer, prompt: str) -> None:
+        """Add what an answer cost, usable or not, to the row and the sum."""
+        given, made = answer.tokens_in, answer.tokens_out
+        if not answer.counted and not answer.problem:
+            given, made = IMAGE_TOKENS + len(prompt) // 4, -(-len(answer.raw) // 4)
+            if not self.estimated:
+                log.warning("the endpoint tells no tokens: they are estimated from the texts")
+            self.estimated = row["estimated"] = True
+        row["tokens_in"] += given
+        row["tokens_out"] += made
+        if answer.served is not None:
+            row["served"] = answer.served
+        with self.lock:
+            self.spent += self.terms.cost(given, made)
+            self.dearest_prompt = max(self.dearest_prompt, self.terms.cost(given, 0))
 
 
-def first_model(url: str) -> str:
-    """The first model an endpoint lists. Raises LabError if it lists none."""
-    try:
-        with hidden(key(url)):
-            return openai.OpenAI(base_url=url, api_key=key(url)).models.list().data[0].id
-    except (openai.OpenAIError, IndexError, AttributeError) as error:
-        told = f"lists no models ({type(error).__name__})"
-        raise LabError(told, where=urlsplit(url).hostname, fix="give --name") from None
+def _told(reason: str) -> str:
+    return reason.removeprefix("unanswered: ")
+
+
+def _way_out(reason: str) -> str:
+    """What to change if the endpoint gives no caption for such a reason."""
+    if reason.startswith("rejected"):
+        return (
+            "change the request, as by --request "
+            """'{"max_tokens": null, "max_completion_tokens": 1024}', where null leaves a field """
+            "out, or the model"
+        )
+    if reason.startswith(("filtered: truncated", "filtered: reasoning", "filtered: empty")):
+        return "raise --max-tokens, or turn the model's reasoning off by --request"
+    if reason.startswith(("filtered", "no answer")):
+        return "ask another model or endpoint, or in other words"
+    return "mend it and run again"
 
 
 def flaw(text: str, finish: str | None = "stop") -> str | None:
     """Why an answer is discarded: the first of FILTERS that finds it, or None."""
-    if finish == "length":
-        return "truncated"
-    if finish == "content_filter":
-        return "refusal"
+    import polars as pl
+
+    from sgv_lab.captions.defects import KINDS
+
+    if finish in ("truncated", "refusal", "reasoning"):
+        return finish
     row = pl.LazyFrame({"caption": [text], "characters": [len(text)]})
     found = row.select(**{name: KINDS[name].rows for name in FILTERS}).collect()
     return next((name for name in FILTERS if found[name][0]), None)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import click
 from sgv_lab.captioning.pictures import Pictures, find
 from sgv_lab.captioning.prompts import CAPTIONER
 from sgv_lab.errors import LabError
+from sgv_lab.options import refuse_ignored
 
 FOLDER = click.Path(path_type=Path)
 
@@ -34,7 +36,11 @@ def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--connections", type=int, default=8, show_default=True),
         click.option("--per-minute", type=float, default=0.0, help="Most requests a minute."),
         click.option("--timeout", type=float, default=120.0, help="Seconds without a sign."),
-        click.option("--request", default="{}", help="JSON: more fields of a request."),
+        click.option(
+            "--request",
+            default="{}",
+            help='JSON: more fields of a request; null leaves one out: {"max_tokens": null}.',
+        ),
     ]
     for option in reversed(options):
         command = option(command)
@@ -109,6 +115,8 @@ def caption(
     `torchrun --nproc-per-node N --no-python sgv-lab caption …`; then `--merge`.
     """
     if merging:
+        others = (p.name for p in click.get_current_context().command.params)
+        refuse_ignored("--merge", *(name for name in others if name not in ("merging", "out")))
         from sgv_lab.captioning.merge import merge
 
         return click.echo(merge(out))
@@ -116,12 +124,14 @@ def caption(
         raise LabError("--model is missing", fix="give a checkpoint folder or an address")
     given: dict[str, Any] = {"seed": seed, "shard": _shard(shard)}
     pictures = _pictures(images, root)
-    if "://" in model:
+    if "://" in model or (not Path(model).exists() and re.match(r"[\w.-]+:\d+(/|$)", model)):
         from sgv_lab.captioning import collect as module
 
-        name = name or module.first_model(model)
+        refuse_ignored("an endpoint", "batch_size", "static")
+        name = name or module.Client(model, "").first_model()
         given["ask"] = lambda image: prompt
         return click.echo(module.collect(model, name, pictures, out, _terms(terms), **given))
+    refuse_ignored("a checkpoint", "name", "connections", "per_minute", "timeout", "request")
     given |= {"prompt": prompt, "batch_size": batch_size, "name": Path(model).name}
     decoding = {"max_new_tokens": terms["max_tokens"], "static": static}
     if terms["temperature"]:

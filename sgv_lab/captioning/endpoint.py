@@ -20,9 +20,10 @@ from typing import Any
 
 from PIL import Image
 
-from sgv_lab.captioning.pictures import find, read
+from sgv_lab.captioning.pictures import find
 from sgv_lab.captioning.prompts import END
 from sgv_lab.errors import LabError
+from sgv_lab.images import load_image
 from sgv_lab.world.annotators import ANNOTATORS, caption
 from sgv_lab.world.records import scene_of
 from sgv_lab.world.scene import MINIATURE
@@ -75,7 +76,7 @@ def annotator(images: str | Path) -> Answer:
     def known() -> dict[str, str]:
         pictures = find(images)
         names = pictures.names.to_pylist()
-        return {pixels(read(pictures.root, name)[1]): name for name in names}
+        return {pixels(load_image(pictures.root, name)[1]): name for name in names}
 
     def answer(picture: Image.Image, prompt: str, seed: int) -> tuple[str, str]:
         with lock:

@@ -95,6 +95,9 @@ def _whole(out: Path, chunk: int, run: dict[str, Any]) -> list[Row]:
 def _card(name: str, run: dict[str, Any], sizes: np.ndarray, reasons: Counter[str]) -> str:
     """The data set's README: what it is, who wrote it and how, what was left out."""
     settings = "\n".join(f"- {key}: `{json.dumps(v)}`" for key, v in run["settings"].items())
+    for name, to in run.get("learned", {}).items():
+        told = f"was sent as `{to}`" if to else "was left out"
+        settings += f"\n- `{name}` {told}, as the endpoint refuses it"
     left_out = "\n".join(f"- {n} {reason}" for reason, n in reasons.most_common()) or "- none"
     mean = f"{sizes.mean():.1f}" if len(sizes) else "no"
     return f"""---

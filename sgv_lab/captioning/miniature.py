@@ -5,20 +5,26 @@ the result: it is the miniature's 100K, which later stages train on.
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sgv_lab import store
 from sgv_lab.captioning import endpoint
-from sgv_lab.captioning.collect import Terms, collect
 from sgv_lab.captioning.merge import merge
 from sgv_lab.captions import sources
+from sgv_lab.closure import digest
 from sgv_lab.errors import LabError
 from sgv_lab.world.scene import MINIATURE
+
+if TYPE_CHECKING:
+    from sgv_lab.captioning.collect import Terms
 
 FILE = sources.SOURCES["ShareGPT4V"].file  # in the official folder "sharegpt4v"
 
 
 def miniature_100k(pictures: int, seed: int = 0) -> tuple[Path, Path]:
     """The records of that many drawn ``pictures``, and the folder their paths start from."""
+    from sgv_lab.captioning.collect import Terms
+
     images = sources.world(pictures, seed, 64, difficulty=MINIATURE)
     with endpoint.opened("", images) as url:
         folder = hundred_k(url, endpoint.MODEL, images, "", Terms(), seed)
@@ -26,7 +32,7 @@ def miniature_100k(pictures: int, seed: int = 0) -> tuple[Path, Path]:
 
 
 def hundred_k(
-    url: str, model: str, images: str | Path, out: str | Path, terms: Terms, seed: int = 0
+    url: str, model: str, images: str | Path, out: str | Path, terms: "Terms", seed: int = 0
 ) -> Path:
     """Collect captions of ``images`` at ``url``, merge them, and return the folder.
 
@@ -37,6 +43,8 @@ def hundred_k(
     """
 
     def build(folder: Path) -> None:
+        from sgv_lab.captioning.collect import collect
+
         collect(url, model, images, folder / "collected", terms, seed=seed)
         merge(folder / "collected", folder / "sharegpt4v", FILE.removesuffix(".json"))
 
@@ -46,6 +54,5 @@ def hundred_k(
     if model != endpoint.MODEL:
         raise LabError(f"captions by {model} need a folder", fix="give one as `out`")
     settings = {"model": model, "seed": seed, "temperature": terms.temperature}
-    settings |= {"max_tokens": terms.max_tokens}
-    code = ["sgv_lab.world", "sgv_lab.captions.defects", "sgv_lab.captioning"]
-    return store.stage("miniature-100k", settings, [images], build, code, resumes=True)
+    settings |= {"max_tokens": terms.max_tokens, "answers": digest(endpoint.opened)}
+    return store.stage("miniature-100k", settings, [images], build, resumes=True)

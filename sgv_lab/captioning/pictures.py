@@ -1,8 +1,10 @@
-"""Which pictures are captioned, and what of them can be read."""
+"""Which images are captioned."""
 
+import codecs
+import gzip
 import hashlib
-import io
-import json
+import os
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -10,16 +12,15 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
 
 from sgv_lab.errors import LabError
-from sgv_lab.files import below
+from sgv_lab.files import files_below
 
-SMALLEST, LARGEST = 8, 10_000  # pixels of a side
-BYTES = 100_000_000  # of a file
 Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
@@ -50,12 +51,13 @@ class Pictures:
 
 
 def find(images: str | Path | Pictures, root: str | Path | None = None) -> Pictures:
-    """The pictures of a folder (by name), a list or a Parquet file (in its order), each once.
+    """The images of a folder (by name), a list or a Parquet file (in its order), each once.
 
-    A list is JSON (paths, or records with "image"), JSON lines of these, or a path a line; Parquet
-    has a column "image". Paths start from ``root``, by default the folder, or the file's; in the
-    official layout they tell a picture's source. Raises LabError if there is nothing, the file
-    cannot be read, or the folder is not below ``root``. What was found already is given back.
+    Linked folders are followed. A list is JSON (paths, or records with "image"), JSON lines of
+    these, or a path a line, also gzipped; Parquet has a column "image". Paths start
+    from ``root``, by default the folder, or the file's; in the official layout they tell an image's
+    source. Raises LabError if there is nothing, the file cannot be read, or the folder is not below
+    ``root``. What was found already is given back.
     """
     if isinstance(images, Pictures):
         return images
@@ -68,12 +70,28 @@ def find(images: str | Path | Pictures, root: str | Path | None = None) -> Pictu
 
 
 def _below(folder: Path, root: Path) -> pa.Array:
-    if not folder.resolve().is_relative_to(root.resolve()):
-        raise LabError("does not lie below the root", where=folder, fix=f"leave out {root}")
-    suffixes, first = Image.registered_extensions(), folder.resolve().relative_to(root.resolve())
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
-    names = pa.array((str(first / path.relative_to(folder)) for path in found), pa.large_string())
+    suffixes, first = Image.registered_extensions(), _inside(folder, root)
+    found = (path for path in files_below(folder) if path.suffix.lower() in suffixes)
+    paths = (str(first / path.relative_to(folder)) for path in found)
+    try:
+        names = pa.array(paths, pa.large_string())
+    except UnicodeEncodeError as error:
+        what = f"the file name {error.object!r} is not in UTF-8"
+        raise LabError(what, where=folder, fix="rename the file") from error
     return names.take(pc.sort_indices(names))
+
+
+def _inside(folder: Path, root: Path) -> Path:
+    """``folder`` relative to ``root``: as it is written, else where links lead."""
+    for path in (Path(os.path.normpath(folder.absolute())), folder.resolve()):
+        for above in (path, *path.parents):
+            if above.resolve() == root.resolve():
+                return path.relative_to(above)
+    raise LabError("does not lie below the root", where=folder, fix=f"leave out {root}")
+
+
+class _Entry(msgspec.Struct):
+    image: str | None = None
 
 
 def _listed(file: Path) -> pa.Array:
@@ -81,63 +99,26 @@ def _listed(file: Path) -> pa.Array:
         if file.suffix == ".parquet":
             column = pq.read_table(file, columns=["image"])["image"]
             return column.cast(pa.large_string()).drop_null().combine_chunks()
-        with file.open(encoding="utf-8") as lines:
-            if file.suffix == ".json":
-                entries: Iterable[object] = json.load(lines)
-            elif file.suffix == ".jsonl":
-                entries = map(json.loads, lines)
-            else:
-                entries = (line.rstrip("\n") for line in lines if line.strip())
-            names = (e.get("image") if isinstance(e, dict) else e for e in entries)
-            return pa.array((name for name in names if name is not None), pa.large_string())
-    except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
+        data = file.read_bytes()
+        if data.startswith(b"\x1f\x8b"):
+            data = gzip.decompress(data)
+        entries = _entries(data.removeprefix(codecs.BOM_UTF8))
+        names = (one.image if isinstance(one, _Entry) else one for one in entries)
+        return pa.array((name for name in names if name is not None), pa.large_string())
+    except (OSError, EOFError, ValueError, KeyError, zlib.error, pa.ArrowException) as error:
         fix = 'give paths, or records with "image", as JSON, JSON lines, text or Parquet'
         raise LabError(f"is no list of pictures ({error})", where=file, fix=fix) from error
 
 
-def read(root: Path, name: str) -> tuple[bytes, Image.Image]:
-    """A picture's file, and the picture in RGB.
-
-    Raises LabError "kind: words" for one that is not to be captioned: unsafe (leads out of the
-    root, or a decompression bomb), missing, corrupt, animated, colours (CMYK), depth (16 or 32
-    bits a channel), size (a side below SMALLEST or above LARGEST).
-    """
-    try:
-        path = below(root, name)
-    except (LabError, OSError, ValueError) as error:
-        raise LabError("unsafe: leads out of the root") from error
-    if not path.is_file():
-        raise LabError("missing: no such file")
-    if path.stat().st_size > BYTES:
-        raise LabError(f"unsafe: {path.stat().st_size:,} bytes")
-    try:
-        data = path.read_bytes()
-        with Image.open(io.BytesIO(data)) as image:
-            _check(image)
-            rgb = image.convert("RGB")
-            rgb.format = image.format
-            return data, rgb
-    except LabError:
-        raise
-    except Image.DecompressionBombError as error:
-        raise LabError("unsafe: a decompression bomb") from error
-    except Exception as error:  # what a decoder raises at corrupt bytes is anybody's guess
-        words = "no picture format" if isinstance(error, Image.UnidentifiedImageError) else error
-        raise LabError(f"corrupt: {words}".replace(str(root), "")[:160]) from error
-
-
-def _check(image: Image.Image) -> None:
-    """Raise LabError for what the header already rules out."""
-    if image.width * image.height > (Image.MAX_IMAGE_PIXELS or 0):
-        raise LabError(f"unsafe: {image.width} x {image.height} pixels, a decompression bomb")
-    if not SMALLEST <= min(image.size) <= max(image.size) <= LARGEST:
-        raise LabError(f"size: {image.width} x {image.height} pixels")
-    if getattr(image, "n_frames", 1) > 1:
-        raise LabError(f"animated: {image.n_frames} frames")
-    if image.mode == "CMYK":
-        raise LabError("colours: CMYK")
-    if image.mode[0] in "IF":
-        raise LabError(f"depth: {image.mode}, more than 8 bits a channel")
+def _entries(data: bytes) -> Iterable[str | _Entry]:
+    """What a list holds, by its first character: a JSON array, JSON lines, or paths."""
+    start = data.lstrip()[:1]
+    if start == b"[":
+        return msgspec.json.decode(data, type=list[str | _Entry])
+    if start in (b"{", b'"'):
+        return msgspec.json.Decoder(str | _Entry).decode_lines(data)
+    lines = (line.rstrip(" \t\r") for line in data.decode().split("\n"))
+    return (line for line in lines if line)
 
 
 def ahead(

@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,9 @@ class Shards:
     """The files of a run, as one process sees them: what is missing, and a way to add it.
 
     ``settings`` say everything that decides the captions and hold "model", "revision" and "seed";
-    ``shard``: (i, n), this process writes every n-th file from the i-th. Raises LabError if ``out``
-    holds a run of other settings or pictures, and for a disk that is full.
+    ``shard``: (i, n), this process writes every n-th file from the i-th. ``learned``: what the run
+    found out of its endpoint. Raises LabError if ``out`` holds captions of other settings or
+    pictures, and for a disk that is full.
     """
 
     def __init__(
@@ -51,23 +52,39 @@ class Shards:
         self.stamp["settings"] = digest(settings)
         run = {"pictures": len(pictures), "names": pictures.digest(), "ids": pictures.ids()}
         run["settings"] = dict(settings)
+        self.run, self.learned = json.loads(json.dumps(run)), {}
         with disk(self.out):
             (self.out / "rows").mkdir(parents=True, exist_ok=True)
-            self._claim(json.loads(json.dumps(run)))
+            self._claim(self.run)
         self._open: dict[int, tuple[int, int]] = {}  # chunk -> descriptor, rows still missing
 
     def _claim(self, run: dict[str, Any]) -> None:
         path = self.out / "run.json"
         if not path.is_file():
             return write_json(path, run)
-        before = json.loads(path.read_text())
+        before = json.loads(path.read_text(encoding="utf-8"))
+        learned = before.pop("learned", {})
         if before == run:
+            self.learned = learned
             return None
+        if not any(row["caption"] is not None for row in rows(self.out)) and _emptied(self.out):
+            return write_json(path, run)
         old, new = ({**r.pop("settings"), **r} for r in (before, run))
         keys = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
         told = "; ".join(f"{k} was {str(old.get(k))!r:.60}" for k in keys)
         fix = "give the same settings and pictures to go on, or another folder"
         raise LabError(f"holds another run ({told})", where=self.out, fix=fix)
+
+    def start_over(self) -> None:
+        """Delete all rows, unless another process is writing them."""
+        _emptied(self.out)
+
+    def learn(self, learned: Mapping[str, Any]) -> None:
+        """Note in run.json what the endpoint was found to refuse; it is no setting of the run."""
+        if learned != self.learned:
+            self.learned = dict(learned)
+            with disk(self.out):
+                write_json(self.out / "run.json", self.run | {"learned": self.learned})
 
     def missing(self) -> Iterator[tuple[range, list[int]]]:
         """(all pictures' numbers, those without a row) of each file of this shard not yet whole.
@@ -104,7 +121,7 @@ class Shards:
             lines = [self._line(row) for row in group]
             descriptor, left = self._open[chunk]
             with disk(self.out):
-                _append(descriptor, "".join(lines).encode())
+                _append(descriptor, "".join(lines).encode(errors="replace"))
             self._open[chunk] = (descriptor, left - len(lines))
             if left == len(lines):
                 os.close(self._open.pop(chunk)[0])
@@ -182,11 +199,25 @@ def settings(out: str | Path) -> dict[str, Any]:
     path = Path(out) / "run.json"
     if not path.is_file():
         raise LabError("holds no run", where=out, fix="give the folder that captions were put in")
-    return json.loads(path.read_text())
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _path(out: Path, chunk: int) -> Path:
     return out / "rows" / f"{chunk:06d}.jsonl"
+
+
+def _emptied(out: Path) -> bool:
+    """Delete a run's rows; False, and nothing is done, if another process is writing them."""
+    with ExitStack() as opened:
+        paths = list((out / "rows").glob("*.jsonl"))
+        for path in paths:
+            try:
+                fcntl.flock(opened.enter_context(path.open("ab")), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                return False
+        for path in paths:
+            path.unlink()
+    return True
 
 
 def _cut_torn_line(descriptor: int) -> None:

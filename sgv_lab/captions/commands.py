@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,10 @@ import click
 from sgv_lab.captions import lexical, statistics
 from sgv_lab.captions.convert import Captions, convert
 from sgv_lab.captions.defects import KINDS, defects
+from sgv_lab.captions.formats import layout
+from sgv_lab.captions.records import Broken, entries, file_problem
 from sgv_lab.captions.sources import SOURCES, recognise, resolve
+from sgv_lab.options import refuse_ignored
 
 
 @click.command()
@@ -30,11 +34,17 @@ def stats(
     everything: bool,
     seed: int,
 ) -> None:
-    """Describe caption FILES: LLaVA-format JSON or JSON lines, or COCO captions_*.json.
+    """Describe caption FILES: LLaVA-format JSON, JSON lines or Parquet, or COCO captions_*.json.
+
+    Gzipped ones, too. Words are runs without white space; words and parts of speech mean something
+    in English, and in languages written alike. With --images each LLaVA-format record is also
+    checked as `sgv-lab train` does before it starts.
 
     hub:NAME fetches a dataset of Table 1, world:NAME is its stand-in in the embedded world
     (COCO-Caption, BLIP-LCS, LLaVA-23K, ShareGPT4V, ShareGPT4V-PT).
     """
+    if everything:
+        refuse_ignored("--all", "sample", "seed")
     size = None if everything else sample
     reports = [report(convert(resolve(f)), images, tokenizer, size, seed) for f in files]
     if as_json:
@@ -83,9 +93,22 @@ def report(
         "noun_verbs": lexical.noun_verbs(tagged).to_numpy().tolist(),
         "vocabulary": statistics.vocabulary_growth(texts).iloc[-1].to_dict(),
     }
+    if images is not None and layout(captions.file) != "coco":
+        result["training"] = _training(captions.file, images)
     if tokenizer is not None:
         result["tokens"] = statistics.tokens(texts, tokenizer, found["samples"])
     return result
+
+
+def _training(file: Path, images: Path) -> dict[str, Any]:
+    """How many records training would refuse, whatever the template, and why."""
+    broken = []
+    for number, (record, line, wrong) in enumerate(entries(file)):
+        if not wrong and (problem := file_problem(images, [record.get("image")])):
+            wrong = Broken(number, record["id"], line, problem)
+        broken += [wrong] if wrong else []
+    reasons = Counter(one.reason for one in broken)
+    return {"refused": len(broken), "reasons": reasons, "examples": list(map(str, broken[:5]))}
 
 
 def _text(one: dict[str, Any]) -> str:
@@ -100,7 +123,8 @@ def _text(one: dict[str, Any]) -> str:
         f"{one['mean_sentences']:.2f} sentences",
         f"  repeated: {one['duplication']['exact']:.2%} exactly, "
         f"{one['duplication']['normalised']:.2%} but for case and punctuation",
-        f"  words by part of speech, {one['sample']['captions']:,} captions (95 % intervals):",
+        f"  words by part of speech (English), {one['sample']['captions']:,} captions "
+        "(95 % intervals):",
     ]
     for part, (share, low, high) in one["lexical"].items():
         interval = f"  [{low:.1%}, {high:.1%}]" if low < high else ""
@@ -110,10 +134,15 @@ def _text(one: dict[str, Any]) -> str:
         interval = f" [{t['low']:.1f}, {t['high']:.1f}]" if t["low"] < t["high"] else ""
         lines.append(f"  mean tokens of {t['tokenizer']}: {t['mean_tokens']:.1f}{interval}")
     for record in one["rejected"]["examples"]:
+        line = f", line {record['line']}" if record["line"] else ""
         lines.append(
-            f"  rejected record {record['record']} (id {record['id']}): {record['reason']}; "
-            f"{record['fix']}"
+            f"  rejected record {record['record']} (id {record['id']}{line}): "
+            f"{record['reason']}; {record['fix']}"
         )
+    if "training" in one:
+        lines.append(f"  cannot be trained on: {one['training']['refused']:,} records")
+        lines += [f"    {reason}: {n:,}" for reason, n in one["training"]["reasons"].items()]
+        lines += [f"    {example}" for example in one["training"]["examples"]]
     for kind, count in one["defects"].items():
         if count:
             lines.append(f"  {kind}: {count:,} ({KINDS[kind].what}; {KINDS[kind].fix})")

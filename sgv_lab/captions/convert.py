@@ -2,8 +2,8 @@
 
 One row a caption: ``record`` (its number in the file), ``id``, ``image`` (relative to the data
 root), ``prompt`` (the human turn), ``caption``, ``characters`` (code points) and ``words`` (runs
-without white space, as ``str.split`` counts them). Records that cannot be used stand beside it
-with the reason.
+without white space, as ``str.split`` counts them: a Chinese sentence is one). Records that cannot
+be used stand beside it with the reason.
 """
 
 import gc
@@ -13,21 +13,23 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import msgspec
-import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from sgv_lab import store
-from sgv_lab.captions.scan import Batch, Rejected, layout, scan
+from sgv_lab.captions.formats import layout
+from sgv_lab.captions.records import ANSWERS, leaves
+from sgv_lab.captions.scan import Batch, Rejected, scan
 from sgv_lab.captions.sources import find, recognise, resolve
 from sgv_lab.errors import LabError
 
 ROWS = 16_384  # rows of a Parquet row group
-_SLICE = 1_024  # rows counted at a time
+_WORD = r"[^\s\x1c-\x1f]+"  # what str.split() takes for one
 _ROW = {
     "record": pl.Int64,
     "id": pl.String,
@@ -35,7 +37,8 @@ _ROW = {
     "prompt": pl.String,
     "caption": pl.String,
 }
-_REJECTED = {"record": pl.Int64, "id": pl.String, "reason": pl.String, "fix": pl.String}
+_REJECTED = {"record": pl.Int64, "id": pl.String, "reason": pl.String, "fix": pl.String,
+             "line": pl.Int64}  # fmt: skip
 _SCHEMA = pa.schema(
     [("record", pa.int64())]
     + [(name, pa.large_string()) for name in ("id", "image", "prompt", "caption")]
@@ -54,15 +57,18 @@ class LlavaRecord(msgspec.Struct, gc=False):
     """A record of LLaVA's and ShareGPT4V's files."""
 
     conversations: list[Turn]
-    id: str | int | None = None
+    id: Any = None
     image: str | None = None
+
+
+Id = int | str | float | None
 
 
 class CocoRecord(msgspec.Struct, gc=False):
     """Any object in the arrays of a COCO file: a picture, an annotation, a licence."""
 
-    id: int | None = None
-    image_id: int | None = None
+    id: Id = None
+    image_id: Id = None
     caption: str | None = None
     file_name: str | None = None
     coco_url: str = ""
@@ -95,8 +101,7 @@ def convert(file: str | Path) -> Captions:
     """
     file = Path(file)
     layout(file)  # refuses what is no caption file before its contents are hashed
-    code = ["sgv_lab.captions.convert", "sgv_lab.captions.scan"]
-    folder = store.stage("captions", {}, [file], lambda out: _build(file, out), code=code)
+    folder = store.stage("captions", {}, [file], lambda out: _build(file, out))
     return Captions(file, folder)
 
 
@@ -134,7 +139,7 @@ def captions_of(sources: Mapping[str, Captions | None], image: str) -> dict[str,
 def _build(file: Path, out: Path) -> None:
     coco = layout(file) == "coco"
     rejected: list[Rejected] = []
-    pictures: dict[int, str] = {}  # COCO only: 118K entries in its largest file
+    pictures: dict[str, str] = {}  # COCO only: 118K entries in its largest file
 
     def rows() -> Iterator[Row]:
         for batch in scan(file, CocoRecord if coco else LlavaRecord):
@@ -164,11 +169,11 @@ def _llava_rows(batch: Batch[LlavaRecord]) -> Iterator[Row]:
         if len(turns) == 2 and turns[1].from_ == "gpt":  # all of the published captions
             answer = turns[1].value
         else:
-            answer = next((turn.value for turn in turns if turn.from_ == "gpt"), None)
+            answer = next((turn.value for turn in turns if turn.from_ in ANSWERS), None)
         if answer is None:
             fix = 'add a turn {"from": "gpt", "value": ...} or leave the record out'
             batch.rejected.append(Rejected(number, name, "no turn from gpt", fix))
-        elif record.image and _leaves(record.image):
+        elif record.image and leaves(record.image):
             reason = f"the image path {record.image!r} leaves its root"
             fix = "use a path below the data root"
             batch.rejected.append(Rejected(number, name, reason, fix))
@@ -176,7 +181,7 @@ def _llava_rows(batch: Batch[LlavaRecord]) -> Iterator[Row]:
             yield number, name, record.image, turns[0].value, answer
 
 
-def _coco_rows(batch: Batch[CocoRecord], pictures: dict[int, str]) -> Iterator[Row]:
+def _coco_rows(batch: Batch[CocoRecord], pictures: dict[str, str]) -> Iterator[Row]:
     """Annotations, their picture still as its id; the pictures' paths go to ``pictures``."""
     for number, record in batch.records:
         name = str(record.id)
@@ -185,11 +190,11 @@ def _coco_rows(batch: Batch[CocoRecord], pictures: dict[int, str]) -> Iterator[R
             path = record.file_name
             if "/" not in path:
                 path = "/".join(["coco", *record.coco_url.split("/")[-2:-1], path])
-            if _leaves(path):
+            if leaves(path):
                 reason = f"the image path {path!r} leaves its root"
                 batch.rejected.append(Rejected(number, name, reason, "correct file_name"))
             else:
-                pictures[record.id] = path
+                pictures[name] = path
         elif record.caption is not None and record.image_id is not None:
             yield number, name, str(record.image_id), None, record.caption
         elif record.image_id is not None:
@@ -198,14 +203,6 @@ def _coco_rows(batch: Batch[CocoRecord], pictures: dict[int, str]) -> Iterator[R
         elif record.caption is not None:
             reason = "an annotation without image_id"
             batch.rejected.append(Rejected(number, name, reason, "add its image_id"))
-
-
-def _leaves(image: str) -> bool:
-    """Whether a path is absolute or climbs out of its root, on any system."""
-    if ".." not in image and image[0] not in "/\\" and image[1:2] != ":":
-        return False
-    parts = image.replace("\\", "/").split("/")
-    return ".." in parts or not parts[0] or image[1:2] == ":"
 
 
 def _write(rows: Iterator[Row], path: Path, name: str) -> int:
@@ -228,38 +225,16 @@ def _write(rows: Iterator[Row], path: Path, name: str) -> int:
 
 
 def _write_group(writer: pq.ParquetWriter, rows: list[Row]) -> None:
-    """Write rows in slices that stay in the processor's cache while they are counted."""
-    tables = [_table(rows[i : i + _SLICE]) for i in range(0, len(rows), _SLICE)]
-    writer.write_table(pa.concat_tables(tables))
-
-
-def _table(rows: list[Row]) -> pa.Table:
-    """Rows as a table, their characters and words counted."""
+    """Write rows as a table, their characters and words counted."""
     series = zip(_ROW.items(), zip(*rows, strict=True), strict=True)
     frame = pl.DataFrame([pl.Series(name, column, kind) for (name, kind), column in series])
-    frame = frame.with_columns(characters=pl.col("caption").str.len_chars().cast(pl.Int32))
-    table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
-    words = count_words(table["caption"].combine_chunks())
-    return table.append_column("words", pa.array(words)).cast(_SCHEMA)
+    said = pl.col("caption").str
+    frame = frame.with_columns(characters=said.len_chars(), words=said.count_matches(_WORD))
+    writer.write_table(frame.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(_SCHEMA))
 
 
-def count_words(texts: pa.LargeStringArray) -> np.ndarray:
-    """Words of each text (N,), int32: as ``str.split()`` counts where white space is ASCII."""
-    ends = np.frombuffer(texts.buffers()[1], np.int64)[: len(texts) + 1]
-    data = np.frombuffer(texts.buffers()[2] or b"", np.uint8)[: ends[-1]]
-    solid = data > ord(" ")
-    begins = solid.copy()
-    np.greater(solid[1:], solid[:-1], out=begins[1:])  # a word begins after white space
-    first = ends[:-1][np.diff(ends) > 0]
-    begins[first] = solid[first]  # or with its text
-    words = np.zeros(len(texts), np.int32)
-    if len(first):
-        words[np.diff(ends) > 0] = np.add.reduceat(begins, first, dtype=np.int32)
-    return words
-
-
-def _name_pictures(path: Path, pictures: dict[int, str]) -> None:
+def _name_pictures(path: Path, pictures: dict[str, str]) -> None:
     """Put the pictures' paths in place of COCO's image ids."""
-    names = pl.LazyFrame({"image": list(map(str, pictures)), "path": list(pictures.values())})
+    names = pl.LazyFrame({"image": list(pictures), "path": list(pictures.values())})
     rows = pl.scan_parquet(path).join(names, on="image", how="left", maintain_order="left")
     rows.with_columns(image="path").drop("path").collect().write_parquet(path)

@@ -5,7 +5,7 @@ The kinds are those seen in the published files: search citations of the tool be
 pictures that are not where the file says [ShareGPT4V#10].
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,18 +13,19 @@ from pathlib import Path
 
 import pandas as pd
 import polars as pl
-from PIL import Image
 from tqdm import tqdm
 
+from sgv_lab.captions import answers
 from sgv_lab.captions.convert import Captions
 from sgv_lab.errors import LabError
-from sgv_lab.files import below
+from sgv_lab.images import RATIO, SMALLEST, image_traits, opened_image
 
 OVER_LONG = 8_000  # characters; a model's 2,048 tokens hold about as many
 _BYTES = 100_000  # a caption beyond this is counted and not searched
 _TEXT = pl.col("caption").str.slice(0, _BYTES)
 _SENTENCES = _TEXT.str.to_lowercase().str.extract_all(r"\p{L}[^.!?]{19,}[.!?]")
-_PUNCTUATED = r"[.!?…。][\"'”’)\]*]*\s*$"
+_PUNCTUATED = r"[.!?…。！？｡][\"'”’)\]*」』）]*\s*$"
+_GOES_ON = r"[.!?][\"')\]]?\s+\S|[。！？｡][」』）]?\s*[\p{L}\p{N}]"  # after its first sentence
 _LEAKED = (
     "you are a powerful image captioner",
     "imaginary content",
@@ -33,13 +34,6 @@ _LEAKED = (
     "one can determine confidently",
     "create detailed captions describing",
     "doublechecking relative positions",
-)
-_REFUSED = (
-    r"(?i)(?:\bi'?m sorry\b|\bi apologi[sz]e\b|\bas an ai\b|\bi(?:'m| am) (?:unable|not able) to\b|"
-    r"\bi (?:cannot|can't|can not) (?:assist|help|identify|describe|process|view|see|provide)\b|"
-    r"\bi couldn't find any (?:relevant )?information\b|"
-    r"\bunable to (?:see|view|load) (?:the |an |any |this )?(?:image|picture|photo)|"
-    r"\bthere is no (?:image|picture|photo)\b)"
 )
 
 
@@ -67,13 +61,15 @@ KINDS = {
     "prompt_leakage": Kind("words of the collection prompt", "cut the sentence",
                            _TEXT.str.to_lowercase().str.contains_any(list(_LEAKED))),
     "refusal": Kind("declines instead of describing", "caption the image again",
-                    _TEXT.str.contains(_REFUSED)),
+                    answers.refuses(_TEXT)),
+    "reasoning": Kind("a reasoning block, or a part of one", "cut it, or caption the image again",
+                      answers.has_reasoning(_TEXT)),
     "truncated": Kind("several sentences, the last unfinished", "caption the image again",
-                      _TEXT.str.contains(r"[.!?][\"')\]]?\s+\S")
+                      _TEXT.str.contains(_GOES_ON)
                       & ~_TEXT.str.contains(_PUNCTUATED) & (pl.col("characters") <= _BYTES)),
     "unpunctuated": Kind("one sentence without its full stop: style in short captions, a cut in "
                          "long ones", "none needed for short captions",
-                         ~_TEXT.str.contains(r"[.!?][\"')\]]?\s+\S")
+                         ~_TEXT.str.contains(_GOES_ON)
                          & ~_TEXT.str.contains(_PUNCTUATED)
                          & (pl.col("caption").str.strip_chars() != "")),
     "repeated_sentence": Kind("says the same sentence twice", "caption the image again",
@@ -82,10 +78,18 @@ KINDS = {
                              ~pl.col("caption").hash().is_first_distinct()),
     "duplicate_id": Kind("the id of an earlier record", "give each record its own id",
                          pl.col("id").is_not_null() & ~pl.col("id").is_first_distinct()),
-    "missing_image": Kind("the image is not there", "get the image or leave the record out"),
-    "corrupt_image": Kind("the image cannot be decoded", "get the image again"),
-    "unsafe_image": Kind("the image leads out of the root, or is a decompression bomb",
+    "unsafe_image": Kind("the image's path leaves its root, or it is a decompression bomb",
                          "do not open it; leave the record out"),
+    "missing_image": Kind("the image is not there", "get the image or leave the record out"),
+    "empty_image": Kind("the image's file holds nothing", "get the image again"),
+    "corrupt_image": Kind("no image, or one that cannot be decoded", "get the image again"),
+    "size_image": Kind(f"a side below {SMALLEST} pixels, over {RATIO} times the other, or a file "
+                       "above 100 MB", "leave the record out"),
+    "deep_image": Kind("over 8 bits a channel, read as white above 255", "save it with 8 bits"),
+    "animated_image": Kind("several frames or pages, the first is read", "check that it is meant"),
+    "cmyk_image": Kind("the colours of print, read without a profile", "save it as RGB"),
+    "transparent_image": Kind("an alpha channel, read without it", "check how it looks"),
+    "turned_image": Kind("EXIF says to turn it, read as it lies", "save it turned"),
 }  # fmt: skip
 """Kind of defect -> what it means. A record may have several."""
 
@@ -149,38 +153,26 @@ def _images(captions: Captions, root: Path, show: int) -> dict[str, Defect]:
     wanted = captions.rows().filter(pl.col("image").is_not_null()).group_by("image")
     query = wanted.agg(pl.len(), pl.col("record", "id").first()).sort("record")
     paths = query.collect(engine="streaming")
-    check: Callable[[str], tuple[str, str] | None] = partial(check_image, root)
     with ThreadPoolExecutor() as pool:
-        answers = pool.map(check, paths["image"])
+        answers = pool.map(partial(check_image, root), paths["image"])
         rows = zip(paths.iter_rows(named=True), answers, strict=True)
-        for row, problem in tqdm(rows, "images", len(paths), disable=None):
-            if problem:
-                defect = found[problem[0]]
-                defect.count += row["len"]
-                if len(defect.examples) < show:
+        for row, problems in tqdm(rows, "images", len(paths), disable=None):
+            for kind, words in problems.items():
+                found[kind].count += row["len"]
+                if len(found[kind].examples) < show:
                     example = {"record": row["record"], "id": row["id"]}
-                    defect.examples.append(example | {"snippet": f"{row['image']}: {problem[1]}"})
+                    found[kind].examples.append(example | {"snippet": f"{row['image']}: {words}"})
     return found
 
 
-def check_image(root: Path, image: str) -> tuple[str, str] | None:
-    """What is wrong with an image, as (kind of KINDS, words), or None."""
+def check_image(root: Path, image: str) -> dict[str, str]:
+    """Which image kinds of KINDS a file is of, each with words; it is decoded."""
     try:
-        path = below(root, image)
-        with Image.open(path) as picture:
-            if picture.width * picture.height > Image.MAX_IMAGE_PIXELS:
-                size = f"{picture.width} x {picture.height} pixels"
-                return "unsafe_image", f"decompression bomb of {size}"
-            picture.draft("RGB", (64, 64))  # a JPEG is then decoded at low cost, but whole
-            picture.load()
-            if 0 in picture.size:
-                return "corrupt_image", "0 x 0 pixels"
-    except LabError:
-        return "unsafe_image", "leads out of the root"
-    except Image.DecompressionBombError as error:
-        return "unsafe_image", str(error)
-    except (FileNotFoundError, NotADirectoryError):
-        return "missing_image", "no such file"
-    except Exception as error:  # Pillow's plugins raise many kinds on broken data
-        return "corrupt_image", f"{type(error).__name__}: {error}".replace(str(root), "")[:160]
-    return None
+        with opened_image(root, image) as opened:
+            opened.draft("RGB", (64, 64))  # a JPEG is then decoded at low cost, but whole
+            opened.load()
+            found = image_traits(opened)
+    except LabError as error:
+        kind, _, words = str(error).partition(": ")
+        found = {kind: words}
+    return {f"{kind}_image": words for kind, words in found.items()}

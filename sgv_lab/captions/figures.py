@@ -2,7 +2,8 @@
 
 import re
 import string
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
 
@@ -16,10 +17,10 @@ from matplotlib.offsetbox import AnchoredOffsetbox, HPacker, TextArea, VPacker
 from PIL import Image
 
 from sgv_lab.captions.convert import Captions, captions_of
-from sgv_lab.captions.defects import check_image
 from sgv_lab.captions.quality import judge
 from sgv_lab.captions.sources import SOURCES, scene_of, source
-from sgv_lab.files import below
+from sgv_lab.errors import LabError
+from sgv_lab.images import load_image
 from sgv_lab.plotting import FULL_WIDTH, INK, INVENTED, MISTAKEN, PALE, TRUE, color
 from sgv_lab.world.phrases import NUMBERS
 from sgv_lab.world.scene import Difficulty, Scene
@@ -153,15 +154,20 @@ def examples(
     shown = set()
     for one in filter(None, captions.values()):
         paths = one.rows().select(pl.col("image").drop_nulls().unique(maintain_order=True))
-        found = (p for p in paths.collect()["image"] if check_image(Path(root), p) is None)
-        image = next(found, None)
-        if image is None or image in shown:
+        path, image = _first_sound(Path(root), paths.collect()["image"])
+        if image is None or path in shown:
             continue
-        shown.add(image)
-        with Image.open(below(root, image)) as picture:
-            said = captions_of(captions, image)
-            scene = scene_of(image, difficulty) if difficulty else None
-            yield side_by_side(picture, said, scene)
+        shown.add(path)
+        scene = scene_of(path, difficulty) if difficulty else None
+        yield side_by_side(image, captions_of(captions, path), scene)
+
+
+def _first_sound(root: Path, paths: Iterable[str]) -> tuple[str, Image.Image | None]:
+    """The first image that can be read, and its path."""
+    for path in paths:
+        with suppress(LabError):
+            return path, load_image(root, path)[1]
+    return "", None
 
 
 def length_distributions(

@@ -8,17 +8,19 @@ facts about something that is not in the picture at all; the rest of what is wro
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from sgv_lab.captions.convert import Captions
 from sgv_lab.captions.sources import scene_of
-from sgv_lab.captions.statistics import ratio
 from sgv_lab.world.export import difficulty_of
 from sgv_lab.world.facts import FACETS, Fact, facts, holds
 from sgv_lab.world.reader import read
 from sgv_lab.world.scene import FULL, Difficulty, Scene
+
+if TYPE_CHECKING:
+    from sgv_lab.captions.convert import Captions
 
 FACET_NAMES = tuple(dict.fromkeys(FACETS.values()))
 
@@ -52,7 +54,7 @@ def judge(caption: str, scene: Scene) -> Judged:
     return Judged(true, wrong - invented, invented, truth - reading.facts, reading.unparsed)
 
 
-def judgeable(captions: Mapping[str, Captions | None], root: str | Path) -> dict[str, Captions]:
+def judgeable(captions: Mapping[str, "Captions | None"], root: str | Path) -> dict[str, "Captions"]:
     """Those whose every picture is one of the embedded world drawn at ``root``; none for photos."""
     if difficulty_of(root) is None:
         return {}
@@ -65,7 +67,7 @@ def judgeable(captions: Mapping[str, Captions | None], root: str | Path) -> dict
 
 
 def quality(
-    captions: Captions, facets: bool = False, difficulty: Difficulty = FULL
+    captions: "Captions", facets: bool = False, difficulty: Difficulty = FULL
 ) -> pd.DataFrame:
     """Facts a caption, precision, recall and invented share, with 95 % intervals over captions.
 
@@ -74,6 +76,8 @@ def quality(
     annotator would write, so the population counts as endless. Raises LabError if a picture is
     not one of the embedded world.
     """
+    from sgv_lab.captions.statistics import ratio
+
     table = captions.rows().select("image", "caption").collect()
     judged = [judge(text, scene_of(image, difficulty)) for image, text in table.iter_rows()]
     rows = []

@@ -8,7 +8,7 @@ from huggingface_hub import errors, file_download, get_hf_file_metadata, hf_hub_
 
 from sgv_lab import store
 from sgv_lab.errors import LabError, unknown
-from sgv_lab.files import sha256, write_json
+from sgv_lab.files import files_below, sha256, write_json
 from sgv_lab.world.annotators import ANNOTATORS, caption
 from sgv_lab.world.export import write_difficulty
 from sgv_lab.world.records import scene_of as scene_behind
@@ -59,9 +59,9 @@ def source(name: str) -> Source:
 
 def recognise(file: str | Path) -> str:
     """The name of the dataset a file belongs to by its name, else the file's own stem."""
-    name = Path(file).name
+    name = Path(file).name.removesuffix(".gz")
     known = (source.name for source in SOURCES.values() if fnmatch.fnmatch(name, source.pattern))
-    return next(known, Path(file).stem)
+    return next(known, Path(name).stem)
 
 
 def find(root: str | Path) -> dict[str, Path | None]:
@@ -75,11 +75,15 @@ def find(root: str | Path) -> dict[str, Path | None]:
         next(root.iterdir(), None)
     except OSError as error:
         raise LabError(f"not a readable folder ({error.strerror})", where=root, fix=fix) from error
-    found: dict[str, Path | None] = {}
-    for source in SOURCES.values():
-        files = [p for p in root.rglob(source.pattern) if p.is_file()]
-        found[source.name] = max(files, key=lambda p: p.stat().st_size, default=None)
-    return found
+    fitting: dict[str, list[Path]] = {source.name: [] for source in SOURCES.values()}
+    for path in files_below(root):
+        for source in SOURCES.values():
+            if fnmatch.fnmatch(path.name, source.pattern) and path.is_file():
+                fitting[source.name].append(path)
+    return {
+        name: max(files, key=lambda p: p.stat().st_size, default=None)
+        for name, files in fitting.items()
+    }
 
 
 def resolve(name: str) -> Path:
@@ -157,8 +161,7 @@ def world(
         _world(out, drawn, seed, size)
         write_difficulty(out, difficulty)
 
-    code = ["sgv_lab.world", "sgv_lab.captions.sources"]
-    return store.stage("caption-world", settings, [], build, code)
+    return store.stage("caption-world", settings, [], build)
 
 
 def _world(out: Path, scenes: list[Scene], seed: int, size: int) -> None:

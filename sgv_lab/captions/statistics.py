@@ -18,7 +18,8 @@ from sgv_lab.captions.convert import Captions
 from sgv_lab.captions.sources import SOURCES, source
 from sgv_lab.errors import LabError
 
-SENTENCE = r"[.!?]+[\"')\]]*(?:\s|$)"  # the end of one; an unpunctuated caption counts as one
+# the end of one, in Latin script or in Chinese and Japanese; an unpunctuated caption counts as one
+SENTENCE = r"[.!?]+[\"')\]]*(?:\s|$)|[。！？｡]+"
 _Z = 1.959964
 
 

@@ -13,7 +13,7 @@ from transformers import (
 from sgv_lab.errors import LabError
 from sgv_lab.files import atomic
 from sgv_lab.models import architectures, convert_llava, convert_qwen
-from sgv_lab.models.shards import Piece, compare, read_json, write
+from sgv_lab.models.shards import Piece, compare, read_json, refuse_delta, write
 
 
 def convert(
@@ -32,9 +32,9 @@ def convert(
     at a time. ``tokenizer`` is taken instead of the one in ``source``.
 
     Raises LabError, before anything is written, when a file or a weight is missing, left over,
-    misshapen or damaged, when the vision tower is not there or not the one named, when the
-    tokenizer does not fit, or when a file could only be unpickled. ``target`` appears whole or
-    not at all; it must not exist.
+    misshapen or damaged, when the weights are LoRA adapters or a delta, when the vision tower is
+    not there or not the one named, when the tokenizer does not fit, or when a file could only be
+    unpickled. ``target`` appears whole or not at all; it must not exist.
     """
     source, target = Path(source), Path(target)
     if target.exists():
@@ -49,6 +49,7 @@ def convert(
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(config)
     compare(pieces, model, source)
+    refuse_delta(pieces, source)
     config.architectures, config.dtype = [type(model).__name__], pieces["lm_head.weight"].dtype
     text = config.get_text_config()
     text.pad_token_id, text.eos_token_id = tokenizer.pad_token_id, tokenizer.eos_token_id

@@ -3,11 +3,19 @@
 Names and settings: haotian-liu/LLaVA@c121f04 (llava/model) and ShareGPT4Omni/ShareGPT4V@b6f70e9.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import LlavaConfig, PreTrainedTokenizerBase
+from huggingface_hub.errors import StrictDataclassError
+from transformers import (
+    CLIPConfig,
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    PreTrainedTokenizerBase,
+)
 
 from sgv_lab.errors import LabError
 from sgv_lab.models import architectures
@@ -20,6 +28,7 @@ MODEL_TYPES = ("llava", "llava_llama", "share4v")
 _BUFFERS = ("rotary_emb.inv_freq", "embeddings.position_ids")
 _CLIP_TEXT = ("text_model.", "text_projection.", "visual_projection.", "logit_scale")
 _KINDS = {"mlp2x_gelu": LlavaConfig, "linear": LlavaLinearConfig}
+_WIDTHS = {"base": 768, "large": 1024}  # of OpenAI's towers
 
 
 def _with_rows(rows: int) -> Cut:
@@ -45,6 +54,9 @@ def _clip(name: str) -> list[tuple[str, Cut]]:
 
 def _llava(name: str, rows: int) -> list[tuple[str, Cut]]:
     """New names of a LLaVA checkpoint's tensor."""
+    # saved from one level higher or lower, as LLaVA's own loader reads them, too
+    name = re.sub(r"^model\.(?=model\.|lm_head\.)", "", name)
+    name = re.sub(r"^(?=mm_projector\.|vision_tower\.)", "model.", name)
     if name.endswith(_BUFFERS):
         return []
     if name.startswith("model.vision_tower.vision_tower."):
@@ -76,66 +88,104 @@ def pieces(source: Path, vision_tower: Path | None, rows: int) -> dict[str, Piec
 
 
 def tower(source: Path, vision_tower: Path | None, original: dict[str, Any]) -> Path | None:
-    """The folder of the vision tower; LabError if it is not the one the model was trained with."""
+    """The folder of the vision tower; LabError if it is not the one the model was trained with.
+
+    A folder is known by its name, or its place in the hub's cache, and by its size where the name
+    is that of one of OpenAI's towers.
+    """
     named = original["mm_vision_tower"]
     if vision_tower is None:
         return source / "vision_tower" if (source / "vision_tower").is_dir() else None
-    if Path(named).name not in str(vision_tower.resolve()):
+    names = {Path(named).name, f"models--{named.replace('/', '--')}"}
+    if not names & {*vision_tower.absolute().parts, *vision_tower.resolve().parts}:
         raise LabError(
             f"the checkpoint was trained with the vision tower {named!r}, not with this one",
             where=vision_tower,
             fix=f"download {named}; if this is that tower, name its folder {Path(named).name}",
         )
+    size = re.fullmatch(r"clip-vit-(base|large)-patch(\d+)(?:-(\d+))?", Path(named).name)
+    if size:
+        read = _vision_config(read_json(vision_tower / "config.json"), vision_tower)
+        asked = (int(size[2]), int(size[3] or 224))
+        if read.hidden_size == _WIDTHS[size[1]] and (read.patch_size, read.image_size) != asked:
+            raise LabError(
+                f"is for images of {read.image_size} pixels in patches of {read.patch_size}, but "
+                f"the checkpoint was trained with {named!r}",
+                where=vision_tower / "config.json",
+                fix=f"download {named}",
+            )
     return vision_tower
+
+
+def _vision_config(settings: dict[str, Any], folder: Path) -> CLIPVisionConfig:
+    """The tower's settings; what a file leaves out is the class's default, as for transformers."""
+    try:
+        if settings.keys() & {"vision_config", "vision_config_dict"}:
+            return CLIPConfig(**settings).vision_config
+        return CLIPVisionConfig(**settings)
+    except (StrictDataclassError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise LabError(
+            f"is no configuration of a CLIP vision tower: {reason}", where=folder / "config.json"
+        ) from error
 
 
 def _vision_settings(
     original: dict[str, Any], source: Path, vision_tower: Path | None
-) -> dict[str, Any]:
+) -> tuple[CLIPVisionConfig, Path]:
+    """The tower's settings, and the folder whose config.json holds them."""
     if "vision_config" in original:
-        return original["vision_config"]
+        return _vision_config(original["vision_config"], source), source
     if vision_tower is None:
         raise LabError(
             "says nothing about its vision tower's size",
             where=source / "config.json",
             fix=f"give the folder of {original['mm_vision_tower']} as --vision-tower",
         )
-    settings = read_json(vision_tower / "config.json")
-    return settings.get("vision_config", settings)
+    return _vision_config(read_json(vision_tower / "config.json"), vision_tower), vision_tower
 
 
 def config(original: dict[str, Any], source: Path, vision_tower: Path | None) -> LlavaConfig:
-    """The new configuration. Raises LabError for settings that are missing or not known."""
-    vision = _vision_settings(original, source, vision_tower)
+    """The new configuration. Raises LabError for settings that are missing or not known.
+
+    What decides the sizes has to be there; the rest may be left out where it is the default.
+    """
+    vision, place = _vision_settings(original, source, vision_tower)
+    default = LlamaConfig()
     found = [
         (name, original.get(name), known)
         for name, known in (
             ("mm_projector_type", (*_KINDS, None)),
             ("mm_vision_select_feature", ("patch", None)),
             ("rope_scaling", (None,)),
-            ("hidden_act", ("silu",)),
+            ("hidden_act", ("silu", None)),
         )
     ]
-    found.append(("the tower's hidden_act", vision.get("hidden_act"), ("quick_gelu",)))
     refuse_settings(found, source / "config.json")
+    found = [
+        ("the tower's hidden_act", vision.hidden_act, ("quick_gelu",)),
+        ("the tower's layer_norm_eps", vision.layer_norm_eps, (CLIPVisionConfig().layer_norm_eps,)),
+    ]
+    refuse_settings(found, place / "config.json")
     rows = original["vocab_size"]
     sizes = Sizes(
-        image_size=vision["image_size"],
-        patch_size=vision["patch_size"],
-        vision_width=vision["hidden_size"],
-        vision_layers=vision["num_hidden_layers"],
-        vision_heads=vision["num_attention_heads"],
-        vision_mlp=vision["intermediate_size"],
+        image_size=vision.image_size,
+        patch_size=vision.patch_size,
+        vision_width=vision.hidden_size,
+        vision_layers=vision.num_hidden_layers,
+        vision_heads=vision.num_attention_heads,
+        vision_mlp=vision.intermediate_size,
         text_width=original["hidden_size"],
         text_layers=original["num_hidden_layers"],
         text_heads=original["num_attention_heads"],
-        text_kv_heads=original.get("num_key_value_heads", original["num_attention_heads"]),
+        text_kv_heads=original.get("num_key_value_heads") or original["num_attention_heads"],
         text_mlp=original["intermediate_size"],
         vocab_size=-(-(rows + 2) // 64) * 64,
-        context=original["max_position_embeddings"],
+        context=context(original),
         image_token_id=rows,
         pad_token_id=rows + 1,
-        rms_norm_eps=original["rms_norm_eps"],
+        rms_norm_eps=original.get("rms_norm_eps", default.rms_norm_eps),
+        rope_theta=float(original.get("rope_theta") or default.rope_parameters["rope_theta"]),
     )
     kind = _KINDS[original.get("mm_projector_type", "linear")]
     made = architectures.llava_config(sizes, kind)
@@ -143,12 +193,18 @@ def config(original: dict[str, Any], source: Path, vision_tower: Path | None) ->
     return made
 
 
+def context(original: dict[str, Any]) -> int:
+    """How many tokens the language model reads."""
+    default = LlamaConfig().max_position_embeddings
+    return original.get("max_position_embeddings", original.get("max_sequence_length", default))
+
+
 def tokenizer(source: Path, original: dict[str, Any]) -> PreTrainedTokenizerBase:
     """The tokenizer of ``source``; LabError if it is missing or its size is not the model's."""
     added_file = source / "added_tokens.json"
     added = read_json(added_file) if added_file.is_file() else {}
-    context = original.get("tokenizer_model_max_length", original["max_position_embeddings"])
-    made = llama_tokenizer(source / "tokenizer.model", sorted(added, key=added.get), context)
+    most = original.get("tokenizer_model_max_length", context(original))
+    made = llama_tokenizer(source / "tokenizer.model", sorted(added, key=added.get), most)
     if len(made) != original["vocab_size"] + 2:
         raise LabError(
             f"{len(made) - 2} tokens, but the model has {original['vocab_size']}",

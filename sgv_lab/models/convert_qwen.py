@@ -22,6 +22,10 @@ _LAYER = {  # within a block of the language model; w2 is the gate
     "mlp.w2": "mlp.gate_proj",
     "mlp.c_proj": "mlp.down_proj",
 }
+_DEFAULTS = {  # QWenConfig's
+    **{"no_bias": True, "rotary_pct": 1.0, "rotary_emb_base": 10000},
+    **{"kv_channels": 128, "layer_norm_epsilon": 1e-6},
+}
 _OUTSIDE = {
     "transformer.visual.": "model.visual.",
     "transformer.wte.": "model.language_model.embed_tokens.",
@@ -58,6 +62,7 @@ def pieces(source: Path) -> dict[str, Piece]:
 
 def config(original: dict[str, Any], source: Path) -> QwenVLConfig:
     """The new configuration. Raises LabError for settings that are missing or not known."""
+    original = _DEFAULTS | original
     visual, width = original["visual"], original["hidden_size"]
     found = [
         ("no_bias", original["no_bias"], (True,)),

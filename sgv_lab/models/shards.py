@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import re
+import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +19,9 @@ from tqdm.auto import tqdm
 from sgv_lab.errors import LabError
 
 Cut = Callable[[torch.Tensor], torch.Tensor]
+# what peft, DeepSpeed, torch.compile and FSDP put before a model's own names
+_WRAPPED = re.compile(r"^((base_model\.model|module|_orig_mod|_fsdp_wrapped_module)\.)+")
+_ADAPTERS = ("adapter_config.json", "adapter_model.*", "non_lora_trainables.bin")
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ def same(tensor: torch.Tensor) -> torch.Tensor:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from ``path``; LabError if it is missing or something else."""
     try:
-        value = json.loads(path.read_text())
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise LabError("cannot be read as JSON", where=path, fix="download it again") from error
     if not isinstance(value, dict):
@@ -63,8 +68,15 @@ def refuse_settings(found: Iterable[tuple[str, Any, tuple]], where: Path) -> Non
 def weight_files(folder: Path) -> list[Path]:
     """The weight files of a checkpoint folder; safetensors go before pytorch_model.bin.
 
-    Raises LabError if there are none, or naming the first shard that the index lists in vain.
+    Raises LabError if there are none, or naming the first shard that the index lists in vain, and
+    for a LoRA run's adapters, which are no model by themselves.
     """
+    if adapters := [file.name for kind in _ADAPTERS for file in sorted(folder.glob(kind))]:
+        raise LabError(
+            f"holds LoRA adapters ({', '.join(adapters)})",
+            where=folder,
+            fix="merge them with their base first (LLaVA: scripts/merge_lora_weights.py)",
+        )
     for stem, ending in (("model", "safetensors"), ("pytorch_model", "bin")):
         index = folder / f"{stem}.{ending}.index.json"
         if index.is_file():
@@ -74,8 +86,9 @@ def weight_files(folder: Path) -> list[Path]:
             return [_shard(folder, name) for name in sorted(set(weight_map.values()))]
         if (folder / f"{stem}.{ending}").is_file():
             return [folder / f"{stem}.{ending}"]
+    alone = " but a projector" if (folder / "mm_projector.bin").is_file() else ""
     raise LabError(
-        "no weights here",
+        f"no weights here{alone}",
         where=folder,
         fix="it should hold model.safetensors or pytorch_model.bin, or shards with their index",
     )
@@ -103,8 +116,12 @@ def opened(file: Path) -> Iterator[dict[str, Callable[[], torch.Tensor]]]:
             with safe_open(file, "pt") as handle:
                 yield {name: lambda n=name: handle.get_tensor(n) for name in handle.keys()}  # noqa: SIM118
         else:
-            state = torch.load(file, map_location="cpu", mmap=True, weights_only=True)
-            yield {name: lambda n=name: state[n] for name in state}
+            # a file of torch before 1.6 is no zip, and cannot be mapped
+            mmap = zipfile.is_zipfile(file)
+            state = torch.load(file, map_location="cpu", mmap=mmap, weights_only=True)
+            if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+                state = state["state_dict"]
+            yield {name: lambda n=name: state[n] for name in _tensors(state, file)}
     except pickle.UnpicklingError as error:
         raise LabError(
             "can only be loaded by unpickling code, which could do anything",
@@ -118,18 +135,39 @@ def opened(file: Path) -> Iterator[dict[str, Callable[[], torch.Tensor]]]:
         ) from error
 
 
+def _tensors(state: Any, file: Path) -> list[str]:
+    """The names in ``state``; LabError unless all are tensors'."""
+    if not isinstance(state, dict):
+        raise LabError(f"holds a {type(state).__name__}, not tensors by name", where=file)
+    for name, value in state.items():
+        if not isinstance(value, torch.Tensor):
+            raise LabError(
+                f"{name!r} is a {type(value).__name__}, not a tensor",
+                where=file,
+                fix="save the model's state_dict alone",
+            )
+    return list(state)
+
+
 def plan(files: list[Path], rename: Callable[[str], list[tuple[str, Cut]]]) -> dict[str, Piece]:
     """What each tensor of the new model is made of; reads names and shapes only.
 
-    ``rename`` gives, for a name in the files, the new names and the cut each is made by; none for
-    what is left out on purpose. LabError if two tensors claim the same name.
+    ``rename`` gives, for a name in the files (without what a wrapper put before it), the new names
+    and the cut each is made by; none for what is left out on purpose. LabError if two tensors
+    claim the same name.
     """
     pieces: dict[str, Piece] = {}
     for file in files:
         with opened(file) as tensors:
             for source, read in tensors.items():
                 tensor = read().to("meta")
-                for name, cut in rename(source):
+                if ".lora_" in source:
+                    raise LabError(
+                        f"{source} belongs to a LoRA adapter",
+                        where=file,
+                        fix="merge the adapters with their base first",
+                    )
+                for name, cut in rename(_WRAPPED.sub("", source)):
                     if name in pieces:
                         raise LabError(
                             f"{source} is also in {pieces[name].file.name}",
@@ -162,6 +200,28 @@ def compare(pieces: dict[str, Piece], model: torch.nn.Module, where: Path) -> No
         raise LabError(", and ".join(found), where=where, fix="get the complete checkpoint")
 
 
+def refuse_delta(pieces: dict[str, Piece], where: Path) -> None:
+    """Raise LabError if ``pieces`` are the difference to a base, as LLaVA-7b-delta-v0 is.
+
+    Names do not tell: what was added to the base keeps them. A trained model's RMSNorm weights are
+    of the order of 1, but for a first layer; a difference has none.
+    """
+    sizes = []
+    for file in sorted({piece.file for piece in pieces.values()}):
+        with opened(file) as tensors:
+            for name, piece in pieces.items():
+                norm = name.startswith("model.language_model.") and name.endswith("norm.weight")
+                if norm and piece.file == file:
+                    sizes.append(tensors[piece.source]().float().abs().mean().item())
+    if sizes and max(sizes) < 0.1:
+        raise LabError(
+            f"holds delta weights, a difference to a base (norm weights are {max(sizes):.2g} "
+            "or less)",
+            where=where,
+            fix="add them to their base first (LLaVA: python -m llava.model.apply_delta)",
+        )
+
+
 def write(pieces: dict[str, Piece], folder: Path, max_shard_size: int | str = "4GB") -> None:
     """Write ``pieces`` as safetensors shards with their index; one shard is in memory at a time."""
     meta = {n: torch.empty(p.shape, dtype=p.dtype, device="meta") for n, p in pieces.items()}
@@ -177,4 +237,6 @@ def write(pieces: dict[str, Piece], folder: Path, max_shard_size: int | str = "4
         del made
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
-        (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=1))
+        (folder / "model.safetensors.index.json").write_text(
+            json.dumps(index, indent=1), encoding="utf-8"
+        )

@@ -17,6 +17,6 @@ def shipped(key: str) -> Path:
         raise LabError(
             f"no miniature of {key!r} comes with this package",
             where=ROOT,
-            fix="build one with `sgv-lab build-foundations`, or choose another family",
+            fix="choose a family that has one, or give --models-root, a folder with FAMILY in it",
         )
     return folder

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from unittest.mock import patch
 
-import sentencepiece
 from transformers import LlamaTokenizer, Qwen2Tokenizer
 from transformers.convert_slow_tokenizer import TikTokenConverter
 from transformers.tokenization_utils_base import generate_merges
@@ -30,6 +29,8 @@ def llama_tokenizer(
     conversion built into transformers 5 (merges by id) gets wrong for double spaces.
     Raises LabError if the file is no sentencepiece model.
     """
+    import sentencepiece
+
     try:
         model = sentencepiece.SentencePieceProcessor(model_file=str(path))
     except (RuntimeError, OSError) as error:

@@ -98,7 +98,7 @@ def caption_quality(found: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for name, whole in (("precision", "stated"), ("recall", "facts")):
         sums = found[["true", whole]].to_numpy(float)
-        low, high = jackknife.interval(jackknife.ratio(), sums) or (None, None)
+        low, high = jackknife.interval(jackknife.ratio(), sums, 100.0) or (None, None)
         rows.append((name, 100 * found["true"].sum() / max(1, found[whole].sum()), low, high))
     return pd.DataFrame(rows, columns=["measure", "percent", "low", "high"])
 

@@ -136,15 +136,52 @@ def slopes(records: Sequence[Record], score: str) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=["effect", "low", "high"])
 
 
-def faults(records: Sequence[Record], score: str) -> str:
-    """`slopes` in words."""
+def follows_filler(held: pd.DataFrame, records: Sequence[Record], score: str) -> float:
+    """How the arms' means go with the filler in their captions: Pearson's r.
+
+    ``held``: of `caption_content.content`. Filler varies with the rates that `slopes` sets, as
+    omission concentrates it and invention dilutes it, so that neither is told from it.
+    """
+    means = effects.by_seed(records, score).mean()
+    return float(means.corr(held["filler"]))
+
+
+def faults(held: pd.DataFrame, records: Sequence[Record], score: str) -> str:
+    """`slopes` in words, and how far the score only follows the filler (`follows_filler`)."""
     words = {"omission": "left out", "error": "wrong", "invention": "made up"}
     said = [
         f"{words[rate]} {row['effect']:+.1f} [{row['low']:.1f}, {row['high']:.1f}]"
         for rate, row in slopes(records, score).iterrows()
     ]
     told = ", ".join(said) or "cannot be told apart by so few arms"
-    return f"{score} for every 10 % of facts {told}"
+    r = follows_filler(held, records, score)
+    return (
+        f"{score} follows the share of filler in captions (r = {r:.2f} over {len(held)} arms), "
+        f"from which these are not told: for every 10 % of facts {told}"
+    )
+
+
+def within(scores: pd.DataFrame) -> pd.DataFrame:
+    """The most captions against each smaller number but none, paired: effect, low, high.
+
+    ``scores``: of `numbers`. With none, something else is trained as well.
+    """
+    *fewer, most = sorted(n for n in scores if n > 0)
+    rows = {n: statistics.interval(scores[most] - scores[n]) for n in fewer}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["effect", "low", "high"])
+
+
+def growth(records: Sequence[Record], score: str) -> str:
+    """`within` in words."""
+    scores = numbers(records, score)
+    told = [
+        f"{row['effect']:+.1f} [{row['low']:.1f}, {row['high']:.1f}] against {n:,}"
+        for n, row in within(scores).iterrows()
+    ]
+    return (
+        f"within the curve (looked at afterwards) {max(scores):,} captions are worth {score} "
+        + (", ".join(told) or "nothing that could be told: it is one number")
+    )
 
 
 def part(plan: Plan, group: str) -> Plan:
@@ -173,7 +210,7 @@ def said(jobs: Iterable[Job]) -> pd.DataFrame:
     rows: dict[str, tuple[str, str]] = {}
     for job in jobs:
         if job.design.pretrain.by and job.arm not in rows:
-            first, *_ = json.loads(tuning.stages(job)[0].records.read_text())
+            first, *_ = json.loads(tuning.stages(job)[0].records.read_text(encoding="utf-8"))
             rows[job.arm] = (first["image"], caption_of(first))
     return pd.DataFrame.from_dict(rows, orient="index", columns=["picture", "caption"])
 

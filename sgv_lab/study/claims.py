@@ -93,16 +93,22 @@ def error(column: str, score: float) -> float | None:
     return known[column] if column == "MME-P" else sqrt(score * (100 - score) / known[column])
 
 
+def level(claim: str) -> float:
+    """The level of one of a claim's intervals at which all hold together at 95 % (Bonferroni)."""
+    return 1 - 0.05 / sum(len(contrast.columns) for contrast in CONTRASTS[claim])
+
+
 @cache
 def effects() -> pd.DataFrame:
     """Each deciding number as the paper reports it, beside what is known to move it.
 
     Columns: claim, contrast, column, effect, error: its standard error (`error` of independent
     runs; the same questions asked of both arms make it smaller, other seeds larger), and pairs:
-    the paired runs that would show the effect over MME's noise with 80 % power at 5 %.
+    the paired runs that would show the effect over MME's noise with 80 % power at `level`.
     """
     rows = []
     for claim, contrasts in CONTRASTS.items():
+        at = level(claim)
         for contrast in contrasts:
             table = paper.facts(contrast.place).set_index(["row", "arm", "column"])["value"]
             for column in contrast.columns:
@@ -111,7 +117,7 @@ def effects() -> pd.DataFrame:
                 moves = sqrt(sum(error(column, score) ** 2 for score in scores.values()))
                 pairs = None
                 if column == "MME-P":
-                    pairs = next(n for n in count(2) if power(effect, moves, n) >= 0.8)
+                    pairs = next(n for n in count(2) if power(effect, moves, n, at) >= 0.8)
                 rows.append((claim, contrast.what, column, round(effect, 2), moves, pairs))
     names = ["claim", "contrast", "column", "effect", "error", "pairs"]
     return pd.DataFrame(rows, columns=names).astype({"pairs": "Int64"})
@@ -133,8 +139,8 @@ def cells(records: pd.DataFrame) -> pd.DataFrame:
 
     ``records``: tidy, as paper.facts, with a column seed; a (place, row, arm, column) is measured
     once a seed. Columns: claim, contrast, column, effect (the paper's), seeds, found, low, high,
-    verdict. Intervals are paired Student t over seeds, at 95 % for all cells of a claim together
-    (Bonferroni); fewer than SEEDS seeds decide nothing.
+    verdict. Intervals are paired Student t over seeds, at `level`; fewer than SEEDS seeds decide
+    nothing.
     """
     rows = []
     for cell in effects().itertuples():
@@ -146,8 +152,7 @@ def cells(records: pd.DataFrame) -> pd.DataFrame:
         found = sum(arms[key] * weight for key, weight in contrast.weights.items()).dropna()
         if found.empty:
             continue
-        level = 1 - 0.05 / sum(len(c.columns) for c in CONTRASTS[cell.claim])
-        mean, low, high = interval(found, level)
+        mean, low, high = interval(found, level(cell.claim))
         verdict = judge(low, high, cell.effect) if len(found) >= SEEDS else OPEN
         key = (cell.claim, cell.contrast, cell.column, cell.effect)
         rows.append((*key, len(found), mean, low, high, verdict))

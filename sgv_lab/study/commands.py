@@ -45,7 +45,7 @@ def abilities(model: Path, scenes: int, out: Path | None, seeds: int, ship: str 
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Show the plan, check official files; run nothing.",
+    help="Show the plan, check base and official files; run nothing.",
 )
 @click.option("--publish", type=click.Path(path_type=Path), help="Also write into this figures/.")
 def study(
@@ -66,8 +66,17 @@ def study(
 
     read = plans.load(plan)
     click.echo(publishing.outline(read))
+    if not data_root and any(design.pretrain.by for design in read.designs().values()):
+        # Stage 1's Share-Captioner learns from collected captions: known before hours of training.
+        import openai  # noqa: F401
+        import polars  # noqa: F401
+    if read.profile != "paper" or models_root:
+        runner.base_folder(read.family, models_root)
     if data_root:
-        sharegpt4v.check(runner.jobs(read, models_root, data_root))
+        for line in sharegpt4v.check(runner.jobs(read, models_root, data_root)):
+            click.echo(line)
+    elif read.profile == "paper" and dry_run:
+        click.echo("Files are not checked: that takes --models-root and --data-root.")
     if dry_run:
         return
     out = out or Path("runs") / "studies" / read.name

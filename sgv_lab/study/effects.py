@@ -7,20 +7,19 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from sgv_lab.captions.quality import judge
 from sgv_lab.errors import LabError
-from sgv_lab.study import mix, statistics
+from sgv_lab.study import statistics
 from sgv_lab.study.arms import arm, cell_of
+from sgv_lab.study.caption_content import content
 from sgv_lab.study.plans import BENCHMARKS, Plan
 from sgv_lab.study.runner import Record
 from sgv_lab.study.scores import BIAS, SEEN, SUBTASKS
-from sgv_lab.world.annotators import caption
-from sgv_lab.world.scene import MINIATURE, scene
+from sgv_lab.world.annotators import ANNOTATORS
 
 TESTED = tuple(chain.from_iterable(BENCHMARKS.values()))
 SHOWN = (*TESTED, SEEN, BIAS)
 RESOLVES = 6  # seeds below which no sign-flip p can reach 0.05
-_SHOWN = 200  # pictures by which a caption source's detail and accuracy are measured
+FILLER = 5.0  # percentage points of it from which two arms' captions are not alike in filler
 
 
 def tidy(records: Sequence[Record]) -> pd.DataFrame:
@@ -130,7 +129,7 @@ def paired(
     crossed = np.nan, np.nan
     if points is not None and len(points := _of(points, score)):
         mine, its = (_units(points, which) for which in (name, other))
-        _, *crossed = statistics.crossed_bootstrap(
+        _, *crossed = statistics.crossed_interval(
             (mine - its[mine.columns]).to_numpy(), [stratum for stratum, _ in mine.columns]
         )
     return {
@@ -162,7 +161,8 @@ def _units(points: pd.DataFrame, name: str) -> pd.DataFrame:
 def conclude(plan: Plan, found: pd.DataFrame) -> str:
     """One sentence: what follows for this family from the primary endpoint.
 
-    ``found`` is the table of `effects`. Where the oracle cannot be told from before, nothing does.
+    ``found`` is the table of `effects`. Where the oracle cannot be told from before, nothing does;
+    where the captions compared differ in filler, what better ones do is not known.
     """
     name, score = plan.primary
     of = found[found["score"] == score].set_index(["arm", "against"])
@@ -191,10 +191,28 @@ def conclude(plan: Plan, found: pd.DataFrame) -> str:
             f"{head}insensitive: even true captions are not told from {_worst(base)} "
             f"({_with_interval(ceiling)}), so nothing is concluded"
         )
+    if unlike := _filler(plan, name, base, top):
+        return f"{head}{unlike}: {said}{_caveats(of, name, base)}"
     part = f"{main['share']:.0%} [{main['share_low']:.0%}, {main['share_high']:.0%}] of the oracle"
     if _apart(main):
         return f"{head}{arm(name).label!r} {verb}: {said}, {part}{_caveats(of, name, base)}"
     return f"{head}{arm(name).label!r} changes nothing that can be seen: {said}, {part}"
+
+
+def _filler(plan: Plan, name: str, base: str, top: str) -> str:
+    """That an arm's captions and its base's differ in filler, in words; "" where they do not."""
+    arms = [name, base, top]
+    drawn = all(plan.designs()[one].annotator in ANNOTATORS for one in arms)
+    if plan.profile == "paper" or plan.baseline.captions or not drawn:
+        return ""  # what others wrote: nobody knows which of it is filler
+    mine, its, true = content(plan, arms)["filler"].reindex(arms)
+    if not abs(mine - its) >= FILLER:
+        return ""
+    return (
+        f"better captions are not told from {'less' if mine < its else 'more'} filler, which is "
+        f"{mine:.0f} % of the tokens of {arm(name).label!r}, {its:.0f} % of "
+        f"{arm(base).label!r} and {true:.0f} % of {arm(top).label!r}"
+    )
 
 
 def _caveats(of: pd.DataFrame, name: str, base: str) -> str:
@@ -254,20 +272,3 @@ def false_alarms(records: Sequence[Record], score: str) -> tuple[float, int]:
     table = by_seed(records, score)
     draws = [name for name in table if name == "before" or name.startswith("aa")]
     return statistics.rejection_rate(table[draws].to_numpy().T)
-
-
-def described(plan: Plan) -> pd.DataFrame:
-    """What each arm's captions hold, in percent: detail (recall) and accuracy (precision)."""
-    scenes = [scene(i, "eval", "coco", MINIATURE) for i in range(_SHOWN)]
-    rows = {}
-    for name, design in plan.designs().items():
-        writer = mix.annotator(design)
-        judged = [judge(caption(one, writer, design.draw), one) for one in scenes]
-        true, wrong, omitted = (
-            sum(len(part) for part in parts)
-            for parts in zip(
-                *((j.true, j.mistaken | j.invented, j.omitted) for j in judged), strict=True
-            )
-        )
-        rows[name] = (100 * true / (true + omitted), 100 * true / max(1, true + wrong))
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["detail", "accuracy"])

@@ -1,6 +1,5 @@
 """Pictures to look at, and the models at hand that can be talked to about them."""
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,9 +9,9 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from sgv_lab import store
-from sgv_lab.captioning import pictures
 from sgv_lab.captions.sources import scene_of
 from sgv_lab.errors import LabError
+from sgv_lab.images import decode_image, load_image
 from sgv_lab.models import shipped
 from sgv_lab.world.scene import Difficulty, Scene
 
@@ -32,22 +31,19 @@ class Shown:
 def picked(root: str | Path, name: str, difficulty: Difficulty | None = None) -> Shown:
     """The picture ``name`` below ``root``; with ``difficulty`` it is one of that drawn world.
 
-    Raises LabError for one that cannot be shown, as `pictures.read` does.
+    Raises LabError for one that cannot be shown, as `images.load_image` does.
     """
-    _, image = pictures.read(Path(root), name)
+    _, image = load_image(Path(root), name)
     return Shown(name, image, scene_of(name, difficulty) if difficulty else None)
 
 
 def uploaded(name: str, data: bytes) -> Shown:
     """A picture someone sent. Raises LabError, in words for that person, if it is none."""
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "picture").write_bytes(data)
-        try:
-            _, image = pictures.read(Path(folder), "picture")
-        except LabError as error:
-            fix = "try another picture: PNG, JPEG or WebP, up to 10,000 pixels a side"
-            raise LabError(str(error), where=name, fix=fix) from error
-    return Shown(name, image)
+    try:
+        return Shown(name, decode_image(data))
+    except LabError as error:
+        fix = "try another picture: PNG, JPEG or WebP"
+        raise LabError(str(error), where=name, fix=fix) from error
 
 
 class Model:

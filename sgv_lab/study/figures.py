@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from sgv_lab import plotting
 from sgv_lab.study import ablations, effects, statistics
 from sgv_lab.study.arms import arm
+from sgv_lab.study.caption_content import content
 from sgv_lab.study.plans import Plan
 from sgv_lab.study.runner import Record
 from sgv_lab.study.scores import UNITS
@@ -90,12 +91,15 @@ def pairs(
 def surface(plan: Plan, records: Sequence[Record], found: pd.DataFrame) -> Figure:
     """Detail × accuracy of the captions, coloured by what replacing with them gained.
 
-    A ring marks an effect whose interval excludes 0; the paper's caption sources bear their names.
-    ``found`` is the table of `effects.effects`.
+    A ring marks an effect whose interval excludes 0; the paper's caption sources, smaller dots,
+    bear their names. ``found`` is the table of `effects.effects`.
     """
     score = plan.primary[1]
     rows = found[(found["score"] == score) & (found["against"] == "before")].set_index("arm")
-    table = effects.described(plan).join(rows[["effect", "low", "high"]]).fillna({"effect": 0.0})
+    held = content(plan)
+    table = held.join(rows[["effect", "low", "high"]]).fillna({"effect": 0.0})
+    named = table.index.isin(list(SOURCE_COLORS))
+    table, named = table.iloc[np.argsort(named)], np.sort(named)  # the oracle lies on o0e0i0
     figure, axis = plt.subplots(figsize=(6.4, 4.8), layout="constrained")
     reach = max(1e-9, table["effect"].abs().max())
     apart = (table["low"] > 0) | (table["high"] < 0)
@@ -106,7 +110,7 @@ def surface(plan: Plan, records: Sequence[Record], found: pd.DataFrame) -> Figur
         cmap="PuOr_r",
         vmin=-reach,
         vmax=reach,
-        s=130,
+        s=np.where(named, 90, 210),
         edgecolors=[plotting.INK if one else plotting.RULE for one in apart],
         linewidths=[1.8 if one else 0.8 for one in apart],
     )
@@ -115,8 +119,7 @@ def surface(plan: Plan, records: Sequence[Record], found: pd.DataFrame) -> Figur
         axis.annotate(name, place, xytext=(7, 6), textcoords="offset points", fontsize=9)
     axis.set_xlabel("detail: % of the true facts that captions state")
     axis.set_ylabel("accuracy: % of stated facts that are true")
-    said = textwrap.wrap(ablations.faults(records, score), 64)
-    axis.set_title("\n".join(["where replacing captions helps", *said]), fontsize=9)
+    axis.set_title("\n".join(textwrap.wrap(ablations.faults(held, records, score), 64)), fontsize=9)
     axis.grid(True)
     figure.colorbar(drawn, label=f"{score} gained over before, in miniature")
     return figure

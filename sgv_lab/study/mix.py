@@ -59,7 +59,7 @@ def build(design: Design, seed: int, length: Length) -> tuple[list[Record], list
         for i, other in zip(places, _other_pictures(design, seed, len(places)), strict=True):
             records[i] = other
     shown = [records[i] for i in places]
-    texts = _edited(design, seed, shown, length)
+    texts = edited(design, seed, shown, length)
     kept = [
         None if text is None else recaptioned(record, text)
         for record, text in zip(shown, texts, strict=True)
@@ -109,7 +109,7 @@ def _other_pictures(design: Design, seed: int, n: int) -> list[Record]:
     return [caption_record(drawn, annotator(design), design.draw, "detail") for drawn in scenes]
 
 
-def _edited(
+def edited(
     design: Design, seed: int, records: Sequence[Record], length: Length
 ) -> list[str | None]:
     """The records' captions as this design shows them; None where the record is left out."""
@@ -189,9 +189,8 @@ def stage(design: Design, seed: int, length: Length, vocabulary: str) -> Path:
         write_json(folder / "records.json", records)
         write_json(folder / "replaced.json", replaced)
 
-    code = ["sgv_lab.world", "sgv_lab.study.mix", "sgv_lab.study.own"]
     files = [own.read(design.captions).folder] if design.captions else []
-    return store.stage("mix", settings | {"seed": seed}, files, write, code)
+    return store.stage("mix", settings | {"seed": seed}, files, write)
 
 
 def pictures(records: Sequence[Record], side: int) -> Path:
@@ -207,4 +206,4 @@ def pictures(records: Sequence[Record], side: int) -> Path:
             render(scene_of(name, MINIATURE), side).save(folder / name)
 
     settings = {"names": names, "side": side}
-    return store.stage("pictures", settings, [], draw, ["sgv_lab.world"])
+    return store.stage("pictures", settings, [], draw)

@@ -53,7 +53,9 @@ def stage(design: Design, data_root: Path, family: str = "llava-1.5-7b") -> Path
     paths = files(data_root, names.values())
 
     def write(folder: Path) -> None:
-        before, *others = ([_placed(r) for r in json.loads(path.read_text())] for path in paths)
+        before, *others = (
+            [_placed(r) for r in json.loads(path.read_text(encoding="utf-8"))] for path in paths
+        )
         made = arm(design, before, *others)
         new, old = (set(map(_key, rows)) for rows in (made, before))
         rows = [{"id": r["id"], "by": ""} for r in before if _key(r) not in new]
@@ -68,8 +70,7 @@ def stage(design: Design, data_root: Path, family: str = "llava-1.5-7b") -> Path
     inputs = list(paths)
     if design.annotator == own.ARM:
         inputs.append(own.read(design.captions).folder)
-    code = [f"sgv_lab.study.{part}" for part in ("official", "mix", "own")]
-    return store.stage("mix", settings, inputs, write, code)
+    return store.stage("mix", settings, inputs, write)
 
 
 def _placed(record: Record) -> Record:

@@ -9,22 +9,27 @@ says; any other detailed caption stays blind GPT-4's, so arms differ in the cove
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import polars as pl
-
-from sgv_lab.captions.convert import Captions, convert
 from sgv_lab.captions.quality import judge
 from sgv_lab.errors import LabError
 from sgv_lab.world.records import scene_of
 from sgv_lab.world.scene import FULL, MINIATURE
 
+if TYPE_CHECKING:
+    from sgv_lab.captions.convert import Captions
+
 ARM = "own"  # the arm, and the annotator in its design
 _LOOKED_AT = 100  # captions by which the two worlds are told apart
 
 
-def read(file: str | Path) -> Captions:
+def read(file: str | Path) -> "Captions":
     """The file, converted. Raises LabError as `convert` does, for a caption without words and
     where no caption has a picture."""
+    import polars as pl
+
+    from sgv_lab.captions.convert import convert
+
     captions = convert(file)
     blank = captions.rows().filter(pl.col("caption").str.strip_chars() == "").head(1).collect()
     if len(blank):
@@ -44,8 +49,10 @@ def told(file: str | Path) -> str:
 
 
 @cache
-def said(captions: Captions) -> Mapping[str, str]:
+def said(captions: "Captions") -> Mapping[str, str]:
     """Picture -> caption; where it has several, its first."""
+    import polars as pl
+
     rows = captions.rows().filter(pl.col("image").is_not_null()).select("image", "caption")
     return dict(rows.unique("image", keep="first", maintain_order=True).collect().iter_rows())
 
@@ -60,7 +67,7 @@ def drawn(file: str | Path) -> Mapping[str, str]:
 
 
 @cache
-def _drawn(captions: Captions) -> Mapping[str, str]:
+def _drawn(captions: "Captions") -> Mapping[str, str]:
     found, file = said(captions), captions.file
     fix = "caption pictures of `sgv-lab world export OUT --miniature`"
     for name in found:

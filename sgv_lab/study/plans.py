@@ -64,7 +64,7 @@ def load(path: str | Path) -> Plan:
     """The plan of a YAML file. Raises LabError naming what is missing, misspelt or impossible."""
     path = Path(path)
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         fix = "the study's own lie under figures/data/plans"
         raise LabError(f"cannot read the plan ({error.strerror})", where=path, fix=fix) from error

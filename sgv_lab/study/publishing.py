@@ -5,18 +5,22 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
-from matplotlib.figure import Figure
 
-from sgv_lab import notebook, plotting
+from sgv_lab import notebook
 from sgv_lab.files import atomic
-from sgv_lab.study import ablations, effects, figures, own, plans, runner
+from sgv_lab.study import ablations, effects, own, plans, runner
 from sgv_lab.study.arms import SURFACE, arm
+from sgv_lab.study.caption_content import content
 from sgv_lab.study.plans import PILOT, Plan
 from sgv_lab.study.runner import RECORDS, UNTUNED, Record
 from sgv_lab.study.scores import SEEN
 from sgv_lab.study.tuning import POINTS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def folder() -> Path:
@@ -88,15 +92,24 @@ def _concluded(name: str, path: Path, written: int) -> str:
     if points is not None:  # a sentence needs the primary endpoint's other pictures alone
         points = points[points["score"] == plan.primary[1]]
     said = _simply(plan, records)
-    return said or _follows(plan, records, effects.effects(plan, records, points))
+    return said or _follows(plan, records, effects.effects(plan, records, points), path.parent)
 
 
-def _follows(plan: Plan, records: Sequence[Record], found: pd.DataFrame) -> str:
-    """What follows from the primary endpoint; from the surface also what each fault costs."""
-    said = effects.conclude(plan, found)
-    if any(arm(name).group == SURFACE for name in plan.arms):
-        scores = [name for name in (plan.primary[1], SEEN) if name in set(found["score"])]
-        said += "".join(f". {ablations.faults(records, name)}" for name in scores)
+def _follows(plan: Plan, records: Sequence[Record], found: pd.DataFrame, out: Path) -> str:
+    """What follows from the primary endpoint; from the surface also what each fault costs, from
+    Figure 6 what captions are worth among themselves; and whether all of it is a smaller loss."""
+    said, score = effects.conclude(plan, found), plan.primary[1]
+    groups = {arm(name).group for name in plan.arms}
+    if SURFACE in groups:
+        held = content(plan)
+        scores = [name for name in (score, SEEN) if name in set(found["score"])]
+        said += "".join(f". {ablations.faults(held, records, name)}" for name in scores)
+    if groups == {"Figure 6"}:
+        said += f", but they differ in what is trained, too; {ablations.growth(records, score)}"
+    runs, base = effects.by_seed(records, score).stack(), runner.untuned(out).get(score)
+    if base is not None and (lost := (runs < base).sum()) > len(runs) / 2:
+        said += f". {lost} of {len(runs)} runs lie below the untuned base ({base:,.1f}): what is "
+        said += "gained is a smaller loss"
     return said
 
 
@@ -124,7 +137,7 @@ def report(plan: Plan, records: Sequence[Record], out: Path) -> str:
     if set(plan.arms) <= set(PILOT):
         return effects.sizing(records).round(2).to_string()
     found = effects.effects(plan, records, _points(out))
-    follows = _simply(plan, records) or _follows(plan, records, found)
+    follows = _simply(plan, records) or _follows(plan, records, found, out)
     lines = [found.round(3).to_string(index=False), "", follows]
     if any(arm(name).group == "Figure 6" for name in plan.arms):
         score = plan.primary[1]
@@ -136,11 +149,13 @@ def report(plan: Plan, records: Sequence[Record], out: Path) -> str:
 
 def figure(
     plan: Plan, records: Sequence[Record], found: pd.DataFrame, data: Path | None = None
-) -> Figure:
+) -> "Figure":
     """The figure that suits a plan: the surface, the shares replaced, or runs paired by seed.
 
     ``data``: the folder that holds its study, and with it the base's scores (None: `folder`).
     """
+    from sgv_lab.study import figures
+
     groups = {arm(name).group for name in plan.arms}
     if SURFACE in groups:
         return figures.surface(plan, records, found)
@@ -171,6 +186,8 @@ def redraw(root: Path) -> None:
 
 def _draw(plan: Plan, records: Sequence[Record], points: pd.DataFrame | None, root: Path) -> None:
     """Write a study's figure into ``root``, and the table behind it."""
+    from sgv_lab import plotting
+
     found = effects.effects(plan, records, points)
     plotting.style()
     plotting.save(figure(plan, records, found, root / "data"), root / plan.name, found.round(5))

@@ -127,7 +127,7 @@ def run(
         raise LabError("holds runs from another base model", where=out, fix="choose another --out")
     left = [job for job in todo if (job.arm, job.seed) not in done]
     bar = tqdm(total=len(todo), initial=len(done), unit="run", desc=plan.name, disable=not progress)
-    with bar, (out / RECORDS).open("a") as file:
+    with bar, (out / RECORDS).open("a", encoding="utf-8") as file:
         for job, found in _all(left, workers):
             record = _record(plan, job, found)
             done[job.arm, job.seed] = record
@@ -144,14 +144,14 @@ def run(
 def read(out: str | Path) -> list[Record]:
     """The records in a study's folder, none if there is no file; a line cut by a kill is no one."""
     path = Path(out) / RECORDS
-    lines = path.read_text().split("\n")[:-1] if path.is_file() else []
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else []
     return [Record(**json.loads(line)) for line in lines]
 
 
 def untuned(out: str | Path) -> dict[str, float]:
     """The base's scores on a study's questions, by the names of a record's; none if not there."""
     path = Path(out) / UNTUNED
-    return json.loads(path.read_text()) if path.is_file() else {}
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def _record(plan: Plan, job: Job, found: Mapping[str, Any]) -> Record:

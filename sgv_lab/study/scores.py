@@ -43,7 +43,7 @@ def metrics(benchmark: str, scores: Mapping[str, Any] | None, answers: Path) -> 
 def _mme(folder: Path) -> Iterator[tuple[str, str, str, str]]:
     """(subtask, picture, said, truth) of a submission, said as MME's own tool reads it."""
     for path in sorted((folder / "mme").glob("*.txt")):
-        for line in path.read_text().splitlines():
+        for line in path.read_text(encoding="utf-8").splitlines():
             picture, _, truth, said = line.split("\t")
             yield path.stem, picture, mme.parse(f"{said}\n"), truth.lower()
 
@@ -65,10 +65,10 @@ def points(benchmark: str, answers: Path) -> pd.DataFrame:
             rows.append((score, subtask, picture, 100 * right.mean() + 100 * right.all()))
     if benchmark == "mmbench":
         truth = core.index(core.rows(answers / "questions.jsonl"), "index")
-        said = core.index(core.rows(answers / "mmbench.xlsx"), "index")
+        said = core.index(core.rows(answers / "mmbench.jsonl"), "question_id")
         for key, members in mmbench.circles(truth, answers).items():
             right = [
-                mmbench.extract(said[k].text("prediction"), mmbench.options(truth[k].row))
+                mmbench.extract(said[k].text("text"), mmbench.options(truth[k].row))
                 == truth[k]["answer"]
                 for k in members
             ]

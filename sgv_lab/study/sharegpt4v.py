@@ -12,17 +12,14 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-import seaborn as sns
 import torch
-from matplotlib.figure import Figure
 
-from sgv_lab import plotting
+from sgv_lab.benchmarks.evaluate import check_images
 from sgv_lab.benchmarks.tasks import TASKS
 from sgv_lab.errors import LabError
-from sgv_lab.files import below
 from sgv_lab.study import (
     effects,
     official,
@@ -39,6 +36,9 @@ from sgv_lab.study.tuning import Job
 from sgv_lab.training import metrics
 from sgv_lab.training import plan as planning
 from sgv_lab.training.recipes import RECIPES
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 LLAVA, OURS = "LLaVA-1.5 recipe", "ShareGPT4V-7B"
 FAMILY = "llava-1.5-7b"  # the architecture of both
@@ -114,13 +114,13 @@ def preflight(
     }
 
 
-def check(jobs: Iterable[Job]) -> None:
-    """Refuse a study whose questions cannot be asked or scored, or whose arms cannot be trained.
+def check(jobs: Iterable[Job]) -> list[str]:
+    """What each arm's training leaves out, in words; records that cannot be used are no obstacle.
 
-    Raises LabError for the first such file, or with an arm's obstacles. Records without pictures
-    are no obstacle: at full size they are left out and counted.
+    Raises LabError for a study whose questions cannot be asked or scored (the first such file), or
+    whose arms cannot be trained (an arm's obstacles).
     """
-    arms = {job.arm: job for job in jobs}
+    arms, left_out = {job.arm: job for job in jobs}, []
     for name, (data, _) in next(iter(arms.values())).questions.items():
         _check_questions(name, data)
     for job in arms.values():
@@ -128,17 +128,22 @@ def check(jobs: Iterable[Job]) -> None:
             if checked.obstacles:
                 what = "; ".join(checked.obstacles)
                 raise LabError(what, where=f"{job.arm}, {stage}", fix="mend it, then run it again")
+            if checked.broken:
+                some = "; ".join(checked.broken[: planning.SHOWN])
+                left_out.append(
+                    f"{job.arm}, {stage}: {len(checked.broken):,} of {checked.records:,} records "
+                    f"are left out, {checked.reasons}: {some}"
+                )
+    return left_out
 
 
 def _check_questions(name: str, data: Path) -> None:
-    """Refuse a benchmark without questions, with a picture missing, or whose truth is not there."""
+    """Refuse a benchmark without questions, images that can be read, or the truth."""
     task, fix = TASKS[name], "unpack the official release there"
     questions = list(task.questions(data))
     if not questions:
         raise LabError("holds no question", where=data, fix=fix)
-    for question in questions:
-        if question.picture and not below(data, question.picture).is_file():
-            raise LabError(f"lacks the picture {question.picture}", where=data, fix=fix)
+    check_images(questions, data)
     silence = {question.id: "" for question in questions}
     with tempfile.TemporaryDirectory() as out:
         if task.write(questions, silence, data, Path(out)) is None:
@@ -181,7 +186,7 @@ def spent(models: Sequence[Path], price: float = 0.0) -> pd.DataFrame:
     """Stage -> updates, samples, tokens, speed, memory, hours, cost, from what training wrote."""
     rows = {}
     for name, folder in zip(tuning.STAGES[-len(models) :], models, strict=True):
-        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         steps = metrics.read(folder / "metrics.jsonl")
         tokens = sum(row["tokens"] for row in steps)
         hours = manifest["seconds"] / 3600
@@ -241,8 +246,12 @@ def conclude(table: pd.DataFrame) -> str:
     return f"{seeds} paired seeds: {told}, at equal updates"
 
 
-def figure(found: Found, table: pd.DataFrame) -> Figure:
+def figure(found: Found, table: pd.DataFrame) -> "Figure":
     """Gains by score: every seed a dot, the mean a diamond, 95 % paired-t intervals as bars."""
+    import seaborn as sns
+
+    from sgv_lab import plotting
+
     runs, seeds = _runs(found), int(table["seeds"].iloc[0])
     gained = (runs.loc[OURS] - runs.loc[LLAVA])[list(table.index)]
     rows = gained.melt(var_name="score", value_name="gained in miniature")

@@ -67,7 +67,10 @@ def materials(
     said = {"by": stage.by, "captions": stage.captions, "seed": seed}
 
     def write(out: Path) -> None:
-        known = {one["image"]: mix.caption_of(one) for one in json.loads(dense.read_text())}
+        known = {
+            one["image"]: mix.caption_of(one)
+            for one in json.loads(dense.read_text(encoding="utf-8"))
+        }
         kept = [record for record in pool if record["image"] in known]
         # the first of one random order: a seed's smaller sets lie within its larger ones
         order = random.Random(f"stage 1/{seed}").sample(kept, len(kept))[: stage.captions]
@@ -115,7 +118,10 @@ def _official(stage: Stage1, seed: int, data_root: Path) -> Path:
     paths = dict(zip(named, official.files(data_root, named.values()), strict=True))
 
     def write(out: Path) -> None:
-        read = {by: _placed(json.loads(path.read_text()), by) for by, path in paths.items()}
+        read = {
+            by: _placed(json.loads(path.read_text(encoding="utf-8")), by)
+            for by, path in paths.items()
+        }
         names = sorted(set.intersection(*(set(records) for records in read.values())))
         if stage.source:
             names = [name for name in names if name.startswith(LCS)]

@@ -46,29 +46,31 @@ def sign_flip(differences: Sequence[float]) -> float:
     return float(test.pvalue)
 
 
-def crossed_bootstrap(
-    units: np.ndarray, strata: Sequence[str], draws: int = 2000, seed: int = 0
-) -> tuple[float, float, float]:
-    """Effect and interval when another set of seeds *and* of pictures could have been drawn.
+def crossed_interval(units: np.ndarray, strata: Sequence[str]) -> tuple[float, float, float]:
+    """Effect and 95 % interval when other seeds *and* other images could have been drawn.
 
-    ``units`` is (S, I): by seed and picture, the arm's points minus the other's; ``strata`` (I,)
-    names each picture's subtask. The effect is the sum over subtasks of mean points, as MME's.
-    Seeds and pictures are resampled independently (the pigeonhole bootstrap, Owen 2007, a little
-    wide by construction); its standard error is used with Student's t of S - 1, since S is small.
+    ``units`` is (S, I): by seed and image, the arm's points minus the other's; ``strata`` (I,)
+    names each image's subtask. The effect is the sum over subtasks of mean points, as MME's.
+    Variance: that of seeds + that of images - that of their interaction, which both of the first
+    hold (Cameron, Gelbach & Miller 2011); at least the larger of the two, as the true one is.
+    Student's t of S - 1.
     """
-    seeds, pictures = units.shape
-    rng = np.random.default_rng(seed)
-    of = np.stack([np.asarray(strata) == name for name in dict.fromkeys(strata)], 1).astype(float)
-    by_seed = rng.multinomial(seeds, np.full(seeds, 1 / seeds), draws) / seeds
-    by_picture = rng.multinomial(pictures, np.full(pictures, 1 / pictures), draws)
-    with np.errstate(invalid="ignore"):  # a subtask that lost all its pictures in a draw
-        sums = ((by_seed @ units * by_picture) @ of) / (by_picture @ of)
-    effect = float((units.mean(0) @ of / of.sum(0)).sum())
+    seeds, of = len(units), np.asarray(strata)
+    parts = [units[:, of == name] for name in dict.fromkeys(strata)]
+    by_seed = sum(part.mean(1) for part in parts)
     if seeds < 2:
-        return effect, -np.inf, np.inf
-    error = np.nanstd(sums.sum(1)) * np.sqrt(seeds / (seeds - 1))
-    half = stats.t.ppf((1 + LEVEL) / 2, seeds - 1) * error
-    return effect, float(effect - half), float(effect + half)
+        return float(by_seed[0]), -np.inf, np.inf
+    by_image = both = 0.0
+    for part in parts:
+        images, mean = part.shape[1], part.mean(0)
+        if images > 1:
+            by_image += mean.var(ddof=1) / images
+            rest = part - mean - part.mean(1, keepdims=True) + part.mean()
+            both += (rest**2).sum() / ((seeds - 1) * (images - 1)) / (seeds * images)
+    effect, over_seeds = by_seed.mean(), by_seed.var(ddof=1) / seeds
+    variance = max(over_seeds + by_image - both, over_seeds, by_image)
+    half = stats.t.ppf((1 + LEVEL) / 2, seeds - 1) * np.sqrt(variance)
+    return float(effect), float(effect - half), float(effect + half)
 
 
 def holm(p: Sequence[float]) -> np.ndarray:
@@ -100,9 +102,9 @@ def share_of(
     return float(y.mean() / mean), float((b - root) / a), float((b + root) / a)
 
 
-def power(effect: float, noise: float, seeds: int) -> float:
+def power(effect: float, noise: float, seeds: int, level: float = LEVEL) -> float:
     """How often ``seeds`` pairs whose differences have standard deviation ``noise`` show it."""
-    t, shift = stats.t.ppf((1 + LEVEL) / 2, seeds - 1), effect * np.sqrt(seeds) / noise
+    t, shift = stats.t.ppf((1 + level) / 2, seeds - 1), effect * np.sqrt(seeds) / noise
     wrong_sign = np.nan_to_num(stats.nct.cdf(-t, seeds - 1, shift))  # nan where it underflows
     return float(stats.nct.sf(t, seeds - 1, shift) + wrong_sign)
 

@@ -76,12 +76,12 @@ def materials(job: Job) -> tuple[Path, list[dict[str, Any]], Path]:
     """The mix's folder in the store, its records, and the folder that holds their pictures."""
     if job.data_root:
         data = official.stage(job.design, job.data_root, job.family)
-        return data, json.loads((data / "records.json").read_text()), job.data_root
+        return data, json.loads((data / "records.json").read_text(encoding="utf-8")), job.data_root
     tokenizer = checkpoints.load_processor(job.base).tokenizer
     vocabulary = digest_of(json.dumps(tokenizer.get_vocab(), sort_keys=True).encode()).hexdigest()
     length = lambda text: len(tokenizer(text).input_ids)  # noqa: E731
     data = mix.stage(job.design, job.seed, length, vocabulary)
-    records = json.loads((data / "records.json").read_text())
+    records = json.loads((data / "records.json").read_text(encoding="utf-8"))
     return data, records, mix.pictures(records, _side(job))
 
 
@@ -133,9 +133,9 @@ def execute(job: Job) -> dict[str, Any]:
     inputs = [one.records for one in trained]
     folder = store.stage("arms", settings, inputs, build, _CODE, resumes=True)
     ids = last.records.with_name("replaced.json")
-    listed = {"count": len(json.loads(ids.read_text())), "sha256": sha256(ids),
+    listed = {"count": len(json.loads(ids.read_text(encoding="utf-8"))), "sha256": sha256(ids),
               "mix": ids.parent.name}  # fmt: skip
-    return json.loads((folder / "result.json").read_text()) | {
+    return json.loads((folder / "result.json").read_text(encoding="utf-8")) | {
         "key": folder.name,
         "replaced": listed,
     }
@@ -193,7 +193,9 @@ def asked(model: Path, job: Job) -> tuple[dict[str, float], pd.DataFrame]:
              "on": "cuda" if torch.cuda.is_available() else "cpu"}  # fmt: skip
     code = ["sgv_lab.benchmarks", "sgv_lab.training", "sgv_lab.study.scores"]
     out = store.stage("answers", known, [model], build, code, resumes=True)
-    return json.loads((out / "scores.json").read_text()), pd.read_parquet(out / POINTS)
+    return json.loads((out / "scores.json").read_text(encoding="utf-8")), pd.read_parquet(
+        out / POINTS
+    )
 
 
 def _pretrained(job: Job, stage: Stage) -> tuple[Path, dict[str, Any]]:
@@ -202,9 +204,9 @@ def _pretrained(job: Job, stage: Stage) -> tuple[Path, dict[str, Any]]:
         job.base, stage.records, stage.images, stage.recipe, stage.updates, job.seed,
         loss=job.design.loss, micro_batch=rows(job), drop_broken=job.data_root is not None,
     )  # fmt: skip
-    manifest = json.loads((model / "manifest.json").read_text())
+    manifest = json.loads((model / "manifest.json").read_text(encoding="utf-8"))
     return model, {
-        "captions": len(json.loads(stage.records.read_text())),
+        "captions": len(json.loads(stage.records.read_text(encoding="utf-8"))),
         "dropped": manifest["records_dropped"],
         "updates": stage.updates,
         "first_block": stage.recipe.vision_from,
@@ -225,7 +227,7 @@ def _result(job: Job, stages: list[Stage], folder: Path) -> None:
     started, trained = time.monotonic(), folder / "model"
     fine_tune(replace(job, base=base), last.records, last.images, trained)
     metrics = ask(job, trained, folder)
-    manifest = json.loads((trained / "manifest.json").read_text())
+    manifest = json.loads((trained / "manifest.json").read_text(encoding="utf-8"))
     result = {
         "metrics": metrics,
         "recipe": asdict(last.recipe),

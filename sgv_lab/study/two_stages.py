@@ -9,7 +9,6 @@ was killed goes on where its last checkpoint stands; one that is done is found.
 import subprocess
 import sys
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from transformers import AutoConfig
 from sgv_lab import store
 from sgv_lab.errors import LabError
 from sgv_lab.models import checkpoints
+from sgv_lab.provenance import installed
 from sgv_lab.training import plan as planning
 from sgv_lab.training.recipes import Recipe
 from sgv_lab.training.trainer import Run, train
@@ -41,7 +41,7 @@ def preflight(
     """
     config = AutoConfig.from_pretrained(base, trust_remote_code=False, local_files_only=True)
     processor = checkpoints.load_processor(base, config)
-    run = Run(max_steps=updates, micro_batch=rows, progress=False)
+    run = Run(max_steps=updates, micro_batch=rows, progress=None)  # in a terminal
     return planning.plan(config, processor, records, image_root, chosen, store.root(), run=run,
                          weights=base, **known)  # fmt: skip
 
@@ -84,7 +84,7 @@ def stage(
         train(*checkpoints.load(base), records, image_root, chosen, out / "model", seed,
               max_steps=updates, progress=progress, **run)  # fmt: skip
 
-    made = store.stage(name or chosen.name, said, inputs, build, ["sgv_lab.training"], resumes=True)
+    made = store.stage(name or chosen.name, said, inputs, build, resumes=True)
     return made / "model"
 
 
@@ -93,7 +93,7 @@ def computer(device: str | None = None) -> dict[str, Any]:
     on_gpu = torch.cuda.is_available() and device != "cpu"
     return {
         "device": torch.cuda.get_device_name() if on_gpu else "cpu",
-        "versions": {name: version(name) for name in ("torch", "transformers", "peft")},
+        "versions": {name: installed(name) for name in ("torch", "transformers", "peft")},
     }
 
 

@@ -167,7 +167,7 @@ def is_complete(checkpoint: Path) -> bool:
     marker = checkpoint / MARKER
     if not marker.is_file():
         return False
-    sizes = json.loads(marker.read_text())
+    sizes = json.loads(marker.read_text(encoding="utf-8"))
     return all(
         (checkpoint / name).is_file() and (checkpoint / name).stat().st_size == size
         for name, size in sizes.items()
@@ -193,7 +193,7 @@ def finished(out: Path, settings: dict[str, Any]) -> bool:
     """Whether ``out`` holds this run, complete. Raises LabError if it holds another one."""
     plain = json.loads(json.dumps(settings))
     if (out / "run.json").is_file():
-        before = json.loads((out / "run.json").read_text())
+        before = json.loads((out / "run.json").read_text(encoding="utf-8"))
         changed = [k for k in {*before, *plain} if before.get(k) != plain.get(k)]
         if changed:
             raise LabError(
@@ -248,7 +248,7 @@ def finish(
         model.save_pretrained(scratch)
         if processor is not None:
             processor.save_pretrained(scratch)
-        (scratch / "README.md").write_text(card(manifest))
+        (scratch / "README.md").write_text(card(manifest), encoding="utf-8")
         for path in scratch.iterdir():
             path.replace(out / path.name)
         scratch.rmdir()

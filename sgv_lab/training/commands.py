@@ -12,12 +12,14 @@ from transformers import AutoModelForImageTextToText, BitsAndBytesConfig
 from sgv_lab.errors import LabError
 from sgv_lab.files import write_jsonl
 from sgv_lab.models import checkpoints
+from sgv_lab.options import refuse_ignored
 from sgv_lab.training import metrics, recipes, trainer, true_size
 from sgv_lab.training import plan as planning
 from sgv_lab.training import throughput as speed
 
 FOLDER = click.Path(path_type=Path)
 THERE = click.Path(path_type=Path, exists=True, file_okay=False)
+COUNT = click.IntRange(1)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -25,22 +27,31 @@ def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that ``train`` and ``plan`` have in common."""
     options = [
         click.option("--model", type=FOLDER, required=True, help="Checkpoint folder."),
-        click.option("--records", type=FOLDER, required=True, help="JSON, JSONL or Parquet."),
+        click.option("--records", type=FOLDER, required=True, help="JSON, JSON lines or Parquet."),
         click.option("--images", type=THERE, required=True, help="Folder of the pictures."),
         click.option("--recipe", "name", required=True, help=", ".join(recipes.RECIPES)),
         click.option("--set", "changes", multiple=True, help="NAME=VALUE: change the recipe."),
         click.option("--out", type=FOLDER, required=True, help="Folder of the run."),
-        click.option("--max-steps", type=int, help="Updates; default: the recipe's epochs."),
+        click.option("--max-steps", type=COUNT, help="Updates; default: the recipe's epochs."),
         click.option("--packing", is_flag=True, help="Pack samples instead of padding."),
-        click.option("--tokens-per-batch", type=int, default=8192, help="Length of a pack."),
-        click.option("--micro-batch", type=int, default=8, help="Rows of a padded batch."),
-        click.option("--workers", type=int, default=0, help="Processes that load pictures."),
+        click.option("--tokens-per-batch", type=COUNT, default=8192, help="Of a pack."),
+        click.option("--micro-batch", type=COUNT, default=8, help="Rows of a padded batch."),
+        click.option(
+            "--workers", type=click.IntRange(0), default=0, help="Processes that load pictures."
+        ),
         click.option("--dtype", type=click.Choice(list(DTYPES)), default="fp32", help="Weights."),
         click.option("--drop-broken", is_flag=True, help="Leave broken records out, counted."),
     ]
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def _check_batches(packing: bool) -> None:
+    if packing:
+        refuse_ignored("--packing", "micro_batch")
+    else:
+        refuse_ignored("training without --packing", "tokens_per_batch")
 
 
 def _recipe(name: str, changes: tuple[str, ...]) -> recipes.Recipe:
@@ -87,6 +98,7 @@ def train(
 
     Several GPUs: `torchrun --nproc-per-node N --no-python sgv-lab train … [--fsdp]`.
     """
+    _check_batches(run["packing"])
     recipe = _recipe(name, changes)
     load = _load_four_bit if recipe.four_bit else checkpoints.load
     network, processor = load(model, dtype=DTYPES[dtype])
@@ -120,6 +132,7 @@ def plan(
     **run: Any,
 ) -> None:
     """Say what a run needs and what is missing; exit 1 if it could not start."""
+    _check_batches(run["packing"])
     report = planning.plan(
         checkpoints.configuration(model),
         checkpoints.load_processor(model),
@@ -153,16 +166,17 @@ def throughput() -> None:
 @click.option("--steps", type=int, default=5, show_default=True, help="Updates timed per row.")
 @click.option("--size", type=click.Choice(["paper", "mini"]), default="paper", show_default=True)
 @click.option("--samples-per-update", type=int, help="Default: the recipe's.")
-@click.option("--out", type=FOLDER, default="figures/data/throughput.csv", show_default=True)
+@click.option("--out", type=FOLDER, help="CSV file to add the rows to.  [default: none]")
 def throughput_train(
-    model: str, name: str, steps: int, size: str, samples_per_update: int | None, out: Path
+    model: str, name: str, steps: int, size: str, samples_per_update: int | None, out: Path | None
 ) -> None:
-    """Time a recipe against the official one in the same run, one change a row, added to OUT."""
+    """Time a recipe against the official one in the same run, one change a row."""
     changes = {"samples_per_update": samples_per_update} if samples_per_update else {}
     rows = speed.measure(model, size, recipes.recipe(name, changes), steps)
     for row in rows:
         click.echo(speed.line(row))
-    speed.append(out, rows)
+    if out:
+        speed.append(out, rows)
 
 
 @throughput.command("repeat")
@@ -172,18 +186,16 @@ def throughput_train(
 @click.option("--rows", type=int, default=4, show_default=True, help="Samples of the batch.")
 @click.option("--size", type=click.Choice(["paper", "mini"]), default="paper", show_default=True)
 @click.option("--weights", type=click.Choice(["float32", "bfloat16"]), default="float32")
-@click.option("--out", type=FOLDER, default="figures/data/true_size.jsonl", show_default=True)
+@click.option("--out", type=FOLDER, help="File to add a JSON line to.  [default: none]")
 def throughput_repeat(
-    model: str, name: str, steps: int, rows: int, size: str, weights: str, out: Path
+    model: str, name: str, steps: int, rows: int, size: str, weights: str, out: Path | None
 ) -> None:
-    """Train on one batch again and again: the loss has to fall, memory to be as planned.
-
-    What was measured is a line added to OUT.
-    """
+    """Train on one batch again and again: the loss has to fall, memory to be as planned."""
     found = true_size.repeated(model, size, recipes.recipe(name), steps, rows, weights)
     click.echo("loss " + " ".join(f"{loss:.3f}" for loss in found["losses"]))
     peak = found["peak_bytes"]
     told = "not known on a CPU" if peak is None else f"{peak / 1e9:.2f} GB"
     click.echo(f"memory {told}, planned {found['planned_bytes'] / 1e9:.2f} GB")
-    before = metrics.read(out) if out.is_file() else []
-    write_jsonl(out, [*before, found])
+    if out:
+        before = metrics.read(out) if out.is_file() else []
+        write_jsonl(out, [*before, found])

@@ -146,7 +146,7 @@ def _v1_rounds(prompt: str) -> list[tuple[str, str | None]]:
 
 def _unclear(text: str) -> LabError:
     return LabError(
-        f"cannot tell question and answer apart in {text[-60:]!r}",
+        f"cannot tell question and answer apart: {text[-60:]!r}",
         fix='leave no turn empty and write no "</s>" or " ASSISTANT: " inside one',
     )
 

@@ -1,11 +1,10 @@
-"""Pictures into pixel tensors, as the official training code makes them.
+"""Images into pixel tensors, as the official training code makes them.
 
 ``pad``: the short sides are filled with the mean colour to a square before the resize (SFT).
 ``square``: the shortest edge is resized, the middle cut out (pre-training). Source:
 share4v/train/train.py of ShareGPT4Omni/ShareGPT4V@b6f70e9; Qwen-VL: visual.py of Qwen-VL-Chat.
 """
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,54 +15,41 @@ from PIL import Image
 from transformers.image_processing_backends import PilBackend
 
 from sgv_lab.errors import LabError
-from sgv_lab.files import below
+from sgv_lab.images import load_image, opened_image
 
 ASPECTS = ("pad", "square")
 
 
-@contextmanager
-def _opened(root: str | Path, relative: str, record: str) -> Iterator[Image.Image]:
-    where = f"record {record!r}, {relative}" if record else relative
-    path = below(root, relative)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                yield image
-    except FileNotFoundError as error:
-        raise LabError("no such image", where=where, fix=f"put it below {root}") from error
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise LabError(
-            "the image is too large to decode safely", where=where, fix="shrink it"
-        ) from (error)
-    except Exception as error:  # what a decoder raises at corrupt bytes is anybody's guess
-        raise LabError(
-            f"cannot be read as an image ({error})", where=where, fix="replace the file"
-        ) from error
-
-
 def open_image(root: str | Path, relative: str, record: str = "") -> Image.Image:
-    """The picture ``root / relative``, decoded, as RGB.
+    """The image ``root / relative``, decoded, as RGB (see `sgv_lab.images`).
 
-    Only ``convert("RGB")`` is applied, as in the official code: transparency is dropped, the EXIF
-    orientation ignored. Raises LabError naming record and file for a path that leaves the root, and
-    for a file that is missing, empty, corrupt, cut short, no picture, or larger than
-    ``PIL.Image.MAX_IMAGE_PIXELS`` (a decompression bomb).
+    Raises LabError naming record and file for one that cannot be read.
     """
-    with _opened(root, relative, record) as image:
-        return image.convert("RGB")
+    with _naming(root, relative, record):
+        return load_image(Path(root), relative)[1]
 
 
 def native_tokens(
     root: str | Path, relative: str, record: str, processor: PilBackend, aspect: str
 ) -> int:
-    """Tokens that a picture takes at its own shape, by its file's header: nothing is decoded.
+    """Tokens that an image takes at its own shape, by its file's header: nothing is decoded.
 
-    Raises LabError as `open_image`, and for a picture too narrow for ``processor``.
+    Raises LabError as `open_image`.
     """
-    with _opened(root, relative, record) as image:
-        width, height = image.size if aspect == "square" else [max(image.size)] * 2
-        return processor.get_number_of_image_patches(height, width) // processor.merge_size**2
+    with _naming(root, relative, record), opened_image(Path(root), relative) as image:
+        size = image.size
+    width, height = size if aspect == "square" else [max(size)] * 2
+    return processor.get_number_of_image_patches(height, width) // processor.merge_size**2
+
+
+@contextmanager
+def _naming(root: str | Path, relative: str, record: str) -> Iterator[None]:
+    try:
+        yield
+    except LabError as error:
+        where = f"record {record!r}, {relative}" if record else relative
+        fix = f"put a sound image below {root}, or leave the record out"
+        raise LabError(str(error), where=where, fix=fix) from error
 
 
 def pad_to_square(image: Image.Image, colour: tuple[int, int, int]) -> Image.Image:

@@ -3,13 +3,14 @@
 import json
 from itertools import groupby
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
 
-from sgv_lab.errors import LabError
-from sgv_lab.training.conversation import TEMPLATES, encode
-from sgv_lab.training.data import form_problem, read_records
+from sgv_lab.training.conversation import TEMPLATES
+from sgv_lab.training.data import RecordDataset
+from sgv_lab.training.recipes import recipe
 from sgv_lab.training.stream import IGNORED, IMAGE, IMAGE_ID, Encoded
 from sgv_lab.training.tokenizers import DEFAULT_VARIANT, VARIANTS, TextTokenizer, load_tokenizer
 
@@ -31,28 +32,38 @@ from sgv_lab.training.tokenizers import DEFAULT_VARIANT, VARIANTS, TextTokenizer
     show_default=True,
     help="whose token ids behind </s>; the paper's own are sg4v_tf4.31_legacy_false",
 )
+@click.option(
+    "--images",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="folder of the images: look at their files, too",
+)
 @click.option("--json", "as_json", is_flag=True, help="a list of {id, input_ids, labels}")
 def inspect(
-    records: Path, template: str, tokenizer_path: Path, variant: str, as_json: bool
+    records: Path,
+    template: str,
+    tokenizer_path: Path,
+    variant: str,
+    images: Path | None,
+    as_json: bool,
 ) -> None:
     """Show RECORDS (JSON, JSON lines or Parquet) as a model would see them.
 
     Supervised tokens stand in green or, where there are no colours, between [[ and ]]. A record
-    that cannot be trained on is shown with the reason.
+    that `train` would refuse is shown with the reason.
     """
     tokenizer = load_tokenizer(tokenizer_path)
+    how = recipe("sft", {"template": template, "variant": variant})
+    processor = SimpleNamespace(tokenizer=tokenizer, image_processor=None)
+    data = RecordDataset(records, images, processor, how)
     rows: list[dict[str, Any]] = []
     totals = dict.fromkeys(("tokens", "supervised", "truncated", "refused"), 0)
-    for number, record in enumerate(read_records(records)):
-        row: dict[str, Any] = {"id": record.get("id") if isinstance(record, dict) else number}
-        try:
-            if wrong := form_problem(record):
-                raise LabError(wrong, where=f"record number {number}", fix="mend or drop it")
-            encoded = encode(record, tokenizer, template, variant)
-        except LabError as error:
+    for number in range(len(data)):
+        row: dict[str, Any] = {"id": data.record(number)["id"]}
+        broken, encoded = data.examine(number)
+        if encoded is None:
             totals["refused"] += 1
-            row["error"] = str(error)
-            shown = click.style(f"refused: {error}", fg="red")
+            row["error"] = str(broken)
+            shown = click.style(f"refused: {broken}", fg="red")
         else:
             totals["tokens"] += len(encoded.input_ids)
             totals["supervised"] += encoded.supervised

@@ -67,7 +67,7 @@ class Metrics:
         row = {**row, "seconds": seconds, "samples_per_second": row["samples"] / seconds}
         self.restart_clock()
         self.rows.append(row)
-        with self.path.open("a") as file:
+        with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         self.bar.update()
         if not self.bar.disable:
@@ -112,7 +112,7 @@ class Metrics:
 def read(path: str | Path) -> list[dict[str, Any]]:
     """The rows of a metrics.jsonl; a last line cut off by a kill is left out."""
     rows = []
-    for line in Path(path).read_text().splitlines(keepends=True):
+    for line in Path(path).read_text(encoding="utf-8").splitlines(keepends=True):
         if line.endswith("\n"):
             rows.append(json.loads(line))
     return rows

@@ -19,6 +19,7 @@ attention mask and no cache is given. ``varlen`` puts a kernel in its place that
 the dots and needs no mask (CUDA only).
 """
 
+import inspect
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -61,6 +62,18 @@ def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
     return packs
 
 
+def unpackable(lengths: Sequence[int] | np.ndarray, capacity: int) -> str:
+    """Why packs of ``capacity`` tokens cannot hold every sample, or ""."""
+    lengths = np.asarray(lengths)
+    count = int((lengths > capacity).sum())
+    if not count:
+        return ""
+    what = "sample is" if count == 1 else "samples are"
+    return (
+        f"{count:,} {what} longer than a pack of {capacity:,} tokens, the longest {lengths.max():,}"
+    )
+
+
 def packed(lengths: Sequence[int] | np.ndarray, capacity: int) -> Batching:
     """Split an update's samples into packs: each batch is one row for ``Collator(packed=True)``.
 
@@ -69,8 +82,10 @@ def packed(lengths: Sequence[int] | np.ndarray, capacity: int) -> Batching:
     the same samples in the same number of updates. Longest packs first: what does not fit into
     memory fails at once, and processes work on packs of similar length. The number of packs is a
     multiple of ``processes``, of which there are at most as many as samples. Raises LabError where
-    a sample is longer than ``capacity``.
+    any sample is longer than ``capacity``.
     """
+    if wrong := unpackable(lengths, capacity):
+        raise LabError(wrong, where="packing", fix="give tokens_per_batch at least that length")
 
     def batches(indices: list[int], processes: int) -> list[list[int]]:
         packs = [
@@ -111,6 +126,13 @@ def varlen_attention(
     # The rotary embedding gives float32 back under autocast, which does not know this kernel.
     dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else query.dtype
     heads = [tensor[0].transpose(0, 1).to(dtype) for tensor in (query, key, value)]  # (T, H, D)
+    known, shared = inspect.signature(varlen_attn).parameters, query.shape[1] // key.shape[1]
+    # Nothing from the right: torch 2.10 says causal, later ones give the window.
+    how = {"is_causal": True} if "is_causal" in known else {"window_size": (-1, 0)}
+    if "enable_gqa" in known:
+        how["enable_gqa"] = shared > 1
+    elif shared > 1:  # before torch 2.12 each query head needs a key head of its own
+        heads[1:] = [tensor.repeat_interleave(shared, dim=1) for tensor in heads[1:]]
     out = varlen_attn(
         *heads,
         cu_seq_lens_q,
@@ -118,8 +140,7 @@ def varlen_attention(
         max_length_q,
         max_length_q,
         scale=scaling,
-        window_size=(-1, 0),  # nothing from the right: causal
-        enable_gqa=query.shape[1] != key.shape[1],
+        **how,
     )
     return out[None], None
 

@@ -11,13 +11,16 @@ import numpy as np
 import torch
 from transformers import AutoModelForImageTextToText, PreTrainedConfig, ProcessorMixin
 
+from sgv_lab.captions.records import counted
 from sgv_lab.errors import LabError
+from sgv_lab.models import checkpoints
 from sgv_lab.models.shards import opened, read_json
 from sgv_lab.training import layout, packing, trainable
 from sgv_lab.training.collate import collator
-from sgv_lab.training.data import RecordDataset, survey
+from sgv_lab.training.data import RecordDataset
 from sgv_lab.training.estimates import Batch, step_memory
 from sgv_lab.training.recipes import Recipe
+from sgv_lab.training.survey import survey
 from sgv_lab.training.trainer import Run, total_updates
 
 _RUN = Run(progress=False)
@@ -34,6 +37,9 @@ class Plan:
     pictures: dict[str, tuple[int, int]]  # folder -> (asked for, missing)
     missing: dict[str, str]  # record id -> picture
     broken: list[str]  # all records that cannot be trained on, and why
+    reasons: str  # why, counted
+    dropped: bool  # they are left out
+    too_long: str  # for a pack; "" where all samples fit
     cut: int  # records longer than max_length
     tokens: int  # of one epoch, image tokens counted, without the broken records
     supervised: int
@@ -52,8 +58,12 @@ class Plan:
     def obstacles(self) -> list[str]:
         """Why the run would be refused or fail; empty if it can start."""
         found = []
-        if self.broken:
+        if self.broken and not self.dropped:
             found.append(f"{len(self.broken)} of {self.records} records cannot be trained on")
+        elif len(self.broken) == self.records:
+            found.append("no record is left to train on")
+        if self.too_long:
+            found.append(self.too_long)
         if self._bad:
             found.append("weights: " + ", ".join(f"{n} {w}" for n, w in self._bad.items()))
         if self.disk_needed > self.disk_free:
@@ -77,10 +87,11 @@ class Plan:
         """The report as (what, value) pairs."""
         learning = sum(row["effective"] for row in self.parameters.values())
         total = sum(row["total"] for row in self.parameters.values())
+        what = "broken, left out" if self.dropped and self.broken else "broken"
         rows = [
             ("recipe", self.recipe),
             *((f"  {k}, original {a}", str(b)) for k, (a, b) in self.changed.items()),
-            ("records", f"{self.records:,} ({len(self.broken):,} broken, {self.cut:,} cut)"),
+            ("records", f"{self.records:,} ({len(self.broken):,} {what}, {self.cut:,} cut)"),
             *(
                 (f"  {folder}", f"{asked:,} pictures, {absent:,} missing")
                 for folder, (asked, absent) in self.pictures.items()
@@ -90,6 +101,7 @@ class Plan:
                 for folder, one in self.sources.items()
                 for row in ((f"  {folder}: get it at", one.where), ("    terms", one.terms))
             ),
+            *([("  broken", self.reasons)] if self.broken else []),
             *((" ", why) for why in self.broken[:SHOWN]),
             ("tokens in an epoch", f"{self.tokens:,} ({self.supervised:,} supervised)"),
             ("updates", f"{self.updates:,} of {self.samples_per_update} samples"),
@@ -158,25 +170,27 @@ def plan(
     device (measured by ``sgv-lab throughput``) and ``price_per_hour`` of one give time and cost.
     Memory is for one device with the whole model (formulas in `estimates`, not measured). With
     ``drop_broken`` broken records are counted but left out instead of standing in the way.
+    Raises LabError for records that cannot be read, and for another model's processor.
     """
+    checkpoints.refuse_tokenizer(config, processor, "processor")
     examples = RecordDataset(records, image_root, processor, recipe)
     found = survey(examples, collator(config).image_tokens, run.workers, run.progress)
-    good = np.array([i for i in range(len(examples)) if i not in found.broken], dtype=int)
-    none = np.zeros(0 if len(good) else 1, dtype=int)  # all broken: still worth a report
-    lengths = np.append(found.lengths[good], none)
-    supervised = np.append(found.supervised[good], none)
+    good = found.kept
+    lengths, supervised = (_some(one[good]) for one in (found.lengths, found.supervised))
     counts, largest = _counts(config, recipe), _largest(lengths, supervised, run)
     steps = run.max_steps or total_updates(len(good), recipe)
-    positions = float(lengths.mean()) * steps * recipe.samples_per_update
-    hours = positions / tokens_per_second / devices / 3600 if tokens_per_second else None
+    hours = _duration(lengths, steps * recipe.samples_per_update, tokens_per_second, devices)
     return Plan(
         recipe=recipe.name,
         changed=recipe.differences(),
         records=len(examples),
         pictures=found.folders,
         missing=found.missing,
-        broken=[] if drop_broken else list(found.broken.values()),
-        cut=int(found.truncated[good].sum()),
+        broken=list(map(str, found.broken.values())),
+        reasons=counted(found.broken.values()),
+        dropped=drop_broken,
+        too_long=packing.unpackable(lengths, run.tokens_per_batch) if run.packing else "",
+        cut=int(found.truncated.sum()),
         tokens=int(lengths.sum()),
         supervised=int(supervised.sum()),
         updates=steps,
@@ -190,6 +204,20 @@ def plan(
         hours=hours,
         cost=None if None in (hours, price_per_hour) else hours * price_per_hour * devices,
     )
+
+
+def _some(values: np.ndarray) -> np.ndarray:
+    """The values; a zero in place of none, as a set of broken records is still worth a report."""
+    return values if len(values) else np.zeros(1, dtype=int)
+
+
+def _duration(
+    lengths: np.ndarray, samples: int, tokens_per_second: float | None, devices: int
+) -> float | None:
+    """Hours that so many samples take; None where no speed is known."""
+    if not tokens_per_second:
+        return None
+    return float(lengths.mean()) * samples / tokens_per_second / devices / 3600
 
 
 def weight_states(folder: Path) -> dict[str, str]:
@@ -236,8 +264,10 @@ def _counts(config: PreTrainedConfig, recipe: Recipe) -> trainable.Trainable:
 def _largest(lengths: np.ndarray, supervised: np.ndarray, run: Run) -> Batch:
     """The largest batch that can come up: the longest samples together, or one full pack."""
     if run.packing:
-        packs = packing.best_fit(lengths[: min(len(lengths), 1000)], run.tokens_per_batch)
-        share = supervised.sum() / lengths.sum()
+        fits = lengths[lengths <= run.tokens_per_batch]
+        some = fits[:: max(1, len(fits) // 1000)]  # as many as tell how full packs get
+        packs = packing.best_fit(some, run.tokens_per_batch) or [[]]
+        share = supervised.sum() / max(lengths.sum(), 1)
         images = int(max(map(len, packs)))
         return Batch(run.tokens_per_batch, int(share * run.tokens_per_batch), images)
     order = np.argsort(-lengths)[: run.micro_batch]

@@ -73,7 +73,7 @@ def _span(path: str, tokenizer: TextTokenizer) -> list[int]:
     content = list(path.encode())
     if len(content) > SPAN or any(mark in path for mark in tokenizer.special):
         raise LabError(
-            f"the image path {path[:40]!r} is longer than {SPAN} bytes or holds a special token",
+            f"an image path longer than {SPAN} bytes or with a special token: {path[:40]!r}",
             fix="shorten the path",
         )
     return [first, *content, *[pad] * (SPAN - len(content)), last]
@@ -84,7 +84,7 @@ def _add_text(stream: Stream, text: str, supervised: bool) -> None:
         if _SPANS.fullmatch(part):
             stream.push(_span(part[5:-6], stream.tokenizer), supervised)
         elif "<img>" in part:
-            raise LabError(f"<img> without </img> in {part[:60]!r}", fix="close it")
+            raise LabError(f"<img> without </img>: {part[:60]!r}", fix="close it")
         else:
             stream.add(part, supervised)
 

@@ -91,6 +91,23 @@ class Recipe:
                 raise LabError(what, where=f"recipe {self.name}", fix="change the setting")
 
 
+@dataclass(frozen=True)
+class Run:
+    """How a recipe is run: everything that is no part of the recipe. Lengths in tokens."""
+
+    max_steps: int | None = None  # None: as many as the recipe's epochs take
+    loss: Literal["token", "sample"] = "token"  # what weighs the same, however long the sample
+    micro_batch: int = 8  # rows of a padded batch
+    packing: bool = False
+    tokens_per_batch: int = 8192  # length of a packed batch
+    device: str = "auto"  # "auto", "cpu" or "cuda"
+    fsdp: bool = False  # shard over the processes of torchrun
+    save_every: int | None = None  # steps; None: a tenth of the run, at least 50
+    workers: int = 0  # processes that load images
+    progress: bool | None = True  # None: while records are looked through, in a terminal only
+    price: float = 0.0  # of one device-hour; above 0, progress tells the cost
+
+
 def recipe(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
     """The recipe called ``name``, with ``changes`` applied. Raises LabError naming the nearest."""
     if name not in RECIPES:

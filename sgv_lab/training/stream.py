@@ -4,10 +4,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from sgv_lab.captions.records import IMAGE
 from sgv_lab.errors import LabError
 from sgv_lab.training.tokenizers import TextTokenizer
 
-IMAGE = "<image>"
 IMAGE_ID = -200
 IGNORED = -100
 Turn = Mapping[str, str]  # {"from": "human"|"gpt", "value": text}

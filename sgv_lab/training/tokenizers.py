@@ -6,6 +6,7 @@ tokenizer is "legacy"), so `TextTokenizer` is asked for the place. Everything el
 label masks, is built from segments and never looks at a token's characters.
 """
 
+import hashlib
 from functools import lru_cache
 from pathlib import Path
 
@@ -48,6 +49,13 @@ class TextTokenizer:
         # LLaMA puts a space in front of every text, also of one that begins with a space; the
         # fast tokenizers leave the latter out.
         self._space = "▁" if self._ids("a") == self._ids("▁a") else ""
+
+    def digest(self) -> str:
+        """A hash of all that decides its ids."""
+        known = (
+            f"{self._backend.to_str()} {self.special} {self.bos_id} {self.eos_id} {self._unk_id}"
+        )
+        return hashlib.sha256(f"{known} {self.spells_images}".encode()).hexdigest()
 
     def _ids(self, text: str) -> list[int]:
         return self._backend.encode(text, add_special_tokens=False).ids

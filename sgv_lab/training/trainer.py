@@ -6,12 +6,11 @@ is one optimizer step. What a step is shown is decided in `updates`, which tenso
 """
 
 import contextlib
-import hashlib
-import json
 import math
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,38 +30,22 @@ from transformers import (
 from transformers.trainer_pt_utils import get_parameter_names
 
 from sgv_lab.errors import LabError
-from sgv_lab.files import sha256, write_json
+from sgv_lab.files import write_json
 from sgv_lab.models import checkpoints
 from sgv_lab.models.kinds import kind
 from sgv_lab.training import checkpointing, updates
 from sgv_lab.training.collate import Collator, Sample, collator
-from sgv_lab.training.data import RecordDataset, survey
+from sgv_lab.training.data import RecordDataset
 from sgv_lab.training.guards import GradientGuard, refuse_non_finite
-from sgv_lab.training.loss import Weighting, supervised_loss
+from sgv_lab.training.loss import supervised_loss
 from sgv_lab.training.metrics import Metrics
 from sgv_lab.training.packing import Batching, packed, varlen
-from sgv_lab.training.recipes import Recipe
+from sgv_lab.training.recipes import Recipe, Run
+from sgv_lab.training.survey import survey
 from sgv_lab.training.trainable import set_trainable
 
 CHECKPOINTING = {"use_reentrant": False}  # the other kind freezes a partly frozen tower, silently
 NO_DECAY = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)"]
-
-
-@dataclass(frozen=True)
-class Run:
-    """How a recipe is run: everything that is no part of the recipe. Lengths in tokens."""
-
-    max_steps: int | None = None  # None: as many as the recipe's epochs take
-    loss: Weighting = "token"  # what weighs the same, however long the sample
-    micro_batch: int = 8  # rows of a padded batch
-    packing: bool = False
-    tokens_per_batch: int = 8192  # length of a packed batch
-    device: str = "auto"  # "auto", "cpu" or "cuda"
-    fsdp: bool = False  # shard over the processes of torchrun
-    save_every: int | None = None  # steps; None: a tenth of the run, at least 50
-    workers: int = 0  # processes that load images
-    progress: bool = True
-    price: float = 0.0  # of one device-hour; above 0, progress tells the cost
 
 
 def train(
@@ -80,26 +63,22 @@ def train(
     """Train ``model`` on LLaVA records and return ``out``, then a Hugging Face checkpoint.
 
     ``records``: a list or a file of ``{id, image, conversations}``; images lie below
-    ``image_root``. ``run``: fields of `Run`. A set with missing pictures is refused, unless
-    ``drop_broken`` says to leave those records out; the manifest then counts them. Otherwise as
-    `fit`, which see for resuming and for what is raised.
+    ``image_root``. ``run``: fields of `Run`. A set with records that cannot be trained on (see
+    `RecordDataset.examine`) is refused, unless ``drop_broken`` says to leave them out; the manifest
+    then counts them. Otherwise as `fit`, which see for resuming and for what is raised.
     """
     settings = Run(**run)
     checkpoints.refuse_tokenizer(model.config, processor, "processor")
     examples = RecordDataset(records, image_root, processor, recipe)
     collate = collator(model.config, settings.loss == "sample", settings.packing)
     found = survey(examples, collate.image_tokens, settings.workers, settings.progress)
-    if found.broken and not drop_broken:
-        raise LabError(
-            f"{len(found.broken)} of {len(examples)} records cannot be trained on: "
-            + "; ".join(list(found.broken.values())[:3]),
-            where=image_root,
-            fix="`sgv-lab plan` lists them; mend them, or say drop_broken to leave them out",
-        )
-    kept = [i for i in range(len(examples)) if i not in found.broken]
+    if found.broken:
+        found.report(records, refuse=not drop_broken, shown=bool(settings.progress))
+    kept = found.kept.tolist()
     facts = {
-        "data": _data_hash(records),
+        "data": examples.digest(),
         "records_dropped": len(found.broken),
+        "dropped_for": Counter(one.reason for one in found.broken.values()),
         "records_cut": int(found.truncated[kept].sum()),
     }
     batching = None
@@ -107,12 +86,6 @@ def train(
         batching = packed(found.lengths[kept], settings.tokens_per_batch)
     chosen = Subset(examples, kept)
     return fit(model, processor, chosen, collate, recipe, out, seed, settings, facts, batching)
-
-
-def _data_hash(records: Sequence[Mapping[str, Any]] | str | Path) -> str:
-    if isinstance(records, str | Path):
-        return sha256(records)
-    return hashlib.sha256(json.dumps(records, sort_keys=True).encode()).hexdigest()
 
 
 def fit(

@@ -81,4 +81,4 @@ class Pictures:
     def text(self, name: str, text: str) -> None:
         """Write ``folder / name``."""
         (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (self.folder / name).write_text(text)
+        (self.folder / name).write_text(text, encoding="utf-8")

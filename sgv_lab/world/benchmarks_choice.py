@@ -8,7 +8,8 @@ from sgv_lab.world.annotators import ANNOTATORS, caption
 from sgv_lab.world.benchmark_files import Pictures
 from sgv_lab.world.phrasing import NUMBERS, plural
 from sgv_lab.world.questions import LETTERS
-from sgv_lab.world.scene import Scene
+from sgv_lab.world.scene import Difficulty, Scene
+from sgv_lab.world.vocabulary import SOURCES
 
 MME_SUBTASKS = {  # subtask -> abilities asked about in turn, image source (None: as they need)
     "existence": (("existence",), "coco"),
@@ -49,8 +50,9 @@ def mme(pictures: Pictures, n: int) -> None:
         for number in range(n if able else 0):
             drawn, pair = pictures.ask(able[number % len(able)], "yesno", source)
             _mme_pair(pictures, drawn, subtask, [(q.text, q.answer) for q in pair])
-    for _ in range(n):
-        drawn, pair = _sum(pictures)
+    totals = _totals(pictures.difficulty)
+    for number in range(n if len(totals) > 1 else 0):
+        drawn, pair = _sum(pictures, totals, number)
         _mme_pair(pictures, drawn, "numerical_calculation", pair)
 
 
@@ -60,13 +62,25 @@ def _mme_pair(pictures: Pictures, drawn: Scene, subtask: str, pair: list[tuple[s
     pictures.text(f"{subtask}/{drawn.seed:012d}.txt", lines)
 
 
-def _sum(pictures: Pictures) -> tuple[Scene, list[tuple[str, str]]]:
-    """A scene with two kinds, and the pair of questions about how many they are together."""
-    drawn = next(s for s in pictures.scenes("coco") if len({t.kind for t in s.things}) > 1)
-    first, second = list(dict.fromkeys(t.kind for t in drawn.things))[:2]
-    total, rng = drawn.count(first) + drawn.count(second), random.Random(f"sum/{drawn.seed}")
-    pair = [(total, "Yes"), (rng.choice([k for k in range(2, 6) if k != total]), "No")]
-    text = f"Is the number of {plural(first)} and {plural(second)} together {{}}?"
+def _totals(difficulty: Difficulty) -> range:
+    """The numbers that two kinds of a scene can be together."""
+    return range(2, min(difficulty.max_objects, SOURCES["coco"].objects[1]) + 1)
+
+
+def _sum(pictures: Pictures, totals: range, number: int) -> tuple[Scene, list[tuple[str, str]]]:
+    """A scene with two kinds, and the pair of questions about how many they are together.
+
+    ``totals`` are the true one in turn, by the pair's ``number``, and the wrong one is any other:
+    each is as often true as false, so that the words alone tell nothing.
+    """
+    total = totals[number % len(totals)]
+    for drawn in pictures.scenes("coco"):
+        first, *others = dict.fromkeys(t.kind for t in drawn.things)
+        if others and drawn.count(first) + drawn.count(others[0]) == total:
+            break
+    rng = random.Random(f"sum/{drawn.seed}")
+    pair = [(total, "Yes"), (rng.choice([k for k in totals if k != total]), "No")]
+    text = f"Is the number of {plural(first)} and {plural(others[0])} together {{}}?"
     return drawn, [(text.format(NUMBERS[k]), said) for k, said in rng.sample(pair, 2)]
 
 

@@ -84,7 +84,7 @@ def difficulty_of(root: str | Path) -> Difficulty | None:
     path = Path(root) / _DIFFICULTY
     if not path.is_file():
         return None
-    given = json.loads(path.read_text())
+    given = json.loads(path.read_text(encoding="utf-8"))
     return Difficulty(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
 
 

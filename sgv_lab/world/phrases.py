@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-_TABLE: dict[str, Any] = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
+_TABLE: dict[str, Any] = json.loads(Path(__file__).with_suffix(".json").read_bytes())
 NUMBERS: list[str] = _TABLE["numbers"]  # "no", "one", "two", ...
 SIZES, PATTERN_AFTER, VERBS = _TABLE["sizes"], _TABLE["patterns"], _TABLE["verbs"]
 SPECIAL_NOUNS = _TABLE["specials"]

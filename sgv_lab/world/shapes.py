@@ -95,7 +95,7 @@ def _doorway() -> Points:
 
 _OURS = (poly, box, oval, curve, stroke, _band, _star, _heart, _canopy, _petal, _gate, _doorway)
 OUTLINES = {outline.__name__.strip("_"): outline for outline in _OURS}
-_TABLE = json.loads(Path(__file__).with_name("drawings.json").read_text())
+_TABLE = json.loads(Path(__file__).with_name("drawings.json").read_text(encoding="utf-8"))
 COLORS: dict[str, tuple[int, int, int]] = {k: tuple(rgb) for k, rgb in _TABLE["colors"].items()}
 
 

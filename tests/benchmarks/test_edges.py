@@ -181,7 +181,7 @@ def test_mme_answers_file_joins_questions_with_two_blanks(tmp_path: Path) -> Non
     for bad, message in [
         (rows[:3], "0.png has no second|1.png has no second"),
         ([rows[0], rows[2], rows[1], rows[3]], "no second question beside it"),
-        ([*rows, rows[0], rows[1]], "stands twice"),
+        ([*rows, rows[0], rows[0]], "stands twice, and the other question is missing"),
         ([rows[0] | {"text": "Yes\tno"}, *rows[1:]], "line 1: .* holds a tab or a newline"),
         ([rows[0] | {"question_id": "color/7.png"}, *rows[1:]], "no question on color/7.png"),
     ]:
@@ -321,7 +321,6 @@ def test_mmbench_refuses_and_counts_missing(tmp_path: Path) -> None:
     ]
     for bad, message in [
         (shifted, "line 2: answers 'Q11', but the question is 'Q0'"),
-        ([*answers, answers[0]], "index 0 stands twice"),
         ([*answers, answers[0] | {"index": 77}], "question '77' is not in"),
         (rows, "has no 'prediction or text'"),
     ]:
@@ -368,10 +367,7 @@ def test_seed_is_an_exact_match(tmp_path: Path) -> None:
     absent = seed.score(lines(tmp_path / "p.jsonl", rows[1:]), truth)
     assert (absent["image_rows"], absent["image_correct"], absent["missing"]) == (12, 11, 1)
     for bad, message in [
-        ([*rows, rows[3]], "line 14: question 3 stands twice"),
-        ([*rows, rows[11]], "question 49914 stands twice"),
         ([*rows, {"question_id": 11, "text": "A"}], "line 14: question '11' is not in"),
-        ([{"question_id": 1, "text": "A\n"}], "line 1: .* tab or a newline"),
         ([{"image": "a", "caption": "b"}], "line 1: has no 'question_id'"),
         ([{"question_id": "v1_0", "text": "A"}], "answers no question of"),
     ]:
@@ -440,7 +436,7 @@ def test_pope_counts_and_refusals(tmp_path: Path) -> None:
     answers = [e.row for e in core.entries(predictions)]
     for bad, message in [
         (answers[:-1], "question 15 has no answer"),
-        ([*answers, answers[2]], "line 17: question 2 stands twice"),
+        ([*answers[:3], answers[2], *answers[3:]], "line 4: question 2 stands twice, before"),
         ([*answers, answers[2] | {"question_id": 99}], "question '99' is not in"),
         (
             [a | {"prompt": answers[i - 1]["prompt"]} for i, a in enumerate(answers)],
@@ -535,8 +531,6 @@ def test_qbench_reads_a_letter_before_a_text(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps(question | {"response": "B."}))
     printed = qbench.score(tmp_path / "a.json", tmp_path / "q.json")
     assert printed["accuracy"] == 0.5 and printed["missing"] == 1
-    with pytest.raises(LabError, match="stands twice"):
-        qbench.score(lines(tmp_path / "b.json", [question | {"response": "B"}] * 2))
     assert qbench.prompt(question).endswith("follows:\nA. Blurry\nB. Sharp\nC. Clear\n")
 
 
@@ -603,9 +597,6 @@ def test_vqav2_and_vizwiz_files(tmp_path: Path) -> None:
     sent = [{"question_id": n, "answer": "yes"} for n in range(4)]
     (tmp_path / "s.json").write_text(json.dumps(sent))
     assert vqa.score(tmp_path / "s.json", tmp_path / "t.json")["overall"] == 100
-    (tmp_path / "s.json").write_text(json.dumps([*sent, sent[1]]))
-    with pytest.raises(LabError, match="record 5: question 1 stands twice"):
-        vqa.score(tmp_path / "s.json", tmp_path / "t.json")
     wild = [
         {"image": f"{n}.jpg", "answer_type": "other", "answers": [{"answer": "cat"}] * 10}
         for n in range(2)
@@ -669,8 +660,6 @@ def test_llava_w_keeps_unread_reviews_and_rounds_means(tmp_path: Path) -> None:
     path = lines(tmp_path / "r.jsonl", rows)
     assert llava_w.score(path)["all"] == [round(3.333 / 4.667 * 100, 1), 46.7, 33.3, 3]
     assert llava_w.score(path)["unparsed"] == 1
-    with pytest.raises(LabError, match="line 4: question 0 stands twice"):
-        llava_w.score(lines(path, [*rows, rows[0]]))
     lines(tmp_path / "r.jsonl", [row | {"judge": "a"} for row in rows])
     lines(tmp_path / "s.jsonl", [row | {"judge": "b"} for row in rows])
     with pytest.raises(LabError, match="share a column"):

@@ -1,5 +1,6 @@
 """Asking a model: batches, resuming, official submissions. A tiny random LLaVA answers."""
 
+import base64
 import json
 import shutil
 import time
@@ -8,15 +9,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
+from image_kinds import make_broken, make_odd
 from PIL import Image
 
 from sgv_lab.benchmarks import evaluate as module
-from sgv_lab.benchmarks import mme
+from sgv_lab.benchmarks import mmbench, mme
 from sgv_lab.benchmarks.evaluate import answer, evaluate
 from sgv_lab.benchmarks.tasks import TASKS, Question
+from sgv_lab.cli import main
 from sgv_lab.errors import LabError
+from sgv_lab.images import load_image
 from sgv_lab.models import checkpoints, families, mini
 from sgv_lab.training.conversation import SYSTEM
+from sgv_lab.world import benchmarks as world
 
 WORDS = "Is there a red ball in the image? Yes No answer the question using a single word phrase"
 
@@ -181,6 +187,17 @@ def test_vizwiz_lies_as_its_release_unpacks_and_known_answers_come_first(tmp_pat
     assert scored["annotations"] == tmp_path / "val.json"
 
 
+def test_mmbench_scores_the_answers_and_its_submission_alike(tmp_path: Path) -> None:
+    world.write(tmp_path, ["mmbench"], pictures=8)
+    questions = list(TASKS["mmbench"].questions(tmp_path / "mmbench"))
+    said = ["A", "B.", "The answer is C", "(D)\nas it is green", "none"]
+    answers = {q.id: said[number % 5] for number, q in enumerate(questions)}
+    arguments = TASKS["mmbench"].write(questions, answers, tmp_path / "mmbench", tmp_path)
+    scores = mmbench.score(**arguments)
+    assert scores == mmbench.score(tmp_path / "mmbench.xlsx", arguments["annotations"])
+    assert 0 < scores["vanilla_all_rows"] < 100
+
+
 def test_mmbench_is_read_in_the_language_that_is_asked(tmp_path: Path) -> None:
     head = "index\tquestion\tA\tB\tanswer\timage\n"
     (tmp_path / "MMBench_DEV_EN.tsv").write_text(head + "1\tWhat?\tx\ty\tA\taGk=\n")
@@ -190,3 +207,53 @@ def test_mmbench_is_read_in_the_language_that_is_asked(tmp_path: Path) -> None:
     (tmp_path / "MMBench_TEST_EN.tsv").write_text(head)
     with pytest.raises(LabError, match="holds 2 tables of MMBench in 'en'"):
         list(TASKS["mmbench"].questions(tmp_path))
+
+
+def test_linked_folders_hold_the_same_questions(data: Path, tmp_path: Path) -> None:
+    expected = [(q.id, q.prompt) for q in TASK.questions(data)]
+    disk = tmp_path / "disk"
+    (disk / "images").mkdir(parents=True)
+    (disk / "texts").mkdir()
+    for path in (data / "color").iterdir():
+        shutil.move(path, disk / ("texts" if path.suffix == ".txt" else "images") / path.name)
+    (data / "color" / "images").symlink_to(disk / "images")
+    (data / "color" / "questions_answers_YN").symlink_to("../../disk/texts")
+    shutil.move(data / "existence", disk / "existence")
+    (data / "existence").symlink_to(disk / "existence")
+    (tmp_path / "root").symlink_to(data)
+    questions = list(TASK.questions(tmp_path / "root"))
+    assert [(q.id, q.prompt) for q in questions] == expected
+    for question in questions:
+        assert question.image(tmp_path / "root").height == 64
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+def test_questions_see_images_as_training_does(tmp_path: Path, encoded: bool) -> None:
+    def question(name: str) -> Question:
+        if not encoded:
+            return Question("q7", "What?", name)
+        data = base64.b64encode((tmp_path / name).read_bytes()).decode()
+        return Question("q7", "What?", None, data)
+
+    for name in make_odd(tmp_path):
+        image = question(name).image(tmp_path)
+        assert image.tobytes() == load_image(tmp_path, name)[1].tobytes()
+    for name, words in make_broken(tmp_path).items():
+        if not (encoded and words.startswith("missing")):
+            with pytest.raises(LabError, match=words) as error:
+                question(name).image(tmp_path)
+            assert "'q7'" in str(error.value)
+    with pytest.raises(LabError, match="'q7'"):
+        Question("q7", "What?", None, "no base64").image(tmp_path)
+
+
+def test_broken_images_are_refused_before_the_model_is_loaded(data: Path, tmp_path: Path) -> None:
+    (data / "color" / "0.png").write_bytes(b"")
+    (data / "color" / "1.png").write_text("<html>")
+    arguments = ["evaluate", "--model", str(tmp_path / "none"), "--benchmark", "mme"]
+    found = CliRunner().invoke(
+        main, [*arguments, "--data", str(data), "--out", str(tmp_path / "out")]
+    )
+    assert found.exit_code == 1
+    assert "lacks the picture color/0.png (empty: 0 bytes) and 1 more" in found.output
+    assert not (tmp_path / "out").exists()

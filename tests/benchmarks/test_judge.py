@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from sgv_lab.benchmarks import llava_w, mmvet
+from sgv_lab.benchmarks import llava_w
+from sgv_lab.benchmarks import mmvet as rule
 from sgv_lab.benchmarks.judge import graded
 from sgv_lab.cli import main
 from sgv_lab.errors import LabError
@@ -144,4 +145,165 @@ def test_no_key_and_no_answer_are_refused_before_any_grade(tmp_path: Path, monke
         graded("mmvet", tmp_path / "results.json", data, "j", ask=lambda *a: ("j", "1"))
     with pytest.raises(LabError, match="pope has no judge"):
         graded("pope", tmp_path / "results.json", data, "j")
-    assert mmvet.TRIES == 5
+    assert rule.TRIES == 5
+
+
+def reply(content: object, **fields: object) -> dict:
+    message = {"role": "assistant", "content": content}
+    choice = {"index": 0, "finish_reason": fields.pop("finish", "stop"), "message": message}
+    return {"model": "judge-1", "choices": [choice], **fields}
+
+
+def mmvet(tmp_path: Path, url: str, answers: dict[str, str], model: str = "j") -> dict:
+    """The scores of these answers, by the command."""
+    data = tmp_path / "data"
+    if not data.is_dir():
+        mmvet_data(data)
+    (tmp_path / "results.json").write_text(json.dumps(answers))
+    words = ["score", "mmvet", "--predictions", tmp_path / "results.json", "--annotations", data]
+    words += ["--judge", model, "--judge-url", url]
+    done = CliRunner().invoke(main, list(map(str, words)))
+    if done.exit_code:
+        assert not done.exception or isinstance(done.exception, SystemExit)  # no traceback
+        raise LabError(done.output)
+    return json.loads(done.stdout)
+
+
+def test_other_answers_prompts_and_judges_are_graded_anew(tmp_path, chat_server, caplog) -> None:
+    asked: list[str] = []
+
+    def judge(body: dict) -> dict:
+        asked.append(body["messages"][-1]["content"])
+        return reply("1.0" if "| red |" in asked[-1] else "0.0")
+
+    url, blue = chat_server(judge), {"v1_0": "blue", "v1_1": "green"}
+    assert mmvet(tmp_path, url, blue)["total"] == 0
+    assert mmvet(tmp_path, url, blue)["total"] == 0 and len(asked) == 2
+    assert mmvet(tmp_path, url, blue | {"v1_0": "red"})["total"] == 50 and len(asked) == 3
+    assert "1 grades of other answers" in caplog.text
+    (tmp_path / "data" / "prompt.txt").write_text("Compare in another way.\n")
+    assert mmvet(tmp_path, url, blue)["total"] == 0 and len(asked) == 5
+    mmvet(tmp_path, url, blue, "j2")
+    assert len(asked) == 7
+    data = json.loads((tmp_path / "data" / "mm-vet.json").read_text())
+    data["v1_1"]["answer"] = "z"
+    (tmp_path / "data" / "mm-vet.json").write_text(json.dumps(data))
+    mmvet(tmp_path, url, blue)
+    assert len(asked) == 8
+
+
+def test_names_that_share_a_file_do_not_share_grades(tmp_path, chat_server) -> None:
+    url = chat_server(lambda body: reply("1.0" if body["model"] == "a/b" else "0.0"))
+    answers = {"v1_0": "x", "v1_1": "z"}
+    assert mmvet(tmp_path, url, answers, "a/b")["total"] == 100
+    assert mmvet(tmp_path, url, answers, "a-b")["total"] == 0
+
+
+def test_a_log_that_does_not_tell_the_answers_is_not_used(tmp_path, chat_server, caplog) -> None:
+    rows = [
+        {"key": f"v1_{n}#0", "model": "judge-1", "content": "1", "score": 1.0} for n in range(2)
+    ]
+    log = tmp_path / "results.j.log.jsonl"
+    log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    url = chat_server(lambda body: reply("0.0"))
+    assert mmvet(tmp_path, url, {"v1_0": "x", "v1_1": "z"})["total"] == 0
+    assert "2 grades of other answers, questions or prompts are not used" in caplog.text
+
+
+UNUSABLE = {
+    "no choices": reply("", choices=[]),
+    "null message": reply("", choices=[{"message": None}]),
+    "a list": reply([{"type": "text", "text": "1.0"}]),
+    "an error": {"error": {"message": "Provider returned error", "code": 502}},
+    "a stream": (200, b"data: {}\n\n"),
+    "rejected": (400, {"error": {"message": "content policy"}}),
+    "reasoning without an end": reply("<think>hm", finish="length"),
+    "nothing but reasoning": reply(None, finish="length"),
+}
+
+
+@pytest.mark.parametrize("bad", UNUSABLE.values(), ids=UNUSABLE)
+def test_an_unusable_answer_of_the_judge_is_counted(
+    tmp_path, chat_server, monkeypatch, caplog, bad
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    mended = []
+
+    def judge(body: dict) -> object:
+        bad_one = "| hard |" in body["messages"][-1]["content"] and not mended
+        return bad if bad_one else reply("1.0")
+
+    url, answers = chat_server(judge), {"v1_0": "hard", "v1_1": "z"}
+    printed = mmvet(tmp_path, url, answers)
+    assert (printed["total"], printed["unparsed"], printed["judge"]) == (50, 1, "judge-1")
+    assert "1 grades without a usable answer" in caplog.text
+    mended.append(True)
+    assert mmvet(tmp_path, url, answers)["total"] == 100  # it is asked again
+
+
+@pytest.mark.parametrize("bad", UNUSABLE.values(), ids=UNUSABLE)
+def test_a_judge_without_a_usable_answer_fails_and_keeps_nothing(
+    tmp_path, chat_server, monkeypatch, bad
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    with pytest.raises(LabError, match="the judge j failed: "):
+        mmvet(tmp_path, chat_server(lambda body: bad), {"v1_0": "x", "v1_1": "z"})
+    assert (tmp_path / "results.j.log.jsonl").read_text() == ""
+
+
+def test_no_answer_at_all_is_no_grade(tmp_path, chat_server, monkeypatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    down = [True]
+
+    def judge(body: dict) -> object:
+        hard = "| hard |" in body["messages"][-1]["content"]
+        return (500, {"error": {"message": "down"}}) if hard and down else reply("1.0")
+
+    url, answers = chat_server(judge), {"v1_0": "hard", "v1_1": "z"}
+    with pytest.raises(LabError, match="the judge j failed: status 500: down"):
+        mmvet(tmp_path, url, answers)
+    assert len((tmp_path / "results.j.log.jsonl").read_text().splitlines()) == 1
+    down.clear()
+    assert mmvet(tmp_path, url, answers)["total"] == 100
+
+
+def test_a_judge_that_thinks_and_refuses_fields_needs_no_flag(tmp_path, chat_server, caplog):
+    asked: list[dict] = []
+
+    def judge(body: dict) -> object:
+        asked.append(body)
+        if "max_tokens" in body:
+            use = "'max_tokens' is not supported with this model. Use 'max_completion_tokens'."
+            return 400, {"error": {"message": use}}
+        if "temperature" in body:
+            return 400, {"error": {"message": "'temperature' does not support 0 with this model."}}
+        if body["max_completion_tokens"] < 100:
+            return reply("", finish="length")
+        return reply("<think>Well.</think>0.5")
+
+    printed = mmvet(tmp_path, chat_server(judge), {"v1_0": "x", "v1_1": "z"})
+    assert printed["total"] == 50 and printed["unparsed"] == 0 and len(asked) == 5
+    assert caplog.text.count("refuses") == 2 and caplog.text.count("no room to answer") == 1
+
+
+def test_a_limit_below_a_judges_least_is_raised(tmp_path, chat_server) -> None:
+    def judge(body: dict) -> object:
+        told = "Could not finish the message because max_tokens or model output limit was reached."
+        return reply("0.5") if body["max_tokens"] > 16 else (400, {"error": {"message": told}})
+
+    assert mmvet(tmp_path, chat_server(judge), {"v1_0": "x", "v1_1": "z"})["total"] == 50
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 500])
+def test_a_judges_errors_hold_no_key_and_its_grades_are_as_they_came(
+    tmp_path, chat_server, monkeypatch, status
+) -> None:
+    secret = "sk-very-secret-0123456789"
+    monkeypatch.setenv("OPENAI_API_KEY", secret)
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    told = {"error": {"message": f"key {secret}"}}
+    with pytest.raises(LabError, match=r"key \[key\]") as error:
+        mmvet(tmp_path, chat_server(lambda b: (status, told)), {"v1_0": "x", "v1_1": "z"})
+    assert secret not in str(error.value)
+    url = chat_server(lambda b: reply(f"0.5 {secret}", model=secret))
+    assert mmvet(tmp_path, url, {"v1_0": "x", "v1_1": "z"})["judge"] == secret

@@ -1,18 +1,23 @@
 """The world's benchmarks through the same readers, submissions and scorers as the official ones."""
 
 import json
+import re
+from collections import Counter
+from math import log
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
+from scipy import stats
 
 from sgv_lab import benchmarks
 from sgv_lab.benchmarks.judge import graded
 from sgv_lab.benchmarks.tasks import TASKS, Question
 from sgv_lab.files import sha256
 from sgv_lab.world import benchmarks as world
-from sgv_lab.world.scene import Difficulty, scene
+from sgv_lab.world.benchmark_files import Pictures
+from sgv_lab.world.scene import FULL, MINIATURE, Difficulty, scene
 
 PICTURES = 12
 EASY = Difficulty(max_objects=3, facets=())
@@ -133,6 +138,29 @@ def test_a_small_world_leaves_out_what_it_lacks(tmp_path: Path) -> None:
     assert subtasks == {"existence", "count", "position", "color", "scene", "numerical_calculation"}
     types = json.loads((tmp_path / "seed/SEED-Bench.json").read_text())["question_type"]
     assert "Text Understanding" not in types and len(types) == 4
+
+
+@pytest.mark.parametrize("difficulty", [FULL, MINIATURE, Difficulty(max_objects=4, facets=())])
+def test_sums_cannot_be_guessed_from_the_words(
+    difficulty: Difficulty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody who has seen each word of other such questions, and its answer, but no image."""
+    monkeypatch.setattr(Pictures, "save", lambda *_: None)
+    world.write(tmp_path, ["mme"], pictures=240, difficulty=difficulty)
+    files = sorted((tmp_path / "mme/numerical_calculation").glob("*.txt"))
+    rows = [line.split("\t") for path in files for line in path.read_text().splitlines()]
+    asked = [(re.sub(" Please.*", "", text).split(), said) for text, said in rows]
+    assert len(files) == 240 and Counter(said for _, said in asked) == {"Yes": 240, "No": 240}
+    learned, answered = asked[::2] + asked[1::4], asked[3::4]
+    for word in {words[-1] for words, _ in asked}:
+        often = Counter(said for words, said in asked if words[-1] == word)
+        assert abs(often["Yes"] - often["No"]) < 3.3 * sum(often.values()) ** 0.5, word
+    often = Counter((word, said) for words, said in learned for word in set(words))
+    guess = lambda words: sum(  # noqa: E731
+        log((often[word, "Yes"] + 1) / (often[word, "No"] + 1)) for word in set(words)
+    )
+    right = sum((guess(words) > 0) == (said == "Yes") for words, said in answered)
+    assert right < stats.binom.ppf(0.999, len(answered), 0.5)
 
 
 def test_adversarial_negatives_are_seen_together_more_often(tmp_path: Path) -> None:

@@ -1,76 +1,23 @@
-"""Which pictures are found, and which are refused with which words."""
+"""Which images a folder or a list names."""
 
+import gzip
 import json
-import os
-import struct
-import zlib
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from sgv_lab.captioning.pictures import find, read
+from sgv_lab.captioning.pictures import find
 from sgv_lab.errors import LabError
-
-
-def _png_header(width: int, height: int) -> bytes:
-    """A PNG that claims a size and holds next to nothing."""
-    out = b"\x89PNG\r\n\x1a\n"
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    for kind, data in ((b"IHDR", header), (b"IDAT", zlib.compress(b"\0" * 99)), (b"IEND", b"")):
-        crc = struct.pack(">I", zlib.crc32(kind + data))
-        out += struct.pack(">I", len(data)) + kind + data + crc
-    return out
-
-
-def make_bad(root: Path) -> dict[str, str]:
-    """Bad pictures below ``root``: name -> how the reason begins."""
-    root.mkdir(parents=True, exist_ok=True)
-    plain = Image.new("RGB", (32, 32), "red")
-    plain.save(root / "cut.png")
-    whole = (root / "cut.png").read_bytes()
-    (root / "cut.png").write_bytes(whole[: len(whole) // 2])
-    (root / "noise.jpg").write_bytes(os.urandom(500))
-    (root / "empty.jpg").touch()
-    (root / "bomb.png").write_bytes(_png_header(30_000, 30_000))
-    (root / "half_bomb.png").write_bytes(_png_header(9_990, 9_990))
-    frames = [Image.new("RGB", (16, 16), c) for c in ("red", "blue")]
-    frames[0].save(root / "moving.gif", save_all=True, append_images=frames[1:])
-    frames[0].save(root / "moving.png", save_all=True, append_images=frames[1:])
-    plain.convert("CMYK").save(root / "print.jpg")
-    Image.fromarray(np.full((16, 16), 40_000, np.uint16)).save(root / "deep.png")
-    Image.fromarray(np.ones((16, 16), np.float32)).save(root / "float.tiff")
-    Image.new("RGB", (1, 1)).save(root / "dot.png")
-    Image.new("RGB", (20_000, 10)).save(root / "wide.png")
-    (root.parent / "secret.png").write_bytes(whole)
-    (root / "link.png").symlink_to(root.parent / "secret.png")
-    return {
-        "cut.png": "corrupt", "noise.jpg": "corrupt", "empty.jpg": "corrupt", "bomb.png": "unsafe",
-        "half_bomb.png": "unsafe", "moving.gif": "animated: 2", "moving.png": "animated: 2",
-        "print.jpg": "colours: CMYK", "deep.png": "depth: I;16", "float.tiff": "depth: F",
-        "dot.png": "size: 1 x 1", "wide.png": "size: 20000 x 10", "link.png": "unsafe: leads out",
-    }  # fmt: skip
-
-
-def test_bad_pictures_are_refused_in_words(tmp_path):
-    reasons = make_bad(tmp_path / "bad")
-    assert set(find(tmp_path / "bad").names.to_pylist()) == reasons.keys()
-    reasons |= {"../secret.png": "unsafe: leads out", str(tmp_path / "secret.png"): "unsafe: leads",
-                "none.png": "missing", "a\0b.png": "unsafe", ".": "missing"}  # fmt: skip
-    for name, reason in reasons.items():
-        with pytest.raises(LabError) as caught:
-            read(tmp_path / "bad", name)
-        assert str(caught.value).startswith(reason), name
-        assert str(tmp_path) not in str(caught.value)
+from sgv_lab.images import load_image
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "LA", "1"])
 def test_good_pictures_come_in_rgb_with_their_files_bytes(tmp_path, mode):
     Image.new(mode, (20, 30)).save(tmp_path / "a.png")
-    data, picture = read(tmp_path, "a.png")
+    data, picture = load_image(tmp_path, "a.png")
     assert data == (tmp_path / "a.png").read_bytes()
     assert (picture.mode, picture.size, picture.format) == ("RGB", (20, 30), "PNG")
 
@@ -117,3 +64,48 @@ def test_what_is_no_list_is_refused(tmp_path):
     (tmp_path / "nothing.txt").touch()
     with pytest.raises(LabError, match="holds no pictures"):
         find(tmp_path / "nothing.txt")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_lists_as_other_systems_write_them(tmp_path, packed):
+    records = [{"id": 1, "image": "a.jpg", "conversations": []}, {"id": 2}, {"image": "ä b,c.png"}]
+    lines = "\r\n".join(json.dumps(record, ensure_ascii=False) for record in records)
+    contents = {
+        "dos.txt": "a.jpg\r\n\r\nä b,c.png \t\r\n",
+        "plain": "a.jpg\nä b,c.png",
+        "array.txt": json.dumps(records),
+        "lines.json": lines + "\r\n\r\n",
+        "lines.txt": lines,
+        "paths.jsonl": '"a.jpg"\n"ä b,c.png"\n',
+    }
+    for name, text in contents.items():
+        for mark in ("", "\ufeff"):
+            data = (mark + text).encode()
+            (tmp_path / name).write_bytes(gzip.compress(data) if packed else data)
+            assert find(tmp_path / name).names.to_pylist() == ["a.jpg", "ä b,c.png"], name
+
+
+def test_linked_folders_are_captioned_under_the_names_they_are_given(tmp_path):
+    disk, data = tmp_path / "disk" / "sam" / "images", tmp_path / "data"
+    disk.mkdir(parents=True)
+    data.mkdir()
+    Image.new("RGB", (40, 40)).save(disk / "a.jpg")
+    (data / "sam").symlink_to(disk.parent)
+    (disk / "up").symlink_to(tmp_path)
+    (tmp_path / "root").symlink_to(data)
+    for root in (data, tmp_path / "root"):
+        assert find(root).names.to_pylist() == ["sam/images/a.jpg"]
+        # a folder below the root by its name, through a link, or where links lead
+        for folder in (root / "sam", root / "sam" / "images", data / "sam" / "images"):
+            assert find(folder, root).names.to_pylist() == ["sam/images/a.jpg"]
+        with pytest.raises(LabError, match="does not lie below the root"):
+            find(disk, root)
+
+
+def test_a_file_name_that_is_not_unicode_is_named(tmp_path):
+    try:
+        (tmp_path / "a\udce9.jpg").touch()
+    except OSError:
+        pytest.skip("this file system takes Unicode alone")
+    with pytest.raises(LabError, match="is not in UTF-8"):
+        find(tmp_path)

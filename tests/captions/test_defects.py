@@ -1,15 +1,14 @@
 """Each defect is found where it is, and nowhere else."""
 
 import json
-import struct
-import zlib
 from pathlib import Path
 
 import pytest
+from image_kinds import make_broken, make_cut, make_odd, noise
 from PIL import Image
 
 from sgv_lab.captions.convert import Captions, convert
-from sgv_lab.captions.defects import check_image, defects
+from sgv_lab.captions.defects import KINDS, defects
 from sgv_lab.errors import LabError
 
 PROSE = "A small dog runs over a green lawn. It carries a red ball in its mouth."
@@ -39,7 +38,9 @@ def captions(tmp_path: Path, texts: list[str], **more: str) -> Captions:
         ("refusal", "I am unable to see an image above."),
         ("refusal", "I couldn't find any relevant information about it from my search results."),
         ("truncated", "A dog runs over a lawn. It carries a red"),
+        ("truncated", "一只狗跑过草坪。它带着一个红"),
         ("unpunctuated", "a dog on a lawn"),
+        ("unpunctuated", "一只狗跑过草坪"),
         ("repeated_sentence", f"{PROSE} A cat looks on from the wall. {PROSE}"),
     ],
 )
@@ -53,7 +54,9 @@ def test_a_defect_is_found(tmp_path: Path, kind: str, text: str) -> None:
 
 
 def test_sound_captions_have_none(tmp_path: Path) -> None:
-    texts = [PROSE, 'A sign says "STOP."', "Is it a 3.5 m boat? It is!", "- a dash opens it."]
+    texts = [PROSE, 'A sign says "STOP."', "Is it a 3.5 m boat? It is!", "- a dash opens it.",
+             "一只红色的球放在桌子上。旁边有一只猫！", "「球は赤い？」",
+             "a price of ３．５ yen｡"]  # fmt: skip
     assert not any(one.count for one in defects(captions(tmp_path, texts)).values())
 
 
@@ -64,60 +67,26 @@ def test_repetition_counts_all_but_the_first(tmp_path: Path) -> None:
     assert found["duplicate_id"].count == 3
 
 
-def png(width: int, height: int) -> bytes:
-    """A PNG that claims a size and has no pixels."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
-
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", head)
-        + chunk(b"IDAT", zlib.compress(b""))
-        + chunk(b"IEND", b"")
-    )
-
-
-def test_every_bad_image_is_told_apart(tmp_path: Path) -> None:
-    root = tmp_path / "root"
-    root.mkdir()
-    outside = tmp_path / "secret.png"
-    Image.new("RGB", (8, 8)).save(outside)
-    Image.new("RGB", (64, 48), "red").save(root / "good.jpg")
-    (root / "cut.jpg").write_bytes((root / "good.jpg").read_bytes()[:-200])
-    (root / "zero.png").write_bytes(b"")
-    (root / "text.png").write_text("no image")
-    (root / "nothing.png").write_bytes(png(0, 0))
-    (root / "bomb.png").write_bytes(png(60_000, 60_000))
-    (root / "big.png").write_bytes(png(10_000, 10_000))
-    (root / "link.png").symlink_to(outside)
-    (root / "folder.png").mkdir()
-    expected = {
-        "good.jpg": None,
-        "absent.png": "missing_image",
-        "good.jpg/below.png": "missing_image",
-        "cut.jpg": "corrupt_image",
-        "zero.png": "corrupt_image",
-        "text.png": "corrupt_image",
-        "nothing.png": "corrupt_image",
-        "folder.png": "corrupt_image",
-        "bomb.png": "unsafe_image",
-        "big.png": "unsafe_image",
-        "link.png": "unsafe_image",
-        "../secret.png": "unsafe_image",
-        str(outside): "unsafe_image",
-    }
-    found = {name: check_image(root, name) for name in expected}
-    assert {name: one and one[0] for name, one in found.items()} == expected
-    assert "bomb" in found["bomb.png"][1]
+def test_images_of_every_kind_are_counted(tmp_path: Path) -> None:
+    kinds = {name: f"{words.partition(':')[0]}_image"
+             for name, words in (make_broken(tmp_path) | make_cut(tmp_path)).items()}  # fmt: skip
+    kinds |= {name: f"{kind}_image" for name, kind in make_odd(tmp_path).items() if kind}
+    noise().save(tmp_path / "good.jpg")
+    names = [*kinds, "good.jpg", "phone.jpg"]
+    said = [{"from": "gpt", "value": PROSE}]
+    rows = [{"id": name, "image": name, "conversations": said} for name in names]
+    (tmp_path / "x.json").write_text(json.dumps(rows))
+    found = defects(convert(tmp_path / "x.json"), tmp_path, show=99)
+    for kind in KINDS:
+        if kind.endswith("_image"):
+            seen = {str(e["snippet"]).partition(":")[0] for e in found[kind].examples}
+            assert seen == {name for name, own in kinds.items() if own == kind}, kind
+            assert found[kind].count == len(seen) > 0
 
 
 def test_images_are_counted_by_record(tmp_path: Path) -> None:
     for i in (0, 2):
-        Image.new("RGB", (4, 4)).save(tmp_path / f"{i}.png")
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{i}.png")
     found = defects(captions(tmp_path, [PROSE, "A cat.", "A cow."]), tmp_path)
     assert found["missing_image"].count == 1
     assert found["missing_image"].examples[0] == {

@@ -1,5 +1,7 @@
 """Readers: every kind of bad input is refused or counted, and the good records are kept."""
 
+import gzip
+import io
 import json
 from pathlib import Path
 
@@ -61,7 +63,9 @@ def test_strings_full_of_structure(
 
 
 def test_words_are_those_of_split(tmp_path: Path) -> None:
-    texts = ["", " ", "one", " two  words ", "tab\tand\nline", "日本 語", "a", "x y z "]
+    texts = ["", " ", "one", " two  words ", "tab\tand\nline", "日本 語", "a", "x y z ",
+             "two\u00a0words", "a\u3000b\u2003c\u2028d", "a\u0085b\x1cc", "a\u200bb", "\x00 \x01a",
+             "\u00a0", "一只红色的球。旁边有一只猫！"]  # fmt: skip
     rows = convert(written(tmp_path / "x.json", [record(str(i), t) for i, t in enumerate(texts)]))
     assert rows.rows().collect()["words"].to_list() == [len(t.split()) for t in texts]
 
@@ -154,6 +158,118 @@ def test_coco_names_its_pictures(tmp_path: Path) -> None:
         ("3", "coco/val2017/9.jpg", "A cat.")
     ]
     assert captions.rejected()["reason"].to_list() == ["an annotation without image_id"]
+
+
+_ANNOTATIONS = [{"id": "c1", "image_id": "x9", "caption": "A cat."},
+                {"caption": "A dog.", "image_id": 25, "id": 7, "is_rejected": False},
+                {"id": 8, "image_id": 25, "caption": None}]  # fmt: skip
+_IMAGES = [{"id": "x9", "file_name": "9.jpg"},
+           {"vizwiz_url": "u", "id": 25, "file_name": "25.jpg"}]  # fmt: skip
+COCO = {  # a file of COCO's family -> its text
+    "data_type first": json.dumps({"data_type": "m", "images": _IMAGES,
+                                   "annotations": _ANNOTATIONS}),
+    "annotations first": json.dumps({"annotations": _ANNOTATIONS, "images": _IMAGES}),
+    "a number first": json.dumps({"version": 1, "annotations": _ANNOTATIONS, "images": _IMAGES}),
+    "indented": json.dumps({"split": "val", "x": {"id": 3}, "images": _IMAGES,
+                            "annotations": _ANNOTATIONS}, indent=2),
+    "of Windows": "\ufeff" + json.dumps({"type": "captions", "images": _IMAGES,
+                                         "annotations": _ANNOTATIONS}, indent=1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("case", COCO)
+def test_cocos_family_is_known_by_its_annotations(tmp_path: Path, case: str, packed: bool) -> None:
+    data = COCO[case].encode()
+    path = tmp_path / "mine.txt"
+    captions = convert(written(path, gzip.compress(data) if packed else data))
+    assert captions.rows().select("id", "image", "caption").collect().rows() == [
+        ("c1", "coco/9.jpg", "A cat."),
+        ("7", "coco/25.jpg", "A dog."),
+    ]
+    assert captions.rejected()["reason"].to_list() == ["an annotation without caption"]
+
+
+@pytest.mark.parametrize("block", [64, 1 << 20])
+def test_coco_is_known_behind_many_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    monkeypatch.setattr(scanning, "BLOCK", block)
+    images = [{"id": i, "file_name": f"{i}.jpg", "n": "x" * 90} for i in range(40_000)]
+    data = {"data_type": "m", "images": images[: 40_000 if block > 64 else 40],
+            "annotations": [{"image_id": 3, "id": 1, "caption": "A cat."}]}  # fmt: skip
+    captions = convert(written(tmp_path / "x.json", data))
+    assert captions.rows().select("image").collect().rows() == [("coco/3.jpg",)]
+
+
+def test_a_record_that_speaks_of_annotations_is_no_coco(tmp_path: Path) -> None:
+    one = record("a", 'The JSON says "annotations": [1].', annotations=[1])
+    for text in (json.dumps(one), json.dumps(record("a", '"annotations": ['), indent=1)):
+        assert convert(written(tmp_path / "x.json", text)).rows().collect()["id"].to_list() == ["a"]
+
+
+def _table(rows: list[dict[str, object]]) -> bytes:
+    sink = io.BytesIO()
+    pl.DataFrame(rows).write_parquet(sink)
+    return sink.getvalue()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("kind", ["array", "lines", "crlf", "parquet"])
+def test_kinds_of_files_agree_under_any_name(tmp_path: Path, kind: str, packed: bool) -> None:
+    lines = list(map(json.dumps, GOOD))
+    data = {
+        "array": TEXT.encode(),
+        "lines": ("\n" + "\n\n".join(lines) + "\n\n").encode(),
+        "crlf": ("\ufeff" + "\r\n".join(lines)).encode(),
+        "parquet": _table(GOOD),
+    }[kind]
+    captions = convert(written(tmp_path / "x.dat", gzip.compress(data) if packed else data))
+    assert captions.rows().select("record", "id", "caption").collect().rows() == [
+        (i, name, "A dog.") for i, name in enumerate("abc")
+    ]
+    assert captions.rejected().height == 0
+
+
+@pytest.mark.parametrize("layout", ["lines", "indented", "objects"])
+def test_a_rejected_record_is_named_by_number_and_line(tmp_path: Path, layout: str) -> None:
+    records = [GOOD[0], record("bad", 7), GOOD[2]]
+    text, line = {
+        "lines": ("\n\n".join(map(json.dumps, records)), 3),
+        "indented": (json.dumps(records, indent=2), 16),
+        "objects": ("\n".join(json.dumps(one, indent=2) for one in records), 15),
+    }[layout]
+    rejected = convert(written(tmp_path / "x.json", text)).rejected()
+    assert rejected.select("record", "line").rows() == [(1, line)]
+    assert text.split("\n")[line - 1].strip().startswith("{")
+
+
+def test_half_of_a_surrogate_pair_is_told(tmp_path: Path) -> None:
+    texts = ["\\ud83d", "\\ude00", "\\ude00\\ud83d", "\\uD83Dx"]
+    data = [json.dumps(record(str(i), "TEXT")).replace("TEXT", t) for i, t in enumerate(texts)]
+    data += [json.dumps(record("whole", "😀 \\ud83d"))]
+    captions = convert(written(tmp_path / "x.json", "[" + ",".join(data) + "]"))
+    assert captions.rows().collect()["caption"].to_list() == ["😀 \\ud83d"]
+    reasons = captions.rejected()["reason"].to_list()
+    assert reasons == [f"{scanning.HALF}"] * 4
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (TEXT.encode("utf-16"), "UTF-16"),
+        (TEXT.encode("utf-16-le"), "UTF-16"),
+        (b"PK\x03\x04...", "zip archive. Unpack"),
+        (b"BZh91AY", "bzip2"),
+        (b"\xfd7zXZ\x00", "xz"),
+        (gzip.compress(TEXT.encode() * 99)[:-30], "damaged gzip"),
+        (b"PAR1" + b"\0" * 40, "Parquet"),
+        (_table([{"text": "x"}]), "no column conversations"),
+    ],
+)
+def test_what_a_file_is_instead_is_said(tmp_path: Path, data: bytes, message: str) -> None:
+    with pytest.raises(LabError, match=message):
+        convert(written(tmp_path / "x.json", data))
 
 
 def test_a_file_is_converted_once(tmp_path: Path) -> None:

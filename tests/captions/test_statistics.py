@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 from scipy import stats as scipy_stats
 
 from sgv_lab import plotting
@@ -41,6 +42,8 @@ def test_totals_and_lengths_against_plain_python(tmp_path: Path) -> None:
     assert found["mean_words"] == pytest.approx(np.mean([len(t.split()) for t in texts]))
     assert statistics.mean_sentences(texts, 500) == (1, 1, 1)
     assert statistics.mean_sentences(["A. B! C?", "no stop"], 2)[0] == 2
+    assert statistics.mean_sentences(["球です。猫！？犬。", "一只猫"], 2)[0] == 2
+    assert statistics.mean_sentences(["It costs 3.5. 「猫。」"], 1)[0] == 2
     for column, count in (("characters", len), ("words", lambda t: len(t.split()))):
         table = statistics.lengths(one, column, bins=10)
         counts, _ = np.histogram(
@@ -220,3 +223,25 @@ def test_a_file_that_is_brought_is_refused_by_name(tmp_path: Path) -> None:
         named([str(tmp_path / "x.json"), str(tmp_path / "bad.json")])
     with pytest.raises(LabError, match=r"none\.json: cannot be read"):
         named([str(tmp_path / "none.json")])
+
+
+def test_stats_with_images_tells_what_training_refuses(tmp_path: Path) -> None:
+    turns = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "A dog."}]
+    rows = [{"id": name, "image": f"{name}.png", "conversations": turns} for name in "abc"]
+    rows.append({"id": "d", "image": "a.png", "conversations": [turns[1]]})
+    (tmp_path / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"")
+    given = [str(tmp_path / "x.jsonl"), "--images", str(tmp_path)]
+    told = json.loads(CliRunner().invoke(stats, [*given, "--json"]).stdout)[0]["training"]
+    assert told["refused"] == 3
+    assert set(told["reasons"]) == {"image empty", "image missing", "has no answer to a question"}
+    assert "record 'b' (number 1 from 0, line 2): image empty: b.png" in told["examples"][0]
+    text = CliRunner().invoke(stats, given).stdout
+    assert "cannot be trained on: 3 records" in text and told["examples"][0] in text
+
+
+def test_stats_refuses_options_that_all_ignores(tmp_path: Path) -> None:
+    made(tmp_path, ["A dog."])
+    done = CliRunner().invoke(stats, [str(tmp_path / "x.json"), "--all", "--sample", "7"])
+    assert isinstance(done.exception, LabError) and "--sample" in str(done.exception)

@@ -201,6 +201,212 @@ def test_settings_are_refused_by_name(model, tmp_path, changes, message):
         convert(source, tmp_path / "new")
 
 
+CLIP = "clip-vit-large-patch14-336"
+
+
+def write_tower_settings(model, folder: Path, form: str, **changes) -> None:
+    """The tower's config.json as older releases of transformers left it."""
+    vision = model.config.vision_config.to_dict()
+    short = ("hidden_size", "image_size", "intermediate_size", "num_attention_heads")
+    short = {key: vision[key] for key in (*short, "num_hidden_layers", "patch_size")} | changes
+    written = {
+        "short": {"model_type": "clip", "vision_config": short},
+        "alone": {"model_type": "clip_vision_model", **short},
+        "dict": {"model_type": "clip", "vision_config": {}, "vision_config_dict": short},
+    }
+    (folder / "config.json").write_text(json.dumps(written[form]))
+
+
+@pytest.mark.parametrize("form", ["short", "alone", "dict"])
+def test_settings_left_out_are_the_classes_defaults(model, tmp_path, form):
+    left_out = {"hidden_act": None, "max_position_embeddings": None, "rms_norm_eps": None}
+    source = lay_out(model, tmp_path / "source", tower=False, **left_out)
+    folder = lay_out_tower(model, tmp_path / TOWER)
+    write_tower_settings(model, folder, form)
+    same(model, convert(source, tmp_path / "new", vision_tower=folder))
+    made = checkpoints.configuration(tmp_path / "new")
+    assert made.vision_config.hidden_act == "quick_gelu"
+    assert made.text_config.rms_norm_eps == 1e-6  # LlamaConfig's, not LLaVA-1.5's
+    assert made.text_config.max_position_embeddings == 2048
+    assert made.text_config.rope_parameters["rope_theta"] == 10000
+
+
+def test_the_base_of_the_positions_is_kept(model, tmp_path):
+    source = lay_out(
+        model,
+        tmp_path / "source",
+        tower=True,
+        rope_theta=5e6,
+        max_position_embeddings=None,
+        max_sequence_length=99,
+    )
+    convert(source, tmp_path / "new")
+    made = checkpoints.configuration(tmp_path / "new").text_config
+    assert (made.rope_parameters["rope_theta"], made.max_position_embeddings) == (5e6, 99)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hidden_act": "gelu"}, "config.json: the tower's hidden_act is 'gelu'"),
+        ({"layer_norm_eps": 1e-6}, "config.json: the tower's layer_norm_eps is 1e-06"),
+        ({"hidden_size": "wide"}, "config.json: is no configuration of a CLIP vision tower"),
+    ],
+)
+def test_a_towers_settings_are_refused_naming_its_file(model, tmp_path, changes, message):
+    source = lay_out(model, tmp_path / "source", tower=False)
+    folder = lay_out_tower(model, tmp_path / TOWER)
+    write_tower_settings(model, folder, "short", **changes)
+    with pytest.raises(LabError, match=f"{TOWER}/{message}"):
+        convert(source, tmp_path / "new", vision_tower=folder)
+
+
+def test_a_default_that_is_not_the_weights_is_refused(model, tmp_path):
+    source = lay_out(model, tmp_path / "source", tower=False)
+    folder = lay_out_tower(model, tmp_path / TOWER)
+    write_tower_settings(model, folder, "short")
+    settings = json.loads((folder / "config.json").read_text())
+    del settings["vision_config"]["image_size"]  # 224, where the weights say 64
+    (folder / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(LabError, match=r"misshapen: .*position_embedding"):
+        convert(source, tmp_path / "new", vision_tower=folder)
+
+
+@pytest.mark.parametrize(
+    ("named", "folder", "fits"),
+    [
+        ("openai/clip-vit-large-patch14", CLIP, False),  # the one's name begins the other's
+        (f"openai/{CLIP}", "clip-vit-large-patch14", False),
+        (f"openai/{CLIP}", f"{CLIP}-cache/other", False),
+        (f"openai/{CLIP}", f"models--openai--{CLIP}/snapshots/ce19dc", True),
+        (f"openai/{CLIP}", f"{CLIP}/snapshots/ce19dc", True),
+        (f"openai/{CLIP}", f"models--someone--{CLIP}/snapshots/ce19dc", False),
+        (f"openai/{CLIP}", CLIP, True),
+        (f"/data/{CLIP}/", CLIP, True),
+    ],
+)
+def test_a_tower_is_known_by_a_whole_name(model, tmp_path, named, folder, fits):
+    source = lay_out(model, tmp_path / "source", tower=False, mm_vision_tower=named)
+    tower = lay_out_tower(model, tmp_path / folder)
+    if fits:
+        convert(source, tmp_path / "new", vision_tower=tower)
+    else:
+        with pytest.raises(LabError, match="was trained with the vision tower"):
+            convert(source, tmp_path / "new", vision_tower=tower)
+
+
+def test_a_tower_of_another_size_is_refused_under_the_right_name(model, tmp_path):
+    source = lay_out(model, tmp_path / "source", tower=False, mm_vision_tower=f"openai/{CLIP}")
+    tower = lay_out_tower(model, tmp_path / CLIP)
+    size = {"hidden_size": 1024, "image_size": 224, "patch_size": 14}
+    write_tower_settings(model, tower, "short", **size)
+    with pytest.raises(LabError, match=r"config.json: is for images of 224 pixels"):
+        convert(source, tmp_path / "new", vision_tower=tower)
+
+
+def apart(model, folder: Path) -> tuple[Path, dict[str, torch.Tensor]]:
+    """A source without its projector, and the projector's tensors."""
+    source = lay_out(model, folder, tower=True)
+    state = originals.original_llava(model)
+    projector = {n: t for n, t in state.items() if "mm_projector" in n}
+    originals.write_shards({n: t for n, t in state.items() if n not in projector}, source)
+    return source, projector
+
+
+@pytest.mark.parametrize(
+    "before", ["base_model.model.", "module.", "", "short", "model.", "_orig_mod.module."]
+)
+def test_a_projector_saved_under_a_prefix(model, tmp_path, before):
+    source, projector = apart(model, tmp_path / "source")
+    cut = len("model.") if before == "short" else 0
+    named = {("" if cut else before) + name[cut:]: t for name, t in projector.items()}
+    torch.save(named, source / "mm_projector.bin")
+    same(model, convert(source, tmp_path / "new"))
+
+
+@pytest.mark.parametrize("before", ["base_model.model.", "module.", "model.", "_orig_mod."])
+def test_a_whole_model_saved_under_a_prefix(model, tmp_path, before):
+    source = lay_out(model, tmp_path / "source", tower=True)
+    rewrite(source, lambda state: [state.update({before + n: state.pop(n)}) for n in list(state)])
+    same(model, convert(source, tmp_path / "new"))
+
+
+def test_files_of_old_releases_and_of_trainers(model, tmp_path):
+    source, projector = apart(model, tmp_path / "source")
+    torch.save(projector, source / "mm_projector.bin", _use_new_zipfile_serialization=False)
+    same(model, convert(source, tmp_path / "new"))
+    torch.save({"state_dict": projector, "epoch": 1}, source / "mm_projector.bin")
+    same(model, convert(source, tmp_path / "newer"))
+    for value, message in (
+        ({**projector, "epoch": 1}, "'epoch' is a int, not a tensor"),
+        (list(projector.values()), "holds a list, not tensors by name"),
+    ):
+        torch.save(value, source / "mm_projector.bin")
+        with pytest.raises(LabError, match=f"mm_projector.bin: {message}"):
+            convert(source, tmp_path / "none")
+    cut = (source / "mm_projector.bin").read_bytes()[:-200]
+    (source / "mm_projector.bin").write_bytes(cut)
+    with pytest.raises(LabError, match=r"mm_projector.bin: is damaged or cut short"):
+        convert(source, tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    "adapters",
+    [
+        ["adapter_model.bin"],
+        ["adapter_model.safetensors"],
+        ["adapter_config.json"],
+        ["non_lora_trainables.bin"],
+    ],
+)
+@pytest.mark.parametrize("alone", [True, False])
+def test_adapters_are_named(model, tmp_path, adapters, alone):
+    source = lay_out(model, tmp_path / "source", tower=True)
+    for name in adapters:
+        (source / name).write_bytes(b"")
+    for file in source.glob("model*") if alone else ():
+        file.unlink()
+    with pytest.raises(LabError, match=rf"source: holds LoRA adapters \({adapters[0]}\). Merge"):
+        convert(source, tmp_path / "new")
+
+
+def test_adapters_among_the_weights_and_a_projector_alone_are_named(model, tmp_path):
+    source = lay_out(model, tmp_path / "source", tower=True)
+    name = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.default.weight"
+    rewrite(source, lambda state: state.update({name: torch.zeros(4, 4)}))
+    with pytest.raises(LabError, match=r"q_proj.lora_A.default.weight belongs to a LoRA adapter"):
+        convert(source, tmp_path / "new")
+    for file in source.glob("model*"):
+        file.unlink()
+    torch.save({}, source / "mm_projector.bin")
+    with pytest.raises(LabError, match="source: no weights here but a projector"):
+        convert(source, tmp_path / "new")
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "bin"])
+def test_a_difference_to_a_base_is_named(model, tmp_path, ending):
+    source = lay_out(model, tmp_path / "LLaVA-7b-delta-v0", tower=True)
+    noise = torch.Generator().manual_seed(0)
+
+    def delta(state):
+        for name, tensor in state.items():
+            if "vision_tower" not in name and "mm_projector" not in name:
+                state[name] = torch.randn(tensor.shape, generator=noise) * 0.004
+
+    whole = {}
+    rewrite(source, lambda state: (delta(state), whole.update(state)))
+    if ending == "bin":
+        for file in source.glob("model*"):
+            file.unlink()
+        originals.write_shards(whole, source, 2, "bin")
+    with pytest.raises(LabError, match="delta-v0: holds delta weights, a difference to a base"):
+        convert(source, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    # the name alone says nothing: what was added to its base keeps it
+    applied = lay_out(model, tmp_path / "delta-applied", tower=True, _name_or_path="a/b-delta-v0")
+    same(model, convert(applied, tmp_path / "new"))
+
+
 class Spy:
     """Runs when unpickled."""
 
@@ -316,6 +522,26 @@ def test_qwen_settings_are_refused_by_name(qwen, tmp_path, changes, message):
     with pytest.raises(LabError, match=message):
         convert(source, tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+def test_qwen_under_a_prefix_with_settings_left_out_and_as_a_delta(qwen, tmp_path):
+    source = lay_out_qwen(qwen, tmp_path / "source")
+    settings = json.loads((source / "config.json").read_text())
+    for name in ("no_bias", "rotary_pct", "rotary_emb_base", "layer_norm_epsilon"):
+        del settings[name]
+    (source / "config.json").write_text(json.dumps(settings))
+    for file in source.glob("pytorch_model*"):
+        file.unlink()
+    state = originals.original_qwen(qwen)
+    originals.write_shards({f"module.{n}": t for n, t in state.items()}, source, 2, "bin")
+    loaded, _ = checkpoints.load(convert(source, tmp_path / "new"))
+    for name, tensor in qwen.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor), name
+    assert loaded.config.text_config.rms_norm_eps == 1e-6
+    delta = {n: t if "visual" in n else t * 0.01 for n, t in state.items()}
+    originals.write_shards(delta, source, 2, "bin")
+    with pytest.raises(LabError, match="holds delta weights"):
+        convert(source, tmp_path / "newer")
 
 
 def test_qwen_with_another_tokenizer(qwen, tmp_path):

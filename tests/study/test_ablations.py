@@ -319,6 +319,18 @@ def test_figure_6_draws_the_curve_or_says_why_not(tmp_path):
     plt.close("all")
 
 
+def test_more_captions_are_compared_with_fewer_and_not_with_another_training():
+    plan = committed(OURS[3])
+    gains = {"captions@0": 50, "captions@16": -20}
+    records = made(plan, gains)
+    table = ablations.within(ablations.numbers(records, "MME-P"))
+    assert list(table.index) == [16, 64, 256, 1024]
+    assert table.loc[16, "low"] > 10 and table.loc[64, "low"] < 0 < table.loc[64, "high"]
+    said = publishing.report(plan, records, Path())
+    assert "they differ in what is trained, too; within the curve" in said
+    assert f"{table.loc[16, 'effect']:+.1f} [" in said and "against 1,024" in said
+
+
 def test_memory_grows_with_the_blocks_and_only_a_gpu_measures_it():
     table = ablations.memory()
     learning = table["learning, million"]

@@ -105,6 +105,19 @@ def test_no_training_claim_is_resolved_by_one_run_an_arm() -> None:
     assert set(table["claim"]) - set(within["claim"]) == {"C3"}
 
 
+@pytest.mark.parametrize("claim, pairs", {"C1": 221, "C2": 22, "C4": 40, "C5": 29, "C6": 7}.items())
+def test_pairs_show_the_effect_at_the_level_that_the_verdict_uses(claim: str, pairs: int) -> None:
+    cell = claims.effects().query("claim == @claim and column == 'MME-P'").iloc[0]
+    assert cell["pairs"] == pairs
+    columns = sum(len(contrast.columns) for contrast in claims.CONTRASTS[claim])
+    shown = {}
+    for n in (pairs, pairs - 1):
+        runs = np.random.default_rng(1).normal(cell["effect"], cell["error"], (20_000, n))
+        low = stats.ttest_1samp(runs, 0, axis=1).confidence_interval(1 - 0.05 / columns).low
+        shown[n] = (low > 0).mean()
+    assert shown[pairs] > 0.79 and shown[pairs - 1] < 0.81
+
+
 def test_the_questions_errors_are_binomial() -> None:
     row = claims.effects().query("claim == 'C5' and column == 'SEED-I'").iloc[0]
     shares = np.array([0.669, 0.689])

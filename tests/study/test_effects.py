@@ -1,5 +1,6 @@
 """From made-up records to conclusions: known effects, none, and an instrument that cannot see."""
 
+import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -12,12 +13,13 @@ from sgv_lab.benchmarks.mme import PERCEPTION
 from sgv_lab.errors import LabError
 from sgv_lab.files import write_jsonl
 from sgv_lab.models.shipped import shipped
-from sgv_lab.study import ablations, effects, figures, plans, publishing
+from sgv_lab.study import ablations, caption_content, effects, figures, plans, publishing
 from sgv_lab.study.arms import ARMS, SURFACE
 from sgv_lab.study.runner import Record
 from sgv_lab.study.scores import SEEN, SUBTASKS
 from sgv_lab.world.benchmarks_choice import MME_SUBTASKS
 
+ALIKE = ("none@PT", "blip@PT", "share@PT", "oracle@PT")  # one annotator in fine-tuning
 QUESTIONS = {"existence": 12, "color": 18}
 
 
@@ -64,20 +66,42 @@ def test_a_known_effect_comes_out_with_its_share_of_the_oracle():
     assert row["crossed_low"] > 0
     assert np.isnan(row["holm"])  # the primary endpoint stands as it is
     said = effects.conclude(study, found)
-    assert "'GPT4-Vision captions' helps" in said and "10 paired seeds" in said
+    assert "10 paired seeds: better captions are not told from less filler" in said
+    assert "helps" not in said and "% of the oracle" not in said
     aa = found[(found["arm"] == "aa") & (found["score"] == "MME-P")].iloc[0]
     assert aa["low"] < 0 < aa["high"] and np.isnan(aa["holm"])  # a control, not a finding
     secondary = found[(found["arm"] == "after") & (found["score"] == "MMB")].iloc[0]
     assert secondary["holm"] == pytest.approx(min(1, secondary["p"]))
 
 
-def test_what_hurts_and_what_does_nothing_is_said_so():
+def test_what_helps_hurts_and_does_nothing_is_said_so_where_filler_is_alike():
+    study = plan(ALIKE, primary=["share@PT", "MME-P"])
+    for gain, word in ((20, " helps: "), (-25, " hurts: "), (0, " changes nothing that can be ")):
+        found = effects.effects(study, made(study, {"share@PT": gain, "oracle@PT": 40})[0])
+        said = effects.conclude(study, found)
+        assert word in said and "of the oracle" in said and "filler" not in said
+    assert found["crossed_low"].isna().all()  # no points were given
+
+
+@pytest.mark.parametrize("gain", [20, -25, 0])
+def test_where_filler_differs_nothing_is_put_down_to_better_captions(gain):
     study = plan()
-    hurts = effects.effects(study, made(study, {"after": -25, "oracle": 40})[0])
-    assert "hurts" in effects.conclude(study, hurts)
-    nothing = effects.effects(study, made(study, {"oracle": 40})[0])
-    assert "changes nothing that can be seen" in effects.conclude(study, nothing)
-    assert hurts["crossed_low"].isna().all()  # no points were given
+    found = effects.effects(study, made(study, {"after": gain, "oracle": 40})[0])
+    said = effects.conclude(study, found)
+    held = caption_content.content(study)["filler"]
+    assert f"not told from less filler, which is {held['after']:.0f} % of the tokens" in said
+    assert not any(word in said for word in ("helps", "hurts", "changes nothing"))
+    other = replace(study, profile="paper")  # official captions: nobody knows their filler
+    assert "filler" not in effects.conclude(other, found)
+
+
+def test_losing_less_than_the_base_does_is_no_gain(tmp_path):
+    study = plan(ALIKE, primary=["share@PT", "MME-P"])
+    records, _ = made(study, {"share@PT": 20, "oracle@PT": 40})
+    for base, said in ((1e4, "40 of 40 runs lie below the untuned base (10,000.0)"), (0.0, "")):
+        (tmp_path / "untuned.json").write_text(json.dumps({"MME-P": base}))
+        told = publishing.report(study, records, tmp_path)
+        assert said in told and ("smaller loss" in told) == bool(said)
 
 
 def test_an_instrument_that_cannot_tell_the_oracle_concludes_nothing():
@@ -149,12 +173,16 @@ def test_records_carry_the_papers_cells():
 
 
 def test_the_surface_puts_better_captions_up_and_to_the_right():
-    study = plan(arms=("before", "after", "oracle", "o75e0i0", "o0e50i0"))
-    table = effects.described(study)
+    study = plan(arms=("before", "after", "oracle", "o75e0i0", "o0e50i0", "shuffled", "dropped"))
+    table = caption_content.content(study)
     assert table.loc["oracle", "accuracy"] == 100
     assert table.loc["oracle", "detail"] > table.loc["after", "detail"] > 50
     assert table.loc["o75e0i0", "detail"] < 45 and table.loc["o75e0i0", "accuracy"] > 95
     assert table.loc["o0e50i0", "accuracy"] < 75
+    assert table.loc["oracle", "filler"] == 0
+    assert table.loc["shuffled", "filler"] == pytest.approx(table.loc["after", "filler"])
+    assert table.loc["shuffled", "accuracy"] < 50 and table.loc["dropped"].isna().all()
+    assert table.loc["o75e0i0", "filler"] > table.loc["before", "filler"] > 60  # concentrated
 
 
 def test_what_the_base_can_answer_is_a_score_of_its_own():
@@ -189,12 +217,17 @@ def test_what_each_fault_costs_is_found_over_the_whole_surface():
         assert row["effect"] == pytest.approx(worth[rate] / 10, abs=0.01)  # mean noise is 0
         assert row["low"] < row["effect"] < row["high"] < row["low"] + 0.5
     said = publishing.report(study, records, Path())
-    assert "MME-P for every 10 % of facts left out -1.0" in said and "made up +0.4 [" in said
+    assert "not told: for every 10 % of facts left out -1.0" in said and "made up +0.4 [" in said
+    held = caption_content.content(study)
+    by_filler, _ = made(study, (-0.3 * held["filler"]).to_dict(), noise=0.1)
+    assert ablations.follows_filler(held, by_filler, "MME-P") < -0.99
+    assert abs(ablations.follows_filler(held, records, "MME-P")) < 0.9
     unasked = [replace(r, metrics={"MME-P": r.metrics["MME-P"]}) for r in records]
     assert SEEN not in publishing.report(study, unasked, Path())  # and nothing breaks
-    few, _ = made(plan(arms=("before", "after", "o75e0i0")), {})
+    some = plan(arms=("before", "after", "o75e0i0"))
+    few, _ = made(some, {})
     assert ablations.slopes(few, "MME-P").empty
-    assert "cannot be told apart" in ablations.faults(few, "MME-P")
+    assert "cannot be told" in ablations.faults(caption_content.content(some), few, "MME-P")
 
 
 def test_figures_draw_what_the_table_says():

@@ -110,6 +110,9 @@ def test_a_benchmark_without_its_pictures_or_its_truth_is_refused(tmp_path):
         sharegpt4v._check_questions("vqav2", tmp_path)
     (tmp_path / picture).parent.mkdir()
     (tmp_path / picture).touch()
+    with pytest.raises(LabError, match=rf"lacks the picture {picture} \(empty: 0 bytes\)"):
+        sharegpt4v._check_questions("vqav2", tmp_path)
+    Image.new("RGB", (8, 8)).save(tmp_path / picture)
     with pytest.raises(LabError, match="no right answers to score by"):
         sharegpt4v._check_questions("vqav2", tmp_path)
 

@@ -50,31 +50,58 @@ def crossed(rng, effect, seed_sd, picture_sd, noise_sd, pictures=40):
 
 
 @pytest.mark.parametrize(("seed_sd", "picture_sd", "noise_sd"), [(3, 0, 1), (0.3, 6, 3), (2, 6, 8)])
-def test_the_crossed_bootstrap_covers_whatever_the_noise_comes_from(seed_sd, picture_sd, noise_sd):
+def test_the_crossed_interval_covers_whatever_the_noise_comes_from(seed_sd, picture_sd, noise_sd):
     rng, covered, studies = np.random.default_rng(4), 0, 400
     strata = ["a"] * 10 + ["b"] * 30
     for _ in range(studies):
         units = crossed(rng, 2.0, seed_sd, picture_sd, noise_sd)
-        _, low, high = s.crossed_bootstrap(units, strata, draws=300)
+        _, low, high = s.crossed_interval(units, strata)
         covered += low <= 4.0 <= high  # two subtasks, 2 points each
     assert covered / studies > stats.binom.interval(0.999, studies, 0.95)[0] / studies
 
 
-def test_the_crossed_bootstrap_sees_an_effect_and_agrees_with_t_where_pictures_do_not_matter():
+def test_the_crossed_interval_is_no_wider_than_the_substitution_study_needs():
+    """Standard errors as measured there: seeds 2.06, images 1.79, of these interaction 1.69."""
+    subtasks, images, both = 9, 24, 1.69
+    one = np.sqrt(subtasks / images)  # standard error of the sum, images of standard deviation 1
+    scale = (np.sqrt(SEEDS) * np.sqrt(2.06**2 - both**2) / subtasks,
+             np.sqrt(1.79**2 - both**2) / one, np.sqrt(SEEDS) * both / one)  # fmt: skip
+    rng, studies = np.random.default_rng(12), 1000
+    strata = [str(i % subtasks) for i in range(subtasks * images)]
+    found = [
+        s.crossed_interval(crossed(rng, 6.3 / subtasks, *scale, subtasks * images), strata)
+        for _ in range(studies)
+    ]
+    assert within(sum(low <= 6.3 <= high for _, low, high in found), studies, 0.95)
+    assert np.mean([high - low for _, low, high in found]) == pytest.approx(9.6, abs=0.3)
+
+
+def test_the_crossed_interval_sees_an_effect_and_agrees_with_t_where_pictures_do_not_matter():
     rng = np.random.default_rng(5)
     units = crossed(rng, 2.0, 3, 0, 0.0)
-    effect, low, high = s.crossed_bootstrap(units, ["a"] * 40, draws=20_000)
-    mean, t_low, t_high = s.interval(units.mean(1))
-    assert effect == pytest.approx(mean)
-    assert (low, high) == pytest.approx((t_low, t_high), rel=0.03, abs=0.05)
-    _, low, _ = s.crossed_bootstrap(units + 20, ["a"] * 40)
+    assert s.crossed_interval(units, ["a"] * 40) == pytest.approx(s.interval(units.mean(1)))
+    _, low, _ = s.crossed_interval(units + 20, ["a"] * 40)
     assert low > 0
 
 
-def test_pictures_shared_by_two_subtasks_and_a_lost_subtask_are_no_trouble():
+def test_the_crossed_interval_by_hand_and_never_narrower_than_seeds_or_images_alone():
+    units = np.array([[1.0, 3.0, 8.0], [2.0, 8.0, 2.0]])
+    t = stats.t.ppf(0.975, 1)  # seeds' means 4 and 4
+    _, low, high = s.crossed_interval(units, ["a"] * 3)
+    images = np.var([1.5, 5.5, 5.0], ddof=1) / 3  # the interaction is more than the seeds
+    assert (low, high) == pytest.approx((4 - t * images**0.5, 4 + t * images**0.5))
+    units[1] += 10
+    seeds, both = 10**2 / 2 / 2, (0.5**2 + 2.5**2 + 3**2) * 2 / 2 / 6
+    _, low, high = s.crossed_interval(units, ["a"] * 3)
+    half = t * np.sqrt(max(seeds + images - both, seeds))
+    assert (low, high) == pytest.approx((9 - half, 9 + half))
+
+
+def test_a_subtask_of_one_picture_and_a_single_seed_are_no_trouble():
     units = np.random.default_rng(6).normal(0, 1, (4, 12))
-    _, low, high = s.crossed_bootstrap(units, ["rare"] + ["often"] * 11, draws=500)
+    _, low, high = s.crossed_interval(units, ["rare"] + ["often"] * 11)
     assert np.isfinite([low, high]).all()
+    assert s.crossed_interval(units[:1], ["a"] * 12)[1:] == (-np.inf, np.inf)
 
 
 def test_holm_by_hand_and_holding_the_family_wise_rate():

@@ -1,7 +1,11 @@
 """Plans: nothing can be chosen after a look, and a mistake is named before anything runs."""
 
-import pytest
+from pathlib import Path
 
+import pytest
+from click.testing import CliRunner
+
+from sgv_lab.cli import main
 from sgv_lab.errors import LabError
 from sgv_lab.study import plans, publishing
 from sgv_lab.study.arms import Design
@@ -90,3 +94,23 @@ def test_every_committed_plan_can_be_read_and_pilots_share_nothing_with_studies(
     drawn = [seed for plan in read for seed in plan.seeds]
     assert len(set(drawn)) == len(drawn)
     assert set(publishing.status()["state"]) <= {"not run", "part", "complete"}
+
+
+@pytest.mark.parametrize("name", ["sft-llava-7b", "sft-llava-1.5-13b"])
+@pytest.mark.parametrize("dry", [True, False])
+def test_a_family_without_a_base_is_refused_before_anything_runs(name, dry, tmp_path):
+    plan = Path(__file__).parents[2] / "figures" / "data" / "plans" / f"{name}.yaml"
+    given = ["study", str(plan), "--out", str(tmp_path / "out"), *["--dry-run"] * dry]
+    done = CliRunner().invoke(main, given)
+    assert done.exit_code == 1 and "no miniature of" in done.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_base_that_is_there_is_shown_by_a_dry_run(tmp_path):
+    plans = Path(__file__).parents[2] / "figures" / "data" / "plans"
+    given = ["study", str(plans / "sft-llava-1.5-7b.yaml"), "--dry-run"]
+    assert CliRunner().invoke(main, given).exit_code == 0
+    away = CliRunner().invoke(main, [*given, "--models-root", str(tmp_path)])
+    assert away.exit_code == 1 and "no checkpoint of llava-1.5-7b" in away.output
+    full = CliRunner().invoke(main, ["study", str(plans / "full-llava-7b.yaml"), "--dry-run"])
+    assert full.exit_code == 0 and "not checked" in full.output

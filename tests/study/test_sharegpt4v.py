@@ -1,11 +1,13 @@
 """Both recipes compared seed by seed, checked by hand, and what both are to be given."""
 
 import math
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
 from sgv_lab import profiles
+from sgv_lab.errors import LabError
 from sgv_lab.study import sharegpt4v
 from sgv_lab.study.sharegpt4v import LLAVA, OURS
 
@@ -69,3 +71,18 @@ def test_the_full_size_commands_are_the_papers_recipes_unchanged() -> None:
         assert f"--recipe {name} " in line and "--set" not in line and "--max-steps" not in line
     assert "share-captioner_coco_lcs_sam_1246k_1107.json" in first
     assert "cap23k" in second and "--model runs/pretrain " in second
+
+
+def test_a_check_names_what_training_leaves_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    named = "record 'x' (number 1 from 0): image empty: x.jpg (0 bytes)"
+    whole = SimpleNamespace(obstacles=[], broken=[], records=3, reasons="")
+    spoilt = SimpleNamespace(obstacles=[], broken=[named], records=3, reasons="image empty (1)")
+    stages = {"pre-training": whole, "fine-tuning": spoilt}
+    monkeypatch.setattr(sharegpt4v, "preflight", lambda job, drop: stages)
+    job = SimpleNamespace(arm="before", questions={})
+    assert sharegpt4v.check([job]) == [
+        f"before, fine-tuning: 1 of 3 records are left out, image empty (1): {named}"
+    ]
+    spoilt.obstacles = ["no record is left to train on"]
+    with pytest.raises(LabError, match="before, fine-tuning: no record is left"):
+        sharegpt4v.check([job])

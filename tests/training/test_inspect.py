@@ -84,3 +84,28 @@ def test_bad_input_is_an_error(tmp_path: Path) -> None:
         result = CliRunner().invoke(main, arguments)
         assert result.exit_code == 1 and result.output.startswith("Error: ")
         assert records in result.output
+
+
+def test_inspect_shows_what_training_would_say(tmp_path: Path) -> None:
+    model = made_up.sentencepiece_model(tmp_path)
+    (tmp_path / "empty.png").write_bytes(b"")
+    records = [
+        made_up.record("What is it?", "A cat.", name="no tag"),
+        made_up.record("<image>\nWhat?", "A cat.", image="empty.png", name="no image"),
+        made_up.record("<image>\nWhat?", "half \ud83d", name="half"),
+        ["no record"],
+        {"conversations": made_up.record("What?", "A cat.")["conversations"]},
+    ]
+    lines = "\n\n".join(map(json.dumps, records))
+    (tmp_path / "records.txt").write_text("\ufeff" + lines, encoding="utf-8")
+    rows = json.loads(run(tmp_path / "records.txt", "--tokenizer", model, "--images", tmp_path,
+                          "--json"))  # fmt: skip
+    assert [row["id"] for row in rows] == ["no tag", "no image", "half", "3", "4"]
+    said = ["has an image and 0 turns with <image>", "image empty: empty.png", "half of a",
+            "not an object"]  # fmt: skip
+    for number, (row, what) in enumerate(zip(rows, said, strict=False)):
+        assert (
+            what in row["error"]
+            and f"number {number} from 0, line {1 + 2 * number}" in row["error"]
+        )
+    assert "input_ids" in rows[4]

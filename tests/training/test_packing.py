@@ -1,4 +1,6 @@
+import inspect
 from contextlib import nullcontext
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -34,16 +36,36 @@ def _gradients(model: torch.nn.Module, loss: torch.Tensor) -> dict[str, torch.Te
     return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
 
-def _loop(q, k, v, cu_q, cu_k, max_q, max_k, *, scale, window_size, enable_gqa):
+def _loop(q, k, v, cu_q, cu_k, max_q, max_k, scale, shared=False):
     """What torch's varlen kernel computes, sample by sample."""
-    assert window_size == (-1, 0) and not enable_gqa and (cu_q == cu_k).all()
+    assert (cu_q == cu_k).all() and (shared or q.shape == k.shape)
     parts = []
     for first, last in zip(cu_q[:-1].tolist(), cu_q[1:].tolist(), strict=True):
         assert last - first <= max_q == max_k
         own = [x[first:last].transpose(0, 1) for x in (q, k, v)]
-        out = scaled_dot_product_attention(*own, is_causal=True, scale=scale)
+        out = scaled_dot_product_attention(*own, is_causal=True, scale=scale, enable_gqa=shared)
         parts.append(out.transpose(0, 1))
     return torch.cat(parts)
+
+
+def _torch_2_10(q, k, v, cu_q, cu_k, max_q, max_k, is_causal=False, *, scale=None):
+    assert is_causal
+    return _loop(q, k, v, cu_q, cu_k, max_q, max_k, scale)
+
+
+def _torch_2_11(q, k, v, cu_q, cu_k, max_q, max_k, *, scale=None, window_size=(-1, -1)):
+    assert window_size == (-1, 0)
+    return _loop(q, k, v, cu_q, cu_k, max_q, max_k, scale)
+
+
+def _torch_2_12(
+    q, k, v, cu_q, cu_k, max_q, max_k, *, scale=None, window_size=(-1, -1), enable_gqa=False
+):
+    assert window_size == (-1, 0) and enable_gqa == (q.shape != k.shape)
+    return _loop(q, k, v, cu_q, cu_k, max_q, max_k, scale, enable_gqa)
+
+
+KERNELS = [_torch_2_10, _torch_2_11, _torch_2_12]
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager", "varlen"])
@@ -53,7 +75,7 @@ def test_packed_equals_alone(attention: str, monkeypatch: pytest.MonkeyPatch) ->
     alone = [_losses(model, tiny_llava.collator()([s])).mean() for s in SAMPLES]
     expected = _gradients(model, torch.stack(alone).mean())
     padded = _per_sample(_losses(model, tiny_llava.collator()(SAMPLES)))
-    monkeypatch.setattr(packing, "varlen_attn", _loop)
+    monkeypatch.setattr(packing, "varlen_attn", _torch_2_12)
     if attention != "varlen":
         model.set_attn_implementation(attention)
     with varlen(model) if attention == "varlen" else nullcontext():
@@ -64,6 +86,43 @@ def test_packed_equals_alone(attention: str, monkeypatch: pytest.MonkeyPatch) ->
     assert found.keys() == expected.keys()
     assert max(float((found[n] - expected[n]).abs().max()) for n in expected) < 1e-5
     assert max(float(gradient.abs().max()) for gradient in expected.values()) > 1e-2
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("own", [1, 2, 4])
+def test_any_torchs_kernel_is_called_as_it_can_be(kernel, own, monkeypatch) -> None:
+    """Four query heads with ``own`` heads of keys and values, whose gradients add up."""
+    draw = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(1, heads, 9, 8, generator=draw) for heads in (4, own, own))
+    heads = [tensor.clone().requires_grad_() for tensor in (q, k, v)]
+    ends = torch.tensor([0, 4, 7, 9])
+    monkeypatch.setattr(packing, "varlen_attn", kernel)
+    given = {"scaling": 0.3, "cu_seq_lens_q": ends, "max_length_q": 4}
+    found, _ = packing.varlen_attention(torch.nn.Module(), *heads, None, **given)
+    documents = torch.tensor([0, 0, 0, 0, 1, 1, 1, 2, 2])
+    mask = (documents[:, None] == documents) & torch.ones(9, 9, dtype=torch.bool).tril()
+    same = [tensor.clone().requires_grad_() for tensor in (q, k, v)]
+    wanted = scaled_dot_product_attention(*same, attn_mask=mask, scale=0.3, enable_gqa=True)
+    torch.testing.assert_close(found, wanted.transpose(1, 2))
+    for output in (found, wanted):
+        output.square().sum().backward()
+    for one, two in zip(heads, same, strict=True):
+        torch.testing.assert_close(one.grad, two.grad)
+
+
+def test_the_installed_kernel_takes_what_it_is_given(monkeypatch) -> None:
+    """By its signature alone: it runs on a GPU only."""
+    asked = inspect.signature(packing.varlen_attn)
+
+    def kernel(*args, **kwargs):
+        asked.bind(*args, **kwargs)
+        return args[0]
+
+    kernel.__signature__ = asked
+    monkeypatch.setattr(packing, "varlen_attn", kernel)
+    heads = [torch.ones(1, n, 9, 8) for n in (4, 2, 2)]
+    given = {"cu_seq_lens_q": torch.tensor([0, 9]), "max_length_q": 9}
+    packing.varlen_attention(torch.nn.Module(), *heads, None, **given)
 
 
 def test_without_restarting_positions_samples_see_each_other() -> None:
@@ -98,7 +157,13 @@ def test_a_packed_run_on_a_gpu_trains_by_the_varlen_kernel(tmp_path, monkeypatch
     """Under bfloat16 autocast over float32 weights; the same losses as the padded run's."""
     used = []
     kernel = packing.varlen_attn
-    monkeypatch.setattr(packing, "varlen_attn", lambda *a, **k: used.append(1) or kernel(*a, **k))
+
+    @wraps(kernel)
+    def counted(*args, **kwargs):
+        used.append(1)
+        return kernel(*args, **kwargs)
+
+    monkeypatch.setattr(packing, "varlen_attn", counted)
     given = {"device": "cuda", "max_steps": 4}
     row = tiny_llava.fit(tmp_path / "packed", packing=True, tokens_per_batch=64, **given)
     assert used

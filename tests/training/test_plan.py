@@ -54,9 +54,10 @@ def test_missing_pictures_are_named_and_counted_by_folder(folder):
     report = _plan(folder)
     assert report.missing == {"r4": "coco/0/4.png"}
     assert report.pictures == {"coco/0": (5, 1), "coco/1": (4, 0)}
-    assert report.broken == ["record 'r4' lacks its picture coco/0/4.png"]
+    lacks = "record 'r4' (number 4 from 0): image missing: coco/0/4.png (no such file)"
+    assert report.broken == [lacks]
     assert report.obstacles == ["1 of 9 records cannot be trained on"]
-    assert "record 'r4' lacks its picture" in str(report)
+    assert lacks in str(report) and "image missing (1)" in str(report)
     assert not _plan(folder, drop_broken=True).obstacles
 
 
@@ -64,12 +65,117 @@ def test_training_refuses_the_set_unless_told_to_drop_and_count(folder, tmp_path
     model, processor = checkpoints.load(folder / "model")
     recipe = recipes.recipe("sft", {"samples_per_update": 4})
     given = (model, processor, folder / "records.json", folder, recipe, tmp_path / "run", 0)
-    with pytest.raises(trainer.LabError, match="1 of 9 records cannot be trained on: record 'r4'"):
+    with pytest.raises(
+        trainer.LabError,
+        match=r"1 of 9 records cannot be trained on \(image missing \(1\)\): record 'r4'",
+    ):
         trainer.train(*given, progress=False)
     assert not (tmp_path / "run").exists()
     out = trainer.train(*given, max_steps=3, drop_broken=True, progress=False, packing=True)
     manifest = json.loads((out / "manifest.json").read_text())
     assert (manifest["records"], manifest["records_dropped"]) == (8, 1)
+
+
+def _spoilt(record, root, how):
+    """A record and its image file, spoilt in one way."""
+    path = root / record["image"]
+    turns = record["conversations"]
+    if how == "empty file":
+        path.write_bytes(b"")
+    elif how == "web page":
+        path.write_text("<html>gone</html>")
+    elif how == "folder":
+        path.unlink()
+        path.mkdir()
+    elif how == "path out":
+        record["image"] = "../" + record["image"]
+    elif how == "list of images":
+        record["image"] = [record["image"]]
+    elif how == "no tag":
+        turns[0]["value"] = "What is this?"
+    elif how == "no turns":
+        record["conversations"] = []
+    elif how == "two questions":
+        turns.insert(0, turns[0])
+    elif how == "empty answer":
+        turns[1]["value"] = ""
+    elif how == "half an emoji":
+        turns[1]["value"] = "It is \ud83d."
+    return record
+
+
+HOW = ("empty file", "web page", "folder", "path out", "list of images", "no tag", "no turns",
+       "two questions", "empty answer", "half an emoji")  # fmt: skip
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_what_the_plan_calls_broken_training_refuses_or_drops(folder, tmp_path, how):
+    records = []
+    for number in range(3):
+        path = tmp_path / f"{number}.png"
+        Image.new("RGB", (30, 40), (9, 9, number)).save(path)
+        turns = [("human", "<image>\nWhat is this?"), ("gpt", "It.")]
+        turns = [{"from": who, "value": text} for who, text in turns]
+        records.append({"id": f"r{number}", "image": path.name, "conversations": turns})
+    records[1] = _spoilt(records[1], tmp_path, how)
+    (tmp_path / "records.json").write_text(json.dumps(records))
+    given = [tmp_path / "records.json", tmp_path, recipes.recipe("sft", {"samples_per_update": 2})]
+    model, processor = checkpoints.load(folder / "model")
+    report = plan.plan(model.config, processor, *given, tmp_path / "run")
+    assert report.obstacles == ["1 of 3 records cannot be trained on"]
+    assert len(report.broken) == 1 and report.broken[0].startswith("record 'r1' (number 1 from 0")
+    assert report.broken[0] in str(report)
+    with pytest.raises(trainer.LabError, match=r"1 of 3 records cannot be trained on .*'r1'"):
+        trainer.train(model, processor, *given, tmp_path / "run", 0, progress=False)
+    assert not (tmp_path / "run").exists()
+    dropping = plan.plan(model.config, processor, *given, tmp_path / "run", drop_broken=True)
+    assert dropping.obstacles == [] and dropping.broken == report.broken
+    out = trainer.train(model, processor, *given, tmp_path / "run", 0, progress=False,
+                        drop_broken=True, max_steps=1)  # fmt: skip
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert (manifest["records"], manifest["records_dropped"]) == (2, 1)
+    assert list(manifest["dropped_for"].values()) == [1]
+    assert report.reasons == f"{next(iter(manifest['dropped_for']))} (1)"
+
+
+def test_a_sample_that_no_pack_holds_is_an_obstacle_and_refused_at_once(folder, tmp_path):
+    """Also behind the first thousand records."""
+    turns = [{"from": "human", "value": "What?"}, {"from": "gpt", "value": "It."}]
+    long = [turns[0], {"from": "gpt", "value": "It. " * 200}]
+    records = [{"id": str(i), "conversations": turns} for i in range(1100)]
+    records.append({"id": "long", "conversations": long})
+    model, processor = checkpoints.load(folder / "model")
+    given = (records, tmp_path, recipes.recipe("sft"))
+    run = trainer.Run(packing=True, tokens_per_batch=300, progress=False)
+    report = plan.plan(model.config, processor, *given, tmp_path / "run", run=run)
+    assert report.obstacles == [report.too_long] and "1 sample is longer" in report.too_long
+    with pytest.raises(trainer.LabError, match="longer than a pack of 300 tokens, the longest"):
+        trainer.train(model, processor, *given, tmp_path / "run", 0, packing=True,
+                      tokens_per_batch=300, progress=False)  # fmt: skip
+    assert not (tmp_path / "run").exists()
+    roomy = dataclasses.replace(run, tokens_per_batch=2000)
+    assert not plan.plan(model.config, processor, *given, tmp_path / "run", run=roomy).obstacles
+
+
+def test_a_set_of_broken_records_alone_cannot_be_trained_on(folder, tmp_path):
+    records = [{"id": "a", "conversations": []}, None]
+    model, processor = checkpoints.load(folder / "model")
+    given = (records, tmp_path, recipes.recipe("sft"), tmp_path / "run")
+    report = plan.plan(model.config, processor, *given, drop_broken=True)
+    assert report.obstacles == ["no record is left to train on"]
+    with pytest.raises(trainer.LabError, match="no records to train on"):
+        trainer.train(model, processor, *given, 0, drop_broken=True, progress=False)
+
+
+@pytest.mark.parametrize("command", ["plan", "train"])
+def test_options_that_are_ignored_are_refused_by_name(folder, tmp_path, command):
+    given = [command, "--model", folder / "model", "--records", folder / "records.json",
+             "--images", folder, "--recipe", "sft", "--out", tmp_path / "run"]  # fmt: skip
+    given = list(map(str, given))
+    for more in (["--tokens-per-batch", "300"], ["--packing", "--micro-batch", "2"]):
+        done = CliRunner().invoke(main, [*given, *more])
+        assert done.exit_code == 1 and f"takes no {more[-2]}" in done.output
+    assert CliRunner().invoke(main, [*given, "--max-steps", "0"]).exit_code == 2
 
 
 def test_missing_and_cut_weight_files_are_found(tmp_path):

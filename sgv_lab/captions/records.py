@@ -1,0 +1,181 @@
+"""Records ``{id, image, conversations}``: read from any file, and what keeps one from training.
+
+`problem` is the one check: `stats --images`, `inspect`, `plan`, `train` and `study` all ask it.
+What it says is "reason" or "reason: what is special to this record", so that reasons can be
+counted.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sgv_lab.captions.formats import layout
+from sgv_lab.captions.scan import ENDS, HALF, scan
+from sgv_lab.errors import LabError
+from sgv_lab.images import image_problem
+
+IMAGE = "<image>"
+QUESTIONS, ANSWERS = ("human", "user"), ("gpt", "assistant")  # LLaVA's names, and Qwen's
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A record that cannot be trained on."""
+
+    number: int  # in the file or list, from 0
+    id: str
+    line: int | None  # of the file, from 1, where known
+    problem: str
+
+    @property
+    def reason(self) -> str:
+        """The problem without what is special to this record."""
+        return self.problem.partition(": ")[0]
+
+    def __str__(self) -> str:
+        where = f", line {self.line}" if self.line else ""
+        return f"record {self.id!r} (number {self.number} from 0{where}): {self.problem}"
+
+
+def counted(broken: Iterable[Broken]) -> str:
+    """The reasons, each with how many there are, the most frequent first."""
+    reasons = Counter(one.reason for one in broken).most_common()
+    return ", ".join(f"{reason} ({count:,})" for reason, count in reasons)
+
+
+def entries(
+    records: Sequence[Any] | str | Path,
+) -> Iterator[tuple[Mapping[str, Any], int | None, Broken | None]]:
+    """Each record in order with its id as text, its line where known, and what is wrong with it.
+
+    ``records``: a list, or a file of a JSON array, JSON lines or Parquet, also gzipped, under any
+    name. A record without an id takes its number; of a broken one only the id is given. Raises
+    LabError for a file that cannot be read, is cut short, or holds no records of this kind.
+    """
+    found = _read(Path(records)) if isinstance(records, str | Path) else _listed(records)
+    for number, line, record, given, wrong in found:
+        name = _name(given, number)
+        if wrong := wrong or problem(record):
+            yield {"id": name}, line, Broken(number, name, line, wrong)
+        else:
+            yield {**record, "id": name}, line, None
+
+
+def _listed(records: Sequence[Any]) -> Iterator[tuple[int, None, Any, Any, str]]:
+    for number, record in enumerate(records):
+        name = record.get("id") if isinstance(record, Mapping) else None
+        yield number, None, record, name, ""
+
+
+def _read(path: Path) -> Iterator[tuple[int, int | None, Any, Any, str]]:
+    """Number, line, record, id and what is wrong, in the file's order."""
+    if layout(path) == "coco":
+        fix = "give records of conversations, as LLaVA's"
+        raise LabError("holds COCO captions, which have no questions", where=path, fix=fix)
+    for batch in scan(path, dict):
+        if cut := next((one for one in batch.rejected if one.reason.startswith(ENDS)), None):
+            raise LabError(f"is cut short: {cut.reason}", where=path, fix=cut.fix)
+        lines = batch.lines or [None] * len(batch.records)
+        rows = [
+            (number, line, record, record.get("id"), "")
+            for (number, record), line in zip(batch.records, lines, strict=True)
+        ]
+        rows += [(one.record, one.line, None, one.id, one.reason) for one in batch.rejected]
+        yield from sorted(rows, key=lambda row: row[0])
+
+
+def _name(given: Any, number: int) -> str:
+    """An id as text that can be written anywhere; none, or one that is no text or number: the
+    record's number."""
+    if isinstance(given, bool) or not isinstance(given, str | int | float) or given == "":
+        return str(number)
+    return str(given).encode(errors="replace").decode()
+
+
+def problem(record: Any, images: Path | None = None) -> str:
+    """What keeps a record from being trained on, or "".
+
+    Its form (conversations of {from, value}, known roles that alternate, text that is Unicode),
+    its image (a path below the image folder, shown in exactly one question), and below ``images``,
+    if given, the file (there, not empty, an image by its header).
+    """
+    if not isinstance(record, Mapping):
+        return "is not an object"
+    turns = record.get("conversations")
+    if not isinstance(turns, list | tuple) or not turns:
+        return "has no conversations"
+    for turn in turns:
+        if not isinstance(turn, Mapping) or not isinstance(turn.get("value"), str):
+            return "has a turn that is not {from, value} with text"
+        if turn.get("from") not in (*QUESTIONS, *ANSWERS):
+            return f"has the unknown role {turn.get('from')!r:.60}"
+    wrong = _order(turns) or _image(record.get("image"), turns)
+    if not wrong and not all(map(_is_unicode, _texts(record, turns))):
+        wrong = f"has {HALF}"
+    return wrong or file_problem(images, [record.get("image")])
+
+
+def file_problem(images: Path | None, paths: Iterable[str | None]) -> str:
+    """What is wrong with the first of some image files that cannot be used, or "".
+
+    ``images``: the folder they lie below; None: they are not looked at.
+    """
+    for path in paths if images else ():
+        if path and (wrong := image_problem(images, path)):
+            kind, _, words = wrong.partition(": ")
+            return f"image {kind}: {path} ({words or kind})"
+    return ""
+
+
+def _texts(record: Mapping[str, Any], turns: Iterable[Mapping[str, str]]) -> list[str]:
+    return [record.get("image") or "", *(turn["value"] for turn in turns)]
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether no half of a surrogate pair is in it."""
+    try:
+        return text.isascii() or bool(text.encode())
+    except UnicodeEncodeError:
+        return False
+
+
+def _order(turns: Sequence[Mapping[str, str]]) -> str:
+    """What is wrong with whose turn it is; an answer in front of all questions is passed over."""
+    answers = [turn["from"] in ANSWERS for turn in turns]
+    answers = answers[answers[0] :]
+    if True not in answers:
+        return "has no answer to a question"
+    for number, answer in enumerate(answers):
+        if answer != bool(number % 2):
+            return f"has two turns in a row from one side: turn {number + 1}"
+    return ""
+
+
+def _image(image: Any, turns: Sequence[Mapping[str, str]]) -> str:
+    tagged = [turn for turn in turns if IMAGE in turn["value"]]
+    if image is None:
+        # Anywhere but in an image's own place the tag is the text's own (code, mark-up).
+        asked = any(_asks(turn["value"].strip()) for turn in tagged if turn["from"] in QUESTIONS)
+        return "asks about <image> but has no image" if asked else ""
+    if not isinstance(image, str) or not image or "\0" in image:
+        return f"has an image that is not a path: {image!r:.60}"
+    if leaves(image):
+        return f"has an image path that leaves the image folder: {image!r}"
+    if len(tagged) != 1:
+        return f"has an image and {len(tagged)} turns with <image> instead of one"
+    return "has <image> in an answer" if tagged[0]["from"] in ANSWERS else ""
+
+
+def _asks(text: str) -> bool:
+    """Whether the tag stands where records with an image have it: in front, or on the last line."""
+    return text.startswith(IMAGE) or text.rpartition("\n")[2].strip() == IMAGE
+
+
+def leaves(image: str) -> bool:
+    """Whether a path is absolute or climbs out of its root, on any system."""
+    if ".." not in image and image[0] not in "/\\" and image[1:2] != ":":
+        return False
+    parts = image.replace("\\", "/").split("/")
+    return ".." in parts or not parts[0] or image[1:2] == ":"

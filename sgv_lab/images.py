@@ -1,0 +1,177 @@
+"""The one place that opens image files: what each kind gives, and what is wrong with a file.
+
+Captioning (by a checkpoint or an endpoint), plans, training, evaluation and ``stats --images`` all
+read a file alike: as ShareGPT4V's training code, by ``Image.open(path).convert("RGB")``.
+
+Refused, as "kind: words":
+- unsafe: a path that leaves its root ("..", absolute), a decompression bomb
+- missing: no such file, a link that leads nowhere, a folder, a file that may not be read
+- empty: 0 bytes
+- size: a side below SMALLEST pixels, or over RATIO times the other; a file above BYTES
+- corrupt: no image format (web pages), cut short, damaged. What lies behind a sound header only
+  decoding finds: a plan cannot, captioning and ``stats`` count it, training stops at it by name.
+
+Read, and counted by ``stats --images``:
+- deep: grey of 16 or 32 bits, cut off at 255 (16-bit colour loses its low byte and looks right)
+- animated: several frames or pages (GIF, WebP, APNG, TIFF), of which the first is read
+- cmyk: the colours of print, converted without a profile
+- transparent: the colours behind the transparency are what is seen
+- turned: its EXIF orientation is ignored
+
+Read like any other: phones' multi-picture JPEGs (MPO; the first is the photo), grey, palettes.
+"""
+
+import errno
+import io
+import stat
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from PIL import ExifTags, Image
+
+from sgv_lab.errors import LabError
+from sgv_lab.files import below
+
+SMALLEST = 8  # pixels of a side
+RATIO = 200  # of the sides: what Qwen3-VL takes; a centre crop blows the short side up
+BYTES = 100_000_000  # of a file
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # what it warns of is refused
+
+
+def image_problem(root: Path, relative: str) -> str | None:
+    """What is wrong with an image file as "kind: words", or None; nothing is decoded.
+
+    One stat and one look at the header, so a file that is cut short passes.
+    """
+    try:
+        with opened_image(root, relative):
+            return None
+    except LabError as error:
+        return str(error)
+
+
+def load_image(root: Path, relative: str) -> tuple[bytes, Image.Image]:
+    """An image file's bytes, and the image in RGB as `decode_image` gives it.
+
+    Raises LabError "kind: words" for a file that is refused.
+    """
+    path = _file(root, relative)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise LabError(f"missing: {error.strerror}") from error
+    return data, decode_image(data)
+
+
+def decode_image(data: bytes) -> Image.Image:
+    """The image in RGB behind the bytes of a file.
+
+    ``format`` is the file's if any reader shows the same image ("JPEG" for MPO), else None. Raises
+    LabError "kind: words" for bytes that are refused.
+    """
+    _check_bytes(len(data))
+    with _opened(io.BytesIO(data)) as image:
+        rgb = image.convert("RGB")
+        if image_traits(image).keys().isdisjoint(("deep", "animated", "cmyk")):
+            rgb.format = "JPEG" if image.format == "MPO" else image.format
+        return rgb
+
+
+@contextmanager
+def opened_image(root: Path, relative: str) -> Iterator[Image.Image]:
+    """An image file whose header is sound; what decoding it here raises becomes "corrupt".
+
+    Raises LabError "kind: words" for a file that is refused.
+    """
+    path = _file(root, relative)
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise LabError(f"missing: {error.strerror}") from error
+    with file, _opened(file) as image:
+        yield image
+
+
+def image_traits(image: Image.Image) -> dict[str, str]:
+    """Kinds of the second list above that an open image is of, each with words. Seeks in it."""
+    found = {}
+    if image.mode[0] in "IF":
+        found["deep"] = f"mode {image.mode}"
+    with suppress(Exception):  # a later frame may be damaged, and is not read
+        if image.format not in ("MPO", "PSD") and getattr(image, "is_animated", False):
+            found["animated"] = f"a {image.format} of several frames"
+    if image.mode == "CMYK":
+        found["cmyk"] = "mode CMYK"
+    if image.has_transparency_data:
+        found["transparent"] = f"mode {image.mode}"
+    with suppress(Exception):  # EXIF may be damaged
+        if (turn := image.getexif().get(ExifTags.Base.Orientation, 1)) != 1:
+            found["turned"] = f"EXIF orientation {turn}"
+    return found
+
+
+def _file(root: Path, relative: str) -> Path:
+    """The path of an image file, or a LabError for what its name and one stat tell."""
+    try:
+        path = below(root, relative)
+    except LabError as error:
+        raise LabError("unsafe: leads out of the root") from error
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise LabError(f"missing: {_why_missing(root, relative, error)}") from error
+    except ValueError as error:  # a name that no file system takes
+        raise LabError("missing: no such file") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise LabError("missing: a folder or device, no file")
+    _check_bytes(status.st_size)
+    return path
+
+
+def _why_missing(root: Path, relative: str, error: OSError) -> str:
+    if error.errno in (errno.ENOENT, errno.ELOOP):
+        inside = PurePosixPath(relative)
+        for part in (*reversed(inside.parents), inside):  # from the root downwards
+            if (root / part).is_symlink() and not (root / part).exists():
+                name = "the root" if part == PurePosixPath() else part
+                return f"{name} is a link that leads nowhere"
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return "no such file"
+    return error.strerror or "cannot be read"
+
+
+def _check_bytes(count: int) -> None:
+    if count == 0:
+        raise LabError("empty: 0 bytes")
+    if count > BYTES:
+        raise LabError(f"size: {count:,} bytes")
+
+
+@contextmanager
+def _opened(file: BinaryIO) -> Iterator[Image.Image]:
+    try:
+        with Image.open(file) as image:
+            _check_header(image)
+            yield image
+    except LabError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise LabError("unsafe: a decompression bomb") from error
+    except Image.UnidentifiedImageError as error:
+        file.seek(0)
+        page = file.read(100).lstrip().startswith(b"<")
+        raise LabError(f"corrupt: {'a web page' if page else 'no image format'}") from error
+    except Exception as error:  # decoders raise many kinds at damaged bytes
+        raise LabError(f"corrupt: {error or type(error).__name__}"[:160]) from error
+
+
+def _check_header(image: Image.Image) -> None:
+    short, long = sorted(image.size)
+    size = f"{image.width} x {image.height} pixels"
+    if Image.MAX_IMAGE_PIXELS and short * long > Image.MAX_IMAGE_PIXELS:
+        raise LabError(f"unsafe: {size}, a decompression bomb")
+    if short < SMALLEST or long > RATIO * short:
+        raise LabError(f"size: {size}")
