@@ -153,16 +153,17 @@ def throughput() -> None:
 @click.option("--steps", type=int, default=5, show_default=True, help="Updates timed per row.")
 @click.option("--size", type=click.Choice(["paper", "mini"]), default="paper", show_default=True)
 @click.option("--samples-per-update", type=int, help="Default: the recipe's.")
-@click.option("--out", type=FOLDER, default="figures/data/throughput.csv", show_default=True)
+@click.option("--out", type=FOLDER, help="CSV file to add the rows to.  [default: none]")
 def throughput_train(
-    model: str, name: str, steps: int, size: str, samples_per_update: int | None, out: Path
+    model: str, name: str, steps: int, size: str, samples_per_update: int | None, out: Path | None
 ) -> None:
-    """Time a recipe against the official one in the same run, one change a row, added to OUT."""
+    """Time a recipe against the official one in the same run, one change a row."""
     changes = {"samples_per_update": samples_per_update} if samples_per_update else {}
     rows = speed.measure(model, size, recipes.recipe(name, changes), steps)
     for row in rows:
         click.echo(speed.line(row))
-    speed.append(out, rows)
+    if out:
+        speed.append(out, rows)
 
 
 @throughput.command("repeat")
@@ -172,18 +173,16 @@ def throughput_train(
 @click.option("--rows", type=int, default=4, show_default=True, help="Samples of the batch.")
 @click.option("--size", type=click.Choice(["paper", "mini"]), default="paper", show_default=True)
 @click.option("--weights", type=click.Choice(["float32", "bfloat16"]), default="float32")
-@click.option("--out", type=FOLDER, default="figures/data/true_size.jsonl", show_default=True)
+@click.option("--out", type=FOLDER, help="File to add a JSON line to.  [default: none]")
 def throughput_repeat(
-    model: str, name: str, steps: int, rows: int, size: str, weights: str, out: Path
+    model: str, name: str, steps: int, rows: int, size: str, weights: str, out: Path | None
 ) -> None:
-    """Train on one batch again and again: the loss has to fall, memory to be as planned.
-
-    What was measured is a line added to OUT.
-    """
+    """Train on one batch again and again: the loss has to fall, memory to be as planned."""
     found = true_size.repeated(model, size, recipes.recipe(name), steps, rows, weights)
     click.echo("loss " + " ".join(f"{loss:.3f}" for loss in found["losses"]))
     peak = found["peak_bytes"]
     told = "not known on a CPU" if peak is None else f"{peak / 1e9:.2f} GB"
     click.echo(f"memory {told}, planned {found['planned_bytes'] / 1e9:.2f} GB")
-    before = metrics.read(out) if out.is_file() else []
-    write_jsonl(out, [*before, found])
+    if out:
+        before = metrics.read(out) if out.is_file() else []
+        write_jsonl(out, [*before, found])

@@ -156,6 +156,6 @@ def test_throughput_compares_with_the_original_in_one_run(tmp_path, capsys):
     assert done.exit_code == 0, done.output
     lines = [line for line in done.output.splitlines() if "captions/s" in line]
     assert lines[0].startswith("original") and " 1.0 x" in lines[0] and len(lines) >= 4
-    assert (tmp_path / "rows.csv").exists() == torch.cuda.is_available()
+    assert len(pd.read_csv(tmp_path / "rows.csv")) == len(lines)
     with capsys.disabled():
         print("\n" + "\n".join(lines))

@@ -6,16 +6,18 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from sgv_lab.captioning import speed
 from sgv_lab.cli import main
 from sgv_lab.errors import LabError
 from sgv_lab.models import families
-from sgv_lab.training import estimates, recipes, throughput
+from sgv_lab.training import estimates, recipes, throughput, true_size
 from sgv_lab.training.collate import collator
 from sgv_lab.training.estimates import useful_flops
 from sgv_lab.training.loss import supervised_loss
 from sgv_lab.training.trainable import set_trainable
 
 KEY = "llava-1.5-7b"
+MEASURED = {"losses": [1.0], "peak_bytes": None, "planned_bytes": 1}
 
 
 def test_the_miniature_is_timed_row_by_row(tmp_path):
@@ -34,6 +36,17 @@ def test_the_miniature_is_timed_row_by_row(tmp_path):
     np.testing.assert_allclose(packed["positions_per_second"], packed["tokens_per_second"])
     padded = table[table["row"] == "official"]
     assert (padded["positions_per_second"] > padded["tokens_per_second"]).all()
+
+
+def test_what_is_measured_is_kept_only_where_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(throughput, "measure", lambda *_: [])
+    monkeypatch.setattr(speed, "_measure", lambda *_: (1.0, 1))
+    monkeypatch.setattr(true_size, "repeated", lambda *_: MEASURED)
+    for what in (["train", "--model", KEY], ["caption"], ["repeat", "--model", KEY]):
+        done = CliRunner().invoke(main, ["throughput", *what, "--size", "mini"])
+        assert done.exit_code == 0, done.output
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_pictures_of_their_own_shape_are_timed_too():
