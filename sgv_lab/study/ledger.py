@@ -9,7 +9,6 @@ from sgv_lab.study import claims, publishing
 from sgv_lab.study.effects import tidy
 from sgv_lab.study.runner import read
 
-DATA = Path(__file__).resolve().parents[2] / "figures" / "data"
 FULL_SIZE = "full_size.csv"  # what was measured at full size by other means: see `records`
 FILES = "caption_files.csv"  # mean characters of caption files: see claims.lengths
 PLANS = {  # claim -> the committed plans that ask it in miniature
@@ -24,28 +23,29 @@ PLANS = {  # claim -> the committed plans that ask it in miniature
 _RECORD = ["place", "row", "arm", "column", "seed", "value"]
 
 
-def records(data: str | Path = DATA) -> pd.DataFrame:
-    """All full-size measurements below ``data``, a row a number; empty until somebody runs one.
+def records(data: str | Path = "") -> pd.DataFrame:
+    """All full-size measurements below ``data`` ("": `publishing.folder`), a row a number.
 
-    They come from the study's records of profile ``paper`` in an arm that stands for a cell of
-    the paper, and from the file FULL_SIZE with the same columns: place, row, arm, column as in
-    paper.facts, seed, value.
+    Empty until somebody runs one. They come from the study's records of profile ``paper`` in an
+    arm that stands for a cell of the paper, and from the file FULL_SIZE with the same columns:
+    place, row, arm, column as in paper.facts, seed, value.
     """
-    studies = [read(path) for path in sorted(Path(data).glob("studies/*"))]
+    data = Path(data or publishing.folder())
+    studies = [read(path) for path in sorted(data.glob("studies/*"))]
     tables = [tidy([r for r in study if r.profile == "paper"]) for study in studies]
     full = pd.concat([tidy([]), *tables], ignore_index=True)
     full = full[full["place"] != ""].drop(columns="arm")
     full = full.rename(columns={"cell": "arm", "score": "column"})[_RECORD]
-    path = Path(data) / FULL_SIZE
+    path = data / FULL_SIZE
     if path.is_file():
         more = pd.read_csv(path, dtype={"row": str, "arm": str}, keep_default_na=False)
         full = pd.concat([full, more[_RECORD]], ignore_index=True)
     return full.drop_duplicates(_RECORD[:-1])  # two arms of a plan may stand for one cell
 
 
-def files(data: str | Path = DATA) -> pd.DataFrame:
+def files(data: str | Path = "") -> pd.DataFrame:
     """Mean characters of the caption files at hand, as `sgv-lab stats --json` counted them."""
-    return pd.read_csv(Path(data) / FILES)
+    return pd.read_csv(Path(data or publishing.folder()) / FILES)
 
 
 def criteria() -> pd.DataFrame:
@@ -70,7 +70,7 @@ def criteria() -> pd.DataFrame:
     return pd.DataFrame(table, index=["reproduced if", "contradicted if"]).T
 
 
-def ledger(data: str | Path = DATA) -> pd.DataFrame:
+def ledger(data: str | Path = "") -> pd.DataFrame:
     """The ten claims, a row each.
 
     Columns: statement, reported, reproduced if, contradicted if, evidence (the paper's own and
