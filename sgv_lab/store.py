@@ -18,6 +18,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from sgv_lab.closure import closure
 from sgv_lab.errors import LabError
 from sgv_lab.files import sha256, write_json
 
@@ -34,21 +35,21 @@ def stage(
     settings: Any,
     inputs: Sequence[str | Path],
     build: Callable[[Path], object],
-    code: Sequence[str] = (),
     resumes: bool = False,
 ) -> Path:
     """The folder of the artefact ``name``, made by ``build(folder)`` if the store lacks it.
 
     The key is the hash of the name, the resolved ``settings`` (a dict or dataclass that JSON can
-    hold; no paths), the ``inputs``' contents (files, folders or other artefacts) and the source
-    of the modules or packages named in ``code``. ``build`` writes into an empty folder, which
-    takes its place only when it is whole; two processes that ask at once compute it once. With
-    ``resumes`` the folder of a build that died is handed to the next build as it was left, for
-    builds that carry on by themselves.
+    hold; no paths), the ``inputs``' contents (files, folders or other artefacts) and the code that
+    ``build`` rests on (see `closure`). ``build`` writes into an empty folder, which takes its place
+    only when it is whole; two processes that ask at once compute it once. With ``resumes`` the
+    folder of a build that died is handed to the next build as it was left, for builds that carry on
+    by themselves.
 
-    Raises LabError if settings are no JSON, an input or module is missing, or the disk is full.
+    Raises LabError if settings are no JSON, an input is missing, ``build`` is in no source file, or
+    the disk is full.
     """
-    recipe = _recipe(name, settings, inputs, code)
+    recipe = _recipe(name, settings, inputs, build)
     key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:20]
     folder = root() / name / key
     if (folder / MANIFEST).is_file():
@@ -82,7 +83,7 @@ def _finish(building: Path, folder: Path, recipe: dict[str, Any]) -> None:
 
 
 def _recipe(
-    name: str, settings: Any, inputs: Sequence[str | Path], code: Sequence[str]
+    name: str, settings: Any, inputs: Sequence[str | Path], build: Callable[[Path], object]
 ) -> dict[str, Any]:
     """Everything that decides what an artefact is, as JSON."""
     plain = asdict(settings) if is_dataclass(settings) else settings
@@ -97,7 +98,7 @@ def _recipe(
         "name": name,
         "settings": plain,
         "inputs": [_content(Path(path), name) for path in inputs],
-        "code": {module: source_hash(module) for module in code},
+        "code": closure(build),
     }
 
 

@@ -1,5 +1,6 @@
 """The store: computed once, never stale, and never seen half-made."""
 
+import importlib
 import json
 import os
 import signal
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sgv_lab import store
+from sgv_lab import closure, store
 from sgv_lab.errors import LabError
 
 BUILD = """
@@ -69,22 +70,24 @@ def test_name_settings_inputs_and_code_each_make_another(
 
     source = tmp_path / "in.txt"
     source.write_text("one")
-    (tmp_path / "some_code.py").write_text("x = 1\n")
+    code = tmp_path / "some_code.py"
+    code.write_text("x = 1\ndef build(folder):\n    print(x)\n")
     monkeypatch.syspath_prepend(tmp_path)
-    build = Counter()
+    build = importlib.import_module("some_code").build
+    monkeypatch.setattr(closure, "_sources", closure.Sources)  # as a process begins
     made = [
-        store.stage("t", Settings(), [source], build, ["some_code"]),
-        store.stage("u", Settings(), [source], build, ["some_code"]),
-        store.stage("t", Settings(2), [source], build, ["some_code"]),
+        store.stage("t", Settings(), [source], build),
+        store.stage("u", Settings(), [source], build),
+        store.stage("t", Settings(2), [source], build),
     ]
     source.write_text("two")
-    made.append(store.stage("t", Settings(), [source], build, ["some_code"]))
-    (tmp_path / "some_code.py").write_text("x = 2\n")
-    made.append(store.stage("t", Settings(), [source], build, ["some_code"]))
-    assert len(set(made)) == build.calls == 5
+    made.append(store.stage("t", Settings(), [source], build))
+    code.write_text(code.read_text().replace("1", "2"))
+    made.append(store.stage("t", Settings(), [source], build))
+    assert len(set(made)) == 5
     source.write_text("one")
-    (tmp_path / "some_code.py").write_text("x = 1\n")
-    assert store.stage("t", {"a": 1}, [source], build, ["some_code"]) == made[0]
+    code.write_text(code.read_text().replace("2", "1  # a comment"))
+    assert store.stage("t", {"a": 1}, [source], build) == made[0]
 
 
 def test_an_artefact_as_input_counts_by_its_key() -> None:
@@ -133,26 +136,28 @@ def test_refuses_what_json_cannot_hold_and_missing_inputs(tmp_path: Path) -> Non
         store.stage("t", {}, [tmp_path / "gone.txt"], Counter())
 
 
-def test_a_failed_build_is_not_there_and_is_made_again(root: Path) -> None:
-    def fails(folder: Path) -> None:
-        (folder / "half").write_text("half")
-        raise RuntimeError("no")
+class FailsOnce(Counter):
+    """A build that fails, half done, when it is called first."""
 
+    def __call__(self, folder: Path) -> None:
+        super().__call__(folder)
+        if self.calls == 1:
+            (folder / "half").write_text("half")
+            raise RuntimeError("no")
+
+
+def test_a_failed_build_is_not_there_and_is_made_again(root: Path) -> None:
+    build = FailsOnce()
     with pytest.raises(RuntimeError):
-        store.stage("t", {}, [], fails)
-    made = store.stage("t", {}, [], Counter())
-    assert not (made / "half").exists()
+        store.stage("t", {}, [], build)
+    assert not (store.stage("t", {}, [], build) / "half").exists()
 
 
 def test_a_build_that_resumes_finds_what_it_left() -> None:
-    def fails(folder: Path) -> None:
-        (folder / "half").write_text("half")
-        raise RuntimeError("no")
-
+    build = FailsOnce()
     with pytest.raises(RuntimeError):
-        store.stage("t", {}, [], fails, resumes=True)
-    made = store.stage("t", {}, [], Counter(), resumes=True)
-    assert (made / "half").read_text() == "half"
+        store.stage("t", {}, [], build, resumes=True)
+    assert (store.stage("t", {}, [], build, resumes=True) / "half").read_text() == "half"
 
 
 def test_a_full_disk_is_said_and_leaves_nothing(root: Path) -> None:
@@ -167,7 +172,9 @@ def test_a_full_disk_is_said_and_leaves_nothing(root: Path) -> None:
 
 
 def start(tmp_path: Path, seconds: float) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", BUILD, str(tmp_path / "log"), str(seconds)]
+    script = tmp_path / "build.py"  # what builds has to be in a file
+    script.write_text(BUILD)
+    command = [sys.executable, script, str(tmp_path / "log"), str(seconds)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ)
 
 

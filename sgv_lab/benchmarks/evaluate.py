@@ -14,6 +14,7 @@ from sgv_lab.benchmarks import core
 from sgv_lab.benchmarks.core import Entry
 from sgv_lab.benchmarks.tasks import TASKS, Question, Task
 from sgv_lab.captioning import bulk
+from sgv_lab.closure import digest
 from sgv_lab.errors import LabError
 from sgv_lab.files import whole_lines, write_json
 from sgv_lab.models import checkpoints
@@ -36,13 +37,15 @@ def evaluate(
 
     ``out`` gets answers.jsonl (appended batch by batch: a killed run goes on where it stopped), the
     official submission and score.json. ``loaded`` saves reading the checkpoint again. Raises
-    LabError if ``out`` holds answers of another model, benchmark or question.
+    LabError if ``out`` holds answers of another model, benchmark or question, or of code that
+    answers otherwise.
     """
     name, data, out = benchmarks.canonical(benchmark), Path(data), Path(out)
     task = TASKS[name]
     questions = list(task.questions(data))
     out.mkdir(parents=True, exist_ok=True)
-    _same_run(out, {"benchmark": name, "model": checkpoints.fingerprint(model_folder)})
+    known = {"benchmark": name, "model": checkpoints.fingerprint(model_folder)}
+    _same_run(out, known | {"code": digest(answer, checkpoints.load)})
     done = _done(out / "answers.jsonl", questions)
     left = [question for question in questions if question.id not in done]
     if left:

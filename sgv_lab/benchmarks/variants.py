@@ -61,7 +61,6 @@ def miniature(pictures: int, draw: int = 0) -> Path:
         {"pictures": pictures, "seed": draw},
         [],
         lambda folder: world.write(folder, pictures=pictures, seed=draw),
-        code=["sgv_lab.world"],
     )
 
 

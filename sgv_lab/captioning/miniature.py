@@ -11,6 +11,7 @@ from sgv_lab.captioning import endpoint
 from sgv_lab.captioning.collect import Terms, collect
 from sgv_lab.captioning.merge import merge
 from sgv_lab.captions import sources
+from sgv_lab.closure import digest
 from sgv_lab.errors import LabError
 from sgv_lab.world.scene import MINIATURE
 
@@ -46,6 +47,5 @@ def hundred_k(
     if model != endpoint.MODEL:
         raise LabError(f"captions by {model} need a folder", fix="give one as `out`")
     settings = {"model": model, "seed": seed, "temperature": terms.temperature}
-    settings |= {"max_tokens": terms.max_tokens}
-    code = ["sgv_lab.world", "sgv_lab.captions.defects", "sgv_lab.captioning"]
-    return store.stage("miniature-100k", settings, [images], build, code, resumes=True)
+    settings |= {"max_tokens": terms.max_tokens, "answers": digest(endpoint.opened)}
+    return store.stage("miniature-100k", settings, [images], build, resumes=True)

@@ -95,8 +95,7 @@ def convert(file: str | Path) -> Captions:
     """
     file = Path(file)
     layout(file)  # refuses what is no caption file before its contents are hashed
-    code = ["sgv_lab.captions.convert", "sgv_lab.captions.scan"]
-    folder = store.stage("captions", {}, [file], lambda out: _build(file, out), code=code)
+    folder = store.stage("captions", {}, [file], lambda out: _build(file, out))
     return Captions(file, folder)
 
 

@@ -157,8 +157,7 @@ def world(
         _world(out, drawn, seed, size)
         write_difficulty(out, difficulty)
 
-    code = ["sgv_lab.world", "sgv_lab.captions.sources"]
-    return store.stage("caption-world", settings, [], build, code)
+    return store.stage("caption-world", settings, [], build)
 
 
 def _world(out: Path, scenes: list[Scene], seed: int, size: int) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from sgv_lab.closure import digest
 from sgv_lab.errors import LabError
 from sgv_lab.files import atomic, sha256, write_json
 from sgv_lab.models import checkpoints, families, mini
@@ -88,7 +89,7 @@ def build(out: str | Path, seed: int = 0, curriculum: Curriculum = CURRICULUM) -
 
     ``seed`` sets scenes, first weights and the order of the data. Called again after a kill, it
     goes on from the last complete checkpoint; the same seed on the same machine gives the same
-    weights. Raises LabError if ``out`` holds another build.
+    weights. Raises LabError if ``out`` holds another build, by its settings or its code.
     """
     out = Path(out)
     _refuse_other(out, seed, curriculum)
@@ -114,11 +115,14 @@ def _verifies(checkpoint: Path, scenes: int) -> bool:
 
 def _refuse_other(out: Path, seed: int, curriculum: Curriculum) -> None:
     """Write down what is built in ``out``, or refuse if that is something else."""
-    settings = json.loads(json.dumps({"seed": seed, "curriculum": asdict(curriculum)}))
+    settings = {"seed": seed, "curriculum": asdict(curriculum), "code": digest(build)}
+    settings = json.loads(json.dumps(settings))
     path = out / "build.json"
     if path.is_file() and json.loads(path.read_text()) != settings:
         raise LabError(
-            "holds a build with another seed or curriculum", where=out, fix="choose another folder"
+            "holds a build with another seed or curriculum, or by other code",
+            where=out,
+            fix="choose another folder",
         )
     write_json(path, settings)
 

@@ -189,9 +189,8 @@ def stage(design: Design, seed: int, length: Length, vocabulary: str) -> Path:
         write_json(folder / "records.json", records)
         write_json(folder / "replaced.json", replaced)
 
-    code = ["sgv_lab.world", "sgv_lab.study.mix", "sgv_lab.study.own"]
     files = [own.read(design.captions).folder] if design.captions else []
-    return store.stage("mix", settings | {"seed": seed}, files, write, code)
+    return store.stage("mix", settings | {"seed": seed}, files, write)
 
 
 def pictures(records: Sequence[Record], side: int) -> Path:
@@ -207,4 +206,4 @@ def pictures(records: Sequence[Record], side: int) -> Path:
             render(scene_of(name, MINIATURE), side).save(folder / name)
 
     settings = {"names": names, "side": side}
-    return store.stage("pictures", settings, [], draw, ["sgv_lab.world"])
+    return store.stage("pictures", settings, [], draw)

@@ -68,8 +68,7 @@ def stage(design: Design, data_root: Path, family: str = "llava-1.5-7b") -> Path
     inputs = list(paths)
     if design.annotator == own.ARM:
         inputs.append(own.read(design.captions).folder)
-    code = [f"sgv_lab.study.{part}" for part in ("official", "mix", "own")]
-    return store.stage("mix", settings, inputs, write, code)
+    return store.stage("mix", settings, inputs, write)
 
 
 def _placed(record: Record) -> Record:

@@ -94,7 +94,6 @@ def captioned(model: str | Path, images: str | Path, max_new_tokens: int) -> Pat
         run = bulk.caption(*checkpoints.load(model), pictures, out / "run", decoding=decoding)
         merge(run, out, NAME)
 
-    said = {"pictures": pictures.digest(), **asdict(decoding)}
-    code = [f"sgv_lab.captioning.{part}" for part in ("bulk", "merge", "pictures", "prompts")]
-    folder = store.stage("share-captions", said, [model], build, code, resumes=True)
+    said = {"pictures": pictures.digest(), **asdict(decoding), **two_stages.computer()}
+    folder = store.stage("share-captions", said, [model], build, resumes=True)
     return folder / f"{NAME}.json"

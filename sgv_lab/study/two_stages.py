@@ -84,7 +84,7 @@ def stage(
         train(*checkpoints.load(base), records, image_root, chosen, out / "model", seed,
               max_steps=updates, progress=progress, **run)  # fmt: skip
 
-    made = store.stage(name or chosen.name, said, inputs, build, ["sgv_lab.training"], resumes=True)
+    made = store.stage(name or chosen.name, said, inputs, build, resumes=True)
     return made / "model"
 
 
