@@ -62,7 +62,7 @@ class Stage1:
     source: Literal["", "lcs"] = ""  # of the pictures; "": all that ShareGPT4V-PT has
     captions: int = 2_016  # different ones; 0, in official files: all
     pool: int = 4_096  # pictures
-    captioner: str = "mini"  # how long Share-Captioner learns: a profile of notebook 03
+    captioner: Literal["smoke", "mini"] = "mini"  # how it learns: `stage_one.CAPTIONERS`
     updates: int | None = 63  # None: one epoch
     recipe: Mapping[str, Any] = field(default_factory=lambda: dict(STAGE1_RECIPE))
 

@@ -120,7 +120,7 @@ def _refuse_other(out: Path, seed: int, curriculum: Curriculum) -> None:
     path = out / "build.json"
     if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != settings:
         raise LabError(
-            "holds a build with another seed, curriculum or code",
+            "holds a build with another seed or curriculum, or by other code",
             where=out,
             fix="choose another folder",
         )

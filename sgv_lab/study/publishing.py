@@ -1,5 +1,6 @@
 """Committed plans, what a study says in words, and its records and figures where readers look."""
 
+import json
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ import pandas as pd
 
 from sgv_lab import notebook
 from sgv_lab.files import atomic
-from sgv_lab.study import ablations, effects, own, plans, runner
+from sgv_lab.study import ablations, effects, own, plans, runner, tuning
 from sgv_lab.study.arms import SURFACE, arm
 from sgv_lab.study.caption_content import content
 from sgv_lab.study.plans import PILOT, Plan
@@ -37,13 +38,37 @@ def recorded(name: str) -> tuple[Plan, list[Record], pd.DataFrame | None]:
     return plan, records, _points(out) if records else None
 
 
+def outdated(plan: Plan, records: Sequence[Record]) -> list[str]:
+    """The fields in which recorded runs are not what the same arms would be today, none if none.
+
+    They are compared by design and recipe; `runner.run`, which alone adds runs to a study, compares
+    base, questions and code, too.
+    """
+    designs = {name: tuning.resolved(one, plan.family) for name, one in plan.designs().items()}
+    now = json.loads(json.dumps(designs))
+    found = {
+        field
+        for record in records
+        for field in runner.differences(
+            {name: record.config[name] for name in now[record.arm] if name in record.config},
+            now[record.arm],
+        )
+    }
+    return sorted(found)
+
+
 def status() -> pd.DataFrame:
-    """Every committed plan: what it is, its runs planned and done, and its budget in hours."""
+    """Every committed plan: what it is, its runs planned and done, and its budget in hours.
+
+    ``state``: also whether its records are of an earlier design of the same arms.
+    """
     rows = {}
     for path in sorted((folder() / "plans").glob("*.yaml")):
         plan, records, _ = recorded(path.stem)
         runs = len(plan.runs())
         state = "not run" if not records else "complete" if len(records) >= runs else "part"
+        if outdated(plan, records):
+            state += ", by an earlier design"
         rows[plan.name] = (plan.title, len(plan.arms), len(plan.seeds), runs, _hours(plan),
                            len(records), state)  # fmt: skip
     columns = ["about", "arms", "seeds", "runs", "hours on one core or GPU", "done", "state"]

@@ -5,7 +5,9 @@ import multiprocessing
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from sgv_lab.errors import LabError
 from sgv_lab.files import sha256, write_json, write_jsonl
 from sgv_lab.models import checkpoints, families
 from sgv_lab.models.shipped import shipped
+from sgv_lab.study import tuning
 from sgv_lab.study.plans import Plan
 from sgv_lab.study.tuning import POINTS, Job, asked, execute
 from sgv_lab.world import benchmarks as world
@@ -53,6 +56,7 @@ class Record:
     peak_bytes: int  # of the process (on a GPU: of its memory)
     pretrain: Mapping[str, Any] = field(default_factory=dict)  # stage 1: see `tuning`
     dropped: int = 0  # records of the mix whose pictures are gone, left out
+    code: str = ""  # hash of the code that the run rests on: see `tuning.code`
 
 
 def base_folder(family: str, models_root: str | Path = "") -> Path:
@@ -67,13 +71,8 @@ def questions(plan: Plan) -> Path:
     """The store's folder of the plan's question sets, one benchmark a subfolder."""
     settings = {"benchmarks": plan.benchmarks, "pictures": plan.pictures, "seed": plan.questions,
                 "size": families.family(plan.family).mini.image_size}  # fmt: skip
-    return store.stage(
-        "questions",
-        settings,
-        [],
-        lambda folder: world.write(folder, **settings, difficulty=MINIATURE),
-        ["sgv_lab.world"],
-    )
+    write = partial(world.write, **settings, difficulty=MINIATURE)
+    return store.stage("questions", settings, [], write)
 
 
 def jobs(plan: Plan, models_root: str | Path = "", data_root: str | Path = "") -> list[Job]:
@@ -113,9 +112,9 @@ def run(
 
     ``workers``: processes at once (None: one a GPU, else one a core). Each finished run is
     appended at once, so the same call goes on after a kill; points by picture, and the answers of
-    the base itself, are written last.
+    the base itself, given as the arms' are, are written last.
 
-    Raises LabError if a run fails (naming it), or ``out`` holds records of another base model.
+    Raises LabError if a run fails (naming it), or ``out`` holds a run that would be another today.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -123,8 +122,9 @@ def run(
     before = read(out)
     write_jsonl(out / RECORDS, map(asdict, before))  # whole lines only
     done = {(r.arm, r.seed): r for r in before if r.digest == plan.digest}
-    if any(r.config["base"] != todo[0].base_hash for r in done.values()):
-        raise LabError("holds runs from another base model", where=out, fix="choose another --out")
+    for job in todo:
+        if (job.arm, job.seed) in done:
+            _same_today(plan, job, done[job.arm, job.seed], out)
     left = [job for job in todo if (job.arm, job.seed) not in done]
     bar = tqdm(total=len(todo), initial=len(done), unit="run", desc=plan.name, disable=not progress)
     with bar, (out / RECORDS).open("a", encoding="utf-8") as file:
@@ -137,8 +137,32 @@ def run(
             bar.update()
     records = [done[pair] for pair in plan.runs()]
     _gather(records, out)
-    write_json(out / UNTUNED, asked(todo[0].base, todo[0])[0])
+    if left or not (out / UNTUNED).is_file():
+        with _workers(1) as pool:  # as the arms are asked
+            write_json(out / UNTUNED, pool.submit(asked, todo[0].base, todo[0]).result()[0])
     return records
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], part: str = "") -> list[str]:
+    """The fields in which a recorded config is not today's, each with both values."""
+    found = []
+    for name in sorted({*before, *now}):
+        old, new = before.get(name, "not recorded"), now.get(name, "nothing")
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            found += differences(old, new, f"{part}{name}.")
+        elif old != new:
+            found.append(f"{part}{name} ({str(old)[:60]}, now {str(new)[:60]})")
+    return found
+
+
+def _same_today(plan: Plan, job: Job, record: Record, out: Path) -> None:
+    """Refuse a record of what the same arm and seed would not be today."""
+    now = json.loads(json.dumps(_config(plan, job) | {"code": tuning.code()}))
+    before = {**record.config, "code": record.code} if record.code else record.config
+    if other := differences(before, now):
+        what = f"holds {job.arm}, seed {job.seed}, of another experiment: {', '.join(other)}"
+        fix = "choose another --out, or go back to the revision in its records"
+        raise LabError(what, where=out, fix=fix)
 
 
 def read(out: str | Path) -> list[Record]:
@@ -154,9 +178,11 @@ def untuned(out: str | Path) -> dict[str, float]:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
+def _config(plan: Plan, job: Job) -> dict[str, Any]:
+    return tuning.config(job) | {"questions": plan.questions, "pictures": plan.pictures}
+
+
 def _record(plan: Plan, job: Job, found: Mapping[str, Any]) -> Record:
-    config = {"base": job.base_hash, "questions": plan.questions, "pictures": plan.pictures,
-              "captions": Path(job.design.captions).name}  # fmt: skip
     return Record(
         plan=plan.name,
         digest=plan.digest,
@@ -164,9 +190,10 @@ def _record(plan: Plan, job: Job, found: Mapping[str, Any]) -> Record:
         arm=job.arm,
         profile=plan.profile,
         seed=job.seed,
-        config=asdict(job.design) | {"recipe": found["recipe"]} | config,
+        config=_config(plan, job),
         pretrain=found.get("pretrain", {}),
         dropped=found.get("dropped", 0),
+        code=tuning.code(),
         **{key: found[key] for key in KEPT},
     )
 
@@ -188,17 +215,8 @@ def _all(left: list[Job], workers: int | None) -> Iterator[tuple[Job, dict[str, 
     """Each job with what came out, as they finish; the first failure ends the others."""
     if not left:
         return
-    gpus = torch.cuda.device_count()
-    count = min(workers or gpus or os.cpu_count() or 1, len(left))
-    context = multiprocessing.get_context("spawn")
-    devices = context.SimpleQueue()
-    mine = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus)))).split(",")
-    for number in range(count):
-        devices.put(mine[number % gpus] if gpus else None)
-    with (
-        patch_environment(**_QUIET),
-        ProcessPoolExecutor(count, context, _begin, (devices,)) as pool,
-    ):
+    most = workers or torch.cuda.device_count() or os.cpu_count() or 1
+    with _workers(min(most, len(left))) as pool:
         futures = {pool.submit(execute, job): job for job in left}
         for future in as_completed(futures):
             job = futures[future]
@@ -210,6 +228,22 @@ def _all(left: list[Job], workers: int | None) -> Iterator[tuple[Job, dict[str, 
                 fix = "mend it and run the same again: it does only what is missing"
                 raise LabError(what, where=f"{job.arm}, seed {job.seed}", fix=fix) from error
             yield job, found
+
+
+@contextmanager
+def _workers(count: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes of one thread each, a GPU to each where there are some."""
+    gpus = torch.cuda.device_count()
+    context = multiprocessing.get_context("spawn")
+    devices = context.SimpleQueue()
+    mine = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus)))).split(",")
+    for number in range(count):
+        devices.put(mine[number % gpus] if gpus else None)
+    with (
+        patch_environment(**_QUIET),
+        ProcessPoolExecutor(count, context, _begin, (devices,)) as pool,
+    ):
+        yield pool
 
 
 def _begin(devices: Any) -> None:

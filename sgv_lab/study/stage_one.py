@@ -14,7 +14,7 @@ from typing import Any
 
 from transformers import AutoConfig
 
-from sgv_lab import profiles, store
+from sgv_lab import store
 from sgv_lab.errors import LabError, unknown
 from sgv_lab.files import write_json
 from sgv_lab.study import mix, official, share_captioner
@@ -28,6 +28,10 @@ SOURCES = {"coco": 118_000, "lcs": 558_000, "sam": 570_000}  # pictures in Share
 FILES = {  # below data_root/sharegpt4v: ShareGPT4V's release, and LLaVA-Pretrain's
     "share": "share-captioner_coco_lcs_sam_1246k_1107.json",
     "blip": "blip_laion_cc_sbu_558k.json",
+}
+CAPTIONERS = {  # how Share-Captioner is made; notebook 03 makes the same ones, so they are shared
+    "smoke": {"collected": 160, "updates": 10, "tokens": 160},  # tokens: of a caption, at most
+    "mini": {"collected": 2_000, "updates": 125, "tokens": 192},
 }
 LCS = "llava/llava_pretrain/images/"  # where both files' LCS pictures lie below data_root
 
@@ -76,9 +80,8 @@ def materials(
         order = random.Random(f"stage 1/{seed}").sample(kept, len(kept))[: stage.captions]
         write_json(out / "records.json", [_captioned(one, stage.by, known) for one in order])
 
-    code = ["sgv_lab.world", "sgv_lab.study.stage_one", "sgv_lab.study.mix"]
     names = sorted(str(record["image"]) for record in pool)
-    folder = store.stage("stage-1-captions", said | {"pool": names}, [dense], write, code)
+    folder = store.stage("stage-1-captions", said | {"pool": names}, [dense], write)
     return folder / "records.json", images
 
 
@@ -92,10 +95,10 @@ def _pool(stage: Stage1, base: Path, side: int) -> tuple[list[Record], Path, Pat
     scenes = [scene(s, "train", one, MINIATURE) for s, one in zip(seeds, sources, strict=True)]
     pool = [caption_record(one, "blip") for one in scenes]
     images = mix.pictures(pool, side)
-    size = profiles.section("03_share_captioner", stage.captioner)
-    collected = share_captioner.materials("mini", str(base), "", "", size.collected)
-    model = share_captioner.trained(*collected, size.updates)
-    return pool, images, share_captioner.captioned(model, images, max_new_tokens=size.tokens)
+    size = CAPTIONERS[stage.captioner]
+    collected = share_captioner.materials("mini", str(base), "", "", size["collected"])
+    model = share_captioner.trained(*collected, size["updates"])
+    return pool, images, share_captioner.captioned(model, images, max_new_tokens=size["tokens"])
 
 
 def _captioned(record: Record, by: str, dense: dict[str, str]) -> Record:
@@ -130,8 +133,7 @@ def _official(stage: Stage1, seed: int, data_root: Path) -> Path:
         write_json(out / "records.json", [read[stage.by][name] for name in chosen])
 
     said = {"by": stage.by, "source": stage.source, "captions": stage.captions, "seed": seed}
-    code = ["sgv_lab.study.stage_one"]
-    return store.stage("stage-1-captions", said, list(paths.values()), write, code) / "records.json"
+    return store.stage("stage-1-captions", said, list(paths.values()), write) / "records.json"
 
 
 def _placed(records: list[dict[str, Any]], by: str) -> dict[str, dict[str, Any]]:

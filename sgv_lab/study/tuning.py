@@ -21,6 +21,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from sgv_lab import store
 from sgv_lab.benchmarks.evaluate import evaluate
+from sgv_lab.closure import digest
 from sgv_lab.files import sha256, write_json
 from sgv_lab.models import checkpoints, families
 from sgv_lab.provenance import provenance
@@ -37,7 +38,6 @@ RECIPES = {  # family -> recipes of all weights and of LoRA; any other family: L
     "qwen-vl-chat": ("sft-qwen", "sft-qwen-lora"),
     "qwen3-vl-8b": ("sft-qwen3", "sft-qwen3"),
 }
-_CODE = ("sgv_lab.training", "sgv_lab.benchmarks.evaluate", "sgv_lab.benchmarks.tasks")
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,28 @@ def recipe_of(family: str, design: Design) -> Recipe:
     full, lora = RECIPES.get(family, ("sft", "sft-lora"))
     settings = {"language_model": design.tuning, "connector": True, **design.recipe}
     return recipe(full if design.tuning == "full" else lora, settings)
+
+
+def resolved(design: Design, family: str) -> dict[str, Any]:
+    """The fields of a design, its recipe in full, as a record keeps them."""
+    chosen = {"recipe": asdict(recipe_of(family, design)), "captions": Path(design.captions).name}
+    return asdict(design) | chosen
+
+
+def config(job: Job) -> dict[str, Any]:
+    """All that makes a run, as its record keeps it, known before anything is trained."""
+    first = job.design.pretrain
+    return resolved(job.design, job.family) | {
+        "pretrain_recipe": asdict(stage_one.recipe_of(first, job.base)) if first.by else None,
+        "captioner": stage_one.CAPTIONERS[first.captioner] if first.by else None,
+        "base": job.base_hash,
+        "question_files": {name: known for name, (_, known) in job.questions.items()},
+    }
+
+
+def code() -> str:
+    """The hash of the code that a run rests on."""
+    return digest(execute)
 
 
 def materials(job: Job) -> tuple[Path, list[dict[str, Any]], Path]:
@@ -131,7 +153,7 @@ def execute(job: Job) -> dict[str, Any]:
         shutil.rmtree(folder / "model", ignore_errors=True)  # answers are kept, weights are not
 
     inputs = [one.records for one in trained]
-    folder = store.stage("arms", settings, inputs, build, _CODE, resumes=True)
+    folder = store.stage("arms", settings, inputs, build, resumes=True)
     ids = last.records.with_name("replaced.json")
     listed = {"count": len(json.loads(ids.read_text(encoding="utf-8"))), "sha256": sha256(ids),
               "mix": ids.parent.name}  # fmt: skip
@@ -190,12 +212,9 @@ def asked(model: Path, job: Job) -> tuple[dict[str, float], pd.DataFrame]:
         write_json(out / "scores.json", ask(job, model, out))
 
     known = {"questions": {name: key for name, (_, key) in job.questions.items()},
-             "on": "cuda" if torch.cuda.is_available() else "cpu"}  # fmt: skip
-    code = ["sgv_lab.benchmarks", "sgv_lab.training", "sgv_lab.study.scores"]
-    out = store.stage("answers", known, [model], build, code, resumes=True)
-    return json.loads((out / "scores.json").read_text(encoding="utf-8")), pd.read_parquet(
-        out / POINTS
-    )
+             "threads": torch.get_num_threads(), **two_stages.computer()}  # fmt: skip
+    out = store.stage("answers", known, [model], build, resumes=True)
+    return json.loads((out / "scores.json").read_bytes()), pd.read_parquet(out / POINTS)
 
 
 def _pretrained(job: Job, stage: Stage) -> tuple[Path, dict[str, Any]]:

@@ -149,6 +149,9 @@ def test_a_killed_run_goes_on_and_scores(loaded, data: Path, tmp_path: Path, mon
     (other / "chat_template.jinja").write_text("another")
     with pytest.raises(LabError, match="holds answers of"):
         evaluate(other, "mme", data, out, loaded=loaded)
+    with monkeypatch.context() as patch, pytest.raises(LabError, match=r"not of .*'edited'"):
+        patch.setattr(module, "digest", lambda *_: "edited")  # the code that answers
+        evaluate(checkpoint, "mme", data, out)
     row = json.loads(lines[0]) | {"question_id": "color/9"}
     (out / "answers.jsonl").write_text(json.dumps(row) + "\n")
     with pytest.raises(LabError, match="'color/9' is not in"):

@@ -126,6 +126,16 @@ def test_blocks_by_share():
     assert [stage_one.first_block(share, 3) for share in (0.5, 1.0, -1.0)] == [1, 0, -1]
 
 
+def test_what_a_notebook_shows_does_not_decide_an_arms_data(no_training, monkeypatch):
+    sizes = []
+    monkeypatch.setattr(share_captioner, "materials", lambda *given: sizes.append(given[-1]) or ())
+    stage = Stage1(by="blip", captions=2, pool=3)  # as studies have it: captioner "mini"
+    stage_one.materials(stage, Path("base"), 32, 5)
+    monkeypatch.setitem(profiles.SECTIONS, "03_share_captioner", {"collected": (1, 1, 1)})
+    stage_one.materials(replace(stage, pool=4), Path("base"), 32, 5)
+    assert sizes == [2_000, 2_000]
+
+
 def test_the_pictures_are_the_same_whoever_captions_and_smaller_sets_lie_within(no_training):
     stage = Stage1(source="lcs", captions=6, pool=9)
     read = {}

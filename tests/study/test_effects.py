@@ -264,7 +264,7 @@ def test_committed_records_are_read_back_and_half_a_seed_is_left_out(tmp_path, m
     publishing.publish(one, records, out, tmp_path)
     assert (tmp_path / "one.png").is_file() and (tmp_path / "data" / "one.csv").is_file()
     assert len(publishing.recorded("one")[1]) == 21
-    assert list(publishing.status()["state"]) == ["part", "not run"]
+    assert list(publishing.status()["state"]) == ["part, by an earlier design", "not run"]
     said = publishing.conclusions()["what follows, in miniature"]
     assert "7 paired seeds" in said["one"] and said["two"] == "not run"
     plt.close("all")

@@ -85,6 +85,12 @@ def test_another_build_in_the_same_folder_is_refused(built):
         foundations.build(built.parent, 6, TINY)
 
 
+def test_a_build_by_other_code_is_refused(built, monkeypatch):
+    monkeypatch.setattr(foundations, "digest", lambda _: "edited")
+    with pytest.raises(LabError, match="or by other code"):
+        foundations.build(built.parent, 5, TINY)
+
+
 def test_every_source_is_drawn_equally_often():
     drawn = list(foundations.scenes(70, 0, foundations.MINIATURE))
     counts = [sum(one.source == s for one in drawn) for s in allowed_sources(foundations.MINIATURE)]

@@ -1,8 +1,12 @@
 """Runs of a random base: once each, repeatable to the byte, resumable, found by what they are."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -13,8 +17,10 @@ from sgv_lab import store
 from sgv_lab.benchmarks import mme
 from sgv_lab.cli import main
 from sgv_lab.errors import LabError
+from sgv_lab.files import write_jsonl
 from sgv_lab.models import checkpoints, families, mini
-from sgv_lab.study import effects, plans, runner, sharegpt4v, tuning
+from sgv_lab.study import arms, effects, plans, publishing, runner, sharegpt4v, tuning
+from sgv_lab.training import recipes
 from sgv_lab.world.records import instruct_mix
 from sgv_lab.world.scene import MINIATURE
 
@@ -30,6 +36,15 @@ minutes_a_run: 0.1
 baseline: {samples: 24, updates: 1, share: 0.145, recipe: {samples_per_update: 8}}
 """
 PLAN = plans.parse(TEXT, "tiny")
+
+
+KEY = f"""
+import sys
+from sgv_lab.study import plans, runner, tuning
+tuning._result = lambda *a: (a[-1] / "result.json").write_text("{{}}")
+job = runner.jobs(plans.parse({TEXT!r}, "tiny"), sys.argv[1])[0]
+print(tuning.execute(job)["key"])
+"""
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +63,11 @@ def study(tmp_path_factory, models):
     root, out = tmp_path_factory.mktemp("store"), tmp_path_factory.mktemp("out")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SGV_STORE", str(root))
-        return root, out, runner.run(PLAN, out, models, workers=2, progress=False)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(2)
+        records = runner.run(PLAN, out, models, workers=2, progress=False)
+        torch.set_num_threads(threads)
+        return root, out, records
 
 
 @pytest.fixture(autouse=True)
@@ -99,14 +118,102 @@ def test_points_by_picture_add_up_to_the_scores(study):
     assert table["primary"].sum() == 1
 
 
-def test_run_again_it_does_nothing_and_another_base_is_refused(study, models, monkeypatch):
+def test_run_again_it_does_nothing(study, models, monkeypatch):
     _, out, records = study
     monkeypatch.setattr(runner, "execute", None)
     assert runner.run(PLAN, out, models, progress=False) == records
-    jobs = [replace(job, base_hash="other") for job in runner.jobs(PLAN, models)]
-    monkeypatch.setattr(runner, "jobs", lambda *_: jobs)
-    with pytest.raises(LabError, match="another base model"):
+
+
+def _job(**new):
+    """A change to the last job of a plan."""
+
+    def change(patch):
+        real = runner.jobs
+        patch.setattr(runner, "jobs", lambda *a: [*real(*a)[:-1], replace(real(*a)[-1], **new)])
+
+    return change
+
+
+def _arm(**delta):
+    """A change to what an arm of the registry is."""
+    return lambda patch: patch.setitem(arms.ARMS, "after", replace(arms.ARMS["after"], delta=delta))
+
+
+def _recipe(**new):
+    """A change to a setting that no arm names: the recipe's own."""
+    name = tuning.recipe_of(PLAN.family, PLAN.baseline).name
+    changed = replace(recipes.RECIPES[name], **new)
+    return lambda patch: patch.setitem(recipes.RECIPES, name, changed)
+
+
+OTHERS = {  # what is named -> the change
+    r"base \(\w+, now other\)": _job(base_hash="other"),
+    r"question_files\.mme \(\w+, now x\)": _job(questions={"mme": (Path(), "x")}),
+    r"after, seed \d+, .*annotator \(gpt4_vision, now oracle\)": _arm(annotator="oracle"),
+    r"edit \(, now shuffled\)": _arm(annotator="gpt4_vision", edit="shuffled"),
+    r"recipe\.weight_decay \(0\.0, now 0\.1\)": _recipe(weight_decay=0.1),
+    r"pretrain\.by \(, now blip\), .*pretrain_recipe \(None, now": _arm(
+        annotator="gpt4_vision", pretrain={"by": "blip", "tunes": "projector"}
+    ),
+    r"code \(\w+, now edited\)": lambda patch: patch.setattr(tuning, "code", lambda: "edited"),
+}
+
+
+@pytest.mark.parametrize("said", OTHERS)
+def test_records_of_what_would_be_another_run_today_are_refused(study, models, monkeypatch, said):
+    _, out, _ = study
+    before = (out / runner.RECORDS).read_bytes()
+    OTHERS[said](monkeypatch)
+    monkeypatch.setattr(runner, "execute", None)
+    with pytest.raises(LabError, match=said):
         runner.run(PLAN, out, models, progress=False)
+    assert (out / runner.RECORDS).read_bytes() == before
+
+
+def test_records_of_an_earlier_library_lack_fields_and_are_shown_but_not_gone_on_with(
+    study, models, tmp_path
+):
+    rows = [json.loads(line) for line in (study[1] / runner.RECORDS).read_text().splitlines()]
+    for row in rows:
+        del row["code"], row["config"]["question_files"], row["config"]["loss"]
+    write_jsonl(tmp_path / runner.RECORDS, rows)
+    read = runner.read(tmp_path)
+    assert publishing.outdated(PLAN, study[2]) == []
+    assert publishing.outdated(PLAN, read) == ["loss (not recorded, now sample)"]
+    with pytest.raises(LabError, match=r"code \(not recorded.*loss.*question_files \(not recorded"):
+        runner.run(PLAN, tmp_path, models, progress=False)
+
+
+def test_the_base_is_asked_as_the_arms_are(study):
+    root, _, _ = study
+    (manifest,) = (root / "answers").glob("*/manifest.json")
+    settings = json.loads(manifest.read_text())["settings"]
+    assert settings["threads"] == 1  # the caller has two
+    arms = [json.loads(path.read_text()) for path in (root / "arms").glob("*/manifest.json")]
+    for name in ("device", "versions", "questions"):
+        assert {json.dumps(arm["settings"][name]) for arm in arms} == {json.dumps(settings[name])}
+
+
+def test_an_edited_scorer_asks_anew_an_edited_help_text_does_not(study, models, tmp_path):
+    library = Path(runner.__file__).parents[1]
+    leave = shutil.ignore_patterns("__pycache__", "foundations")
+    copy = shutil.copytree(library, tmp_path / "sgv_lab", ignore=leave)
+
+    def key(file="", old="", new=""):
+        if file:
+            text = (copy / file).read_text(encoding="utf-8")
+            assert old in text
+            (copy / file).write_text(text.replace(old, new, 1), encoding="utf-8")
+        script = (tmp_path / "key.py").write_text(KEY) and tmp_path / "key.py"
+        command = [sys.executable, str(script), str(models)]
+        path = {**os.environ, "PYTHONPATH": str(tmp_path)}
+        done = subprocess.run(command, capture_output=True, text=True, env=path, check=True)
+        return done.stdout.split()[-1]
+
+    first = key()
+    assert key("training/commands.py", 'help="', 'help="Told otherwise: ') == first
+    assert key("study/figures.py", "def ", "EDITED = 1\n\n\ndef ") == first
+    assert key("benchmarks/mme.py", ".lower()", ".upper()") != first
 
 
 def test_the_same_run_gives_the_same_answers_to_the_byte_one_caption_changed_is_another(
