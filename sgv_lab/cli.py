@@ -1,7 +1,10 @@
 """The ``sgv-lab`` command. Each subcommand is imported only when it is called."""
 
 import ast
+import errno
 import importlib
+import os
+import sys
 from pathlib import Path
 
 import click
@@ -27,6 +30,22 @@ COMMANDS = {  # name -> "module:click command", listed in --help in this order
     "study": "sgv_lab.study.commands:study",
     "build-foundations": "sgv_lab.study.commands:build_foundations",
     "abilities": "sgv_lab.study.commands:abilities",
+}
+
+
+_UNWRITABLE = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
+}
+
+
+_SURROUNDINGS = {  # what an error says -> what it means
+    "determine home directory": LabError(
+        "there is no home folder", fix="set HOME to a folder that can be written"
+    ),
+    "surrogates not allowed": LabError(
+        "a name is not in the encoding of this locale", fix="set PYTHONUTF8=1, or LC_ALL=C.UTF-8"
+    ),
 }
 
 
@@ -60,6 +79,33 @@ class _Lab(click.Group):
             raise click.ClickException(str(what)) from error
         except LabError as error:
             raise click.ClickException(str(error)) from error
+        except OSError as error:
+            if error.errno not in _UNWRITABLE:
+                raise
+            raise click.ClickException(str(_unwritable(error))) from error
+        except (RuntimeError, UnicodeEncodeError) as error:
+            if (
+                told := next((v for k, v in _SURROUNDINGS.items() if k in str(error)), None)
+            ) is None:
+                raise
+            raise click.ClickException(str(told)) from error
+
+
+def _unwritable(error: OSError) -> LabError:
+    """What to do about a file or folder that the system does not let be written (or read)."""
+    path = Path(os.fsdecode(error.filename2 or error.filename or "."))
+    path = path.absolute().parent if path.name.startswith(".") else path  # a file in the making
+    store = os.environ.get("SGV_STORE") or os.path.expanduser("~/.cache/sgv_lab")  # noqa: PTH111
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        what, fix = "the disk is full", "free some space, or name a folder on another disk"
+    elif path.is_file() and not os.access(path, os.R_OK):
+        what, fix = "cannot be read", "give this user the right to read it"
+    else:
+        what = "cannot be written"
+        fix = "name another folder with --out, or run the command in one that can be written"
+    if path.absolute().is_relative_to(Path(store).absolute()):
+        fix = "set SGV_STORE to a folder that can be written, on a disk with space"
+    return LabError(f"{what} ({error.strerror})", where=path, fix=fix)
 
 
 def _docstring(module: str, name: str) -> str:
@@ -79,3 +125,6 @@ def _docstring(module: str, name: str) -> str:
 @click.version_option(__version__)
 def main() -> None:
     """Re-test the claims of ShareGPT4V, in miniature and at paper size."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure") and stream.encoding.lower().replace("-", "") != "utf8":
+            stream.reconfigure(encoding="utf-8", errors="surrogateescape")

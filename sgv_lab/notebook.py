@@ -34,6 +34,7 @@ CONTENTS = {  # the study in reading order
 }
 _TYPES = {"bool": bool, "int": int, "float": float, "str": str}
 _TYPES |= {f"list[{name}]": list[kind] for name, kind in _TYPES.items()}
+_INJECTED = "# Parameters"  # how the cell begins that papermill puts in
 _IPYTHON = {"In", "Out", "exit", "quit", "get_ipython", "open"}
 _BEGUN = "_sgv_lab_begun"
 
@@ -102,14 +103,12 @@ def begin(name: str, namespace: MutableMapping[str, Any]) -> SimpleNamespace:
     "as the profile says" (papermill's help cannot read ``int | None``). Converted values are
     written back to the namespace.
 
-    Raises LabError for a name the parameters cell does not declare (naming the nearest), a value
-    that does not convert to the declared type, and an unknown profile.
+    Raises LabError for an injected name the parameters cell does not declare (naming the nearest),
+    a value that does not convert to the declared type, and an unknown profile.
     """
     declared = parameters(folder() / f"{name}.ipynb")
-    if _BEGUN not in namespace:  # run again by hand, the namespace holds the notebook's own names
-        for given in sorted(set(namespace) - set(declared)):
-            if not _is_own(given, namespace[given]):
-                raise unknown("parameter", given, declared, where=name)
+    for given in sorted(_injected(namespace) - set(declared)):
+        raise unknown("parameter", given, declared, where=name)
     values = {key: convert(namespace[key], one, name) for key, one in declared.items()}
     section = profiles.section(name, values["profile"])
     namespace.update(values)
@@ -120,6 +119,21 @@ def begin(name: str, namespace: MutableMapping[str, Any]) -> SimpleNamespace:
         (k, v) for k, v in values.items() if v or v is False or not hasattr(section, k)
     )
     return section
+
+
+def _injected(namespace: MutableMapping[str, Any]) -> set[str]:
+    """The names that papermill gave a value, by the cell it put in (the last one run).
+
+    Other names may be a startup file's or the kernel's own (PYTHONSTARTUP, Spark's ``sc``), so the
+    whole namespace counts only where no history of cells is kept, as in a plain script.
+    """
+    if cells := namespace.get("In"):
+        injected = [cell for cell in cells if cell.lstrip().startswith(_INJECTED)][-1:]
+        nodes = [node for cell in injected for node in ast.walk(ast.parse(cell))]
+        return {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    if _BEGUN in namespace:  # run again by hand, the namespace holds the notebook's own names
+        return set()
+    return {name for name, value in namespace.items() if not _is_own(name, value)}
 
 
 def _is_own(name: str, value: object) -> bool:

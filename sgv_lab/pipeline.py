@@ -10,6 +10,7 @@ import errno
 import hashlib
 import json
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -20,6 +21,7 @@ from typing import Any
 import nbformat
 import papermill
 from filelock import FileLock, Timeout
+from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 from nbformat import NotebookNode
 
 from sgv_lab import profiles
@@ -30,6 +32,7 @@ from sgv_lab.provenance import provenance
 from sgv_lab.report import write_report
 from sgv_lab.store import source_hash
 
+KERNEL = "python3"
 _LAST = "sgv-lab-last-cell"
 _OURS = {_LAST, "injected-parameters"}  # tags of cells that the notebook itself does not have
 
@@ -183,7 +186,7 @@ def _run_one(job: Job, out: Path, progress: Callable[[str, int, int], None]) -> 
             book,
             str(executed),
             parameters=job.parameters,
-            kernel_name="python3",
+            kernel_name=KERNEL,
             language="python",
             progress_bar=False,
             on_cell_execute=begin,  # nbclient's; metadata cannot tell where a kernel died
@@ -191,6 +194,8 @@ def _run_one(job: Job, out: Path, progress: Callable[[str, int, int], None]) -> 
         )
     except papermill.PapermillExecutionError as raised:
         error = f"{raised.ename}: {raised.evalue}"
+    except UnicodeEncodeError:  # of a path, by the locale: nothing that can be mended in a cell
+        raise
     except Exception as raised:  # a dead kernel, a full disk: said in one line, as the others
         error = f"{type(raised).__name__}: {raised}"
     if error or not reached.is_file():
@@ -214,11 +219,27 @@ def _failure(
     if executed.is_file():
         executed.replace(out / f"{job.notebook}.failed.ipynb")
         fix += f"; what ran so far is in {out / job.notebook}.failed.ipynb"
+    fix += _foreign_kernel()
     where = job.notebook
     if begun:
         line = begun[-1].strip().splitlines()[0][:60]
         where += f", code cell {len(begun)} of {cells} ({line})"
     return NotebookFailed(error, where=where, fix=fix)
+
+
+def _foreign_kernel() -> str:
+    """What to do about a kernel "python3" that another Python runs, if there is one."""
+    try:
+        interpreter = KernelSpecManager().get_kernel_spec(KERNEL).argv[0]
+    except NoSuchKernel:
+        return f"; there is no kernel {KERNEL!r}: install ipykernel"
+    place = Path(interpreter).parent  # not the file: virtual environments link to one
+    if not place.is_absolute() or place.resolve() == Path(sys.executable).parent.resolve():
+        return ""
+    return (
+        f"; the kernel {KERNEL!r} is run by {interpreter}, not by {sys.executable}: take it out of "
+        "JUPYTER_PATH or remove it (jupyter kernelspec list)"
+    )
 
 
 def _finish(jobs: list[Job], out: Path) -> Path:

@@ -26,8 +26,18 @@ MANIFEST = "manifest.json"
 
 
 def root() -> Path:
-    """The store's folder."""
-    return Path(os.environ.get("SGV_STORE") or Path.home() / ".cache" / "sgv_lab")
+    """The store's folder, made if it is absent; LabError if it cannot be."""
+    fix = "set SGV_STORE to a folder that can be written"
+    try:
+        folder = Path(os.environ.get("SGV_STORE") or Path.home() / ".cache" / "sgv_lab")
+    except RuntimeError as error:  # a container's user without a home
+        raise LabError("the store has no place: there is no home folder", fix=fix) from error
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        what = f"the store cannot be written ({error.strerror})"
+        raise LabError(what, where=folder, fix=fix) from error
+    return folder
 
 
 def stage(

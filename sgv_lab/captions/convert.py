@@ -86,11 +86,11 @@ class Captions:
 
     def rows(self) -> pl.LazyFrame:
         """The captions; columns as in the module's text."""
-        return pl.scan_parquet(self.folder / "captions.parquet")
+        return pl.scan_parquet(self.folder / "captions.parquet", glob=False)
 
     def rejected(self) -> pl.DataFrame:
         """The unusable records: record, id, reason, fix."""
-        return pl.read_parquet(self.folder / "rejected.parquet")
+        return pl.read_parquet(self.folder / "rejected.parquet", glob=False)
 
 
 def convert(file: str | Path) -> Captions:
@@ -236,5 +236,7 @@ def _write_group(writer: pq.ParquetWriter, rows: list[Row]) -> None:
 def _name_pictures(path: Path, pictures: dict[str, str]) -> None:
     """Put the pictures' paths in place of COCO's image ids."""
     names = pl.LazyFrame({"image": list(pictures), "path": list(pictures.values())})
-    rows = pl.scan_parquet(path).join(names, on="image", how="left", maintain_order="left")
+    rows = pl.scan_parquet(path, glob=False).join(
+        names, on="image", how="left", maintain_order="left"
+    )
     rows.with_columns(image="path").drop("path").collect().write_parquet(path)

@@ -7,6 +7,7 @@ import pandas as pd
 
 from sgv_lab import plotting
 from sgv_lab.captions import convert, diagram, figures, lexical, quality, sources, statistics
+from sgv_lab.errors import LabError
 from sgv_lab.world.render import render
 
 PICTURES = 7_000  # a thousand of each kind
@@ -54,6 +55,9 @@ def draw(folder: str | Path) -> None:
     """Draw all of them into ``folder`` from the tables in ``folder``/data."""
     out = Path(folder)
     read = {path.stem: pd.read_csv(path) for path in (out / "data").glob("caption_*.csv")}
+    if not read:
+        fix = "run this in a checkout, or make them with --tables"
+        raise LabError("holds no tables to draw", where=out / "data", fix=fix)
     means = read["caption_table1_world"].set_index("dataset")
     means = means[["characters", "characters, paper"]].dropna().T.to_dict("list")
     words = read["caption_side_by_side"].groupby(["source", "caption"], sort=False)["word"]

@@ -145,7 +145,7 @@ def test_a_disk_filled_by_the_run_itself(tmp_path):
 
 
 def test_merging_gives_the_official_records_parquet_and_a_card(tmp_path):
-    from sgv_lab.training.data import problem
+    from sgv_lab.captions.records import problem
 
     with Shards(tmp_path, pictures(), SETTINGS) as shards:
         for numbers, _ in shards.missing():
