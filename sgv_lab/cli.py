@@ -35,7 +35,7 @@ COMMANDS = {  # name -> "module:click command", listed in --help in this order
 
 _UNWRITABLE = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
-    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
 }
 
 
@@ -84,16 +84,16 @@ class _Lab(click.Group):
                 raise
             raise click.ClickException(str(_unwritable(error))) from error
         except (RuntimeError, UnicodeEncodeError) as error:
-            if (
-                told := next((v for k, v in _SURROUNDINGS.items() if k in str(error)), None)
-            ) is None:
-                raise
-            raise click.ClickException(str(told)) from error
+            for said, told in _SURROUNDINGS.items():
+                if said in str(error):
+                    raise click.ClickException(str(told)) from error
+            raise
 
 
 def _unwritable(error: OSError) -> LabError:
     """What to do about a file or folder that the system does not let be written (or read)."""
-    path = Path(os.fsdecode(error.filename2 or error.filename or "."))
+    name = error.filename2 or error.filename
+    path = Path(os.fsdecode(name) if isinstance(name, str | bytes | Path) else ".")
     path = path.absolute().parent if path.name.startswith(".") else path  # a file in the making
     store = os.environ.get("SGV_STORE") or os.path.expanduser("~/.cache/sgv_lab")  # noqa: PTH111
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -101,7 +101,11 @@ def _unwritable(error: OSError) -> LabError:
     elif path.is_file() and not os.access(path, os.R_OK):
         what, fix = "cannot be read", "give this user the right to read it"
     else:
-        what = "cannot be written"
+        what = (
+            "is not there and cannot be made"
+            if error.errno == errno.ENOENT
+            else "cannot be written"
+        )
         fix = "name another folder with --out, or run the command in one that can be written"
     if path.absolute().is_relative_to(Path(store).absolute()):
         fix = "set SGV_STORE to a folder that can be written, on a disk with space"

@@ -67,5 +67,7 @@ def export(out: Path, scenes: int, split: str, size: int, seed: int, miniature: 
     try:
         exporting.export(out, scenes, split, size, seed, MINIATURE if miniature else FULL)
     except (FileExistsError, ValueError) as error:  # the world knows no error of ours
+        if getattr(error, "errno", None):  # but this one is the system's
+            raise
         raise LabError(str(error)) from error
     click.echo(out)
