@@ -140,7 +140,7 @@ def _surveyed(
         _Surveyed(dataset, image_tokens), batch_size=256, num_workers=workers, collate_fn=list
     )
     hidden = None if progress is None else not progress
-    with tqdm(total=len(dataset), unit="record", disable=hidden) as bar:
+    with tqdm(total=len(dataset), unit="record", disable=hidden, delay=2) as bar:
         facts: list[_Facts] = []
         for batch in loader:
             facts += batch
