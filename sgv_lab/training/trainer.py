@@ -162,8 +162,7 @@ def _learn(
         model.disable_input_require_grads()
     wrapped = _distributed(model.to(device).train(), run, processes, half)
     optimizer = _adamw(model, recipe)
-    warmup = math.ceil(steps * recipe.warmup_ratio)
-    schedule = get_cosine_schedule_with_warmup(optimizer, warmup, steps)
+    schedule = learning_rates(optimizer, recipe, steps)
     set_seed(settings["seed"])  # dropout, whatever was drawn so far
     state = checkpointing.State(out / "checkpoints", model, optimizer, schedule, processes)
     start = state.load()
@@ -245,6 +244,14 @@ def _adamw(model: torch.nn.Module, recipe: Recipe) -> torch.optim.AdamW:
         betas=(recipe.adam_beta1, recipe.adam_beta2),
         fused=True,
     )
+
+
+def learning_rates(
+    optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """The schedule of a run: a linear warm-up from 0, then a cosine down to 0."""
+    warmup = math.ceil(steps * recipe.warmup_ratio)
+    return get_cosine_schedule_with_warmup(optimizer, warmup, steps)
 
 
 def _distributed(

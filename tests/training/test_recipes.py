@@ -3,21 +3,16 @@ import json
 
 import pytest
 import torch
-from transformers import get_scheduler
 
 from sgv_lab.errors import LabError
 from sgv_lab.training import recipes, trainer
 from sgv_lab.training.tokenizers import DEFAULT_VARIANT
 
 
-def _rates(recipe, updates, tmp_path):
-    """The learning rate of every update, by the arguments the trainer really gets."""
-    run = trainer.Run(max_steps=updates, device="cpu")
-    arguments = trainer._arguments(recipe, tmp_path, 0, run, records=1)
-    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], arguments.learning_rate)
-    scheduler = get_scheduler(
-        arguments.lr_scheduler_type, optimizer, arguments.get_warmup_steps(updates), updates
-    )
+def _rates(recipe, updates):
+    """The learning rate of every update, by the schedule that training really takes."""
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], recipe.learning_rate)
+    scheduler = trainer.learning_rates(optimizer, recipe, updates)
     rates = []
     for _ in range(updates + 1):
         rates.append(optimizer.param_groups[0]["lr"])
@@ -36,19 +31,19 @@ def _rates(recipe, updates, tmp_path):
         ("qwen_vl_sft_ds", "sft-qwen"),
     ],
 )
-def test_schedule_equals_the_official_one(reference, tmp_path, run, name):
+def test_schedule_equals_the_official_one(reference, run, name):
     golden = json.loads((reference / "golden" / "lr_schedule.json").read_text())["runs"][run]
     recipe = recipes.recipe(name)
     assert recipe.learning_rate == golden["base_lr"]
     assert recipe.warmup_ratio == golden["warmup_ratio"]
-    rates = _rates(recipe, golden["total_steps"], tmp_path)
+    rates = _rates(recipe, golden["total_steps"])
     for step, rate in golden["lr_by_step"].items():
         assert rates[int(step)] == pytest.approx(rate, rel=1e-9, abs=1e-18), step
     assert rates.index(max(rates)) == golden["peak_step"]
 
 
-def test_first_update_runs_at_zero_and_warm_up_is_rounded_up(tmp_path):
-    rates = _rates(recipes.recipe("sft"), 50, tmp_path)
+def test_first_update_runs_at_zero_and_warm_up_is_rounded_up():
+    rates = _rates(recipes.recipe("sft"), 50)
     assert rates[0] == 0
     assert rates.index(max(rates)) == 2  # ceil(0.03 * 50)
     assert max(rates) == 2e-5
