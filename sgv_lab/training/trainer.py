@@ -125,6 +125,8 @@ def fit(
     }
     if checkpointing.finished(out, settings):
         return out
+    if processes.is_main_process:
+        write_json(out / "run.json", settings)
     data = updates.Updates(
         examples,
         collate,
@@ -151,8 +153,6 @@ def _learn(
     """Train from the last complete checkpoint, or from the start, to the manifest."""
     steps, device = settings["updates"], processes.device
     half = recipe.precision == "bf16" and device.type == "cuda"
-    if processes.is_main_process:
-        write_json(out / "run.json", settings)
     set_seed(settings["seed"])  # the adapters' first values
     model, trainable = set_trainable(model, recipe)
     if recipe.gradient_checkpointing:
