@@ -116,6 +116,7 @@ def accuracy(matching: int, humans: int = 10, variant: str = OFFICIAL) -> float:
 
 
 @core.no_collector()
+@core.no_collector()
 def score(
     predictions: Given, annotations: Given = None, questions: Given = None, variant: str = OFFICIAL
 ) -> dict[str, Any]:
