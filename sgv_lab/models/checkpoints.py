@@ -19,7 +19,7 @@ from sgv_lab.files import atomic, sha256
 from sgv_lab.models import qwen_vl  # noqa: F401  (registers our own classes with transformers)
 from sgv_lab.models.one_layer import LlavaLinearConfig  # noqa: F401
 from sgv_lab.models.qwen3_vl import Qwen3VLPictureProcessor
-from sgv_lab.models.shards import opened, read_json, weight_files
+from sgv_lab.models.weights import open_weights, read_json, weight_files
 
 _LOADED = (".safetensors", ".json", ".jinja", ".model", ".txt", ".tiktoken")
 _MEND = "copy, download or convert (sgv-lab convert) the checkpoint again"
@@ -53,8 +53,7 @@ def load(
     for file in weight_files(path):
         if file.suffix != ".safetensors":
             raise LabError("is no safetensors file", where=file, fix="sgv-lab convert the folder")
-        with opened(file):
-            pass  # its header is read, and its length compared with it
+        open_weights(file)  # its header is read, and its length compared with it
     try:
         model, report = AutoModelForImageTextToText.from_pretrained(
             path,

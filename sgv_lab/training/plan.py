@@ -14,7 +14,7 @@ from transformers import AutoModelForImageTextToText, PreTrainedConfig, Processo
 from sgv_lab.captions.records import counted
 from sgv_lab.errors import LabError
 from sgv_lab.models import checkpoints
-from sgv_lab.models.shards import opened, read_json
+from sgv_lab.models.weights import open_weights, read_json
 from sgv_lab.training import layout, packing, trainable
 from sgv_lab.training.collate import collator
 from sgv_lab.training.data import RecordDataset
@@ -230,8 +230,8 @@ def weight_states(folder: Path) -> dict[str, str]:
     states = {}
     for name in sorted(set(names)):
         try:
-            with opened(folder / name):
-                states[name] = "whole"  # its header is read, and its length compared with it
+            open_weights(folder / name)  # its header is read, and its length compared with it
+            states[name] = "whole"
         except LabError:
             states[name] = "incomplete"
         except FileNotFoundError:
