@@ -17,8 +17,8 @@ from transformers import (
 from sgv_lab.models import qwen3_vl
 from sgv_lab.models.one_layer import LlavaLinearConfig
 from sgv_lab.models.qwen3_vl import Qwen3VLPictureProcessor
-from sgv_lab.models.qwen_vl import QwenVLConfig, QwenVLProcessor, QwenVLVisionConfig
-from sgv_lab.models.qwen_vl.processing import CHAT_TEMPLATE, image_processor
+from sgv_lab.models.qwen_vl import CHAT_TEMPLATE, QwenVLConfig, QwenVLProcessor, image_processor
+from sgv_lab.models.qwen_vl_visual import QwenVLVisionConfig
 
 VICUNA_SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. "

@@ -7,7 +7,8 @@ import torch
 from transformers import PreTrainedTokenizerBase, Qwen2Config
 
 from sgv_lab.errors import LabError
-from sgv_lab.models.qwen_vl import QwenVLConfig, QwenVLVisionConfig
+from sgv_lab.models.qwen_vl import QwenVLConfig
+from sgv_lab.models.qwen_vl_visual import QwenVLVisionConfig
 from sgv_lab.models.tokenizers import qwen_vl_tokenizer
 from sgv_lab.models.weights import State, refuse_settings, renamed, weight_files
 

@@ -118,7 +118,7 @@ def test_projector_in_a_file_of_its_own(model, tmp_path):
     state = originals.original_llava(model)
     projector = {n: t for n, t in state.items() if "mm_projector" in n}
     originals.write_shards({n: t for n, t in state.items() if n not in projector}, source)
-    with pytest.raises(LabError, match=r'Missing key.*"model.multi_modal_projector.linear_1.weight"'):
+    with pytest.raises(LabError, match=r'Missing key.*"model.multi_modal_projector'):
         convert(source, tmp_path / "new")
     torch.save(projector, source / "mm_projector.bin")
     same(model, convert(source, tmp_path / "new"))
@@ -153,7 +153,10 @@ NORM = "model.layers.1.input_layernorm.weight"
             lambda s: rewrite(s, lambda t: t.pop(NORM)),
             r'Missing key.*: "model.language_model.layers.1.input[^,]*"\.',
         ),
-        (lambda s: rewrite(s, lambda t: t.update(odd=torch.zeros(1))), r'Unexpected key.*: "odd"\.'),
+        (
+            lambda s: rewrite(s, lambda t: t.update(odd=torch.zeros(1))),
+            r'Unexpected key.*: "odd"\.',
+        ),
         (
             lambda s: rewrite(s, lambda t: t.update({NORM: torch.zeros(3)})),
             r"size mismatch for .*layers.1.input_layernorm.weight: .*\[3\]\).*\[128\]\)",

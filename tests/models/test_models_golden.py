@@ -11,8 +11,7 @@ from torch.nn import functional
 from sgv_lab.errors import LabError
 from sgv_lab.models import checkpoints, convert_llava, convert_qwen
 from sgv_lab.models.convert import convert
-from sgv_lab.models.qwen_vl import QwenVLVisionConfig, QwenVLVisual
-from sgv_lab.models.qwen_vl.visual import initialise
+from sgv_lab.models.qwen_vl_visual import QwenVLVisionConfig, QwenVLVisual, initialise
 
 pytestmark = pytest.mark.reference
 TOLERANCE = 1e-4
@@ -226,9 +225,7 @@ def test_qwen_batch_and_gradients(qwen, mode):
     model.eval()
     assert worst(out.logits[mask], golden[f"{mode}_logits"][mask.numpy()]) < TOLERANCE
     assert worst(out.loss, golden[f"{mode}_loss"]) < TOLERANCE
-    compare_gradients(
-        model, out.loss, folder, qwen_names
-    )
+    compare_gradients(model, out.loss, folder, qwen_names)
 
 
 def test_qwen_beyond_its_trained_length_is_refused(qwen):
