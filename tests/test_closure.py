@@ -76,7 +76,7 @@ ON_THE_WAY = {  # file, function -> artefacts that have to be made again
     ("models/kinds.py", "kind"): {"run", "training", "captioning"},
     ("models/checkpoints.py", "load"): {"run", "training", "captioning"},
     ("training/collate.py", "collator"): {"run", "training", "captioning"},
-    ("training/loss.py", "supervised_loss"): {"run", "training"},
+    ("training/trainer.py", "supervised_loss"): {"run", "training"},
     ("world/reader.py", "read"): {"run"},
     ("world/render.py", "render"): {"run", "pictures", "questions"},
     ("world/questions.py", "questions"): {"run", "questions"},
@@ -103,7 +103,7 @@ def test_a_function_on_the_way_makes_another(library, before, place):
         ("models/qwen_vl.py", "exist_ok=True", "exist_ok=1",
          {"run", "training", "captioning"}),
         ("models/one_layer.py", "exist_ok=True", "exist_ok=1", {"run", "training", "captioning"}),
-        ("training/loss.py", "import torch", "import numpy as torch", {"run", "training"}),
+        ("training/trainer.py", "import torch", "import numpy as torch", {"run", "training"}),
         ("study/arms.py", 'annotator: str = "gpt4_blind"', 'annotator: str = "blip"', {"run"}),
     ],
 )  # fmt: skip

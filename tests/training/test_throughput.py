@@ -14,8 +14,8 @@ from sgv_lab.models import families
 from sgv_lab.training import estimates, recipes, throughput, true_size
 from sgv_lab.training.collate import collator
 from sgv_lab.training.estimates import useful_flops
-from sgv_lab.training.loss import supervised_loss
 from sgv_lab.training.trainable import set_trainable
+from sgv_lab.training.trainer import supervised_loss
 
 KEY = "llava-1.5-7b"
 MEASURED = {"losses": [1.0], "peak_bytes": None, "planned_bytes": 1}
