@@ -93,7 +93,7 @@ class State:
             kept = own if self.sharded else kept | {k: own[k] for k in own if "random" in k}
         with torch.no_grad():
             for name, tensor in self.tensors.items():
-                (tensor.tolocal() if self.sharded else tensor).copy_(kept["model"][name])
+                (tensor.to_local() if self.sharded else tensor).copy_(kept["model"][name])
         self.optimizer.load_state_dict(reshard(self.optimizer, kept["optimizer"]))
         self.schedule.load_state_dict(kept["schedule"])
         torch.set_rng_state(kept["random"])
@@ -118,10 +118,8 @@ def _saving(folder: Path) -> Iterator[None]:
         with full_disk(folder, fix):
             try:
                 yield
-            except (
-                SafetensorError,
-                RuntimeError,
-            ) as error:  # they say it in words
+            except (SafetensorError, RuntimeError) as error:
+                # what torch and safetensors make of it
                 if re.search(r"write|inline_container|os error (27|28|122)", str(error)):
                     raise OSError(errno.ENOSPC, str(error)) from error
                 raise
@@ -239,7 +237,7 @@ tags: [sgv-lab, {recipe["name"]}]
 ---
 # {manifest["model_type"]} trained by the recipe `{recipe["name"]}`
 
-Trained with sgv-lab on {manifest["records"]:,} records for {manifest["updates"]:,} updates of
+Trained with sgv-lab on {manifest["records"]:,} records for {manifest["updates"]:,} steps of
 {recipe["samples_per_update"]} samples, seed {manifest["seed"]}. Last training loss:
 {manifest["final_loss"]:.4f}. Settings come from {recipe["source"]}\
 {f"; changed: {changes}" if changes else ""}.
@@ -249,8 +247,8 @@ Trained with sgv-lab on {manifest["records"]:,} records for {manifest["updates"]
 {rows}
 
 - learning rate {recipe["learning_rate"]:g}, cosine, warm-up {recipe["warmup_ratio"]:g} of the
-  updates, weight decay {recipe["weight_decay"]:g}
-- template `{recipe["template"]}`, pictures `{recipe["aspect"]}`, weights in {manifest["dtype"]}\
+  steps, weight decay {recipe["weight_decay"]:g}
+- template `{recipe["template"]}`, images `{recipe["aspect"]}`, weights in {manifest["dtype"]}\
 {", bf16 autocast" if manifest["bf16_autocast"] else ""}
 - device: {origin["device"]}, {manifest["processes"]} process(es), peak memory
   {manifest["peak_bytes"] / 1e9:.2f} GB

@@ -9,8 +9,7 @@ same device just before.
 
 import gc
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
+from torch.utils.benchmark import Timer
 from transformers import AutoModelForImageTextToText, PreTrainedConfig, ProcessorMixin
 
 from sgv_lab.errors import LabError
@@ -89,36 +89,38 @@ def _train(
     way: dict[str, Any],
 ) -> dict[str, Any]:
     """Train a fresh model on ``records`` as ``way`` says; what the steps after WARM_UP took."""
-    way = dict(way)
     dtype = getattr(torch, way.pop("dtype", "float32"))
-    checkpointing = way.pop("gradient_checkpointing", recipe.gradient_checkpointing)
-    recipe = recipe.override({"gradient_checkpointing": checkpointing})
+    if "gradient_checkpointing" in way:
+        recipe = recipe.override({"gradient_checkpointing": way.pop("gradient_checkpointing")})
     config, processor = _untaught(key, size)
     on_gpu = torch.cuda.is_available()
-    needs = plan(
-        config, processor, records, folder, recipe, folder,
-        run=Run(**way, progress=False), weight_bytes=dtype.itemsize,
-        autocast=on_gpu and dtype == torch.float32,
-    )  # fmt: skip
+    autocast = on_gpu and dtype == torch.float32
+    data, run = (processor, records, folder, recipe), Run(**way, progress=False)
+    needs = plan(config, *data, folder, run=run, weight_bytes=dtype.itemsize, autocast=autocast)
     with tempfile.TemporaryDirectory() as out:
         torch.manual_seed(0)
         with torch.device("cuda" if on_gpu else "cpu"):
             model = AutoModelForImageTextToText.from_config(config, dtype=dtype)
-        given = (model, processor, records, folder, recipe, out, 0)
-        rows = metrics.read(train(*given, keep=False, progress=False, **way) / "metrics.jsonl")
+        train(model, *data, out, seed=0, keep=False, progress=False, **way)
+        rows = metrics.read(Path(out) / "metrics.jsonl")
     timed = pd.DataFrame(rows[WARM_UP:])
-    per_second = timed.sum() / timed["seconds"].sum()
+    seconds, per_second = timed["seconds"].mean(), timed.sum() / timed["seconds"].sum()
     found = survey(RecordDataset(records, folder, processor, recipe), collator(config).image_tokens)
-    learning, shown = count_trainable(config, recipe), len(records)
-    supervised = int(found.supervised.sum())
-    flops = useful_flops(config, learning, recipe, found.lengths, supervised, shown)
+    flops = useful_flops(
+        config,
+        count_trainable(config, recipe),
+        recipe,
+        found.lengths,
+        int(found.supervised.sum()),
+        len(records),
+    )
     return {
-        "seconds_per_update": timed["seconds"].mean(),
+        "seconds_per_update": seconds,
         "tokens_per_second": per_second["tokens"],
         "positions_per_second": per_second["positions"],
         "supervised_tokens_per_second": per_second["supervised_tokens"],
         "samples_per_second": per_second["samples"],
-        "useful_tflops": flops / timed["seconds"].mean() / 1e12,
+        "useful_tflops": flops / seconds / 1e12,
         "first_loss": rows[0]["loss"],
         "last_loss": rows[-1]["loss"],
         "planned_bytes": sum(needs.memory.values()),
@@ -162,8 +164,8 @@ def matmul_ceiling(device: str) -> float:
     """FLOP/s of the fastest of ten large matrix products (bfloat16 on a GPU, float32 on a CPU)."""
     side, dtype = (8192, torch.bfloat16) if device == "cuda" else (512, torch.float32)
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    best = min(_seconds(lambda: a @ b, device) for _ in range(10))
-    return 2 * side**3 / best
+    timer = Timer("a @ b", globals={"a": a, "b": b}, num_threads=torch.get_num_threads())
+    return 2 * side**3 / min(timer.timeit(1).mean for _ in range(10))
 
 
 def usable_device(size: str) -> str:
@@ -172,16 +174,6 @@ def usable_device(size: str) -> str:
     if size == "paper" and not gpu:
         raise LabError("true sizes need a GPU", where="throughput", fix="use --size mini")
     return "cuda" if gpu else "cpu"
-
-
-def _seconds(work: Callable[[], Any], device: str) -> float:
-    if device == "cuda":
-        torch.cuda.synchronize()
-    began = time.perf_counter()
-    work()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - began
 
 
 def line(row: dict[str, Any]) -> str:
