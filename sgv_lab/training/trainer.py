@@ -156,8 +156,7 @@ def _learn(
     model, trainable = set_trainable(model, recipe)
     if recipe.gradient_checkpointing:
         model.activation_checkpointing_enable(CHECKPOINTING)
-        # Only reentrant checkpointing needs inputs with gradients; they would send the backward
-        # pass through all of a frozen tower.
+        # For the other kind alone: it sends the backward pass through all of a frozen tower.
         model.disable_input_require_grads()
     wrapped = several.distributed(model.to(device).train(), run, processes, half)
     optimizer = _adamw(model, recipe)
