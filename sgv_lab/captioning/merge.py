@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from sgv_lab.captioning import writer
 from sgv_lab.captioning.writer import Row
 from sgv_lab.errors import LabError
-from sgv_lab.files import atomic
+from sgv_lab.files import atomic, full_disk
 from sgv_lab.world.records import DESCRIBE
 
 _STRINGS = ("id", "image", "caption", "sha256", "model", "revision", "settings")
@@ -35,7 +35,7 @@ def merge(out: str | Path, folder: str | Path | None = None, name: str = "captio
     reasons: Counter[str] = Counter()
     seen, sizes = array("q"), array("q")
     with (
-        writer.disk(folder),
+        full_disk(folder),
         atomic(folder / f"{name}.json") as as_json,
         atomic(folder / f"{name}.parquet") as as_parquet,
         as_json.open("w", encoding="utf-8") as file,
@@ -60,7 +60,7 @@ def merge(out: str | Path, folder: str | Path | None = None, name: str = "captio
         file.write("\n]\n")
         if len(np.unique(np.frombuffer(seen, np.int64))) != len(seen):
             raise LabError("holds a picture twice", where=out, fix="caption it in another folder")
-    with writer.disk(folder), atomic(folder / "README.md") as card:
+    with full_disk(folder), atomic(folder / "README.md") as card:
         card.write_text(_card(name, run, np.array(sizes), reasons), encoding="utf-8")
     return folder / f"{name}.json"
 
@@ -77,7 +77,7 @@ def record(row: Row) -> dict[str, Any]:
 
 def _whole(out: Path, chunk: int, run: dict[str, Any]) -> list[Row]:
     """A file's rows in the pictures' order. LabError unless there is one for each."""
-    rows = sorted(writer.read(out, chunk), key=lambda row: row["index"])
+    rows = sorted(writer.journal(out, chunk).read(), key=lambda row: row["index"])
     counted = Counter(row["index"] for row in rows)
     span = writer.span(chunk, run["pictures"])
     where = f"{out}, pictures {span[0]} to {span[-1]}"

@@ -118,7 +118,7 @@ def test_a_write_that_fails_half_way_leaves_nothing_behind(tmp_path, monkeypatch
             raise OSError(errno.ENOSPC, "No space left on device")
         return real(descriptor, data[: len(data) // 2])
 
-    monkeypatch.setattr(writer.os, "write", full)
+    monkeypatch.setattr(os, "write", full)
     with pytest.raises(LabError, match="the disk is full"):
         fill(tmp_path)
     assert (tmp_path / "rows/000000.jsonl").stat().st_size == size
@@ -173,7 +173,7 @@ def test_merging_refuses_duplicates_strangers_and_mixed_runs(tmp_path):
     file = tmp_path / "rows/000001.jsonl"
     good = file.read_text()
     bad = {
-        "twice or foreign": good + good.splitlines(keepends=True)[0],
+        "twice or foreign": good + good.partition("\n")[0] + "\n",
         "first 4": good.replace('"index": 4', '"index": 0'),
         "another run": good.replace(writer.digest(SETTINGS), "f" * 12, 1),
         "a picture twice": good.replace("a/4.png", "a/8.png"),
