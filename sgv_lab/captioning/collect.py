@@ -22,9 +22,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from sgv_lab.captioning import prompts, writer
-from sgv_lab.captioning.client import Client, NoAnswer, Rejected, about_content
+from sgv_lab.captioning.client import Answer, Client, NoAnswer, Rejected, about_content
 from sgv_lab.captioning.pictures import Pictures, ahead, find
-from sgv_lab.captioning.response import Answer
 from sgv_lab.captioning.writer import Row, Shards
 from sgv_lab.errors import LabError
 from sgv_lab.images import load_image

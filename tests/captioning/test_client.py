@@ -12,10 +12,9 @@ from PIL import Image
 
 from sgv_lab.captioning import client as module
 from sgv_lab.captioning import writer
-from sgv_lab.captioning.client import Client, NoAnswer, Rejected
+from sgv_lab.captioning.client import Client, NoAnswer, Rejected, read_answer
 from sgv_lab.captioning.collect import Terms, collect
 from sgv_lab.captioning.merge import merge, outcome, table
-from sgv_lab.captioning.response import read_answer
 from sgv_lab.cli import main
 from sgv_lab.errors import LabError
 
