@@ -115,7 +115,7 @@ class _Collector:
         self.lock = threading.Lock()
         self.spent, captions, rows = 0.0, 0, 0
         for row in writer.rows(shards.out):
-            self.spent += self._cost(row)
+            self.spent += terms.cost(row.get("tokens_in", 0), row.get("tokens_out", 0))
             captions, rows = captions + (row["caption"] is not None), rows + 1
         if rows == len(shards.pictures) and not captions:
             shards.start_over()  # all was in vain: what did not work may have been mended
@@ -152,9 +152,6 @@ class _Collector:
         """Keep what was held back if the run has a caption, and raise what there is to tell."""
         if any(row["caption"] is not None for row in writer.rows(self.shards.out)):
             self.shards.add(held)
-            if unanswered:
-                told = f"{len(unanswered)} pictures got no answer: {unanswered[-1]}"
-                raise LabError(told, fix="run again to go on")
         elif rows := [*writer.rows(self.shards.out), *held]:
             reasons = Counter([*(row["reason"] for row in rows), *unanswered]).most_common()
             told = "; ".join(f"{number} × {reason}" for reason, number in reasons[:3])
@@ -163,10 +160,10 @@ class _Collector:
                 fix = "mend the pictures, or give others"
                 raise LabError(f"no picture can be read ({told})", fix=fix)
             spent = f", {self.spent:.2f} spent" if self.spent else ""
-            told = f"no caption was accepted{spent} ({told})"
             fix = _way_out(next(reason for reason, _ in reasons if reason in asked))
-            raise LabError(told, where=self.shards.out, fix=fix)
-        elif unanswered:
+            what = f"no caption was accepted{spent} ({told})"
+            raise LabError(what, where=self.shards.out, fix=fix)
+        if unanswered:
             told = f"{len(unanswered)} pictures got no answer: {unanswered[-1]}"
             raise LabError(told, fix="run again to go on")
         if self.broke:
@@ -190,9 +187,6 @@ class _Collector:
             if alone and self.answered:
                 return
 
-    def _cost(self, row: Row) -> float:
-        return self.terms.cost(row.get("tokens_in", 0), row.get("tokens_out", 0))
-
     def _work(self, number: int) -> Row:
         """The row of a picture: its caption, or the reason why there is none."""
         name = self.shards.pictures[number]
@@ -213,8 +207,8 @@ class _Collector:
 
     def _ask(self, row: Row, prompt: str, picture: str) -> None:
         """Ask until an answer passes the filters, TRIES times at most; it completes the row."""
-        content = [{"type": "text", "text": prompt},
-                   {"type": "image_url", "image_url": {"url": picture}}]  # fmt: skip
+        shown = {"type": "image_url", "image_url": {"url": picture}}
+        content = [{"type": "text", "text": prompt}, shown]
         messages, seed = [{"role": "user", "content": content}], self.shards.stamp["seed"]
         for attempt in range(TRIES):
             answer = self.client.ask(messages, **self._fields(seed + attempt))

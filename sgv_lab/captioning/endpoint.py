@@ -73,8 +73,7 @@ def annotator(images: str | Path) -> Answer:
     @cache  # made at the first request: there may be none
     def known() -> dict[str, str]:
         pictures = find(images)
-        names = pictures.names.to_pylist()
-        return {pixels(load_image(pictures.root, name)[1]): name for name in names}
+        return {pixels(load_image(pictures.root, name)[1]): name for name in pictures.names}
 
     def answer(picture: Image.Image, prompt: str, seed: int) -> tuple[str, str]:
         with lock:
