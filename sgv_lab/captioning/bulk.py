@@ -23,7 +23,6 @@ from sgv_lab.captioning.pictures import Pictures, ahead, find
 from sgv_lab.captioning.prompts import CAPTIONER
 from sgv_lab.captioning.writer import Row, Shards
 from sgv_lab.errors import LabError
-from sgv_lab.images import load_image
 from sgv_lab.models.kinds import kind
 from sgv_lab.training.collate import collator
 from sgv_lab.training.conversation import prompt_ids
@@ -138,15 +137,9 @@ def load(
     """Read a batch's pictures; those that cannot be captioned get their reason."""
     fit = []
     for number in batch.numbers:
-        row: Row = {"index": number, "sha256": None, "caption": None}
+        row, _, image = pictures.read(number)
         batch.rows.append(row)
-        try:
-            data, image = load_image(pictures.root, pictures[number])
-        except LabError as error:
-            row["reason"] = str(error)
-        else:
-            row["sha256"] = hashlib.sha256(data).hexdigest()
-            fit.append(image)
+        fit += [image] if image else []
     if fit:
         batch.inputs = prepare(config, processor, fit, prompt, aspect)
     return batch

@@ -6,7 +6,6 @@ written; only a block of reasoning is taken out, and kept beside the row too.
 """
 
 import base64
-import hashlib
 import io
 import logging
 import threading
@@ -26,7 +25,6 @@ from sgv_lab.captioning.client import Answer, Client, NoAnswer, Rejected, about_
 from sgv_lab.captioning.pictures import Pictures, ahead, find
 from sgv_lab.captioning.writer import Row, Shards
 from sgv_lab.errors import LabError
-from sgv_lab.images import load_image
 
 FILTERS = ("empty", "over_long", "list_form", "citation", "prompt_leakage", "refusal", "reasoning",
            "truncated", "repeated_sentence")  # fmt: skip
@@ -189,16 +187,12 @@ class _Collector:
 
     def _work(self, number: int) -> Row:
         """The row of a picture: its caption, or the reason why there is none."""
-        name = self.shards.pictures[number]
-        row: Row = {"index": number, "sha256": None, "caption": None}
-        try:
-            data, image = load_image(self.shards.pictures.root, name)
-        except LabError as error:
-            return row | {"reason": str(error)}
-        row |= {"sha256": hashlib.sha256(data).hexdigest()}
+        row, data, image = self.shards.pictures.read(number)
+        if image is None:
+            return row
         row |= {"tokens_in": 0, "tokens_out": 0, "discarded": []}
         try:
-            self._ask(row, self.ask(name), data_url(data, image))
+            self._ask(row, self.ask(self.shards.pictures[number]), data_url(data, image))
         except Rejected as error:
             row["reason"] = f"rejected: {error}"
         except NoAnswer as error:

@@ -11,7 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import pyarrow as pa
@@ -20,6 +20,7 @@ from PIL import Image
 
 from sgv_lab.errors import LabError
 from sgv_lab.files import files_below
+from sgv_lab.images import load_image
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
 
@@ -36,6 +37,15 @@ class Pictures:
 
     def __getitem__(self, number: int) -> str:
         return self.names[number]
+
+    def read(self, number: int) -> tuple[dict[str, Any], bytes, Image.Image | None]:
+        """A row of the image (its number, hash or reason), its file's bytes, and itself in RGB."""
+        row = {"index": number, "sha256": None, "caption": None}
+        try:
+            data, image = load_image(self.root, self[number])
+        except LabError as error:
+            return row | {"reason": str(error)}, b"", None
+        return row | {"sha256": hashlib.sha256(data).hexdigest()}, data, image
 
     def digest(self) -> str:
         """A hash of all names in their order."""
