@@ -81,8 +81,8 @@ class Client:
         import openai
 
         url = url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
-        self.url = checked(url.strip())
-        self.key, self.model, self.per_minute = key(self.url), model, per_minute
+        self.url = check_address(url.strip())
+        self.key, self.model, self.per_minute = api_key(self.url), model, per_minute
         for name in (*_TRANSPORT, *logging.root.manager.loggerDict):
             if name.split(".")[0] in _TRANSPORT:  # endpoints repeat the key in what these log
                 logging.getLogger(name).setLevel(logging.WARNING)
@@ -99,21 +99,21 @@ class Client:
         """
         spent = [0, 0]
         for retry in range(RETRIES):
-            answer = self._asked_once(messages, settings)
+            answer = self._ask_once(messages, settings)
             spent = [spent[0] + answer.tokens_in, spent[1] + answer.tokens_out]
             answer.tokens_in, answer.tokens_out = spent
             if answer.error is None and not answer.problem.startswith("no JSON"):
                 return answer
             if answer.error is not None:
-                self._judged(_status(answer.error), words(answer.error))
+                self._raise_if_final(_status(answer.error), error_message(answer.error))
             if retry + 1 < RETRIES:
                 time.sleep(min(0.1 * 2**retry, 8))
         if answer.error is None:
             raise NoAnswer(answer.problem)
-        answer.problem = self.redacted(f"an error: {words(answer.error)}")[:200]
+        answer.problem = self.redacted(f"an error: {error_message(answer.error)}")[:200]
         return answer
 
-    def _asked_once(self, messages: list[dict[str, Any]], settings: Mapping[str, Any]) -> Answer:
+    def _ask_once(self, messages: list[dict[str, Any]], settings: Mapping[str, Any]) -> Answer:
         """One answer, of whatever kind; asks again only for having learned something."""
         import openai
 
@@ -129,9 +129,9 @@ class Client:
                 )
                 return read_answer(raw.content)
             except openai.APIStatusError as error:
-                told = words(error.body if isinstance(error.body, dict) else error.message)
+                told = error_message(error.body if isinstance(error.body, dict) else error.message)
                 if error.status_code not in (400, 422) or not self._learns(told, given, learned):
-                    self._judged(error.status_code, told)
+                    self._raise_if_final(error.status_code, told)
                     told = self.redacted(f"status {error.status_code}: {told}")[:200]
                     raise NoAnswer(told) from None
             except openai.OpenAIError as error:
@@ -160,7 +160,7 @@ class Client:
             log.warning("the endpoint refuses %s: it %s from now on", name, what)
         return any(name not in before for name in known)
 
-    def _judged(self, status: int | None, told: str) -> None:
+    def _raise_if_final(self, status: int | None, told: str) -> None:
         """Raise Rejected or LabError for a status that no repetition mends."""
         told = self.redacted(f"{status or 'an error:'} {told}")[:300]
         if status in (None, 400, 403, 422) and about_content(told):
@@ -201,7 +201,7 @@ class Client:
             raise LabError(told, where=where, fix="give --name") from None
 
 
-def checked(url: str) -> str:
+def check_address(url: str) -> str:
     """The address. Raises LabError for one that is none, before anything is sent."""
     try:
         parts = urlsplit(url)
@@ -214,14 +214,14 @@ def checked(url: str) -> str:
     raise LabError("is no address of an endpoint", where=bare, fix=f"write http://{bare or '…'}")
 
 
-def key(url: str) -> str:
+def api_key(url: str) -> str:
     """OPENAI_API_KEY, which an endpoint on this machine or network does without.
 
     Raises LabError if it is not set, or cannot be one; it is not shown.
     """
     value = os.environ.get("OPENAI_API_KEY")
     if not value:
-        if _near(urlsplit(url).hostname or ""):
+        if _is_near(urlsplit(url).hostname or ""):
             return "none"
         raise LabError("OPENAI_API_KEY is not set", fix="export the endpoint's key")
     kinds = {
@@ -237,7 +237,7 @@ def key(url: str) -> str:
     return value
 
 
-def _near(host: str) -> bool:
+def _is_near(host: str) -> bool:
     """Whether a host is this machine, or one of its network: such servers seldom have keys."""
     try:
         address = ip_address(host)
@@ -312,7 +312,7 @@ def _status(error: Any) -> int | None:
     return int(code) if str(code).isdigit() else None
 
 
-def words(error: Any) -> str:
+def error_message(error: Any) -> str:
     """An error's message in one line, with its code and parameter where it has them."""
     if isinstance(error, dict) and isinstance(error.get("error"), dict | str):
         error = error["error"]

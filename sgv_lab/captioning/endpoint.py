@@ -28,7 +28,7 @@ from sgv_lab.world.annotators import ANNOTATORS, caption
 from sgv_lab.world.records import scene_of
 from sgv_lab.world.scene import MINIATURE
 
-Answer = Callable[[Image.Image, str, int], tuple[str, str]]
+Responder = Callable[[Image.Image, str, int], tuple[str, str]]
 """(picture, prompt, seed) -> (text, finish reason); LabError: the request is refused."""
 MODEL = "gpt4-vision-annotator"
 FAULTS = ("429", "500", "garbage", "half", "nothing")
@@ -46,7 +46,9 @@ def opened(url: str, images: str | Path) -> AbstractContextManager[str]:
 
 
 @contextmanager
-def serve(answer: Answer, faults: Iterable[str | None] = (), model: str = MODEL) -> Iterator[str]:
+def serve(
+    answer: Responder, faults: Iterable[str | None] = (), model: str = MODEL
+) -> Iterator[str]:
     """Run an endpoint while the context lasts; yields its URL.
 
     ``faults``: what goes wrong with the first, second, ... request (one of FAULTS, or None).
@@ -62,7 +64,7 @@ def serve(answer: Answer, faults: Iterable[str | None] = (), model: str = MODEL)
         thread.join()
 
 
-def annotator(images: str | Path) -> Answer:
+def annotator(images: str | Path) -> Responder:
     """GPT4-Vision's answers about pictures of the miniature world, some with FLAWS.
 
     The seed decides the words, and together with the picture whether the answer is flawed.
@@ -113,7 +115,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 512  # many connections at once
 
-    def __init__(self, answer: Answer, faults: Iterable[str | None], model: str) -> None:
+    def __init__(self, answer: Responder, faults: Iterable[str | None], model: str) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.answer, self.faults, self.model = answer, iter(faults), model
         self.lock = threading.Lock()

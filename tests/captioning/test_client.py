@@ -365,7 +365,7 @@ def test_an_address_without_scheme_says_how_to_write_it(url, monkeypatch, images
 )
 def test_an_address_that_is_none_is_refused(url):
     with pytest.raises(LabError, match="is no address"):
-        module.checked(url)
+        module.check_address(url)
 
 
 NEAR = ["localhost", "127.0.0.1", "127.1.2.3", "0.0.0.0", "[::1]", "192.168.1.7", "10.0.0.3",
