@@ -81,7 +81,7 @@ ON_THE_WAY = {  # file, function -> artefacts that have to be made again
     ("world/render.py", "render"): {"run", "pictures", "questions"},
     ("world/questions.py", "questions"): {"run", "questions"},
     ("world/annotators.py", "caption"): {"run", "100K", "questions"},
-    ("captions/formats.py", "layout"): {"captions", "run"},
+    ("captions/scan.py", "layout"): {"captions", "run"},
 }
 
 

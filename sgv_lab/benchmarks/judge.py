@@ -16,8 +16,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from sgv_lab.benchmarks import core, llava_w, mmvet
-from sgv_lab.captioning.client import Client, NoAnswer, Rejected, about_content
-from sgv_lab.captioning.response import Answer
+from sgv_lab.captioning.client import Answer, Client, NoAnswer, Rejected, about_content
 from sgv_lab.errors import LabError
 from sgv_lab.files import whole_lines, write_json, write_jsonl
 

@@ -8,7 +8,7 @@ a batch takes as long as its longest.
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ from sgv_lab.captioning.pictures import Pictures, ahead, find
 from sgv_lab.captioning.prompts import CAPTIONER
 from sgv_lab.captioning.writer import Row, Shards
 from sgv_lab.errors import LabError
-from sgv_lab.images import load_image
 from sgv_lab.models.checkpoints import weights_hash
 from sgv_lab.models.kinds import kind
 from sgv_lab.training.collate import collator
@@ -84,41 +83,44 @@ def caption(
     settings = {"model": name or model.config.model_type, "revision": weights_hash(model)}
     settings |= {"seed": seed, "prompt": prompt, "aspect": aspect, "dtype": str(model.dtype)}
     settings |= {"batch_size": batch_size, **asdict(decoding)}
-    loader = partial(load, model.config, processor, pictures, prompt, aspect)
+
+    def load(numbers: Sequence[int]) -> tuple[list[Row], BatchFeature | None]:
+        """A batch's rows, and what ``generate`` takes for the images that can be captioned."""
+        found = [pictures.read(number) for number in numbers]
+        fit = [image for *_, image in found if image is not None]
+        inputs = prepare(model.config, processor, fit, prompt, aspect) if fit else None
+        return [row for row, *_ in found], inputs
+
     with (
         Shards(out, pictures, settings, shard) as shards,
         tqdm(unit="caption", disable=None) as bar,
     ):
-        for batch in ahead(loader, _batches(shards, batch_size), LOADERS):
-            first = f"{seed}/{batch.numbers[0]}"
-            said = decode(model, processor, batch.inputs, decoding, first) if batch.inputs else []
-            for row, words in zip((r for r in batch.rows if "reason" not in r), said, strict=True):
+        left: set[int] = set()  # images without a row
+        for rows, inputs in ahead(load, _batches(shards, left, batch_size), LOADERS):
+            first = f"{seed}/{rows[0]['index']}"
+            said = decode(model, processor, inputs, decoding, first) if inputs else []
+            for row, words in zip((r for r in rows if "reason" not in r), said, strict=True):
                 row |= words
-            shards.add([row for row in batch.rows if row["index"] in batch.left])
-            bar.update(len(batch.left))
+            new = [row for row in rows if row["index"] in left]
+            shards.add(new)
+            left.difference_update(row["index"] for row in new)
+            bar.update(len(new))
     return Path(out)
 
 
-@dataclass
-class Batch:
-    """Numbers of pictures, those still without a row, and what the loader made of them."""
+def _batches(shards: Shards, left: set[int], size: int) -> Iterator[Sequence[int]]:
+    """Batches of each file's images, largest image files first, unless all have a row.
 
-    numbers: Sequence[int]
-    left: set[int]
-    rows: list[Row] = field(default_factory=list)
-    inputs: BatchFeature | None = None
-
-
-def _batches(shards: Shards, size: int) -> Iterator[Batch]:
-    """Batches of each file's pictures, largest picture files first; those with a row left out."""
-    root, names = shards.pictures.root, shards.pictures
+    The numbers of images without one are put into ``left``.
+    """
+    pictures = shards.pictures
     for numbers, missing in shards.missing():
-        left = set(missing)
-        order = sorted(numbers, key=lambda number: (-_bytes(root / names[number]), number))
+        left.update(missing)
+        order = sorted(numbers, key=lambda n: (-_bytes(pictures.root / pictures[n]), n))
         for start in range(0, len(order), size):
             batch = order[start : start + size]
             if not left.isdisjoint(batch):
-                yield Batch(batch, left.intersection(batch))
+                yield batch
 
 
 def _bytes(path: Path) -> int:
@@ -126,31 +128,6 @@ def _bytes(path: Path) -> int:
         return path.stat().st_size
     except (OSError, ValueError):
         return 0
-
-
-def load(
-    config: PreTrainedConfig,
-    processor: ProcessorMixin,
-    pictures: Pictures,
-    prompt: str,
-    aspect: str,
-    batch: Batch,
-) -> Batch:
-    """Read a batch's pictures; those that cannot be captioned get their reason."""
-    fit = []
-    for number in batch.numbers:
-        row: Row = {"index": number, "sha256": None, "caption": None}
-        batch.rows.append(row)
-        try:
-            data, image = load_image(pictures.root, pictures[number])
-        except LabError as error:
-            row["reason"] = str(error)
-        else:
-            row["sha256"] = hashlib.sha256(data).hexdigest()
-            fit.append(image)
-    if fit:
-        batch.inputs = prepare(config, processor, fit, prompt, aspect)
-    return batch
 
 
 def prepare(

@@ -6,7 +6,6 @@ written; only a block of reasoning is taken out, and kept beside the row too.
 """
 
 import base64
-import hashlib
 import io
 import logging
 import threading
@@ -22,12 +21,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from sgv_lab.captioning import prompts, writer
-from sgv_lab.captioning.client import Client, NoAnswer, Rejected, about_content
+from sgv_lab.captioning.client import Answer, Client, NoAnswer, Rejected, about_content
 from sgv_lab.captioning.pictures import Pictures, ahead, find
-from sgv_lab.captioning.response import Answer
 from sgv_lab.captioning.writer import Row, Shards
 from sgv_lab.errors import LabError
-from sgv_lab.images import load_image
 
 FILTERS = ("empty", "over_long", "list_form", "citation", "prompt_leakage", "refusal", "reasoning",
            "truncated", "repeated_sentence")  # fmt: skip
@@ -116,7 +113,7 @@ class _Collector:
         self.lock = threading.Lock()
         self.spent, captions, rows = 0.0, 0, 0
         for row in writer.rows(shards.out):
-            self.spent += self._cost(row)
+            self.spent += terms.cost(row.get("tokens_in", 0), row.get("tokens_out", 0))
             captions, rows = captions + (row["caption"] is not None), rows + 1
         if rows == len(shards.pictures) and not captions:
             shards.start_over()  # all was in vain: what did not work may have been mended
@@ -153,9 +150,6 @@ class _Collector:
         """Keep what was held back if the run has a caption, and raise what there is to tell."""
         if any(row["caption"] is not None for row in writer.rows(self.shards.out)):
             self.shards.add(held)
-            if unanswered:
-                told = f"{len(unanswered)} pictures got no answer: {unanswered[-1]}"
-                raise LabError(told, fix="run again to go on")
         elif rows := [*writer.rows(self.shards.out), *held]:
             reasons = Counter([*(row["reason"] for row in rows), *unanswered]).most_common()
             told = "; ".join(f"{number} × {reason}" for reason, number in reasons[:3])
@@ -164,10 +158,10 @@ class _Collector:
                 fix = "mend the pictures, or give others"
                 raise LabError(f"no picture can be read ({told})", fix=fix)
             spent = f", {self.spent:.2f} spent" if self.spent else ""
-            told = f"no caption was accepted{spent} ({told})"
             fix = _way_out(next(reason for reason, _ in reasons if reason in asked))
-            raise LabError(told, where=self.shards.out, fix=fix)
-        elif unanswered:
+            what = f"no caption was accepted{spent} ({told})"
+            raise LabError(what, where=self.shards.out, fix=fix)
+        if unanswered:
             told = f"{len(unanswered)} pictures got no answer: {unanswered[-1]}"
             raise LabError(told, fix="run again to go on")
         if self.broke:
@@ -191,21 +185,14 @@ class _Collector:
             if alone and self.answered:
                 return
 
-    def _cost(self, row: Row) -> float:
-        return self.terms.cost(row.get("tokens_in", 0), row.get("tokens_out", 0))
-
     def _work(self, number: int) -> Row:
         """The row of a picture: its caption, or the reason why there is none."""
-        name = self.shards.pictures[number]
-        row: Row = {"index": number, "sha256": None, "caption": None}
-        try:
-            data, image = load_image(self.shards.pictures.root, name)
-        except LabError as error:
-            return row | {"reason": str(error)}
-        row |= {"sha256": hashlib.sha256(data).hexdigest()}
+        row, data, image = self.shards.pictures.read(number)
+        if image is None:
+            return row
         row |= {"tokens_in": 0, "tokens_out": 0, "discarded": []}
         try:
-            self._ask(row, self.ask(name), data_url(data, image))
+            self._ask(row, self.ask(self.shards.pictures[number]), data_url(data, image))
         except Rejected as error:
             row["reason"] = f"rejected: {error}"
         except NoAnswer as error:
@@ -214,8 +201,8 @@ class _Collector:
 
     def _ask(self, row: Row, prompt: str, picture: str) -> None:
         """Ask until an answer passes the filters, TRIES times at most; it completes the row."""
-        content = [{"type": "text", "text": prompt},
-                   {"type": "image_url", "image_url": {"url": picture}}]  # fmt: skip
+        shown = {"type": "image_url", "image_url": {"url": picture}}
+        content = [{"type": "text", "text": prompt}, shown]
         messages, seed = [{"role": "user", "content": content}], self.shards.stamp["seed"]
         for attempt in range(TRIES):
             answer = self.client.ask(messages, **self._fields(seed + attempt))

@@ -28,17 +28,16 @@ from sgv_lab.world.annotators import ANNOTATORS, caption
 from sgv_lab.world.records import scene_of
 from sgv_lab.world.scene import MINIATURE
 
-Answer = Callable[[Image.Image, str, int], tuple[str, str]]
+Responder = Callable[[Image.Image, str, int], tuple[str, str]]
 """(picture, prompt, seed) -> (text, finish reason); LabError: the request is refused."""
 MODEL = "gpt4-vision-annotator"
-FAULTS = ("429", "500", "garbage", "half", "nothing", "empty", "hang")
+FAULTS = ("429", "500", "garbage", "half", "nothing")
 """Ways to fail a request: too many requests, server error, no JSON, half a response, a closed
-connection, an answer without words, no response at all."""
+connection."""
 # Shares of the annotator's answers that a collector has to notice. Citations: more than 500 of the
 # 100K have them [InternLM-XComposer#119]; the others are assumed.
 FLAWS = {"refusal": 0.02, "citation": 0.005, "truncated": 0.01, "list_form": 0.01, "leak": 0.005}
 IMAGE_TOKENS = 85  # counted for a picture
-HANG = 3600.0  # seconds
 
 
 def opened(url: str, images: str | Path) -> AbstractContextManager[str]:
@@ -47,7 +46,9 @@ def opened(url: str, images: str | Path) -> AbstractContextManager[str]:
 
 
 @contextmanager
-def serve(answer: Answer, faults: Iterable[str | None] = (), model: str = MODEL) -> Iterator[str]:
+def serve(
+    answer: Responder, faults: Iterable[str | None] = (), model: str = MODEL
+) -> Iterator[str]:
     """Run an endpoint while the context lasts; yields its URL.
 
     ``faults``: what goes wrong with the first, second, ... request (one of FAULTS, or None).
@@ -58,13 +59,12 @@ def serve(answer: Answer, faults: Iterable[str | None] = (), model: str = MODEL)
     try:
         yield f"http://127.0.0.1:{server.server_port}/v1"
     finally:
-        server.closing.set()
         server.shutdown()
         server.server_close()
         thread.join()
 
 
-def annotator(images: str | Path) -> Answer:
+def annotator(images: str | Path) -> Responder:
     """GPT4-Vision's answers about pictures of the miniature world, some with FLAWS.
 
     The seed decides the words, and together with the picture whether the answer is flawed.
@@ -75,8 +75,7 @@ def annotator(images: str | Path) -> Answer:
     @cache  # made at the first request: there may be none
     def known() -> dict[str, str]:
         pictures = find(images)
-        names = pictures.names.to_pylist()
-        return {pixels(load_image(pictures.root, name)[1]): name for name in names}
+        return {pixels(load_image(pictures.root, name)[1]): name for name in pictures.names}
 
     def answer(picture: Image.Image, prompt: str, seed: int) -> tuple[str, str]:
         with lock:
@@ -85,8 +84,9 @@ def annotator(images: str | Path) -> Answer:
             one = scene_of(str(name), MINIATURE)
         except ValueError as error:
             raise LabError("the picture is not of the drawn world") from error
-        text = caption(one, ANNOTATORS["gpt4_vision"], seed)
-        return flawed(text, random.Random(f"{name}/{seed}"))
+        rates = [*FLAWS.values(), 1 - sum(FLAWS.values())]
+        flaw = random.Random(f"{name}/{seed}").choices([*FLAWS, ""], rates)[0]
+        return with_flaw(caption(one, ANNOTATORS["gpt4_vision"], seed), flaw)
 
     return answer
 
@@ -98,16 +98,14 @@ def pixels(picture: Image.Image) -> str:
     ).hexdigest()
 
 
-def flawed(text: str, rng: random.Random) -> tuple[str, str]:
-    """(text, finish reason), with a flaw as often as FLAWS says."""
-    flaw = rng.choices([*FLAWS, ""], [*FLAWS.values(), 1 - sum(FLAWS.values())])[0]
-    sentences = text.split(". ")
+def with_flaw(text: str, flaw: str) -> tuple[str, str]:
+    """(text, finish reason) with one of FLAWS; any other name changes nothing."""
     changed = {
         "refusal": "I'm sorry, but I can't assist with that request.",
         "citation": f"{text} I couldn't find any relevant information about it from my search "
         "results[^1^][^2^].",
         "truncated": text[: len(text) * 2 // 3].rsplit(" ", 1)[0],
-        "list_form": "\n".join(f"- {sentence}" for sentence in sentences),
+        "list_form": "\n".join(f"- {sentence}" for sentence in text.split(". ")),
         "leak": f"{text} {END.partition('.')[0].replace('Instead of', 'I was')}.",
     }
     return changed.get(flaw, text), "length" if flaw == "truncated" else "stop"
@@ -117,10 +115,10 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 512  # many connections at once
 
-    def __init__(self, answer: Answer, faults: Iterable[str | None], model: str) -> None:
+    def __init__(self, answer: Responder, faults: Iterable[str | None], model: str) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.answer, self.faults, self.model = answer, iter(faults), model
-        self.lock, self.closing = threading.Lock(), threading.Event()
+        self.lock = threading.Lock()
 
     def handle_error(self, *request: Any) -> None:
         """A client that went away is no news."""
@@ -143,43 +141,40 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         with self.server.lock:
             fault = next(self.server.faults, None)
-        if fault in ("429", "500"):
-            self._send(int(fault), {"error": {"message": "try again"}}, {"retry-after-ms": "20"})
-        elif fault == "hang":
-            self.server.closing.wait(HANG)
-        elif fault == "nothing":
+        if fault == "nothing":
             self.close_connection = True
+        elif fault in ("429", "500"):
+            self._send(int(fault), {"error": {"message": "try again"}})
         else:
-            self._answer(body, fault)
+            self._send(*self._answer(body), fault)
 
-    def _answer(self, body: dict[str, Any], fault: str | None) -> None:
+    def _answer(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         try:
             picture, prompt, seed = _asked(body)
             text, reason = self.server.answer(picture, prompt, seed)
         except LabError as error:
-            return self._send(400, {"error": {"message": str(error), "code": "invalid_image"}})
-        if fault == "empty":
-            text = ""
-        reply = {"role": "assistant", "content": text}
-        sizes = {"prompt_tokens": len(json.dumps(prompt)) // 4 + IMAGE_TOKENS}
-        sizes |= {"completion_tokens": -(-len(text) // 4)}
-        sizes["total_tokens"] = sum(sizes.values())
-        response = {"id": "chatcmpl-0", "object": "chat.completion", "created": 0}
-        response |= {"model": self.server.model, "usage": sizes}
-        response["choices"] = [{"index": 0, "finish_reason": reason, "message": reply}]
-        return self._send(200, response, fault=fault)
+            return 400, {"error": {"message": str(error), "code": "invalid_image"}}
+        message = {"role": "assistant", "content": text}
+        choice = {"index": 0, "finish_reason": reason, "message": message}
+        given, made = len(json.dumps(prompt)) // 4 + IMAGE_TOKENS, -(-len(text) // 4)
+        return 200, {
+            "id": "chatcmpl-0",
+            "object": "chat.completion",
+            "created": 0,
+            "model": self.server.model,
+            "choices": [choice],
+            "usage": {
+                "prompt_tokens": given,
+                "completion_tokens": made,
+                "total_tokens": given + made,
+            },
+        }
 
-    def _send(
-        self,
-        status: int,
-        value: Any,
-        headers: dict[str, str] | None = None,
-        fault: str | None = None,
-    ) -> None:
+    def _send(self, status: int, value: Any, fault: str | None = None) -> None:
         data = b"<html>Bad gateway" if fault == "garbage" else json.dumps(value).encode()
         self.send_response(status)
-        for key, text in (headers or {}).items():
-            self.send_header(key, text)
+        if status != 200:
+            self.send_header("retry-after-ms", "20")
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()

@@ -2,12 +2,10 @@
 
 import hashlib
 import json
-from array import array
 from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,7 +13,7 @@ import pyarrow.parquet as pq
 from sgv_lab.captioning import writer
 from sgv_lab.captioning.writer import Row
 from sgv_lab.errors import LabError
-from sgv_lab.files import atomic
+from sgv_lab.files import atomic, full_disk
 from sgv_lab.world.records import DESCRIBE
 
 _STRINGS = ("id", "image", "caption", "sha256", "model", "revision", "settings")
@@ -33,9 +31,10 @@ def merge(out: str | Path, folder: str | Path | None = None, name: str = "captio
     out, folder = Path(out), Path(folder or out)
     run = writer.settings(out)
     reasons: Counter[str] = Counter()
-    seen, sizes = array("q"), array("q")
+    seen: set[int] = set()  # hashes of names
+    captions, characters = 0, 0
     with (
-        writer.disk(folder),
+        full_disk(folder),
         atomic(folder / f"{name}.json") as as_json,
         atomic(folder / f"{name}.parquet") as as_parquet,
         as_json.open("w", encoding="utf-8") as file,
@@ -45,7 +44,10 @@ def merge(out: str | Path, folder: str | Path | None = None, name: str = "captio
         for chunk in range(writer.chunks(run["pictures"])):
             rows = []
             for row in _whole(out, chunk, run):
-                seen.append(hash(row["image"]))
+                if hash(row["image"]) in seen:
+                    fix = "caption it in another folder"
+                    raise LabError("holds a picture twice", where=out, fix=fix)
+                seen.add(hash(row["image"]))
                 if row["caption"] is None:
                     reasons[row["reason"].partition(":")[0]] += 1
                     continue
@@ -53,15 +55,13 @@ def merge(out: str | Path, folder: str | Path | None = None, name: str = "captio
                 named = image.stem if run["ids"] == "stem" else str(image.with_suffix(""))
                 rows.append(row | {"id": named})
                 text = json.dumps(record(rows[-1]), ensure_ascii=False)
-                file.write(f"{',' if len(sizes) else ''}\n{text}")
-                sizes.append(len(row["caption"]))
+                file.write(f"{',' if captions else ''}\n{text}")
+                captions, characters = captions + 1, characters + len(row["caption"])
             columns = {c: [row[c] for row in rows] for c in _SCHEMA.names}
             table.write_table(pa.table(columns, _SCHEMA))
         file.write("\n]\n")
-        if len(np.unique(np.frombuffer(seen, np.int64))) != len(seen):
-            raise LabError("holds a picture twice", where=out, fix="caption it in another folder")
-    with writer.disk(folder), atomic(folder / "README.md") as card:
-        card.write_text(_card(name, run, np.array(sizes), reasons), encoding="utf-8")
+    with full_disk(folder), atomic(folder / "README.md") as card:
+        card.write_text(_card(name, run, captions, characters, reasons), encoding="utf-8")
     return folder / f"{name}.json"
 
 
@@ -77,7 +77,7 @@ def record(row: Row) -> dict[str, Any]:
 
 def _whole(out: Path, chunk: int, run: dict[str, Any]) -> list[Row]:
     """A file's rows in the pictures' order. LabError unless there is one for each."""
-    rows = sorted(writer.read(out, chunk), key=lambda row: row["index"])
+    rows = sorted(writer.journal(out, chunk).read(), key=lambda row: row["index"])
     counted = Counter(row["index"] for row in rows)
     span = writer.span(chunk, run["pictures"])
     where = f"{out}, pictures {span[0]} to {span[-1]}"
@@ -92,14 +92,16 @@ def _whole(out: Path, chunk: int, run: dict[str, Any]) -> list[Row]:
     return rows
 
 
-def _card(name: str, run: dict[str, Any], sizes: np.ndarray, reasons: Counter[str]) -> str:
+def _card(
+    name: str, run: dict[str, Any], captions: int, characters: int, reasons: Counter[str]
+) -> str:
     """The data set's README: what it is, who wrote it and how, what was left out."""
     settings = "\n".join(f"- {key}: `{json.dumps(v)}`" for key, v in run["settings"].items())
-    for name, to in run.get("learned", {}).items():
+    for field, to in run.get("learned", {}).items():
         told = f"was sent as `{to}`" if to else "was left out"
-        settings += f"\n- `{name}` {told}, as the endpoint refuses it"
+        settings += f"\n- `{field}` {told}, as the endpoint refuses it"
     left_out = "\n".join(f"- {n} {reason}" for reason, n in reasons.most_common()) or "- none"
-    mean = f"{sizes.mean():.1f}" if len(sizes) else "no"
+    mean = f"{characters / captions:.1f}" if captions else "no"
     return f"""---
 task_categories: [image-to-text]
 language: [en]
@@ -108,7 +110,7 @@ configs: [{{config_name: default, data_files: {name}.parquet}}]
 ---
 # {name}
 
-{len(sizes)} captions of {run["pictures"]} pictures, {mean} characters on average, written by the
+{captions} captions of {run["pictures"]} pictures, {mean} characters on average, written by the
 model `{run["settings"]["model"]}`. No pictures are included: `image` is a path below their folder.
 The terms of the model that wrote the captions and of the pictures' owners apply.
 

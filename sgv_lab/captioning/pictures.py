@@ -4,50 +4,60 @@ import codecs
 import gzip
 import hashlib
 import os
+import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
 
 from sgv_lab.errors import LabError
 from sgv_lab.files import files_below
+from sgv_lab.images import load_image
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Names below a root folder, each once; an Arrow array, so that a million take little room."""
+    """Names below a root folder, each once."""
 
     root: Path
-    names: pa.Array
+    names: list[str]
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, number: int) -> str:
-        return self.names[number].as_py()
+        return self.names[number]
+
+    def read(self, number: int) -> tuple[dict[str, Any], bytes, Image.Image | None]:
+        """A row of the image (its number, hash or reason), its file's bytes, and itself in RGB."""
+        row = {"index": number, "sha256": None, "caption": None}
+        try:
+            data, image = load_image(self.root, self[number])
+        except LabError as error:
+            return row | {"reason": str(error)}, b"", None
+        return row | {"sha256": hashlib.sha256(data).hexdigest()}, data, image
 
     def digest(self) -> str:
         """A hash of all names in their order."""
         digest = hashlib.sha256()
         for start in range(0, len(self), 10_000):
-            digest.update("\n".join(self.names[start : start + 10_000].to_pylist()).encode())
+            digest.update("\n".join(self.names[start : start + 10_000]).encode())
         return digest.hexdigest()[:16]
 
     def ids(self) -> str:
         """What names a record: the file's "stem", as official, or its "path" if two share one."""
-        stems = pc.replace_substring_regex(self.names, r"^.*/|\.[^./]*$", "")
-        return "stem" if pc.count_distinct(stems).as_py() == len(self) else "path"
+        stems = {re.sub(r"^.*/|\.[^./]*$", "", name) for name in self.names}
+        return "stem" if len(stems) == len(self) else "path"
 
 
 def find(images: str | Path | Pictures, root: str | Path | None = None) -> Pictures:
@@ -63,22 +73,20 @@ def find(images: str | Path | Pictures, root: str | Path | None = None) -> Pictu
         return images
     images = Path(images)
     root = Path(root or (images if images.is_dir() else images.parent))
-    names = _below(images, root) if images.is_dir() else pc.unique(_listed(images))
-    if not len(names):
+    names = _below(images, root) if images.is_dir() else list(dict.fromkeys(_listed(images)))
+    if not names:
         raise LabError("holds no pictures", where=images, fix="give a folder or list of pictures")
     return Pictures(root, names)
 
 
-def _below(folder: Path, root: Path) -> pa.Array:
+def _below(folder: Path, root: Path) -> list[str]:
     suffixes, first = Image.registered_extensions(), _inside(folder, root)
     found = (path for path in files_below(folder) if path.suffix.lower() in suffixes)
-    paths = (str(first / path.relative_to(folder)) for path in found)
-    try:
-        names = pa.array(paths, pa.large_string())
-    except UnicodeEncodeError as error:
-        what = f"the file name {error.object!r} is not in UTF-8"
-        raise LabError(what, where=folder, fix="rename the file") from error
-    return names.take(pc.sort_indices(names))
+    names = sorted(str(first / path.relative_to(folder)) for path in found)
+    if bad := next((name for name in names if re.search("[\ud800-\udfff]", name)), None):
+        what = f"the file name {bad!r} is not in UTF-8"
+        raise LabError(what, where=folder, fix="rename the file")
+    return names
 
 
 def _inside(folder: Path, root: Path) -> Path:
@@ -94,20 +102,20 @@ class _Entry(msgspec.Struct):
     image: str | None = None
 
 
-def _listed(file: Path) -> pa.Array:
+def _listed(file: Path) -> list[str]:
     try:
         if file.suffix == ".parquet":
-            column = pq.read_table(file, columns=["image"])["image"]
-            return column.cast(pa.large_string()).drop_null().combine_chunks()
-        data = file.read_bytes()
-        if data.startswith(b"\x1f\x8b"):
-            data = gzip.decompress(data)
-        entries = _entries(data.removeprefix(codecs.BOM_UTF8))
-        names = (one.image if isinstance(one, _Entry) else one for one in entries)
-        return pa.array((name for name in names if name is not None), pa.large_string())
+            names = pq.read_table(file, columns=["image"])["image"].cast(pa.string()).to_pylist()
+        else:
+            data = file.read_bytes()
+            if data.startswith(b"\x1f\x8b"):
+                data = gzip.decompress(data)
+            entries = _entries(data.removeprefix(codecs.BOM_UTF8))
+            names = [one.image if isinstance(one, _Entry) else one for one in entries]
     except (OSError, EOFError, ValueError, KeyError, zlib.error, pa.ArrowException) as error:
         fix = 'give paths, or records with "image", as JSON, JSON lines, text or Parquet'
         raise LabError(f"is no list of pictures ({error})", where=file, fix=fix) from error
+    return [name for name in names if name is not None]
 
 
 def _entries(data: bytes) -> Iterable[str | _Entry]:

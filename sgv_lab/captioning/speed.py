@@ -1,58 +1,47 @@
 """How fast captions are written, against the original's way in the same run: one change a row.
 
-Random weights, made on the device, and drawn pictures as JPEG files of a usual size. Caption
-lengths are drawn as ShareGPT4V-PT's are spread (`throughput.TEXT_TOKENS`), and a batch decodes as
-long as its longest: a larger batch wastes more.
+Bulk captioning itself is timed, with random weights made on the device and drawn images as JPEG
+files of a usual size. No caption ends by itself: all of a batch are as long as its longest would be
+on average, with lengths spread as ShareGPT4V-PT's, so that a larger batch wastes more.
 """
 
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 import torch
-from transformers import PreTrainedModel, ProcessorMixin
 
 from sgv_lab.captioning import bulk
-from sgv_lab.captioning.pictures import Pictures, ahead, find
+from sgv_lab.captioning.pictures import Pictures, find
 from sgv_lab.captioning.prompts import CAPTIONER
 from sgv_lab.errors import LabError
 from sgv_lab.models import families, mini
 from sgv_lab.provenance import provenance
 from sgv_lab.training.commands import FOLDER, throughput
 from sgv_lab.training.conversation import SYSTEM
-from sgv_lab.training.throughput import TEXT_TOKENS, append
+from sgv_lab.training.throughput import append
 from sgv_lab.world.render import render
 from sgv_lab.world.scene import scene
 
-WARM_UP = 1  # batches before the clock starts
 PICTURE = 480  # pixels of a side
-MINI_TOKENS = 24.0  # of a caption at size "mini"
+TOKENS = {"paper": 192.0, "mini": 24.0}  # of a caption; ShareGPT4V-PT: 826 characters, 4.3 a token
+SPREAD = 0.35  # of their logarithm
 
-
-@dataclass(frozen=True)
-class Way:
-    """One row's way of captioning. The defaults are the original's."""
-
-    name: str = "original"
-    decoding: bulk.Decoding = bulk.ORIGINAL
-    batch_size: int = 4
-    loaders: int = 0  # 0: pictures are read between batches
+Way = tuple[str, int, bulk.Decoding]
+"""One row's way of captioning: its name, the batch size, how it decodes."""
 
 
 def ways(batch_size: int, gpu: bool) -> list[Way]:
     """The rows: each has all changes of the one before and one more."""
-    greedy = Way("+ greedy", bulk.Decoding())
-    large = replace(greedy, name=f"+ batch of {batch_size}", batch_size=batch_size)
-    rows = [Way(), greedy, large, replace(large, name="+ pictures loaded ahead", loaders=4)]
+    rows: list[Way] = [("original", 4, bulk.ORIGINAL), ("+ greedy", 4, bulk.Decoding())]
+    rows.append((f"+ batch of {batch_size}", batch_size, bulk.Decoding()))
     if gpu:
-        static = replace(rows[-1].decoding, static=True)
-        rows.append(replace(rows[-1], name="+ static cache, compiled", decoding=static))
+        rows.append(("+ static cache, compiled", batch_size, bulk.Decoding(static=True)))
     return rows
 
 
@@ -64,48 +53,36 @@ def report(key: str, size: str, batches: int, batch_size: int, out: Path | None)
     gpu = torch.cuda.is_available()
     if size == "paper" and not gpu:
         raise LabError("true sizes need a GPU", where="throughput", fix="use --size mini")
-    device = "cuda" if gpu else "cpu"
     # a tokenizer that can be made here stands in for the real one
     ids = {"image_token_id": mini.IMAGE_ID, "pad_token_id": mini.PAD_ID}
-    dtype = torch.bfloat16 if gpu else torch.float32
+    device, dtype = ("cuda", torch.bfloat16) if gpu else ("cpu", torch.float32)
     model = families.build(key, size, 0, device=device, dtype=dtype, **ids)
-    # no token: captions end at the length drawn for them
-    model.generation_config.eos_token_id = model.config.get_text_config().vocab_size
+    model.generation_config.eos_token_id = model.config.get_text_config().vocab_size  # no token
     processor = families.processor(key, size, mini.train_tokenizer([SYSTEM, CAPTIONER]), **ids)
-    ceiling = bandwidth(device)
+    origin = provenance()
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
-        pictures = _pictures(Path(folder), batch_size)
-        for way in ways(batch_size, gpu):
-            shape = (WARM_UP + batches, way.batch_size)
-            mean, spread = TEXT_TOKENS["plain"] if size == "paper" else (MINI_TOKENS, 0.35)
-            draw = np.random.default_rng(0).lognormal
-            sizes = draw(np.log(mean) - spread**2 / 2, spread, shape)
-            seconds, width = _measure(model, processor, pictures, way, sizes)
-            row = _row(model, way, sizes[WARM_UP:], seconds, width, ceiling)
-            rows.append(row | {"model": key, "size": size})
-            rows[-1]["ratio"] = rows[-1]["captions_per_second"] / rows[0]["captions_per_second"]
-            yield _line(rows[-1])
+        pictures = _pictures(Path(folder), batches * max(batch_size, 4))
+        for name, count, decoding in ways(batch_size, gpu):
+            decoding = replace(decoding, max_new_tokens=longest(TOKENS[size], count))
+            captions, seconds = _measure(model, processor, pictures, decoding, count, batches)
+            row = {"recipe": "caption", "model": key, "size": size, "row": name, "status": "ok"}
+            row |= {"batch_size": count, "decoding": str(asdict(decoding))}
+            row |= {"captions_per_second": captions / seconds}
+            row |= {name: origin[name] for name in ("device", "revision", "clean")}
+            row |= {name: origin["packages"][name] for name in ("torch", "transformers")}
+            row["ratio"] = row["captions_per_second"] / (rows or [row])[0]["captions_per_second"]
+            rows.append(row)
+            yield f"{name:<28} {row['captions_per_second']:9.2f} captions/s {row['ratio']:7.1f} x"
     if out:
         append(out, rows)
 
 
-def bandwidth(device: str) -> float:
-    """Bytes per second that the device's memory moves, read and written: best of ten copies."""
-    count = 1 << (30 if device == "cuda" else 27)
-    source = torch.zeros(count, dtype=torch.uint8, device=device)
-    target, best = torch.empty_like(source), float("inf")
-    for _ in range(10):
-        began = _now(device)
-        target.copy_(source)
-        best = min(best, _now(device) - began)
-    return 2 * count / best
-
-
-def _now(device: str) -> float:
-    if device != "cpu":
-        torch.cuda.synchronize()
-    return time.perf_counter()
+def longest(mean: float, batch_size: int) -> int:
+    """Tokens of a batch's longest caption, on average over batches."""
+    draw = np.random.default_rng(0).lognormal
+    sizes = draw(np.log(mean) - SPREAD**2 / 2, SPREAD, (1_000, batch_size))
+    return round(sizes.max(1).mean())
 
 
 def _pictures(folder: Path, count: int) -> Pictures:
@@ -117,64 +94,21 @@ def _pictures(folder: Path, count: int) -> Pictures:
 
 
 def _measure(
-    model: PreTrainedModel,
-    processor: ProcessorMixin,
+    model: Any,
+    processor: Any,
     pictures: Pictures,
-    way: Way,
-    sizes: np.ndarray,
-) -> tuple[float, int]:
-    """Seconds to decode all batches after the first WARM_UP, and the prompts' positions.
-
-    ``sizes``: tokens of each caption (batches, way.batch_size).
-    """
-    aspect = bulk.usual_aspect(model)
-    load = partial(bulk.load, model.config, processor, pictures, CAPTIONER, aspect)
-    asked = [bulk.Batch(range(way.batch_size), set()) for _ in sizes]
-    loaded = ahead(load, asked, way.loaders) if way.loaders else map(load, asked)
-    began, width = 0.0, 0
-    for number, (batch, lengths) in enumerate(zip(loaded, sizes, strict=True)):
-        if number == WARM_UP:
-            began = _now(model.device.type)
-        decoding = replace(way.decoding, max_new_tokens=int(lengths.max()))
-        width = batch.inputs["input_ids"].shape[1]
-        bulk.decode(model, processor, batch.inputs, decoding)
-    return _now(model.device.type) - began, width
-
-
-def _row(
-    model: PreTrainedModel, way: Way, sizes: np.ndarray, seconds: float, width: int, ceiling: float
-) -> dict[str, Any]:
-    """What a way reaches; a step reads the weights and the keys and values held so far."""
-    steps = sizes.astype(int).max(1).sum()
-    text = model.config.get_text_config()
-    head = text.hidden_size // text.num_attention_heads
-    per_token = 2 * text.num_hidden_layers * text.num_key_value_heads * head * model.dtype.itemsize
-    held = way.batch_size * way.decoding.num_beams * (width + steps / len(sizes) / 2)
-    weights = sum(p.numel() for name, p in model.named_parameters() if "language_model" in name)
-    step = weights * model.dtype.itemsize + held * per_token
-    origin = provenance()
-    return {
-        "recipe": "caption",
-        "row": way.name,
-        "status": "ok",
-        "batch_size": way.batch_size,
-        "decoding": str(asdict(way.decoding)),
-        "captions_per_second": sizes.size / seconds,
-        "caption_tokens_per_second": sizes.sum() / seconds,
-        "bandwidth_ceiling": ceiling,
-        "bandwidth_fraction": steps * step / seconds / ceiling,
-        "device": origin["device"],
-        "revision": origin["revision"],
-        "clean": origin["clean"],
-        **{name: origin["packages"][name] for name in ("torch", "transformers")},
-    }
-
-
-def _line(row: dict[str, Any]) -> str:
-    return (
-        f"{row['row']:<28} {row['captions_per_second']:9.2f} captions/s {row['ratio']:7.1f} x  "
-        f"{row['bandwidth_fraction']:6.1%} of {row['bandwidth_ceiling'] / 1e9:,.0f} GB/s"
-    )
+    decoding: bulk.Decoding,
+    batch_size: int,
+    batches: int,
+) -> tuple[int, float]:
+    """Captions, and the seconds they took, after a first batch."""
+    given = {"batch_size": batch_size, "decoding": decoding}
+    some = [Pictures(pictures.root, pictures.names[: n * batch_size]) for n in (1, batches)]
+    with tempfile.TemporaryDirectory() as folder:
+        bulk.caption(model, processor, some[0], f"{folder}/first", **given)
+        began = time.perf_counter()
+        bulk.caption(model, processor, some[1], f"{folder}/timed", **given)
+    return len(some[1]), time.perf_counter() - began
 
 
 @throughput.command("caption")

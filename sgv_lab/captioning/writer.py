@@ -1,26 +1,21 @@
 """The one writer of captions: append-only files that survive a kill at any moment and a full disk.
 
 A run is a folder: ``run.json`` (settings, and which pictures) and ``rows/000000.jsonl`` ..., CHUNK
-pictures each, one line a picture in the order of completion. Rows are appended in one write and
-synchronised; a line without its end was cut by a kill and is cut off on the next start. What is
-there is never written again, so the same command carries on where it stopped. A file is locked by
-the process that writes it.
+pictures each, one line a picture in the order of completion. Each is a `files.Journal`, claimed by
+the process that writes it. What is there is never written again, so the same command carries on
+where it stopped.
 """
 
-import errno
-import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from sgv_lab.captioning.pictures import Pictures
 from sgv_lab.errors import LabError
-from sgv_lab.files import write_json
+from sgv_lab.files import Journal, full_disk, write_json
 
 CHUNK = 1024
 Row = dict[str, Any]
@@ -53,10 +48,10 @@ class Shards:
         run = {"pictures": len(pictures), "names": pictures.digest(), "ids": pictures.ids()}
         run["settings"] = dict(settings)
         self.run, self.learned = json.loads(json.dumps(run)), {}
-        with disk(self.out):
+        with full_disk(self.out):
             (self.out / "rows").mkdir(parents=True, exist_ok=True)
             self._claim(self.run)
-        self._open: dict[int, tuple[int, int]] = {}  # chunk -> descriptor, rows still missing
+        self._open: dict[int, tuple[Journal, int]] = {}  # chunk -> file, rows still missing
 
     def _claim(self, run: dict[str, Any]) -> None:
         path = self.out / "run.json"
@@ -83,7 +78,7 @@ class Shards:
         """Note in run.json what the endpoint was found to refuse; it is no setting of the run."""
         if learned != self.learned:
             self.learned = dict(learned)
-            with disk(self.out):
+            with full_disk(self.out):
                 write_json(self.out / "run.json", self.run | {"learned": self.learned})
 
     def missing(self) -> Iterator[tuple[range, list[int]]]:
@@ -92,24 +87,14 @@ class Shards:
         Raises LabError for a file another process is writing, or one that is damaged.
         """
         for chunk in range(self.shard[0], chunks(len(self.pictures)), self.shard[1]):
-            numbers = span(chunk, len(self.pictures))
-            with disk(self.out):
-                descriptor = os.open(_path(self.out, chunk), os.O_RDWR | os.O_CREAT | os.O_APPEND)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                os.close(descriptor)
-                where = _path(self.out, chunk)
-                raise LabError(
-                    "is being written by another process", where=where, fix="wait for it to end"
-                ) from error
-            _cut_torn_line(descriptor)
-            there = {row["index"] for row in read(self.out, chunk)}
+            numbers, file = span(chunk, len(self.pictures)), journal(self.out, chunk)
+            file.claim()
+            there = {row["index"] for row in file.read()}
             left = [number for number in numbers if number not in there]
             if not left:
-                os.close(descriptor)
+                file.close()
                 continue
-            self._open[chunk] = (descriptor, len(left))
+            self._open[chunk] = (file, len(left))
             yield numbers, left
 
     def add(self, rows: Sequence[Row]) -> None:
@@ -118,40 +103,26 @@ class Shards:
         Raises LabError if the disk is full; what was there before stays.
         """
         for chunk, group in groupby(rows, key=lambda row: row["index"] // CHUNK):
-            lines = [self._line(row) for row in group]
-            descriptor, left = self._open[chunk]
-            with disk(self.out):
-                _append(descriptor, "".join(lines).encode(errors="replace"))
-            self._open[chunk] = (descriptor, left - len(lines))
-            if left == len(lines):
-                os.close(self._open.pop(chunk)[0])
+            stamped = [self._stamped(row) for row in group]
+            file, left = self._open[chunk]
+            file.append(stamped)
+            self._open[chunk] = (file, left - len(stamped))
+            if left == len(stamped):
+                self._open.pop(chunk)[0].close()
 
-    def _line(self, row: Row) -> str:
-        row = {"index": row["index"], "image": self.pictures[row["index"]], **row, **self.stamp}
-        return json.dumps(row, ensure_ascii=False).replace("\u2028", "\\u2028") + "\n"
+    def _stamped(self, row: Row) -> Row:
+        return {"index": row["index"], "image": self.pictures[row["index"]], **row, **self.stamp}
 
     def close(self) -> None:
         """Let go of the files that are not whole."""
         while self._open:
-            os.close(self._open.popitem()[1][0])
+            self._open.popitem()[1][0].close()
 
     def __enter__(self) -> "Shards":
         return self
 
     def __exit__(self, *failure: object) -> None:
         self.close()
-
-
-@contextmanager
-def disk(where: Path) -> Iterator[None]:
-    """Turn the errors of a full disk or quota into a LabError."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        fix = "free some space and run the same again: it goes on where it stopped"
-        raise LabError("the disk is full", where=where, fix=fix) from error
 
 
 def digest(settings: Mapping[str, Any]) -> str:
@@ -169,29 +140,15 @@ def span(chunk: int, pictures: int) -> range:
     return range(chunk * CHUNK, min((chunk + 1) * CHUNK, pictures))
 
 
-def read(out: Path, chunk: int) -> list[Row]:
-    """The whole rows of a file, in the order they were written; [] if it is not there.
-
-    Raises LabError naming a line that cannot be read.
-    """
-    path = _path(out, chunk)
-    if not path.is_file():
-        return []
-    rows = []
-    *whole, _ = path.read_bytes().split(b"\n")
-    for number, line in enumerate(whole, 1):
-        try:
-            rows.append(json.loads(line))
-        except ValueError as error:
-            fix = "delete the file; its captions are made again"
-            raise LabError(f"line {number} is damaged", where=path, fix=fix) from error
-    return rows
+def journal(out: str | Path, chunk: int) -> Journal:
+    """The file that holds those pictures' rows."""
+    return Journal(Path(out) / "rows" / f"{chunk:06d}.jsonl")
 
 
 def rows(out: str | Path) -> Iterator[Row]:
     """All rows of a run so far, file by file."""
     for chunk in range(chunks(settings(out)["pictures"])):
-        yield from read(Path(out), chunk)
+        yield from journal(out, chunk).read()
 
 
 def settings(out: str | Path) -> dict[str, Any]:
@@ -202,38 +159,17 @@ def settings(out: str | Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _path(out: Path, chunk: int) -> Path:
-    return out / "rows" / f"{chunk:06d}.jsonl"
-
-
 def _emptied(out: Path) -> bool:
     """Delete a run's rows; False, and nothing is done, if another process is writing them."""
-    with ExitStack() as opened:
-        paths = list((out / "rows").glob("*.jsonl"))
-        for path in paths:
-            try:
-                fcntl.flock(opened.enter_context(path.open("ab")), fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                return False
-        for path in paths:
-            path.unlink()
-    return True
-
-
-def _cut_torn_line(descriptor: int) -> None:
-    """Cut what follows the last end of a line: a row whose writer was killed."""
-    size = os.fstat(descriptor).st_size
-    text = os.pread(descriptor, size, 0)
-    if (whole := text.rfind(b"\n") + 1) != size:
-        os.ftruncate(descriptor, whole)
-
-
-def _append(descriptor: int, data: bytes) -> None:
-    before = os.fstat(descriptor).st_size
+    files = [Journal(path) for path in (out / "rows").glob("*.jsonl")]
     try:
-        while data:
-            data = data[os.write(descriptor, data) :]
-        os.fsync(descriptor)
-    except OSError:
-        os.ftruncate(descriptor, before)
-        raise
+        for file in files:
+            file.claim()
+        for file in files:
+            file.path.unlink()
+    except LabError:
+        return False
+    finally:
+        for file in files:
+            file.close()
+    return True

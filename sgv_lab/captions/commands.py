@@ -11,8 +11,8 @@ import click
 from sgv_lab.captions import lexical, statistics
 from sgv_lab.captions.convert import Captions, convert
 from sgv_lab.captions.defects import KINDS, defects
-from sgv_lab.captions.formats import layout
 from sgv_lab.captions.records import Broken, entries, file_problem
+from sgv_lab.captions.scan import layout
 from sgv_lab.captions.sources import SOURCES, recognise, resolve
 from sgv_lab.options import refuse_ignored
 

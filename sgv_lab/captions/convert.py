@@ -1,34 +1,31 @@
 """Caption files to Parquet, once; afterwards every question is a query.
 
-One row a caption: ``record`` (its number in the file), ``id``, ``image`` (relative to the data
-root), ``prompt`` (the human turn), ``caption``, ``characters`` (code points) and ``words`` (runs
-without white space, as ``str.split`` counts them: a Chinese sentence is one). Records that cannot
-be used stand beside it with the reason.
+One row a caption: ``record`` (its number in the file; COCO's, among the annotations), ``id``,
+``image`` (relative to the data root), ``prompt`` (the human turn), ``caption``, ``characters``
+(code points) and ``words`` (runs without white space, as ``str.split`` counts them: a Chinese
+sentence is one). Records that cannot be used stand beside it with the reason.
 """
 
-import gc
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
+from polars.io.plugins import register_io_source
 from tqdm import tqdm
 
 from sgv_lab import store
-from sgv_lab.captions.formats import layout
-from sgv_lab.captions.records import ANSWERS, leaves
-from sgv_lab.captions.scan import Batch, Rejected, scan
+from sgv_lab.captions.records import ANSWERS
+from sgv_lab.captions.scan import AGAIN, Broken, layout, opened, scan
 from sgv_lab.captions.sources import find, recognise, resolve
 from sgv_lab.errors import LabError
+from sgv_lab.files import leaves_root
 
-ROWS = 16_384  # rows of a Parquet row group
+ROWS = 16_384  # captions written at a time
 _WORD = r"[^\s\x1c-\x1f]+"  # what str.split() takes for one
 _ROW = {
     "record": pl.Int64,
@@ -37,13 +34,14 @@ _ROW = {
     "prompt": pl.String,
     "caption": pl.String,
 }
-_REJECTED = {"record": pl.Int64, "id": pl.String, "reason": pl.String, "fix": pl.String,
-             "line": pl.Int64}  # fmt: skip
-_SCHEMA = pa.schema(
-    [("record", pa.int64())]
-    + [(name, pa.large_string()) for name in ("id", "image", "prompt", "caption")]
-    + [("characters", pa.int32()), ("words", pa.int32())]
-)
+_REJECTED = {
+    "record": pl.Int64,
+    "id": pl.String,
+    "line": pl.Int64,
+    "reason": pl.String,
+    "fix": pl.String,
+}
+Row = tuple[int, str | None, str | None, str | None, str]
 
 
 class Turn(msgspec.Struct, gc=False):
@@ -61,20 +59,27 @@ class LlavaRecord(msgspec.Struct, gc=False):
     image: str | None = None
 
 
-Id = int | str | float | None
+class CocoImage(msgspec.Struct, gc=False):
+    """An image of a COCO file."""
 
-
-class CocoRecord(msgspec.Struct, gc=False):
-    """Any object in the arrays of a COCO file: a picture, an annotation, a licence."""
-
-    id: Id = None
-    image_id: Id = None
-    caption: str | None = None
-    file_name: str | None = None
+    id: Any = None
+    file_name: str = ""
     coco_url: str = ""
 
 
-Row = tuple[int, str | None, str | None, str | None, str]
+class CocoAnnotation(msgspec.Struct, gc=False):
+    """A caption of a COCO file, or another kind of annotation."""
+
+    id: Any = None
+    image_id: Any = None
+    caption: str | None = None
+
+
+class CocoFile(msgspec.Struct):
+    """A COCO file: its largest has 592K captions, and is read at once."""
+
+    annotations: list[CocoAnnotation]
+    images: list[CocoImage] = []
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ class Captions:
         return pl.scan_parquet(self.folder / "captions.parquet", glob=False)
 
     def rejected(self) -> pl.DataFrame:
-        """The unusable records: record, id, reason, fix."""
+        """The unusable records: record, id, line (where known), reason, fix."""
         return pl.read_parquet(self.folder / "rejected.parquet", glob=False)
 
 
@@ -137,106 +142,74 @@ def captions_of(sources: Mapping[str, Captions | None], image: str) -> dict[str,
 
 
 def _build(file: Path, out: Path) -> None:
-    coco = layout(file) == "coco"
-    rejected: list[Rejected] = []
-    pictures: dict[str, str] = {}  # COCO only: 118K entries in its largest file
+    broken: list[Broken] = []
+    rows = (_coco_rows if layout(file) == "coco" else _llava_rows)(file, broken)
 
-    def rows() -> Iterator[Row]:
-        for batch in scan(file, CocoRecord if coco else LlavaRecord):
-            yield from _coco_rows(batch, pictures) if coco else _llava_rows(batch)
-            rejected.extend(batch.rejected)
+    def frames(*_: object) -> Iterator[pl.DataFrame]:
+        with tqdm(desc=file.name, unit=" captions", unit_scale=True, disable=None) as bar:
+            while some := list(islice(rows, ROWS)):
+                columns = zip(_ROW, zip(*some, strict=True), strict=True)
+                yield pl.DataFrame(dict(columns), schema=_ROW)
+                bar.update(len(some))
 
-    gc.disable()  # records hold no cycles; looking for some takes a tenth of the time
-    try:
-        kept = _write(rows(), out / "captions.parquet", file.name)
-    finally:
-        gc.enable()
-    if not kept:
-        reasons = Counter(one.reason for one in rejected).most_common(1)
+    caption = pl.col("caption").str
+    counts = {"characters": caption.len_chars(), "words": caption.count_matches(_WORD)}
+    table = register_io_source(frames, schema=_ROW).with_columns(**counts)
+    table.sink_parquet(out / "captions.parquet", compression="snappy", row_group_size=ROWS)
+    if not Captions(file, out).rows().select(pl.len()).collect().item():
+        reasons = Counter(one.problem for one in broken).most_common(1)
         why = f" ({reasons[0][1]} records: {reasons[0][0]})" if reasons else ""
         fix = "give LLaVA-format records or COCO captions"
         raise LabError(f"holds no usable caption{why}", where=file, fix=fix)
-    if coco:
-        _name_pictures(out / "captions.parquet", pictures)
-    table = pl.DataFrame([asdict(one) for one in rejected], _REJECTED)
-    table.write_parquet(out / "rejected.parquet")
+    given = [(one.number, one.id, one.line, one.problem, one.fix) for one in broken]
+    pl.DataFrame(given, _REJECTED, orient="row").write_parquet(out / "rejected.parquet")
 
 
-def _llava_rows(batch: Batch[LlavaRecord]) -> Iterator[Row]:
-    for number, record in batch.records:
-        name = None if record.id is None else str(record.id)
-        turns = record.conversations
-        if len(turns) == 2 and turns[1].from_ == "gpt":  # all of the published captions
-            answer = turns[1].value
-        else:
-            answer = next((turn.value for turn in turns if turn.from_ in ANSWERS), None)
-        if answer is None:
-            fix = 'add a turn {"from": "gpt", "value": ...} or leave the record out'
-            batch.rejected.append(Rejected(number, name, "no turn from gpt", fix))
-        elif record.image and leaves(record.image):
-            reason = f"the image path {record.image!r} leaves its root"
-            fix = "use a path below the data root"
-            batch.rejected.append(Rejected(number, name, reason, fix))
-        else:
-            yield number, name, record.image, turns[0].value, answer
-
-
-def _coco_rows(batch: Batch[CocoRecord], pictures: dict[str, str]) -> Iterator[Row]:
-    """Annotations, their picture still as its id; the pictures' paths go to ``pictures``."""
-    for number, record in batch.records:
-        name = str(record.id)
-        if record.file_name is not None and record.id is not None:
-            # http://images.cocodataset.org/val2017/x.jpg -> coco/val2017/x.jpg
-            path = record.file_name
-            if "/" not in path:
-                path = "/".join(["coco", *record.coco_url.split("/")[-2:-1], path])
-            if leaves(path):
-                reason = f"the image path {path!r} leaves its root"
-                batch.rejected.append(Rejected(number, name, reason, "correct file_name"))
+def _llava_rows(file: Path, broken: list[Broken]) -> Iterator[Row]:
+    for batch in scan(file, LlavaRecord):
+        broken.extend(batch.broken)
+        for number, line, record in batch.records:
+            name = None if record.id is None else str(record.id)
+            turns = record.conversations
+            if len(turns) == 2 and turns[1].from_ == "gpt":  # all of the published captions
+                answer = turns[1].value
             else:
-                pictures[name] = path
-        elif record.caption is not None and record.image_id is not None:
-            yield number, name, str(record.image_id), None, record.caption
-        elif record.image_id is not None:
-            fix = "give a captions_*.json file"
-            batch.rejected.append(Rejected(number, name, "an annotation without caption", fix))
-        elif record.caption is not None:
-            reason = "an annotation without image_id"
-            batch.rejected.append(Rejected(number, name, reason, "add its image_id"))
+                answer = next((turn.value for turn in turns if turn.from_ in ANSWERS), None)
+            if answer is None:
+                fix = 'add a turn {"from": "gpt", "value": ...} or leave the record out'
+                broken.append(Broken(number, name, line, "no turn from gpt", fix))
+            elif record.image and leaves_root(record.image):
+                broken.append(_leaves(number, name, line, record.image))
+            else:
+                yield number, name, record.image, turns[0].value, answer
 
 
-def _write(rows: Iterator[Row], path: Path, name: str) -> int:
-    """Write the rows group by group, in a second thread while the next ones are read."""
-    count, pending = 0, None
-    with (
-        pq.ParquetWriter(path, _SCHEMA, compression="snappy", use_dictionary=["prompt"]) as writer,
-        ThreadPoolExecutor(1) as thread,
-        tqdm(desc=name, unit=" captions", unit_scale=True, disable=None) as bar,
-    ):
-        while group := list(islice(rows, ROWS)):
-            if pending:
-                pending.result()
-            pending = thread.submit(_write_group, writer, group)
-            bar.update(len(group))
-            count += len(group)
-        if pending:
-            pending.result()
-    return count
+def _leaves(number: int, name: str | None, line: int | None, image: str) -> Broken:
+    problem = f"the image path {image!r} leaves its root"
+    return Broken(number, name, line, problem, "use a path below the data root")
 
 
-def _write_group(writer: pq.ParquetWriter, rows: list[Row]) -> None:
-    """Write rows as a table, their characters and words counted."""
-    series = zip(_ROW.items(), zip(*rows, strict=True), strict=True)
-    frame = pl.DataFrame([pl.Series(name, column, kind) for (name, kind), column in series])
-    said = pl.col("caption").str
-    frame = frame.with_columns(characters=said.len_chars(), words=said.count_matches(_WORD))
-    writer.write_table(frame.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(_SCHEMA))
-
-
-def _name_pictures(path: Path, pictures: dict[str, str]) -> None:
-    """Put the pictures' paths in place of COCO's image ids."""
-    names = pl.LazyFrame({"image": list(pictures), "path": list(pictures.values())})
-    rows = pl.scan_parquet(path, glob=False).join(
-        names, on="image", how="left", maintain_order="left"
-    )
-    rows.with_columns(image="path").drop("path").collect().write_parquet(path)
+def _coco_rows(file: Path, broken: list[Broken]) -> Iterator[Row]:
+    try:
+        with opened(file) as stream:
+            found = msgspec.json.decode(stream.read().removeprefix(b"\xef\xbb\xbf"), type=CocoFile)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise LabError(f"is no sound COCO file ({error})", where=file, fix=AGAIN) from error
+    paths: dict[str, str] = {}
+    for number, image in enumerate(found.images):
+        path = image.file_name
+        if "/" not in path:  # http://images.cocodataset.org/val2017/x.jpg -> coco/val2017/x.jpg
+            path = "/".join(["coco", *image.coco_url.split("/")[-2:-1], path])
+        if leaves_root(path):
+            broken.append(_leaves(number, str(image.id), None, path))
+        else:
+            paths[str(image.id)] = path
+    for number, one in enumerate(found.annotations):
+        if one.caption is not None and one.image_id is not None:
+            yield number, str(one.id), paths.get(str(one.image_id)), None, one.caption
+        elif one.image_id is not None:
+            what, fix = "an annotation without caption", "give a captions_*.json file"
+            broken.append(Broken(number, str(one.id), None, what, fix))
+        elif one.caption is not None:
+            what, fix = "an annotation without image_id", "add its image_id"
+            broken.append(Broken(number, str(one.id), None, what, fix))

@@ -79,11 +79,11 @@ def quality(
     from sgv_lab.captions.statistics import ratio
 
     table = captions.rows().select("image", "caption").collect()
-    judged = [judge(text, scene_of(image, difficulty)) for image, text in table.iter_rows()]
+    found = [judge(text, scene_of(image, difficulty)) for image, text in table.iter_rows()]
+    judged = [(one.true, one.mistaken, one.invented, one.omitted) for one in found]
     rows = []
     for facet in FACET_NAMES if facets else ("all",):
-        counts = np.array([[_count(s, facet) for s in (j.true, j.mistaken, j.invented, j.omitted)]
-                           for j in judged])  # fmt: skip
+        counts = np.array([[_count(one, facet) for one in sets] for sets in judged])
         true, _, invented, omitted = counts.T
         said = counts[:, :3].sum(1)
         row: dict[str, object] = {"facet": facet, "captions": len(judged), "facts": said.mean()}

@@ -7,36 +7,16 @@ counted.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sgv_lab.captions.formats import layout
-from sgv_lab.captions.scan import ENDS, HALF, scan
+from sgv_lab.captions.scan import ENDS, HALF, Broken, layout, scan
 from sgv_lab.errors import LabError
+from sgv_lab.files import leaves_root
 from sgv_lab.images import image_problem
 
 IMAGE = "<image>"
 QUESTIONS, ANSWERS = ("human", "user"), ("gpt", "assistant")  # LLaVA's names, and Qwen's
-
-
-@dataclass(frozen=True)
-class Broken:
-    """A record that cannot be trained on."""
-
-    number: int  # in the file or list, from 0
-    id: str
-    line: int | None  # of the file, from 1, where known
-    problem: str
-
-    @property
-    def reason(self) -> str:
-        """The problem without what is special to this record."""
-        return self.problem.partition(": ")[0]
-
-    def __str__(self) -> str:
-        where = f", line {self.line}" if self.line else ""
-        return f"record {self.id!r} (number {self.number} from 0{where}): {self.problem}"
 
 
 def counted(broken: Iterable[Broken]) -> str:
@@ -55,34 +35,30 @@ def entries(
     LabError for a file that cannot be read, is cut short, or holds no records of this kind.
     """
     found = _read(Path(records)) if isinstance(records, str | Path) else _listed(records)
-    for number, line, record, given, wrong in found:
-        name = _name(given, number)
-        if wrong := wrong or problem(record):
+    for number, line, record, broken in found:
+        given = record.get("id") if isinstance(record, Mapping) else None
+        name = _name(broken.id if broken else given, number)
+        if wrong := broken.problem if broken else problem(record):
             yield {"id": name}, line, Broken(number, name, line, wrong)
         else:
             yield {**record, "id": name}, line, None
 
 
-def _listed(records: Sequence[Any]) -> Iterator[tuple[int, None, Any, Any, str]]:
+def _listed(records: Sequence[Any]) -> Iterator[tuple[int, None, Any, None]]:
     for number, record in enumerate(records):
-        name = record.get("id") if isinstance(record, Mapping) else None
-        yield number, None, record, name, ""
+        yield number, None, record, None
 
 
-def _read(path: Path) -> Iterator[tuple[int, int | None, Any, Any, str]]:
-    """Number, line, record, id and what is wrong, in the file's order."""
+def _read(path: Path) -> Iterator[tuple[int, int | None, Any, Broken | None]]:
+    """Number, line, record and what is wrong, in the file's order."""
     if layout(path) == "coco":
         fix = "give records of conversations, as LLaVA's"
         raise LabError("holds COCO captions, which have no questions", where=path, fix=fix)
     for batch in scan(path, dict):
-        if cut := next((one for one in batch.rejected if one.reason.startswith(ENDS)), None):
-            raise LabError(f"is cut short: {cut.reason}", where=path, fix=cut.fix)
-        lines = batch.lines or [None] * len(batch.records)
-        rows = [
-            (number, line, record, record.get("id"), "")
-            for (number, record), line in zip(batch.records, lines, strict=True)
-        ]
-        rows += [(one.record, one.line, None, one.id, one.reason) for one in batch.rejected]
+        if cut := next((one for one in batch.broken if one.problem.startswith(ENDS)), None):
+            raise LabError(f"is cut short: {cut.problem}", where=path, fix=cut.fix)
+        rows = [(*one, None) for one in batch.records]
+        rows += [(one.number, one.line, None, one) for one in batch.broken]
         yield from sorted(rows, key=lambda row: row[0])
 
 
@@ -161,7 +137,7 @@ def _image(image: Any, turns: Sequence[Mapping[str, str]]) -> str:
         return "asks about <image> but has no image" if asked else ""
     if not isinstance(image, str) or not image or "\0" in image:
         return f"has an image that is not a path: {image!r:.60}"
-    if leaves(image):
+    if leaves_root(image):
         return f"has an image path that leaves the image folder: {image!r}"
     if len(tagged) != 1:
         return f"has an image and {len(tagged)} turns with <image> instead of one"
@@ -171,11 +147,3 @@ def _image(image: Any, turns: Sequence[Mapping[str, str]]) -> str:
 def _asks(text: str) -> bool:
     """Whether the tag stands where records with an image have it: in front, or on the last line."""
     return text.startswith(IMAGE) or text.rpartition("\n")[2].strip() == IMAGE
-
-
-def leaves(image: str) -> bool:
-    """Whether a path is absolute or climbs out of its root, on any system."""
-    if ".." not in image and image[0] not in "/\\" and image[1:2] != ":":
-        return False
-    parts = image.replace("\\", "/").split("/")
-    return ".." in parts or not parts[0] or image[1:2] == ":"

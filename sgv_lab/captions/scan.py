@@ -1,17 +1,19 @@
 """Find the records of a file of any size without holding it.
 
-JSON arrays (the published caption files are of up to 1.5 GB), JSON lines, Parquet, and COCO's
-objects of arrays; each as it is or gzipped, with a byte order mark or without, under any name. Of
-a block of JSON, what lies before its last beginning of a record is decoded at once where it is
-sound, and record by record where it is not. A broken record costs itself alone: reading starts
-again at the next beginning of a record.
+JSON arrays (the published caption files are of up to 1.5 GB), JSON lines and Parquet; each as it is
+or gzipped, with a byte order mark or without, under any name. Of a block of JSON, what lies before
+its last beginning of a record is decoded at once where it is sound, and record by record where it
+is not. A broken record costs itself alone: reading starts again at the next beginning of a record.
 """
 
 import gzip
 import json
 import re
+import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, Generic, TypeVar
 
@@ -19,59 +21,132 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sgv_lab.captions.formats import AGAIN, BOM, layout, opened, undamaged
 from sgv_lab.errors import LabError
 
 T = TypeVar("T")
 
 BLOCK = 1 << 20  # bytes read at a time: what fits the processor's cache is fastest
+ROWS = 1024  # records of a batch, where they can be counted
 LONGEST = 16 << 20  # bytes of a record; what does not end by then lacks a quote or a bracket
-ENDS = "the file ends"  # how the reason of what a cut file has last begins
+ENDS = "the file ends"  # how the problem of what a cut file has last begins
 HALF = "text that is not Unicode: half of a surrogate pair"
+AGAIN, LEAVE = "download the file again", "correct the record or leave it out"
 
-_KEYS = rb"id|image|image_id|caption|file_name|conversations|license"  # a record begins with one
+_BOM = b"\xef\xbb\xbf"
+_FOREIGN = {  # first bytes -> what a file is, and what to do about it
+    b"version https://git-lfs": ("a Git LFS pointer", "download the file it points to"),
+    b"PK\x03\x04": ("a zip archive", "unpack it"),
+    b"BZh": ("compressed by bzip2", "unpack it"),
+    b"\xfd7zXZ": ("compressed by xz", "unpack it"),
+    b"\x28\xb5\x2f\xfd": ("compressed by zstandard", "unpack it"),
+    b"\xff\xfe": ("UTF-16", "save it as UTF-8"),
+    b"\xfe\xff": ("UTF-16", "save it as UTF-8"),
+}
+_TELLS = re.compile(rb'"(annotations|conversations)"\s*:\s*\[')
+_KEYS = rb"id|image|conversations"  # a record begins with one
 _FIRST = re.compile(rb'\{\s*"([^"\\]*)"\s*:')
 _ID = re.compile(rb'"id"\s*:\s*"?([^",}\s]{1,80})')
 _HALF = re.compile(  # an escape of one half of a surrogate pair without the other
     rb"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F]"
 )
-_GLUE = b" \t\r\n,["
-_JSON = json.JSONDecoder(strict=False)  # tells where an object ends; msgspec then judges it
-_LEAVE = "correct the record or leave it out"
+_GLUE = re.compile(r"[ \t\r\n,]*")
+_JSON = json.JSONDecoder(strict=False)  # tells where a value ends; msgspec then judges it
 
 
 @dataclass(frozen=True)
-class Rejected:
-    """A record that cannot be used: its number in the file (from 0), its id if legible, why."""
+class Broken:
+    """A record that cannot be used."""
 
-    record: int
-    id: str | None
-    reason: str
-    fix: str
-    line: int | None = None  # of the file, from 1
+    number: int  # in the file or list, from 0
+    id: str | None  # None: not legible
+    line: int | None  # of the file, from 1, where known
+    problem: str
+    fix: str = LEAVE
+
+    @property
+    def reason(self) -> str:
+        """The problem without what is special to this record."""
+        return self.problem.partition(": ")[0]
+
+    def __str__(self) -> str:
+        where = f", line {self.line}" if self.line else ""
+        return f"record {self.id!r} (number {self.number} from 0{where}): {self.problem}"
 
 
 @dataclass
 class Batch(Generic[T]):
-    """The sound records of a block, each with its number in the file, and the rejected ones."""
+    """Some records in the file's order: the sound ones as (number, line, record), and the rest."""
 
-    records: list[tuple[int, T]] = field(default_factory=list)
-    rejected: list[Rejected] = field(default_factory=list)
-    lines: list[int] | None = None  # of JSON lines: the line of each of ``records``, from 1
+    records: list[tuple[int, int | None, T]] = field(default_factory=list)
+    broken: list[Broken] = field(default_factory=list)
 
 
 def scan(path: str | Path, record: type[T]) -> Iterator[Batch[T]]:
-    """The objects of a file as ``record``, batch by batch and in order, whatever the file's size.
+    """The objects of a file as ``record`` (a msgspec Struct, or dict), batch by batch and in order.
 
-    ``record``: a msgspec Struct, or dict. Raises LabError as ``layout`` does, and for Parquet
-    without conversations.
+    The line is known of every broken record, and of sound ones in JSON lines. Raises LabError as
+    ``layout`` does, and for Parquet without conversations.
     """
     kind = layout(path)
     if kind == "parquet":
         yield from _parquet(path, record)
         return
     with opened(path) as file, undamaged(path):
-        yield from _Scanner(file, kind, record).batches()
+        blocks = _lines if kind == "lines" else _Blocks(kind == "array").batches
+        yield from blocks(file, record)
+
+
+def opened(path: str | Path) -> BinaryIO:
+    """The file, unpacked if it is gzipped. Raises LabError if it cannot be read."""
+    try:
+        with Path(path).open("rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+        return gzip.open(path, "rb") if packed else Path(path).open("rb")
+    except OSError as error:
+        fix = "give the path of a readable file"
+        raise LabError(f"cannot be read ({error.strerror})", where=path, fix=fix) from error
+
+
+@contextmanager
+def undamaged(path: str | Path) -> Iterator[None]:
+    """Raises LabError where a gzipped file turns out to be damaged or cut short."""
+    try:
+        yield
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise LabError(f"is damaged gzip ({error})", where=path, fix=AGAIN) from error
+
+
+def layout(path: str | Path) -> str:
+    """ "array", "lines" (JSON lines), "objects" (of several lines each), "coco" or "parquet".
+
+    COCO's is known by its "annotations", wherever they stand. Raises LabError if the file cannot
+    be read, is empty or is none of these.
+    """
+    with opened(path) as file, undamaged(path):
+        head = file.read(4096)
+        if head.startswith(b"PAR1"):
+            return "parquet"
+        for mark, (what, fix) in _FOREIGN.items():
+            if head.startswith(mark):
+                raise LabError(f"is {what}", where=path, fix=fix)
+        if b"\0" in head[:4]:
+            raise LabError("is UTF-16 or binary", where=path, fix="save it as JSON in UTF-8")
+        begins = head.removeprefix(_BOM).lstrip()[:20]
+        if not begins:
+            raise LabError("is empty", where=path, fix=AGAIN)
+        if begins[:1] not in (b"[", b"{"):
+            raise LabError(f"is not JSON: it begins with {begins!r}", where=path, fix=AGAIN)
+        if begins[:1] == b"[":
+            return "array"
+        file.seek(head.index(b"{"))
+        line = file.readline(LONGEST)
+        kind = "lines" if line.rstrip().endswith(b"}") else "objects"
+        rest = b""
+        for block in chain([line], iter(lambda: file.read(BLOCK), b"")):
+            if told := set(_TELLS.findall(rest + block)):  # by what comes first
+                return "coco" if told == {b"annotations"} else kind
+            rest = block[-100:]
+        return kind
 
 
 def _parquet(path: str | Path, record: type[T]) -> Iterator[Batch[T]]:
@@ -80,74 +155,97 @@ def _parquet(path: str | Path, record: type[T]) -> Iterator[Batch[T]]:
         with opened(path) as file, undamaged(path):
             packed = isinstance(file, gzip.GzipFile)
             table = pq.ParquetFile(pa.BufferReader(file.read()) if packed else path)
-        wanted = [
-            name for name in ("id", "image", "conversations") if name in table.schema_arrow.names
-        ]
-        if "conversations" not in wanted:
+        there = table.schema_arrow.names
+        if "conversations" not in there:
             fix = "give a table with the columns id, image and conversations"
             raise LabError("has no column conversations", where=path, fix=fix)
-        for rows in table.iter_batches(BLOCK >> 10, columns=wanted):
+        wanted = [name for name in ("id", "image", "conversations") if name in there]
+        for rows in table.iter_batches(ROWS, columns=wanted):
             batch: Batch[T] = Batch()
             for number, row in enumerate(rows.to_pylist(), count):
                 try:
-                    batch.records.append((number, msgspec.convert(row, record)))
+                    batch.records.append((number, None, msgspec.convert(row, record)))
                 except msgspec.ValidationError as error:
-                    batch.rejected.append(Rejected(number, str(row.get("id")), str(error), _LEAVE))
+                    batch.broken.append(Broken(number, str(row.get("id")), None, str(error)))
             count += len(rows)
             yield batch
     except (pa.ArrowException, OSError) as error:
         raise LabError(f"cannot be read as Parquet ({error})", where=path, fix=AGAIN) from error
 
 
-class _Scanner(Generic[T]):
-    """A file being read, the number of its records so far, the block at hand and its first line."""
+def _lines(file: BinaryIO, record: type[T]) -> Iterator[Batch[T]]:
+    """JSON lines: each costs itself alone, blank ones nothing."""
+    decoder, number = msgspec.json.Decoder(record), 0
+    batch: Batch[T] = Batch()
+    for line, text in enumerate(file, 1):
+        if raw := text.removeprefix(_BOM).strip():
+            _take(batch, decoder, raw, number, line, cut=not text.endswith(b"\n"))
+            number += 1
+        if len(batch.records) >= ROWS:
+            yield batch
+            batch = Batch()
+    yield batch
 
-    def __init__(self, file: BinaryIO, kind: str, record: type[T]) -> None:
-        self.file, self.kind, self.number, self.data, self.line = file, kind, 0, b"", 1
-        self.one = msgspec.json.Decoder(record)
-        self.many = msgspec.json.Decoder(list[record])
 
-    def batches(self) -> Iterator[Batch[T]]:
-        if self.kind == "lines":
-            yield from self._by_line()
-            return
-        block = self.file.read(BLOCK)
-        self.data = block.removeprefix(BOM).lstrip()
-        if self.kind == "coco":
-            self.data = self.data[1:]  # the object around all arrays
-        self.line += block.count(b"\n", 0, len(block) - len(self.data))
-        first = _FIRST.search(self.data)  # somebody's own records may begin with a key of their own
+def _take(
+    batch: Batch[T],
+    decoder: msgspec.json.Decoder[T],
+    raw: bytes,
+    number: int,
+    line: int | None,
+    cut: bool = False,
+) -> None:
+    """Put a JSON value where it belongs; ``cut``: the file may have been cut short in it."""
+    try:
+        batch.records.append((number, line, decoder.decode(raw)))
+        return
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        problem, fix = f"malformed: {error}", AGAIN
+        if raw[:1] != b"{":
+            problem, fix = f"not an object: {raw[:40]!r}", "leave it out"
+        elif isinstance(error, msgspec.ValidationError):
+            problem, fix = str(error), LEAVE
+        elif isinstance(error, msgspec.DecodeError) and _HALF.search(raw):
+            problem, fix = HALF, LEAVE
+        elif cut and "truncated" in str(error):
+            problem = f"{ENDS} inside the record"
+    batch.broken.append(Broken(number, _legible_id(raw), line, problem, fix))
+
+
+def _legible_id(raw: bytes) -> str | None:
+    found = _ID.search(raw)
+    return found[1].decode(errors="replace") if found else None
+
+
+class _Blocks(Generic[T]):
+    """An array, or objects of several lines each: how many records were read, and of lines."""
+
+    def __init__(self, array: bool) -> None:
+        self.array, self.number, self.line = array, 0, 1
+
+    def batches(self, file: BinaryIO, record: type[T]) -> Iterator[Batch[T]]:
+        self.one, self.many = msgspec.json.Decoder(record), msgspec.json.Decoder(list[record])
+        block = file.read(BLOCK)
+        data = block.lstrip(_BOM + b" \t\r\n")[self.array :]
+        self.line += block.count(b"\n", 0, len(block) - len(data))
+        first = _FIRST.search(data)  # somebody's own records may begin with a key of their own
         keys = _KEYS + b"|" + re.escape(first[1]) if first else _KEYS
         self.beginning = re.compile(rb'\{\s*"(?:' + keys + rb')"\s*:')
-        ended = False
-        while self.data or not ended:
-            cut = self._last_beginning(self.data)
-            records = self._sound(self.data[:cut]) if cut > 0 else None
+        while True:
+            ended = len(block) < BLOCK
+            cut = len(data) if ended else self._last_beginning(data)
+            records = self._sound(data[:cut], ended) if cut > 0 else None
             if records is None:
-                batch, cut = self._one_by_one(self.data, ended)
+                batch, cut = self._one_by_one(data, ended)
             else:
-                batch = Batch(list(enumerate(records, self.number)))
+                batch = Batch([(n, None, one) for n, one in enumerate(records, self.number)])
                 self.number += len(records)
             yield batch
-            more = b"" if ended else self.file.read(BLOCK)
-            self.line += self.data.count(b"\n", 0, cut)
-            self.data, ended = self.data[cut:] + more, len(more) < BLOCK
-
-    def _by_line(self) -> Iterator[Batch[T]]:
-        """JSON lines: each costs itself alone, blank ones nothing."""
-        batch: Batch[T] = Batch(lines=[])
-        for number, line in enumerate(self.file, 1):
-            self.line = number
-            raw = (line.removeprefix(BOM) if number == 1 else line).strip()
-            if raw[:1] == b"{":
-                if self._take(batch, raw, cut=not line.endswith(b"\n")):
-                    batch.lines.append(number)
-            elif raw:
-                self._between(batch, raw)
-            if len(batch.records) >= BLOCK >> 10:
-                yield batch
-                batch = Batch(lines=[])
-        yield batch
+            if ended:
+                return
+            self.line += data.count(b"\n", 0, cut)
+            block = file.read(BLOCK)
+            data = data[cut:] + block
 
     def _last_beginning(self, data: bytes) -> int:
         at = data.rfind(b"{")
@@ -155,82 +253,41 @@ class _Scanner(Generic[T]):
             at = data.rfind(b"{", 0, at)
         return at
 
-    def _sound(self, chunk: bytes) -> list[T] | None:
+    def _sound(self, data: bytes, ended: bool) -> list[T] | None:
         """The records of a chunk, or None unless it holds nothing but whole and sound ones."""
+        closing = b"" if ended and self.array else b"]"  # an array's own, where there is one
         try:
-            return self.many.decode(b"[" + chunk.strip(_GLUE) + b"]")
+            return self.many.decode(b"[" + data.strip(b" \t\r\n,") + closing)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return None
 
     def _one_by_one(self, data: bytes, ended: bool) -> tuple[Batch[T], int]:
         """The records of data that may hold unsound ones, and where what is left of it begins."""
         batch: Batch[T] = Batch()
-        text, at = data.decode("latin-1"), 0  # a character a byte: only structure is looked for
-        while (start := data.find(b"{", at)) >= 0:
-            gap = data[at:start]
-            self._between(batch, gap, at)
+        text = data.decode("latin-1")  # a character a byte: only structure is looked for
+        at, counted, line, end = 0, 0, self.line, len(text.rstrip())
+        while (start := _GLUE.match(text, at).end()) < end:
+            if ended and self.array and text[start:end] == "]":
+                return batch, end
+            line, counted = line + data.count(b"\n", counted, start), start
             try:
                 at = _JSON.raw_decode(text, start)[1]
+                _take(batch, self.one, data[start:at], self.number, line)
             except json.JSONDecodeError as error:
-                short = error.msg.startswith("Unterminated") or error.pos >= len(data.rstrip())
-                more = not ended and len(data) - start < LONGEST
+                short = error.msg.startswith("Unterminated") or error.pos >= end
+                more = not ended and end - start < LONGEST
                 found = None if short and more else self.beginning.search(data, start + 1)
                 if more and not found:
                     return batch, start
-                at = found.start() if found else len(data)
+                at = found.start() if found else end
                 cut = short and ended and not found
                 what = f"{ENDS} inside the record" if cut else f"malformed: {error.msg}"
-                self._reject(batch, what, AGAIN, data[start:at], start)
+                name = _legible_id(data[start:at])
+                batch.broken.append(Broken(self.number, name, line, what, AGAIN))
                 if cut:
-                    return batch, len(data)
-            else:
-                if self.kind != "coco" or not gap.rstrip().endswith(b":"):  # "info" is no record
-                    self._take(batch, data[start:at], start)
-        if ended:
-            self._close(batch, data[at:].rstrip(), at)
-        return batch, len(data) if ended else at
-
-    def _take(self, batch: Batch[T], raw: bytes, at: int = 0, cut: bool = False) -> bool:
-        """Whether an object is sound, and so a record; ``cut``: the file ends behind it."""
-        try:
-            batch.records.append((self.number, self.one.decode(raw)))
+                    return batch, end
             self.number += 1
-            return True
-        except msgspec.ValidationError as error:
-            self._reject(batch, str(error), _LEAVE, raw, at)
-        except UnicodeDecodeError as error:
-            self._reject(batch, f"malformed: {error}", AGAIN, raw, at)
-        except msgspec.DecodeError as error:
-            if _HALF.search(raw):
-                self._reject(batch, HALF, _LEAVE, raw, at)
-            elif cut and "truncated" in str(error):
-                self._reject(batch, f"{ENDS} inside the record", AGAIN, raw, at)
-            else:
-                self._reject(batch, f"malformed: {error}", AGAIN, raw, at)
-        return False
-
-    def _between(self, batch: Batch[T], gap: bytes, at: int = 0) -> None:
-        """Reject what stands between records and is none, each by itself where that can be told."""
-        if self.kind == "coco" or not (found := gap.strip(_GLUE)):
-            return
-        at += gap.find(found)
-        try:
-            parts = msgspec.json.decode(b"[" + found + b"]", type=list[msgspec.Raw])
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            parts = [msgspec.Raw(found)]
-        for part in map(bytes, parts):
-            self._reject(batch, f"not an object: {part[:40]!r}", "leave it out", b"", at)
-
-    def _close(self, batch: Batch[T], rest: bytes, at: int) -> None:
-        """Look at what stands behind the last record."""
-        closing = {"array": b"]", "coco": b"}"}.get(self.kind, b"")
-        self._between(batch, rest.removesuffix(closing), at)
-        if not rest.endswith(closing):
-            self._reject(batch, f"{ENDS} before it is closed", AGAIN, b"", at)
-
-    def _reject(self, batch: Batch[T], reason: str, fix: str, raw: bytes, at: int) -> None:
-        legible = _ID.search(raw)
-        name = legible[1].decode(errors="replace") if legible else None
-        line = self.line + self.data.count(b"\n", 0, at)
-        batch.rejected.append(Rejected(self.number, name, reason, fix, line))
-        self.number += 1
+        if ended and self.array:
+            what = f"{ENDS} before it is closed"
+            batch.broken.append(Broken(self.number, None, line, what, AGAIN))
+        return batch, end

@@ -4,7 +4,7 @@ import fnmatch
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from huggingface_hub import errors, file_download, get_hf_file_metadata, hf_hub_url
+from huggingface_hub import errors, hf_hub_download, try_to_load_from_cache
 
 from sgv_lab import store
 from sgv_lab.errors import LabError, unknown
@@ -104,36 +104,28 @@ def resolve(name: str) -> Path:
 
 
 def download(source: Source) -> Path:
-    """A dataset's official file from the hub, below the store.
+    """A dataset's official file from the hub, below the store, fetched where the hub has a new one.
 
-    A download that was cut short goes on where it stopped, also in a new process; the file is
-    checked against the hub's SHA-256. Raises LabError if it is not on the hub, cannot be fetched
-    or does not match.
+    It is checked against the hub's SHA-256. Raises LabError if it is not on the hub, cannot be
+    fetched or does not match.
     """
     if source.hub is None:
         fix = "get annotations_trainval2017.zip from cocodataset.org and give the file's path"
         raise LabError("is not on the hub", where=source.name, fix=fix)
-    url = hf_hub_url(source.hub, source.file, repo_type="dataset")
+    where = {"repo_id": source.hub, "filename": source.file, "repo_type": "dataset"}
+    where["cache_dir"] = str(store.root() / "hub")
+    before = try_to_load_from_cache(**where)
     try:
-        remote = get_hf_file_metadata(url)
-        etag = str(remote.etag)
-        path = store.root() / "hub" / source.hub / etag[:12] / source.file
-        if path.exists():
-            return path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        with part.open("ab") as file:
-            # hf_hub_download starts again in a new process; its own http_get can go on
-            file_download.http_get(
-                remote.location, file, resume_size=file.tell(), expected_size=remote.size
-            )
+        path = Path(hf_hub_download(**where))
     except (errors.HfHubHTTPError, OSError, ValueError) as error:
-        fix = "check the connection and run the same again: it goes on where it stopped"
-        raise LabError(f"cannot be fetched ({error})", where=url, fix=fix) from error
-    if len(etag) == 64 and sha256(part) != etag:
-        part.unlink()
-        raise LabError("the download does not match its SHA-256", where=url, fix="run it again")
-    part.rename(path)
+        fix = "check the connection and run the same again"
+        raise LabError(f"cannot be fetched ({error})", where=source.hub, fix=fix) from error
+    digest = path.resolve().name  # the hub's: of files this large it is the SHA-256
+    if str(path) != before and len(digest) == 64 and sha256(path) != digest:
+        path.resolve().unlink()
+        path.unlink()
+        what = "the download does not match its SHA-256"
+        raise LabError(what, where=source.hub, fix="run it again")
     return path
 
 

@@ -12,10 +12,9 @@ from PIL import Image
 
 from sgv_lab.captioning import client as module
 from sgv_lab.captioning import writer
-from sgv_lab.captioning.client import Client, NoAnswer, Rejected
+from sgv_lab.captioning.client import Client, NoAnswer, Rejected, read_answer
 from sgv_lab.captioning.collect import Terms, collect
 from sgv_lab.captioning.merge import merge, outcome, table
-from sgv_lab.captioning.response import read_answer
 from sgv_lab.cli import main
 from sgv_lab.errors import LabError
 
@@ -366,7 +365,7 @@ def test_an_address_without_scheme_says_how_to_write_it(url, monkeypatch, images
 )
 def test_an_address_that_is_none_is_refused(url):
     with pytest.raises(LabError, match="is no address"):
-        module.checked(url)
+        module.check_address(url)
 
 
 NEAR = ["localhost", "127.0.0.1", "127.1.2.3", "0.0.0.0", "[::1]", "192.168.1.7", "10.0.0.3",

@@ -65,12 +65,20 @@ def undisturbed(few, tmp_path) -> bytes:
         return merged(collect(url, "m", few, tmp_path / "undisturbed"))
 
 
-@pytest.mark.parametrize("fault", endpoint.FAULTS)
+@pytest.mark.parametrize("fault", [*endpoint.FAULTS, "empty", "hang"])
 def test_whatever_the_endpoint_does_every_picture_gets_its_caption_once(few, tmp_path, fault):
     want = undisturbed(few, tmp_path)
     faults = itertools.islice(itertools.cycle([fault, None, None]), 6 if fault == "empty" else 30)
+    odd = faults if fault in ("empty", "hang") else iter(())
+
+    def answer(*given):
+        """No words, or for longer than is waited nothing at all, where that is the fault."""
+        due = next(odd, None)
+        time.sleep(2 * (due == "hang"))
+        return ("", "stop") if due == "empty" else colour(*given)
+
     terms = Terms(connections=4, timeout=1.0 if fault == "hang" else 20.0)
-    with endpoint.serve(colour, faults) as url:
+    with endpoint.serve(answer, () if fault in ("empty", "hang") else faults) as url:
         out = collect(url, "m", few, tmp_path / "out", terms)
     # after an empty answer the next seed's is taken
     assert re.sub(rb"number \d", b"number 0", merged(out)) == want
@@ -136,7 +144,7 @@ def test_answers_with_a_flaw_are_kept_apart_and_asked_for_again(world, tmp_path,
     def every_first(picture, prompt, seed):
         text, _ = answer(picture, prompt, seed)
         with lock:
-            return (text, "stop") if seed else flawed_as(text, next(flaws))
+            return (text, "stop") if seed else endpoint.with_flaw(text, next(flaws))
 
     with endpoint.serve(every_first) as url:
         out = collect(url, "m", world, tmp_path / "out", Terms(price_in=10, price_out=30))
@@ -144,14 +152,6 @@ def test_answers_with_a_flaw_are_kept_apart_and_asked_for_again(world, tmp_path,
     assert len(bad) == 40 and bad["captioned later"].all()
     assert set(bad["reason"]) == {{"leak": "prompt_leakage"}.get(n, n) for n in names}
     assert table(out)["caption"].map(lambda text: flaw(text) is None).all()
-
-
-def flawed_as(text, name):
-    class Chosen:
-        def choices(self, *_):
-            return [name]
-
-    return endpoint.flawed(text, Chosen())
 
 
 def test_a_picture_that_is_always_refused_ends_with_the_reason(few, tmp_path):

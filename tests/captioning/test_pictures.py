@@ -34,10 +34,10 @@ def test_a_folder_or_any_list_names_the_same_pictures(tmp_path):
     (tmp_path / "records.json").write_text(json.dumps([*records, {"id": "text only"}]))
     (tmp_path / "records.jsonl").write_text("\n".join(map(json.dumps, records)))
     pq.write_table(pa.table({"image": [*names, None, names[0]]}), tmp_path / "list.parquet")
-    assert find(tmp_path).names.to_pylist() == sorted(names)
+    assert find(tmp_path).names == sorted(names)
     for file in tmp_path.glob("*.*"):
         found = find(file)
-        assert (found.names.to_pylist(), found.root) == (names, tmp_path), file
+        assert (found.names, found.root) == (names, tmp_path), file
         assert find(file, "elsewhere").root == Path("elsewhere")
     assert find(tmp_path).digest() != find(tmp_path / "list.txt").digest()
 
@@ -46,9 +46,9 @@ def test_a_folders_names_begin_at_the_root(tmp_path):
     folder = tmp_path / "wikiart" / "images"
     folder.mkdir(parents=True)
     Image.new("RGB", (40, 40)).save(folder / "a.jpg")
-    assert find(folder).names.to_pylist() == ["a.jpg"]
+    assert find(folder).names == ["a.jpg"]
     found = find(folder, tmp_path)
-    assert found.names.to_pylist() == ["wikiart/images/a.jpg"] and found.root == tmp_path
+    assert found.names == ["wikiart/images/a.jpg"] and found.root == tmp_path
     with pytest.raises(LabError, match="does not lie below the root"):
         find(tmp_path, folder)
 
@@ -82,7 +82,7 @@ def test_lists_as_other_systems_write_them(tmp_path, packed):
         for mark in ("", "\ufeff"):
             data = (mark + text).encode()
             (tmp_path / name).write_bytes(gzip.compress(data) if packed else data)
-            assert find(tmp_path / name).names.to_pylist() == ["a.jpg", "ä b,c.png"], name
+            assert find(tmp_path / name).names == ["a.jpg", "ä b,c.png"], name
 
 
 def test_linked_folders_are_captioned_under_the_names_they_are_given(tmp_path):
@@ -94,10 +94,10 @@ def test_linked_folders_are_captioned_under_the_names_they_are_given(tmp_path):
     (disk / "up").symlink_to(tmp_path)
     (tmp_path / "root").symlink_to(data)
     for root in (data, tmp_path / "root"):
-        assert find(root).names.to_pylist() == ["sam/images/a.jpg"]
+        assert find(root).names == ["sam/images/a.jpg"]
         # a folder below the root by its name, through a link, or where links lead
         for folder in (root / "sam", root / "sam" / "images", data / "sam" / "images"):
-            assert find(folder, root).names.to_pylist() == ["sam/images/a.jpg"]
+            assert find(folder, root).names == ["sam/images/a.jpg"]
         with pytest.raises(LabError, match="does not lie below the root"):
             find(disk, root)
 

@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 import pandas as pd
-import pyarrow as pa
 import pytest
 
 from sgv_lab.captioning import writer
@@ -29,7 +28,7 @@ def short_files(monkeypatch):
 
 
 def pictures(count: int = 10) -> Pictures:
-    return Pictures(Path("nowhere"), pa.array([f"a/{n}.png" for n in range(count)]))
+    return Pictures(Path("nowhere"), [f"a/{n}.png" for n in range(count)])
 
 
 def row(index: int, **more) -> dict:
@@ -85,7 +84,7 @@ def test_another_run_in_the_same_folder_is_refused(tmp_path):
     with pytest.raises(LabError, match=r"holds another run \(prompt was 'Say\.'; seed was '0'\)"):
         fill(tmp_path, settings=SETTINGS | {"seed": 1, "prompt": "Tell."})
     with pytest.raises(LabError, match="names was"):
-        Shards(tmp_path, Pictures(Path(), pa.array(list("abcdefghij"))), SETTINGS)
+        Shards(tmp_path, Pictures(Path(), list("abcdefghij")), SETTINGS)
 
 
 def test_two_processes_cannot_write_the_same_file(tmp_path):
@@ -118,7 +117,7 @@ def test_a_write_that_fails_half_way_leaves_nothing_behind(tmp_path, monkeypatch
             raise OSError(errno.ENOSPC, "No space left on device")
         return real(descriptor, data[: len(data) // 2])
 
-    monkeypatch.setattr(writer.os, "write", full)
+    monkeypatch.setattr(os, "write", full)
     with pytest.raises(LabError, match="the disk is full"):
         fill(tmp_path)
     assert (tmp_path / "rows/000000.jsonl").stat().st_size == size
@@ -173,7 +172,7 @@ def test_merging_refuses_duplicates_strangers_and_mixed_runs(tmp_path):
     file = tmp_path / "rows/000001.jsonl"
     good = file.read_text()
     bad = {
-        "twice or foreign": good + good.splitlines(keepends=True)[0],
+        "twice or foreign": good + good.partition("\n")[0] + "\n",
         "first 4": good.replace('"index": 4', '"index": 0'),
         "another run": good.replace(writer.digest(SETTINGS), "f" * 12, 1),
         "a picture twice": good.replace("a/4.png", "a/8.png"),
@@ -189,7 +188,7 @@ def test_merging_refuses_duplicates_strangers_and_mixed_runs(tmp_path):
 
 
 def test_names_that_two_folders_share_become_paths(tmp_path):
-    names = Pictures(Path(), pa.array(["a/1.png", "b/1.png"]))
+    names = Pictures(Path(), ["a/1.png", "b/1.png"])
     with Shards(tmp_path, names, SETTINGS) as shards:
         for numbers, _ in shards.missing():
             shards.add([row(n) for n in numbers])

@@ -71,17 +71,6 @@ def test_fetched_once_and_usable(hub: type[Hub]) -> None:
     assert len(hub.ranges) == 1
 
 
-def test_a_new_process_goes_on_where_the_last_one_stopped(hub: type[Hub]) -> None:
-    """What a killed download leaves is a .part file: only the rest is asked for."""
-    path = sources.resolve("hub:ShareGPT4V")
-    path.rename(path.with_suffix(".part"))
-    with path.with_suffix(".part").open("r+b") as file:
-        file.truncate(1_000)
-    hub.ranges.clear()
-    assert sources.resolve("hub:ShareGPT4V").read_bytes() == DATA
-    assert hub.ranges == ["bytes=1000-"]
-
-
 def test_a_broken_connection_is_taken_up_again(hub: type[Hub]) -> None:
     hub.broken = 1
     assert sources.resolve("hub:LLaVA-23K").read_bytes() == DATA
