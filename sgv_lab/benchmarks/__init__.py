@@ -14,7 +14,7 @@ MODULES = {  # the name in the command -> (module, title)
     "mme": ("mme", "MME"),
     "mmbench": ("mmbench", "MMBench"),
     "mmbench-cn": ("mmbench", "MMBench-CN"),
-    "seed": ("seed", "SEED-Bench image"),
+    "seed": ("seed_bench", "SEED-Bench image"),
     "mmvet": ("mmvet", "MM-Vet"),
     "llava-w": ("llava_w", "LLaVA-Bench in the Wild"),
     "qbench": ("qbench", "Q-Bench A1"),

@@ -91,9 +91,9 @@ def _done(path: Path, questions: Sequence[Question]) -> dict[str, str]:
     prompts = {question.id: question.prompt for question in questions}
     given = [Entry(f"{path}, line {n}", row) for n, row in enumerate(whole_lines(path), 1)]
     answers = core.index(given, "question_id")
-    core.known(answers, prompts, "the benchmark")
+    core.check_ids(answers, prompts, "the benchmark")
     for key, entry in answers.items():
-        core.aligned(entry, entry["prompt"], prompts[key])
+        core.check_same_question(entry, entry["prompt"], prompts[key])
     return {key: entry.text("text") for key, entry in answers.items()}
 
 

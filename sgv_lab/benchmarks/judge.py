@@ -175,7 +175,7 @@ def _texts(predictions: Path, asked: list[str]) -> dict[str, str]:
         answers = core.keyed(predictions, "text")
     else:
         answers = core.index(found, "question_id")
-    if core.known(answers, asked, "the benchmark"):
+    if core.check_ids(answers, asked, "the benchmark"):
         absent = next(key for key in asked if key not in answers)
         raise LabError(f"has no answer to {absent}", where=predictions, fix="complete it first")
     return {key: entry.text("text") for key, entry in answers.items()}

@@ -13,7 +13,7 @@ from typing import Any
 
 from PIL import Image
 
-from sgv_lab.benchmarks import core, mmbench, mme, pope, qbench, scienceqa, seed, vqa
+from sgv_lab.benchmarks import core, mmbench, mme, pope, qbench, scienceqa, seed_bench, vqa
 from sgv_lab.errors import LabError
 from sgv_lab.files import files_below, write_json, write_jsonl
 from sgv_lab.images import decode_image
@@ -59,7 +59,7 @@ class Task:
 
 
 def _one(data: Path, *patterns: str) -> Path:
-    return core.within(data, *patterns)[0]
+    return core.find_files(data, *patterns)[0]
 
 
 def _folder(data: Path, name: str) -> str:
@@ -110,7 +110,7 @@ def _write_mme(questions: list[Question], answers: Answers, data: Path, out: Pat
 
 def _mmbench(data: Path, language: str = "en") -> Iterator[Question]:
     tables = [
-        t for t in core.within(data, "*.tsv") if ("_cn" in t.stem.lower()) is (language == "cn")
+        t for t in core.find_files(data, "*.tsv") if ("_cn" in t.stem.lower()) is (language == "cn")
     ]
     if len(tables) != 1:
         what = f"holds {len(tables)} tables of MMBench in {language!r}, not one"
@@ -137,7 +137,7 @@ def _seed(data: Path) -> Iterator[Question]:
     for number, row in enumerate(entry["questions"]):
         if str(row["question_id"]).isdecimal():
             key, picture = f"{row['question_id']}#{number}", f"SEED-Bench-image/{row['data_id']}"
-            yield Question(key, seed.prompt(row), picture, row=row)
+            yield Question(key, seed_bench.prompt(row), picture, row=row)
 
 
 _write_seed = _lines(
@@ -237,7 +237,7 @@ def _write_vizwiz(
 
 def _pope(data: Path) -> Iterator[Question]:
     number = 0
-    for path in core.within(data, "coco_pope_*.json"):
+    for path in core.find_files(data, "coco_pope_*.json"):
         split = path.stem.removeprefix("coco_pope_")
         for row in core.entries(path):
             number += 1

@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sgv_lab import benchmarks, plotting, store
-from sgv_lab.benchmarks import core, mmbench, mme, seed, vqa
+from sgv_lab.benchmarks import core, mmbench, mme, seed_bench, vqa
 from sgv_lab.benchmarks.tasks import TASKS, Question
 from sgv_lab.errors import LabError
 from sgv_lab.files import write_jsonl
@@ -34,7 +34,7 @@ MANNERS: dict[str, Callable[[str, str], str]] = {  # (answer, text of the option
 COMPARED = {  # benchmark -> rules besides the official one; what a result file alone allows is out
     "mme": mme.VARIANTS,
     "mmbench": mmbench.VARIANTS,
-    "seed": seed.VARIANTS,
+    "seed": seed_bench.VARIANTS,
     "pope": ("exact_word",),
     "scienceqa": ("lenient_letter",),
     "qbench": ("letter_anywhere",),
@@ -147,7 +147,7 @@ def _options(name: str, question: Question, data: Path) -> tuple[str, Mapping[st
     if name == "mmbench":
         return row["answer"], mmbench.options(row)
     if name == "seed":
-        return row["answer"], {letter: row[field] for letter, field in seed.CHOICES.items()}
+        return row["answer"], {letter: row[field] for letter, field in seed_bench.CHOICES.items()}
     if name == "qbench":
         texts = dict(zip("ABCD", row["candidates"], strict=False))
         return next(k for k, text in texts.items() if text == row["correct_ans"]), texts
