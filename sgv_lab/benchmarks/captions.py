@@ -52,7 +52,7 @@ def _references(path: Path) -> dict[str, list[str]]:
     for key, entry in core.keyed(path, "captions").items():
         found[key] = entry["captions"]
         if not isinstance(found[key], list):
-            raise LabError("has no list of captions", where=entry.where)
+            raise entry.error("has no list of captions")
     return dict(found)
 
 

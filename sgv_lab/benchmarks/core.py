@@ -33,11 +33,8 @@ class Entry:
 
     def __getitem__(self, key: str) -> Any:
         if key not in self.row:
-            raise LabError(
-                f"has no {key!r} (it has {', '.join(map(str, self.row)) or 'nothing'})",
-                where=self.where,
-                fix="give the file of this benchmark",
-            )
+            what = f"has no {key!r} (it has {', '.join(map(str, self.row)) or 'nothing'})"
+            raise LabError(what, where=self.where, fix="give the file of this benchmark")
         return self.row[key]
 
     def first(self, *keys: str) -> Any:
@@ -51,8 +48,12 @@ class Entry:
         """``first(*keys)``, which must be a string."""
         value = self.first(*keys)
         if not isinstance(value, str):
-            raise LabError(f"the answer {value!r} is not a string", where=self.where)
+            raise self.error(f"the answer {value!r} is not a string")
         return value
+
+    def error(self, what: str, fix: str = "") -> LabError:
+        """The refusal of this record."""
+        return LabError(what, where=self.where, fix=fix)
 
     def records(self, key: str) -> list["Entry"]:
         """The objects of the list under ``key``."""
@@ -256,11 +257,8 @@ def index(found: Iterable[Entry], *keys: str, name: str = "question") -> dict[st
     for entry in found:
         identifier = str(entry.first(*keys))
         if identifier in result:
-            raise LabError(
-                f"{name} {identifier} stands twice (first: {result[identifier].where})",
-                where=entry.where,
-                fix="keep one answer a question",
-            )
+            what = f"{name} {identifier} stands twice (first: {result[identifier].where})"
+            raise LabError(what, where=entry.where, fix="keep one answer a question")
         result[identifier] = entry
     return result
 
@@ -270,22 +268,18 @@ def check_ids(answers: Mapping[str, Entry], asked: Iterable[Any], source: object
     asked = {str(identifier) for identifier in asked}
     for identifier, entry in answers.items():
         if identifier not in asked:
-            raise LabError(
-                f"question {identifier!r} is not in {source}",
-                where=entry.where,
-                fix="score a file against the questions it answers",
-            )
+            what = f"question {identifier!r} is not in {source}"
+            fix = "score a file against the questions it answers"
+            raise LabError(what, where=entry.where, fix=fix)
     return len(asked - answers.keys())
 
 
 def check_same_question(entry: Entry, said: str, asked: str) -> None:
     """Refuse an answer whose own copy of the question (``said``) is not the one ``asked``."""
     if " ".join(said.split()) != " ".join(asked.split()):
-        raise LabError(
-            f"answers {said!r}, but the question is {asked!r}",
-            where=entry.where,
-            fix="the files are out of step: use the version of the questions that was run",
-        )
+        what = f"answers {said!r}, but the question is {asked!r}"
+        fix = "the files are out of step: use the version of the questions that was run"
+        raise LabError(what, where=entry.where, fix=fix)
 
 
 def require(path: File, option: str, holding: str) -> Path:

@@ -73,18 +73,15 @@ def _score(path: Path, questions: File) -> dict[str, Any]:
 
 def _check_one_judge(judges: set[str | None], where: File) -> None:
     if len(judges) > 1:
-        raise LabError(
-            f"reviews of {', '.join(map(str, judges))} share a column",
-            where=where,
-            fix="keep one folder a judge",
-        )
+        what = f"reviews of {', '.join(map(str, judges))} share a column"
+        raise LabError(what, where=where, fix="keep one folder a judge")
 
 
 def _marks(entry: Entry) -> list[float]:
     marks = entry.first("tuple", "score")
     numbers = isinstance(marks, list) and all(isinstance(mark, int | float) for mark in marks)
     if not numbers or len(marks) != 2:
-        raise LabError(f"the marks {marks!r} are not two numbers", where=entry.where)
+        raise entry.error(f"the marks {marks!r} are not two numbers")
     return marks
 
 

@@ -13,7 +13,6 @@ from typing import Any
 
 from sgv_lab.benchmarks import OFFICIAL, core, jackknife
 from sgv_lab.benchmarks.core import EACH, LAST, Answers, Entry, File
-from sgv_lab.errors import LabError
 
 log = logging.getLogger(__name__)
 VARIANTS = ("vanilla_first_pass", "vanilla_all_rows", "exact_letter")
@@ -133,15 +132,12 @@ def circular_groups(truth: Mapping[str, Entry], source: object) -> dict[str, lis
     groups: dict[str, list[str]] = defaultdict(list)
     for key, entry in truth.items():
         if not key.isdecimal():
-            raise LabError(f"the index {key!r} is not a number", where=entry.where)
+            raise entry.error(f"the index {key!r} is not a number")
         groups[str(int(key) % ROTATION)].append(key)
     for key, members in groups.items():
         if key not in members:
-            raise LabError(
-                f"index {members[0]} is a rotation of {key}, which is not in {source}",
-                where=truth[members[0]].where,
-                fix="keep all rotations of a question together",
-            )
+            what = f"index {members[0]} is a rotation of {key}, which is not in {source}"
+            raise truth[members[0]].error(what, fix="keep all rotations of a question together")
     return dict(groups)
 
 

@@ -98,11 +98,8 @@ def _submitted(path: Path) -> Iterator[Entry]:
     for number, line in enumerate(core.read_text(path).removesuffix("\n").split("\n"), 1):
         fields, where = line.split("\t"), f"{path}, line {number}"
         if len(fields) != 4:
-            raise LabError(
-                f"has {len(fields)} tab-separated fields, not 4 (image, question, truth, answer)",
-                where=where,
-                fix="answers must hold no tab and no newline",
-            )
+            what = f"has {len(fields)} tab-separated fields, not 4 (image, question, truth, answer)"
+            raise LabError(what, where=where, fix="answers must hold no tab and no newline")
         row = dict(zip(("image", "question", "truth", "text"), fields, strict=True))
         yield Entry(where, row | {"subtask": path.stem})
 
@@ -112,11 +109,8 @@ def _as_submitted(entry: Entry) -> Entry:
     subtask, _, image = str(entry["question_id"]).partition("/")
     question = entry["prompt"].removesuffix(SUFFIX).removesuffix(ASK).rstrip() + " " + ASK
     if any(c in (text := entry.text("text")) for c in "\t\n\r"):
-        raise LabError(
-            f"the answer {text!r} holds a tab or a newline",
-            where=entry.where,
-            fix="write each answer as one line without tabs",
-        )
+        what = f"the answer {text!r} holds a tab or a newline"
+        raise entry.error(what, fix="write each answer as one line without tabs")
     row = {"subtask": subtask, "image": image, "question": question, "text": text}
     return Entry(entry.where, row)
 
@@ -141,16 +135,14 @@ def _check_pairs(entries: list[Entry]) -> None:
     """Refuse what is not two questions an image on consecutive lines."""
     for entry in entries:
         if entry["truth"].lower() not in ("yes", "no"):
-            raise LabError(f"the truth is {entry['truth']!r}, not Yes or No", where=entry.where)
+            raise entry.error(f"the truth is {entry['truth']!r}, not Yes or No")
     for one, *two in _pairs(entries):
         if not two or two[0]["image"] != one["image"]:
-            raise LabError(
-                f"{one['image']} has no second question beside it",
-                where=one.where,
-                fix="keep both questions of an image on consecutive lines, or drop both",
-            )
+            what = f"{one['image']} has no second question beside it"
+            fix = "keep both questions of an image on consecutive lines, or drop both"
+            raise one.error(what, fix=fix)
         if two[0]["question"] == one["question"]:
-            raise LabError("stands twice, and the other question is missing", where=two[0].where)
+            raise two[0].error("stands twice, and the other question is missing")
 
 
 def _pairs(entries: list[Entry]) -> list[list[Entry]]:

@@ -34,7 +34,7 @@ def score(
         given = entry["score"] if isinstance(entry["score"], list) else [None]
         if not all(isinstance(grade, int | float) and 0 <= grade <= 1 for grade in given):
             what = f"the grades are {entry['score']}, not a list of numbers in [0, 1]"
-            raise LabError(what, where=entry.where)
+            raise entry.error(what)
     judges = sorted({str(name) for entry in grades.values() for name in entry["model"]})
     if len(judges) > 1:
         what = f"grades of {', '.join(judges)} share a column"

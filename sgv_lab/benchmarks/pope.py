@@ -90,11 +90,9 @@ def _by_category(given: list[Entry], path: Path) -> tuple[dict[str, list[Asked]]
     questions = core.index(core.entries(path), "question_id")
     if core.check_ids(answers, questions, path):
         absent = next(key for key in questions if key not in answers)
-        raise LabError(
-            f"question {absent} has no answer",
-            where=questions[absent].where,
-            fix="complete the run: the official tool matches by position",
-        )
+        what = f"question {absent} has no answer"
+        fix = "complete the run: the official tool matches by position"
+        raise questions[absent].error(what, fix=fix)
     asked: dict[str, list[Asked]] = defaultdict(list)
     for key, question in questions.items():
         if "prompt" in answers[key].row:
@@ -106,11 +104,9 @@ def _by_category(given: list[Entry], path: Path) -> tuple[dict[str, list[Asked]]
         key = str(entry["question_id"])
         split = questions[key]["category"]
         if key in seen[split] and len(seen[split]) < len(asked[split]):
-            raise LabError(
-                f"question {key} stands twice, before other answers of its split",
-                where=entry.where,
-                fix="keep one answer a question: the official tool matches by position",
-            )
+            what = f"question {key} stands twice, before other answers of its split"
+            fix = "keep one answer a question: the official tool matches by position"
+            raise entry.error(what, fix=fix)
         seen[split].add(key)
     return dict(asked), answers.warnings
 
@@ -120,24 +116,19 @@ def _paired(asked: list[Asked], labels: list[Entry], source: Path) -> Iterator[t
     for (answer, text, image), label in zip(asked, labels, strict=False):
         core.check_same_question(answer, text, label["text"])
         if image not in (None, label["image"]):
-            raise LabError(
-                f"is about {image}, but {label.where} about {label['image']}",
-                where=answer.where,
-                fix="the files are out of step: use POPE@e3e3926",
-            )
+            what = f"is about {image}, but {label.where} about {label['image']}"
+            raise answer.error(what, fix="the files are out of step: use POPE@e3e3926")
         if label["label"] not in ("yes", "no"):
-            raise LabError(f"the label is {label['label']!r}, not yes or no", where=label.where)
+            raise label.error(f"the label is {label['label']!r}, not yes or no")
         yield answer, label
     if len(asked) > len(labels):
         raise LabError(
             f"{source} holds only {len(labels)} labels", where=asked[len(labels)][0].where
         )
     if len(labels) > len(asked):
-        raise LabError(
-            "has no answer",
-            where=labels[len(asked)].where,
-            fix="the files are out of step: use the version that was run",
-        )
+        what = "has no answer"
+        fix = "the files are out of step: use the version that was run"
+        raise labels[len(asked)].error(what, fix=fix)
 
 
 def _result(outcomes: list[tuple[str, str, str, str]], warnings: list[str]) -> dict[str, Any]:

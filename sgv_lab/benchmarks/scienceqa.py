@@ -10,7 +10,6 @@ from typing import Any
 
 from sgv_lab.benchmarks import OFFICIAL, core, jackknife
 from sgv_lab.benchmarks.core import LAST, Answers, Entry, File
-from sgv_lab.errors import LabError
 
 VARIANTS = ("lenient_letter", "stored")  # lmms-eval's reading; the result file's own "acc"
 LETTERS = "ABCDE"
@@ -127,7 +126,7 @@ def _converted(path: Path, table: Path) -> dict[str, dict[str, Any]]:
     problems = {}
     for key, entry in core.index(core.entries(path), "id").items():
         if key not in about:
-            raise LabError(f"question {key} has no row in {table}", where=entry.where)
+            raise entry.error(f"question {key} has no row in {table}")
         human, truth = (turn["value"] for turn in entry["conversations"])
         subject, grade = about[key]["subject"], int(about[key]["grade"])
         hint = human.replace("<image>", "").strip().startswith("Context: ")

@@ -97,5 +97,5 @@ def _truth(path: str | Path) -> tuple[dict[str, str], dict[str, str]]:
     for entry in rows:
         key, answer = str(entry["question_id"]), entry.first("gt_answer", "answer")
         if truth.setdefault(key, answer) != answer:
-            raise LabError(f"question {key} has two answers", where=entry.where)
+            raise entry.error(f"question {key} has two answers")
     return truth, {str(e["question_id"]): names[e["question_type_id"]] for e in rows if names}
