@@ -17,6 +17,7 @@ from sgv_lab.benchmarks import OFFICIAL, core, jackknife
 from sgv_lab.benchmarks.core import File
 from sgv_lab.errors import LabError
 
+FILES = ("captions_val*.json", "captions_*.json")
 VARIANTS = ("whitespace", "lower", "lower_no_punctuation")  # no PTB tokeniser (VLMEvalKit: first)
 PUNCTUATION = "'\"`().?!,:;-[]{}"
 
@@ -26,12 +27,12 @@ def score(
 ) -> dict[str, Any]:
     """Score one caption an image ({image_id, caption}) against COCO captions of the same images.
 
-    ``annotations`` is a COCO caption file, or {image_id: [captions] or {"captions": [...]}}. CIDEr
-    depends on the set of images: they must be the same on both sides (LabError).
+    ``annotations`` is a COCO caption file or its folder, or {image_id: [captions] or {"captions":
+    [...]}}. CIDEr depends on the set of images: they must be the same on both sides.
     """
     given = core.index(core.rows(predictions), "image_id", name="image")
     source = core.require(annotations, "--annotations", "the reference captions")
-    references = _references(source)
+    references = _references(core.find_files(source, *FILES)[0])
     if missing := core.check_ids(given, references, source):
         raise LabError(
             f"{missing} images of {source} have no caption",

@@ -188,13 +188,3 @@ def _result(
         clusters=("image", images),
         warnings=warnings,
     )
-
-
-def submission(answers: dict[str, str], images: dict[str, str] | None = None) -> list[Any]:
-    """The EvalAI file: processed answers by question_id, or (VizWiz) by the picture's name."""
-    if images is not None:
-        return [
-            {"image": image, "answer": process(answers.get(key, ""))}
-            for key, image in images.items()
-        ]
-    return [{"question_id": int(key), "answer": process(text)} for key, text in answers.items()]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import openpyxl
 import pytest
+from written import lines, tsv
 
 from sgv_lab import benchmarks
 from sgv_lab.benchmarks import (
@@ -26,12 +27,6 @@ from sgv_lab.benchmarks import (
     vqa,
 )
 from sgv_lab.errors import LabError
-
-
-def lines(path: Path, rows: list[Any]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
 
 # --- names and files ---------------------------------------------------------------------------
 
@@ -254,12 +249,6 @@ def mmbench_rows(n: int = 12) -> list[dict[str, Any]]:
                 }
             )
     return rows
-
-
-def tsv(path: Path, rows: list[dict[str, Any]]) -> Path:
-    body = ["\t".join(rows[0])] + ["\t".join(map(str, row.values())) for row in rows]
-    path.write_text("\n".join(body) + "\n")
-    return path
 
 
 def test_a_control_character_in_an_answer_is_no_reason_to_fail(tmp_path: Path) -> None:
@@ -603,7 +592,8 @@ def test_vqav2_and_vizwiz_files(tmp_path: Path) -> None:
         for n in range(2)
     ]
     (tmp_path / "w.json").write_text(json.dumps(wild))
-    upload = vqa.submission({"0": "A Cat.", "1": "dog"}, {"0": "0.jpg", "1": "1.jpg"})
+    said = {"0.jpg": "A Cat.", "1.jpg": "dog"}
+    upload = [{"image": image, "answer": vqa.process(text)} for image, text in said.items()]
     (tmp_path / "u.json").write_text(json.dumps(upload))
     assert vqa.score(tmp_path / "u.json", tmp_path / "w.json")["overall"] == 50
     with pytest.raises(LabError, match="needs --questions"):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import openpyxl
 import pytest
+from written import lines, tsv
 
 from sgv_lab.benchmarks import (
     chair,
@@ -23,11 +24,6 @@ from sgv_lab.benchmarks import (
     vqa,
 )
 from sgv_lab.errors import LabError
-
-
-def lines(path: Path, rows: list[Any]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
 
 
 def seed_case(folder: Path, said: list[str]) -> dict[str, Any]:
@@ -74,12 +70,6 @@ def qbench_case(folder: Path, said: list[str]) -> dict[str, Any]:
         for n, text in enumerate(said)
     ]
     return qbench.score(lines(folder / "a.jsonl", rows))
-
-
-def tsv(path: Path, rows: list[dict[str, Any]]) -> Path:
-    text = ["\t".join(rows[0]), *("\t".join(map(str, row.values())) for row in rows)]
-    path.write_text("\n".join(text) + "\n")
-    return path
 
 
 def mmbench_truth(path: Path) -> Path:
