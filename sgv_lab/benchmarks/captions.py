@@ -1,7 +1,7 @@
 """CIDEr-D, BLEU and ROUGE-L of captions, by pycocoevalcap behind the PTB tokeniser (Java).
 
 METEOR and SPICE are left out (they need models). CLIPScore and CAPTURE need weights of the hub:
-any function (picture, caption) -> float is averaged over the same rows, outside this module.
+any function (image, caption) -> float is averaged over the same rows, outside this module.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""CHAIR: objects a caption names that are not in the picture; recall and length beside it.
+"""CHAIR: objects a caption names that are not in the image; recall and length beside it.
 
 Rules: LisaAnne/Hallucination utils/chair.py (words, CHAIRi, CHAIRs) and Maxlinn/CHAIR-metric-
 standalone (recall). The list of object words is data: ``synonyms.txt`` of the same repository.
@@ -78,7 +78,7 @@ def score(
     ``annotations`` is a folder of COCO files (instances_*.json, captions_*.json), one of them, a
     CHAIR output file, or {image_id: objects}; ``questions`` is synonyms.txt (else beside them).
     """
-    source = core.require(annotations, "--annotations", "the objects of the pictures")
+    source = core.require(annotations, "--annotations", "the objects of the images")
     folder = source if source.is_dir() else source.parent
     words = Path(questions or folder / "synonyms.txt")
     if not words.is_file():
@@ -154,6 +154,6 @@ def _coco(file: Entry, names: dict[str, str], wanted: Set[str]) -> Iterator[tupl
         if _image(image := entry["image_id"]) in wanted:
             if "caption" in entry.row:
                 yield image, objects(entry["caption"], names)
-            else:  # a class without a word still makes its picture known
+            else:  # a class without a word still makes its image known
                 name = classes.get(entry["category_id"])
                 yield image, [name] if name in names else []

@@ -209,7 +209,7 @@ def table(path: str | Path) -> list[Entry]:
     if path.suffix == ".xlsx":
         rows = _sheet(path)
     else:
-        csv.field_size_limit(sys.maxsize)  # MMBench's cells hold pictures
+        csv.field_size_limit(sys.maxsize)  # MMBench's cells hold images
         text = io.StringIO(read_text(path), newline="")
         rows = list(csv.reader(text, delimiter="\t" if path.suffix == ".tsv" else ","))
     names, *cells = [row for row in rows if any(row)] or [[]]

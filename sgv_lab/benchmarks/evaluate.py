@@ -119,7 +119,7 @@ def _ids(
 ) -> list[int]:
     """Prompt ids in the model's own template, the image's place as wide as the image will be.
 
-    Where that depends on the picture's shape (Qwen3-VL), the place stays one -200 for now.
+    Where that depends on the image's shape (Qwen3-VL), the place stays one -200 for now.
     """
     has_image = question.picture is not None or question.encoded is not None
     text = ("<image>\n" if has_image else "") + question.prompt
@@ -142,17 +142,17 @@ def _generate(
     """Greedy answers to (B) prompts: padded on the left, positions counted from the first token.
 
     Pictures are padded or cropped as the official scripts for LLaVA do; other families take them
-    as they take all pictures.
+    as they take all images.
     """
     feed = collator(model.config)
     aspect = task.aspect if kind(model.config.model_type).template == "v1" else "square"
-    rows, pictures = [], []
+    rows, images = [], []
     for question, ids in batch:
         image = question.image(data)
         own = [] if image is None else [prepare(image, processor.image_processor, aspect)]
         rows.append(feed.widened(ids, own)[0])
-        pictures += own
-    given = bulk.batched(model.config, processor, rows, pictures)
+        images += own
+    given = bulk.batched(model.config, processor, rows, images)
     decoding = bulk.Decoding(max_new_tokens=task.max_new_tokens)
     said = bulk.decode(model, processor, given, decoding)
     return [one["caption"] for one in said]

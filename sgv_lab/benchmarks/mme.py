@@ -184,7 +184,7 @@ def _result(lines: dict[str, list[Entry]], asked: dict[str, int], variant: str) 
                 row = np.zeros((len(names), 4))  # right, questions, both right, images
                 row[column] = sum(right), 2, all(right), 1
                 sums.append(row.ravel())
-                # perception shares photos; "0001.png" is another picture in each of cognition
+                # perception shares photos; "0001.png" is another image in each of cognition
                 image = pair[0]["image"]
                 clusters.append(image if part == "perception" else (name, image))
         if names:

@@ -1,4 +1,4 @@
-"""POPE: is an object in the picture; F1 of "yes" per negative-sampling split, and their mean.
+"""POPE: is an object in the image; F1 of "yes" per negative-sampling split, and their mean.
 
 Rules: AoiDragon/POPE evaluate.py and LLaVA eval_pope.py (identical). Labels are matched by
 position there, so every question is compared with its label's before anything is counted.

@@ -68,7 +68,7 @@ def score(
 
 
 def _keyed(found: list[Entry]) -> list[Entry]:
-    """Entries with ``key`` = picture and question: the release has no question ids."""
+    """Entries with ``key`` = image and question: the release has no question ids."""
     return [Entry(e.where, e.row | {"key": f"{e['img_path']} {e['question']}"}) for e in found]
 
 

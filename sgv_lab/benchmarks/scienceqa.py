@@ -77,7 +77,7 @@ def score(
         unparsed=sum(read is None for read in reads.values()),
         missing=missing,
         intervals=intervals,
-        clusters=("question", problems),  # each has its own picture
+        clusters=("question", problems),  # each has its own image
         warnings=answers.warnings,
     )
 

@@ -77,7 +77,7 @@ def score(
         unparsed=unparsed,
         missing=sum(repeated.get(key, 1) for key in {*ids} - answers.keys()),
         intervals=interval if macro is None else {},
-        clusters=("question", ids),  # the files do not say which questions share a picture
+        clusters=("question", ids),  # the files do not say which questions share an image
         warnings=answers.warnings,
     )
 

@@ -1,4 +1,4 @@
-"""What a model is asked: each benchmark's questions, prompts, pictures and official submission.
+"""What a model is asked: each benchmark's questions, prompts, images and official submission.
 
 Protocol: share4v/eval and scripts/sharegpt4v/eval of ShareGPT4Omni/ShareGPT4V@b6f70e9. Data folders
 are the official releases, unpacked; the miniature world writes the same layouts.
@@ -35,7 +35,7 @@ class Question:
     row: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def image(self, root: Path) -> Image.Image | None:
-        """The RGB picture, or None for a question about text alone."""
+        """The RGB image, or None for a question about text alone."""
         if self.encoded is None:
             return None if self.picture is None else open_image(root, self.picture, self.id)
         try:
@@ -50,7 +50,7 @@ Writer = Callable[[list[Question], Answers, Path, Path], Files]  # questions, an
 
 @dataclass(frozen=True)
 class Task:
-    """How one benchmark is run: its questions, picture preparation, length, official files."""
+    """How one benchmark is run: its questions, image preparation, length, official files."""
 
     questions: Callable[[Path], Iterator[Question]]
     aspect: str  # "pad" or "square" (centre crop), as the official script
@@ -64,7 +64,7 @@ def _one(data: Path, *patterns: str) -> Path:
 
 
 def _folder(data: Path, name: str) -> str:
-    """Where pictures lie: in the folder that the release unpacks to, or in "images"."""
+    """Where images lie: in the folder that the release unpacks to, or in "images"."""
     return name if (data / name).is_dir() else "images"
 
 
@@ -91,9 +91,9 @@ def _mme(data: Path) -> Iterator[Question]:
                 what, fix = f"lacks the picture {row['image']}", "unpack the official release anew"
                 raise LabError(what, where=data / subtask, fix=fix)
             short = row["question"].removesuffix(mme.ASK).rstrip() + mme.SUFFIX
-            picture = found.relative_to(data).as_posix()
+            image = found.relative_to(data).as_posix()
             about = row.row | {"subtask": subtask, "name": found.name}
-            yield Question(f"{subtask}/{number}", short, picture, row=about)
+            yield Question(f"{subtask}/{number}", short, image, row=about)
 
 
 def _write_mme(questions: list[Question], answers: Answers, data: Path, out: Path) -> Files:
@@ -118,9 +118,9 @@ def _mmbench(data: Path, language: str = "en") -> Iterator[Question]:
         fix = "keep one .tsv a language; Chinese: with _cn in its name"
         raise LabError(what, where=data, fix=fix)
     rows = core.table(tables[0])
-    pictures = {row["index"]: row["image"] for row in rows}
-    for row in rows:  # later releases name another row's picture by its index
-        encoded = pictures.get(row["image"], row["image"])
+    images = {row["index"]: row["image"] for row in rows}
+    for row in rows:  # later releases name another row's image by its index
+        encoded = images.get(row["image"], row["image"])
         yield Question(row["index"], mmbench.prompt(row.row, language), None, encoded, row.row)
 
 
@@ -136,8 +136,8 @@ def _seed(data: Path) -> Iterator[Question]:
     (entry,) = core.entries(_one(data, "SEED-Bench.json"))
     for number, row in enumerate(entry["questions"]):
         if str(row["question_id"]).isdecimal():
-            key, picture = f"{row['question_id']}#{number}", f"SEED-Bench-image/{row['data_id']}"
-            yield Question(key, seed_bench.prompt(row), picture, row=row)
+            key, image = f"{row['question_id']}#{number}", f"SEED-Bench-image/{row['data_id']}"
+            yield Question(key, seed_bench.prompt(row), image, row=row)
 
 
 _write_seed = _lines(
@@ -167,8 +167,8 @@ def write_nothing(questions: list[Question], answers: Answers, data: Path, out: 
 
 def _qbench(data: Path) -> Iterator[Question]:
     for number, row in enumerate(core.entries(_one(data, "llvisionqa_dev.json"))):
-        picture = f"images_llvisionqa/{row['img_path']}"
-        yield Question(str(number), qbench.prompt(row.row), picture, row=row.row)
+        image = f"images_llvisionqa/{row['img_path']}"
+        yield Question(str(number), qbench.prompt(row.row), image, row=row.row)
 
 
 _write_qbench = _lines(
@@ -179,8 +179,8 @@ _write_qbench = _lines(
 def _scienceqa(data: Path) -> Iterator[Question]:
     for row in core.entries(_one(data, "llava_test_CQM-A.json")):
         text = row["conversations"][0]["value"].replace("<image>", "").strip()
-        picture = f"images/test/{row['image']}" if "image" in row.row else None
-        yield Question(str(row["id"]), text + scienceqa.SUFFIX, picture, row=row.row)
+        image = f"images/test/{row['image']}" if "image" in row.row else None
+        yield Question(str(row["id"]), text + scienceqa.SUFFIX, image, row=row.row)
 
 
 _write_scienceqa = _lines(
@@ -197,8 +197,8 @@ def _vqav2(data: Path) -> Iterator[Question]:
     (entry,) = core.entries(_one(data, "*OpenEnded*questions.json"))
     folder = entry.row.get("data_subtype", "test2015").replace("test-dev", "test")
     for row in entry["questions"]:
-        picture = f"{folder}/COCO_{folder}_{row['image_id']:012d}.jpg"
-        yield Question(str(row["question_id"]), row["question"] + vqa.SUFFIX, picture, row=row)
+        image = f"{folder}/COCO_{folder}_{row['image_id']:012d}.jpg"
+        yield Question(str(row["question_id"]), row["question"] + vqa.SUFFIX, image, row=row)
 
 
 def _write_vqav2(questions: list[Question], answers: Answers, data: Path, out: Path) -> Files:
@@ -240,8 +240,8 @@ def _pope(data: Path) -> Iterator[Question]:
         split = path.stem.removeprefix("coco_pope_")
         for row in core.entries(path):
             number += 1
-            text, picture = row["text"] + pope.SUFFIX, f"val2014/{row['image']}"
-            yield Question(str(number), text, picture, row=row.row | {"category": split})
+            text, image = row["text"] + pope.SUFFIX, f"val2014/{row['image']}"
+            yield Question(str(number), text, image, row=row.row | {"category": split})
 
 
 def _write_pope(questions: list[Question], answers: Answers, data: Path, out: Path) -> Files:

@@ -121,7 +121,7 @@ def score(
 ) -> dict[str, Any]:
     """Score an answers file (``text``: processed first) or a submission (``answer``: as it is).
 
-    ``annotations`` is the official annotation file (VQAv2, or VizWiz with pictures as ids), or an
+    ``annotations`` is the official annotation file (VQAv2, or VizWiz with images as ids), or an
     EvalAI submission: then the processed answers are compared with it string by string.
     """
     source = core.require(annotations, "--annotations", "the human answers")
@@ -133,7 +133,7 @@ def score(
     if questions is not None:
         found = _about(answers, questions, by_image)
     elif by_image and raw:
-        raise LabError("needs --questions: which picture a question is about", where=predictions)
+        raise LabError("needs --questions: which image a question is about", where=predictions)
     missing = core.check_ids(found, truth, "the annotations")
     sent = {key: entry.text("text" if raw else "answer") for key, entry in found.items()}
     if raw and variant != "unprocessed":
@@ -147,7 +147,7 @@ def score(
 
 
 def _truth(path: Path) -> tuple[dict[str, Entry], bool]:
-    """The annotations by id, and whether pictures are the ids (VizWiz)."""
+    """The annotations by id, and whether images are the ids (VizWiz)."""
     found = core.entries(path)
     if len(found) == 1 and "annotations" in found[0].row:
         found = found[0].records("annotations")
@@ -156,7 +156,7 @@ def _truth(path: Path) -> tuple[dict[str, Entry], bool]:
 
 
 def _about(answers: Answers, questions: File, by_image: bool) -> dict[str, Entry]:
-    """The answers to these questions, by the picture's name if ``by_image``."""
+    """The answers to these questions, by the image's name if ``by_image``."""
     asked = core.index(core.rows(questions), "question_id")
     core.check_ids(answers, asked, questions)
     for key, entry in answers.items():
