@@ -20,6 +20,9 @@ from typing import Any
 from sgv_lab.errors import LabError
 
 File = str | Path | None  # a file or folder; None where a scorer can do without
+# How LLaVA and ShareGPT4V ask for a short answer, and for an option.
+SHORT_ANSWER = "\nAnswer the question using a single word or phrase."
+LETTER_ANSWER = "\nAnswer with the option's letter from the given choices directly."
 LAST, EACH, FIRST = "the last one counts", "each counts", "the first one counts"
 _SAID = ("prediction", "text", "response", "caption", "tuple", "score", "answer")
 

@@ -18,10 +18,7 @@ log = logging.getLogger(__name__)
 VARIANTS = ("vanilla_first_pass", "vanilla_all_rows", "exact_letter")
 LETTERS = "ABCD"
 ROTATION = 10**6
-SUFFIX = {
-    "en": "\nAnswer with the option's letter from the given choices directly.",
-    "cn": "\n请直接回答选项字母。",
-}
+SUFFIX = {"en": core.LETTER_ANSWER, "cn": "\n请直接回答选项字母。"}
 DROPPED = {"hint", "category", "source", "image", "comment", "l2-category"}  # for submission
 
 

@@ -38,7 +38,7 @@ COGNITION = {
 PARTS = {"perception": PERCEPTION, "cognition": COGNITION}
 OFFICIAL_QUESTIONS = PERCEPTION | COGNITION
 VARIANTS = ("any_word", "stripped")  # VLMEvalKit's and lmms-eval's reading of an answer
-SUFFIX = "\nAnswer the question using a single word or phrase."
+SUFFIX = core.SHORT_ANSWER
 ASK = "Please answer yes or no."
 
 
@@ -95,6 +95,7 @@ def score(
 
 
 def _submitted(path: Path) -> Iterator[Entry]:
+    """The lines of ``<subtask>.txt``, each an Entry of subtask, image, question, truth, text."""
     for number, line in enumerate(core.read_text(path).removesuffix("\n").split("\n"), 1):
         fields, where = line.split("\t"), f"{path}, line {number}"
         if len(fields) != 4:
@@ -105,7 +106,7 @@ def _submitted(path: Path) -> Iterator[Entry]:
 
 
 def _as_submitted(entry: Entry) -> Entry:
-    """A row of LLaVA's answers file (question_id "subtask/image.png", prompt, text)."""
+    """The same, without truth, of a row of LLaVA's file (question_id "subtask/image.png", …)."""
     subtask, _, image = str(entry["question_id"]).partition("/")
     question = entry["prompt"].removesuffix(SUFFIX).removesuffix(ASK).rstrip() + " " + ASK
     if any(c in (text := entry.text("text")) for c in "\t\n\r"):
@@ -116,7 +117,8 @@ def _as_submitted(entry: Entry) -> Entry:
 
 
 def _with_truth(given: list[Entry], asked: dict[str, list[Entry]]) -> Iterator[Entry]:
-    known = {_place(q.row | {"subtask": name}): q for name, rows in asked.items() for q in rows}
+    """``given`` with the truth of the data folder, which asked each of these questions."""
+    known = {_place(question.row): question for rows in asked.values() for question in rows}
     for entry in given:
         row = entry.row
         found = known.get(_place(row))
@@ -150,7 +152,7 @@ def _pairs(entries: list[Entry]) -> list[list[Entry]]:
 
 
 def truth(folder: Path) -> dict[str, list[Entry]]:
-    """The questions of an MME data folder by subtask, each an Entry of image, question, truth.
+    """The questions of an MME data folder by subtask: Entries of subtask, image, question, truth.
 
     ``<subtask>/[questions_answers_YN/]<image>.txt`` holds lines "question, tab, Yes or No".
     """
@@ -162,8 +164,8 @@ def truth(folder: Path) -> dict[str, list[Entry]]:
                 question, tab, answer = line.rstrip().partition("\t")
                 if not tab:
                     raise LabError("is not 'question, tab, answer'", where=where)
-                row = {"image": path.stem, "question": question, "truth": answer}
-                found[subtask].append(Entry(where, row))
+                row = {"subtask": subtask, "image": path.stem, "question": question}
+                found[subtask].append(Entry(where, row | {"truth": answer}))
     if not found:
         raise LabError("holds no MME subtask folder", where=folder)
     return dict(found)

@@ -16,7 +16,7 @@ from sgv_lab.benchmarks.core import FIRST, Answers, Entry, File
 from sgv_lab.errors import LabError
 
 VARIANTS = ("exact_word",)  # lmms-eval: the answer must be "yes" or "no" (and one pooled F1)
-SUFFIX = "\nAnswer the question using a single word or phrase."
+SUFFIX = core.SHORT_ANSWER
 CELLS = ("TP", "FP", "TN", "FN")
 Asked = tuple[Entry, str, str | None]  # an answer, its question, its image where that is known
 

@@ -14,7 +14,6 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sgv_lab import benchmarks, plotting, store
@@ -40,7 +39,7 @@ COMPARED = {  # benchmark -> rules besides the official one; what a result file 
     "qbench": qbench.VARIANTS,
     "vqav2": vqa.VARIANTS,
 }
-RULE_COLORS = ("#E69F00", "#56B4E9", "#CC79A7", "#D55E00")
+RULE_COLORS = (plotting.INK, "#E69F00", "#56B4E9", "#CC79A7", "#D55E00")
 MODEL_COLORS = ("#009E73", "#E69F00", "#0072B2", "#CC79A7")  # in the order of Figure 1's legend
 
 
@@ -156,41 +155,23 @@ def _human_answers(data: Path) -> dict[str, str]:
 
 def figure(table: pd.DataFrame, knows: float | None = None) -> Figure:
     """Every rule's value by label, a panel a benchmark; ``knows`` is drawn as a dashed line."""
-    names = list(dict.fromkeys(table["benchmark"]))
+    names = table["benchmark"].unique()
     columns = min(4, len(names))
     rows = -(-len(names) // columns)
-    size = (plotting.FULL_WIDTH, 2.9 * rows)
-    figure = plt.figure(figsize=size, layout="constrained")
-    for number, name in enumerate(names):
-        axis = figure.add_subplot(rows, columns, number + 1, title=benchmarks.MODULES[name][1])
+    figure = plt.figure(figsize=(plotting.FULL_WIDTH, 2.9 * rows), layout="constrained")
+    for number, name in enumerate(names, 1):
+        axis = figure.add_subplot(rows, columns, number, title=benchmarks.MODULES[name][1])
         if knows is not None:
             axis.axhline(100 * knows, color=plotting.PALE, linewidth=1, linestyle="--")
-        _draw_rules(axis, table[table["benchmark"] == name])
-        if number % columns:
-            axis.set_yticklabels([])
-        else:
-            axis.set_ylabel("% of full marks")
+        rules = table[table["benchmark"] == name].groupby("rule", sort=False)
+        for rank, (rule, part) in enumerate(rules):
+            look = {"markersize": 11 - 2 * rank, "color": RULE_COLORS[rank]}  # equal: nested marks
+            axis.plot(part["label"], part["value"], "o", label=rule.replace("_", " "), **look)
+        axis.set(ylim=(-5, 108), ylabel="% of full marks" if number % columns == 1 else "")
+        axis.tick_params(axis="x", labelsize=7.5, rotation=30)
+        axis.margins(x=0.12)
+        axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.24), ncols=2)
     return figure
-
-
-def _draw_rules(axis: Axes, table: pd.DataFrame) -> None:
-    labels, rules = table["label"].unique(), table["rule"].unique()
-    for number, rule in enumerate(rules):
-        values = table[table["rule"] == rule].set_index("label")["value"][labels]
-        shift = (number - (len(rules) - 1) / 2) * 0.13  # side by side where values are equal
-        official = rule == benchmarks.OFFICIAL
-        axis.scatter(
-            np.arange(len(labels)) + shift,
-            values,
-            s=46 if official else 34,
-            marker="oDsv^P"[number],
-            color=plotting.INK if official else RULE_COLORS[number - 1],
-            label=rule.replace("_", " "),
-            zorder=3 if official else 2,
-        )
-    axis.set(ylim=(-5, 108), xticks=range(len(labels)), xlim=(-0.5, len(labels) - 0.5))
-    axis.set_xticklabels(labels, fontsize=7.5, rotation=30, ha="right")
-    axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.24), ncols=2)
 
 
 def radar(table: pd.DataFrame) -> Figure:

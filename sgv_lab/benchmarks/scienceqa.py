@@ -15,7 +15,7 @@ VARIANTS = ("lenient_letter", "stored")  # lmms-eval's reading; the result file'
 LETTERS = "ABCDE"
 COLUMNS = ("NAT", "SOC", "LAN", "TXT", "IMG", "NO", "G1-6", "G7-12", "AVG")
 SUBJECTS = {"natural science": "NAT", "social science": "SOC", "language science": "LAN"}
-SUFFIX = "\nAnswer with the option's letter from the given choices directly."
+SUFFIX = core.LETTER_ANSWER
 
 
 def parse(text: str, choices: int, variant: str = OFFICIAL) -> int | None:

@@ -13,7 +13,7 @@ from sgv_lab.errors import LabError
 
 VARIANTS = ("first_character", "macro")  # lmms-eval's reading; the leaderboard's later average
 REPEATED = {"49914": 2}  # stands twice in the official SEED-Bench.json, with the same answer
-SUFFIX = "\nAnswer with the option's letter from the given choices directly."
+SUFFIX = core.LETTER_ANSWER
 CHOICES = {"A": "choice_a", "B": "choice_b", "C": "choice_c", "D": "choice_d"}
 
 

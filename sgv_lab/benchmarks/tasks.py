@@ -92,7 +92,7 @@ def _mme(data: Path) -> Iterator[Question]:
                 raise LabError(what, where=data / subtask, fix=fix)
             short = row["question"].removesuffix(mme.ASK).rstrip() + mme.SUFFIX
             image = found.relative_to(data).as_posix()
-            about = row.row | {"subtask": subtask, "name": found.name}
+            about = row.row | {"name": found.name}
             yield Question(f"{subtask}/{number}", short, image, row=about)
 
 

@@ -16,7 +16,7 @@ from sgv_lab.errors import LabError
 # The rule is the official script of 2021. Others: the one of 2017, the processing of a submission
 # on both sides, the same with min(1, n / 3), and answers as the model gave them.
 VARIANTS = ("vqaeval_2017", "m4c", "naive", "unprocessed")
-SUFFIX = "\nAnswer the question using a single word or phrase."
+SUFFIX = core.SHORT_ANSWER
 UNANSWERABLE = "\nWhen the provided information is insufficient, respond with 'Unanswerable'."
 NUMBERS = "none zero one two three four five six seven eight nine ten".split()  # noqa: SIM905
 NUMBER = {word: str(max(0, value - 1)) for value, word in enumerate(NUMBERS)}
