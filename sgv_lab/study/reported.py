@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sgv_lab import paper, plotting
-from sgv_lab.benchmarks import variants
+from sgv_lab.benchmarks import rule_comparison
 from sgv_lab.captions import published
 from sgv_lab.plotting import COLORS, FULL_WIDTH, INK, INVENTED, PALE
 from sgv_lab.study import publishing
@@ -239,7 +239,7 @@ def radar(table: pd.DataFrame, _: Effects) -> Figure:
     """Figure 1(b): Table 3's eleven benchmarks for four models of about 7 billion parameters."""
     four = table.pivot(index="row", columns="column", values="value")
     four = four.loc[list(FOUR.values()), list(paper.BENCHMARKS[:11])].set_axis(list(FOUR), axis=0)
-    figure = variants.radar(four)
+    figure = rule_comparison.radar(four)
     _note(figure, "reported by the paper's Table 3; each axis from 80 % of its lowest value "
           "to its best, printed", -0.02)  # fmt: skip
     return figure

@@ -66,7 +66,7 @@ def points(benchmark: str, answers: Path) -> pd.DataFrame:
     if benchmark == "mmbench":
         truth = core.index(core.rows(answers / "questions.jsonl"), "index")
         said = core.index(core.rows(answers / "mmbench.jsonl"), "question_id")
-        for key, members in mmbench.circles(truth, answers).items():
+        for key, members in mmbench.circular_groups(truth, answers).items():
             right = [
                 mmbench.extract(said[k].text("text"), mmbench.options(truth[k].row))
                 == truth[k]["answer"]
