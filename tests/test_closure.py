@@ -73,7 +73,7 @@ ON_THE_WAY = {  # file, function -> artefacts that have to be made again
     ("benchmarks/evaluate.py", "_generate"): {"run"},
     ("study/scores.py", "points"): {"run"},
     ("captioning/bulk.py", "decode"): {"run", "captioning"},
-    ("models/kinds.py", "kind"): {"run", "training", "captioning"},
+    ("models/architectures.py", "template"): {"run", "training", "captioning"},
     ("models/checkpoints.py", "load"): {"run", "training", "captioning"},
     ("training/collate.py", "collator"): {"run", "training", "captioning"},
     ("training/loss.py", "supervised_loss"): {"run", "training"},

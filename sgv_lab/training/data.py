@@ -19,9 +19,9 @@ from transformers import ProcessorMixin
 from sgv_lab.captions.records import Broken, entries, file_problem
 from sgv_lab.errors import LabError
 from sgv_lab.files import sha256
-from sgv_lab.training import qwen_chat
+from sgv_lab.training import chat, qwen_chat
 from sgv_lab.training.conversation import check_names, encode
-from sgv_lab.training.images import open_image, prepare
+from sgv_lab.training.preprocessing import open_image, prepare, shaped
 from sgv_lab.training.recipes import Recipe
 from sgv_lab.training.stream import IMAGE_ID, Encoded
 
@@ -61,6 +61,7 @@ class RecordDataset(Dataset[dict[str, Any]]):
             raise LabError("no records", where=where, fix="give at least one")
         self.source, self.recipe = records, recipe
         self.image_root = None if image_root is None else Path(image_root)
+        self.processor = processor
         self.tokenizer, self.image_processor = processor.tokenizer, processor.image_processor
 
     def _batches(
@@ -90,7 +91,8 @@ class RecordDataset(Dataset[dict[str, Any]]):
     def encode(self, record: Mapping[str, Any]) -> Encoded:
         """Ids and labels of a record, by the recipe."""
         how = self.recipe
-        return encode(record, self.tokenizer, how.template, how.variant, how.max_length)
+        given = self.processor if how.template == "chat" else self.tokenizer
+        return encode(record, given, how.template, how.variant, how.max_length)
 
     def paths(self, record: Mapping[str, Any]) -> list[str]:
         """Paths of a record's images, relative to the image folder."""
@@ -130,16 +132,17 @@ class RecordDataset(Dataset[dict[str, Any]]):
         if index in self.malformed:
             raise LabError(str(self.malformed[index]), fix="mend it, or drop it")
         record = self.record(index)
-        encoded = self.encode(record)
+        encoded, how = self.encode(record), self.recipe
         # An image whose place was cut off is not shown, as in the official code.
-        seen = self.recipe.template == "qwen" or IMAGE_ID in encoded.input_ids
+        seen = IMAGE_ID in encoded.input_ids or how.template in ("qwen", "chat")
         paths = self.paths(record) if seen else []
         images = [open_image(self.image_root, path, record["id"]) for path in paths]
+        if how.template == "chat":
+            images = [shaped(image, self.image_processor, how.aspect) for image in images]
+            return chat.sample(record, self.processor, encoded, images)
         return {
             "id": record["id"],
             "input_ids": encoded.input_ids,
             "labels": encoded.labels,
-            "images": [
-                prepare(image, self.image_processor, self.recipe.aspect) for image in images
-            ],
+            "images": [prepare(image, self.image_processor, how.aspect) for image in images],
         }

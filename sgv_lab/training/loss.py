@@ -37,7 +37,8 @@ def supervised_loss(
     asked_for = targets(batch)
     asked = asked_for != IGNORED
     weights = pad(batch["loss_weights"][:, 1:], (0, 1))[asked]
-    inputs = {k: v for k, v in batch.items() if k not in ("labels", "loss_weights", "record_ids")}
+    others = ("labels", "loss_weights", "record_ids", "images")
+    inputs = {key: value for key, value in batch.items() if key not in others}
     if "pixel_values" in inputs:
         inputs["pixel_values"] = inputs["pixel_values"].to(next(model.parameters()).dtype)
     logits = model(**inputs, logits_to_keep=asked, use_cache=False).logits  # (N, V)

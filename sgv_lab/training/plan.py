@@ -174,7 +174,8 @@ def plan(
     """
     checkpoints.refuse_tokenizer(config, processor, "processor")
     examples = RecordDataset(records, image_root, processor, recipe)
-    found = survey(examples, collator(config).image_tokens, run.workers, run.progress)
+    collate = collator(config, packed=run.packing, processor=processor)
+    found = survey(examples, collate.image_tokens, run.workers, run.progress)
     good = found.kept
     lengths, supervised = (_some(one[good]) for one in (found.lengths, found.supervised))
     counts, largest = _counts(config, recipe), _largest(lengths, supervised, run)

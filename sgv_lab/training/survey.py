@@ -20,9 +20,9 @@ from sgv_lab import store
 from sgv_lab.captions.records import Broken, counted
 from sgv_lab.errors import LabError
 from sgv_lab.files import write_json
-from sgv_lab.training import layout
+from sgv_lab.images import opened_image
+from sgv_lab.training import chat, layout
 from sgv_lab.training.data import RecordDataset
-from sgv_lab.training.images import native_tokens
 from sgv_lab.training.stream import IMAGE_ID
 from sgv_lab.training.tokenizers import text_tokenizer
 
@@ -89,12 +89,9 @@ class _Surveyed(Dataset[_Facts]):
         places = encoded.input_ids.count(IMAGE_ID)
         each = self.image_tokens or 0
         if places and not each:
-            given = (found.paths[0], found.id, data.image_processor, data.recipe.aspect)
-            try:
-                each = native_tokens(data.image_root, *given)
-            except LabError as error:
-                found.broken = data.broken(index, f"image unusable: {error}")
-                return found
+            with opened_image(data.image_root, found.paths[0]) as image:  # its header
+                sides = image.size if data.recipe.aspect == "square" else [max(image.size)] * 2
+            each = chat.image_tokens(data.processor, *sides)
         length = len(encoded.input_ids) + places * (each - 1)
         found.numbers = length, encoded.supervised, encoded.truncated
         return found

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from transformers import PreTrainedModel
+from torch.nn.functional import pad
+from transformers import PreTrainedModel, ProcessorMixin
 
 from sgv_lab.errors import LabError
 from sgv_lab.files import atomic
-from sgv_lab.models import families
+from sgv_lab.models import families, mini
 from sgv_lab.provenance import provenance
 from sgv_lab.training import packing
 from sgv_lab.training.collate import collator
@@ -37,7 +38,7 @@ PACK = 16384  # tokens of a packed batch at paper size
 # Tokens of text per sample at paper size: mean and spread of a log-normal. Captions: 826 characters
 # (ShareGPT4V-PT, Table 1) at 4.3 characters a token; fine-tuning: an assumption, to be replaced by
 # a survey of the real 665K records.
-TEXT_TOKENS = {"plain": (192.0, 0.35)} | dict.fromkeys(("v1", "qwen", "qwen3"), (280.0, 0.7))
+TEXT_TOKENS = {"plain": (192.0, 0.35)} | dict.fromkeys(("v1", "qwen", "chat"), (280.0, 0.7))
 
 
 @dataclass(frozen=True)
@@ -74,14 +75,21 @@ def levers(gpu: bool) -> list[Levers]:
 class Lengths:
     """Random samples with lengths as in the recipe's data; the same for every row."""
 
-    def __init__(self, model: PreTrainedModel, recipe: Recipe, paper: bool, count: int) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        recipe: Recipe,
+        paper: bool,
+        count: int,
+        processor: ProcessorMixin | None = None,
+    ) -> None:
         mean, spread = TEXT_TOKENS[recipe.template] if paper else (24.0, 0.5)
         draw = np.random.default_rng(0)
         sizes = draw.lognormal(np.log(mean) - spread**2 / 2, spread, count)
         self.text = np.clip(sizes, 8, recipe.max_length - 700 if paper else 64).astype(int)
-        self.collate = collator(model.config)
+        self.collate = collator(model.config, processor=processor)
         self.blank = self.collate.blank()
-        self.front = list(self.collate.place)
+        self.places = self.collate([self.blank])["labels"].shape[1]
         self.supervised = 1.0 if recipe.template == "plain" else 0.7  # the rest are questions
 
     def __len__(self) -> int:
@@ -89,19 +97,27 @@ class Lengths:
 
     def length(self, index: int) -> int:
         """Positions in the language model."""
-        return int(self.text[index]) + self.collate.tokens(self.blank) + len(self.front) - 1
+        return int(self.text[index]) + self.places
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         size = int(self.text[index])
         words = np.random.default_rng(index).integers(3, 200, size).tolist()
         asked = size - int(size * self.supervised)
-        picture = torch.randn(self.blank.shape, generator=torch.Generator().manual_seed(index))
-        return {
-            "id": str(index),
-            "input_ids": self.front + words,
-            "labels": [IGNORED] * (len(self.front) + asked) + words[asked:],
-            "images": [picture],
-        }
+        labels = self.blank["labels"] + [IGNORED] * asked + words[asked:]
+        sample = {"id": str(index), "input_ids": self.blank["input_ids"] + words, "labels": labels}
+        if "aligned" in self.blank:
+            known = self.blank["aligned"].items()
+            return self.blank | sample | {"aligned": {k: pad(v, (0, size)) for k, v in known}}
+        draw = torch.Generator().manual_seed(index)
+        return sample | {"images": [torch.randn(self.blank["images"][0].shape, generator=draw)]}
+
+
+def processor_of(key: str, size: str) -> ProcessorMixin:
+    """A processor that makes images as the family's own does, around a tokenizer of few words."""
+    texts = ["Nothing is said."]
+    return families.processor(
+        key, size, mini.train_tokenizer(texts, make=families.family(key).tokenizer)
+    )
 
 
 def measure(key: str, size: str, recipe: Recipe, steps: int) -> list[dict[str, Any]]:
@@ -201,7 +217,8 @@ def _time(
 ) -> dict[str, Any]:
     """Train ``WARM_UP + steps`` updates and time the last ``steps``."""
     model, trainable, optimizer = ready(key, size, recipe, lever, device)
-    samples = Lengths(model, recipe, size == "paper", (WARM_UP + steps) * recipe.samples_per_update)
+    count = (WARM_UP + steps) * recipe.samples_per_update
+    samples = Lengths(model, recipe, size == "paper", count, processor_of(key, size))
     updates = _updates(samples, recipe, lever, size)
 
     def train(some: list[list[dict[str, Any]]]) -> None:

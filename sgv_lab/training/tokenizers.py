@@ -10,7 +10,7 @@ import hashlib
 from functools import lru_cache
 from pathlib import Path
 
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, ProcessorMixin
 
 from sgv_lab.errors import LabError
 from sgv_lab.models.tokenizers import llama_tokenizer, qwen_vl_tokenizer
@@ -99,9 +99,13 @@ def _continuation(whole: list[int], before: list[int], text: str) -> list[int]:
 _wrapped = lru_cache(maxsize=8)(TextTokenizer)
 
 
-def text_tokenizer(tokenizer: TextTokenizer | PreTrainedTokenizerBase) -> TextTokenizer:
-    """``tokenizer`` as a TextTokenizer: a Hugging Face tokenizer is wrapped, others returned."""
-    return _wrapped(tokenizer) if isinstance(tokenizer, PreTrainedTokenizerBase) else tokenizer
+def text_tokenizer(
+    tokenizer: TextTokenizer | PreTrainedTokenizerBase | ProcessorMixin,
+) -> TextTokenizer:
+    """A Hugging Face tokenizer, or a processor's, as a TextTokenizer; one of these as it is."""
+    if isinstance(tokenizer, ProcessorMixin):
+        tokenizer = tokenizer.tokenizer
+    return tokenizer if isinstance(tokenizer, TextTokenizer) else _wrapped(tokenizer)
 
 
 def load_tokenizer(path: str | Path) -> TextTokenizer:

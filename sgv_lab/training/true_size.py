@@ -28,7 +28,9 @@ def repeated(
     every = int(recipe.gradient_checkpointing)
     lever = throughput.Levers(whole_head=False, fused=True, checkpoint_every=every, dtype=dtype)
     model, trainable, optimizer = throughput.ready(key, size, recipe, lever, device)
-    samples = throughput.Lengths(model, recipe, size == "paper", rows)
+    samples = throughput.Lengths(
+        model, recipe, size == "paper", rows, throughput.processor_of(key, size)
+    )
     batch = samples.collate([samples[i] for i in range(rows)])
     losses = [
         throughput.step(model, optimizer, [batch], lever, device).item() for _ in range(updates)

@@ -71,6 +71,7 @@ class Updates(Dataset):
             examples = [self.examples[i] for i in indices]
             batch = self.collate([*examples, *self._filler(examples)])
             batch["record_ids"] = [e["id"] for e in examples]
+            batch["images"] = sum(len(e["images"]) for e in examples)
             batches.append(batch)
         return batches
 
@@ -81,8 +82,7 @@ class Updates(Dataset):
         """
         if self.processes == 1 or any(e["images"] for e in examples):
             return []
-        ids, black = list(self.collate.place), self.collate.blank()
-        return [{"id": "", "input_ids": ids, "labels": [IGNORED] * len(ids), "images": [black]}]
+        return [self.collate.blank()]
 
 
 def counts(batches: Sequence[dict[str, Any]], processes: PartialState) -> dict[str, int]:
@@ -92,7 +92,7 @@ def counts(batches: Sequence[dict[str, Any]], processes: PartialState) -> dict[s
         "positions": sum(batch["labels"].numel() for batch in batches),
         "supervised_tokens": sum(int((targets(batch) != IGNORED).sum()) for batch in batches),
         "samples": sum(len(batch["record_ids"]) for batch in batches),
-        "images": sum(_images(batch) for batch in batches),
+        "images": sum(batch["images"] for batch in batches),
         "batches": len(batches),
     }
     if processes.num_processes > 1:
@@ -106,13 +106,3 @@ def _tokens(batch: dict[str, Any]) -> int:
     """Positions that hold a token, not padding."""
     mask = batch.get("attention_mask")
     return int(mask.sum()) if mask is not None else batch["labels"].numel()
-
-
-def _images(batch: dict[str, Any]) -> int:
-    """Images of records, without the blank ones that keep processes in step."""
-    if "pixel_values" not in batch:
-        return 0
-    images = batch["pixel_values"]
-    if "image_grid_thw" in batch:  # patches of all images in one row
-        images = images.split(batch["image_grid_thw"].prod(dim=1).tolist())
-    return sum(bool(image.any()) for image in images)

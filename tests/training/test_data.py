@@ -17,7 +17,7 @@ from transformers import CLIPImageProcessorPil
 
 from sgv_lab.errors import LabError
 from sgv_lab.training.data import RecordDataset
-from sgv_lab.training.images import prepare
+from sgv_lab.training.preprocessing import prepare
 from sgv_lab.training.recipes import recipe
 from sgv_lab.training.stream import IGNORED, IMAGE_ID
 from sgv_lab.training.survey import survey

@@ -12,7 +12,6 @@ from sgv_lab.cli import main
 from sgv_lab.errors import LabError
 from sgv_lab.models import families
 from sgv_lab.training import estimates, recipes, throughput, true_size
-from sgv_lab.training.collate import collator
 from sgv_lab.training.estimates import useful_flops
 from sgv_lab.training.loss import supervised_loss
 from sgv_lab.training.trainable import set_trainable
@@ -90,14 +89,10 @@ def test_flops_equal_those_torch_counts(key):
     model = families.build(key, "mini", 0).train()
     model.set_attn_implementation("eager")  # whole score matrices: twice the causal half
     model, trainable = set_trainable(model, recipe)
-    collate, size = collator(model.config), 400
-    sample = {
-        "id": "",
-        "input_ids": [1, -200] + [300] * size,
-        "labels": [-100] * 2 + [300] * size,
-        "images": [collate.blank()],
-    }
-    batch = collate([sample] * 2)
+    processor = throughput.processor_of(key, "mini")
+    samples = throughput.Lengths(model, recipe, paper=True, count=1, processor=processor)
+    samples.text[:], samples.supervised = 400, 1.0
+    batch = samples.collate([samples[0]] * 2)
     lengths = batch["attention_mask"].sum(1).numpy()
     inputs = {k: v for k, v in batch.items() if k not in ("loss_weights", "record_ids")}
     with FlopCounterMode(display=False) as counter:
