@@ -15,7 +15,7 @@ from PIL import Image
 from transformers import BatchFeature, ProcessorMixin
 
 from sgv_lab.errors import LabError
-from sgv_lab.training.stream import IGNORED, IMAGE, IMAGE_ID, Encoded, Turn, ordered
+from sgv_lab.training.segments import IGNORED, IMAGE, IMAGE_ID, Encoded, Turn, ordered
 
 _SHOWN = [{"from": "human", "value": f"{IMAGE}\nWhat?"}]
 _ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}

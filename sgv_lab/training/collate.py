@@ -20,7 +20,7 @@ from sgv_lab.models.architectures import template
 from sgv_lab.training import chat
 from sgv_lab.training.conversation import SYSTEM, prompt_ids
 from sgv_lab.training.preprocessing import prepare, shaped
-from sgv_lab.training.stream import IGNORED, IMAGE_ID, Turn
+from sgv_lab.training.segments import IGNORED, IMAGE_ID, Turn
 
 Sample = dict[str, Any]  # an item of RecordDataset
 Row = dict[str, torch.Tensor]

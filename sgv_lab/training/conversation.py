@@ -16,11 +16,17 @@ from transformers import PreTrainedTokenizerBase, ProcessorMixin
 from sgv_lab.errors import LabError
 from sgv_lab.models.architectures import VICUNA_SYSTEM
 from sgv_lab.training import chat, qwen_chat
-from sgv_lab.training.stream import IGNORED, IMAGE, IMAGE_ID, Encoded, Stream, Turn, ordered
-from sgv_lab.training.tokenizers import (
+from sgv_lab.training.segments import (
     DEFAULT_VARIANT,
+    IGNORED,
+    IMAGE,
+    IMAGE_ID,
     VARIANTS,
+    Encoded,
+    Stream,
     TextTokenizer,
+    Turn,
+    ordered,
     text_tokenizer,
 )
 

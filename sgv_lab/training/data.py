@@ -23,7 +23,7 @@ from sgv_lab.training import chat, qwen_chat
 from sgv_lab.training.conversation import check_names, encode
 from sgv_lab.training.preprocessing import open_image, prepare, shaped
 from sgv_lab.training.recipes import Recipe
-from sgv_lab.training.stream import IMAGE_ID, Encoded
+from sgv_lab.training.segments import IMAGE_ID, Encoded
 
 _TURN = pa.struct([("from", pa.string()), ("value", pa.string())])
 _SCHEMA = pa.schema(

@@ -11,8 +11,16 @@ import click
 from sgv_lab.training.conversation import TEMPLATES
 from sgv_lab.training.data import RecordDataset
 from sgv_lab.training.recipes import recipe
-from sgv_lab.training.stream import IGNORED, IMAGE, IMAGE_ID, Encoded
-from sgv_lab.training.tokenizers import DEFAULT_VARIANT, VARIANTS, TextTokenizer, load_tokenizer
+from sgv_lab.training.segments import (
+    DEFAULT_VARIANT,
+    IGNORED,
+    IMAGE,
+    IMAGE_ID,
+    VARIANTS,
+    Encoded,
+    TextTokenizer,
+    load_tokenizer,
+)
 
 
 @click.command()

@@ -5,7 +5,7 @@ from typing import Any, Literal
 import torch
 from torch.nn.functional import cross_entropy, pad
 
-from sgv_lab.training.stream import IGNORED
+from sgv_lab.training.segments import IGNORED
 
 Weighting = Literal["token", "sample"]
 

@@ -15,12 +15,12 @@ from sgv_lab.captions.records import counted
 from sgv_lab.errors import LabError
 from sgv_lab.models import checkpoints
 from sgv_lab.models.shards import opened, read_json
-from sgv_lab.training import layout, packing, trainable
+from sgv_lab.training import packing, trainable
 from sgv_lab.training.collate import collator
 from sgv_lab.training.data import RecordDataset
 from sgv_lab.training.estimates import Batch, step_memory
 from sgv_lab.training.recipes import Recipe
-from sgv_lab.training.survey import survey
+from sgv_lab.training.survey import Place, places, survey
 from sgv_lab.training.trainer import Run, total_updates
 
 _RUN = Run(progress=False)
@@ -78,10 +78,10 @@ class Plan:
         return {name: state for name, state in self.weights.items() if state != "whole"}
 
     @property
-    def sources(self) -> dict[str, layout.Place]:
+    def sources(self) -> dict[str, Place]:
         """Folder of the official layout that lacks pictures -> where to get them, and terms."""
-        known = {one.folder: one for one in layout.PLACES}
-        return {f: known[f] for f, (_, absent) in self.pictures.items() if absent and f in known}
+        lacking = [name for name, (_, absent) in self.pictures.items() if absent]
+        return {name: places()[name] for name in lacking if name in places()}
 
     def rows(self) -> list[tuple[str, str]]:
         """The report as (what, value) pairs."""

@@ -17,8 +17,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sgv_lab.errors import LabError
-from sgv_lab.training.stream import IMAGE, IMAGE_ID, Stream, Turn, ordered
-from sgv_lab.training.tokenizers import DEFAULT_VARIANT, TextTokenizer
+from sgv_lab.training.segments import (
+    DEFAULT_VARIANT,
+    IMAGE,
+    IMAGE_ID,
+    Stream,
+    TextTokenizer,
+    Turn,
+    ordered,
+)
 
 SYSTEM = "You are a helpful assistant."
 SPAN = 256  # tokens between <img> and </img>: as many as the resampler has queries

@@ -29,7 +29,7 @@ from sgv_lab.training.estimates import useful_flops
 from sgv_lab.training.loss import supervised_loss, targets
 from sgv_lab.training.recipes import Recipe
 from sgv_lab.training.sampler import grouped_by_modality
-from sgv_lab.training.stream import IGNORED
+from sgv_lab.training.segments import IGNORED
 from sgv_lab.training.trainable import Trainable, set_trainable
 from sgv_lab.training.updates import padded
 

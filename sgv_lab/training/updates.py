@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from sgv_lab.training.collate import Collator, Sample
 from sgv_lab.training.loss import targets
 from sgv_lab.training.packing import Batching
-from sgv_lab.training.stream import IGNORED
+from sgv_lab.training.segments import IGNORED
 
 
 class Order:
