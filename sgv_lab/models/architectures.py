@@ -4,11 +4,16 @@ import re
 from dataclasses import dataclass
 from functools import cache
 
+from torch import nn
 from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
+    AutoProcessor,
     CLIPImageProcessorPil,
     CLIPVisionConfig,
     LlamaConfig,
     LlavaConfig,
+    LlavaForConditionalGeneration,
     LlavaProcessor,
     PreTrainedConfig,
     PreTrainedTokenizerFast,
@@ -19,7 +24,6 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
 from sgv_lab.errors import LabError
-from sgv_lab.models.one_layer import LlavaLinearConfig
 from sgv_lab.models.qwen_vl import QwenVLConfig, QwenVLProcessor, QwenVLVisionConfig
 from sgv_lab.models.qwen_vl.processing import CHAT_TEMPLATE, image_processor
 
@@ -84,6 +88,36 @@ def template(config: PreTrainedConfig) -> str:
         what = f"a {kind!r} model does not take images and text"
         raise LabError(what, fix="give an image-text-to-text checkpoint")
     return _TAUGHT.get(kind, "chat")
+
+
+class LlavaLinearConfig(LlavaConfig):
+    """LLaVA v1's configuration: LLaVA-1.5's under a name of its own."""
+
+    model_type = "llava_linear"
+
+
+class LlavaLinearForConditionalGeneration(LlavaForConditionalGeneration):
+    """LLaVA whose ``multi_modal_projector`` is one linear layer.
+
+    Source: mm_projector_type "linear", llava/model/multimodal_projector/builder.py of
+    haotian-liu/LLaVA@c121f04.
+    """
+
+    config_class = LlavaLinearConfig
+
+    def __init__(self, config: LlavaLinearConfig) -> None:
+        super().__init__(config)
+        self.model.multi_modal_projector = nn.Linear(
+            config.vision_config.hidden_size, config.text_config.hidden_size
+        )
+        self.post_init()
+
+
+AutoConfig.register("llava_linear", LlavaLinearConfig, exist_ok=True)
+AutoModelForImageTextToText.register(
+    LlavaLinearConfig, LlavaLinearForConditionalGeneration, exist_ok=True
+)
+AutoProcessor.register(LlavaLinearConfig, LlavaProcessor, exist_ok=True)
 
 
 @cache

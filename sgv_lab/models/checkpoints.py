@@ -17,7 +17,6 @@ from sgv_lab.errors import LabError
 from sgv_lab.files import atomic, sha256
 from sgv_lab.models import qwen_vl  # noqa: F401  (registers our own classes with transformers)
 from sgv_lab.models.architectures import processor_class
-from sgv_lab.models.one_layer import LlavaLinearConfig  # noqa: F401
 from sgv_lab.models.shards import opened, read_json, weight_files
 
 _LOADED = (".safetensors", ".json", ".jinja", ".model", ".txt", ".tiktoken")

@@ -19,8 +19,7 @@ from transformers import (
 
 from sgv_lab.errors import LabError
 from sgv_lab.models import architectures
-from sgv_lab.models.architectures import Sizes
-from sgv_lab.models.one_layer import LlavaLinearConfig
+from sgv_lab.models.architectures import LlavaLinearConfig, Sizes
 from sgv_lab.models.shards import Cut, Piece, plan, read_json, refuse_settings, same, weight_files
 from sgv_lab.models.tokenizers import llama_tokenizer
 
