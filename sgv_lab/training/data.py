@@ -41,7 +41,8 @@ class RecordDataset(Dataset[dict[str, Any]]):
 
     ``records``: a list, or a file that `captions.records` reads; ``processor``: the model's, whose
     tokenizer and image processor are used. An item is ``{"id": str, "input_ids": list[int] (image
-    at -200), "labels": list[int], "images": list of what `images.prepare` gives}``.
+    at -200), "labels": list[int], "images": list of what `preprocessing.prepare` gives}``, for the
+    template "chat" what `chat.sample` gives.
     Records whose form is broken keep their places; ``malformed`` says what is wrong with them.
     Raises LabError for a file that cannot be read, and for no records.
     """
@@ -62,7 +63,6 @@ class RecordDataset(Dataset[dict[str, Any]]):
         self.source, self.recipe = records, recipe
         self.image_root = None if image_root is None else Path(image_root)
         self.processor = processor
-        self.tokenizer, self.image_processor = processor.tokenizer, processor.image_processor
 
     def _batches(
         self, records: Sequence[Mapping[str, Any]] | str | Path
@@ -91,7 +91,7 @@ class RecordDataset(Dataset[dict[str, Any]]):
     def encode(self, record: Mapping[str, Any]) -> Encoded:
         """Ids and labels of a record, by the recipe."""
         how = self.recipe
-        given = self.processor if how.template == "chat" else self.tokenizer
+        given = self.processor if how.template == "chat" else self.processor.tokenizer
         return encode(record, given, how.template, how.variant, how.max_length)
 
     def paths(self, record: Mapping[str, Any]) -> list[str]:
@@ -137,12 +137,13 @@ class RecordDataset(Dataset[dict[str, Any]]):
         seen = IMAGE_ID in encoded.input_ids or how.template in ("qwen", "chat")
         paths = self.paths(record) if seen else []
         images = [open_image(self.image_root, path, record["id"]) for path in paths]
+        shape = self.processor.image_processor, how.aspect
         if how.template == "chat":
-            images = [shaped(image, self.image_processor, how.aspect) for image in images]
+            images = [shaped(image, *shape) for image in images]
             return chat.sample(record, self.processor, encoded, images)
         return {
             "id": record["id"],
             "input_ids": encoded.input_ids,
             "labels": encoded.labels,
-            "images": [prepare(image, self.image_processor, how.aspect) for image in images],
+            "images": [prepare(image, *shape) for image in images],
         }

@@ -66,16 +66,14 @@ def grouped_by_modality(
     ]
     size = batch_size * batches
     if not all(kinds):
-        order = grouped_by_length([abs(n) for n in lengths], batch_size, batches, generator)
-        groups, rest = [order[i : i + size] for i in range(0, len(order), size)], []
-    else:
-        groups, rest = [], []
-        for kind in kinds:
-            own = [abs(lengths[i]) for i in kind]
-            order = [kind[i] for i in grouped_by_length(own, batch_size, batches, generator)]
-            parts = [order[i : i + size] for i in range(0, len(order), size)]
-            groups += parts[:-1]
-            rest += parts[-1]
-        drawn = torch.randperm(len(groups), generator=generator).tolist()
-        groups = [groups[i] for i in drawn]
-    return [i for group in groups for i in group] + sorted(rest)
+        return grouped_by_length([abs(n) for n in lengths], batch_size, batches, generator)
+    groups: list[list[int]] = []
+    rest: list[int] = []
+    for kind in kinds:
+        own = [abs(lengths[i]) for i in kind]
+        order = [kind[i] for i in grouped_by_length(own, batch_size, batches, generator)]
+        parts = [order[i : i + size] for i in range(0, len(order), size)]
+        groups += parts[:-1]
+        rest += parts[-1]
+    drawn = torch.randperm(len(groups), generator=generator).tolist()
+    return [i for number in drawn for i in groups[number]] + sorted(rest)

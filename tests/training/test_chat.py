@@ -20,12 +20,12 @@ from transformers import (
     Qwen2_5_VLConfig,
 )
 
+from sgv_lab.captioning.bulk import Decoding, decode
 from sgv_lab.cli import main
 from sgv_lab.errors import LabError
-from sgv_lab.models import checkpoints, families, mini
-from sgv_lab.models.architectures import processor_class
+from sgv_lab.models import architectures, checkpoints, families, mini
 from sgv_lab.training import metrics, recipes, trainer
-from sgv_lab.training.collate import collator
+from sgv_lab.training.collate import collator, prompts
 from sgv_lab.training.conversation import IGNORED, encode, prompt_ids
 from sgv_lab.training.data import RecordDataset
 from sgv_lab.training.loss import supervised_loss
@@ -97,7 +97,7 @@ def _qwen2_5():
     names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
     ids = {name: getattr(config, name) for name in names}
     config = Qwen2_5_VLConfig(text_config=text, vision_config=vision, **ids)
-    kind = processor_class(type(config))
+    kind = architectures.processor_class(type(config))
     return config, kind(processor.image_processor, processor.tokenizer,
                         chat_template=processor.chat_template)  # fmt: skip
 
@@ -278,6 +278,56 @@ def test_lengths_come_from_the_files_headers(root, any_lab, monkeypatch) -> None
     ]
     monkeypatch.setattr("sgv_lab.training.data.open_image", None)  # decodes
     assert survey(data, None, progress=False).lengths.tolist() == expected
+
+
+def test_a_batch_of_questions_is_the_processors_own(root, any_lab) -> None:
+    """What captioning and evaluation give to ``generate``, with and without an image."""
+    model, processor = any_lab
+    turns = [record["conversations"][:1] for record in RECORDS]
+    images = [Image.open(root / r["image"]) if "image" in r else None for r in RECORDS]
+    ours = prompts(model.config, processor, turns, images, "square")
+    theirs = processor.apply_chat_template(
+        [_messages({**record, "conversations": record["conversations"][:1]}, root)
+         for record in RECORDS],
+        add_generation_prompt=True,
+        tokenize=True,
+        return_dict=True,
+        return_tensors="pt",
+        processor_kwargs={"padding": True, "padding_side": "left"},
+    )  # fmt: skip
+    assert ours.keys() == theirs.keys()
+    for key in theirs:
+        assert torch.equal(ours[key], theirs[key]), key
+    said = decode(model, processor, ours, Decoding(max_new_tokens=3))
+    assert len(said) == len(RECORDS) and all(one["tokens"] <= 3 for one in said)
+
+
+def test_any_is_trained_and_comes_back(root, tmp_path, any_lab) -> None:
+    model, processor = copy.deepcopy(any_lab[0]), any_lab[1]
+    before = model.state_dict()
+    before = {name: tensor.clone() for name, tensor in before.items()}
+    changes = {"samples_per_update": 2, "learning_rate": 1e-3, "vision_from": 1}
+    recipe = recipes.recipe("sft-qwen3", changes)
+    out = trainer.train(model, processor, RECORDS, root, recipe, tmp_path / "run", 0,
+                        max_steps=3, progress=False)  # fmt: skip
+    trained, again = checkpoints.load(out)
+    assert type(trained) is type(model) and again.chat_template == processor.chat_template
+    moved = {n for n, tensor in trained.state_dict().items() if not tensor.equal(before[n])}
+    assert {architectures.part(name) for name in moved} >= {
+        "connector",
+        "vision tower",
+        "language model",
+    }
+    assert {architectures.vision_block(name) for name in moved} <= {-1, 1, 2}
+
+
+def test_a_checkpoint_is_inspected_in_its_own_template(tmp_path, lab) -> None:
+    checkpoints.save(*lab, tmp_path / "model")
+    (tmp_path / "records.json").write_text(json.dumps(RECORDS))
+    given = ["inspect", tmp_path / "records.json", "--tokenizer", tmp_path / "model"]
+    shown = CliRunner().invoke(main, [*map(str, given), "--template", "chat"])
+    assert shown.exit_code == 0, shown.output
+    assert "assistant\n[[A cat.<|im_end|>\n]]" in shown.output
 
 
 def test_asked_as_taught(lab) -> None:
