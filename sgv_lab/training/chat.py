@@ -35,7 +35,7 @@ def encode_turns(record: Mapping[str, Any], processor: ProcessorMixin) -> tuple[
     template = processor.chat_template or processor.tokenizer.chat_template or ""
     asked = (_marked if _MARKS.search(template) else _found)(ids, messages, processor)
     labels = [token if one else IGNORED for token, one in zip(ids, asked, strict=True)]
-    return _placed(ids, processor, int("image" in record)), labels
+    return _placed(ids, processor, int(record.get("image") is not None)), labels
 
 
 def _found(ids: list[int], messages: list[dict[str, Any]], processor: ProcessorMixin) -> list[int]:
