@@ -60,6 +60,14 @@ class Family:
         """The make of its tokenizer, as `mini.train_tokenizer` takes it."""
         return "llama" if self.template == "v1" else "qwen"
 
+    @property
+    def image_size(self) -> int:
+        """Pixels of the side at which its miniature takes an image."""
+        vision = config(self.key, "mini").vision_config
+        if hasattr(vision, "image_size"):
+            return vision.image_size
+        return int(vision.num_position_embeddings**0.5) * vision.patch_size
+
 
 def _check_size(key: str, size: str) -> None:
     if size not in ("paper", "mini"):
