@@ -12,7 +12,7 @@ from sgv_lab.captions.defects import check_image
 from sgv_lab.errors import LabError
 from sgv_lab.files import files_below, sha256
 from sgv_lab.images import decode_image, image_problem, load_image
-from sgv_lab.training.images import open_image
+from sgv_lab.training.preprocessing import open_image
 
 
 def refusal(root: Path, name: str) -> str:

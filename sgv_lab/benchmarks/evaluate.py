@@ -17,10 +17,9 @@ from sgv_lab.errors import LabError
 from sgv_lab.files import Journal, write_json
 from sgv_lab.images import image_problem
 from sgv_lab.models import checkpoints
-from sgv_lab.models.kinds import kind
-from sgv_lab.training.collate import collator
-from sgv_lab.training.conversation import IMAGE_ID, prompt_ids
-from sgv_lab.training.images import prepare
+from sgv_lab.models.architectures import template
+from sgv_lab.training.collate import collator, prompts
+from sgv_lab.training.conversation import prompt_ids
 
 
 def evaluate(
@@ -114,22 +113,22 @@ def answer(
             bar.update(len(batch))
 
 
+def _turns(question: Question) -> list[dict[str, str]]:
+    has_image = question.picture is not None or question.encoded is not None
+    return [{"from": "human", "value": ("<image>\n" if has_image else "") + question.prompt}]
+
+
 def _ids(
     question: Question, model: PreTrainedModel, processor: ProcessorMixin, system: str
 ) -> list[int]:
     """Prompt ids in the model's own template, the image's place as wide as the image will be.
 
-    Where that depends on the image's shape (Qwen3-VL), the place stays one -200 for now.
+    Where that depends on the picture's shape, the place stays one token for now.
     """
-    has_image = question.picture is not None or question.encoded is not None
-    text = ("<image>\n" if has_image else "") + question.prompt
-    turns = [{"from": "human", "value": text}]
-    template = kind(model.config.model_type).template
-    ids = prompt_ids(turns, processor.tokenizer, template, has_image, system=system)
-    feed = collator(model.config)
-    if feed.image_tokens is None:
-        return ids
-    return feed.widened(ids, [feed.blank()] * ids.count(IMAGE_ID))[0].tolist()
+    turns = _turns(question)
+    has_image = turns[0]["value"].startswith("<image>")
+    ids = prompt_ids(turns, processor, template(model.config), has_image, system=system)
+    return collator(model.config).widened(ids)[0].tolist()
 
 
 def _generate(
@@ -144,15 +143,16 @@ def _generate(
     Pictures are padded or cropped as the official scripts for LLaVA do; other families take them
     as they take all images.
     """
-    feed = collator(model.config)
-    aspect = task.aspect if kind(model.config.model_type).template == "v1" else "square"
-    rows, images = [], []
-    for question, ids in batch:
-        image = question.image(data)
-        own = [] if image is None else [prepare(image, processor.image_processor, aspect)]
-        rows.append(feed.widened(ids, own)[0])
-        images += own
-    given = bulk.batched(model.config, processor, rows, images)
+    aspect = task.aspect if template(model.config) == "v1" else "square"
+    asked = [question for question, _ in batch]
+    given = prompts(
+        model.config,
+        processor,
+        [_turns(question) for question in asked],
+        [question.image(data) for question in asked],
+        aspect,
+        task.system,
+    )
     decoding = bulk.Decoding(max_new_tokens=task.max_new_tokens)
     said = bulk.decode(model, processor, given, decoding)
     return [one["caption"] for one in said]

@@ -19,7 +19,7 @@ from sgv_lab.errors import LabError
 from sgv_lab.files import files_below, write_json, write_jsonl
 from sgv_lab.images import decode_image
 from sgv_lab.training.conversation import SYSTEM
-from sgv_lab.training.images import open_image
+from sgv_lab.training.preprocessing import open_image
 
 Answers = Mapping[str, str]
 

@@ -9,13 +9,11 @@ a batch takes as long as its longest.
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
-from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 from transformers import BatchFeature, PreTrainedConfig, PreTrainedModel, ProcessorMixin
 
@@ -24,10 +22,7 @@ from sgv_lab.captioning.prompts import CAPTIONER
 from sgv_lab.captioning.writer import Row, Shards
 from sgv_lab.errors import LabError
 from sgv_lab.models.checkpoints import weights_hash
-from sgv_lab.models.kinds import kind
-from sgv_lab.training.collate import collator
-from sgv_lab.training.conversation import prompt_ids
-from sgv_lab.training.images import prepare as pixels_of
+from sgv_lab.training.collate import prompts
 
 LOADERS = 2  # threads that read pictures ahead
 
@@ -145,32 +140,7 @@ def prepare(
     turns = (
         [{"from": "human", "value": f"<image>\n{prompt}"}] if isinstance(prompt, str) else prompt
     )
-    ids = prompt_ids(turns, processor.tokenizer, kind(config.model_type).template)
-    feed = collator(config)
-    pixels = [pixels_of(image, processor.image_processor, aspect) for image in images]
-    rows = [feed.widened(ids, [one])[0] for one in pixels]
-    return batched(config, processor, rows, pixels)
-
-
-def batched(
-    config: PreTrainedConfig,
-    processor: ProcessorMixin,
-    rows: Sequence[torch.Tensor],
-    pixels: Sequence[Any],
-) -> BatchFeature:
-    """What ``generate`` takes: ids of the prompts, padded on the left to (B, T), and pictures.
-
-    ``pixels``: what `images.prepare` gives, in the order of the prompts; none for text alone.
-    """
-    padded = partial(pad_sequence, batch_first=True, padding_side="left")
-    given = {
-        "input_ids": padded(rows, padding_value=processor.tokenizer.pad_token_id),
-        "attention_mask": padded([torch.ones_like(row) for row in rows]),
-        **(collator(config).pictures(pixels) if pixels else {}),
-    }
-    if "image_grid_thw" in given:
-        given["mm_token_type_ids"] = (given["input_ids"] == config.image_token_id).int()
-    return BatchFeature(given)
+    return prompts(config, processor, [turns] * len(images), images, aspect)
 
 
 def usual_aspect(model: PreTrainedModel) -> str:

@@ -1,22 +1,29 @@
-"""Configuration and processor of each architecture, made from the numbers of one size."""
+"""What is in a model, and how the study's own architectures are made from the numbers of a size."""
 
+import re
 from dataclasses import dataclass
+from functools import cache
 
+from torch import nn
 from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
+    AutoProcessor,
     CLIPImageProcessorPil,
     CLIPVisionConfig,
     LlamaConfig,
     LlavaConfig,
+    LlavaForConditionalGeneration,
     LlavaProcessor,
+    PreTrainedConfig,
     PreTrainedTokenizerFast,
+    ProcessorMixin,
     Qwen2Config,
-    Qwen2VLImageProcessorPil,
-    Qwen3VLConfig,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
-from sgv_lab.models import qwen3_vl
-from sgv_lab.models.one_layer import LlavaLinearConfig
-from sgv_lab.models.qwen3_vl import Qwen3VLPictureProcessor
+from sgv_lab.errors import LabError
 from sgv_lab.models.qwen_vl import CHAT_TEMPLATE, QwenVLConfig, QwenVLProcessor, image_processor
 from sgv_lab.models.qwen_vl_visual import QwenVLVisionConfig
 
@@ -38,6 +45,90 @@ VICUNA_TEMPLATE = (
     "{{ ' ' if message['role'] == 'user' else eos_token }}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
 )
+
+
+# Where the parts lie in a model, by the beginnings of tensor names that transformers uses.
+PROJECTORS = (
+    "model.multi_modal_projector.",  # LLaVA, Gemma 3, Mistral 3
+    "model.visual.attn_pool.",  # Qwen-VL
+    "model.visual.merger.",  # Qwen2-VL and later
+    "model.visual.deepstack_merger_list.",  # Qwen3-VL
+    "model.connector.",  # Idefics 3, SmolVLM
+)
+TOWERS = ("model.visual.", "model.vision_tower.", "model.vision_model.")
+LANGUAGE_MODELS = ("model.language_model.", "model.text_model.")
+_BLOCK = re.compile(r"\.(?:layers|blocks|resblocks)\.(\d+)\.")
+_TAUGHT = {"llava": "v1", "llava_linear": "v1", "qwen_vl": "qwen"}
+
+
+def part(name: str) -> str:
+    """The part of the model that the tensor ``name`` belongs to."""
+    if name.startswith(PROJECTORS):  # which may lie inside the tower
+        return "connector"
+    if name.startswith(TOWERS):
+        return "vision tower"
+    if name.startswith("lm_head."):
+        return "output head"
+    return "embeddings" if "embed_tokens" in name else "language model"
+
+
+def vision_block(name: str) -> int:
+    """The number of the vision tower's block that the tensor ``name`` belongs to, or -1."""
+    found = _BLOCK.search(name) if part(name) == "vision tower" else None
+    return int(found[1]) if found else -1
+
+
+def template(config: PreTrainedConfig) -> str:
+    """The conversation template a model was taught in: the study's own by name, else "chat".
+
+    Raises LabError for a model that does not take images and text.
+    """
+    kind = config.model_type
+    if kind not in _TAUGHT and kind not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
+        what = f"a {kind!r} model does not take images and text"
+        raise LabError(what, fix="give an image-text-to-text checkpoint")
+    return _TAUGHT.get(kind, "chat")
+
+
+class LlavaLinearConfig(LlavaConfig):
+    """LLaVA v1's configuration: LLaVA-1.5's under a name of its own."""
+
+    model_type = "llava_linear"
+
+
+class LlavaLinearForConditionalGeneration(LlavaForConditionalGeneration):
+    """LLaVA whose ``multi_modal_projector`` is one linear layer.
+
+    Source: mm_projector_type "linear", llava/model/multimodal_projector/builder.py of
+    haotian-liu/LLaVA@c121f04.
+    """
+
+    config_class = LlavaLinearConfig
+
+    def __init__(self, config: LlavaLinearConfig) -> None:
+        super().__init__(config)
+        self.model.multi_modal_projector = nn.Linear(
+            config.vision_config.hidden_size, config.text_config.hidden_size
+        )
+        self.post_init()
+
+
+AutoConfig.register("llava_linear", LlavaLinearConfig, exist_ok=True)
+AutoModelForImageTextToText.register(
+    LlavaLinearConfig, LlavaLinearForConditionalGeneration, exist_ok=True
+)
+AutoProcessor.register(LlavaLinearConfig, LlavaProcessor, exist_ok=True)
+
+
+@cache
+def processor_class(kind: type[PreTrainedConfig]) -> type[ProcessorMixin]:
+    """The processor's class for a class of configuration, for images alone.
+
+    Video processors, which some have beside it, need torchvision.
+    """
+    whole = PROCESSOR_MAPPING[kind]
+    parts = [part for part in whole.get_attributes() if part != "video_processor"]
+    return type(whole.__name__, (whole,), {"get_attributes": classmethod(lambda _: parts)})
 
 
 @dataclass(frozen=True)
@@ -65,7 +156,6 @@ class Sizes:
     rms_norm_eps: float = 1e-5
     rope_theta: float = 10000.0
     queries: int = 0  # tokens of Qwen-VL's resampler
-    deepstack: tuple[int, ...] = ()  # Qwen3-VL: vision layers whose output the text layers see
 
 
 def _text(sizes: Sizes) -> dict:
@@ -159,54 +249,4 @@ def qwen_vl_processor(config: QwenVLConfig, tokenizer: PreTrainedTokenizerFast) 
         tokenizer=tokenizer,
         num_queries=config.vision_config.num_queries,
         chat_template=CHAT_TEMPLATE,
-    )
-
-
-def qwen3_vl_config(sizes: Sizes) -> Qwen3VLConfig:
-    """Qwen3-VL; <|vision_start|>, <|vision_end|>, <|image_pad|> and <|video_pad|> as in Qwen's."""
-    head = sizes.text_width // sizes.text_heads
-    text = _text(sizes) | {"head_dim": head}
-    # 24, 20, 20 at a head of 128: frequencies for time, height and width.
-    sections = [head * 3 // 16, head * 5 // 32, head * 5 // 32]
-    text["rope_parameters"] |= {"mrope_interleaved": True, "mrope_section": sections}
-    vision = {
-        "depth": sizes.vision_layers,
-        "hidden_size": sizes.vision_width,
-        "intermediate_size": sizes.vision_mlp,
-        "num_heads": sizes.vision_heads,
-        "patch_size": sizes.patch_size,
-        "out_hidden_size": sizes.text_width,
-        "num_position_embeddings": (sizes.image_size // sizes.patch_size) ** 2,
-        "deepstack_visual_indexes": list(sizes.deepstack),
-        "initializer_range": sizes.initializer_range,
-    }
-    return Qwen3VLConfig(
-        text_config=text,
-        vision_config=vision,
-        vision_start_token_id=sizes.image_token_id - 3,
-        vision_end_token_id=sizes.image_token_id - 2,
-        image_token_id=sizes.image_token_id,
-        video_token_id=sizes.image_token_id + 1,
-        tie_word_embeddings=False,
-    )
-
-
-def qwen3_vl_processor(
-    config: Qwen3VLConfig, tokenizer: PreTrainedTokenizerFast
-) -> Qwen3VLPictureProcessor:
-    """Pictures at their own shape, between 256 tokens and the area of the position table."""
-    vision = config.vision_config
-    token = vision.patch_size * vision.spatial_merge_size
-    most = vision.num_position_embeddings * vision.patch_size**2
-    return Qwen3VLPictureProcessor(
-        image_processor=Qwen2VLImageProcessorPil(
-            patch_size=vision.patch_size,
-            temporal_patch_size=vision.temporal_patch_size,
-            merge_size=vision.spatial_merge_size,
-            size={"shortest_edge": min(256 * token**2, most), "longest_edge": most},
-            image_mean=[0.5, 0.5, 0.5],
-            image_std=[0.5, 0.5, 0.5],
-        ),
-        tokenizer=tokenizer,
-        chat_template=qwen3_vl.CHAT_TEMPLATE,
     )

@@ -8,7 +8,6 @@ from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForImageTextToText,
-    AutoProcessor,
     PreTrainedConfig,
     PreTrainedModel,
     ProcessorMixin,
@@ -17,8 +16,7 @@ from transformers import (
 from sgv_lab.errors import LabError
 from sgv_lab.files import atomic, sha256
 from sgv_lab.models import qwen_vl  # noqa: F401  (registers our own classes with transformers)
-from sgv_lab.models.one_layer import LlavaLinearConfig  # noqa: F401
-from sgv_lab.models.qwen3_vl import Qwen3VLPictureProcessor
+from sgv_lab.models.architectures import processor_class
 from sgv_lab.models.weights import open_weights, read_json, weight_files
 
 _LOADED = (".safetensors", ".json", ".jinja", ".model", ".txt", ".tiktoken")
@@ -105,8 +103,7 @@ def load_processor(path: str | Path, config: PreTrainedConfig | None = None) -> 
     By name, because torchvision, where it is installed, prepares pictures a little differently.
     """
     config = config or configuration(Path(path))
-    loader = Qwen3VLPictureProcessor if config.model_type == "qwen3_vl" else AutoProcessor
-    return loader.from_pretrained(
+    return processor_class(type(config)).from_pretrained(
         path, backend="pil", trust_remote_code=False, local_files_only=True
     )
 

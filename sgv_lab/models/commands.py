@@ -15,7 +15,7 @@ def models(size: str | None) -> None:
     click.echo(f"{'family':<16}{'size':<7}{'total':>15}  parts; released as")
     for key, family in families.FAMILIES.items():
         for name in ("paper", "mini") if size is None else (size,):
-            counted = families.counts(key, families.build(key, name, 0, device="meta"))
+            counted = families.counts(families.build(key, name, 0, device="meta"))
             parts = ", ".join(f"{part} {count:,}" for part, count in counted.items())
             released = f"; {family.hub}" if name == "paper" else ""
             click.echo(f"{key:<16}{name:<7}{sum(counted.values()):>15,}  {parts}{released}")

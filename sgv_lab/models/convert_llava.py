@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from sgv_lab.errors import LabError
-from sgv_lab.models.one_layer import LlavaLinearConfig
+from sgv_lab.models.architectures import LlavaLinearConfig
 from sgv_lab.models.tokenizers import llama_tokenizer
 from sgv_lab.models.weights import State, read_json, refuse_settings, renamed, weight_files
 

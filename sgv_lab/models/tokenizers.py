@@ -1,12 +1,11 @@
 """The real tokenizers as Hugging Face tokenizers, rebuilt from the files they were released in."""
 
-import os
+from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from unittest.mock import patch
 
 from transformers import LlamaTokenizer, Qwen2Tokenizer
-from transformers.convert_slow_tokenizer import TikTokenConverter
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 from transformers.tokenization_utils_base import generate_merges
 
 from sgv_lab.errors import LabError
@@ -88,11 +87,19 @@ def qwen_vl_tokenizer(path: str | Path, context: int = 2048) -> Qwen2Tokenizer:
     An image's path as bytes between <img> and </img> is not a matter of this tokenizer: the
     processor puts <imgpad> there, and the model replaces whatever is there.
     """
+    letters = bytes_to_unicode()
     try:
-        # Without copies: tiktoken would go on with that of a file since mended.
-        with patch.dict(os.environ, TIKTOKEN_CACHE_DIR=""):
-            vocab, merges = TikTokenConverter().extract_vocab_merges_from_model(str(path))
+        rows = [line.split() for line in Path(path).read_bytes().splitlines()]
+        vocab = {
+            "".join(letters[byte] for byte in b64decode(token, validate=True)): int(rank)
+            for token, rank in rows
+        }
     except (ValueError, OSError) as error:
         raise LabError("is no tiktoken file", where=path, fix="download it again") from error
+    merges: list[tuple[str, str]] = []
+    for token in vocab:
+        pairs = [(token[:at], token[at:]) for at in range(1, len(token))]
+        known = [pair for pair in pairs if vocab.keys() >= {*pair}]
+        merges += sorted(known, key=lambda pair: (vocab[pair[0]], vocab[pair[1]]))
     special = {token: len(vocab) + i for i, token in enumerate(QWEN_VL_SPECIAL)}
     return qwen_tokenizer(vocab | special, merges, QWEN_VL_SPECIAL, context)

@@ -1,20 +1,30 @@
 """Samples into batches: image places widened, rows padded or packed, weights for the loss."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from PIL import Image
 from torch.nn.functional import pad
-from transformers import PreTrainedConfig, Qwen3VLConfig
-from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLModel
+from torch.nn.utils.rnn import pad_sequence
+from transformers import (
+    AutoModelForImageTextToText,
+    BatchFeature,
+    PreTrainedConfig,
+    ProcessorMixin,
+)
 
 from sgv_lab.errors import LabError
-from sgv_lab.models.kinds import kind
-from sgv_lab.training.stream import IGNORED, IMAGE_ID
+from sgv_lab.models.architectures import template
+from sgv_lab.training import chat
+from sgv_lab.training.conversation import SYSTEM, prompt_ids
+from sgv_lab.training.preprocessing import prepare, shaped
+from sgv_lab.training.segments import IGNORED, IMAGE_ID, Turn
 
 Sample = dict[str, Any]  # an item of RecordDataset
 Row = dict[str, torch.Tensor]
+FILL = {"labels": IGNORED}  # what padding is, where it is not 0
 
 
 @dataclass(frozen=True)
@@ -41,7 +51,7 @@ class Collator:
     pad_id: int
     image_token_id: int  # what the model replaces by image features
     image_tokens: int | None  # how many of them an image takes; None: as many as its shape asks
-    image_size: int  # pixels, to refuse images prepared for another model
+    image_size: int = 0  # pixels, to refuse images prepared for another model
     per_sample: bool = False
     packed: bool = False
     place: tuple[int, ...] = (0, IMAGE_ID)  # ids of a blank image with what encloses it
@@ -49,56 +59,43 @@ class Collator:
     def __call__(self, samples: Sequence[Sample]) -> dict[str, Any]:
         """The batch. Raises LabError naming the record whose images don't fit."""
         rows = [self._row(sample) for sample in samples]
-        batch = _packed(rows) if self.packed else self._padded(rows)
+        batch = self._packed(rows) if self.packed else self._padded(rows)
         if images := [image for sample in samples for image in sample["images"]]:
-            batch |= self.pictures(images)
+            batch |= self.pixels(images)
         batch["record_ids"] = [sample["id"] for sample in samples]
         return batch
 
-    def tokens(self, image: torch.Tensor) -> int:
-        """How many tokens an image from `images.prepare` takes."""
-        return self.image_tokens
+    def blank(self) -> Sample:
+        """A black picture with what encloses it, of which nothing is learned."""
+        black = torch.zeros(3, self.image_size, self.image_size)
+        labels = [IGNORED] * len(self.place)
+        return {"id": "", "input_ids": list(self.place), "labels": labels, "images": [black]}
 
-    def pictures(self, images: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
-        """What the model's forward takes for prepared ``images``, N of (3, H, W)."""
-        return {"pixel_values": torch.stack(tuple(images))}
-
-    def blank(self) -> torch.Tensor:
-        """A black picture, as `images.prepare` would give it."""
-        return torch.zeros(3, self.image_size, self.image_size)
-
-    def widened(
-        self, ids: Sequence[int], images: Sequence[torch.Tensor]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """``ids`` with every image place (-200) as long as its image, and the length of each id."""
-        left = iter(images)
-        times = torch.tensor([self.tokens(next(left)) if i == IMAGE_ID else 1 for i in ids])
+    def widened(self, ids: Sequence[int], *more: Sequence[int]) -> list[torch.Tensor]:
+        """``ids`` (T,) with every image place (-200) as long as an image is, and more like them."""
         ids = torch.tensor(ids)
-        return torch.where(ids == IMAGE_ID, self.image_token_id, ids).repeat_interleave(
-            times
-        ), times
+        times = torch.where(ids == IMAGE_ID, self.image_tokens or 1, 1)
+        ids = torch.where(ids == IMAGE_ID, self.image_token_id, ids)
+        return [row.repeat_interleave(times) for row in (ids, *map(torch.tensor, more))]
+
+    def pixels(self, images: Sequence[Any]) -> dict[str, torch.Tensor]:
+        """What the model's forward takes for the images of samples, N of (3, H, W)."""
+        return {"pixel_values": torch.stack(tuple(images))}
 
     def _row(self, sample: Sample) -> Row:
         """The sample's tensors (T,), each image place widened."""
         self._check(sample)
-        labels = torch.tensor(sample["labels"])
+        pairs = zip(sample["input_ids"], sample["labels"], strict=True)
+        labels = [IGNORED if token == IMAGE_ID else label for token, label in pairs]
+        ids, labels = self.widened(sample["input_ids"], labels)
+        return {"position_ids": torch.arange(len(ids)), **self._weighted(ids, labels)}
+
+    def _weighted(self, ids: torch.Tensor, labels: torch.Tensor) -> Row:
         labels[0] = IGNORED
-        labels[torch.tensor(sample["input_ids"]) == IMAGE_ID] = IGNORED
-        ids, times = self.widened(sample["input_ids"], sample["images"])
-        labels = labels.repeat_interleave(times)
         weights = (labels != IGNORED).float()
         if self.per_sample:
             weights /= weights.sum().clamp(min=1)
-        return {
-            "input_ids": ids,
-            "labels": labels,
-            "loss_weights": weights,
-            "position_ids": self._positions(ids, sample["images"]),
-        }
-
-    def _positions(self, ids: torch.Tensor, images: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Positions (T,) of one sample by itself."""
-        return torch.arange(len(ids))
+        return {"input_ids": ids, "labels": labels, "loss_weights": weights}
 
     def _check(self, sample: Sample) -> None:
         ids, images, where = sample["input_ids"], sample["images"], f"record {sample['id']!r}"
@@ -108,125 +105,164 @@ class Collator:
         # Qwen's own vocabulary spells an image out, so there the token belongs to the record.
         if self.image_token_id in ids and (places or not images):
             raise LabError("its text holds the image token", where=where, fix="reword it")
-        if wrong := [tuple(image.shape) for image in images if not self._fits(image)]:
+        fits = (3, self.image_size, self.image_size)
+        if wrong := [tuple(image.shape) for image in images if image.shape != fits]:
             raise LabError(
-                f"its image has shape {wrong[0]}, the model takes {self._shape()}",
+                f"its image has shape {wrong[0]}, the model takes {fits}",
                 where=where,
                 fix="use the image processor of the model's own checkpoint",
             )
 
-    def _fits(self, image: torch.Tensor) -> bool:
-        return tuple(image.shape) == self._shape()
-
-    def _shape(self) -> tuple[int | str, ...]:
-        return (3, self.image_size, self.image_size)
-
     def _padded(self, rows: list[Row]) -> dict[str, Any]:
-        width = max(len(row["input_ids"]) for row in rows)
-        rows = [row | {"attention_mask": torch.ones_like(row["input_ids"])} for row in rows]
-        fill = {"input_ids": self.pad_id, "labels": IGNORED, "loss_weights": 0, "attention_mask": 0}
+        for row in rows:
+            row["attention_mask"] = torch.ones_like(row["input_ids"])
+        fill = FILL | {"input_ids": self.pad_id}
         batch = {
-            key: torch.stack([pad(r[key], (0, width - len(r[key])), value=fill[key]) for r in rows])
-            for key in fill
+            key: pad_sequence([row[key] for row in rows], True, fill.get(key, 0)) for key in rows[0]
         }
-        positions = [_counted_on(row["position_ids"], width) for row in rows]
-        return batch | {"position_ids": torch.stack(positions, dim=-2)}
+        if "position_ids" in batch:  # which go on counting where padding stands
+            batch["position_ids"] = torch.arange(batch["labels"].shape[1]).repeat(len(rows), 1)
+        return batch
 
-
-def _counted_on(positions: torch.Tensor, width: int) -> torch.Tensor:
-    """Positions (..., T) that go on counting to ``width``, where padding stands."""
-    more = torch.arange(1, width - positions.shape[-1] + 1)
-    return torch.cat([positions, positions[..., -1:] + more], dim=-1)
-
-
-def _packed(rows: list[Row]) -> dict[str, Any]:
-    batch: dict[str, Any] = {
-        key: torch.cat([row[key] for row in rows], dim=-1).unsqueeze(-2) for key in rows[0]
-    }
-    lengths = torch.tensor([0, *(len(row["input_ids"]) for row in rows)])
-    ends, longest = lengths.cumsum(0).int(), int(lengths.max())
-    for side in ("q", "k"):
-        batch[f"cu_seq_lens_{side}"], batch[f"max_length_{side}"] = ends, longest
-    return batch
-
-
-class _Positions:
-    """transformers' own arithmetic of Qwen3-VL's positions, without the model around it."""
-
-    get_rope_index = Qwen3VLModel.get_rope_index
-    get_vision_position_ids = Qwen3VLModel.get_vision_position_ids
-
-    def __init__(self, config: Qwen3VLConfig) -> None:
-        self.config = config
+    def _packed(self, rows: list[Row]) -> dict[str, Any]:
+        batch: dict[str, Any] = {
+            key: torch.cat([row[key] for row in rows], dim=-1).unsqueeze(-2) for key in rows[0]
+        }
+        lengths = torch.tensor([0, *(len(row["input_ids"]) for row in rows)])
+        ends, longest = lengths.cumsum(0).int(), int(lengths.max())
+        for side in ("q", "k"):
+            batch[f"cu_seq_lens_{side}"], batch[f"max_length_{side}"] = ends, longest
+        return batch
 
 
 @dataclass(frozen=True, kw_only=True)
-class NativeCollator(Collator):
-    """For Qwen3-VL, which takes every picture at its own shape.
+class ChatCollator(Collator):
+    """For models that are fed by their own processor: its samples come as long as they are.
 
-    An image is (h, w, D): h x w patches in the model's order, of which merge x merge become one
-    token. ``pixel_values`` is (all patches, D) and ``image_grid_thw`` (N, 3) holds 1, h, w.
-    ``position_ids`` are (4, B, T): the place in the row, by which transformers tells packed samples
-    apart, then time, height and width, by which the rotary embedding turns.
+    Padded, such a model counts positions itself. Packed, they are given: (1, T), or (4, 1, T) where
+    a rotary embedding turns by time, height and width, too; the place in the row comes first.
     """
 
-    config: Qwen3VLConfig
+    processor: ProcessorMixin | None = None  # to make a blank image with
+    rotary: Callable[..., Any] | None = None  # the model's own arithmetic of those positions
 
-    def tokens(self, image: torch.Tensor) -> int:
-        """How many tokens an image from `images.prepare` takes."""
-        return image.shape[0] * image.shape[1] // self.config.vision_config.spatial_merge_size**2
+    def blank(self) -> Sample:
+        """A black picture with what encloses it, of which nothing is learned."""
+        sample = chat.blank(self.processor)
+        own = self.processor.tokenizer.convert_tokens_to_ids(self.processor.image_token)
+        ids = [self.image_token_id if token == own else token for token in sample["input_ids"]]
+        return sample | {"input_ids": ids}
 
-    def pictures(self, images: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
-        """What the model's forward takes for prepared ``images``, N of (h, w, D)."""
-        grids = torch.tensor([(1, *image.shape[:2]) for image in images])
-        return {
-            "pixel_values": torch.cat([image.flatten(0, 1) for image in images]),
-            "image_grid_thw": grids,
-        }
+    def pixels(self, images: Sequence[Any]) -> dict[str, torch.Tensor]:
+        """What the model's forward takes for the images of samples, as the processor made them."""
+        return {key: _joined([image[key] for image in images]) for key in images[0]}
 
-    def blank(self) -> torch.Tensor:
-        """A grey picture (no real one is 0 everywhere) of the largest size that keeps positions."""
-        vision = self.config.vision_config
-        side = int(vision.num_position_embeddings**0.5)
-        return torch.zeros(side, side, self._shape()[-1])
+    def _row(self, sample: Sample) -> Row:
+        ids, labels = torch.tensor(sample["input_ids"]), torch.tensor(sample["labels"])
+        row = self._weighted(ids, labels) | sample["aligned"]
+        if self.packed:
+            row["position_ids"] = self._positions(row, sample["images"])
+        return row
 
-    def _positions(self, ids: torch.Tensor, images: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Positions (4, T) of one sample by itself."""
-        row = torch.arange(len(ids))[None]
+    def _positions(self, row: Row, images: Sequence[dict[str, torch.Tensor]]) -> torch.Tensor:
+        place = torch.arange(len(row["input_ids"]))
+        if not self.rotary:
+            return place
         if not images:
-            return row.repeat(4, 1)
-        turned, _ = _Positions(self.config).get_rope_index(
-            ids[None],
-            mm_token_type_ids=(ids == self.image_token_id)[None].int(),
-            image_grid_thw=self.pictures(images)["image_grid_thw"],
-        )
-        return torch.cat([row, turned[:, 0]])
-
-    def _fits(self, image: torch.Tensor) -> bool:
-        merge = self.config.vision_config.spatial_merge_size
-        height, width, depth = image.shape
-        return depth == self._shape()[-1] and not height % merge and not width % merge
-
-    def _shape(self) -> tuple[int | str, ...]:
-        vision = self.config.vision_config
-        depth = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
-        return ("height", "width", depth)
+            return place.repeat(4, 1)
+        types = row["mm_token_type_ids"][None]
+        grid = images[0]["image_grid_thw"]
+        turned, _ = self.rotary(row["input_ids"][None], types, image_grid_thw=grid)
+        return torch.cat([place[None], turned[:, 0]])
 
 
-def collator(config: PreTrainedConfig, per_sample: bool = False, packed: bool = False) -> Collator:
-    """The collator for models of this configuration; LabError for a kind of model not known."""
-    kind(config.model_type)
-    given = {
-        "pad_id": config.text_config.pad_token_id or 0,
+def _joined(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Tensors one behind the other, with zeros where a further dimension of one is smaller."""
+    most = [max(sizes) for sizes in zip(*(tensor.shape for tensor in tensors), strict=True)]
+    edges = [[(0, size - own) for own, size in zip(one.shape, most, strict=True)][:0:-1]
+             for one in tensors]  # fmt: skip
+    return torch.cat([pad(one, sum(by, ())) for one, by in zip(tensors, edges, strict=True)])
+
+
+def collator(
+    config: PreTrainedConfig,
+    per_sample: bool = False,
+    packed: bool = False,
+    processor: ProcessorMixin | None = None,
+) -> Collator:
+    """The collator for models of this configuration; LabError for a kind of model not known.
+
+    ``processor``: the model's; only needed where several processes train it.
+    """
+    taught, vision = template(config), config.vision_config
+    given: dict[str, Any] = {
+        "pad_id": config.get_text_config().pad_token_id or 0,
         "image_token_id": config.image_token_id,
         "per_sample": per_sample,
         "packed": packed,
     }
-    vision = config.vision_config
-    if config.model_type == "qwen3_vl":
-        given["place"] = config.vision_start_token_id, IMAGE_ID, config.vision_end_token_id
-        return NativeCollator(**given, image_tokens=None, image_size=0, config=config)
-    if config.model_type == "qwen_vl":
+    if taught == "chat":
+        _check_processor(config, processor, packed)
+        rotary = _rotary(config) if packed else None
+        return ChatCollator(**given, image_tokens=None, processor=processor, rotary=rotary)
+    if taught == "qwen":
         given["place"] = config.image_start_id, IMAGE_ID, config.image_end_id
         return Collator(**given, image_tokens=vision.num_queries, image_size=vision.image_size)
     return Collator(**given, image_tokens=config.image_seq_length, image_size=vision.image_size)
+
+
+def _check_processor(
+    config: PreTrainedConfig, processor: ProcessorMixin | None, packed: bool
+) -> None:
+    if packed and processor and "token_type_ids" in processor.model_input_names:
+        raise LabError(
+            f"samples of a {config.model_type!r} model cannot be packed: its image tokens attend to"
+            " each other both ways",
+            where="packing",
+            fix="train on padded batches",
+        )
+    for name in ("patch_size", "temporal_patch_size", "merge_size"):
+        made = getattr(getattr(processor, "image_processor", None), name, None)
+        taken = getattr(config.vision_config, name.replace("merge", "spatial_merge"), made)
+        if made not in (None, taken):
+            raise LabError(
+                f"its processor makes images with {name} {made}, the model takes {taken}",
+                fix="use the image processor of the model's own checkpoint",
+            )
+
+
+def _rotary(config: PreTrainedConfig) -> Callable[..., Any] | None:
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(config)
+    return getattr(model.model, "get_rope_index", None)
+
+
+def prompts(
+    config: PreTrainedConfig,
+    processor: ProcessorMixin,
+    conversations: Sequence[Sequence[Turn]],
+    images: Sequence[Image.Image | None],
+    aspect: str,
+    system: str = SYSTEM,
+) -> BatchFeature:
+    """What ``generate`` takes to answer conversations that end in a question: (B, T), padded left.
+
+    ``images``: one a conversation, or None. Ids as in training; a checkpoint's own chat template
+    may put the tokens another way.
+    """
+    taught, feed = template(config), collator(config)
+    shown = [image for image in images if image is not None]
+    if taught == "chat":
+        shown = [shaped(image, processor.image_processor, aspect) for image in shown]
+        return chat.ask(conversations, processor, shown)
+    rows = []
+    for turns, image in zip(conversations, images, strict=True):
+        has_image = image is not None
+        ids = prompt_ids(turns, processor, taught, has_image, system=system)
+        rows += feed.widened(ids)
+    pixels = [prepare(image, processor.image_processor, aspect) for image in shown]
+    given = {
+        "input_ids": pad_sequence(rows, True, processor.tokenizer.pad_token_id, "left"),
+        "attention_mask": pad_sequence([torch.ones_like(row) for row in rows], True, 0, "left"),
+    }
+    return BatchFeature(given | (feed.pixels(pixels) if pixels else {}))

@@ -1,6 +1,7 @@
 """Conversations as a model sees them: token ids with the image at -200, labels with -100.
 
-Templates: ``v1`` (Vicuna), ``plain`` (pre-training), ``qwen`` and ``qwen3`` (ChatML, in qwen_chat).
+Templates: ``v1`` (Vicuna), ``plain`` (pre-training), ``qwen`` (Qwen-VL, in qwen_chat), and
+``chat``: the model's own, of any model of transformers (in `chat`).
 Training and inference build their ids with the same code, segment by segment; the label mask is
 written while the stream grows, so no later re-tokenising can shift it. Held to
 share4v/train/train.py of ShareGPT4Omni/ShareGPT4V@b6f70e9 and llava/train/train.py of
@@ -10,52 +11,63 @@ haotian-liu/LLaVA@c121f04.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from sgv_lab.errors import LabError
 from sgv_lab.models.architectures import VICUNA_SYSTEM
-from sgv_lab.training import qwen_chat
-from sgv_lab.training.stream import IGNORED, IMAGE, IMAGE_ID, Encoded, Stream, Turn, ordered
-from sgv_lab.training.tokenizers import (
+from sgv_lab.training import chat, qwen_chat
+from sgv_lab.training.segments import (
     DEFAULT_VARIANT,
+    IGNORED,
+    IMAGE,
+    IMAGE_ID,
     VARIANTS,
+    Encoded,
+    Stream,
     TextTokenizer,
+    Turn,
+    ordered,
     text_tokenizer,
 )
 
 MAX_LENGTH = 2048
 __all__ = ["IGNORED", "IMAGE_ID", "Encoded", "check_names", "encode", "prompt_ids"]
-TEMPLATES = ("v1", "plain", "qwen", "qwen3")
+TEMPLATES = ("v1", "plain", "qwen", "chat")
 SYSTEM = VICUNA_SYSTEM  # of v1
 _TO_ANSWER = " ASSISTANT: "
 
 
 def encode(
     record: Mapping[str, Any],
-    tokenizer: TextTokenizer | PreTrainedTokenizerBase,
+    tokenizer: TextTokenizer | PreTrainedTokenizerBase | ProcessorMixin,
     template: str = "v1",
     variant: str = DEFAULT_VARIANT,
     max_length: int = MAX_LENGTH,
 ) -> Encoded:
     """Token ids and labels of a record ``{"id", "image"?, "conversations"}``.
 
-    The image is one token, -200 (``qwen``: the span <img>...</img> itself). Cut at ``max_length``
-    as the official collator does; ``Encoded.truncated`` tells. Raises LabError naming the record
-    where the official code loses it to a "tokenization mismatch" or an assertion (an empty answer
-    at the end, "</s>", "<unk>" or " ASSISTANT: " inside a turn, turns out of order), and where no
-    supervised token is left.
+    The image is one token, -200 (``qwen``: the span <img>...</img> itself). ``chat`` needs the
+    model's processor in place of its tokenizer. Cut at ``max_length`` as the official collator
+    does; ``Encoded.truncated`` tells. Raises LabError naming the record where the official code
+    loses it to a "tokenization mismatch" or an assertion (an empty answer at the end, "</s>",
+    "<unk>" or " ASSISTANT: " inside a turn, turns out of order), and where no supervised token is
+    left.
     """
     check_names(template, variant)
-    tokenizer = text_tokenizer(tokenizer)
-    turns, has_image = record["conversations"], record.get("image") is not None
+    tokenizer = tokenizer if template == "chat" else text_tokenizer(tokenizer)
     try:
-        if template in ("qwen", "qwen3"):
-            ids, labels = qwen_chat.encode_turns(record, tokenizer, max_length, template)
-            max_length = qwen_chat.limit(ids, max_length) if template == "qwen" else max_length
-        elif template == "plain":
-            ids, labels = _plain(turns, tokenizer, variant, has_image)
+        if template == "chat":
+            ids, labels = chat.encode_turns(record, tokenizer)
+        elif template == "qwen":
+            ids, labels = qwen_chat.encode_turns(record, tokenizer, max_length)
+            max_length = qwen_chat.limit(ids, max_length)
         else:
-            ids, labels = _v1(turns, tokenizer, variant, has_image, max_length)
+            stream = Stream(tokenizer, variant, record.get("image") is not None)
+            if template == "plain":
+                _add_caption(stream, record["conversations"])
+            else:
+                _add_dialogue(stream, record["conversations"], max_length)
+            ids, labels = stream.ids, stream.labels
         encoded = Encoded(ids[:max_length], labels[:max_length], len(ids))
         if not encoded.supervised:
             raise LabError(f"no supervised token within {max_length} tokens", fix="drop it")
@@ -66,7 +78,7 @@ def encode(
 
 def prompt_ids(
     turns: Sequence[Turn],
-    tokenizer: TextTokenizer | PreTrainedTokenizerBase,
+    tokenizer: TextTokenizer | PreTrainedTokenizerBase | ProcessorMixin,
     template: str = "v1",
     has_image: bool = True,
     variant: str = DEFAULT_VARIANT,
@@ -79,9 +91,11 @@ def prompt_ids(
     Raises LabError for turns that ``encode`` would refuse.
     """
     check_names(template, variant)
+    if template == "chat":
+        return chat.prompt_turns(turns, tokenizer, has_image)
     tokenizer = text_tokenizer(tokenizer)
-    if template in ("qwen", "qwen3"):
-        return qwen_chat.prompt_turns(turns, tokenizer, has_image, template)
+    if template == "qwen":
+        return qwen_chat.prompt_turns(turns, tokenizer, has_image)
     stream = Stream(tokenizer, variant, has_image)
     if template == "plain":
         stream.add(IMAGE, supervised=False)
@@ -158,17 +172,11 @@ def _add_round(stream: Stream, question: str, answer: str | None) -> None:
     stream.add(f" {answer}</s>", supervised=True)
 
 
-def _v1(
-    turns: Sequence[Turn],
-    tokenizer: TextTokenizer,
-    variant: str,
-    has_image: bool,
-    max_length: int,
-) -> tuple[list[int], list[int]]:
-    if "</s>" not in tokenizer.special:
+def _add_dialogue(stream: Stream, turns: Sequence[Turn], max_length: int) -> None:
+    """All rounds of the ``v1`` template, up to where the cut hides what follows."""
+    if "</s>" not in stream.tokenizer.special:
         raise LabError("the v1 template needs a tokenizer with </s>", fix="use LLaMA's, or qwen")
-    stream = Stream(tokenizer, variant, has_image)
-    prompt = _v1_prompt(turns, has_image)
+    prompt = _v1_prompt(turns, stream.has_image)
     *rounds, (rest, _) = _v1_rounds(prompt)
     if rest:  # something behind the last "</s>": a question without its answer
         rounds.append((rest, None))
@@ -178,18 +186,14 @@ def _v1(
         _add_round(stream, question, answer)
     if "<unk>" in prompt and len(stream.ids) < max_length:
         raise LabError('"<unk>" inside a turn', fix="write it another way")
-    return stream.ids, stream.labels
 
 
-def _plain(
-    turns: Sequence[Turn], tokenizer: TextTokenizer, variant: str, has_image: bool
-) -> tuple[list[int], list[int]]:
-    if len(turns) != 2 or IMAGE not in turns[0]["value"] or not has_image:
+def _add_caption(stream: Stream, turns: Sequence[Turn]) -> None:
+    """The image and its caption: the ``plain`` template."""
+    if len(turns) != 2 or IMAGE not in turns[0]["value"] or not stream.has_image:
         raise LabError(
             "the plain template needs an image and exactly two turns, the tag <image> in the first",
             fix="use the template v1, or keep only the caption",
         )
-    stream = Stream(tokenizer, variant, has_image)
     stream.add(IMAGE, supervised=False)
     stream.add(_image_first(turns[1]["value"]) + "\n", supervised=True)
-    return stream.ids, stream.labels

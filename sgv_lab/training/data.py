@@ -19,11 +19,11 @@ from transformers import ProcessorMixin
 from sgv_lab.captions.records import Broken, entries, file_problem
 from sgv_lab.errors import LabError
 from sgv_lab.files import sha256
-from sgv_lab.training import qwen_chat
+from sgv_lab.training import chat, qwen_chat
 from sgv_lab.training.conversation import check_names, encode
-from sgv_lab.training.images import open_image, prepare
+from sgv_lab.training.preprocessing import open_image, prepare, shaped
 from sgv_lab.training.recipes import Recipe
-from sgv_lab.training.stream import IMAGE_ID, Encoded
+from sgv_lab.training.segments import IMAGE_ID, Encoded
 
 _TURN = pa.struct([("from", pa.string()), ("value", pa.string())])
 _SCHEMA = pa.schema(
@@ -41,7 +41,8 @@ class RecordDataset(Dataset[dict[str, Any]]):
 
     ``records``: a list, or a file that `captions.records` reads; ``processor``: the model's, whose
     tokenizer and image processor are used. An item is ``{"id": str, "input_ids": list[int] (image
-    at -200), "labels": list[int], "images": list of what `images.prepare` gives}``.
+    at -200), "labels": list[int], "images": list of what `preprocessing.prepare` gives}``, for the
+    template "chat" what `chat.sample` gives.
     Records whose form is broken keep their places; ``malformed`` says what is wrong with them.
     Raises LabError for a file that cannot be read, and for no records.
     """
@@ -61,7 +62,7 @@ class RecordDataset(Dataset[dict[str, Any]]):
             raise LabError("no records", where=where, fix="give at least one")
         self.source, self.recipe = records, recipe
         self.image_root = None if image_root is None else Path(image_root)
-        self.tokenizer, self.image_processor = processor.tokenizer, processor.image_processor
+        self.processor = processor
 
     def _batches(
         self, records: Sequence[Mapping[str, Any]] | str | Path
@@ -90,7 +91,8 @@ class RecordDataset(Dataset[dict[str, Any]]):
     def encode(self, record: Mapping[str, Any]) -> Encoded:
         """Ids and labels of a record, by the recipe."""
         how = self.recipe
-        return encode(record, self.tokenizer, how.template, how.variant, how.max_length)
+        given = self.processor if how.template == "chat" else self.processor.tokenizer
+        return encode(record, given, how.template, how.variant, how.max_length)
 
     def paths(self, record: Mapping[str, Any]) -> list[str]:
         """Paths of a record's images, relative to the image folder."""
@@ -130,16 +132,18 @@ class RecordDataset(Dataset[dict[str, Any]]):
         if index in self.malformed:
             raise LabError(str(self.malformed[index]), fix="mend it, or drop it")
         record = self.record(index)
-        encoded = self.encode(record)
+        encoded, how = self.encode(record), self.recipe
         # An image whose place was cut off is not shown, as in the official code.
-        seen = self.recipe.template == "qwen" or IMAGE_ID in encoded.input_ids
+        seen = IMAGE_ID in encoded.input_ids or how.template in ("qwen", "chat")
         paths = self.paths(record) if seen else []
         images = [open_image(self.image_root, path, record["id"]) for path in paths]
+        shape = self.processor.image_processor, how.aspect
+        if how.template == "chat":
+            images = [shaped(image, *shape) for image in images]
+            return chat.sample(record, self.processor, encoded, images)
         return {
             "id": record["id"],
             "input_ids": encoded.input_ids,
             "labels": encoded.labels,
-            "images": [
-                prepare(image, self.image_processor, self.recipe.aspect) for image in images
-            ],
+            "images": [prepare(image, *shape) for image in images],
         }

@@ -8,11 +8,21 @@ from typing import Any
 
 import click
 
+from sgv_lab.models import checkpoints
 from sgv_lab.training.conversation import TEMPLATES
 from sgv_lab.training.data import RecordDataset
 from sgv_lab.training.recipes import recipe
-from sgv_lab.training.stream import IGNORED, IMAGE, IMAGE_ID, Encoded
-from sgv_lab.training.tokenizers import DEFAULT_VARIANT, VARIANTS, TextTokenizer, load_tokenizer
+from sgv_lab.training.segments import (
+    DEFAULT_VARIANT,
+    IGNORED,
+    IMAGE,
+    IMAGE_ID,
+    VARIANTS,
+    Encoded,
+    TextTokenizer,
+    load_tokenizer,
+    text_tokenizer,
+)
 
 
 @click.command()
@@ -23,7 +33,8 @@ from sgv_lab.training.tokenizers import DEFAULT_VARIANT, VARIANTS, TextTokenizer
     "tokenizer_path",
     required=True,
     type=click.Path(exists=True, path_type=Path),
-    help="tokenizer.model, qwen.tiktoken, tokenizer.json, or a folder with one of them",
+    help="tokenizer.model, qwen.tiktoken, tokenizer.json, or a folder with one of them; "
+    "for chat a checkpoint's folder",
 )
 @click.option(
     "--variant",
@@ -51,9 +62,13 @@ def inspect(
     Supervised tokens stand in green or, where there are no colours, between [[ and ]]. A record
     that `train` would refuse is shown with the reason.
     """
-    tokenizer = load_tokenizer(tokenizer_path)
+    if template == "chat":
+        processor = checkpoints.load_processor(tokenizer_path)
+        tokenizer = text_tokenizer(processor)
+    else:
+        tokenizer = load_tokenizer(tokenizer_path)
+        processor = SimpleNamespace(tokenizer=tokenizer)
     how = recipe("sft", {"template": template, "variant": variant})
-    processor = SimpleNamespace(tokenizer=tokenizer, image_processor=None)
     data = RecordDataset(records, images, processor, how)
     rows: list[dict[str, Any]] = []
     totals = dict.fromkeys(("tokens", "supervised", "truncated", "refused"), 0)

@@ -13,12 +13,12 @@ from sgv_lab.captions.records import counted
 from sgv_lab.errors import LabError
 from sgv_lab.models import checkpoints
 from sgv_lab.models.weights import open_weights, read_json
-from sgv_lab.training import layout, packing
+from sgv_lab.training import packing
 from sgv_lab.training.collate import collator
 from sgv_lab.training.data import RecordDataset
 from sgv_lab.training.estimates import Batch, step_memory
 from sgv_lab.training.recipes import Recipe
-from sgv_lab.training.survey import survey
+from sgv_lab.training.survey import Place, places, survey
 from sgv_lab.training.trainable import Trainable, count_trainable
 from sgv_lab.training.trainer import Run, total_updates
 
@@ -77,10 +77,10 @@ class Plan:
         return {name: state for name, state in self.weights.items() if state != "whole"}
 
     @property
-    def sources(self) -> dict[str, layout.Place]:
+    def sources(self) -> dict[str, Place]:
         """Folder of the official layout that lacks pictures -> where to get them, and terms."""
-        known = {one.folder: one for one in layout.PLACES}
-        return {f: known[f] for f, (_, absent) in self.pictures.items() if absent and f in known}
+        lacking = [name for name, (_, absent) in self.pictures.items() if absent]
+        return {name: places()[name] for name in lacking if name in places()}
 
     def __str__(self) -> str:
         learning = sum(row["effective"] for row in self.parameters.values())
@@ -158,7 +158,8 @@ def plan(
     """
     checkpoints.refuse_tokenizer(config, processor, "processor")
     examples = RecordDataset(records, image_root, processor, recipe)
-    found = survey(examples, collator(config).image_tokens, run.workers, run.progress)
+    collate = collator(config, packed=run.packing, processor=processor)
+    found = survey(examples, collate.image_tokens, run.workers, run.progress)
     lengths, supervised = found.lengths[found.kept], found.supervised[found.kept]
     counts, largest = count_trainable(config, recipe), _largest(lengths, supervised, run)
     steps = run.max_steps or total_updates(len(lengths), recipe)

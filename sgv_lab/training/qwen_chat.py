@@ -1,6 +1,6 @@
-"""ChatML conversations of both Qwens, as their official code tokenises them.
+"""Qwen-VL's conversations as its official code tokenises them.
 
-``qwen``, Qwen-VL (finetune.py of QwenLM/Qwen-VL@aa00ed0):
+Source: finetune.py of QwenLM/Qwen-VL@aa00ed0.
 
     <|im_start|>system\nYou are a helpful assistant.<|im_end|>\n
     <|im_start|>user\nPicture 1: <img>PATH</img>\nWhat?<|im_end|>\n
@@ -9,14 +9,6 @@
 The loss covers more than the answers: <|im_start|>, <|im_end|> and the newline behind it are
 supervised in every turn, the system's and the user's too. Role names, the newline behind them and
 the text of system and user are not.
-
-``qwen3``, Qwen3-VL (qwen-vl-finetune/qwenvl/data/data_processor.py of QwenLM/Qwen3-VL@23d3cce):
-
-    <|im_start|>user\n<|vision_start|>IMAGE<|vision_end|>What?<|im_end|>\n
-    <|im_start|>assistant\nA dog.<|im_end|>\n
-
-No system turn; the image stands where the tag did, the texts around it stripped. The loss covers
-answers with their <|im_end|> and newline. IMAGE is one -200 here; the collator widens it.
 """
 
 import re
@@ -25,15 +17,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sgv_lab.errors import LabError
-from sgv_lab.training.stream import IMAGE, IMAGE_ID, Stream, Turn, ordered
-from sgv_lab.training.tokenizers import DEFAULT_VARIANT, TextTokenizer
+from sgv_lab.training.segments import (
+    DEFAULT_VARIANT,
+    IMAGE,
+    IMAGE_ID,
+    Stream,
+    TextTokenizer,
+    Turn,
+    ordered,
+)
 
 SYSTEM = "You are a helpful assistant."
 SPAN = 256  # tokens between <img> and </img>: as many as the resampler has queries
-_NEEDED = {
-    "qwen": ("<|im_start|>", "<|im_end|>", "<img>", "</img>", "<imgpad>"),
-    "qwen3": ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>"),
-}
+_NEEDED = ("<|im_start|>", "<|im_end|>", "<img>", "</img>", "<imgpad>")
 _ROLES = {"user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant"}
 _SPANS = re.compile(r"(<img>.*?</img>)", re.DOTALL)
 
@@ -44,15 +40,9 @@ def paths(record: Mapping[str, Any]) -> list[str]:
     return [span[5:-6] for text in texts for span in _SPANS.findall(text)]
 
 
-def _texts(turns: Sequence[Turn], path: str | None, template: str) -> list[tuple[str, str]]:
+def _texts(turns: Sequence[Turn], path: str | None) -> list[tuple[str, str]]:
     """(role, text) with LLaVA's <image> turned into Qwen's span for ``path``."""
     pairs = ordered(turns, _ROLES)
-    if template == "qwen3":
-        enclosed = f"<|vision_start|>{IMAGE}<|vision_end|>"
-        return [
-            (role, enclosed.join(map(str.strip, text.split(IMAGE))) if role == "user" else text)
-            for role, text in pairs
-        ]
     if path is None:
         return pairs
     span = f"Picture 1: <img>{path}</img>\n"
@@ -89,51 +79,39 @@ def _add_text(stream: Stream, text: str, supervised: bool) -> None:
             stream.add(part, supervised)
 
 
-def _stream(
-    pairs: Sequence[tuple[str, str]], tokenizer: TextTokenizer, template: str, has_image: bool
-) -> Stream:
-    if missing := [name for name in _NEEDED[template] if name not in tokenizer.special]:
+def _stream(pairs: Sequence[tuple[str, str]], tokenizer: TextTokenizer) -> Stream:
+    if missing := [name for name in _NEEDED if name not in tokenizer.special]:
         raise LabError(
-            f"the {template} template needs a tokenizer with {', '.join(missing)}",
+            f"the qwen template needs a tokenizer with {', '.join(missing)}",
             fix="give the model's own tokenizer, or use the template v1",
         )
-    first = template == "qwen"
-    stream = Stream(tokenizer, DEFAULT_VARIANT, has_image and not first, apart=True)
-    for role, text in [("system", SYSTEM)] * first + list(pairs):
-        answer = role == "assistant"
-        _open(stream, role, template)
-        if first:
-            _add_text(stream, text, supervised=answer)
-        else:
-            stream.add(text, supervised=answer)
+    stream = Stream(tokenizer, DEFAULT_VARIANT, has_image=False, apart=True)
+    for role, text in [("system", SYSTEM), *pairs]:
+        _open(stream, role)
+        _add_text(stream, text, supervised=role == "assistant")
         for mark in ("<|im_end|>", "\n"):
-            stream.add(mark, supervised=answer or first)
+            stream.add(mark, supervised=True)
     return stream
 
 
-def _open(stream: Stream, role: str, template: str) -> None:
-    stream.add("<|im_start|>", supervised=template == "qwen")
+def _open(stream: Stream, role: str) -> None:
+    stream.add("<|im_start|>", supervised=True)
     for text in (role, "\n"):
         stream.add(text, supervised=False)
 
 
 def encode_turns(
-    record: Mapping[str, Any], tokenizer: TextTokenizer, max_length: int, template: str
+    record: Mapping[str, Any], tokenizer: TextTokenizer, max_length: int
 ) -> tuple[list[int], list[int]]:
     """Ids and labels (uncut) of a record in LLaVA's format or in Qwen's own (user/assistant).
 
-    Raises LabError for no answer at all, more than one place for an image, an unclosed <img>, a
-    path over SPAN bytes, or where a cut at ``max_length`` would fall into an image.
+    Raises LabError for no answer at all, an unclosed <img>, a path over SPAN bytes, or where a cut
+    at ``max_length`` would fall into an image.
     """
-    path = record.get("image")
-    pairs = _texts(record["conversations"], path, template)
+    pairs = _texts(record["conversations"], record.get("image"))
     if all(role == "user" for role, _ in pairs):
         raise LabError("no answer in it", fix="give one, or drop the record")
-    stream = _stream(pairs, tokenizer, template, path is not None)
-    if template == "qwen3":
-        if stream.ids.count(IMAGE_ID) != (path is not None):
-            raise LabError(f"one image for {stream.ids.count(IMAGE_ID)} places", fix="mend it")
-        return stream.ids, stream.labels
+    stream = _stream(pairs, tokenizer)
     kept = stream.ids[: limit(stream.ids, max_length)]
     if kept.count(tokenizer.special["<img>"]) != kept.count(tokenizer.special["</img>"]):
         raise LabError(
@@ -147,11 +125,8 @@ def limit(ids: Sequence[int], max_length: int) -> int:
     return max_length - (SPAN - 1) * ids.count(IMAGE_ID)
 
 
-def prompt_turns(
-    turns: Sequence[Turn], tokenizer: TextTokenizer, has_image: bool, template: str
-) -> list[int]:
+def prompt_turns(turns: Sequence[Turn], tokenizer: TextTokenizer, has_image: bool) -> list[int]:
     """Ids up to where the assistant's next answer begins; the image's path is left empty."""
-    pairs = _texts(turns, "" if has_image else None, template)
-    stream = _stream(pairs, tokenizer, template, has_image)
-    _open(stream, "assistant", template)
+    stream = _stream(_texts(turns, "" if has_image else None), tokenizer)
+    _open(stream, "assistant")
     return stream.ids

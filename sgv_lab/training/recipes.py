@@ -26,7 +26,7 @@ class Recipe:
     connector: bool
     vision_from: int | None  # None: frozen; -1: the whole tower; k: only blocks k and later
     # How the data is shown. Pre-training cropped, fine-tuning padded: keep that choice in view.
-    template: Literal["plain", "v1", "qwen", "qwen3"]
+    template: Literal["plain", "v1", "qwen", "chat"]
     # square: resize and centre crop; pad: to a square, mean colour.
     aspect: Literal["square", "pad"]
     # Whose ids stand behind </s>: today's tokenizers'. The paper's: sg4v_tf4.31_legacy_false.
@@ -183,7 +183,7 @@ _QWEN3 = dataclasses.replace(  # the paper has no such model; its README names t
     _SFT,
     name="sft-qwen3",
     source="Q3 qwen-vl-finetune/README.md, the merger trained too",
-    template="qwen3",
+    template="chat",
     aspect="square",
     max_length=4096,
     learning_rate=2e-7,

@@ -1,17 +1,20 @@
 """What a pass over all records finds: lengths, what cannot be trained on, which images lack."""
 
 import contextlib
+import csv
 import hashlib
 import json
 import logging
 import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+import msgspec
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
@@ -19,32 +22,77 @@ from tqdm.auto import tqdm
 from sgv_lab import store
 from sgv_lab.captions.records import Broken, counted
 from sgv_lab.errors import LabError
-from sgv_lab.files import write_json
-from sgv_lab.training import layout
+from sgv_lab.images import opened_image
+from sgv_lab.training import chat
 from sgv_lab.training.data import RecordDataset
-from sgv_lab.training.images import native_tokens
-from sgv_lab.training.stream import IMAGE_ID
-from sgv_lab.training.tokenizers import text_tokenizer
+from sgv_lab.training.segments import IMAGE_ID, text_tokenizer
 
 log = logging.getLogger(__name__)
 MANY = 50_000  # records; as many or more are encoded by all cores
 
 
 @dataclass(frozen=True)
+class Place:
+    """A folder of ShareGPT4V's layout, relative to the data root, and where its images come from.
+
+    ``terms``: the owners', in short; read them there.
+    """
+
+    folder: str
+    where: str
+    terms: str
+
+
+@cache
+def places() -> dict[str, Place]:
+    """The folders of ShareGPT4V's docs/Data.md, from the table beside this module."""
+    with Path(__file__).with_name("image_folders.csv").open(encoding="utf-8") as file:
+        return {row["folder"]: Place(**row) for row in csv.DictReader(file)}
+
+
+def folder(path: str) -> str:
+    """The folder under which an image is counted: the layout's (LCS has 660 below), or its own.
+
+    >>> folder("llava/llava_pretrain/images/00012/7.jpg")
+    'llava/llava_pretrain/images'
+    """
+    own, *above = (parent.as_posix() for parent in PurePosixPath(path).parents)
+    return next((one for one in (own, *above) if one in places()), own)
+
+
+@dataclass
+class RecordReport:
+    """What one record is found to be."""
+
+    id: str
+    paths: list[str]
+    length: int = 0  # tokens after the cut, image tokens counted
+    supervised: int = 0  # tokens with a loss
+    truncated: bool = False  # longer than max_length
+    broken: Broken | None = None
+
+    def lacks(self, path: str) -> bool:
+        """Whether ``path`` is an image that is not there."""
+        return bool(self.broken) and self.broken.problem.startswith(f"image missing: {path} (")
+
+
 class Survey:
     """What was found; arrays (N,) in the records' order, 0 for what is broken."""
 
-    lengths: np.ndarray  # tokens after the cut, image tokens counted
-    supervised: np.ndarray  # tokens with a loss
-    truncated: np.ndarray  # bool: longer than max_length
-    broken: dict[int, Broken]  # by record number
-    missing: dict[str, str]  # record id -> the image it lacks
-    folders: dict[str, tuple[int, int]]  # image folder -> (images asked for, missing)
-
-    @property
-    def kept(self) -> np.ndarray:
-        """Numbers of the records that can be trained on."""
-        return np.setdiff1d(np.arange(len(self.lengths)), list(self.broken))
+    def __init__(self, reports: list[RecordReport]) -> None:
+        self.lengths = np.array([one.length for one in reports])
+        self.supervised = np.array([one.supervised for one in reports])
+        self.truncated = np.array([one.truncated for one in reports])
+        # by record number
+        self.broken = {number: one.broken for number, one in enumerate(reports) if one.broken}
+        self.kept = np.setdiff1d(np.arange(len(reports)), list(self.broken))
+        paths = [(one, path) for one in reports for path in one.paths]
+        # record id -> the image it lacks
+        self.missing = {one.id: path for one, path in paths if one.lacks(path)}
+        absent = Counter(folder(path) for one, path in paths if one.lacks(path))
+        asked = Counter(folder(path) for _, path in paths)
+        # image folder -> (images asked for, missing)
+        self.folders = {name: (count, absent[name]) for name, count in sorted(asked.items())}
 
     def report(self, records: Any, refuse: bool, shown: bool) -> None:
         """Log why records are left out, where ``shown``. Raises LabError with it to ``refuse``."""
@@ -60,18 +108,8 @@ class Survey:
             log.warning("%d left out: %s", len(why), counted(why))
 
 
-@dataclass
-class _Facts:
-    """What a worker finds of one record."""
-
-    id: str
-    paths: list[str]
-    numbers: tuple[int, int, int] = (0, 0, 0)  # length, supervised, truncated
-    broken: Broken | None = None
-
-
-class _Surveyed(Dataset[_Facts]):
-    """Record number -> facts."""
+class _Reports(Dataset[RecordReport]):
+    """Record number -> what it is found to be."""
 
     def __init__(self, dataset: RecordDataset, image_tokens: int | None) -> None:
         self.dataset, self.image_tokens = dataset, image_tokens
@@ -79,25 +117,26 @@ class _Surveyed(Dataset[_Facts]):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> _Facts:
+    def __getitem__(self, index: int) -> RecordReport:
         data = self.dataset
         record = data.record(index)
-        found = _Facts(record["id"], [] if index in data.malformed else data.paths(record))
+        found = RecordReport(record["id"], [] if index in data.malformed else data.paths(record))
         found.broken, encoded = data.examine(index)
         if encoded is None:
             return found
-        places = encoded.input_ids.count(IMAGE_ID)
-        each = self.image_tokens or 0
-        if places and not each:
-            given = (found.paths[0], found.id, data.image_processor, data.recipe.aspect)
-            try:
-                each = native_tokens(data.image_root, *given)
-            except LabError as error:
-                found.broken = data.broken(index, f"image unusable: {error}")
-                return found
-        length = len(encoded.input_ids) + places * (each - 1)
-        found.numbers = length, encoded.supervised, encoded.truncated
+        found.length, found.supervised = len(encoded.input_ids), encoded.supervised
+        found.truncated = encoded.truncated
+        if places := encoded.input_ids.count(IMAGE_ID):
+            found.length += places * ((self.image_tokens or self._tokens(found.paths[0])) - 1)
         return found
+
+    def _tokens(self, path: str) -> int:
+        """How many tokens an image takes at its own shape, which its file's header tells."""
+        with opened_image(self.dataset.image_root, path) as image:
+            width, height = image.size
+        if self.dataset.recipe.aspect == "pad":
+            width = height = max(width, height)
+        return chat.image_tokens(self.dataset.processor, width, height)
 
 
 def survey(
@@ -115,14 +154,17 @@ def survey(
     """
 
     def build(out: Path) -> None:
-        _write(_surveyed(dataset, image_tokens, workers, progress), out)
+        reports = _reports(dataset, image_tokens, workers, progress)
+        (out / "reports.json").write_bytes(msgspec.json.encode(reports))
 
-    found = None
+    reports = None
     if isinstance(dataset.source, str | Path):
         settings = _settings(dataset, image_tokens)
         with contextlib.suppress(OSError):  # a store that cannot be written to is done without
-            found = _read(store.stage("survey", settings, [dataset.source], build))
-    found = found or _surveyed(dataset, image_tokens, workers, progress)
+            made = store.stage("survey", settings, [dataset.source], build)
+            reports = msgspec.json.decode((made / "reports.json").read_bytes(),
+                                          type=list[RecordReport])  # fmt: skip
+    found = Survey(reports or _reports(dataset, image_tokens, workers, progress))
     log.info(
         "%d samples, %d tokens, %d supervised, %d cut at %d, %d cannot be trained on",
         *(len(found.lengths), found.lengths.sum(), found.supervised.sum(), found.truncated.sum()),
@@ -131,43 +173,33 @@ def survey(
     return found
 
 
-def _surveyed(
+def _reports(
     dataset: RecordDataset, image_tokens: int | None, workers: int, progress: bool | None
-) -> Survey:
+) -> list[RecordReport]:
     if not workers and len(dataset) >= MANY:
         workers = os.cpu_count() or 1
     loader = DataLoader(
-        _Surveyed(dataset, image_tokens), batch_size=256, num_workers=workers, collate_fn=list
+        _Reports(dataset, image_tokens), batch_size=256, num_workers=workers, collate_fn=list
     )
     hidden = None if progress is None else not progress
+    found: list[RecordReport] = []
     with tqdm(total=len(dataset), unit="record", disable=hidden, delay=2) as bar:
-        facts: list[_Facts] = []
         for batch in loader:
-            facts += batch
+            found += batch
             bar.update(len(batch))
-    lengths, supervised, truncated = np.array([one.numbers for one in facts]).T
-    broken = {number: one.broken for number, one in enumerate(facts) if one.broken}
-    lost = [(one, path) for one in facts for path in one.paths if _is_missing(one, path)]
-    asked = Counter(layout.folder(path) for one in facts for path in one.paths)
-    absent = Counter(layout.folder(path) for _, path in lost)
-    folders = {folder: (count, absent[folder]) for folder, count in sorted(asked.items())}
-    missing = {one.id: path for one, path in lost}
-    return Survey(lengths, supervised, truncated.astype(bool), broken, missing, folders)
-
-
-def _is_missing(one: _Facts, path: str) -> bool:
-    return bool(one.broken) and one.broken.problem.startswith(f"image missing: {path} (")
+    return found
 
 
 def _settings(dataset: RecordDataset, image_tokens: int | None) -> dict[str, Any]:
     """All that decides a survey beside the records and the code."""
-    recipe = dataset.recipe
-    own_shape = {} if image_tokens else dataset.image_processor.to_dict()
+    recipe, own_shape = dataset.recipe, {}
+    if not image_tokens:
+        own_shape = dataset.processor.to_dict() | {"template": dataset.processor.chat_template}
     return {
         "recipe": [recipe.template, recipe.variant, recipe.max_length, recipe.aspect],
         "image_tokens": image_tokens,
-        "image_processor": json.loads(json.dumps(own_shape, default=str)),
-        "tokenizer": [text_tokenizer(dataset.tokenizer).digest(), version("tokenizers")],
+        "processor": json.loads(json.dumps(own_shape, default=str)),
+        "tokenizer": [text_tokenizer(dataset.processor.tokenizer).digest(), version("tokenizers")],
         "files": _states(dataset),
     }
 
@@ -187,18 +219,3 @@ def _states(dataset: RecordDataset) -> str:
         for text in pool.map(state, dataset.all_paths()):
             digest.update(text.encode())
     return digest.hexdigest()
-
-
-def _write(found: Survey, out: Path) -> None:
-    np.save(out / "numbers.npy", np.array([found.lengths, found.supervised, found.truncated]))
-    broken = [asdict(one) for one in found.broken.values()]
-    write_json(out / "found.json", {"broken": broken, "missing": found.missing,
-                                    "folders": found.folders})  # fmt: skip
-
-
-def _read(folder: Path) -> Survey:
-    lengths, supervised, truncated = np.load(folder / "numbers.npy")
-    known = json.loads((folder / "found.json").read_bytes())
-    broken = {one["number"]: Broken(**one) for one in known["broken"]}
-    folders = {folder: (asked, absent) for folder, (asked, absent) in known["folders"].items()}
-    return Survey(lengths, supervised, truncated.astype(bool), broken, known["missing"], folders)

@@ -19,7 +19,7 @@ from torch.distributed.tensor import DTensor
 from transformers import AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
 
 from sgv_lab.errors import LabError
-from sgv_lab.models.kinds import Kind, kind
+from sgv_lab.models.architectures import LANGUAGE_MODELS, PROJECTORS, part, vision_block
 from sgv_lab.training.recipes import Recipe
 
 logger = logging.getLogger(__name__)
@@ -56,26 +56,25 @@ def set_trainable(model: PreTrainedModel, recipe: Recipe) -> tuple[torch.nn.Modu
 
     Raises LabError if the recipe asks for blocks that the tower does not have.
     """
-    where = kind(model.config.model_type)
-    layers = 1 + max(_block(name, where) for name, _ in model.named_parameters())
+    layers = 1 + max(vision_block(name) for name, _ in model.named_parameters())
     if recipe.vision_from is not None and recipe.vision_from > layers:
         raise LabError(
             f"vision_from={recipe.vision_from}, but the tower has {layers} blocks",
             where=f"recipe {recipe.name}",
             fix=f"use 0 to {layers}, or -1 for the whole tower",
         )
-    nominal = [n for n, _ in model.named_parameters() if _trained(n, where, recipe)]
+    nominal = [n for n, _ in model.named_parameters() if _trained(n, recipe)]
     if recipe.language_model == "lora":
-        model, full = _add_lora(model, where, recipe), set(nominal)
+        model, full = _add_lora(model, recipe), set(nominal)
         nominal = [  # adapters are all that peft leaves trainable, and its copy of the connector
             n for n, p in model.named_parameters() if p.requires_grad or _plain_name(n) in full
         ]
     used = _last_used_block(model, layers)
-    effective = [n for n in nominal if _in_graph(_plain_name(n), where, used)]
+    effective = [n for n in nominal if _in_graph(_plain_name(n), used)]
     learning = set(effective)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in learning)
-    report = Trainable(tuple(nominal), tuple(effective), _counts(model, where, nominal, effective))
+    report = Trainable(tuple(nominal), tuple(effective), _counts(model, nominal, effective))
     logger.info("trainable parameters, recipe %s\n%s", recipe.name, report)
     return model, report
 
@@ -93,21 +92,15 @@ def _plain_name(name: str) -> str:
     return re.sub(r"\.(base_layer|modules_to_save\.default)\b", "", name)
 
 
-def _block(name: str, where: Kind) -> int:
-    """The number of the vision block a tensor belongs to, -1 for all others."""
-    found = re.match(re.escape(where.vision + where.blocks) + r"(\d+)\.", name)
-    return int(found[1]) if found else -1
-
-
-def _trained(name: str, where: Kind, recipe: Recipe) -> bool:
+def _trained(name: str, recipe: Recipe) -> bool:
     """Whether the recipe's flags mark this tensor of the original model as trainable."""
-    module = where.part(name)
+    module = part(name)
     if module == "connector":
         return recipe.connector
     if module == "vision tower":
         if recipe.vision_from is None:
             return False
-        return recipe.vision_from == -1 or _block(name, where) >= recipe.vision_from
+        return recipe.vision_from == -1 or vision_block(name) >= recipe.vision_from
     return recipe.language_model == "full"
 
 
@@ -120,42 +113,43 @@ def _last_used_block(model: torch.nn.Module, layers: int) -> int | None:
     return max(i % (layers + 1) for i in ([taken] if isinstance(taken, int) else taken)) - 1
 
 
-def _in_graph(name: str, where: Kind, used: int | None) -> bool:
-    if used is None or not name.startswith(where.vision):
+def _in_graph(name: str, used: int | None) -> bool:
+    if used is None or part(name) != "vision tower":
         return True
-    return not name.startswith(where.vision + "post_layernorm.") and _block(name, where) <= used
+    return ".post_layernorm." not in name and vision_block(name) <= used
 
 
-def _add_lora(model: PreTrainedModel, where: Kind, recipe: Recipe) -> torch.nn.Module:
+def _add_lora(model: PreTrainedModel, recipe: Recipe) -> torch.nn.Module:
     """Wrap ``model`` with adapters on the language model's linear layers."""
     targets = [
         name
         for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and name.startswith(where.language)
+        if isinstance(module, torch.nn.Linear) and name.startswith(LANGUAGE_MODELS)
     ]
     config = LoraConfig(
         r=recipe.lora_rank,
         lora_alpha=recipe.lora_alpha,
         lora_dropout=recipe.lora_dropout,
         target_modules=targets,
-        modules_to_save=_connector(model, where) if recipe.connector else None,
+        modules_to_save=_connector(model) if recipe.connector else None,
         task_type="CAUSAL_LM",
     )
     return get_peft_model(model, config)
 
 
-def _connector(model: PreTrainedModel, where: Kind) -> list[str]:
+def _connector(model: PreTrainedModel) -> list[str]:
     """The connector's modules, a list's one by one: peft copies no list as a whole."""
+    names = {name for name, _ in model.named_modules()}
     found = []
-    for name in (prefix.rstrip(".") for prefix in where.connector):
+    for name in names.intersection(prefix.rstrip(".") for prefix in PROJECTORS):
         module = model.get_submodule(name)
         numbers = range(len(module)) if isinstance(module, torch.nn.ModuleList) else ()
         found += [f"{name}.{i}" for i in numbers] or [name]
-    return found
+    return sorted(found)
 
 
 def _counts(
-    model: torch.nn.Module, where: Kind, nominal: list[str], effective: list[str]
+    model: torch.nn.Module, nominal: list[str], effective: list[str]
 ) -> dict[str, dict[str, int]]:
     """Parameters by module; frozen copies that peft keeps are left out."""
     counts: dict[str, dict[str, int]] = {}
@@ -163,7 +157,7 @@ def _counts(
     for name, parameter in model.named_parameters():
         if ".original_module." in name:
             continue
-        module = "adapters" if ".lora_" in name else where.part(_plain_name(name))
+        module = "adapters" if ".lora_" in name else part(_plain_name(name))
         row = counts.setdefault(module, {"total": 0, "nominal": 0, "effective": 0})
         row["total"] += parameter.numel()
         row["nominal"] += parameter.numel() if name in marked else 0

@@ -27,7 +27,7 @@ from transformers.trainer_pt_utils import get_parameter_names
 from sgv_lab.errors import LabError
 from sgv_lab.files import write_json
 from sgv_lab.models import checkpoints
-from sgv_lab.models.kinds import kind
+from sgv_lab.models.architectures import PROJECTORS
 from sgv_lab.training import checkpointing, updates
 from sgv_lab.training import processes as several
 from sgv_lab.training.collate import Collator, Sample, collator
@@ -35,7 +35,7 @@ from sgv_lab.training.data import RecordDataset
 from sgv_lab.training.metrics import Metrics
 from sgv_lab.training.packing import Batching, packed, varlen
 from sgv_lab.training.recipes import Recipe, Run
-from sgv_lab.training.stream import IGNORED
+from sgv_lab.training.segments import IGNORED
 from sgv_lab.training.survey import survey
 from sgv_lab.training.trainable import GradientGuard, set_trainable
 
@@ -66,7 +66,7 @@ def train(
     settings = Run(**run)
     checkpoints.refuse_tokenizer(model.config, processor, "processor")
     examples = RecordDataset(records, image_root, processor, recipe)
-    collate = collator(model.config, settings.loss == "sample", settings.packing)
+    collate = collator(model.config, settings.loss == "sample", settings.packing, processor)
     found = survey(examples, collate.image_tokens, settings.workers, settings.progress)
     if found.broken:
         found.report(records, refuse=not drop_broken, shown=bool(settings.progress))
@@ -267,12 +267,11 @@ def _refuse_non_finite(value: torch.Tensor, what: str, step: int, ids: Iterable[
 def _adamw(model: torch.nn.Module, recipe: Recipe) -> torch.optim.AdamW:
     """AdamW without decay of norms and biases; the projector may have a rate of its own."""
     decays = set(get_parameter_names(model, [torch.nn.LayerNorm], NO_DECAY))
-    projector = kind(model.config.model_type).connector
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
     groups[recipe.learning_rate, recipe.weight_decay] = []  # the first one's rate is logged
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            own = recipe.connector_learning_rate and any(part in name for part in projector)
+            own = recipe.connector_learning_rate and any(part in name for part in PROJECTORS)
             rate = recipe.connector_learning_rate if own else recipe.learning_rate
             decay = recipe.weight_decay if name in decays else 0.0
             groups.setdefault((rate, decay), []).append(parameter)

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from sgv_lab.training.collate import Collator, Sample
 from sgv_lab.training.packing import Batching
-from sgv_lab.training.stream import IGNORED
+from sgv_lab.training.segments import IGNORED
 
 
 class Order:
@@ -81,8 +81,7 @@ class Updates(Dataset):
         """
         if self.processes == 1 or any(e["images"] for e in examples):
             return []
-        ids, black = list(self.collate.place), self.collate.blank()
-        return [{"id": "", "input_ids": ids, "labels": [IGNORED] * len(ids), "images": [black]}]
+        return [self.collate.blank()]
 
 
 def counts(batches: Sequence[dict[str, Any]], processes: PartialState) -> dict[str, int]:

@@ -176,7 +176,7 @@ def test_the_costs_follow_from_what_the_authors_report() -> None:
     assert math.isclose(minutes["table4-llava-1.5-7b"], tuning + before / 2, rel_tol=0.01)
     assert math.isclose(minutes["table6-llava-1.5-7b"], tuning + before, rel_tol=0.01)
     sizes = {
-        key: sum(families.counts(key, families.build(key, "paper", 0, device="meta")).values())
+        key: sum(families.counts(families.build(key, "paper", 0, device="meta")).values())
         for key in ("llava-1.5-7b", "llava-1.5-13b", "qwen-vl-chat")
     }
     for key, epochs in (("llava-1.5-13b", 1), ("qwen-vl-chat", 5)):

@@ -6,7 +6,7 @@ from torch.nn.functional import cross_entropy
 
 from sgv_lab.errors import LabError
 from sgv_lab.training.collate import Collator
-from sgv_lab.training.stream import IGNORED, IMAGE_ID
+from sgv_lab.training.segments import IGNORED, IMAGE_ID
 
 SIDE = 6
 COLLATE = Collator(pad_id=0, image_token_id=50, image_tokens=3, image_size=SIDE)

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from sgv_lab.errors import LabError
 from sgv_lab.models.mini import train_tokenizer
 from sgv_lab.training.conversation import IGNORED, IMAGE_ID, encode, prompt_ids
-from sgv_lab.training.tokenizers import (
+from sgv_lab.training.segments import (
     TextTokenizer,
     load_tokenizer,
     text_tokenizer,

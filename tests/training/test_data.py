@@ -17,11 +17,10 @@ from transformers import CLIPImageProcessorPil
 
 from sgv_lab.errors import LabError
 from sgv_lab.training.data import RecordDataset
-from sgv_lab.training.images import prepare
+from sgv_lab.training.preprocessing import prepare
 from sgv_lab.training.recipes import recipe
-from sgv_lab.training.stream import IGNORED, IMAGE_ID
+from sgv_lab.training.segments import IGNORED, IMAGE_ID, TextTokenizer, load_tokenizer
 from sgv_lab.training.survey import survey
-from sgv_lab.training.tokenizers import TextTokenizer, load_tokenizer
 
 PROCESSOR = CLIPImageProcessorPil(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
 RECORDS = [

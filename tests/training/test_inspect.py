@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from sgv_lab.cli import main
 from sgv_lab.training.conversation import encode
-from sgv_lab.training.tokenizers import load_tokenizer
+from sgv_lab.training.segments import load_tokenizer
 
 
 def run(*arguments: object) -> str:

@@ -23,7 +23,7 @@ TRAINED = [
     "qwen3-vl-8b",
     *(pytest.param(key, marks=pytest.mark.slow) for key in ("llava-7b", "llava-1.5-13b")),
 ]
-RECIPE = {"v1": "sft", "qwen": "sft-qwen", "qwen3": "sft-qwen3"}
+RECIPE = {"v1": "sft", "qwen": "sft-qwen", "chat": "sft-qwen3"}
 COLOURS = {"red": (220, 30, 30), "green": (30, 180, 40), "blue": (30, 60, 220)}
 
 

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 from sgv_lab.errors import LabError
 from sgv_lab.training import packing
 from sgv_lab.training.packing import best_fit, packed, varlen
-from sgv_lab.training.stream import IGNORED
+from sgv_lab.training.segments import IGNORED
 
 SAMPLES = [tiny_llava.Samples()[i] for i in range(7)]
 

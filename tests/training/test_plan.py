@@ -9,8 +9,9 @@ from PIL import Image
 
 from sgv_lab.cli import main
 from sgv_lab.models import checkpoints, families, mini
-from sgv_lab.training import estimates, layout, plan, recipes, trainer
+from sgv_lab.training import estimates, plan, recipes, trainer
 from sgv_lab.training.collate import collator
+from sgv_lab.training.survey import places
 from sgv_lab.training.trainable import count_trainable, set_trainable
 
 KEY = "llava-1.5-7b"
@@ -304,14 +305,14 @@ def test_what_lacks_is_counted_by_the_layouts_folders_with_source_and_terms(
     folder, tmp_path, recipe
 ):
     inner = [f"llava/llava_pretrain/images/00{i}/4.jpg" for i in range(3)]
-    outer = [f"{place.folder}/7.jpg" for place in layout.PLACES]
+    outer = [f"{place.folder}/7.jpg" for place in places().values()]
     report = _lacking([*inner, *outer, "own/x.jpg"], folder, tmp_path, recipe)
-    counts = {place.folder: (1, 1) for place in layout.PLACES}
+    counts = {place.folder: (1, 1) for place in places().values()}
     counts |= {"llava/llava_pretrain/images": (4, 4), "own": (1, 1)}
     assert report.pictures == dict(sorted(counts.items()))
-    assert set(report.sources) == {place.folder for place in layout.PLACES}
+    assert set(report.sources) == {place.folder for place in places().values()}
     text, told = str(report), json.loads(report.to_json())
-    for place in layout.PLACES:
+    for place in places().values():
         assert place.where in text and place.terms in text
         assert told["sources"][place.folder]["where"] == place.where
 

@@ -8,8 +8,7 @@ from sgv_lab.errors import LabError
 from sgv_lab.models.tokenizers import qwen_vl_tokenizer
 from sgv_lab.training import qwen_chat
 from sgv_lab.training.conversation import IGNORED, IMAGE_ID, encode, prompt_ids
-from sgv_lab.training.stream import Stream
-from sgv_lab.training.tokenizers import DEFAULT_VARIANT, TextTokenizer, load_tokenizer
+from sgv_lab.training.segments import DEFAULT_VARIANT, Stream, TextTokenizer, load_tokenizer
 
 RECORD = made_up.record("<image>\nWhat?", "A cat.", "Is it <ref>red</ref>?", "No.")
 

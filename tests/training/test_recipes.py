@@ -6,7 +6,7 @@ import torch
 
 from sgv_lab.errors import LabError
 from sgv_lab.training import recipes, trainer
-from sgv_lab.training.tokenizers import DEFAULT_VARIANT
+from sgv_lab.training.segments import DEFAULT_VARIANT
 
 
 def _rates(recipe, updates):

@@ -13,8 +13,8 @@ from PIL import Image
 from sgv_lab import store
 from sgv_lab.training.data import RecordDataset
 from sgv_lab.training.recipes import recipe
+from sgv_lab.training.segments import TextTokenizer, load_tokenizer
 from sgv_lab.training.survey import Survey, survey
-from sgv_lab.training.tokenizers import TextTokenizer, load_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from transformers import CLIPImageProcessorPil, CLIPVisionConfig
 
 from sgv_lab.errors import LabError
 from sgv_lab.models.qwen_vl import image_processor
-from sgv_lab.training.images import open_image, pad_to_square, prepare
+from sgv_lab.training.preprocessing import open_image, pad_to_square, prepare
 
 SMALL = CLIPImageProcessorPil(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
 MEAN = np.array(SMALL.image_mean, np.float32)[:, None, None]

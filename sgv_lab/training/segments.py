@@ -1,20 +1,27 @@
-"""The ids of a conversation's segments, asked of the tokenizers the study meets.
+"""A text's token ids with their labels, segment by segment, for the tokenizers the study meets.
 
 A conversation is tokenised in segments: text between special tokens or images. Where a segment
 stands decides its ids (LLaMA puts a space in front of a text, but not behind "</s>" unless the
-tokenizer is "legacy"), so `TextTokenizer` is asked for the place. Everything else, templates and
-label masks, is built from segments and never looks at a token's characters.
+tokenizer is "legacy"), so `TextTokenizer` is asked for the place; `Stream` knows it. Everything
+else, templates and label masks, is built from segments and never looks at a token's characters.
 """
 
 import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, ProcessorMixin
 
+from sgv_lab.captions.records import IMAGE
 from sgv_lab.errors import LabError
 from sgv_lab.models.tokenizers import llama_tokenizer, qwen_vl_tokenizer
 
+IMAGE_ID = -200
+IGNORED = -100
+Turn = Mapping[str, str]  # {"from": "human"|"gpt", "value": text}
 # Official code on its pinned stack -> how a segment behind a special token is treated. The paper's
 # own is sg4v_tf4.31_legacy_false; the default is what today's tokenizers emit by themselves.
 VARIANTS = {
@@ -99,9 +106,13 @@ def _continuation(whole: list[int], before: list[int], text: str) -> list[int]:
 _wrapped = lru_cache(maxsize=8)(TextTokenizer)
 
 
-def text_tokenizer(tokenizer: TextTokenizer | PreTrainedTokenizerBase) -> TextTokenizer:
-    """``tokenizer`` as a TextTokenizer: a Hugging Face tokenizer is wrapped, others returned."""
-    return _wrapped(tokenizer) if isinstance(tokenizer, PreTrainedTokenizerBase) else tokenizer
+def text_tokenizer(
+    tokenizer: TextTokenizer | PreTrainedTokenizerBase | ProcessorMixin,
+) -> TextTokenizer:
+    """A Hugging Face tokenizer, or a processor's, as a TextTokenizer; one of these as it is."""
+    if isinstance(tokenizer, ProcessorMixin):
+        tokenizer = tokenizer.tokenizer
+    return tokenizer if isinstance(tokenizer, TextTokenizer) else _wrapped(tokenizer)
 
 
 def load_tokenizer(path: str | Path) -> TextTokenizer:
@@ -122,3 +133,90 @@ def load_tokenizer(path: str | Path) -> TextTokenizer:
     if path.name == "tokenizer.json" and path.is_file():
         return TextTokenizer(PreTrainedTokenizerFast.from_pretrained(path.parent))
     raise LabError("no tokenizer found", where=path, fix=f"give one of {', '.join(names)}")
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One sample: ids (T,) with the image at -200, labels (T,) with -100 where there is no loss."""
+
+    input_ids: list[int]
+    labels: list[int]
+    untruncated: int  # tokens before the cut at max_length; an image counts as one
+
+    @property
+    def supervised(self) -> int:
+        """How many tokens carry a loss."""
+        return sum(label != IGNORED for label in self.labels)
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the sample was longer than max_length."""
+        return self.untruncated > len(self.input_ids)
+
+
+@dataclass
+class Stream:
+    """A growing token stream that knows where the next segment stands."""
+
+    tokenizer: TextTokenizer
+    variant: str
+    has_image: bool
+    apart: bool = False  # whether every text added stands as at the start of one (ChatML)
+    ids: list[int] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    _before: str | None = None  # None: at the start of a text; "": behind a special token
+
+    def __post_init__(self) -> None:
+        marks = [IMAGE] * self.has_image + list(self.tokenizer.special)
+        self._split = re.compile("(" + "|".join(map(re.escape, marks)) + ")")
+        if self.tokenizer.bos_id is not None:
+            self.push([self.tokenizer.bos_id], supervised=False)
+
+    def push(self, ids: list[int], supervised: bool) -> None:
+        """Append ids."""
+        self.ids += ids
+        self.labels += ids if supervised else [IGNORED] * len(ids)
+
+    def add(self, text: str, supervised: bool) -> None:
+        """Append a text, split at images and at special tokens."""
+        if self.apart:
+            self._before = None
+        for part in self._split.split(text):
+            if part == IMAGE and self.has_image:
+                self.push([IMAGE_ID], supervised)
+                self._before = None
+            elif part in self.tokenizer.special:
+                self.push([self.tokenizer.special[part]], supervised)
+                self._before = ""
+            elif part:
+                self.push(self._segment(part), supervised)
+                self._before = part.rsplit(" ", 1)[-1] or part
+
+    def _segment(self, part: str) -> list[int]:
+        if self._before is None:
+            return self.tokenizer.start(part)
+        if not self._before:
+            return self.tokenizer.after_special(part, self.variant)
+        return self.tokenizer.after_text(part, self._before)
+
+
+def ordered(turns: Sequence[Turn], roles: Mapping[str, str]) -> list[tuple[str, str]]:
+    """(role, text) of each turn, a first answer dropped; LabError if the two don't alternate.
+
+    ``roles``: names in "from" -> role, the human's first.
+    """
+    for turn in turns:
+        if turn["from"] not in roles:
+            raise LabError(f"unknown role {turn['from']!r}", fix=f"use one of {', '.join(roles)}")
+    first, second = dict.fromkeys(roles.values())
+    pairs = [(roles[turn["from"]], turn["value"]) for turn in turns]
+    if pairs and pairs[0][0] != first:
+        pairs = pairs[1:]
+    if not pairs:
+        raise LabError("no conversation", fix="give at least one question and its answer")
+    for position, (role, _) in enumerate(pairs):
+        if role != (first, second)[position % 2]:
+            raise LabError(
+                f"turn {position + 1} is from the wrong side", fix="let human and gpt alternate"
+            )
+    return pairs

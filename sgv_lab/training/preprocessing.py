@@ -1,0 +1,70 @@
+"""Images as the official training code prepares them for the vision tower.
+
+``pad``: the short sides are filled with the mean colour to a square before the resize (SFT).
+``square``: the shortest edge is resized, the middle cut out (pre-training). Source:
+share4v/train/train.py of ShareGPT4Omni/ShareGPT4V@b6f70e9; Qwen-VL: visual.py of Qwen-VL-Chat.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers.image_processing_backends import PilBackend
+
+from sgv_lab.errors import LabError
+from sgv_lab.images import load_image
+
+ASPECTS = ("pad", "square")
+
+
+def open_image(root: str | Path, relative: str, record: str = "") -> Image.Image:
+    """The image ``root / relative``, decoded, as RGB (see `sgv_lab.images`).
+
+    Raises LabError naming record and file for one that cannot be read.
+    """
+    try:
+        return load_image(Path(root), relative)[1]
+    except LabError as error:
+        where = f"record {record!r}, {relative}" if record else relative
+        fix = f"put a sound image below {root}, or leave the record out"
+        raise LabError(str(error), where=where, fix=fix) from error
+
+
+def pad_to_square(image: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
+    """``image`` in the middle of a square of ``colour``; a square one comes back as it is."""
+    side = max(image.size)
+    if image.size == (side, side):
+        return image
+    square = Image.new("RGB", (side, side), colour)
+    square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+    return square
+
+
+def shaped(image: Image.Image, processor: PilBackend, aspect: str) -> Image.Image:
+    """``image`` in RGB, by ``aspect`` "pad" within a square of the processor's mean colour."""
+    if aspect not in ASPECTS:
+        raise LabError(f"no aspect {aspect!r}", fix=f"use {' or '.join(ASPECTS)}")
+    if not isinstance(processor, PilBackend):
+        raise LabError(
+            f"{type(processor).__name__} does not resize with PIL",
+            fix="load the image processor of the same name ending in Pil",
+        )
+    # By way of an array: a palette image keeps its "transparency" entry through convert("RGB"),
+    # and the processor would act on it.
+    image = Image.fromarray(np.asarray(image.convert("RGB")))
+    if aspect == "square":
+        return image
+    red, green, blue = (int(mean * 255) for mean in processor.image_mean)
+    return pad_to_square(image, (red, green, blue))
+
+
+def prepare(image: Image.Image, processor: PilBackend, aspect: str = "pad") -> torch.Tensor:
+    """Pixels of one image, normalised: (3, H, W) float32.
+
+    ``processor``: a transformers image processor of the PIL kind (torchvision's resize differs by
+    grey levels); its own sizes decide whether it crops (CLIP) or not (Qwen-VL).
+    """
+    pixels = np.asarray(shaped(image, processor, aspect))
+    batch = processor(pixels, input_data_format="channels_last", return_tensors="pt")
+    return batch["pixel_values"][0]
