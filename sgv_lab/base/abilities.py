@@ -160,7 +160,7 @@ def _answers(
 ) -> dict[str, str]:
     """Answers by question id, in the way the benchmarks are asked."""
     task = Task(lambda _: iter(asked), "pad", max_new_tokens, write_nothing)
-    batches = answer(model, processor, asked, task, Path(), 64)
+    batches = answer(model, processor, asked, task, Path(), 64, progress=False)
     return {q.id: text for batch, texts in batches for q, text in zip(batch, texts, strict=True)}
 
 

@@ -18,6 +18,7 @@ from torch.nn import functional
 from transformers import (
     CLIPImageProcessorPil,
     CLIPVisionModel,
+    PrinterCallback,
     Trainer,
     TrainingArguments,
     set_seed,
@@ -28,7 +29,7 @@ from sgv_lab.base.lessons import training_scenes
 from sgv_lab.files import write_jsonl
 from sgv_lab.models import checkpoints
 from sgv_lab.world.render import patch_truth, render
-from sgv_lab.world.scene import GRID, MINIATURE, Scene, scene
+from sgv_lab.world.scene import GRID, MINIATURE, Scene, allowed_sources, scene
 
 CROWDED = replace(MINIATURE, max_objects=4)
 PATCHES = ("kind", "color", "size", "pattern", "place")  # labels of patches, not of the whole
@@ -42,7 +43,7 @@ def train_vision_tower(
     seed: int,
     batch: int = 128,
     learning_rate: float = 3e-3,
-    examined: int = 300,
+    examined: int = 210,
 ) -> Path:
     """The checkpoint ``start`` with a vision tower that learned to see, made once per arguments.
 
@@ -58,7 +59,11 @@ def train_vision_tower(
         classes = {name: int(values.max()) + 1 for name, values in seen.labels.items()}
         tower = DenseTower(model.model.vision_tower, processor.image_processor, classes)
         curve = fit(tower, seen, out, seed, steps, batch, learning_rate)
-        new = [scene(_HELD_OUT + i, "eval", None, CROWDED) for i in range(examined)]
+        sources = allowed_sources(CROWDED)
+        new = [
+            scene(_HELD_OUT + i, "eval", sources[i % len(sources)], CROWDED)
+            for i in range(examined)
+        ]
         checkpoints.save(model, processor, out / "model")
         write_jsonl(out / "model" / "metrics.jsonl", curve)
         table = accuracy(tower.eval(), DenseImages(new, side))
@@ -173,6 +178,7 @@ def fit(
             use_cpu=not torch.cuda.is_available(),
         ),
     )
+    trainer.remove_callback(PrinterCallback)  # which prints every row
     trainer.train()
     return [
         {"step": r["step"], "loss": r["loss"]} for r in trainer.state.log_history if "loss" in r
