@@ -28,8 +28,6 @@ COMMANDS = {  # name -> "module:click command", listed in --help in this order
     "score": "sgv_lab.benchmarks.commands:score",
     "evaluate": "sgv_lab.benchmarks.commands:evaluate",
     "study": "sgv_lab.study.commands:study",
-    "build-foundations": "sgv_lab.study.commands:build_foundations",
-    "abilities": "sgv_lab.study.commands:abilities",
 }
 
 

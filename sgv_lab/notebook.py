@@ -31,6 +31,7 @@ CONTENTS = {  # the study in reading order
     "07_ablations": "where, how many and how good; and what was never separated",
     "08_claims": "ten claims and their verdicts",
     "09_explore": "caption a picture, talk with a model",
+    "10_how_the_miniature_learned_to_see": "its vision tower, projector and language model",
 }
 _TYPES = {"bool": bool, "int": int, "float": float, "str": str}
 _TYPES |= {f"list[{name}]": list[kind] for name, kind in _TYPES.items()}

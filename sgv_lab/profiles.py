@@ -109,6 +109,19 @@ SECTIONS: dict[str, dict[str, tuple[Any, Any, Any]]] = {  # notebook -> setting 
     },
     "08_claims": {},
     "09_explore": {"pictures": (21, 70, 70)},  # drawn ones to pick from
+    "10_how_the_miniature_learned_to_see": {  # paper: what the base that ships is taught
+        "images": (256, 5_000, 20_000),  # the vision tower learns from them
+        "tower_steps": (60, 400, 1_500),  # of 128 images
+        "patches_of": (256, 1_000, 4_000),  # images that the projector says in words
+        "projector_steps": (150, 600, 3_000),  # of 64 images
+        "lessons": (  # steps of 32 records; in sgv_lab.base.lessons
+            {"describe": 6, "look": 4},
+            {"describe": 80, "look": 60},
+            {"describe": 900, "look": 1_600, "check": 500, "web": 400, "again": 500},
+        ),
+        "repeats": (0, 0, 3),  # of the lesson "again", at most
+        "scenes": (10, 40, 1_000),  # held-out ones that are asked about
+    },
 }
 
 

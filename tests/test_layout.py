@@ -46,6 +46,7 @@ ALLOWED = {
     "models": TOOLS | {"captions", "training"},
     "training": TOOLS | {"captions", "models"},
     "benchmarks": TOOLS | {"captions", "captioning", "models", "training"},
+    "base": TOOLS | {"models", "training", "benchmarks"},
 }
 
 

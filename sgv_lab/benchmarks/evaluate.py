@@ -101,11 +101,12 @@ def answer(
     task: Task,
     data: Path,
     batch_size: int,
+    progress: bool = True,
 ) -> Iterable[tuple[list[Question], list[str]]]:
     """Yield (questions, answers) batch by batch, longest prompts first (memory fails at once)."""
     encoded = [(q, _ids(q, model, processor, task.system)) for q in questions]
     encoded.sort(key=lambda pair: -len(pair[1]))
-    with tqdm(total=len(encoded), unit="question") as bar:
+    with tqdm(total=len(encoded), unit="question", disable=not progress) as bar:
         for start in range(0, len(encoded), batch_size):
             batch = encoded[start : start + batch_size]
             texts = _generate(model, processor, batch, task, data)

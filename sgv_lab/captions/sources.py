@@ -1,18 +1,19 @@
 """The five caption datasets of Table 1: what they are, and where a file of each comes from."""
 
 import fnmatch
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import errors, hf_hub_download, try_to_load_from_cache
 
 from sgv_lab import store
 from sgv_lab.errors import LabError, unknown
-from sgv_lab.files import files_below, sha256, write_json
+from sgv_lab.files import files_below, sha256
 from sgv_lab.world.annotators import ANNOTATORS, caption
-from sgv_lab.world.export import write_difficulty
+from sgv_lab.world.export import human_captions, write_dataset
 from sgv_lab.world.records import scene_of as scene_behind
-from sgv_lab.world.render import render
 from sgv_lab.world.scene import FULL, Difficulty, Scene, allowed_sources, scene
 
 
@@ -150,43 +151,31 @@ def world(
     def build(out: Path) -> None:
         first = seed * 1_000_000
         drawn = [scene(first + i, split, kinds[i % len(kinds)], difficulty) for i in range(samples)]
-        _world(out, drawn, seed, size)
-        write_difficulty(out, difficulty)
+        write_dataset(out, drawn, size, _files(drawn, seed, size))
 
     return store.stage("caption-world", settings, [], build)
 
 
-def _world(out: Path, scenes: list[Scene], seed: int, size: int) -> None:
-    for one in scenes:
-        path = out / one.image_name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        render(one, size).save(path)
-    write_json(out / "coco" / "annotations" / "captions_world.json", _coco(scenes, seed))
+def _files(scenes: list[Scene], seed: int, size: int) -> dict[str, Iterable[Any]]:
+    """The caption files of every annotator, by their paths in the official layout."""
+    said: dict[str, Iterable[Any]] = {
+        "coco/annotations/captions_world.json": human_captions(scenes, size, 5 * seed)
+    }
     for source in SOURCES.values():
         if source.annotator not in (None, "human"):
             name = source.file.replace("558k", "world").replace("_23k", "_23k_world")
             folder = "sharegpt4v" if "GPT4V" in source.name else "llava"
             annotator = ANNOTATORS[source.annotator]
-            records = [_record(one, caption(one, annotator, seed)) for one in scenes]
-            write_json(out / folder / name.replace("cap100k", "cap_world"), records)
+            said[f"{folder}/{name.replace('cap100k', 'cap_world')}"] = [
+                _record(one, caption(one, annotator, seed)) for one in scenes
+            ]
+    return said
 
 
 def _record(one: Scene, text: str) -> dict[str, object]:
     question = {"from": "human", "value": "<image>\nDescribe the following image."}
     turns = [question, {"from": "gpt", "value": text}]
     return {"id": Path(one.image_name).stem, "image": one.image_name, "conversations": turns}
-
-
-def _coco(scenes: list[Scene], seed: int) -> dict[str, object]:
-    """COCO's layout, five captions a picture, whose path is relative to the data root."""
-    human = ANNOTATORS["human"]
-    images = [{"id": i, "file_name": one.image_name} for i, one in enumerate(scenes)]
-    annotations = [
-        {"image_id": i, "id": 5 * i + k, "caption": caption(one, human, 5 * seed + k)}
-        for i, one in enumerate(scenes)
-        for k in range(5)
-    ]
-    return {"info": {"description": "embedded world"}, "images": images, "annotations": annotations}
 
 
 def scene_of(image: str, difficulty: Difficulty = FULL) -> Scene:

@@ -1,6 +1,6 @@
 """The miniature models that come with the package, each a complete Hugging Face checkpoint.
 
-`sgv-lab build-foundations` makes them; weights are half precision to keep the package small.
+Notebook 10 makes them; weights are half precision to keep the package small.
 """
 
 from pathlib import Path

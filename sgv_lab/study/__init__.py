@@ -1,1 +1,1 @@
-"""The study itself: foundations, abilities, arms, runs, statistics, claims."""
+"""The study itself: arms, runs, statistics, claims."""

@@ -1,39 +1,8 @@
-"""``sgv-lab build-foundations``, ``abilities`` and ``study``."""
+"""``sgv-lab study``."""
 
 from pathlib import Path
 
 import click
-
-
-@click.command("build-foundations")
-@click.argument("out", type=click.Path())
-@click.option("--seed", default=0, show_default=True, help="Scenes, first weights, data order.")
-def build_foundations(out: str, seed: int) -> None:
-    """Build the miniature's stand-ins for CLIP, Vicuna and LLaVA in OUT; goes on after a kill."""
-    from sgv_lab.study import foundations
-
-    click.echo(f"aligned base model: {foundations.build(out, seed)}")
-
-
-@click.command()
-@click.argument("model", type=click.Path(path_type=Path))
-@click.option("--scenes", default=1000, show_default=True, help="Held-out scenes asked about.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for the tables.")
-@click.option("--seeds", default=0, help="Also fine-tune on true and on shuffled captions.")
-@click.option("--ship", metavar="FAMILY", help="If the gate is passed, put it into the package.")
-def abilities(model: Path, scenes: int, out: Path | None, seeds: int, ship: str | None) -> None:
-    """What the miniature checkpoint MODEL can do, and whether it passes the go/no-go gate."""
-    from sgv_lab.models import checkpoints
-    from sgv_lab.study import foundations, gate
-
-    loaded, processor = checkpoints.load(model)
-    out = out or model / "abilities"
-    passed = gate.report(loaded, processor, scenes, out, click.echo)
-    click.echo("the gate is passed" if passed else "the gate is NOT passed")
-    if seeds:
-        click.echo(gate.directions(model, seeds, scenes // 2, out).round(1).to_string(index=False))
-    if ship and passed:
-        click.echo(foundations.ship(model, ship, out))
 
 
 @click.command()

@@ -16,9 +16,9 @@ from sgv_lab.files import write_json
 from sgv_lab.study import own
 from sgv_lab.study.arms import Design
 from sgv_lab.world.annotators import ANNOTATORS, Annotator
+from sgv_lab.world.export import write_images
 from sgv_lab.world.phrases import REMARKS
 from sgv_lab.world.records import Record, caption_record, instruct_mix, scene_of, task_of
-from sgv_lab.world.render import render
 from sgv_lab.world.scene import MINIATURE, scene
 
 Length = Callable[[str], int]  # of a caption, in tokens
@@ -201,9 +201,7 @@ def pictures(records: Sequence[Record], side: int) -> Path:
     names = sorted({str(record["image"]) for record in records if "image" in record})
 
     def draw(folder: Path) -> None:
-        for name in names:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            render(scene_of(name, MINIATURE), side).save(folder / name)
+        write_images(folder, {name: scene_of(name, MINIATURE) for name in names}, side)
 
     settings = {"names": names, "side": side}
     return store.stage("pictures", settings, [], draw)

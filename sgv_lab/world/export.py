@@ -1,9 +1,10 @@
-"""The embedded world written to a folder as if it were a real data set."""
+"""The drawn world written to a folder as if it were a real data set: the one place that does."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from tqdm.auto import tqdm
 
@@ -26,7 +27,7 @@ CAPTIONS = {  # annotator -> file of its records, named as the original's
     "gpt4_vision": "sharegpt4v_instruct_gpt4-vision_cap100k.json",
     "oracle": "oracle.json",
 }
-_DIFFICULTY = "difficulty.json"  # a picture's name alone does not tell which world it is of
+_DIFFICULTY = "difficulty.json"  # an image's name alone does not tell which world it is of
 
 
 def export(
@@ -39,7 +40,7 @@ def export(
 ) -> Path:
     """Write the scenes ``seed`` ... ``seed + n - 1`` of a split, and return ``folder``.
 
-    Pictures of (size, size) pixels lie where the official data layout has their source
+    Images of (size, size) pixels lie where the official data layout has their source
     (``coco/train2017/train-000000000.png``). Of every scene there is a caption by each annotator
     (LLaVA records, CAPTIONS; COCO annotations of five human captions below ``annotations``), one
     record each of conversation, short answers, multiple choice and text alone (``instruct.json``),
@@ -58,29 +59,49 @@ def export(
             f"16 pixels or more, seed 0 or more, split one of {', '.join(SPLITS)}"
         )
     scenes = [scene(seed + i, split, difficulty=difficulty) for i in range(n)]
+    asked = (conversation_record, vqa_record, choice_record, text_record)
+    files = {
+        "scenes.jsonl": map(_truth, scenes),
+        **{name: [caption_record(s, writer) for s in scenes] for writer, name in CAPTIONS.items()},
+        f"annotations/captions_{split}2017.json": human_captions(scenes, size),
+        "instruct.json": [record(s) for s in scenes for record in asked],
+        "questions.jsonl": (row for s in scenes for row in _questions(s)),
+    }
     with atomic(folder) as root:
-        for drawn in tqdm(scenes, desc="pictures", unit="scene"):
-            path = root / drawn.image_name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            render(drawn, size).save(path)
-        write_difficulty(root, difficulty)
-        write_jsonl(root / "scenes.jsonl", map(_truth, scenes))
-        for annotator, name in CAPTIONS.items():
-            write_json(root / name, [caption_record(s, annotator) for s in scenes])
-        write_json(root / f"annotations/captions_{split}2017.json", _coco(scenes, size))
-        asked = (conversation_record, vqa_record, choice_record, text_record)
-        write_json(root / "instruct.json", [record(s) for s in scenes for record in asked])
-        write_jsonl(root / "questions.jsonl", (row for s in scenes for row in _questions(s)))
+        write_dataset(root, scenes, size, files, progress=True)
     return folder
 
 
-def write_difficulty(root: Path, difficulty: Difficulty) -> None:
-    """Write down, below ``root``, which world the pictures there are of."""
-    write_json(root / _DIFFICULTY, asdict(difficulty))
+def write_dataset(
+    root: Path,
+    scenes: Sequence[Scene],
+    size: int,
+    files: Mapping[str, Iterable[Any]],
+    progress: bool = False,
+) -> None:
+    """Write ``scenes`` below ``root``: their images, which world they are of, and ``files``.
+
+    Images of (size, size) pixels lie where the official layout has them. ``files``: path below
+    ``root`` -> what it holds, a JSON document or the rows of a ``.jsonl``.
+    """
+    write_images(root, {drawn.image_name: drawn for drawn in scenes}, size, progress)
+    write_json(root / _DIFFICULTY, asdict(scenes[0].difficulty))
+    for name, held in files.items():
+        (write_jsonl if name.endswith(".jsonl") else write_json)(root / name, held)
+
+
+def write_images(
+    root: Path, scenes: Mapping[str, Scene], size: int, progress: bool = False
+) -> None:
+    """Draw each scene as ``root / name``, (size, size) pixels; the suffix says PNG or JPEG."""
+    for name, drawn in tqdm(scenes.items(), desc="images", unit="image", disable=not progress):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        render(drawn, size).save(path, quality=95)
 
 
 def difficulty_of(root: str | Path) -> Difficulty | None:
-    """Which world the pictures below ``root`` are of; None where nobody wrote it down: photos."""
+    """Which world the images below ``root`` are of; None where nobody wrote it down: photos."""
     path = Path(root) / _DIFFICULTY
     if not path.is_file():
         return None
@@ -89,21 +110,21 @@ def difficulty_of(root: str | Path) -> Difficulty | None:
 
 
 def _truth(drawn: Scene) -> dict[str, object]:
-    row = {"image": drawn.image_name, **asdict(drawn)}
-    del row["difficulty"]
-    return row
+    known = {name: value for name, value in asdict(drawn).items() if name != "difficulty"}
+    return {"image": drawn.image_name, **known}
 
 
-def _coco(scenes: Sequence[Scene], size: int) -> dict[str, object]:
-    """Five human captions a picture, in the layout of COCO's ``captions_train2017.json``."""
+def human_captions(
+    scenes: Sequence[Scene], size: int, first_draw: int = 0
+) -> dict[str, list[dict[str, object]]]:
+    """Five human captions an image, in the layout of COCO's ``captions_train2017.json``."""
     images = [
         {"id": s.seed, "file_name": s.image_name, "width": size, "height": size} for s in scenes
     ]
-    captions = [
-        (s.seed, caption(s, ANNOTATORS["human"], draw)) for s in scenes for draw in range(5)
-    ]
+    drawn = [(s, first_draw + k) for s in scenes for k in range(5)]
     annotations = [
-        {"id": i, "image_id": image, "caption": text} for i, (image, text) in enumerate(captions)
+        {"id": i, "image_id": s.seed, "caption": caption(s, ANNOTATORS["human"], draw)}
+        for i, (s, draw) in enumerate(drawn)
     ]
     return {"images": images, "annotations": annotations}
 

@@ -16,7 +16,6 @@ from sgv_lab.benchmarks.judge import graded
 from sgv_lab.benchmarks.tasks import TASKS, Question
 from sgv_lab.files import sha256
 from sgv_lab.world import benchmarks as world
-from sgv_lab.world.benchmark_files import Pictures
 from sgv_lab.world.scene import FULL, MINIATURE, Difficulty, scene
 
 PICTURES = 12
@@ -145,7 +144,7 @@ def test_sums_cannot_be_guessed_from_the_words(
     difficulty: Difficulty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody who has seen each word of other such questions, and its answer, but no image."""
-    monkeypatch.setattr(Pictures, "save", lambda *_: None)
+    monkeypatch.setattr(world.Pictures, "save", lambda *_: None)
     world.write(tmp_path, ["mme"], pictures=240, difficulty=difficulty)
     files = sorted((tmp_path / "mme/numerical_calculation").glob("*.txt"))
     rows = [line.split("\t") for path in files for line in path.read_text().splitlines()]

@@ -5,11 +5,11 @@ import json
 import pandas as pd
 import pytest
 
+from sgv_lab.base import abilities
 from sgv_lab.errors import LabError
 from sgv_lab.files import sha256
 from sgv_lab.models import checkpoints
 from sgv_lab.models.shipped import ROOT, shipped
-from sgv_lab.study import abilities, gate
 
 
 def test_all_that_ships_stays_below_20_megabytes_and_is_what_its_manifest_says():
@@ -28,9 +28,10 @@ def test_a_family_that_does_not_ship_is_named():
 
 def test_it_sees_as_its_table_says_and_only_with_the_picture():
     recorded = pd.read_csv(shipped("llava-1.5-7b") / "gate.csv").set_index("ability")
-    found = gate.gate(*checkpoints.load(shipped("llava-1.5-7b")), scenes=60).set_index("ability")
+    found = abilities.gate_table(*checkpoints.load(shipped("llava-1.5-7b")), scenes=60)
+    found = found.set_index("ability")
     for ability, row in found.iterrows():
         # other scenes than the table's: their interval and the recorded one must meet
         assert row["low"] - 5 < recorded.loc[ability, "accuracy"] < row["high"] + 5, ability
-        assert row["blind_low"] - 5 < gate.CHANCE < row["blind_high"] + 5, ability
+        assert row["blind_low"] - 5 < abilities.CHANCE < row["blind_high"] + 5, ability
     assert (found["low"] > abilities.LOW).sum() >= 2  # existence and color, even with so few scenes

@@ -1,6 +1,6 @@
 """The miniature's stand-in for CLIP: a vision tower taught by dense supervision.
 
-CLIP saw 400 million pictures; a tower this small cannot be given that. It learns what the
+CLIP saw 400 million images; a tower this small cannot be given that. It learns what the
 projector will need from the world's own truth instead: each patch tells its place and the kind,
 colour, size and pattern of the object in it, all patches together the background, light, sign,
 landmark, character and style. Heads read the features LLaVA uses (layer −2, patches) and are
@@ -8,33 +8,78 @@ thrown away afterwards.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch.nn import functional
 from transformers import (
     CLIPImageProcessorPil,
     CLIPVisionModel,
+    PrinterCallback,
     Trainer,
     TrainingArguments,
     set_seed,
 )
-from transformers.trainer_utils import get_last_checkpoint
 
+from sgv_lab import store
+from sgv_lab.base.lessons import training_scenes
+from sgv_lab.files import write_jsonl
+from sgv_lab.models import checkpoints
 from sgv_lab.world.render import patch_truth, render
-from sgv_lab.world.scene import Scene
+from sgv_lab.world.scene import GRID, MINIATURE, Scene, allowed_sources, scene
 
+CROWDED = replace(MINIATURE, max_objects=4)
 PATCHES = ("kind", "color", "size", "pattern", "place")  # labels of patches, not of the whole
+_HELD_OUT = 9 * 10**8  # the first of the scenes that the tower is examined with
 
 
-class Pictures(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
+def train_vision_tower(
+    start: Path,
+    images: int,
+    steps: int,
+    seed: int,
+    batch: int = 128,
+    learning_rate: float = 3e-3,
+    examined: int = 210,
+) -> Path:
+    """The checkpoint ``start`` with a vision tower that learned to see, made once per arguments.
+
+    Beside it lie metrics.jsonl, the learning curve, and accuracy.csv: percent right by label where
+    there is something to see, in ``examined`` images of scenes that training never draws.
+    """
+
+    def build(out: Path) -> None:
+        model, processor = checkpoints.load(start)
+        side = model.config.vision_config.image_size
+        seen = DenseImages(training_scenes(images, seed, CROWDED), side)
+        set_seed(seed)
+        classes = {name: int(values.max()) + 1 for name, values in seen.labels.items()}
+        tower = DenseTower(model.model.vision_tower, processor.image_processor, classes)
+        curve = fit(tower, seen, out, seed, steps, batch, learning_rate)
+        sources = allowed_sources(CROWDED)
+        new = [
+            scene(_HELD_OUT + i, "eval", sources[i % len(sources)], CROWDED)
+            for i in range(examined)
+        ]
+        checkpoints.save(model, processor, out / "model")
+        write_jsonl(out / "model" / "metrics.jsonl", curve)
+        table = accuracy(tower.eval(), DenseImages(new, side))
+        table.to_csv(out / "model" / "accuracy.csv", index=False)
+
+    settings = {"images": images, "steps": steps, "seed": seed, "batch": batch}
+    settings |= {"learning_rate": learning_rate, "examined": examined}
+    return store.stage("vision-tower", settings, [start], build) / "model"
+
+
+class DenseImages(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
     """Scenes drawn once and kept: pixels (3, S, S) uint8 and the truth of ``patch_truth``."""
 
-    def __init__(self, scenes: Sequence[Scene], side: int, grid: int) -> None:
-        drawn = [np.asarray(render(scene, side)) for scene in scenes]
-        truth = [patch_truth(scene, grid) for scene in scenes]
+    def __init__(self, scenes: Sequence[Scene], side: int, grid: int = GRID) -> None:
+        drawn = [np.asarray(render(one, side)) for one in scenes]
+        truth = [patch_truth(one, grid) for one in scenes]
         self.pixels = torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2).contiguous()
         self.labels = {
             name: torch.from_numpy(np.stack([one[name] for one in truth])) for name in truth[0]
@@ -88,26 +133,18 @@ class DenseTower(torch.nn.Module):
         return {"loss": torch.stack(losses).sum()}
 
 
-def train(
-    tower: CLIPVisionModel,
-    processor: CLIPImageProcessorPil,
-    pictures: Pictures,
-    out: Path,
-    seed: int,
-    *,
-    steps: int,
-    batch: int,
-    learning_rate: float,
-) -> dict[str, Any]:
-    """Teach ``tower`` in place; its checkpoints in ``out`` let a killed run go on.
-
-    Returns the loss, averaged over the updates of this call, and the number of classes by label.
-    """
-    classes = {name: int(values.max()) + 1 for name, values in pictures.labels.items()}
-    set_seed(seed)
-    model = DenseTower(tower, processor, classes)
-    loss = fit(model, pictures, out, seed, steps, batch, learning_rate)
-    return {"mean_loss": loss, "classes": classes}
+@torch.no_grad()
+def accuracy(tower: DenseTower, images: DenseImages) -> pd.DataFrame:
+    """Percent right by label, where there is something to see, and how often there was."""
+    device = tower.mean.device
+    parts = [tower.logits(part.to(device)) for part in images.pixels.split(256)]
+    rows = []
+    for name, truth in images.labels.items():
+        said = torch.cat([part[name].argmax(-1).flatten().cpu() for part in parts])
+        asked = (truth.flatten() > 0) | (name == "place")  # of other labels 0 is none
+        right = (said == truth.flatten())[asked].float().mean().item()
+        rows.append((name, int(asked.sum()), 100 * right))
+    return pd.DataFrame(rows, columns=["label", "asked", "accuracy"])
 
 
 def fit(
@@ -118,8 +155,8 @@ def fit(
     steps: int,
     batch: int,
     learning_rate: float,
-) -> float:
-    """Train a module that returns its loss, going on from a checkpoint in ``out``; mean loss."""
+) -> list[dict[str, float]]:
+    """Train a module that returns its loss; the curve, rows of a step and the loss up to it."""
     trainer = Trainer(
         model=model,
         train_dataset=data,
@@ -129,17 +166,20 @@ def fit(
             per_device_train_batch_size=batch,
             learning_rate=learning_rate,
             lr_scheduler_type="cosine",
-            warmup_steps=50,
+            warmup_steps=min(50, steps // 4),
             weight_decay=0.05,
             seed=seed,
-            save_steps=max(1, steps // 5),
-            save_total_limit=1,
-            logging_steps=50,
+            save_strategy="no",
+            logging_steps=max(1, steps // 50),
             report_to="none",
+            disable_tqdm=True,
             remove_unused_columns=False,
             label_names=[],
             use_cpu=not torch.cuda.is_available(),
         ),
     )
-    last = get_last_checkpoint(str(out)) if out.is_dir() else None
-    return trainer.train(resume_from_checkpoint=last).training_loss
+    trainer.remove_callback(PrinterCallback)  # which prints every row
+    trainer.train()
+    return [
+        {"step": r["step"], "loss": r["loss"]} for r in trainer.state.log_history if "loss" in r
+    ]

@@ -1,4 +1,4 @@
-"""What the foundations are taught, one record a scene: a lesson is a mix of captions and questions.
+"""What the base is taught with: scenes, and lessons, which make a record of each.
 
 Captions come first, questions after; what is verified last gets a lesson more; ``web`` leaves a
 base that describes as the web does, ``again`` is for seeds that do not verify yet. LOG.md has what
@@ -16,19 +16,28 @@ from sgv_lab.world.records import (
     text_record,
     vqa_record,
 )
-from sgv_lab.world.scene import Scene
+from sgv_lab.world.scene import Difficulty, Scene, allowed_sources, scene
 
 DRILLED = ("existence", "color", "size", "position", "count")
 LATE = ("position", "count", "scene", "size")  # verified last: a lesson more
 
 
+def training_scenes(n: int, seed: int, difficulty: Difficulty) -> list[Scene]:
+    """``n`` training scenes, every source equally often."""
+    # signs and landmarks are 0.5 % of the paper's images each, too few for a model that did not
+    # read the web before
+    sources = allowed_sources(difficulty)
+    first = random.Random(f"foundations/{seed}").randrange(10**8)
+    return [scene(first + i, "train", sources[i % len(sources)], difficulty) for i in range(n)]
+
+
 def describe(drawn: Scene) -> Record:
-    """A picture and its true description, without a question (template plain)."""
+    """An image and its true description, without a question (template plain)."""
     return caption_record(drawn, "oracle")
 
 
 def look(drawn: Scene) -> Record:
-    """A picture with questions about what matters most (50 %) or about anything (20 %), a choice
+    """An image with questions about what matters most (50 %) or about anything (20 %), a choice
     (10 %), its full description (12 %); or a written description with questions (8 %)."""
     draw = random.Random(f"look/{drawn.seed}").random()
     if draw < 0.5:
@@ -43,14 +52,14 @@ def look(drawn: Scene) -> Record:
 
 
 def check(drawn: Scene) -> Record:
-    """A picture with questions about what is learned last (60 %), or as in ``look``."""
+    """An image with questions about what is learned last (60 %), or as in ``look``."""
     if random.Random(f"check/{drawn.seed}").random() < 0.6:
         return drill_record(drawn, drawn.seed, LATE)
     return look(drawn)
 
 
 def web(drawn: Scene) -> Record:
-    """A picture with a short caption as the web has them (25 %), or as in ``check``.
+    """An image with a short caption as the web has them (25 %), or as in ``check``.
 
     LLaVA's base had met BLIP's captions; one that ends on the oracle's has nothing to learn from
     better ones (LOG.md).
@@ -59,7 +68,7 @@ def web(drawn: Scene) -> Record:
 
 
 def again(drawn: Scene) -> Record:
-    """A picture with a short web caption (25 %), or as in ``look``."""
+    """An image with a short web caption (25 %), or as in ``look``."""
     return _captioned(drawn) or look(drawn)
 
 
@@ -69,6 +78,11 @@ def _captioned(drawn: Scene) -> Record | None:
     return None
 
 
-LESSONS: dict[str, Callable[[Scene], Record]] = {
-    lesson.__name__: lesson for lesson in (describe, look, check, web, again)
+# lesson -> how it makes a record of a scene, and its learning rate
+LESSONS: dict[str, tuple[Callable[[Scene], Record], float]] = {
+    "describe": (describe, 2e-3),
+    "look": (look, 1.5e-3),
+    "check": (check, 1e-3),
+    "web": (web, 1e-3),
+    "again": (again, 1e-3),
 }

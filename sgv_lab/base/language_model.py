@@ -1,0 +1,148 @@
+"""The miniature's stand-ins for Vicuna and LLaVA: a language model taught with its eyes open.
+
+The tower frozen, projector and language model learn together: first captions, as in LLaVA's
+pre-training, then questions (`lessons`). The language model learns its English from those captions;
+reading written descriptions first took longer and taught less (LOG.md).
+"""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from transformers import PreTrainedModel
+
+from sgv_lab import store
+from sgv_lab.base import abilities
+from sgv_lab.base.lessons import LESSONS, describe, look, training_scenes
+from sgv_lab.errors import LabError
+from sgv_lab.files import sha256, write_json
+from sgv_lab.models import checkpoints, families, mini
+from sgv_lab.provenance import provenance
+from sgv_lab.training.conversation import SYSTEM
+from sgv_lab.training.recipes import recipe
+from sgv_lab.training.trainer import train
+from sgv_lab.world.export import write_images
+from sgv_lab.world.scene import MINIATURE
+
+FAMILY = "llava-1.5-7b"
+SAMPLES = 32  # a step
+_RECORDS = 24_000  # of a lesson at most; a longer one shows them again
+_PROBE = 7 * 10**8  # the first of the scenes that say whether a lesson is needed again
+
+
+def untrained_model(seed: int, texts: int = 2_000) -> Path:
+    """LLaVA-1.5 in miniature before it learned anything, made once per arguments.
+
+    Its tokenizer is made from ``texts`` captions and as many questions of the drawn world.
+    """
+
+    def build(out: Path) -> None:
+        model = families.build(FAMILY, "mini", seed)
+        match_first(model)
+        tokenizer = mini.train_tokenizer(_texts(texts, seed))
+        checkpoints.save(model, families.processor(FAMILY, "mini", tokenizer), out / "model")
+
+    return store.stage("untrained", {"seed": seed, "texts": texts}, [], build) / "model"
+
+
+@torch.no_grad()
+def match_first(model: PreTrainedModel) -> None:
+    """First weights with which attention matches like with like, and copies it.
+
+    Keys begin as queries do, outputs as the transpose of values, the output head as the
+    embeddings (mimetic initialisation: Trockman and Kolter 2023, arXiv 2305.09828).
+    """
+    for layer in model.model.language_model.layers:
+        attention = layer.self_attn
+        attention.k_proj.weight.copy_(attention.q_proj.weight)
+        attention.o_proj.weight.copy_(attention.v_proj.weight.T)
+    model.lm_head.weight.copy_(model.get_input_embeddings().weight)
+
+
+def _texts(number: int, seed: int) -> Iterator[str]:
+    """What the tokenizer learns from: captions and questions, as the models will read them."""
+    for make in (describe, look):
+        for drawn in training_scenes(number, seed, MINIATURE):
+            turns = make(drawn)["conversations"]
+            yield SYSTEM + " USER: " + "\nASSISTANT: ".join(t["value"] for t in turns)
+
+
+def train_language_model(
+    start: Path,
+    lessons: Mapping[str, int],
+    seed: int,
+    repeats: int = 0,
+    probe_scenes: int = 250,
+) -> dict[str, Path]:
+    """The checkpoint after each lesson, by its name, from the checkpoint ``start``; made once.
+
+    ``lessons``: steps of each of LESSONS, in order, "again" aside: that one is taught afterwards,
+    at most ``repeats`` times, until every ability of the gate is right in more than LOW percent of
+    yes/no questions about ``probe_scenes`` scenes, which are not the gate's. (Seeds differ by
+    hundreds of steps in when that begins.) Beside each checkpoint lies its metrics.jsonl.
+    """
+    made: dict[str, Path] = {}
+    for number, (name, steps) in enumerate(lessons.items()):
+        if name != "again":
+            start = made[name] = teach(start, name, steps, seed + number)
+    for number in range(1, repeats + 1):
+        asked = abilities.held_out(probe_scenes, MINIATURE, first=_PROBE)
+        if abilities.verifies(*checkpoints.load(start), asked):
+            break
+        start = made[f"again {number}"] = teach(
+            start, "again", lessons["again"], seed + 100 * number
+        )
+    return made
+
+
+def teach(start: Path, lesson: str, steps: int, seed: int) -> Path:
+    """The checkpoint ``start`` after one of LESSONS, made once; a killed one goes on."""
+    make, learning_rate = LESSONS[lesson]
+    changes: dict[str, Any] = {
+        "template": "plain" if lesson == "describe" else "v1",
+        "learning_rate": learning_rate,
+        "samples_per_update": SAMPLES,
+        "gradient_checkpointing": False,
+        "warmup_ratio": 0.05,
+        "adam_beta2": 0.98,
+    }
+
+    def build(out: Path) -> None:
+        model, processor = checkpoints.load(start)
+        drawn = training_scenes(min(steps * SAMPLES, _RECORDS), seed, MINIATURE)
+        side, images = model.config.vision_config.image_size, out / "images"
+        write_images(images, {one.image_name: one for one in drawn}, side)
+        records = [make(one) for one in drawn]
+        chosen = recipe("sft", changes)
+        train(model, processor, records, images, chosen, out / "model", seed,
+              max_steps=steps, micro_batch=16, progress=False)  # fmt: skip
+        shutil.rmtree(images)
+
+    settings = {"lesson": lesson, "steps": steps, "seed": seed, "recipe": changes}
+    return store.stage("lesson", settings, [start], build, resumes=True) / "model"
+
+
+def ship(
+    built: Path, folder: Path, tables: Mapping[str, pd.DataFrame], made_with: Mapping[str, Any]
+) -> Path:
+    """Write the checkpoint ``built`` to ``folder``, in half precision, with its ``tables``.
+
+    ``made_with``: seed and settings, for its manifest. Raises LabError unless table "gate" says
+    that every ability passed, or if ``folder`` is there.
+    """
+    if not tables["gate"]["passed"].all():
+        fix = "teach it longer, or with another seed"
+        raise LabError("has not passed the gate", where="the base", fix=fix)
+    model, processor = checkpoints.load(built, dtype=torch.float16)
+    known = {"made_with": dict(made_with), "provenance": provenance()}
+    checkpoints.save(model, processor, folder)
+    for name, table in tables.items():
+        table.round(2).to_csv(folder / f"{name}.csv", index=False)
+    write_json(
+        folder / "manifest.json",
+        {**known, "weights_sha256": sha256(folder / "model.safetensors")},
+    )
+    return folder

@@ -1,0 +1,121 @@
+"""The projector learns words: a patch becomes the sum of the embeddings of what it shows.
+
+CLIP's features are aligned with language before LLaVA's projector sees them; the miniature's tower
+was taught by labels. So its projector first learns, by least squares, to say each patch in the
+language model's own (frozen) word embeddings: its place, the background and light, and the kind,
+colour, size and pattern of the object in it.
+"""
+
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel, ProcessorMixin, set_seed
+
+from sgv_lab import store
+from sgv_lab.base.lessons import training_scenes
+from sgv_lab.base.vision_tower import CROWDED, DenseImages, DenseTower, fit
+from sgv_lab.files import write_jsonl
+from sgv_lab.models import checkpoints
+from sgv_lab.world.scene import Scene, region
+from sgv_lab.world.vocabulary import LABELS, WHOLE
+
+_SAID_EVERYWHERE = ("background", "light")
+_SHARE = 0.5  # of these in every patch
+
+
+def align_projector(
+    start: Path,
+    images: int,
+    steps: int,
+    seed: int,
+    batch: int = 64,
+    learning_rate: float = 5e-3,
+) -> Path:
+    """The checkpoint ``start`` with a projector that says what patches show, made once.
+
+    Beside it lies metrics.jsonl, the learning curve.
+    """
+
+    def build(out: Path) -> None:
+        model, processor = checkpoints.load(start)
+        scenes = training_scenes(images, seed + 1, CROWDED)
+        seen = DenseImages(scenes, model.config.vision_config.image_size)
+        features = patch_features(model, processor, seen)
+        said = patch_words(model, processor, seen)
+        filled = seen.labels["kind"].flatten(1) > 0
+        projector = model.model.multi_modal_projector
+        with torch.no_grad():  # features are several times larger than words
+            projector.linear_1.weight /= features.std()
+            projector.linear_2.weight *= 0.5
+        data = [
+            {"features": f, "said": s, "filled": k}
+            for f, s, k in zip(features, said, filled, strict=True)
+        ]
+        set_seed(seed)
+        curve = fit(SpokenPatches(projector), data, out, seed, steps, batch, learning_rate)
+        checkpoints.save(model, processor, out / "model")
+        write_jsonl(out / "model" / "metrics.jsonl", curve)
+
+    settings = {"images": images, "steps": steps, "seed": seed, "batch": batch}
+    settings |= {"learning_rate": learning_rate}
+    return store.stage("aligned-projector", settings, [start], build) / "model"
+
+
+class SpokenPatches(torch.nn.Module):
+    """A projector whose loss is its distance from the patches' words.
+
+    Patches with an object, a sixth of all, count as much together as those without.
+    """
+
+    def __init__(self, projector: torch.nn.Module) -> None:
+        super().__init__()
+        self.projector = projector
+
+    def forward(
+        self, features: torch.Tensor, said: torch.Tensor, filled: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """features (B, N, V), words' sums (B, N, D), filled (B, N) bool -> the loss."""
+        errors = (self.projector(features) - said).square().sum(-1)
+        return {"loss": errors[filled].mean() + errors[~filled].mean()}
+
+
+@torch.no_grad()
+def patch_features(
+    model: PreTrainedModel, processor: ProcessorMixin, images: DenseImages
+) -> torch.Tensor:
+    """(P, N, V) what the projector is given of each image's patches."""
+    eyes = DenseTower(model.model.vision_tower, processor.image_processor, {}).eval()
+    return torch.cat([eyes.patches(part) for part in images.pixels.split(256)])
+
+
+def patch_words(
+    model: PreTrainedModel, processor: ProcessorMixin, images: DenseImages
+) -> torch.Tensor:
+    """(P, N, D) the sums of the embeddings of the words that say each patch."""
+    table = model.get_input_embeddings().weight.detach()
+
+    def embedded(words: tuple[str, ...]) -> torch.Tensor:
+        """(1 + words, D), the first row nothing; a word of several tokens is its first."""
+        ids = [processor.tokenizer(w, add_special_tokens=False).input_ids[0] for w in words]
+        return torch.cat([torch.zeros(1, table.shape[1]), table[ids]])
+
+    labels, grid = images.labels, images.labels["kind"].shape[-1]
+    total = sum(embedded(words)[labels[name]] for name, words in LABELS.items())
+    for name in _SAID_EVERYWHERE:
+        total = total + _SHARE * embedded(WHOLE[name])[labels[name]][:, None, None]
+    places = [region((c + 0.5) / grid, (r + 0.5) / grid) for r in range(grid) for c in range(grid)]
+    where = torch.stack([embedded(tuple(place.split())).sum(0) for place in places])
+    return total.flatten(1, 2) + where
+
+
+@torch.no_grad()
+def words_in_patches(checkpoint: Path, shown: Scene, most: int = 3) -> list[str]:
+    """For each patch of an image, row by row, the words that its projection is nearest to."""
+    model, processor = checkpoints.load(checkpoint)
+    images = DenseImages([shown], model.config.vision_config.image_size)
+    (said,) = model.model.multi_modal_projector(patch_features(model, processor, images))
+    words = [w for of in (*LABELS.values(), *(WHOLE[n] for n in _SAID_EVERYWHERE)) for w in of]
+    ids = [processor.tokenizer(w, add_special_tokens=False).input_ids[0] for w in words]
+    table = model.get_input_embeddings().weight[ids]
+    nearest = (said @ table.T).topk(most).indices.tolist()
+    return [", ".join(words[i] for i in row) for row in nearest]

@@ -1,0 +1,157 @@
+"""The base built at a size that teaches nothing: does it run, resume and repeat?"""
+
+import json
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sgv_lab.base import abilities, language_model, lessons, projector, vision_tower
+from sgv_lab.errors import LabError
+from sgv_lab.models import checkpoints, families
+from sgv_lab.training import metrics
+from sgv_lab.world.records import drill_record
+from sgv_lab.world.scene import MINIATURE, allowed_sources
+
+LESSONS = {"describe": 2, "look": 2, "check": 1, "web": 1, "again": 1}
+
+
+def build(seed):
+    """The checkpoint after each stage, by name."""
+    made = {"untrained": language_model.untrained_model(seed, texts=100)}
+    made["tower"] = vision_tower.train_vision_tower(
+        made["untrained"], 16, 2, seed, batch=8, examined=16
+    )
+    made["projector"] = projector.align_projector(made["tower"], 16, 2, seed, batch=8)
+    return made | language_model.train_language_model(
+        made["projector"], LESSONS, seed, repeats=2, probe_scenes=4
+    )
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SGV_STORE", str(tmp_path_factory.mktemp("store")))
+        patch.setattr(language_model, "SAMPLES", 8)
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def built(store):
+    return build(5)
+
+
+def weights(folder):
+    return load_file(folder / "model.safetensors")
+
+
+def moved(before, after):
+    """The parts whose weights differ between two checkpoints."""
+    old, new = weights(before), weights(after)
+    parts = ("vision_tower", "multi_modal_projector", "language_model")
+    changed = [name for name in new if not torch.equal(old[name], new[name])]
+    return {part for part in parts if any(part in name for name in changed)}
+
+
+def test_the_base_is_a_whole_checkpoint_loadable_by_transformers_alone(built):
+    model, processor = checkpoints.load(built["web"])
+    assert type(model).__name__ == "LlavaForConditionalGeneration"
+    assert processor.tokenizer.pad_token_id == model.config.text_config.pad_token_id
+    asked = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Who?"}]}]
+    prompt = processor.apply_chat_template(asked, add_generation_prompt=True)
+    assert prompt.endswith("USER: <image> \nWho? ASSISTANT:")
+
+
+def test_each_stage_moves_what_it_teaches_and_leaves_a_curve(built):
+    assert moved(built["untrained"], built["tower"]) == {"vision_tower"}
+    assert moved(built["tower"], built["projector"]) == {"multi_modal_projector"}
+    taught = {"multi_modal_projector", "language_model"}
+    assert moved(built["projector"], built["describe"]) == taught
+    assert moved(built["describe"], built["look"]) == taught
+    for name in ("tower", "projector", "describe", "web"):
+        curve = metrics.read(built[name] / "metrics.jsonl")
+        assert curve and all({"step", "loss"} <= set(row) for row in curve)
+
+
+def test_the_tower_is_examined_in_every_label(built):
+    table = pd.read_csv(built["tower"] / "accuracy.csv").set_index("label")
+    assert set(vision_tower.PATCHES) <= set(table.index)
+    assert table["accuracy"].dropna().between(0, 100).all()
+
+
+def test_same_seed_same_weights_other_seed_others(built, store, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SGV_STORE", str(tmp_path_factory.mktemp("another")))
+        same, other = build(5), build(6)
+    first, again, another = (weights(made["web"]) for made in (built, same, other))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not all(torch.equal(first[name], another[name]) for name in first)
+
+
+def test_a_lesson_is_repeated_until_the_model_verifies(built, monkeypatch):
+    assert list(built)[-2:] == ["again 1", "again 2"]  # so few steps teach nothing: all repeats
+    monkeypatch.setattr(abilities, "LOW", -1)
+    assert list(build(5))[-1] == "web"
+
+
+def test_called_again_it_trains_nothing(built, monkeypatch):
+    monkeypatch.setattr(language_model, "teach", lambda start, lesson, *_: built[lesson])
+    monkeypatch.setattr(vision_tower, "fit", None)
+    monkeypatch.setattr(abilities, "LOW", -1)
+    assert build(5)["web"] == built["web"]
+
+
+def test_every_source_is_drawn_equally_often():
+    drawn = lessons.training_scenes(70, 0, MINIATURE)
+    counts = [sum(one.source == s for one in drawn) for s in allowed_sources(MINIATURE)]
+    assert counts == [10] * 7
+    assert all(one.split == "train" for one in drawn)
+
+
+def test_attention_begins_by_matching_and_copying():
+    model = families.build("llava-1.5-7b", "mini", 0)
+    language_model.match_first(model)
+    attention = model.model.language_model.layers[0].self_attn
+    words = model.get_input_embeddings().weight[300:340]
+    scores = attention.q_proj(words) @ attention.k_proj(words).T
+    assert scores.argmax(1).tolist() == list(range(40))  # each word finds itself
+    copied = attention.o_proj(attention.v_proj(words)) @ model.lm_head.weight[300:340].T
+    assert copied.argmax(1).tolist() == list(range(40))  # and is what is said
+
+
+def test_the_projector_says_what_is_in_a_patch(built):
+    made = projector.align_projector(built["tower"], 64, 200, 0)
+    losses = [row["loss"] for row in metrics.read(made / "metrics.jsonl")]
+    assert losses[-1] < losses[0] / 2
+    said = projector.words_in_patches(made, lessons.training_scenes(1, 3, MINIATURE)[0])
+    assert len(said) == 16 and all(len(words.split(", ")) == 3 for words in said)
+
+
+def test_no_answer_of_a_drill_gives_another_away():
+    for drawn in lessons.training_scenes(100, 0, MINIATURE):
+        record = drill_record(drawn, drawn.seed, lessons.DRILLED)
+        asked = [turn["value"] for turn in record["conversations"][::2]]
+        assert 1 <= len(asked) <= 8
+        assert len(set(asked)) == len(asked)
+
+
+def test_only_a_model_that_passes_the_gate_is_shipped(built, tmp_path):
+    tables = abilities.ability_tables(*checkpoints.load(built["web"]), scenes=8)
+    assert not tables["gate"]["passed"].any()
+    with pytest.raises(LabError, match="has not passed the gate"):
+        language_model.ship(built["web"], tmp_path / "shipped", tables, {})
+    assert not (tmp_path / "shipped").exists()
+
+
+def test_what_is_shipped_is_the_model_in_half_precision(built, tmp_path):
+    tables = {"gate": pd.DataFrame({"ability": ["color"], "passed": [True]})}
+    folder = language_model.ship(built["web"], tmp_path / "shipped", tables, {"seed": 5})
+    (whole, _), (half, _) = checkpoints.load(built["web"]), checkpoints.load(folder)
+    pairs = zip(whole.parameters(), half.parameters(), strict=True)
+    assert all(torch.equal(a.half(), b.half()) for a, b in pairs)
+    assert json.loads((folder / "manifest.json").read_text())["made_with"] == {"seed": 5}
+    assert (folder / "gate.csv").is_file()
+    assert sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) < 20e6 / 5
+    with pytest.raises(LabError, match="already there"):
+        language_model.ship(built["web"], folder, tables, {})
