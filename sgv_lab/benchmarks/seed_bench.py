@@ -57,13 +57,10 @@ def score(
         raise LabError("holds no image question (all-digit id)", where=predictions)
     ids, right = zip(*image, strict=True)
     dimensions = core.means((kinds[key], one) for key, one in image) if kinds else {}
-    if variant == "macro" and not kinds:
-        raise LabError("the macro average needs question types", fix="give SEED-Bench.json")
-    macro = sum(dimensions.values()) / len(dimensions) if variant == "macro" else None
     scores = {
         "image_rows": len(image),
         "image_correct": sum(right),
-        "image_accuracy": core.percent(right) if macro is None else macro,
+        "image_accuracy": _macro(dimensions) if variant == "macro" else core.percent(right),
         "image_accuracy_unique": core.percent(list(dict(reversed(image)).values())),  # first rows
         "video_rows_with_gt": len(video),
         "video_accuracy_on_those": core.percent(video) if video else None,
@@ -79,6 +76,12 @@ def score(
         clusters=("question", ids),  # the files do not say which questions share an image
         warnings=answers.warnings,
     )
+
+
+def _macro(dimensions: dict[str, float]) -> float:
+    if not dimensions:
+        raise LabError("the macro average needs question types", fix="give SEED-Bench.json")
+    return sum(dimensions.values()) / len(dimensions)
 
 
 def _said(answer: Entry, variant: str) -> str:
