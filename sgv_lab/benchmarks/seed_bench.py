@@ -33,14 +33,12 @@ def score(
     """
     given = core.rows(predictions)
     source = annotations or questions
-    if source is None and all("gt_answer" in entry.row for entry in given):
-        source, repeated = predictions, {}
-        answers = Answers(given, "question_id", rule=EACH)
-    else:
+    own = source is None and all("gt_answer" in entry.row for entry in given)
+    if not own:
         source = core.require(source, "--annotations", "SEED-Bench.json, or rows with gt_answer")
-        repeated = REPEATED
-        answers = Answers(given, "question_id", rule=LAST, often=repeated)
-    truth, kinds = _truth(source)
+    repeated = {} if own else REPEATED
+    answers = Answers(given, "question_id", rule=EACH if own else LAST, often=repeated)
+    truth, kinds = _truth(source or predictions)
     core.check_ids({key: e for key, e in answers.items() if key.isdecimal()}, truth, source)
     if not answers.keys() & truth.keys():
         raise LabError(f"answers no question of {source}", where=predictions)
@@ -56,30 +54,34 @@ def score(
         else:
             video += [text == letter for text in said]
     if not image:
-        raise LabError("holds no image question (all-digit id)", where=source)
+        raise LabError("holds no image question (all-digit id)", where=predictions)
     ids, right = zip(*image, strict=True)
     dimensions = core.means((kinds[key], one) for key, one in image) if kinds else {}
-    if variant == "macro" and not kinds:
-        raise LabError("the macro average needs question types", fix="give SEED-Bench.json")
-    macro = sum(dimensions.values()) / len(dimensions) if variant == "macro" else None
     scores = {
         "image_rows": len(image),
         "image_correct": sum(right),
-        "image_accuracy": core.percent(right) if macro is None else macro,
+        "image_accuracy": _macro(dimensions) if variant == "macro" else core.percent(right),
         "image_accuracy_unique": core.percent(list(dict(reversed(image)).values())),  # first rows
         "video_rows_with_gt": len(video),
         "video_accuracy_on_those": core.percent(video) if video else None,
         "video_rows_without_gt": sum(str(e["question_id"]) not in truth for e in given),
     }
-    interval = {"image_accuracy": jackknife.mean_interval(right, ids)}
     return core.result(
         scores | ({"dimensions": dimensions} if kinds else {}),
         unparsed=unparsed,
         missing=sum(repeated.get(key, 1) for key in {*ids} - answers.keys()),
-        intervals=interval if macro is None else {},
+        intervals={}
+        if variant == "macro"
+        else {"image_accuracy": jackknife.mean_interval(right, ids)},
         clusters=("question", ids),  # the files do not say which questions share an image
         warnings=answers.warnings,
     )
+
+
+def _macro(dimensions: dict[str, float]) -> float:
+    if not dimensions:
+        raise LabError("the macro average needs question types", fix="give SEED-Bench.json")
+    return sum(dimensions.values()) / len(dimensions)
 
 
 def _said(answer: Entry, variant: str) -> str:
