@@ -16,11 +16,11 @@ from sgv_lab.errors import LabError
 from sgv_lab.models import checkpoints
 from sgv_lab.models.shards import opened, read_json
 from sgv_lab.training import packing, trainable
-from sgv_lab.training.collate import collator
+from sgv_lab.training.collate import Collator, collator
 from sgv_lab.training.data import RecordDataset
 from sgv_lab.training.estimates import Batch, step_memory
 from sgv_lab.training.recipes import Recipe
-from sgv_lab.training.survey import Place, places, survey
+from sgv_lab.training.survey import Place, Survey, places, survey
 from sgv_lab.training.trainer import Run, total_updates
 
 _RUN = Run(progress=False)
@@ -173,9 +173,8 @@ def plan(
     Raises LabError for records that cannot be read, and for another model's processor.
     """
     checkpoints.refuse_tokenizer(config, processor, "processor")
-    examples = RecordDataset(records, image_root, processor, recipe)
-    collate = collator(config, packed=run.packing, processor=processor)
-    found = survey(examples, collate.image_tokens, run.workers, run.progress)
+    feed = collator(config, packed=run.packing, processor=processor)
+    found = _look_through(RecordDataset(records, image_root, processor, recipe), feed, run)
     good = found.kept
     lengths, supervised = (_some(one[good]) for one in (found.lengths, found.supervised))
     counts, largest = _counts(config, recipe), _largest(lengths, supervised, run)
@@ -184,7 +183,7 @@ def plan(
     return Plan(
         recipe=recipe.name,
         changed=recipe.differences(),
-        records=len(examples),
+        records=len(found.lengths),
         pictures=found.folders,
         missing=found.missing,
         broken=list(map(str, found.broken.values())),
@@ -260,6 +259,11 @@ def _counts(config: PreTrainedConfig, recipe: Recipe) -> trainable.Trainable:
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(config)
         return trainable.set_trainable(model, recipe)[1]
+
+
+def _look_through(records: RecordDataset, feed: Collator, run: Run) -> Survey:
+    """What a pass over all records finds."""
+    return survey(records, feed.image_tokens, run.workers, run.progress)
 
 
 def _largest(lengths: np.ndarray, supervised: np.ndarray, run: Run) -> Batch:
