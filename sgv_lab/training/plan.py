@@ -168,7 +168,7 @@ def plan(
     return Plan(
         recipe=recipe.name,
         changed=recipe.differences(),
-        records=len(examples),
+        records=len(found.lengths),
         pictures=found.folders,
         missing=found.missing,
         broken=list(map(str, found.broken.values())),
