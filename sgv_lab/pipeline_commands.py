@@ -23,9 +23,10 @@ def run(
     """
     from sgv_lab import pipeline  # papermill and nbconvert take a second to import
 
-    jobs = pipeline.plan(notebooks, profile, pairs("-p", p), notebook.folder())
+    folder = notebook.folder()
+    jobs = pipeline.plan(notebooks, profile, pairs("-p", p), folder)
     out = out or pipeline.default_out(jobs, whole=not (notebooks or p))
-    yield from pipeline.run(jobs, out, bars=sys.stderr.isatty())
+    yield from pipeline.run(jobs, folder, out, bars=sys.stderr.isatty())
     yield from (out / f"{job.notebook}.ipynb" for job in jobs)
     yield f"report: {out / 'report.html'}"
 
