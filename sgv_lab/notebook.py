@@ -121,6 +121,12 @@ def begin(name: str, namespace: MutableMapping[str, Any]) -> SimpleNamespace:
     return section
 
 
+def require(truth: object, what: str) -> None:
+    """Stop the notebook with a LabError that says ``what``, unless ``truth`` holds."""
+    if not truth:
+        raise LabError(what)
+
+
 def _injected(namespace: MutableMapping[str, Any]) -> set[str]:
     """The names that papermill gave a value, by the cell it put in (the last one run).
 

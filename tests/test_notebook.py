@@ -73,6 +73,12 @@ def test_may_be_called_again_by_hand_when_the_notebook_has_names_of_its_own() ->
     assert begin("x", namespace).samples == 8
 
 
+def test_what_a_notebook_requires_stops_it_in_words() -> None:
+    notebook.require([1], "nothing is here")
+    with pytest.raises(LabError, match="nothing is here"):
+        notebook.require([], "nothing is here")
+
+
 def test_an_unknown_profile_names_the_nearest() -> None:
     with pytest.raises(LabError, match="'mini'"):
         begin("x", {**DEFAULTS, "profile": "minni"})
