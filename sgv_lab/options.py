@@ -21,8 +21,12 @@ from sgv_lab.errors import LabError
 
 Count = Annotated[int, click.IntRange(1)]
 """A type hint: a whole number of one or more."""
+NotNegative = Annotated[int, click.IntRange(0)]
+"""A type hint: a whole number, 0 too."""
 Existing = Annotated[Path, click.Path(exists=True, path_type=Path)]
 """A type hint: a file or folder that is there."""
+Folder = Annotated[Path, click.Path(exists=True, file_okay=False, path_type=Path)]
+"""A type hint: a folder that is there."""
 
 _COMMENT = re.compile(r"^ +(\w+): [^#\n]*  # (?:([A-Z=]{2,}): )?(.+)$", re.MULTILINE)
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from sgv_lab.models import convert as conversion
 from sgv_lab.models import families
-from sgv_lab.options import Existing
+from sgv_lab.options import Folder
 
 
 def models(
@@ -24,10 +24,10 @@ def models(
 
 
 def convert(
-    source: Existing,
+    source: Folder,
     target: Path,
     *,
-    vision_tower: Existing | None = None,  # Folder of the CLIP vision tower, where SOURCE lacks it.
+    vision_tower: Folder | None = None,  # Folder of the CLIP vision tower, where SOURCE lacks it.
 ) -> str:
     """Convert an original LLaVA, ShareGPT4V or Qwen-VL-Chat checkpoint to Hugging Face format."""
     return f"wrote {conversion.convert(source, target, vision_tower=vision_tower)}"

@@ -13,7 +13,7 @@ from transformers import AutoModelForImageTextToText, BitsAndBytesConfig
 from sgv_lab.errors import LabError
 from sgv_lab.files import Journal
 from sgv_lab.models import checkpoints
-from sgv_lab.options import Count, Existing, pairs, refuse_ignored
+from sgv_lab.options import Count, Folder, NotNegative, pairs, refuse_ignored
 from sgv_lab.training import plan as planning
 from sgv_lab.training import recipes, trainer, true_size
 from sgv_lab.training import throughput as speed
@@ -28,7 +28,7 @@ class Training:
 
     model: Path  # Checkpoint folder.
     records: Path  # JSON, JSON lines or Parquet.
-    images: Existing  # Folder of the pictures.
+    images: Folder  # Folder of the pictures.
     recipe: str  # pretrain, sft, sft-lora, …: a misspelt name lists them all.
     set_: tuple[str, ...] = ()  # NAME=VALUE: Change the recipe.
     out: Path  # Folder of the run.
@@ -36,7 +36,7 @@ class Training:
     packing: bool = False  # Pack samples instead of padding.
     tokens_per_batch: Count = 8192  # Of a pack.
     micro_batch: Count = 8  # Rows of a padded batch.
-    workers: int = 0  # Processes that load pictures.
+    workers: NotNegative = 0  # Processes that load pictures.
     dtype: Literal["fp32", "bf16"] = "fp32"  # Weights.
     drop_broken: bool = False  # Leave broken records out, counted.
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import click
 
-from sgv_lab.options import Existing
+from sgv_lab.options import Existing, Folder
 from sgv_lab.training.conversation import TEMPLATES
 from sgv_lab.training.data import RecordDataset
 from sgv_lab.training.recipes import recipe
@@ -22,7 +22,7 @@ def inspect(
     template: Literal[TEMPLATES] = "v1",
     tokenizer: Existing,  # tokenizer.model, qwen.tiktoken, tokenizer.json, or a folder with one.
     variant: Literal[tuple(VARIANTS)] = DEFAULT_VARIANT,  # Whose token ids behind </s>.
-    images: Existing | None = None,  # Folder of the images: look at their files, too.
+    images: Folder | None = None,  # Folder of the images: look at their files, too.
     json_: bool = False,  # A list of {id, input_ids, labels}.
 ) -> Iterator[str]:
     """Show RECORDS (JSON, JSON lines or Parquet) as a model would see them.
