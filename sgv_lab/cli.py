@@ -1,4 +1,4 @@
-"""The ``sgv-lab`` command. Each subcommand is imported only when it is called."""
+"""The ``sgv-lab`` command: a table of functions, each imported only when it is called."""
 
 import ast
 import errno
@@ -6,15 +6,17 @@ import importlib
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from sgv_lab import __version__
 from sgv_lab.errors import LabError
+from sgv_lab.options import command
 
-COMMANDS = {  # name -> "module:click command", listed in --help in this order
+COMMANDS = {  # name -> "module:function", listed in --help in this order
     "run": "sgv_lab.pipeline_commands:run",
-    "world": "sgv_lab.pipeline_commands:world",
+    "world export": "sgv_lab.pipeline_commands:export",
     "stats": "sgv_lab.captions.commands:stats",
     "figures": "sgv_lab.study.reported:figures",
     "collect": "sgv_lab.captioning.commands:collect",
@@ -24,11 +26,13 @@ COMMANDS = {  # name -> "module:click command", listed in --help in this order
     "inspect": "sgv_lab.training.inspect_command:inspect",
     "train": "sgv_lab.training.commands:train",
     "plan": "sgv_lab.training.commands:plan",
-    "throughput": "sgv_lab.captioning.speed:throughput",
+    "throughput train": "sgv_lab.training.commands:throughput_train",
+    "throughput caption": "sgv_lab.captioning.commands:throughput",
     "score": "sgv_lab.benchmarks.commands:score",
     "evaluate": "sgv_lab.benchmarks.commands:evaluate",
     "study": "sgv_lab.study.commands:study",
 }
+GROUPS = {"world": "The drawn world.", "throughput": "Measure speed with random weights."}
 
 
 _UNWRITABLE = {
@@ -48,23 +52,33 @@ _SURROUNDINGS = {  # what an error says -> what it means
 
 
 class _Lab(click.Group):
-    """A group that loads subcommands on demand; a LabError or absent package is one line."""
+    """The commands whose names begin with ``prefix``; what a user did wrong is one line."""
+
+    def __init__(self, *given: Any, prefix: str = "", **more: Any) -> None:
+        super().__init__(*given, **more)
+        self.prefix = prefix
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        inside = [name for name in COMMANDS if name.startswith(self.prefix)]
+        return list(dict.fromkeys(name.removeprefix(self.prefix).split()[0] for name in inside))
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
+        full = self.prefix + name
+        if full in GROUPS:
+            return _Lab(name, prefix=f"{full} ", help=GROUPS[full])
+        if full not in COMMANDS:
             return None
-        module, attribute = COMMANDS[name].split(":")
-        return getattr(importlib.import_module(module), attribute)
+        module, function = COMMANDS[full].split(":")
+        return command(name, getattr(importlib.import_module(module), function))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write each command's name and first sentence, without loading any."""
-        room = formatter.width - 6 - max(map(len, COMMANDS))
-        stubs = [click.Command(n, help=_docstring(*at.split(":"))) for n, at in COMMANDS.items()]
+        """Write each command's name and first sentence, without importing any."""
+        names = self.list_commands(ctx)
+        room = formatter.width - 6 - max(map(len, names))
+        helps = [GROUPS.get(name) or _docstring(COMMANDS[self.prefix + name]) for name in names]
+        short = [click.Command(None, help=text).get_short_help_str(room) for text in helps]
         with formatter.section("Commands"):
-            formatter.write_dl([(stub.name, stub.get_short_help_str(room)) for stub in stubs])
+            formatter.write_dl(list(zip(names, short, strict=True)))
 
     def invoke(self, ctx: click.Context) -> object:
         try:
@@ -110,17 +124,13 @@ def _unwritable(error: OSError) -> LabError:
     return LabError(f"{what} ({error.strerror})", where=path, fix=fix)
 
 
-def _docstring(module: str, name: str) -> str:
-    """The docstring of a function, read from the source; followed where it is only imported."""
+def _docstring(place: str) -> str:
+    """The docstring of "module:function", read from the source."""
+    module, name = place.split(":")
     path = Path(__file__).parents[1].joinpath(*module.split(".")).with_suffix(".py")
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.FunctionDef) and node.name == name:
-            return ast.get_docstring(node) or ""
-        if isinstance(node, ast.ImportFrom) and name in (
-            alias.asname or alias.name for alias in node.names
-        ):
-            return _docstring(node.module or "", name)
-    return ""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    (found,) = (n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == name)
+    return ast.get_docstring(found) or ""
 
 
 @click.group(cls=_Lab, context_settings={"help_option_names": ["-h", "--help"]})

@@ -10,6 +10,7 @@ comments and layout do not count, nor does what nothing on the way names.
 import ast
 import hashlib
 import json
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -95,7 +96,8 @@ class Sources:
         """
         todo, texts = list(entries), {}
         for module, name in entries:
-            if module not in self.paths or name not in self._module(module).names:
+            known = {EVERYTHING, *self._module(module).names} if module in self.paths else ()
+            if name not in known:
                 what, fix = f"{name} of {module} is in no source file", "define it in a module"
                 raise LabError(what, where="what makes a result", fix=fix)
         while todo:
@@ -110,9 +112,16 @@ class Sources:
                 parts[module].append(f"{name} {text}")
         return {module: _hash("\n".join(part).encode()) for module, part in parts.items()}
 
+    def of_text(self, text: str) -> dict[str, str]:
+        """`closure` of a script's text; IPython's lines of % and ! are no code."""
+        name, path = f"the text {_hash(text.encode())}", Path("text.py")
+        plain = re.sub(r"^\s*[%!].*$", "", text, flags=re.MULTILINE)
+        self.paths[name], self._modules[name] = path, _parsed(name, path, plain)
+        return self.closure((name, EVERYTHING))
+
     def _module(self, name: str) -> _Module:
         if name not in self._modules:
-            self._modules[name] = _parsed(name, self.paths[name])
+            self._modules[name] = _parsed(name, self.paths[name], self.paths[name].read_bytes())
         return self._modules[name]
 
     def _follow(self, module: str, name: str) -> tuple[str, list[Key]]:
@@ -179,9 +188,9 @@ class Sources:
                 yield from ((name, EVERYTHING) for name in named or inside)
 
 
-def _parsed(name: str, path: Path) -> _Module:
+def _parsed(name: str, path: Path, text: str | bytes) -> _Module:
     one = _Module(name, path)
-    for node in ast.parse(path.read_bytes()).body:
+    for node in ast.parse(text).body:
         if isinstance(node, _DEFINITIONS):
             one.names[node.name].append(node)
             if any(map(one.ours, (*node.decorator_list, *getattr(node, "bases", ())))):
@@ -278,6 +287,11 @@ def closure(*makers: Callable[..., Any]) -> dict[str, str]:
             if isinstance(one, FunctionType):
                 todo += [(value, False) for value in getclosurevars(one).nonlocals.values()]
     return sources.closure(*entries)
+
+
+def of_text(text: str) -> dict[str, str]:
+    """`closure` of a script's text, such as a notebook's cells."""
+    return _sources().of_text(text)
 
 
 def digest(*makers: Callable[..., Any]) -> str:

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -36,8 +36,6 @@ CONTENTS = {  # the study in reading order
 _TYPES = {"bool": bool, "int": int, "float": float, "str": str}
 _TYPES |= {f"list[{name}]": list[kind] for name, kind in _TYPES.items()}
 _INJECTED = "# Parameters"  # how the cell begins that papermill puts in
-_IPYTHON = {"In", "Out", "exit", "quit", "get_ipython", "open"}
-_BEGUN = "_sgv_lab_begun"
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,6 @@ def begin(name: str, namespace: MutableMapping[str, Any]) -> SimpleNamespace:
     values = {key: convert(namespace[key], one, name) for key, one in declared.items()}
     section = profiles.section(name, values["profile"])
     namespace.update(values)
-    namespace[_BEGUN] = True
     _quiet(bars=values["profile"] != "smoke")
     pd.set_option("display.max_colwidth", None, "display.max_columns", None)
     vars(section).update(
@@ -122,26 +119,20 @@ def begin(name: str, namespace: MutableMapping[str, Any]) -> SimpleNamespace:
     return section
 
 
+def require(truth: object, what: str) -> None:
+    """Stop the notebook with a LabError that says ``what``, unless ``truth`` holds."""
+    if not truth:
+        raise LabError(what)
+
+
 def _injected(namespace: MutableMapping[str, Any]) -> set[str]:
-    """The names that papermill gave a value, by the cell it put in (the last one run).
+    """The names in the last cell that papermill put in, by IPython's history.
 
-    Other names may be a startup file's or the kernel's own (PYTHONSTARTUP, Spark's ``sc``), so the
-    whole namespace counts only where no history of cells is kept, as in a plain script.
+    Other names may be a startup file's or the kernel's own (PYTHONSTARTUP, Spark's ``sc``).
     """
-    if cells := namespace.get("In"):
-        injected = [cell for cell in cells if cell.lstrip().startswith(_INJECTED)][-1:]
-        nodes = [node for cell in injected for node in ast.walk(ast.parse(cell))]
-        return {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-    if _BEGUN in namespace:  # run again by hand, the namespace holds the notebook's own names
-        return set()
-    return {name for name, value in namespace.items() if not _is_own(name, value)}
-
-
-def _is_own(name: str, value: object) -> bool:
-    """Whether a name is IPython's or imported: a parameter holds data, no module or function."""
-    return (
-        name.startswith("_") or name in _IPYTHON or isinstance(value, ModuleType) or callable(value)
-    )
+    cells = [cell for cell in namespace.get("In", ()) if cell.lstrip().startswith(_INJECTED)]
+    nodes = [node for cell in cells[-1:] for node in ast.walk(ast.parse(cell))]
+    return {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
 
 
 def convert(value: Any, parameter: Parameter, where: str) -> Any:

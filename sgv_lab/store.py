@@ -5,9 +5,7 @@ line of code makes a new one and nothing is ever stale. The store lies at ``SGV_
 (default ``~/.cache/sgv_lab``).
 """
 
-import errno
 import hashlib
-import importlib.util
 import json
 import os
 import shutil
@@ -20,7 +18,7 @@ from filelock import FileLock
 
 from sgv_lab.closure import closure
 from sgv_lab.errors import LabError
-from sgv_lab.files import sha256, write_json
+from sgv_lab.files import full_disk, sha256, write_json
 
 MANIFEST = "manifest.json"
 
@@ -65,23 +63,27 @@ def stage(
     if (folder / MANIFEST).is_file():
         return folder
     building = folder.with_name(f".{key}.building")
-    try:
+    fix = "free some space or point SGV_STORE at a larger disk, then run the same again"
+    with full_disk(folder.parent, fix):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(f".{key}.lock")):
             if not (folder / MANIFEST).is_file():
-                if not resumes:
-                    shutil.rmtree(building, ignore_errors=True)
-                building.mkdir(exist_ok=True)
-                build(building)
+                _build(building, build, resumes)
                 _finish(building, folder, recipe)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
+    return folder
+
+
+def _build(building: Path, build: Callable[[Path], object], resumes: bool) -> None:
+    """Make an artefact in ``building``, left as it is after a failure if the build resumes."""
+    if not resumes:
+        shutil.rmtree(building, ignore_errors=True)
+    building.mkdir(exist_ok=True)
+    try:
+        build(building)
+    except BaseException:
         if not resumes:
             shutil.rmtree(building, ignore_errors=True)
-        fix = "free some space or point SGV_STORE at a larger disk, then run the same again"
-        raise LabError(f"the disk is full while making {name!r}", where=root(), fix=fix) from error
-    return folder
+        raise
 
 
 def _finish(building: Path, folder: Path, recipe: dict[str, Any]) -> None:
@@ -121,20 +123,3 @@ def _content(path: Path, name: str) -> str:
     if len(inside) > 1 and (root() / inside[0] / inside[1] / MANIFEST).is_file():
         return "/".join(inside[1:])
     return sha256(path)
-
-
-def source_hash(module: str) -> str:
-    """The hash of a module's source file, or of all source files and JSON tables of a package."""
-    try:
-        spec = importlib.util.find_spec(module)
-    except ModuleNotFoundError:
-        spec = None
-    if spec is None or spec.origin is None:
-        raise LabError(f"there is no module {module!r}", fix="name an importable module")
-    file = Path(spec.origin)
-    kinds, package = (".py", ".json"), spec.submodule_search_locations
-    files = sorted(p for p in file.parent.rglob("*") if p.suffix in kinds) if package else [file]
-    digest = hashlib.sha256()
-    for source in files:
-        digest.update(source.relative_to(file.parent).as_posix().encode() + source.read_bytes())
-    return digest.hexdigest()

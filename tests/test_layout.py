@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from graphlib import TopologicalSorter
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -17,37 +18,27 @@ OWNERS = packages_distributions()  # import name -> distributions
 MODULES = sorted((ROOT / "sgv_lab").rglob("*.py"))
 every = pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT / "sgv_lab")))
 
-# part -> the only parts of ours it may import (besides itself); parts not named may import all
-GROUND = {"errors", "files"}
-TOOLS = GROUND | {
-    "closure",
-    "images",
-    "options",
-    "store",
-    "profiles",
-    "provenance",
-    "plotting",
-    "paper",
-    "world",
-}
-ALLOWED = {
-    "paper": set(),
-    "errors": set(),
-    "files": {"errors"},
-    "images": GROUND,
-    "world": GROUND,
-    "options": GROUND,
-    "closure": {"errors"},
-    "store": GROUND | {"closure"},
-    "provenance": GROUND,
-    "profiles": GROUND,
-    "captions": TOOLS,
-    "captioning": TOOLS | {"captions", "models", "training"},
-    "models": TOOLS | {"captions", "training"},
-    "training": TOOLS | {"captions", "models"},
-    "benchmarks": TOOLS | {"captions", "captioning", "models", "training"},
-    "base": TOOLS | {"models", "training", "benchmarks"},
-}
+# What may use what: a part imports from parts before it, never from one behind it.
+TOOLS = ["errors", "files", "images", "intervals", "closure", "store", "options", "provenance",
+         "plotting", "report", "profiles", "notebook"]  # fmt: skip
+FLOW = ["paper", "world", "captions", "models", "training", "captioning", "benchmarks", "base", "study",
+        "figures", "widgets", "pipeline", "pipeline_commands", "cli", "__main__"]  # fmt: skip
+ORDER = [*TOOLS, *FLOW]
+PAGE = """# What imports what
+
+Captions flow in from the left, claims come out on the right; imports point left. An arrow goes from
+a part to one that it imports from; what follows from two others is left out.
+
+```mermaid
+flowchart RL
+{arrows}
+```
+
+All of them may use the tools, which stand below: {tools}.
+
+`tests/test_layout.py` holds the order, and writes this page (`python tests/test_layout.py`).
+"""
+UPWARD: set[tuple[str, str]] = set()  # exceptions, to be emptied: (part, a part behind it)
 
 
 def imports(path: Path) -> set[str]:
@@ -62,13 +53,69 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-@every
-def test_imports_point_left_and_down(path: Path) -> None:
-    part = path.relative_to(ROOT / "sgv_lab").parts[0].removesuffix(".py")
-    ours = {name.split(".")[1] for name in imports(path) if name.startswith("sgv_lab.")}
-    if part in ALLOWED:
-        assert ours - {part} <= ALLOWED[part]
-    assert "pipeline" not in ours or part.startswith("pipeline")
+def modules_used() -> dict[str, set[str]]:
+    """Each module of ours -> those of ours that it imports, also inside functions."""
+    names = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in MODULES
+    }
+    used = {}
+    for module, path in names.items():
+        found = set()
+        for name in imports(path):
+            while name and name not in names:
+                name = name.rpartition(".")[0]
+            found |= {name} - {"", module, "sgv_lab"}
+        used[module] = found
+    return used
+
+
+def part(module: str) -> str:
+    return module.split(".")[1]
+
+
+def parts_used() -> dict[str, set[str]]:
+    """Each part of the library -> the other parts that it imports from."""
+    used: dict[str, set[str]] = {}
+    for module, others in modules_used().items():
+        if module != "sgv_lab":
+            used.setdefault(part(module), set()).update(map(part, others))
+    return {name: others - {name} for name, others in used.items()}
+
+
+def drawing() -> str:
+    """docs/imports.md: the arrows that follow from no other two."""
+    used = parts_used()
+    flow = [name for name in FLOW if name in used]
+
+    def below(name: str) -> set[str]:
+        return used[name].union(*map(below, used[name]))
+
+    arrows = [
+        f"    {name} --> {other}"
+        for name in flow
+        for other in flow
+        if other in used[name] and not any(other in below(more) for more in used[name])
+    ]
+    tools = ", ".join(f"`{name}`" for name in TOOLS if name in used)
+    return PAGE.format(arrows="\n".join(arrows), tools=tools)
+
+
+def test_imports_point_left_and_down() -> None:
+    used = parts_used()
+    assert set(used) <= set(ORDER), "a new part: give it its place in ORDER"
+    place = {name: number for number, name in enumerate(ORDER)}
+    upward = {(a, b) for a, others in used.items() for b in others if place[b] > place[a]}
+    assert upward == UPWARD
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    list(TopologicalSorter(modules_used()).static_order())  # CycleError names the circle
+
+
+def test_the_drawing_of_the_imports_is_this() -> None:
+    page = ROOT / "docs" / "imports.md"
+    assert page.read_text(encoding="utf-8") == drawing(), "run python tests/test_layout.py"
 
 
 @every
@@ -141,3 +188,7 @@ def test_what_the_readme_links_to_is_there() -> None:
     links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
     assert len(links) >= 4
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+if __name__ == "__main__":
+    (ROOT / "docs" / "imports.md").write_text(drawing(), encoding="utf-8")

@@ -51,18 +51,10 @@ def test_converted_values_are_written_back() -> None:
     assert namespace["names"] == ["a", "b"]
 
 
-def test_a_name_that_is_not_declared_is_refused_but_ipythons_and_imports_are_not() -> None:
-    own = {
-        "In": [],
-        "Out": {},
-        "_i1": "",
-        "get_ipython": print,
-        "notebook": notebook,
-        "begin": begin,
-    }
-    begin("x", {**DEFAULTS, **own})
+def test_a_name_that_is_injected_and_not_declared_is_refused_others_are_not() -> None:
+    begin("x", {**DEFAULTS, "In": ["", "# Parameters\nsamples = 3\n"], "spark": 1, "begin": begin})
     with pytest.raises(LabError, match=r"x: unknown parameter 'sample'. Did you mean 'samples'\?"):
-        begin("x", {**DEFAULTS, **own, "sample": 3})
+        begin("x", {**DEFAULTS, "In": ["", "# Parameters\nsample = 3\n"], "sample": 3})
 
 
 def test_may_be_called_again_by_hand_when_the_notebook_has_names_of_its_own() -> None:
@@ -71,6 +63,12 @@ def test_may_be_called_again_by_hand_when_the_notebook_has_names_of_its_own() ->
     namespace["result"] = 3
     namespace["samples"] = 8
     assert begin("x", namespace).samples == 8
+
+
+def test_what_a_notebook_requires_stops_it_in_words() -> None:
+    notebook.require([1], "nothing is here")
+    with pytest.raises(LabError, match="nothing is here"):
+        notebook.require([], "nothing is here")
 
 
 def test_an_unknown_profile_names_the_nearest() -> None:

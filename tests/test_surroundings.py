@@ -1,18 +1,31 @@
 """No home, folders that cannot be written, odd paths and locales: works, or one line says why."""
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import nbformat
 import pytest
+from click.testing import CliRunner
+
+from sgv_lab.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
 PARAMETERS = 'profile: str = "smoke"  # the size\nsamples: int = 3  # how many\n'
 BEGIN = "from sgv_lab.notebook import begin\nbegin('00_start_here', globals())"
+
+
+class Said(NamedTuple):
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
 
 
 @pytest.fixture
@@ -34,25 +47,36 @@ def write_book(folder: Path, *cells: str) -> None:
     nbformat.write(book, folder / "00_start_here.ipynb")
 
 
-def lab(
+def lab(*arguments: str, cwd: Path, **changes: str) -> Said:
+    """What the command says and returns, asked in this process: its imports are made once."""
+    environment = {"SGV_STORE": str(cwd / "store"), "OMP_NUM_THREADS": "1"} | changes
+    with contextlib.chdir(cwd):
+        done = CliRunner(env=environment).invoke(main, list(arguments))
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return Said(done.exit_code, done.stdout, done.stderr)
+
+
+def lab_apart(
     *arguments: str,
     cwd: Path,
     without: tuple[str, ...] = (),
     before: Sequence[str] = (),
     **changes: str,
-) -> subprocess.CompletedProcess[str]:
-    """Run the command as users do."""
+) -> Said:
+    """The same as users ask: a process of its own, which begins in these surroundings."""
     environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     environment = os.environ | environment | {"SGV_STORE": str(cwd / "store")} | changes
     for name in without:
         environment.pop(name, None)
     command = [*before, sys.executable, "-m", "sgv_lab", *arguments]
-    return subprocess.run(
+    done = subprocess.run(
         command, cwd=cwd, env=environment, capture_output=True, encoding="utf-8", errors="replace"
     )
+    return Said(done.returncode, done.stdout, done.stderr)
 
 
-def says(done: subprocess.CompletedProcess[str], *words: str) -> None:
+def says(done: Said, *words: str) -> None:
     """It failed with one line that holds ``words``, and no traceback."""
     last = done.stderr.strip().splitlines()[-1]
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
@@ -76,12 +100,12 @@ def homeless(place: Path) -> dict[str, str]:
 
 
 def test_without_a_home(place: Path, homeless: dict[str, str]) -> None:
-    done = lab("stats", "captions.json", cwd=place, without=("HOME",), **homeless)
+    done = lab_apart("stats", "captions.json", cwd=place, without=("HOME",), **homeless)
     assert done.returncode == 0, done.stderr
-    done = lab("stats", "captions.json", cwd=place, without=("HOME", "SGV_STORE"), **homeless)
+    done = lab_apart("stats", "captions.json", cwd=place, without=("HOME", "SGV_STORE"), **homeless)
     says(done, "no home folder", "Set SGV_STORE")
     books = str(place / "books")
-    done = lab("run", cwd=place, without=("HOME",), SGV_NOTEBOOKS=books, **homeless)
+    done = lab_apart("run", cwd=place, without=("HOME",), SGV_NOTEBOOKS=books, **homeless)
     says(done, "no home folder", "Set HOME")
 
 
@@ -106,9 +130,7 @@ def test_a_store_that_cannot_be_written(place: Path) -> None:
         "file: the store cannot be written",
         "Set SGV_STORE to",
     )
-    done = lab(
-        *("stats", "captions.json"), cwd=place, without=("SGV_STORE",), HOME=str(place / "file")
-    )
+    done = lab("stats", "captions.json", cwd=place, SGV_STORE="", HOME=str(place / "file"))
     says(done, ".cache/sgv_lab: the store cannot be written", "Set SGV_STORE to")
 
 
@@ -152,13 +174,13 @@ def test_a_working_directory_that_cannot_be_written(
 ) -> None:
     (place / "closed").mkdir(mode=0o555)
     books = {"SGV_NOTEBOOKS": str(place / "books"), "HOME": str(place / "closed")}
-    says(lab(*arguments, cwd=place / "closed", before=as_another_user(), **books), said)
+    says(lab_apart(*arguments, cwd=place / "closed", before=as_another_user(), **books), said)
 
 
 def test_a_home_that_cannot_be_written_is_enough_for_a_run(place: Path) -> None:
     (place / "closed").mkdir(mode=0o555)
     books = {"SGV_NOTEBOOKS": str(place / "books"), "HOME": str(place / "closed")}
-    done = lab("run", "--out", "out", cwd=place, before=as_another_user(), **books)
+    done = lab_apart("run", "--out", "out", cwd=place, before=as_another_user(), **books)
     assert done.returncode == 0, done.stderr
 
 
@@ -187,16 +209,18 @@ ASCII = {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
 def test_a_locale_that_is_not_utf_8(place: Path) -> None:
-    assert lab("stats", "captions.json", cwd=place, **ASCII).returncode == 0
-    assert lab("world", "export", "world", "--scenes", "2", cwd=place, **ASCII).returncode == 0
+    assert lab_apart("stats", "captions.json", cwd=place, **ASCII).returncode == 0
+    assert (
+        lab_apart("world", "export", "world", "--scenes", "2", cwd=place, **ASCII).returncode == 0
+    )
     row = {"question_id": "1", "prediction": "é\nè", "gt_answer": "A"}
     (place / "é.jsonl").write_text(json.dumps(row), encoding="utf-8")
-    done = lab("score", "seed", "--predictions", "é.jsonl", cwd=place, **ASCII)
+    done = lab_apart("score", "seed", "--predictions", "é.jsonl", cwd=place, **ASCII)
     assert done.returncode == 0, done.stderr
     assert "é.jsonl, line 1" in json.loads(done.stdout)["warnings"][0]
     books = {"SGV_NOTEBOOKS": str(place / "books")}
-    assert lab("run", "--out", "out", cwd=place, **ASCII, **books).returncode == 0
-    done = lab("run", "--out", "é", cwd=place, **ASCII, **books)
+    assert lab_apart("run", "--out", "out", cwd=place, **ASCII, **books).returncode == 0
+    done = lab_apart("run", "--out", "é", cwd=place, **ASCII, **books)
     says(done, "encoding of this locale", "PYTHONUTF8=1")
 
 

@@ -226,9 +226,15 @@ def test_a_number_that_is_on_no_record_would_be_found() -> None:
     ]
 
 
+@pytest.fixture(scope="module")
+def verdicts() -> pd.Series:
+    return ledger.ledger()["verdict"]
+
+
 @each
-def test_no_text_gives_a_claim_another_verdict_than_the_ledger(name: str) -> None:
-    verdicts = ledger.ledger()["verdict"]
+def test_no_text_gives_a_claim_another_verdict_than_the_ledger(
+    name: str, verdicts: pd.Series
+) -> None:
     words = "|".join((claims.REPRODUCED, claims.OPEN, claims.CONTRADICTED))
     for claim, said in re.findall(rf"\b(C\d+)\b[^.\n]*? is (?:\*)?({words})", text(name)):
         assert verdicts[claim] == said

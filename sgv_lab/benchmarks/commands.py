@@ -1,39 +1,26 @@
 """``sgv-lab score`` and ``sgv-lab evaluate``."""
 
-import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import click
+from typing import Any, Literal
 
 from sgv_lab import benchmarks
 from sgv_lab.benchmarks import core
 from sgv_lab.errors import LabError
 
-_KNOWN = ", ".join(benchmarks.MODULES)
 
-
-@click.command()
-@click.argument("benchmark")
-@click.option("--predictions", required=True, type=click.Path(path_type=Path))
-@click.option("--annotations", type=click.Path(path_type=Path), help="The truth; a file or folder.")
-@click.option("--questions", type=click.Path(path_type=Path), help="The questions that were run.")
-@click.option("--variant", default=benchmarks.OFFICIAL, help="Another tool's rule instead.")
-@click.option("--judge", help="MM-Vet, LLaVA-W: let this model grade the predictions first.")
-@click.option("--judge-url", help="Its OpenAI-compatible endpoint; the key is OPENAI_API_KEY.")
-@click.option("--runs", default=1, show_default=True, help="How often the judge grades.")
-@click.option("--table", is_flag=True, help="A table for people instead of JSON.")
 def score(
     benchmark: str,
+    *,
     predictions: Path,
-    annotations: Path | None,
-    questions: Path | None,
-    variant: str,
-    judge: str | None,
-    judge_url: str | None,
-    runs: int,
-    table: bool,
-) -> None:
+    annotations: Path | None = None,  # The truth; a file or folder.
+    questions: Path | None = None,  # The questions that were run.
+    variant: str = benchmarks.OFFICIAL,  # Another tool's rule instead.
+    judge: str | None = None,  # MM-Vet, LLaVA-W: let this model grade the predictions first.
+    judge_url: str | None = None,  # Its OpenAI-compatible endpoint; the key is OPENAI_API_KEY.
+    runs: int = 1,  # How often the judge grades.
+    table: bool = False,  # A table for people instead of JSON.
+) -> Any:
     """Score predictions in the official format of BENCHMARK; print one JSON object.
 
     With --judge, PREDICTIONS are a model's answers and ANNOTATIONS the benchmark's data folder; the
@@ -53,7 +40,7 @@ def score(
         raise LabError(f"unknown scoring variant {variant!r}", fix=fix)
     scores = scorer.score(predictions, annotations, questions, variant)
     value = {"benchmark": benchmarks.MODULES[name][1], "variant": variant, **scores}
-    click.echo(as_table(value) if table else json.dumps(value, ensure_ascii=False))
+    return as_table(value) if table else value
 
 
 def as_table(value: dict[str, Any]) -> str:
@@ -77,21 +64,15 @@ def _shown(item: Any) -> str:
     return f"{item:.4f}" if isinstance(item, float) else "" if item is None else str(item)
 
 
-@click.command()
-@click.option("--model", required=True, type=click.Path(path_type=Path), help="A checkpoint.")
-@click.option("--benchmark", "names", required=True, multiple=True, help=f"{_KNOWN}.")
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="The official data.")
-@click.option("--out", required=True, type=click.Path(path_type=Path))
-@click.option("--batch-size", default=16, show_default=True)
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
 def evaluate(
-    model: Path,
-    names: tuple[str, ...],
-    data: Path,
+    *,
+    model: Path,  # A checkpoint.
+    benchmark: tuple[str, ...],  # mme, mmbench, …: a misspelt name lists them all.
+    data: Path,  # The official data.
     out: Path,
-    batch_size: int,
-    device: str,
-) -> None:
+    batch_size: int = 16,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+) -> Iterator[dict[str, Any]]:
     """Ask MODEL each BENCHMARK; write answers, the official submission and the score.
 
     With several benchmarks, DATA and OUT hold one folder for each, named as the benchmark. On a
@@ -104,7 +85,7 @@ def evaluate(
     from sgv_lab.benchmarks.tasks import TASKS
     from sgv_lab.models import checkpoints
 
-    names = tuple(map(benchmarks.canonical, names))
+    names = tuple(map(benchmarks.canonical, benchmark))
     places = {name: (data, out) if len(names) == 1 else (data / name, out / name) for name in names}
     for name, (questions, _) in places.items():
         check_images(TASKS[name].questions(questions), questions)
@@ -113,5 +94,4 @@ def evaluate(
     loaded = checkpoints.load(model, **settings)
     for name in names:
         scores = run(model, name, *places[name], batch_size=batch_size, loaded=loaded)
-        value = {"benchmark": benchmarks.MODULES[name][1], **(scores or {})}
-        click.echo(json.dumps(value, ensure_ascii=False))
+        yield {"benchmark": benchmarks.MODULES[name][1], **(scores or {})}

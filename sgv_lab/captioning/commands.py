@@ -1,142 +1,112 @@
-"""The commands ``sgv-lab collect`` and ``sgv-lab caption``."""
+"""``sgv-lab collect``, ``caption`` and ``throughput caption``."""
 
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import click
+from typing import Any, Literal
 
 from sgv_lab.captioning.pictures import Pictures, find
 from sgv_lab.captioning.prompts import CAPTIONER
 from sgv_lab.errors import LabError
 from sgv_lab.options import refuse_ignored
 
-FOLDER = click.Path(path_type=Path)
+
+@dataclass(kw_only=True)
+class Asking:
+    """What ``collect`` and ``caption`` have in common."""
+
+    images: Path | None = None  # Folder, or list: JSON(L), text, Parquet.
+    root: Path | None = None  # Folder that names start from, as in the official layout.
+    out: Path  # Folder of the run.
+    seed: int = 0
+    max_tokens: int = 1024
+    connections: int = 8
+    per_minute: float = 0.0  # Most requests a minute; 0: any number.
+    timeout: float = 120.0  # Seconds without a sign.
+    request: str = "{}"  # JSON: More fields of a request; null leaves one out.
+
+    def pictures(self) -> Pictures:
+        """The images to caption."""
+        if self.images is None:
+            raise LabError("--images is missing", fix="give a folder or a list of pictures")
+        return find(self.images, self.root)
+
+    def terms(self, **more: float) -> Any:
+        """How an endpoint is asked."""
+        from sgv_lab.captioning.collect import Terms
+
+        try:
+            extra = dict(json.loads(self.request))
+        except (TypeError, ValueError) as error:
+            raise LabError("--request is no JSON object", fix='write {"top_p": 0.9}') from error
+        names = ("max_tokens", "connections", "per_minute", "timeout")
+        return Terms(**{name: getattr(self, name) for name in names}, extra=extra, **more)
 
 
-def _pictures(images: Path | None, root: Path | None) -> Pictures:
-    if images is None:
-        raise LabError("--images is missing", fix="give a folder or a list of pictures")
-    return find(images, root)
-
-
-def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that ``collect`` and ``caption`` have in common."""
-    options = [
-        click.option("--images", type=FOLDER, help="Folder, or list: JSON(L), text, Parquet."),
-        click.option(
-            "--root", type=FOLDER, help="Folder that names start from, as in the official layout."
-        ),
-        click.option("--out", type=FOLDER, required=True, help="Folder of the run."),
-        click.option("--seed", type=int, default=0, show_default=True),
-        click.option("--max-tokens", type=int, default=1024, show_default=True),
-        click.option("--connections", type=int, default=8, show_default=True),
-        click.option("--per-minute", type=float, default=0.0, help="Most requests a minute."),
-        click.option("--timeout", type=float, default=120.0, help="Seconds without a sign."),
-        click.option(
-            "--request",
-            default="{}",
-            help='JSON: more fields of a request; null leaves one out: {"max_tokens": null}.',
-        ),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def _terms(given: dict[str, Any]) -> Any:
-    from sgv_lab.captioning.collect import Terms
-
-    try:
-        extra = dict(json.loads(given.pop("request")))
-    except (TypeError, ValueError) as error:
-        raise LabError("--request is no JSON object", fix='write {"top_p": 0.9}') from error
-    return Terms(**given, extra=extra)
-
-
-@click.command()
-@_shared
-@click.option("--url", required=True, help="Of an OpenAI-compatible endpoint, up to /v1.")
-@click.option("--model", required=True, help="As the endpoint calls it.")
-@click.option("--temperature", type=float, default=1.0, show_default=True)
-@click.option("--price-in", type=float, default=0.0, help="Of a million tokens.")
-@click.option("--price-out", type=float, default=0.0, help="Of a million tokens.")
-@click.option("--budget", type=float, default=0.0, help="Most to spend in all; 0: no limit.")
 def collect(
-    url: str,
-    model: str,
-    images: Path | None,
-    root: Path | None,
-    out: Path,
-    seed: int,
-    **terms: Any,
-) -> None:
+    *,
+    asking: Asking,
+    url: str,  # Of an OpenAI-compatible endpoint, up to /v1.
+    model: str,  # As the endpoint calls it.
+    temperature: float = 1.0,
+    price_in: float = 0.0,  # Of a million tokens.
+    price_out: float = 0.0,  # Of a million tokens.
+    budget: float = 0.0,  # Most to spend in all; 0: no limit.
+) -> Path:
     """Collect captions from an endpoint with the prompts for each source.
 
     The key is read from OPENAI_API_KEY. Give the same command again to go on; merge with
     `sgv-lab caption --merge --out OUT`.
     """
-    from sgv_lab.captioning import collect as module
+    from sgv_lab.captioning.collect import collect
 
-    pictures = _pictures(images, root)
-    click.echo(module.collect(url, model, pictures, out, _terms(terms), seed=seed))
+    money = {"price_in": price_in, "price_out": price_out, "budget": budget}
+    terms = asking.terms(temperature=temperature, **money)
+    return collect(url, model, asking.pictures(), asking.out, terms, seed=asking.seed)
 
 
-@click.command()
-@_shared
-@click.option("--model", help="Checkpoint folder, or address of an endpoint.")
-@click.option("--name", help="What an endpoint calls the model; default: its first.")
-@click.option("--temperature", type=float, default=0.0, show_default=True, help="0: greedy.")
-@click.option("--static", is_flag=True, help="Key-value cache of fixed size, compiled on a GPU.")
-@click.option("--prompt", default=CAPTIONER, show_default=True)
-@click.option("--shard", help="i/n: this process's part, from 0/n. Default: torchrun's, or all.")
-@click.option("--batch-size", type=int, default=32, show_default=True)
-@click.option("--merge", "merging", is_flag=True, help="Make OUT a data set: JSON, Parquet, card.")
 def caption(
-    model: str | None,
-    name: str | None,
-    prompt: str,
-    images: Path | None,
-    root: Path | None,
-    out: Path,
-    seed: int,
-    shard: str | None,
-    merging: bool,
-    static: bool,
-    batch_size: int,
-    **terms: Any,
-) -> None:
+    *,
+    asking: Asking,
+    model: str | None = None,  # Checkpoint folder, or address of an endpoint.
+    name: str | None = None,  # What an endpoint calls the model; default: its first.
+    temperature: float = 0.0,  # 0: greedy.
+    static: bool = False,  # Key-value cache of fixed size, compiled on a GPU.
+    prompt: str = CAPTIONER,
+    shard: str | None = None,  # i/n: this process's part, from 0/n. Default: torchrun's, or all.
+    batch_size: int = 32,
+    merge: bool = False,  # Make OUT a data set: JSON, Parquet, card.
+) -> Path:
     """Caption pictures by a model: a checkpoint in bfloat16 on a GPU where there is one.
 
     Give the same command again to go on. Spread it with `--shard i/n`, or
     `torchrun --nproc-per-node N --no-python sgv-lab caption …`; then `--merge`.
     """
-    if merging:
-        others = (p.name for p in click.get_current_context().command.params)
-        refuse_ignored("--merge", *(name for name in others if name not in ("merging", "out")))
-        from sgv_lab.captioning.merge import merge
+    if merge:
+        from sgv_lab.captioning import merge as merging
 
-        return click.echo(merge(out))
+        refuse_ignored("--merge", but=("merge", "out"))
+        return merging.merge(asking.out)
     if model is None:
         raise LabError("--model is missing", fix="give a checkpoint folder or an address")
-    given: dict[str, Any] = {"seed": seed, "shard": _shard(shard)}
-    pictures = _pictures(images, root)
+    shared: dict[str, Any] = {"seed": asking.seed, "shard": _shard(shard)}
+    place = asking.pictures(), asking.out
     if "://" in model or (not Path(model).exists() and re.match(r"[\w.-]+:\d+(/|$)", model)):
-        from sgv_lab.captioning import collect as module
+        from sgv_lab.captioning import collect
 
         refuse_ignored("an endpoint", "batch_size", "static")
-        name = name or module.Client(model, "").first_model()
-        given["ask"] = lambda image: prompt
-        return click.echo(module.collect(model, name, pictures, out, _terms(terms), **given))
+        name = name or collect.Client(model, "").first_model()
+        terms = asking.terms(temperature=temperature)
+        return collect.collect(model, name, *place, terms, ask=lambda image: prompt, **shared)
     refuse_ignored("a checkpoint", "name", "connections", "per_minute", "timeout", "request")
-    given |= {"prompt": prompt, "batch_size": batch_size, "name": Path(model).name}
-    decoding = {"max_new_tokens": terms["max_tokens"], "static": static}
-    if terms["temperature"]:
-        decoding |= {"do_sample": True, "temperature": terms["temperature"]}
-    return click.echo(_with_checkpoint(model, pictures, out, decoding, **given))
+    shared |= {"name": Path(model).name, "prompt": prompt, "batch_size": batch_size}
+    decoding = {"max_new_tokens": asking.max_tokens, "static": static}
+    if temperature:
+        decoding |= {"do_sample": True, "temperature": temperature}
+    return _with_checkpoint(model, *place, decoding, **shared)
 
 
 def _with_checkpoint(
@@ -160,3 +130,17 @@ def _shard(text: str | None) -> tuple[int, int]:
     if not (part.isdigit() and parts.isdigit()):
         raise LabError(f"--shard {text}", fix="write it as 0/4")
     return int(part), int(parts)
+
+
+def throughput(
+    *,
+    model: str = "llava-1.5-7b",  # A family.
+    size: Literal["paper", "mini"] = "paper",
+    batches: int = 2,  # Timed per row.
+    batch_size: int = 128,
+    out: Path | None = None,  # CSV file to add the rows to.  [default: none]
+) -> Iterator[str]:
+    """Time captioning against the original's way in the same run: captions/s, and the ratio."""
+    from sgv_lab.captioning import speed
+
+    return speed.report(model, size, batches, batch_size, out)

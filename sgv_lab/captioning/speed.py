@@ -12,7 +12,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 import torch
 
@@ -22,7 +21,6 @@ from sgv_lab.captioning.prompts import CAPTIONER
 from sgv_lab.errors import LabError
 from sgv_lab.models import families, mini
 from sgv_lab.provenance import provenance
-from sgv_lab.training.commands import FOLDER, throughput
 from sgv_lab.training.conversation import SYSTEM
 from sgv_lab.training.throughput import append
 from sgv_lab.world.render import render
@@ -109,17 +107,3 @@ def _measure(
         began = time.perf_counter()
         bulk.caption(model, processor, some[1], f"{folder}/timed", **given)
     return len(some[1]), time.perf_counter() - began
-
-
-@throughput.command("caption")
-@click.option("--model", default="llava-1.5-7b", show_default=True, help="A family.")
-@click.option("--size", type=click.Choice(["paper", "mini"]), default="paper", show_default=True)
-@click.option("--batches", type=int, default=2, show_default=True, help="Timed per row.")
-@click.option("--batch-size", type=int, default=128, show_default=True)
-@click.option("--out", type=FOLDER, help="CSV file to add the rows to.  [default: none]")
-def throughput_caption(
-    model: str, size: str, batches: int, batch_size: int, out: Path | None
-) -> None:
-    """Time captioning against the original's way in the same run: captions/s, and the ratio."""
-    for line in report(model, size, batches, batch_size, out):
-        click.echo(line)

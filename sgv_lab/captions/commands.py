@@ -6,8 +6,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import click
-
 from sgv_lab.captions import lexical, statistics
 from sgv_lab.captions.convert import Captions, convert
 from sgv_lab.captions.defects import KINDS, defects
@@ -17,40 +15,32 @@ from sgv_lab.captions.sources import SOURCES, recognise, resolve
 from sgv_lab.options import refuse_ignored
 
 
-@click.command()
-@click.argument("files", nargs=-1, required=True)
-@click.option("--json", "as_json", is_flag=True, help="One JSON array, an object a file.")
-@click.option("--images", type=click.Path(path_type=Path), help="Data root: look at every image.")
-@click.option("--tokenizer", help="Count tokens: a sentencepiece .model file or a folder.")
-@click.option("--sample", default=2_000, show_default=True, help="Captions to tag and tokenize.")
-@click.option("--all", "everything", is_flag=True, help="Tag and tokenize every caption.")
-@click.option("--seed", default=0, show_default=True, help="Of the sample.")
 def stats(
     files: tuple[str, ...],
-    as_json: bool,
-    images: Path | None,
-    tokenizer: str | None,
-    sample: int,
-    everything: bool,
-    seed: int,
-) -> None:
+    *,
+    json_: bool = False,  # One JSON array, an object a file.
+    images: Path | None = None,  # Data root: look at every image.
+    tokenizer: str | None = None,  # Count tokens: a sentencepiece .model file or a folder.
+    sample: int = 2_000,  # Captions to tag and tokenize.
+    all_: bool = False,  # Tag and tokenize every caption.
+    seed: int = 0,  # Of the sample.
+) -> str:
     """Describe caption FILES: LLaVA-format JSON, JSON lines or Parquet, or COCO captions_*.json.
 
     Gzipped ones, too. Words are runs without white space; words and parts of speech mean something
     in English, and in languages written alike. With --images each LLaVA-format record is also
     checked as `sgv-lab train` does before it starts.
 
-    hub:NAME fetches a dataset of Table 1, world:NAME is its stand-in in the embedded world
+    hub:NAME fetches a dataset of Table 1, world:NAME is its stand-in in the drawn world
     (COCO-Caption, BLIP-LCS, LLaVA-23K, ShareGPT4V, ShareGPT4V-PT).
     """
-    if everything:
+    if all_:
         refuse_ignored("--all", "sample", "seed")
-    size = None if everything else sample
+    size = None if all_ else sample
     reports = [report(convert(resolve(f)), images, tokenizer, size, seed) for f in files]
-    if as_json:
-        click.echo(json.dumps(reports, indent=1, ensure_ascii=False))
-    else:
-        click.echo("\n\n".join(map(_text, reports)))
+    if json_:
+        return json.dumps(reports, indent=1, ensure_ascii=False)
+    return "\n\n".join(map(_text, reports))
 
 
 def report(

@@ -7,7 +7,6 @@ study found in miniature has a panel and an axis of its own, or that panel says 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import click
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -280,16 +279,17 @@ def draw(out: Path) -> None:
     plt.close("all")
 
 
-@click.command()
-@click.option("--out", default="figures", show_default=True, type=click.Path(path_type=Path))
-@click.option("--tables", "anew", is_flag=True, help="Make the tables anew first (minutes).")
-def figures(out: Path, anew: bool) -> None:
+def figures(
+    *,
+    out: Path = Path("figures"),  # Folder of the figures; tables are below it.
+    tables_: bool = False,  # Make the tables anew first (minutes).
+) -> Path:
     """Draw the published figures anew from the tables in OUT/data."""
-    if anew:
+    if tables_:
         (out / "data").mkdir(parents=True, exist_ok=True)
         published.tables(out / "data")
         for name, table in tables().items():
             table.to_csv(out / "data" / f"{name}.csv", index=False)
     draw(out)
     publishing.redraw(out)
-    click.echo(out)
+    return out

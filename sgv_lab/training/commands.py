@@ -1,63 +1,78 @@
-"""The commands ``sgv-lab train``, ``plan`` and ``throughput``."""
+"""``sgv-lab train``, ``plan`` and ``throughput train`` and ``repeat``."""
 
 import importlib.util
-from collections.abc import Callable
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import click
 import torch
 from transformers import AutoModelForImageTextToText, BitsAndBytesConfig
 
 from sgv_lab.errors import LabError
 from sgv_lab.models import checkpoints
-from sgv_lab.options import refuse_ignored
+from sgv_lab.options import Count, Folder, NotNegative, pairs, refuse_ignored
 from sgv_lab.training import plan as planning
 from sgv_lab.training import recipes, trainer
 from sgv_lab.training import throughput as speed
 
-FOLDER = click.Path(path_type=Path)
-THERE = click.Path(path_type=Path, exists=True, file_okay=False)
-COUNT = click.IntRange(1)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+Size = Literal["paper", "mini"]
 
 
-def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that ``train`` and ``plan`` have in common."""
-    options = [
-        click.option("--model", type=FOLDER, required=True, help="Checkpoint folder."),
-        click.option("--records", type=FOLDER, required=True, help="JSON, JSON lines or Parquet."),
-        click.option("--images", type=THERE, required=True, help="Folder of the pictures."),
-        click.option("--recipe", "name", required=True, help=", ".join(recipes.RECIPES)),
-        click.option("--set", "changes", multiple=True, help="NAME=VALUE: change the recipe."),
-        click.option("--out", type=FOLDER, required=True, help="Folder of the run."),
-        click.option("--max-steps", type=COUNT, help="Updates; default: the recipe's epochs."),
-        click.option("--packing", is_flag=True, help="Pack samples instead of padding."),
-        click.option("--tokens-per-batch", type=COUNT, default=8192, help="Of a pack."),
-        click.option("--micro-batch", type=COUNT, default=8, help="Rows of a padded batch."),
-        click.option(
-            "--workers", type=click.IntRange(0), default=0, help="Processes that load pictures."
-        ),
-        click.option("--dtype", type=click.Choice(list(DTYPES)), default="fp32", help="Weights."),
-        click.option("--drop-broken", is_flag=True, help="Leave broken records out, counted."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+@dataclass(kw_only=True)
+class Training:
+    """What ``train`` and ``plan`` have in common."""
+
+    model: Path  # Checkpoint folder.
+    records: Path  # JSON, JSON lines or Parquet.
+    images: Folder  # Folder of the pictures.
+    recipe: str  # pretrain, sft, sft-lora, …: a misspelt name lists them all.
+    set_: tuple[str, ...] = ()  # NAME=VALUE: Change the recipe.
+    out: Path  # Folder of the run.
+    max_steps: Count | None = None  # Default: the recipe's epochs.
+    packing: bool = False  # Pack samples instead of padding.
+    tokens_per_batch: Count = 8192  # Of a pack.
+    micro_batch: Count = 8  # Rows of a padded batch.
+    workers: NotNegative = 0  # Processes that load pictures.
+    dtype: Literal["fp32", "bf16"] = "fp32"  # Weights.
+    drop_broken: bool = False  # Leave broken records out, counted.
+
+    def resolved(self) -> recipes.Recipe:
+        """The recipe with its changes."""
+        return recipes.recipe(self.recipe, pairs("--set", self.set_))
+
+    def run(self) -> dict[str, Any]:
+        """The fields of `trainer.Run` among these."""
+        if self.packing:
+            refuse_ignored("--packing", "micro_batch")
+        else:
+            refuse_ignored("training without --packing", "tokens_per_batch")
+        names = ("max_steps", "packing", "tokens_per_batch", "micro_batch", "workers")
+        return {name: getattr(self, name) for name in names}
 
 
-def _check_batches(packing: bool) -> None:
-    if packing:
-        refuse_ignored("--packing", "micro_batch")
-    else:
-        refuse_ignored("training without --packing", "tokens_per_batch")
+def train(
+    *,
+    given: Training,
+    seed: int = 0,
+    loss: Literal["token", "sample"] = "token",  # What weighs the same.
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    fsdp: bool = False,  # Shard over torchrun's GPUs.
+    save_every: int | None = None,  # Steps between checkpoints.
+    price: float = 0.0,  # Of one GPU-hour, to tell the cost.
+) -> Path:
+    """Train a checkpoint by a recipe. Give the same command again to resume.
 
-
-def _recipe(name: str, changes: tuple[str, ...]) -> recipes.Recipe:
-    pairs = [change.partition("=") for change in changes]
-    if bad := [key for key, equals, _ in pairs if not equals]:
-        raise LabError(f"--set {bad[0]}", fix="write --set NAME=VALUE")
-    return recipes.recipe(name, {key: value for key, _, value in pairs})
+    Several GPUs: `torchrun --nproc-per-node N --no-python sgv-lab train … [--fsdp]`.
+    """
+    run, recipe = given.run(), given.resolved()
+    load = _load_four_bit if recipe.four_bit else checkpoints.load
+    loaded = load(given.model, dtype=DTYPES[given.dtype])
+    run |= {"loss": loss, "device": device, "fsdp": fsdp, "save_every": save_every, "price": price}
+    data = (given.records, given.images, recipe, given.out, seed)
+    return trainer.train(*loaded, *data, drop_broken=given.drop_broken, **run)
 
 
 def _load_four_bit(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
@@ -73,112 +88,52 @@ def _load_four_bit(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
     return model, checkpoints.load_processor(folder)
 
 
-@click.command()
-@_shared
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--loss", type=click.Choice(["token", "sample"]), default="token")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
-@click.option("--fsdp", is_flag=True, help="Shard over torchrun's GPUs.")
-@click.option("--save-every", type=int, help="Updates between checkpoints.")
-@click.option("--price", type=float, default=0.0, help="Of one GPU-hour, to tell the cost.")
-def train(
-    model: Path,
-    records: Path,
-    images: Path,
-    name: str,
-    changes: tuple[str, ...],
-    out: Path,
-    seed: int,
-    dtype: str,
-    drop_broken: bool,
-    **run: Any,
-) -> None:
-    """Train a checkpoint by a recipe. Give the same command again to resume.
-
-    Several GPUs: `torchrun --nproc-per-node N --no-python sgv-lab train … [--fsdp]`.
-    """
-    _check_batches(run["packing"])
-    recipe = _recipe(name, changes)
-    load = _load_four_bit if recipe.four_bit else checkpoints.load
-    network, processor = load(model, dtype=DTYPES[dtype])
-    done = trainer.train(
-        network, processor, records, images, recipe, out, seed, drop_broken=drop_broken, **run
-    )
-    click.echo(done)
-
-
-@click.command()
-@_shared
-@click.option("--gpu-memory", type=float, help="Memory of one GPU in GB.")
-@click.option("--tokens-per-second", type=float, help="Of one GPU, as measured by throughput.")
-@click.option("--price", type=float, help="Of one GPU-hour.")
-@click.option("--gpus", type=int, default=1)
-@click.option("--json", "as_json", is_flag=True, help="Everything, for programs.")
 def plan(
-    model: Path,
-    records: Path,
-    images: Path,
-    name: str,
-    changes: tuple[str, ...],
-    out: Path,
-    dtype: str,
-    drop_broken: bool,
-    gpu_memory: float | None,
-    tokens_per_second: float | None,
-    price: float | None,
-    gpus: int,
-    as_json: bool,
-    **run: Any,
-) -> None:
+    *,
+    given: Training,
+    gpu_memory: float | None = None,  # Memory of one GPU in GB.
+    tokens_per_second: float | None = None,  # Of one GPU, as measured by throughput.
+    price: float | None = None,  # Of one GPU-hour.
+    gpus: int = 1,
+    json_: bool = False,  # Everything, for programs.
+) -> Iterator[Any]:
     """Say what a run needs and what is missing; exit 1 if it could not start."""
-    _check_batches(run["packing"])
+    run = trainer.Run(progress=not json_, **given.run())
     report = planning.plan(
-        checkpoints.configuration(model),
-        checkpoints.load_processor(model),
-        records,
-        images,
-        _recipe(name, changes),
-        out,
-        run=trainer.Run(progress=not as_json, **run),
-        weights=model,
-        weight_bytes=DTYPES[dtype].itemsize,
-        autocast=dtype == "fp32",
+        checkpoints.configuration(given.model),
+        checkpoints.load_processor(given.model),
+        given.records,
+        given.images,
+        given.resolved(),
+        given.out,
+        run=run,
+        weights=given.model,
+        weight_bytes=DTYPES[given.dtype].itemsize,
+        autocast=given.dtype == "fp32",
         device_bytes=int(gpu_memory * 1e9) if gpu_memory else None,
         tokens_per_second=tokens_per_second,
         price_per_hour=price,
         devices=gpus,
-        drop_broken=drop_broken,
+        drop_broken=given.drop_broken,
     )
-    click.echo(report.to_json() if as_json else report)
+    yield report.to_json() if json_ else report
     if report.obstacles:
-        raise click.exceptions.Exit(1)
+        sys.exit(1)
 
 
-@click.group()
-def throughput() -> None:
-    """Measure speed with random weights."""
-
-
-@throughput.command("train")
-@click.option("--model", required=True, help="A family, such as llava-1.5-7b.")
-@click.option("--recipe", "name", default="sft", show_default=True)
-@click.option("--steps", type=int, default=5, show_default=True, help="Updates timed per row.")
-@click.option("--size", type=click.Choice(["paper", "mini"]), default="paper", show_default=True)
-@click.option("--samples-per-update", type=int, help="Default: the recipe's.")
-@click.option("--workers", type=click.IntRange(0), default=0, help="Processes that load images.")
-@click.option("--out", type=FOLDER, help="CSV file to add the rows to.  [default: none]")
 def throughput_train(
-    model: str,
-    name: str,
-    steps: int,
-    size: str,
-    samples_per_update: int | None,
-    workers: int,
-    out: Path | None,
-) -> None:
+    *,
+    model: str,  # A family, such as llava-1.5-7b.
+    recipe: str = "sft",
+    steps: int = 5,  # Steps timed per row.
+    size: Size = "paper",
+    samples_per_update: int | None = None,  # Default: the recipe's.
+    workers: NotNegative = 0,  # Processes that load images.
+    out: Path | None = None,  # CSV file to add the rows to.  [default: none]
+) -> Iterator[str]:
     """Time `train` with random weights on made-up records, one change a row."""
     changes = {"samples_per_update": samples_per_update} if samples_per_update else {}
-    for row in speed.measure(model, size, recipes.recipe(name, changes), steps, workers):
-        click.echo(speed.line(row))
+    for row in speed.measure(model, size, recipes.recipe(recipe, changes), steps, workers):
+        yield speed.line(row)
         if out:  # at once: the next way may need more memory than there is
             speed.append(out, [row])

@@ -1,14 +1,15 @@
 """``sgv-lab inspect``: records as a model would see them."""
 
 import json
+from collections.abc import Iterator
 from itertools import groupby
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import click
 
 from sgv_lab.models import checkpoints
+from sgv_lab.options import Existing, Folder
 from sgv_lab.training.conversation import TEMPLATES
 from sgv_lab.training.data import RecordDataset
 from sgv_lab.training.recipes import recipe
@@ -25,49 +26,26 @@ from sgv_lab.training.segments import (
 )
 
 
-@click.command()
-@click.argument("records", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--template", type=click.Choice(TEMPLATES), default="v1", show_default=True)
-@click.option(
-    "--tokenizer",
-    "tokenizer_path",
-    required=True,
-    type=click.Path(exists=True, path_type=Path),
-    help="tokenizer.model, qwen.tiktoken, tokenizer.json, or a folder with one of them; "
-    "for chat a checkpoint's folder",
-)
-@click.option(
-    "--variant",
-    type=click.Choice(list(VARIANTS)),
-    default=DEFAULT_VARIANT,
-    show_default=True,
-    help="whose token ids behind </s>; the paper's own are sg4v_tf4.31_legacy_false",
-)
-@click.option(
-    "--images",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="folder of the images: look at their files, too",
-)
-@click.option("--json", "as_json", is_flag=True, help="a list of {id, input_ids, labels}")
 def inspect(
-    records: Path,
-    template: str,
-    tokenizer_path: Path,
-    variant: str,
-    images: Path | None,
-    as_json: bool,
-) -> None:
+    records: Existing,
+    *,
+    template: Literal[TEMPLATES] = "v1",
+    tokenizer: Existing,  # tokenizer.model, qwen.tiktoken, tokenizer.json, or a folder with one.
+    variant: Literal[tuple(VARIANTS)] = DEFAULT_VARIANT,  # Whose token ids behind </s>.
+    images: Folder | None = None,  # Folder of the images: look at their files, too.
+    json_: bool = False,  # A list of {id, input_ids, labels}.
+) -> Iterator[str]:
     """Show RECORDS (JSON, JSON lines or Parquet) as a model would see them.
 
     Supervised tokens stand in green or, where there are no colours, between [[ and ]]. A record
     that `train` would refuse is shown with the reason.
     """
     if template == "chat":
-        processor = checkpoints.load_processor(tokenizer_path)
-        tokenizer = text_tokenizer(processor)
+        processor = checkpoints.load_processor(tokenizer)
+        words = text_tokenizer(processor)
     else:
-        tokenizer = load_tokenizer(tokenizer_path)
-        processor = SimpleNamespace(tokenizer=tokenizer)
+        words = load_tokenizer(tokenizer)
+        processor = SimpleNamespace(tokenizer=words)
     how = recipe("sft", {"template": template, "variant": variant})
     data = RecordDataset(records, images, processor, how)
     rows: list[dict[str, Any]] = []
@@ -84,15 +62,15 @@ def inspect(
             totals["supervised"] += encoded.supervised
             totals["truncated"] += encoded.truncated
             row |= {"input_ids": encoded.input_ids, "labels": encoded.labels}
-            shown = _header(encoded) + "\n" + marked(encoded, tokenizer)
+            shown = _header(encoded) + "\n" + marked(encoded, words)
         rows.append(row)
-        if not as_json:
-            click.echo(click.style(str(row["id"]), bold=True) + "  " + shown + "\n")
-    if as_json:
-        click.echo(json.dumps(rows))
+        if not json_:
+            yield click.style(str(row["id"]), bold=True) + "  " + shown + "\n"
+    if json_:
+        yield json.dumps(rows)
     else:
         summary = ", ".join(f"{count} {what}" for what, count in totals.items())
-        click.echo(f"{len(rows)} records: {summary}")
+        yield f"{len(rows)} records: {summary}"
 
 
 def _header(encoded: Encoded) -> str:

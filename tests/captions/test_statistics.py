@@ -13,8 +13,8 @@ from scipy import stats as scipy_stats
 
 from sgv_lab import plotting
 from sgv_lab.captions import figures, lexical, quality, sources, statistics
-from sgv_lab.captions.commands import stats
 from sgv_lab.captions.convert import Captions, captions_of, convert, load, named
+from sgv_lab.cli import main
 from sgv_lab.errors import LabError
 from sgv_lab.world import export
 from sgv_lab.world.annotators import ANNOTATORS, caption, claims
@@ -156,13 +156,13 @@ def test_marks_name_the_wrong_words() -> None:
 
 def test_stats_as_json(tmp_path: Path) -> None:
     made(tmp_path, ["A dog runs.", "", "I'm sorry, but I can't help with that."])
-    result = CliRunner().invoke(stats, [str(tmp_path / "x.json"), "--json", "--all"])
+    result = CliRunner().invoke(main, ["stats", str(tmp_path / "x.json"), "--json", "--all"])
     (one,) = json.loads(result.stdout)
     assert (one["source"], one["samples"], one["images"]) == ("x", 3, 0)
     assert one["mean_characters"] == pytest.approx((11 + 0 + 38) / 3)
     assert one["defects"]["empty"] == one["defects"]["refusal"] == 1
     assert one["defect_examples"]["refusal"][0]["record"] == 2
-    text = CliRunner().invoke(stats, [str(tmp_path / "x.json")]).stdout
+    text = CliRunner().invoke(main, ["stats", str(tmp_path / "x.json")]).stdout
     assert "3 captions" in text
     assert "refusal: 1" in text
 
@@ -233,15 +233,15 @@ def test_stats_with_images_tells_what_training_refuses(tmp_path: Path) -> None:
     Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes(b"")
     given = [str(tmp_path / "x.jsonl"), "--images", str(tmp_path)]
-    told = json.loads(CliRunner().invoke(stats, [*given, "--json"]).stdout)[0]["training"]
+    told = json.loads(CliRunner().invoke(main, ["stats", *given, "--json"]).stdout)[0]["training"]
     assert told["refused"] == 3
     assert set(told["reasons"]) == {"image empty", "image missing", "has no answer to a question"}
     assert "record 'b' (number 1 from 0, line 2): image empty: b.png" in told["examples"][0]
-    text = CliRunner().invoke(stats, given).stdout
+    text = CliRunner().invoke(main, ["stats", *given]).stdout
     assert "cannot be trained on: 3 records" in text and told["examples"][0] in text
 
 
 def test_stats_refuses_options_that_all_ignores(tmp_path: Path) -> None:
     made(tmp_path, ["A dog."])
-    done = CliRunner().invoke(stats, [str(tmp_path / "x.json"), "--all", "--sample", "7"])
-    assert isinstance(done.exception, LabError) and "--sample" in str(done.exception)
+    done = CliRunner().invoke(main, ["stats", str(tmp_path / "x.json"), "--all", "--sample", "7"])
+    assert done.exit_code == 1 and "--all takes no --sample" in done.output

@@ -16,8 +16,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import CLIPVisionModel
 
+from sgv_lab.cli import main
 from sgv_lab.errors import LabError
-from sgv_lab.models import checkpoints, commands, families
+from sgv_lab.models import checkpoints, families
 from sgv_lab.models.convert import convert
 from sgv_lab.models.tokenizers import QWEN_VL_SPECIAL
 
@@ -86,7 +87,7 @@ def same(model, converted: Path) -> None:
 @pytest.mark.parametrize("ending", ["safetensors", "bin"])
 def test_whole_checkpoint(model, tmp_path, ending):
     source = lay_out(model, tmp_path / "source", tower=True, ending=ending)
-    result = CliRunner().invoke(commands.convert, [str(source), str(tmp_path / "new")])
+    result = CliRunner().invoke(main, ["convert", str(source), str(tmp_path / "new")])
     assert result.exit_code == 0, result.output
     same(model, tmp_path / "new")
     _, processor = checkpoints.load(tmp_path / "new")
@@ -494,7 +495,7 @@ def lay_out_qwen(model, folder: Path, **changes) -> Path:
 
 def test_whole_qwen(qwen, tmp_path):
     source = lay_out_qwen(qwen, tmp_path / "source")
-    result = CliRunner().invoke(commands.convert, [str(source), str(tmp_path / "new")])
+    result = CliRunner().invoke(main, ["convert", str(source), str(tmp_path / "new")])
     assert result.exit_code == 0, result.output
     loaded, processor = checkpoints.load(tmp_path / "new")
     for name, tensor in qwen.state_dict().items():

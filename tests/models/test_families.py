@@ -7,8 +7,9 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
+from sgv_lab.cli import main
 from sgv_lab.errors import LabError
-from sgv_lab.models import checkpoints, commands, families, mini
+from sgv_lab.models import checkpoints, families, mini
 from sgv_lab.models.tokenizers import llama_tokenizer
 from sgv_lab.training.conversation import IMAGE_ID, prompt_ids
 
@@ -129,7 +130,7 @@ def test_unknown_names():
 
 
 def test_command_lists_every_family():
-    result = CliRunner().invoke(commands.models, ["--size", "paper"])
+    result = CliRunner().invoke(main, ["models", "--size", "paper"])
     assert result.exit_code == 0, result.output
     rows = {line.split()[0]: line for line in result.output.splitlines()[1:]}
     assert rows.keys() == families.FAMILIES.keys()

@@ -1,8 +1,10 @@
 """What every notebook keeps to, so that nbval checks something and a reader sees something."""
 
 import ast
+import builtins
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +12,13 @@ from typing import Any
 
 import nbformat
 import pytest
+from click.testing import CliRunner
+from papermill.cli import papermill
 
 from sgv_lab import notebook, profiles
 
-FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER, CHECKS = ROOT / "notebooks", Path(__file__).parent / "checks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 IGNORED = "nbval-ignore-output"
 COMPARED = {"text/plain", "text/html", "image/svg+xml"}
@@ -79,8 +84,7 @@ def test_begins_with_typed_documented_parameters(path: Path) -> None:
     declared = notebook.parameters(path)
     assert next(iter(declared)) == "profile" and declared["profile"].default == "smoke"
     assert f'notebook.begin("{path.stem}", globals())' in cells[1].source
-    command = [sys.executable, "-m", "papermill", "--help-notebook", str(path)]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    said = CliRunner().invoke(papermill, ["--help-notebook", str(path)]).output
     for name, parameter in declared.items():
         line = rf"  {name}: {re.escape(parameter.annotation)} \(default .*\)\s+\w.*"
         assert re.search(line, said), (
@@ -94,15 +98,42 @@ def test_calls_and_shows_and_defines_nothing(path: Path) -> None:
     for cell in code(path):
         source = re.sub(r"^\s*[%!].*$", "", cell.source, flags=re.M)
         for node in ast.walk(ast.parse(source)):
-            assert not isinstance(node, ast.FunctionDef | ast.ClassDef), cell.source
+            assert not isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Assert), cell.source
+
+
+def names(source: str) -> set[str]:
+    """The names that a source mentions, without Python's own."""
+    nodes = ast.walk(ast.parse(source))
+    return {node.id for node in nodes if isinstance(node, ast.Name)} - set(dir(builtins))
 
 
 @every
-def test_what_is_not_compared_is_asserted_in_the_next_cell(path: Path) -> None:
-    cells = code(path)
-    for cell, following in zip(cells, [*cells[1:], None], strict=True):
-        if IGNORED in tags(cell):
-            assert following is not None and "assert" in following.source, cell.source
+def test_what_is_printed_and_not_compared_is_checked(path: Path) -> None:
+    """By `conftest.py`, in the kernel, behind the last cell."""
+    checked = names((CHECKS / f"{path.stem}.py").read_text())
+    for cell in code(path):
+        kinds = {kind for out in cell.outputs for kind in out.get("data", {"text/plain": ""})}
+        if IGNORED in tags(cell) and not any(kind.startswith("image/") for kind in kinds):
+            assert names(cell.source) & checked, cell.source
+
+
+def test_a_check_that_fails_is_named_and_the_notebooks_own_variables_are_seen(
+    tmp_path: Path,
+) -> None:
+    shutil.copy(ROOT / "conftest.py", tmp_path)
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "tests" / "notebooks" / "checks").mkdir(parents=True)
+    cells = [nbformat.v4.new_code_cell(source) for source in ("one = 1", "two = one + 1")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "notebooks" / "00_a.ipynb")
+    check = "more = two + 1\nassert more == 3\nfor each in (one, two):\n    assert each < 2\n"
+    (tmp_path / "tests" / "notebooks" / "checks" / "00_a.py").write_text(check)
+    options = ["--nbval", "--nbval-current-env", "-p", "no:cacheprovider", "-c", "/dev/null"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, "--rootdir", tmp_path, "notebooks"],
+        *(), cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    assert "1 failed, 3 passed" in done.stdout, done.stdout
+    assert "for each in (one, two): assert each < 2" in done.stdout
 
 
 def test_one_changed_number_makes_nbval_fail(tmp_path: Path) -> None:
@@ -110,6 +141,8 @@ def test_one_changed_number_makes_nbval_fail(tmp_path: Path) -> None:
     copy = tmp_path / "00_start_here.ipynb"
     (cell,) = [cell for cell in book.cells if cell.source == "paper.wide(paper.table6())"]
     data = cell.outputs[0].data
+    parameters, begin, *_ = (one for one in book.cells if one.cell_type == "code")
+    book.cells = [parameters, begin, cell]
     assert "1567.4" in data["text/plain"]
     data["text/plain"] = data["text/plain"].replace("1567.4", "1567.5")
     nbformat.write(book, copy)
@@ -118,7 +151,7 @@ def test_one_changed_number_makes_nbval_fail(tmp_path: Path) -> None:
         [sys.executable, "-m", "pytest", *options, str(copy)], capture_output=True, text=True
     )
     assert done.returncode == 1 and "1 failed" in done.stdout, done.stdout
-    assert re.search(r"\d\d passed", done.stdout), done.stdout
+    assert "2 passed" in done.stdout, done.stdout
 
 
 def test_papermill_alone_runs_one_from_any_folder_and_a_typo_is_refused(tmp_path: Path) -> None:

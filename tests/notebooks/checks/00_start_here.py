@@ -1,0 +1,3 @@
+assert contents.loc["00_start_here", "state"] == "ready"
+assert tuple(map(int, report["python"].split(".")[:2])) >= (3, 11)
+assert set(report) >= {"revision", "clean", "packages", "device"}
