@@ -23,6 +23,7 @@ from sgv_lab.captioning.prompts import CAPTIONER
 from sgv_lab.captioning.writer import Row, Shards
 from sgv_lab.errors import LabError
 from sgv_lab.images import load_image
+from sgv_lab.models.checkpoints import weights_hash
 from sgv_lab.training.collate import prompts
 
 LOADERS = 2  # threads that read pictures ahead
@@ -76,8 +77,8 @@ def caption(
     """
     pictures = find(images)
     aspect = usual_aspect(model)
-    settings = {"model": name or model.config.model_type, "revision": revision(model), "seed": seed}
-    settings |= {"prompt": prompt, "aspect": aspect, "dtype": str(model.dtype)}
+    settings = {"model": name or model.config.model_type, "revision": weights_hash(model)}
+    settings |= {"seed": seed, "prompt": prompt, "aspect": aspect, "dtype": str(model.dtype)}
     settings |= {"batch_size": batch_size, **asdict(decoding)}
     loader = partial(load, model.config, processor, pictures, prompt, aspect)
     with (
@@ -199,13 +200,3 @@ def decode(
         text = processor.tokenizer.decode(ids[:end], skip_special_tokens=True).strip()
         said.append({"caption": text, "tokens": end, "ended": end < len(ids)})
     return said
-
-
-def revision(model: PreTrainedModel) -> str:
-    """A hash of the ends of every weight: which weights they are, without reading them all."""
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        flat = tensor.flatten()
-        ends = torch.cat([flat[:512], flat[-512:]]).float().cpu()
-        digest.update(f"{name} {tuple(tensor.shape)}".encode() + ends.numpy().tobytes())
-    return digest.hexdigest()[:16]

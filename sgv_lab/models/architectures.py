@@ -24,8 +24,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
 from sgv_lab.errors import LabError
-from sgv_lab.models.qwen_vl import QwenVLConfig, QwenVLProcessor, QwenVLVisionConfig
-from sgv_lab.models.qwen_vl.processing import CHAT_TEMPLATE, image_processor
+from sgv_lab.models.qwen_vl import CHAT_TEMPLATE, QwenVLConfig, QwenVLProcessor, image_processor
+from sgv_lab.models.qwen_vl_visual import QwenVLVisionConfig
 
 VICUNA_SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. "

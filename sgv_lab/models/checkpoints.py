@@ -17,7 +17,7 @@ from sgv_lab.errors import LabError
 from sgv_lab.files import atomic, sha256
 from sgv_lab.models import qwen_vl  # noqa: F401  (registers our own classes with transformers)
 from sgv_lab.models.architectures import processor_class
-from sgv_lab.models.shards import opened, read_json, weight_files
+from sgv_lab.models.weights import open_weights, read_json, weight_files
 
 _LOADED = (".safetensors", ".json", ".jinja", ".model", ".txt", ".tiktoken")
 _MEND = "copy, download or convert (sgv-lab convert) the checkpoint again"
@@ -51,8 +51,7 @@ def load(
     for file in weight_files(path):
         if file.suffix != ".safetensors":
             raise LabError("is no safetensors file", where=file, fix="sgv-lab convert the folder")
-        with opened(file):
-            pass  # its header is read, and its length compared with it
+        open_weights(file)  # its header is read, and its length compared with it
     try:
         model, report = AutoModelForImageTextToText.from_pretrained(
             path,
@@ -86,6 +85,16 @@ def fingerprint(path: str | Path) -> str:
     files = sorted(p for p in Path(path).iterdir() if p.suffix in _LOADED)
     known = [f"{p.name}\0{sha256(p)}\n" for p in files if p.name != "manifest.json"]
     return hashlib.sha256("".join(known).encode()).hexdigest()
+
+
+def weights_hash(model: PreTrainedModel) -> str:
+    """A hash of the ends of every weight: which weights they are, without reading them all."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        flat = tensor.flatten()
+        ends = torch.cat([flat[:512], flat[-512:]]).float().cpu()
+        digest.update(f"{name} {tuple(tensor.shape)}".encode() + ends.numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def load_processor(path: str | Path, config: PreTrainedConfig | None = None) -> ProcessorMixin:

@@ -1,19 +1,16 @@
 """Original research checkpoints in, complete Hugging Face checkpoints out."""
 
+import textwrap
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import (
-    AutoModelForImageTextToText,
-    GenerationConfig,
-    PreTrainedConfig,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoModelForImageTextToText, PreTrainedModel, PreTrainedTokenizerBase
 
 from sgv_lab.errors import LabError
 from sgv_lab.files import atomic
 from sgv_lab.models import architectures, convert_llava, convert_qwen
-from sgv_lab.models.shards import Piece, compare, read_json, refuse_delta, write
+from sgv_lab.models.weights import State, read_json
 
 
 def convert(
@@ -28,8 +25,8 @@ def convert(
 
     Reads the original LLaVA / ShareGPT4V layout (pytorch_model*.bin or safetensors, with
     mm_projector.bin and a vision tower's folder where they are kept apart) and the original
-    Qwen-VL-Chat layout. Weights keep their precision. One shard (``max_shard_size``) is in memory
-    at a time. ``tokenizer`` is taken instead of the one in ``source``.
+    Qwen-VL-Chat layout. Weights keep their precision, and stay in their files until they are
+    written: little memory is needed. ``tokenizer`` is taken instead of the one in ``source``.
 
     Raises LabError, before anything is written, when a file or a weight is missing, left over,
     misshapen or damaged, when the weights are LoRA adapters or a delta, when the vision tower is
@@ -41,53 +38,61 @@ def convert(
         raise LabError("is already there", where=target, fix="choose another folder")
     original = read_json(source / "config.json")
     try:
-        config, pieces, tokenizer = _prepare(source, original, vision_tower, tokenizer)
+        if "text_config" in original:
+            raise LabError("is in Hugging Face format already", where=source, fix="use it as it is")
+        layout = _layout(original, source)
+        tower = None if vision_tower is None else Path(vision_tower)
+        config, state = layout.read(source, original, tower)
+        tokenizer = tokenizer or layout.tokenizer(source, original)
     except KeyError as error:
         raise LabError(
             f"has no {error.args[0]!r}", where=source / "config.json", fix="download it again"
         ) from error
-    with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(config)
-    compare(pieces, model, source)
-    refuse_delta(pieces, source)
-    config.architectures, config.dtype = [type(model).__name__], pieces["lm_head.weight"].dtype
     text = config.get_text_config()
     text.pad_token_id, text.eos_token_id = tokenizer.pad_token_id, tokenizer.eos_token_id
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(config)
+    _fill(model, state, source)
     qwen = config.model_type == "qwen_vl"
     make = architectures.qwen_vl_processor if qwen else architectures.llava_processor
     with atomic(target) as folder:
-        folder.mkdir()
-        write(pieces, folder, max_shard_size)
-        config.save_pretrained(folder)
+        model.save_pretrained(folder, max_shard_size=max_shard_size)
         make(config, tokenizer).save_pretrained(folder)
-        GenerationConfig.from_model_config(config).save_pretrained(folder)
     return target
 
 
-def _prepare(
-    source: Path,
-    original: dict,
-    vision_tower: str | Path | None,
-    tokenizer: PreTrainedTokenizerBase | None,
-) -> tuple[PreTrainedConfig, dict[str, Piece], PreTrainedTokenizerBase]:
-    """Configuration, weights and tokenizer of ``source`` in the new form; nothing is written."""
+def _layout(original: dict[str, Any], source: Path) -> Any:
+    """The module that reads the layout that ``original``, a config.json, names."""
     kind = original["model_type"]
-    if "text_config" in original:
-        raise LabError("is in Hugging Face format already", where=source, fix="use it as it is")
     if kind in convert_llava.MODEL_TYPES:
-        folder = None if vision_tower is None else Path(vision_tower)
-        folder = convert_llava.tower(source, folder, original)
-        config = convert_llava.config(original, source, folder)
-        rows = config.text_config.vocab_size - original["vocab_size"]
-        pieces = convert_llava.pieces(source, folder, rows)
-        return config, pieces, tokenizer or convert_llava.tokenizer(source, original)
+        return convert_llava
     if kind in convert_qwen.MODEL_TYPES and "visual" in original:
-        config = convert_qwen.config(original, source)
-        pieces = convert_qwen.pieces(source)
-        return config, pieces, tokenizer or convert_qwen.tokenizer(source, original)
+        return convert_qwen
     known = ", ".join((*convert_llava.MODEL_TYPES, *convert_qwen.MODEL_TYPES))
     raise LabError(
         f"model_type {kind!r} is not an original layout",
         where=source / "config.json",
         fix=f"known are {known}",
     )
+
+
+def _fill(model: PreTrainedModel, state: State, source: Path) -> None:
+    """Give ``model`` the weights in ``state``, which have to be all of its own and no others.
+
+    Weights of a delta, the difference to a base as in LLaVA-7b-delta-v0, are refused. Names do not
+    tell: what was added to the base keeps them. A trained model's RMSNorm weights are of the order
+    of 1, but for a first layer; a difference has none.
+    """
+    try:
+        model.load_state_dict(state, assign=True)
+    except RuntimeError as error:
+        wrong = textwrap.shorten(str(error).partition(":")[2], 400, placeholder=" ...")
+        raise LabError(wrong, where=source, fix="get the complete checkpoint") from error
+    norms = (t for n, t in state.items() if "language_model" in n and n.endswith("norm.weight"))
+    largest = max(n.float().abs().mean().item() for n in norms)
+    if largest < 0.1:
+        raise LabError(
+            f"holds delta weights, a difference to a base (norm weights are {largest:.2g} or less)",
+            where=source,
+            fix="add them to their base first (LLaVA: python -m llava.model.apply_delta)",
+        )

@@ -3,17 +3,16 @@
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase
+import torch
+from transformers import PreTrainedTokenizerBase, Qwen2Config
 
 from sgv_lab.errors import LabError
-from sgv_lab.models import architectures
-from sgv_lab.models.architectures import Sizes
 from sgv_lab.models.qwen_vl import QwenVLConfig
-from sgv_lab.models.shards import Cut, Piece, plan, refuse_settings, same, weight_files
+from sgv_lab.models.qwen_vl_visual import QwenVLVisionConfig
 from sgv_lab.models.tokenizers import qwen_vl_tokenizer
+from sgv_lab.models.weights import State, refuse_settings, renamed, weight_files
 
 MODEL_TYPES = ("qwen",)
-_BUFFER = "rotary_emb.inv_freq"
 _LAYER = {  # within a block of the language model; w2 is the gate
     "ln_1": "input_layernorm",
     "ln_2": "post_attention_layernorm",
@@ -33,67 +32,71 @@ _OUTSIDE = {
 }
 
 
-def _third(index: int) -> Cut:
-    """One of the blocks q, k, v that c_attn is stacked from."""
-    return lambda tensor: tensor.chunk(3)[index]
+def read(source: Path, original: dict[str, Any], _: Path | None) -> tuple[QwenVLConfig, State]:
+    """The new configuration and weights of the checkpoint ``source``; ``original``: its config."""
+    return _config(original, source), renamed(weight_files(source), rename)
 
 
-def rename(name: str) -> list[tuple[str, Cut]]:
-    """New names of a Qwen-VL checkpoint's tensor; c_attn becomes three."""
-    if name.endswith(_BUFFER):
-        return []
+def rename(name: str, tensor: torch.Tensor) -> State:
+    """A Qwen-VL checkpoint's tensor under its new name; c_attn becomes q, k and v."""
+    if name.endswith("rotary_emb.inv_freq"):
+        return {}
     for old, new in _OUTSIDE.items():
         if name.startswith(old):
-            return [(new + name.removeprefix(old), same)]
+            return {new + name.removeprefix(old): tensor}
     if not name.startswith("transformer.h."):
-        return [(name, same)]
+        return {name: tensor}
     layer, _, rest = name.removeprefix("transformer.h.").partition(".")
     module, _, kind = rest.rpartition(".")
     block = f"model.language_model.layers.{layer}."
     if module == "attn.c_attn":
-        return [(f"{block}self_attn.{p}_proj.{kind}", _third(i)) for i, p in enumerate("qkv")]
-    return [(f"{block}{_LAYER.get(module, module)}.{kind}", same)]
+        parts = zip("qkv", tensor.chunk(3), strict=True)
+        return {f"{block}self_attn.{part}_proj.{kind}": third for part, third in parts}
+    return {f"{block}{_LAYER.get(module, module)}.{kind}": tensor}
 
 
-def pieces(source: Path) -> dict[str, Piece]:
-    """The weights of ``source`` by their new names."""
-    return plan(weight_files(source), rename)
-
-
-def config(original: dict[str, Any], source: Path) -> QwenVLConfig:
-    """The new configuration. Raises LabError for settings that are missing or not known."""
+def _config(original: dict[str, Any], source: Path) -> QwenVLConfig:
+    """The new configuration. LabError for settings that are missing or not known."""
     original = _DEFAULTS | original
-    visual, width = original["visual"], original["hidden_size"]
-    found = [
-        ("no_bias", original["no_bias"], (True,)),
-        ("rotary_pct", original["rotary_pct"], (1,)),
-        ("kv_channels", original["kv_channels"], (width / original["num_attention_heads"],)),
-        ("visual.output_dim", visual["output_dim"], (width,)),
-        ("quantization_config", original.get("quantization_config"), (None,)),
-    ]
-    refuse_settings(found, source / "config.json")
-    sizes = Sizes(
+    visual, width, heads = (original[k] for k in ("visual", "hidden_size", "num_attention_heads"))
+    known = {
+        "no_bias": (original["no_bias"], (True,)),
+        "rotary_pct": (original["rotary_pct"], (1,)),
+        "kv_channels": (original["kv_channels"], (width / heads,)),
+        "visual.output_dim": (visual["output_dim"], (width,)),
+        "quantization_config": (original.get("quantization_config"), (None,)),
+    }
+    refuse_settings(known, source / "config.json")
+    vision = QwenVLVisionConfig(
         image_size=visual["image_size"],
         patch_size=visual["patch_size"],
-        vision_width=visual["width"],
-        vision_layers=visual["layers"],
-        vision_heads=visual["heads"],
-        vision_mlp=int(visual["width"] * visual["mlp_ratio"]),  # 1664 * 4.9231: 8192, cut
-        text_width=width,
-        text_layers=original["num_hidden_layers"],
-        text_heads=original["num_attention_heads"],
-        text_kv_heads=original["num_attention_heads"],
-        text_mlp=original["intermediate_size"] // 2,  # it counts both branches
-        vocab_size=original["vocab_size"],
-        context=original["seq_length"],
-        image_token_id=visual["image_start_id"] + 2,
-        pad_token_id=0,
-        bos_token_id=None,
-        rms_norm_eps=original["layer_norm_epsilon"],
-        rope_theta=float(original["rotary_emb_base"]),
-        queries=visual["n_queries"],
+        hidden_size=visual["width"],
+        num_hidden_layers=visual["layers"],
+        num_attention_heads=visual["heads"],
+        intermediate_size=int(visual["width"] * visual["mlp_ratio"]),  # 1664 * 4.9231: 8192, cut
+        num_queries=visual["n_queries"],
+        output_size=width,
     )
-    return architectures.qwen_vl_config(sizes)
+    text = Qwen2Config(
+        vocab_size=original["vocab_size"],
+        hidden_size=width,
+        intermediate_size=original["intermediate_size"] // 2,  # it counts both branches
+        num_hidden_layers=original["num_hidden_layers"],
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        max_position_embeddings=original["seq_length"],
+        rms_norm_eps=original["layer_norm_epsilon"],
+        rope_parameters={
+            "rope_type": "default",
+            "rope_theta": float(original["rotary_emb_base"]),
+        },
+    )
+    return QwenVLConfig(
+        vision_config=vision,
+        text_config=text,
+        image_start_id=visual["image_start_id"],
+        seq_length=original["seq_length"],
+    )
 
 
 def tokenizer(source: Path, original: dict[str, Any]) -> PreTrainedTokenizerBase:

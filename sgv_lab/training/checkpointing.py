@@ -6,9 +6,10 @@ file of its own. It is written beside its place and renamed. The final checkpoin
 one; `manifest.json` is written last and says that the run is done.
 """
 
-import hashlib
+import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,18 +19,20 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from safetensors import SafetensorError
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.tensor import DTensor
 from torch.optim.lr_scheduler import LRScheduler
-from torch.utils._pytree import tree_map_only
-from transformers import AutoModelForImageTextToText, PreTrainedModel, ProcessorMixin
-from transformers.utils.logging import disable_progress_bar, enable_progress_bar
-from transformers.utils.logging import is_progress_bar_enabled as progress_bar_enabled
+from transformers import ProcessorMixin
+from transformers.utils.logging import (
+    disable_progress_bar,
+    enable_progress_bar,
+    is_progress_bar_enabled,
+)
 
 from sgv_lab.errors import LabError
-from sgv_lab.files import write_json
+from sgv_lab.files import full_disk, write_json
 from sgv_lab.provenance import provenance
 from sgv_lab.training import metrics
+from sgv_lab.training.processes import gathered, local, reshard
 from sgv_lab.training.recipes import Recipe
 from sgv_lab.training.trainable import Trainable
 
@@ -55,7 +58,7 @@ class State:
     def save(self, step: int) -> None:
         """Write a checkpoint; the older ones are deleted when it is complete."""
         scratch = self.folder / ".saving"
-        with refusing_full_disk(self.folder):
+        with _saving(self.folder):
             if self.processes.is_main_process:
                 shutil.rmtree(scratch, ignore_errors=True)
                 scratch.mkdir(parents=True)
@@ -65,8 +68,8 @@ class State:
             if self.processes.device.type == "cuda":
                 kept["random_gpu"] = torch.cuda.get_rng_state()
             if self.sharded or self.processes.is_main_process:
-                kept["model"] = _local({n: p.detach() for n, p in self.tensors.items()})
-                kept["optimizer"] = _local(self.optimizer.state_dict())
+                kept["model"] = local({n: p.detach() for n, p in self.tensors.items()})
+                kept["optimizer"] = local(self.optimizer.state_dict())
                 kept["schedule"] = self.schedule.state_dict()
             torch.save(kept, scratch / self._name(self.processes.process_index))
             self.processes.wait_for_everyone()
@@ -91,25 +94,12 @@ class State:
         with torch.no_grad():
             for name, tensor in self.tensors.items():
                 (tensor.to_local() if self.sharded else tensor).copy_(kept["model"][name])
-        self.optimizer.load_state_dict(self._as_sharded(kept["optimizer"]))
+        self.optimizer.load_state_dict(reshard(self.optimizer, kept["optimizer"]))
         self.schedule.load_state_dict(kept["schedule"])
         torch.set_rng_state(kept["random"])
         if "random_gpu" in kept:
             torch.cuda.set_rng_state(kept["random_gpu"])
         return kept["step"]
-
-    def _as_sharded(self, moments: dict[str, Any]) -> dict[str, Any]:
-        """The optimizer's saved state, its tensors shards again where the parameters are."""
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        for number, state in moments["state"].items():
-            p = parameters[number]
-            if isinstance(p, DTensor):
-                for name in ("exp_avg", "exp_avg_sq"):
-                    state[name] = DTensor.from_local(
-                        state[name].to(p.device), p.device_mesh, p.placements,
-                        run_check=False, shape=p.shape, stride=p.stride(),
-                    )  # fmt: skip
-        return moments
 
     def _name(self, process: int) -> str:
         return f"process-{process}.pt"
@@ -118,29 +108,21 @@ class State:
         return torch.load(checkpoint / self._name(process), "cpu", weights_only=True)
 
 
-def _local(tree: Any) -> Any:
-    """The tree with every sharded tensor as this process's part of it."""
-    return tree_map_only(DTensor, lambda tensor: tensor.to_local(), tree)
-
-
 @contextmanager
-def refusing_full_disk(folder: Path) -> Iterator[None]:
-    """Turn a failed write into a LabError; what was saved before stays as it is."""
-    bars = progress_bar_enabled()  # transformers' own, which would break the run's bar
+def _saving(folder: Path) -> Iterator[None]:
+    """Turn a full disk into a LabError; transformers' own bars, which break a run's, are hidden."""
+    bars = is_progress_bar_enabled()
     disable_progress_bar()
+    fix = "free some space and give the same command again: it goes on from the last checkpoint"
     try:
-        yield
-    except (OSError, SafetensorError, RuntimeError) as error:
-        failed = ("write", "inline_container")  # as torch says it
-        if isinstance(error, RuntimeError) and not any(word in str(error) for word in failed):
-            raise
-        free = shutil.disk_usage(next(p for p in (folder, *folder.parents) if p.exists())).free
-        raise LabError(
-            f"saving failed ({error}); {free / 1e9:.1f} GB are free",
-            where=folder,
-            fix="free some space and give the same command again: it goes on from the last "
-            "checkpoint, which is intact",
-        ) from error
+        with full_disk(folder, fix):
+            try:
+                yield
+            except (SafetensorError, RuntimeError) as error:
+                # what torch and safetensors make of it
+                if re.search(r"write|inline_container|os error (27|28|122)", str(error)):
+                    raise OSError(errno.ENOSPC, str(error)) from error
+                raise
     finally:
         if bars:
             enable_progress_bar()
@@ -180,15 +162,6 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(found, key=lambda p: int(p.name.split("-")[1]))
 
 
-def fingerprint(model: PreTrainedModel) -> str:
-    """A hash of the first numbers of every tensor: tells starting weights apart, cheaply."""
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.flatten()[:64].float().cpu().numpy().tobytes())
-    return digest.hexdigest()
-
-
 def finished(out: Path, settings: dict[str, Any]) -> bool:
     """Whether ``out`` holds this run, complete. Raises LabError if it holds another one."""
     plain = json.loads(json.dumps(settings))
@@ -217,15 +190,7 @@ def finish(
     """Write the checkpoint, its card, and last the manifest."""
     if recipe.language_model == "lora":  # a whole checkpoint, not adapters for another one
         model = model.merge_and_unload()
-    if any(isinstance(parameter, DTensor) for parameter in model.parameters()):
-        gathered = StateDictOptions(full_state_dict=True, cpu_offload=True)
-        weights, dtype = get_model_state_dict(model, options=gathered), model.dtype
-        config, generation = model.config, model.generation_config
-        with torch.device("meta"):
-            model = AutoModelForImageTextToText.from_config(config, dtype=dtype)
-        model.generation_config = generation
-        if processes.is_main_process:  # who alone was given them
-            model.load_state_dict(weights, assign=True)
+    model = gathered(model, processes)
     if not processes.is_main_process:
         return
     scratch = out / ".final"
@@ -243,7 +208,7 @@ def finish(
         "peak_bytes": metrics.peak_bytes(processes.device.type == "cuda"),
         "provenance": provenance(),
     }
-    with refusing_full_disk(out):
+    with _saving(out):
         shutil.rmtree(scratch, ignore_errors=True)
         model.save_pretrained(scratch)
         if processor is not None:
@@ -272,7 +237,7 @@ tags: [sgv-lab, {recipe["name"]}]
 ---
 # {manifest["model_type"]} trained by the recipe `{recipe["name"]}`
 
-Trained with sgv-lab on {manifest["records"]:,} records for {manifest["updates"]:,} updates of
+Trained with sgv-lab on {manifest["records"]:,} records for {manifest["updates"]:,} steps of
 {recipe["samples_per_update"]} samples, seed {manifest["seed"]}. Last training loss:
 {manifest["final_loss"]:.4f}. Settings come from {recipe["source"]}\
 {f"; changed: {changes}" if changes else ""}.
@@ -282,8 +247,8 @@ Trained with sgv-lab on {manifest["records"]:,} records for {manifest["updates"]
 {rows}
 
 - learning rate {recipe["learning_rate"]:g}, cosine, warm-up {recipe["warmup_ratio"]:g} of the
-  updates, weight decay {recipe["weight_decay"]:g}
-- template `{recipe["template"]}`, pictures `{recipe["aspect"]}`, weights in {manifest["dtype"]}\
+  steps, weight decay {recipe["weight_decay"]:g}
+- template `{recipe["template"]}`, images `{recipe["aspect"]}`, weights in {manifest["dtype"]}\
 {", bf16 autocast" if manifest["bf16_autocast"] else ""}
 - device: {origin["device"]}, {manifest["processes"]} process(es), peak memory
   {manifest["peak_bytes"] / 1e9:.2f} GB

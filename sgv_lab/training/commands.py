@@ -10,11 +10,10 @@ import torch
 from transformers import AutoModelForImageTextToText, BitsAndBytesConfig
 
 from sgv_lab.errors import LabError
-from sgv_lab.files import write_jsonl
 from sgv_lab.models import checkpoints
 from sgv_lab.options import refuse_ignored
-from sgv_lab.training import metrics, recipes, trainer, true_size
 from sgv_lab.training import plan as planning
+from sgv_lab.training import recipes, trainer
 from sgv_lab.training import throughput as speed
 
 FOLDER = click.Path(path_type=Path)
@@ -166,36 +165,20 @@ def throughput() -> None:
 @click.option("--steps", type=int, default=5, show_default=True, help="Updates timed per row.")
 @click.option("--size", type=click.Choice(["paper", "mini"]), default="paper", show_default=True)
 @click.option("--samples-per-update", type=int, help="Default: the recipe's.")
+@click.option("--workers", type=click.IntRange(0), default=0, help="Processes that load images.")
 @click.option("--out", type=FOLDER, help="CSV file to add the rows to.  [default: none]")
 def throughput_train(
-    model: str, name: str, steps: int, size: str, samples_per_update: int | None, out: Path | None
+    model: str,
+    name: str,
+    steps: int,
+    size: str,
+    samples_per_update: int | None,
+    workers: int,
+    out: Path | None,
 ) -> None:
-    """Time a recipe against the official one in the same run, one change a row."""
+    """Time `train` with random weights on made-up records, one change a row."""
     changes = {"samples_per_update": samples_per_update} if samples_per_update else {}
-    rows = speed.measure(model, size, recipes.recipe(name, changes), steps)
-    for row in rows:
+    for row in speed.measure(model, size, recipes.recipe(name, changes), steps, workers):
         click.echo(speed.line(row))
-    if out:
-        speed.append(out, rows)
-
-
-@throughput.command("repeat")
-@click.option("--model", required=True, help="A family, such as llava-1.5-7b.")
-@click.option("--recipe", "name", default="pretrain", show_default=True)
-@click.option("--steps", type=int, default=5, show_default=True, help="Updates on one batch.")
-@click.option("--rows", type=int, default=4, show_default=True, help="Samples of the batch.")
-@click.option("--size", type=click.Choice(["paper", "mini"]), default="paper", show_default=True)
-@click.option("--weights", type=click.Choice(["float32", "bfloat16"]), default="float32")
-@click.option("--out", type=FOLDER, help="File to add a JSON line to.  [default: none]")
-def throughput_repeat(
-    model: str, name: str, steps: int, rows: int, size: str, weights: str, out: Path | None
-) -> None:
-    """Train on one batch again and again: the loss has to fall, memory to be as planned."""
-    found = true_size.repeated(model, size, recipes.recipe(name), steps, rows, weights)
-    click.echo("loss " + " ".join(f"{loss:.3f}" for loss in found["losses"]))
-    peak = found["peak_bytes"]
-    told = "not known on a CPU" if peak is None else f"{peak / 1e9:.2f} GB"
-    click.echo(f"memory {told}, planned {found['planned_bytes'] / 1e9:.2f} GB")
-    if out:
-        before = metrics.read(out) if out.is_file() else []
-        write_jsonl(out, [*before, found])
+        if out:  # at once: the next way may need more memory than there is
+            speed.append(out, [row])

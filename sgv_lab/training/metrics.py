@@ -1,6 +1,5 @@
 """What a run shows while it runs: metrics.jsonl, a bar, and in notebooks a live loss curve."""
 
-import json
 import resource
 import sys
 import time
@@ -12,7 +11,7 @@ from accelerate import PartialState
 from tqdm.auto import tqdm
 from transformers.utils import is_in_notebook
 
-from sgv_lab.files import write_jsonl
+from sgv_lab.files import Journal, write_jsonl
 
 REDRAW_SECONDS = 1.0
 LAST = 20  # updates that speed and time left are told by
@@ -27,7 +26,7 @@ class Metrics:
     def __init__(
         self, path: Path, start: int, steps: int, run: Any, processes: PartialState
     ) -> None:
-        self.path, self.start, self.steps = path, start, steps
+        self.journal, self.start, self.steps = Journal(path), start, steps
         self.shown, self.price = run.progress, run.price
         self.main, self.devices = processes.is_main_process, processes.num_processes
         self.on_gpu = processes.device.type == "cuda"
@@ -38,9 +37,8 @@ class Metrics:
         if self.on_gpu:
             torch.cuda.reset_peak_memory_stats()  # a study's worker trains many models
         if self.main:
-            known = read(self.path) if self.path.is_file() else []
-            self.rows = [row for row in known if row["step"] <= self.start]
-            write_jsonl(self.path, self.rows)
+            self.rows = [row for row in self.journal.read() if row["step"] <= self.start]
+            write_jsonl(self.journal.path, self.rows)
         shown = self.shown and self.main
         self.restart_clock()
         self.bar = tqdm(total=self.steps, initial=self.start, disable=not shown, unit="step")
@@ -67,8 +65,7 @@ class Metrics:
         row = {**row, "seconds": seconds, "samples_per_second": row["samples"] / seconds}
         self.restart_clock()
         self.rows.append(row)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        self.journal.append([row], sync=False)
         self.bar.update()
         if not self.bar.disable:
             rate = f"{row['learning_rate']:.1e}"
@@ -111,11 +108,7 @@ class Metrics:
 
 def read(path: str | Path) -> list[dict[str, Any]]:
     """The rows of a metrics.jsonl; a last line cut off by a kill is left out."""
-    rows = []
-    for line in Path(path).read_text(encoding="utf-8").splitlines(keepends=True):
-        if line.endswith("\n"):
-            rows.append(json.loads(line))
-    return rows
+    return Journal(path).read()
 
 
 def peak_bytes(on_gpu: bool) -> int:

@@ -1,6 +1,5 @@
 """Before a run: is everything there, does it fit, how long will it take, what will it cost?"""
 
-import html
 import json
 import shutil
 from dataclasses import asdict, dataclass
@@ -8,26 +7,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from transformers import AutoModelForImageTextToText, PreTrainedConfig, ProcessorMixin
+from transformers import PreTrainedConfig, ProcessorMixin
 
 from sgv_lab.captions.records import counted
 from sgv_lab.errors import LabError
 from sgv_lab.models import checkpoints
-from sgv_lab.models.shards import opened, read_json
-from sgv_lab.training import packing, trainable
+from sgv_lab.models.weights import open_weights, read_json
+from sgv_lab.training import packing
 from sgv_lab.training.collate import collator
 from sgv_lab.training.data import RecordDataset
 from sgv_lab.training.estimates import Batch, step_memory
 from sgv_lab.training.recipes import Recipe
 from sgv_lab.training.survey import Place, places, survey
+from sgv_lab.training.trainable import Trainable, count_trainable
 from sgv_lab.training.trainer import Run, total_updates
 
 _RUN = Run(progress=False)
 SHOWN = 5  # broken records listed in the text form; the JSON form has all
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     """What a run needs and what stands in its way. Bytes, hours; None where not known."""
 
@@ -83,66 +82,51 @@ class Plan:
         lacking = [name for name, (_, absent) in self.pictures.items() if absent]
         return {name: places()[name] for name in lacking if name in places()}
 
-    def rows(self) -> list[tuple[str, str]]:
-        """The report as (what, value) pairs."""
+    def __str__(self) -> str:
         learning = sum(row["effective"] for row in self.parameters.values())
         total = sum(row["total"] for row in self.parameters.values())
         what = "broken, left out" if self.dropped and self.broken else "broken"
-        rows = [
-            ("recipe", self.recipe),
-            *((f"  {k}, original {a}", str(b)) for k, (a, b) in self.changed.items()),
-            ("records", f"{self.records:,} ({len(self.broken):,} {what}, {self.cut:,} cut)"),
-            *(
-                (f"  {folder}", f"{asked:,} pictures, {absent:,} missing")
-                for folder, (asked, absent) in self.pictures.items()
-            ),
-            *(
-                row
-                for folder, one in self.sources.items()
-                for row in ((f"  {folder}: get it at", one.where), ("    terms", one.terms))
-            ),
-            *([("  broken", self.reasons)] if self.broken else []),
-            *((" ", why) for why in self.broken[:SHOWN]),
+        rows = [("recipe", self.recipe)]
+        rows += [(f"  {k}, original {a}", str(b)) for k, (a, b) in self.changed.items()]
+        rows.append(
+            ("records", f"{self.records:,} ({len(self.broken):,} {what}, {self.cut:,} cut)")
+        )
+        for folder, (asked, absent) in self.pictures.items():
+            rows.append((f"  {folder}", f"{asked:,} images, {absent:,} missing"))
+        for folder, one in self.sources.items():
+            rows += [(f"  {folder}: get it at", one.where), ("    terms", one.terms)]
+        if self.broken:
+            rows += [("  broken", self.reasons), *((" ", why) for why in self.broken[:SHOWN])]
+        rows += [
             ("tokens in an epoch", f"{self.tokens:,} ({self.supervised:,} supervised)"),
-            ("updates", f"{self.updates:,} of {self.samples_per_update} samples"),
+            ("steps", f"{self.updates:,} of {self.samples_per_update} samples"),
             ("parameters", f"{total:,} ({learning:,} learning)"),
             *((f"  {part}", _gb(size)) for part, size in self.memory.items()),
             ("memory at the peak", _gb(sum(self.memory.values()))),
             ("disk", f"{_gb(self.disk_needed)} needed, {_gb(self.disk_free)} free"),
-            ("time", "unknown: give tokens per second" if self.hours is None else _hours(self)),
         ]
+        hours = "unknown: give tokens per second"
+        if self.hours is not None:
+            hours = f"{self.hours:,.2f} hours" + (f", cost {self.cost:,.2f}" if self.cost else "")
+        rows.append(("time", hours))
         if self.weights:
             state = f"{len(self._bad)} bad" if self._bad else "whole"
             rows.append(("weights", f"{len(self.weights)} files, {state}"))
-        return [
-            *rows,
-            ("ready", "yes" if not self.obstacles else "no: " + "; ".join(self.obstacles)),
-        ]
+        rows.append(("ready", "no: " + "; ".join(self.obstacles) if self.obstacles else "yes"))
+        return "\n".join(f"{name:<34} {value}" for name, value in rows)
 
-    def __str__(self) -> str:
-        return "\n".join(f"{what:<34} {value}" for what, value in self.rows())
-
-    def _repr_html_(self) -> str:
-        cells = (
-            f"<tr><td style='text-align:left;white-space:pre'>{html.escape(what)}</td>"
-            f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
-            for what, value in self.rows()
-        )
-        return f"<table>{''.join(cells)}</table>"
+    __repr__ = __str__  # as notebooks show it
 
     def to_json(self) -> str:
         """All of it, for programs."""
         sources = {folder: asdict(one) for folder, one in self.sources.items()}
-        told = {"obstacles": self.obstacles, "sources": sources}
-        return json.dumps(asdict(self) | told, indent=1)
+        return json.dumps(
+            asdict(self) | {"obstacles": self.obstacles, "sources": sources}, indent=1
+        )
 
 
 def _gb(size: float) -> str:
     return f"{size / 1e9:,.2f} GB"
-
-
-def _hours(plan: Plan) -> str:
-    return f"{plan.hours:,.2f} hours" + (f", cost {plan.cost:,.2f}" if plan.cost else "")
 
 
 def plan(
@@ -176,11 +160,13 @@ def plan(
     examples = RecordDataset(records, image_root, processor, recipe)
     collate = collator(config, packed=run.packing, processor=processor)
     found = survey(examples, collate.image_tokens, run.workers, run.progress)
-    good = found.kept
-    lengths, supervised = (_some(one[good]) for one in (found.lengths, found.supervised))
-    counts, largest = _counts(config, recipe), _largest(lengths, supervised, run)
-    steps = run.max_steps or total_updates(len(good), recipe)
-    hours = _duration(lengths, steps * recipe.samples_per_update, tokens_per_second, devices)
+    lengths, supervised = found.lengths[found.kept], found.supervised[found.kept]
+    counts, largest = count_trainable(config, recipe), _largest(lengths, supervised, run)
+    steps = run.max_steps or total_updates(len(lengths), recipe)
+    hours = None
+    if tokens_per_second:
+        tokens = lengths.sum() / max(len(lengths), 1) * steps * recipe.samples_per_update
+        hours = float(tokens / tokens_per_second / devices / 3600)
     return Plan(
         recipe=recipe.name,
         changed=recipe.differences(),
@@ -207,20 +193,6 @@ def plan(
     )
 
 
-def _some(values: np.ndarray) -> np.ndarray:
-    """The values; a zero in place of none, as a set of broken records is still worth a report."""
-    return values if len(values) else np.zeros(1, dtype=int)
-
-
-def _duration(
-    lengths: np.ndarray, samples: int, tokens_per_second: float | None, devices: int
-) -> float | None:
-    """Hours that so many samples take; None where no speed is known."""
-    if not tokens_per_second:
-        return None
-    return float(lengths.mean()) * samples / tokens_per_second / devices / 3600
-
-
 def weight_states(folder: Path) -> dict[str, str]:
     """Each weight file of a checkpoint folder -> "whole", "missing" or "incomplete".
 
@@ -231,8 +203,8 @@ def weight_states(folder: Path) -> dict[str, str]:
     states = {}
     for name in sorted(set(names)):
         try:
-            with opened(folder / name):
-                states[name] = "whole"  # its header is read, and its length compared with it
+            open_weights(folder / name)  # its header is read, and its length compared with it
+            states[name] = "whole"
         except LabError:
             states[name] = "incomplete"
         except FileNotFoundError:
@@ -240,7 +212,7 @@ def weight_states(folder: Path) -> dict[str, str]:
     return states
 
 
-def _disk(counts: trainable.Trainable) -> int:
+def _disk(counts: Trainable) -> int:
     """Numbers on disk at the most: the final weights, and two checkpoints with their moments.
 
     One checkpoint is kept, and for a moment the next beside it.
@@ -255,22 +227,14 @@ def _free(folder: Path) -> int:
     return shutil.disk_usage(there).free
 
 
-def _counts(config: PreTrainedConfig, recipe: Recipe) -> trainable.Trainable:
-    """What is trained, counted without allocating anything."""
-    with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(config)
-        return trainable.set_trainable(model, recipe)[1]
-
-
 def _largest(lengths: np.ndarray, supervised: np.ndarray, run: Run) -> Batch:
     """The largest batch that can come up: the longest samples together, or one full pack."""
     if run.packing:
-        fits = lengths[lengths <= run.tokens_per_batch]
-        some = fits[:: max(1, len(fits) // 1000)]  # as many as tell how full packs get
-        packs = packing.best_fit(some, run.tokens_per_batch) or [[]]
+        size = run.tokens_per_batch
+        some = lengths[:: max(1, len(lengths) // 1000)]  # as many as tell how full packs get
+        packs = packing.best_fit(some[some <= size], size)
         share = supervised.sum() / max(lengths.sum(), 1)
-        images = int(max(map(len, packs)))
-        return Batch(run.tokens_per_batch, int(share * run.tokens_per_batch), images)
-    order = np.argsort(-lengths)[: run.micro_batch]
-    rows = min(run.micro_batch, len(lengths))
-    return Batch(int(lengths.max()) * rows, int(supervised[order].sum()), rows)
+        return Batch(size, int(share * size), max(map(len, packs), default=0))
+    longest = np.argsort(-lengths)[: run.micro_batch]
+    width = int(lengths.max(initial=0))
+    return Batch(width * len(longest), int(supervised[longest].sum()), len(longest))

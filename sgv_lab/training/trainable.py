@@ -10,17 +10,20 @@ distributed wrappers and the gradient guard can rely on every trainable tensor b
 
 import logging
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import PreTrainedModel
+from torch.distributed.tensor import DTensor
+from transformers import AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
 
 from sgv_lab.errors import LabError
 from sgv_lab.models.architectures import LANGUAGE_MODELS, PROJECTORS, part, vision_block
 from sgv_lab.training.recipes import Recipe
 
 logger = logging.getLogger(__name__)
+WATCHED_STEPS = 3  # warming up from 0, LoRA's A matrices first get a gradient in the third
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,13 @@ def set_trainable(model: PreTrainedModel, recipe: Recipe) -> tuple[torch.nn.Modu
     report = Trainable(tuple(nominal), tuple(effective), _counts(model, nominal, effective))
     logger.info("trainable parameters, recipe %s\n%s", recipe.name, report)
     return model, report
+
+
+def count_trainable(config: PreTrainedConfig, recipe: Recipe) -> Trainable:
+    """What ``recipe`` trains of a model of this configuration, without allocating anything."""
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(config)
+        return set_trainable(model, recipe)[1]
 
 
 def _plain_name(name: str) -> str:
@@ -153,3 +163,47 @@ def _counts(
         row["nominal"] += parameter.numel() if name in marked else 0
         row["effective"] += parameter.numel() if name in learning else 0
     return counts
+
+
+class GradientGuard:
+    """Stops a run in which a tensor that should learn gets no gradient.
+
+    After the first step with an image every tensor of ``names`` must have a gradient, and
+    within the first three a non-zero one. This catches parts that are silently cut off, such as
+    a partly frozen vision tower under reentrant gradient checkpointing: its blocks get no
+    gradient at all, while the loss keeps falling because the rest learns.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.pending = set(names)
+        self.seen = 0  # steps with an image
+
+    def check(self, model: torch.nn.Module, has_image: bool) -> None:
+        """Look at the gradients of a step. Raises LabError naming what gets none."""
+        if not self.pending or not has_image:
+            return
+        self.seen += 1
+        # Looked up each time: sharding replaces the parameter objects.
+        watched = {n: p for n, p in model.named_parameters() if n in self.pending}
+        absent = [name for name, p in watched.items() if p.grad is None]
+        if absent:
+            self._stop("has no gradient after the first step with an image", absent)
+        largest = torch.stack([_largest(p.grad) for p in watched.values()]).cpu()
+        self.pending = {n for n, x in zip(watched, largest, strict=True) if x == 0}
+        if self.pending and self.seen >= WATCHED_STEPS:
+            what = f"had only zero gradients in the first {WATCHED_STEPS} steps with an image"
+            self._stop(what, sorted(self.pending))
+
+    def _stop(self, what: str, names: list[str]) -> None:
+        more = f" and {len(names) - 1} more tensors" if len(names) > 1 else ""
+        raise LabError(
+            f"{names[0]}{more} {what}",
+            fix="it would never be trained: use non-reentrant gradient checkpointing, look for "
+            "a detached part, or freeze it by the recipe",
+        )
+
+
+def _largest(gradient: torch.Tensor) -> torch.Tensor:
+    """The largest absolute value, a scalar (NaN stays NaN); of all shards if it is sharded."""
+    largest = torch.linalg.vector_norm(gradient, ord=float("inf"))
+    return (largest.full_tensor() if isinstance(largest, DTensor) else largest).float()

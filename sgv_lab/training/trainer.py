@@ -1,15 +1,15 @@
 """From records to a checkpoint: the whole of a training, to be read from top to bottom.
 
-`train` checks records and encodes them; `fit` makes a model learn from the encoded samples; `_step`
-is one optimizer step. What a step is shown is decided in `updates`, which tensors learn in
-`trainable`, and how a run is saved, resumed and finished in `checkpointing`.
+`train` checks and encodes records; `fit` makes a model learn from the samples; `_learn` is the
+loop, `_step` one optimizer step, `supervised_loss` what it minimises. What a step is shown is
+decided in `updates`, which tensors learn in `trainable`, how processes share the work in
+`processes`, and how a run is saved, resumed and finished in `checkpointing`.
 """
 
 import contextlib
 import math
-import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,10 @@ import torch
 import torch.distributed as dist
 from accelerate import PartialState
 from accelerate.utils import send_to_device
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.nn.functional import cross_entropy, pad
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset, Subset
-from transformers import (
-    PreTrainedModel,
-    ProcessorMixin,
-    get_cosine_schedule_with_warmup,
-    set_seed,
-)
+from transformers import PreTrainedModel, ProcessorMixin, get_cosine_schedule_with_warmup, set_seed
 from transformers.trainer_pt_utils import get_parameter_names
 
 from sgv_lab.errors import LabError
@@ -34,15 +29,15 @@ from sgv_lab.files import write_json
 from sgv_lab.models import checkpoints
 from sgv_lab.models.architectures import PROJECTORS
 from sgv_lab.training import checkpointing, updates
+from sgv_lab.training import processes as several
 from sgv_lab.training.collate import Collator, Sample, collator
 from sgv_lab.training.data import RecordDataset
-from sgv_lab.training.guards import GradientGuard, refuse_non_finite
-from sgv_lab.training.loss import supervised_loss
 from sgv_lab.training.metrics import Metrics
 from sgv_lab.training.packing import Batching, packed, varlen
 from sgv_lab.training.recipes import Recipe, Run
+from sgv_lab.training.segments import IGNORED
 from sgv_lab.training.survey import survey
-from sgv_lab.training.trainable import set_trainable
+from sgv_lab.training.trainable import GradientGuard, set_trainable
 
 CHECKPOINTING = {"use_reentrant": False}  # the other kind freezes a partly frozen tower, silently
 NO_DECAY = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)"]
@@ -58,6 +53,7 @@ def train(
     seed: int,
     *,
     drop_broken: bool = False,
+    keep: bool = True,
     **run: Any,
 ) -> Path:
     """Train ``model`` on LLaVA records and return ``out``, then a Hugging Face checkpoint.
@@ -65,7 +61,7 @@ def train(
     ``records``: a list or a file of ``{id, image, conversations}``; images lie below
     ``image_root``. ``run``: fields of `Run`. A set with records that cannot be trained on (see
     `RecordDataset.examine`) is refused, unless ``drop_broken`` says to leave them out; the manifest
-    then counts them. Otherwise as `fit`, which see for resuming and for what is raised.
+    then counts them. Otherwise as `fit`, which see for resuming, ``keep``, and what is raised.
     """
     settings = Run(**run)
     checkpoints.refuse_tokenizer(model.config, processor, "processor")
@@ -81,11 +77,11 @@ def train(
         "dropped_for": Counter(one.reason for one in found.broken.values()),
         "records_cut": int(found.truncated[kept].sum()),
     }
-    batching = None
-    if settings.packing:
-        batching = packed(found.lengths[kept], settings.tokens_per_batch)
+    fits = settings.tokens_per_batch
+    batching = packed(found.lengths[kept], fits) if settings.packing else None
     chosen = Subset(examples, kept)
-    return fit(model, processor, chosen, collate, recipe, out, seed, settings, facts, batching)
+    given = (model, processor, chosen, collate, recipe, out, seed, settings, facts, batching)
+    return fit(*given, keep)
 
 
 def fit(
@@ -99,6 +95,7 @@ def fit(
     run: Run,
     facts: dict[str, Any],
     batching: Batching | None = None,
+    keep: bool = True,
 ) -> Path:
     """Train ``model`` on encoded ``examples`` and return ``out``, then a Hugging Face checkpoint.
 
@@ -106,12 +103,13 @@ def fit(
     data). ``batching`` splits a step's samples into batches (padded ones if not given). Called
     again after a kill, with a fresh copy of the same model, it goes on from the last complete
     checkpoint; after completion it returns at once. ``seed`` sets the order of the data, the
-    adapters' first values and dropout; the model's first weights are the caller's.
+    adapters' first values and dropout; the model's first weights are the caller's. Without ``keep``
+    nothing is saved but metrics.jsonl: to measure what a training takes.
 
     Raises LabError if ``out`` holds a run with other settings, no GPU is there where one is asked
     for, a tensor does not learn, a loss is not finite, or saving fails.
     """
-    out, processes = Path(out), _processes(recipe, run, len(examples))
+    out, processes = Path(out), several.start(recipe, run, len(examples))
     steps = run.max_steps or total_updates(len(examples), recipe)
     settings = {  # what makes a run this run and no other
         "recipe": asdict(recipe),
@@ -120,7 +118,7 @@ def fit(
         "loss": run.loss,
         "packing": run.tokens_per_batch if run.packing else None,
         "records": len(examples),
-        "model": checkpointing.fingerprint(model),
+        "model": checkpoints.weights_hash(model),
         **facts,
     }
     if checkpointing.finished(out, settings):
@@ -136,7 +134,7 @@ def fit(
         processes.process_index,
         processes.num_processes,
     )
-    _learn(model, processor, data, recipe, run, settings, out, processes)
+    _learn(model, processor, data, recipe, run, settings, out, processes, keep)
     return out
 
 
@@ -149,6 +147,7 @@ def _learn(
     settings: dict[str, Any],
     out: Path,
     processes: PartialState,
+    keep: bool,
 ) -> None:
     """Train from the last complete checkpoint, or from the start, to the manifest."""
     steps, device = settings["updates"], processes.device
@@ -160,7 +159,7 @@ def _learn(
         # Only reentrant checkpointing needs inputs with gradients; they would send the backward
         # pass through all of a frozen tower.
         model.disable_input_require_grads()
-    wrapped = _distributed(model.to(device).train(), run, processes, half)
+    wrapped = several.distributed(model.to(device).train(), run, processes, half)
     optimizer = _adamw(model, recipe)
     schedule = learning_rates(optimizer, recipe, steps)
     set_seed(settings["seed"])  # dropout, whatever was drawn so far
@@ -187,10 +186,11 @@ def _learn(
             schedule.step()
             optimizer.zero_grad()
             metrics.add({"step": step, **row, **counts})
-            if step % every == 0 or step == steps:
+            if keep and (step % every == 0 or step == steps):
                 state.save(step)
                 metrics.restart_clock()
-    checkpointing.finish(model, processor, recipe, trainable, settings, out, processes, half)
+    if keep:
+        checkpointing.finish(model, processor, recipe, trainable, settings, out, processes, half)
 
 
 def _step(
@@ -216,15 +216,53 @@ def _step(
             torch.autocast(processes.device.type, torch.bfloat16, enabled=half),
         ):
             loss = supervised_loss(model, batch, denominator)
-            refuse_non_finite(loss, "loss", step, batch["record_ids"])
+            _refuse_non_finite(loss, "loss", step, batch["record_ids"])
             (loss * processes.num_processes).backward()  # the gradients will be averaged
         total += loss.detach()
     if processes.num_processes > 1:
         dist.all_reduce(total)
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.max_grad_norm or math.inf)
     norm = getattr(norm, "full_tensor", lambda: norm)()  # of all shards
-    refuse_non_finite(norm, "gradient norm", step, [i for b in batches for i in b["record_ids"]])
+    _refuse_non_finite(norm, "gradient norm", step, [i for b in batches for i in b["record_ids"]])
     return {"loss": total.item(), "grad_norm": norm.item()}
+
+
+def supervised_loss(
+    model: torch.nn.Module, batch: Mapping[str, Any], denominator: torch.Tensor | float
+) -> torch.Tensor:
+    """This batch's share of a step's loss, a float32 scalar.
+
+    Only positions whose next token has a label pass through the output head. The first label of a
+    sample is never one, so nothing is asked across packed samples. Cross-entropies are weighted by
+    ``loss_weights`` (B, T), summed, and divided by ``denominator``: weights of 1 and the number of
+    supervised tokens of the whole step (over all its batches and processes) give the mean over
+    tokens; weights of 1 / (a sample's supervised tokens) and the number of samples give the mean
+    over samples, so that longer captions change nothing else. Either way the shares add up to the
+    same loss however the step is split.
+
+    The official code (SG share4v/train/train.py on transformers 4.31) takes the mean over tokens
+    within each device's batch and then the mean of those means, so there a token's weight depends
+    on which samples it shares a device with.
+    """
+    targets = pad(batch["labels"][:, 1:], (0, 1), value=IGNORED)  # (B, T): the next token's label
+    asked = targets != IGNORED
+    weights = pad(batch["loss_weights"][:, 1:], (0, 1))[asked]
+    others = ("labels", "loss_weights", "record_ids", "images")
+    inputs = {key: value for key, value in batch.items() if key not in others}
+    if "pixel_values" in inputs:
+        inputs["pixel_values"] = inputs["pixel_values"].to(next(model.parameters()).dtype)
+    logits = model(**inputs, logits_to_keep=asked, use_cache=False).logits  # (N, V)
+    losses = cross_entropy(logits.float(), targets[asked], reduction="none")  # (N,)
+    return (losses * weights).sum() / denominator
+
+
+def _refuse_non_finite(value: torch.Tensor, what: str, step: int, ids: Iterable[str]) -> None:
+    if not torch.isfinite(value).all():
+        raise LabError(
+            f"the {what} is {value.sum().item()} in step {step}; "
+            f"records of the batch: {', '.join(ids)}",
+            fix="look at these records or lower the learning rate; the last checkpoint is intact",
+        )
 
 
 def _adamw(model: torch.nn.Module, recipe: Recipe) -> torch.optim.AdamW:
@@ -251,44 +289,6 @@ def learning_rates(
     """The schedule of a run: a linear warm-up from 0, then a cosine down to 0."""
     warmup = math.ceil(steps * recipe.warmup_ratio)
     return get_cosine_schedule_with_warmup(optimizer, warmup, steps)
-
-
-def _distributed(
-    model: PreTrainedModel, run: Run, processes: PartialState, half: bool
-) -> torch.nn.Module:
-    """The model as its processes train it: alone, copied (DDP), or sharded block by block."""
-    if run.fsdp:
-        policy = MixedPrecisionPolicy(*[torch.bfloat16, torch.float32] * half)
-        lists = [m for m in model.modules() if isinstance(m, torch.nn.ModuleList)]
-        for block in (block for blocks in lists for block in blocks):
-            fully_shard(block, mp_policy=policy)
-        return fully_shard(model, mp_policy=policy)
-    if processes.num_processes > 1:
-        return DistributedDataParallel(model)
-    return model
-
-
-def _processes(recipe: Recipe, run: Run, records: int) -> PartialState:
-    """This process among those of torchrun, and its device. LabError for what cannot be run."""
-    cuda = torch.cuda.is_available()
-    if run.device == "cuda" and not cuda:
-        raise LabError("no GPU is there", where="device=cuda", fix="use device=cpu")
-    if run.fsdp and recipe.language_model == "lora":
-        raise LabError("adapters are not sharded", where="fsdp", fix="leave fsdp out: they fit")
-    if run.fsdp and int(os.environ.get("WORLD_SIZE", 1)) < 2:
-        raise LabError("one process has nobody to share with", where="fsdp", fix="use torchrun")
-    if not records:
-        raise LabError("no records to train on", fix="give at least one record")
-    cpu = run.device == "cpu" or not cuda
-    if PartialState._shared_state and (PartialState().device.type == "cpu") != cpu:
-        PartialState._reset_state()  # an earlier run of this process was on the other device
-    processes = PartialState(cpu=cpu)
-    if recipe.samples_per_update < processes.num_processes:
-        raise LabError(
-            f"{recipe.samples_per_update} samples for {processes.num_processes} processes",
-            fix="use fewer processes or a larger samples_per_update",
-        )
-    return processes
 
 
 def total_updates(records: int, recipe: Recipe) -> int:

@@ -15,7 +15,6 @@ from accelerate import PartialState
 from torch.utils.data import Dataset
 
 from sgv_lab.training.collate import Collator, Sample
-from sgv_lab.training.loss import targets
 from sgv_lab.training.packing import Batching
 from sgv_lab.training.segments import IGNORED
 
@@ -90,7 +89,7 @@ def counts(batches: Sequence[dict[str, Any]], processes: PartialState) -> dict[s
     found = {
         "tokens": sum(_tokens(batch) for batch in batches),
         "positions": sum(batch["labels"].numel() for batch in batches),
-        "supervised_tokens": sum(int((targets(batch) != IGNORED).sum()) for batch in batches),
+        "supervised_tokens": sum(int((batch["labels"] != IGNORED).sum()) for batch in batches),
         "samples": sum(len(batch["record_ids"]) for batch in batches),
         "images": sum(batch["images"] for batch in batches),
         "batches": len(batches),

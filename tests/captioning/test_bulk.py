@@ -92,7 +92,7 @@ def test_a_row_tells_what_made_it_and_another_model_is_refused(loaded, world, tm
     run(loaded, world, tmp_path / "out", name="tiny", decoding=SAMPLED)
     assert torch.equal(torch.random.get_rng_state(), state)  # the caller's is left alone
     row = table(tmp_path / "out").iloc[0]
-    assert (row["model"], row["revision"]) == ("tiny", bulk.revision(loaded[0]))
+    assert (row["model"], row["revision"]) == ("tiny", checkpoints.weights_hash(loaded[0]))
     assert row["image"] == sorted(str(p.relative_to(world)) for p in world.rglob("*.png"))[0]
     assert row["tokens"] <= 12 and len(row["sha256"]) == 64
     weight = loaded[0].lm_head.weight

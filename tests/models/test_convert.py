@@ -10,6 +10,7 @@ from pathlib import Path
 import originals
 import pytest
 import torch
+import transformers
 from click.testing import CliRunner
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -117,7 +118,7 @@ def test_projector_in_a_file_of_its_own(model, tmp_path):
     state = originals.original_llava(model)
     projector = {n: t for n, t in state.items() if "mm_projector" in n}
     originals.write_shards({n: t for n, t in state.items() if n not in projector}, source)
-    with pytest.raises(LabError, match=r"4 weights missing: model.multi_modal_projector"):
+    with pytest.raises(LabError, match=r'Missing key.*"model.multi_modal_projector'):
         convert(source, tmp_path / "new")
     torch.save(projector, source / "mm_projector.bin")
     same(model, convert(source, tmp_path / "new"))
@@ -150,12 +151,15 @@ NORM = "model.layers.1.input_layernorm.weight"
     [
         (
             lambda s: rewrite(s, lambda t: t.pop(NORM)),
-            "1 weights missing: model.language_model.layers.1.input",
+            r'Missing key.*: "model.language_model.layers.1.input[^,]*"\.',
         ),
-        (lambda s: rewrite(s, lambda t: t.update(odd=torch.zeros(1))), "1 weights unknown: odd"),
+        (
+            lambda s: rewrite(s, lambda t: t.update(odd=torch.zeros(1))),
+            r'Unexpected key.*: "odd"\.',
+        ),
         (
             lambda s: rewrite(s, lambda t: t.update({NORM: torch.zeros(3)})),
-            rf"1 weights misshapen: {NORM} \(3,\), not \(128,\)",
+            r"size mismatch for .*layers.1.input_layernorm.weight: .*\[3\]\).*\[128\]\)",
         ),
         (
             lambda s: (s / "model-00002-of-00003.safetensors").unlink(),
@@ -192,7 +196,7 @@ def test_damage_is_refused_by_name(model, tmp_path, damage, message):
         ({"mm_projector_type": "mlp9x"}, "mm_projector_type is 'mlp9x'"),
         ({"rope_scaling": {"type": "linear"}}, "rope_scaling"),
         ({"text_config": {}}, "in Hugging Face format already"),
-        ({"num_hidden_layers": 4}, "9 weights missing"),
+        ({"num_hidden_layers": 4}, r"Missing key.*layers\.3\.self_attn\.q_proj"),
     ],
 )
 def test_settings_are_refused_by_name(model, tmp_path, changes, message):
@@ -268,7 +272,7 @@ def test_a_default_that_is_not_the_weights_is_refused(model, tmp_path):
     settings = json.loads((folder / "config.json").read_text())
     del settings["vision_config"]["image_size"]  # 224, where the weights say 64
     (folder / "config.json").write_text(json.dumps(settings))
-    with pytest.raises(LabError, match=r"misshapen: .*position_embedding"):
+    with pytest.raises(LabError, match=r"size mismatch for .*position_embedding"):
         convert(source, tmp_path / "new", vision_tower=folder)
 
 
@@ -438,7 +442,7 @@ def test_an_existing_target_and_a_failed_write(model, tmp_path, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("sgv_lab.models.shards.save_file", full)
+    monkeypatch.setattr(transformers.PreTrainedModel, "save_pretrained", full)
     with pytest.raises(OSError, match="No space"):
         convert(source, tmp_path / "new")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["source", "there"]
@@ -512,9 +516,9 @@ def test_whole_qwen(qwen, tmp_path):
         ({"quantization_config": {"bits": 4}}, "quantization_config is"),
         ({"no_bias": False}, "no_bias is False"),
         ({"visual": {}}, "config.json: has no 'output_dim'"),
-        ({"num_hidden_layers": 2}, "12 weights unknown: transformer.h.2"),
+        ({"num_hidden_layers": 2}, r"Unexpected key.*language_model\.layers\.2\."),
         ({"vocab_size": 400}, "477 tokens with <img> at 474, but the model has 400"),
-        ({"vocab_size": 480}, r"2 weights misshapen: .*wte.* \(512, 128\), not \(480, 128\)"),
+        ({"vocab_size": 480}, r"size mismatch for .*embed_tokens.*\[512, 128\]\).*\[480, 128\]\)"),
     ],
 )
 def test_qwen_settings_are_refused_by_name(qwen, tmp_path, changes, message):
@@ -553,22 +557,28 @@ def test_qwen_with_another_tokenizer(qwen, tmp_path):
 
 
 MEASURE = """
-import sys
+import sys, threading, time
 from pathlib import Path
 from sgv_lab.models.convert import convert
-def kilobytes(name):
+def kilobytes():  # without the files that are mapped, which the system may drop and read again
     lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(name))
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
 for folder in sys.argv[1:]:
-    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts here
-    before = kilobytes("VmRSS")
+    before, seen, done = kilobytes(), [], threading.Event()
+    def watch():
+        while not done.wait(0.002):
+            seen.append(kilobytes())
+    watcher = threading.Thread(target=watch)
+    watcher.start()
     convert(folder, folder + "-new", max_shard_size=10_000_000)
-    print(kilobytes("VmHWM") - before)
+    done.set()
+    watcher.join()
+    print(max(seen) - before)
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="measured by Linux's /proc")
-def test_one_shard_at_a_time_is_in_memory(tmp_path):
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="measured by Linux's /proc")
+def test_weights_stay_in_their_files_until_they_are_written(tmp_path):
     sizes = {"text_width": 512, "text_mlp": 1408, "text_layers": 8}
     big = families.build("llava-1.5-7b", "mini", 0, vocab_size=384, image_token_id=ROWS, **sizes)
     size = sum(p.numel() for p in big.parameters()) * 4
@@ -583,4 +593,4 @@ def test_one_shard_at_a_time_is_in_memory(tmp_path):
     for folder, more in zip(folders, done.stdout.split(), strict=True):
         share = int(more) * 1024 / size
         print(f"{folder}: {size / 1e6:.0f} MB of weights, {share:.0%} of that more at the peak")
-        assert 0 < share < 0.6
+        assert share < 0.6

@@ -11,8 +11,7 @@ from torch.nn import functional
 from sgv_lab.errors import LabError
 from sgv_lab.models import checkpoints, convert_llava, convert_qwen
 from sgv_lab.models.convert import convert
-from sgv_lab.models.qwen_vl import QwenVLVisionConfig, QwenVLVisual
-from sgv_lab.models.qwen_vl.visual import initialise
+from sgv_lab.models.qwen_vl_visual import QwenVLVisionConfig, QwenVLVisual, initialise
 
 pytestmark = pytest.mark.reference
 TOLERANCE = 1e-4
@@ -112,7 +111,11 @@ def test_llava_batch_features_and_gradients(llava):
 
 
 def convert_rename(name: str) -> list[str]:
-    return [new for new, _ in convert_llava._llava(name, 0)]
+    return list(convert_llava._llava(name, torch.zeros(3, 1), 0))
+
+
+def qwen_names(name: str) -> list[str]:
+    return list(convert_qwen.rename(name, torch.zeros(3)))
 
 
 def compare_gradients(model, loss, folder, rename) -> None:
@@ -209,7 +212,7 @@ def test_qwen_single_samples(qwen):
 def test_qwen_batch_and_gradients(qwen, mode):
     model, golden, folder = qwen
     names = json.loads((folder / "grad_norms.json").read_text())["requires_grad"]
-    trained = {new for name in names for new, _ in convert_qwen.rename(name)}
+    trained = {new for name in names for new in qwen_names(name)}
     for name, parameter in model.named_parameters():  # the official freezing
         parameter.requires_grad_(name in trained)
     mask = torch.from_numpy(golden["attention_mask"])
@@ -222,9 +225,7 @@ def test_qwen_batch_and_gradients(qwen, mode):
     model.eval()
     assert worst(out.logits[mask], golden[f"{mode}_logits"][mask.numpy()]) < TOLERANCE
     assert worst(out.loss, golden[f"{mode}_loss"]) < TOLERANCE
-    compare_gradients(
-        model, out.loss, folder, lambda name: [new for new, _ in convert_qwen.rename(name)]
-    )
+    compare_gradients(model, out.loss, folder, qwen_names)
 
 
 def test_qwen_beyond_its_trained_length_is_refused(qwen):

@@ -7,8 +7,8 @@ from PIL import Image
 
 from sgv_lab.errors import LabError
 from sgv_lab.models import families, mini
-from sgv_lab.models.qwen_vl.processing import image_processor
-from sgv_lab.models.qwen_vl.visual import resized_positions, sincos_positions
+from sgv_lab.models.qwen_vl import image_processor
+from sgv_lab.models.qwen_vl_visual import resized_positions, sincos_positions
 
 
 @pytest.fixture(scope="module")

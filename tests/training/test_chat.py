@@ -28,9 +28,9 @@ from sgv_lab.training import metrics, recipes, trainer
 from sgv_lab.training.collate import collator, prompts
 from sgv_lab.training.conversation import IGNORED, encode, prompt_ids
 from sgv_lab.training.data import RecordDataset
-from sgv_lab.training.loss import supervised_loss
 from sgv_lab.training.survey import survey
 from sgv_lab.training.trainable import set_trainable
+from sgv_lab.training.trainer import supervised_loss
 
 KEY = "qwen3-vl-8b"
 RECORDS = [

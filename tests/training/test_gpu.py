@@ -1,7 +1,6 @@
-"""What only a GPU can show about training: sharding, adapters on 4 bits, updates at full size."""
+"""What only a GPU can show about training: sharding, adapters on 4 bits."""
 
 import json
-import math
 import subprocess
 import sys
 
@@ -12,7 +11,7 @@ from PIL import Image
 
 from sgv_lab.cli import main
 from sgv_lab.models import checkpoints, families, mini
-from sgv_lab.training import metrics, recipes, throughput, true_size
+from sgv_lab.training import metrics
 
 KEY = "llava-1.5-7b"
 
@@ -69,33 +68,3 @@ def test_adapters_on_four_bits_learn(folder, tmp_path):
     losses = _losses(tmp_path / "run")
     assert losses[-1] < losses[0]
     assert (tmp_path / "run" / "manifest.json").is_file()
-
-
-def _weights():
-    """float32 as the authors' optimiser has it, where 16 bytes a number fit; else bfloat16."""
-    room = torch.cuda.get_device_properties(0).total_memory
-    return "float32" if room > 140e9 else "bfloat16"
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("name", ["pretrain", "sft"])
-def test_a_stage_at_full_size_learns_one_batch_in_the_memory_planned(name):
-    if torch.cuda.get_device_properties(0).total_memory < 75e9:
-        pytest.skip("7 billion parameters need 80 GB")
-    found = true_size.repeated(KEY, "paper", recipes.recipe(name), 5, 4, _weights())
-    assert all(map(math.isfinite, found["losses"]))
-    assert found["losses"][-1] < found["losses"][0]
-    assert found["peak_bytes"] == pytest.approx(found["planned_bytes"], rel=0.1)
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("name", ["pretrain", "sft"])
-def test_a_stage_at_full_size_is_timed_beside_the_official_recipe(name):
-    if torch.cuda.get_device_properties(0).total_memory < 75e9:
-        pytest.skip("7 billion parameters need 80 GB")
-    recipe = recipes.recipe(name, {"samples_per_update": 32})
-    rows = throughput.measure(KEY, "paper", recipe, steps=2)
-    assert rows[0]["row"] == "official"
-    timed = [row for row in rows if row["status"] == "ok"]
-    assert timed
-    assert all(0 < row["mfu"] < 1 and row["tokens_per_second"] > 0 for row in timed)

@@ -4,7 +4,7 @@ import torch
 
 from sgv_lab.errors import LabError
 from sgv_lab.training import trainer
-from sgv_lab.training.guards import GradientGuard
+from sgv_lab.training.trainable import GradientGuard
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def reentrant(monkeypatch):
 
 
 def test_the_silent_freeze_of_the_vision_tower_is_caught(tmp_path, reentrant):
-    message = r"vision_tower\.encoder\.layers\.1.* has no gradient after the first update"
+    message = r"vision_tower\.encoder\.layers\.1.* has no gradient after the first step"
     with pytest.raises(LabError, match=message):
         tiny_llava.fit(tmp_path)
 
@@ -62,7 +62,7 @@ def test_a_non_finite_loss_names_the_records_of_its_batch(tmp_path):
                 sample["images"][0][0, 0, 0] = float("nan")
             return sample
 
-    with pytest.raises(LabError, match="the loss is nan in update") as error:
+    with pytest.raises(LabError, match="the loss is nan in step") as error:
         tiny_llava.fit(tmp_path, samples=Broken(), micro_batch=2)
     named = str(error.value).split("records of the batch: ")[1].split(". ")[0].split(", ")
     assert "record-13" in named
@@ -72,5 +72,5 @@ def test_a_non_finite_loss_names_the_records_of_its_batch(tmp_path):
 def test_a_non_finite_gradient_stops_the_run(tmp_path):
     model = tiny_llava.model()
     model.lm_head.weight.register_hook(lambda g: g * float("inf"))
-    with pytest.raises(LabError, match=r"gradient norm is .* in update 1"):
+    with pytest.raises(LabError, match=r"gradient norm is .* in step 1"):
         tiny_llava.fit(tmp_path, model=model)

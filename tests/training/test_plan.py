@@ -12,7 +12,7 @@ from sgv_lab.models import checkpoints, families, mini
 from sgv_lab.training import estimates, plan, recipes, trainer
 from sgv_lab.training.collate import collator
 from sgv_lab.training.survey import places
-from sgv_lab.training.trainable import set_trainable
+from sgv_lab.training.trainable import count_trainable, set_trainable
 
 KEY = "llava-1.5-7b"
 
@@ -221,7 +221,7 @@ def test_memory_of_full_fine_tuning_at_true_size(folder):
     """16 bytes a trained number in float32 (weights, gradients, two moments), 4 a frozen one."""
     config = families.config(KEY, "paper")
     recipe = recipes.recipe("sft")
-    counts = plan._counts(config, recipe)
+    counts = count_trainable(config, recipe)
     batch = estimates.Batch(8 * 1024, 2000, 8)
     parts = estimates.step_memory(config, counts, recipe, batch, weight_bytes=4, autocast=True)
     learning, total = counts.total("effective"), counts.total("total")

@@ -9,7 +9,7 @@ from PIL import Image
 from transformers import CLIPImageProcessorPil, CLIPVisionConfig
 
 from sgv_lab.errors import LabError
-from sgv_lab.models.qwen_vl.processing import image_processor
+from sgv_lab.models.qwen_vl import image_processor
 from sgv_lab.training.preprocessing import open_image, pad_to_square, prepare
 
 SMALL = CLIPImageProcessorPil(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})

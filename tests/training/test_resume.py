@@ -187,7 +187,7 @@ def test_a_full_disk_is_an_error_and_the_last_checkpoint_stays(tmp_path, adapter
     before, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))  # no file may grow past 20 kB
     try:
-        with pytest.raises(LabError, match=r"saving failed .* the last checkpoint"):
+        with pytest.raises(LabError, match=r"the disk is full.* the last checkpoint"):
             _run(tmp_path, recipe)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (before, hard))

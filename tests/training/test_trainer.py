@@ -8,7 +8,7 @@ from transformers import AutoModelForImageTextToText
 
 from sgv_lab.errors import LabError
 from sgv_lab.training import checkpointing, metrics
-from sgv_lab.training.loss import supervised_loss
+from sgv_lab.training.trainer import supervised_loss
 from sgv_lab.training.updates import Order
 
 

@@ -81,15 +81,16 @@ def recipe(name: str = "pretrain", **changes: Any) -> Recipe:
 
 
 def fit(out: Path, *, seed: int = 0, samples: Samples | None = None, **given: Any) -> Path:
-    """``trainer.fit`` with everything tiny; ``given``: a recipe, a model, or fields of Run."""
+    """``trainer.fit`` with everything tiny; ``given``: recipe, model, keep, or fields of Run."""
     chosen, start = given.pop("recipe", recipe()), given.pop("model", None) or model()
+    keep = given.pop("keep", True)
     run = trainer.Run(**{"max_steps": 6, "progress": False, "device": "cpu"} | given)
     samples = Samples() if samples is None else samples
     collate = collator(per_sample=run.loss == "sample", packed=run.packing)
     batching = None
     if run.packing:
         batching = packed([length(samples[i]) for i in range(len(samples))], run.tokens_per_batch)
-    return trainer.fit(start, None, samples, collate, chosen, out, seed, run, {}, batching)
+    return trainer.fit(start, None, samples, collate, chosen, out, seed, run, {}, batching, keep)
 
 
 def length(sample: dict[str, Any]) -> int:

@@ -8,13 +8,28 @@ import math
 import torch
 from torch import nn
 from torch.nn import functional
-from transformers import initialization
+from transformers import PreTrainedConfig, initialization
 from transformers.modeling_layers import GradientCheckpointingLayer
-
-from sgv_lab.models.qwen_vl.configuration import QwenVLVisionConfig
 
 POSITIONS = 256  # rows of the learned table: 16 x 16, whatever the picture's size
 RESAMPLER_HEAD = 128  # channels of one attention head of the resampler
+
+
+class QwenVLVisionConfig(PreTrainedConfig):
+    """The vision transformer and its resampler; the defaults are Qwen-VL-Chat's."""
+
+    model_type = "qwen_vl_vision"
+    base_config_key = "vision_config"
+
+    image_size: int = 448
+    patch_size: int = 14
+    hidden_size: int = 1664
+    num_hidden_layers: int = 48
+    num_attention_heads: int = 16
+    intermediate_size: int = 8192  # of the blocks' MLP
+    num_queries: int = 256  # tokens an image becomes
+    output_size: int = 4096  # width of the language model
+    layer_norm_eps: float = 1e-6
 
 
 def sincos_positions(width: int, grid: int) -> torch.Tensor:

@@ -1,18 +1,76 @@
-"""Qwen-VL: pictures from `QwenVLVisual`, language by transformers' Qwen2.
+"""Qwen-VL-Chat on today's transformers, without remote code: configuration, model, processor.
 
-Qwen-7B's language part is a LLaMA with a bias on q, k and v, which is what Qwen2 is. What it does
-beyond its trained length (log-n attention, dynamic NTK) is not restated: such inputs are refused.
+Images by `QwenVLVisual`, language by transformers' Qwen2: Qwen-7B's language part is a LLaMA with
+a bias on q, k and v, which is what Qwen2 is. What it does beyond its trained length (log-n
+attention, dynamic NTK) is not restated: such inputs are refused.
+Numbers and names: x1ngzai/Qwen-VL-Chat-Int4@1cd721a.
 """
 
 import torch
 from torch import nn
-from transformers import AutoModel, Cache, GenerationMixin, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    BatchFeature,
+    Cache,
+    CLIPImageProcessorPil,
+    GenerationMixin,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
+)
+from transformers.configuration_utils import SubConfigSpec
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.modeling_utils import slice_logits_to_keep
 
 from sgv_lab.errors import LabError
-from sgv_lab.models.qwen_vl.configuration import QwenVLConfig
-from sgv_lab.models.qwen_vl.visual import QwenVLVisual, initialise
+from sgv_lab.models.qwen_vl_visual import QwenVLVisionConfig, QwenVLVisual, initialise
+
+IMAGE_TOKEN = "<imgpad>"
+# ChatML, the system's turn first; pictures are numbered within their turn.
+CHAT_TEMPLATE = (
+    "{{ '<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n' }}"
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+    "{% for part in message['content'] if part['type'] == 'image' %}"
+    "{{ 'Picture ' ~ loop.index ~ ': <img><imgpad></img>\n' }}{% endfor %}"
+    "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}"
+    "{% endif %}{{ '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+class QwenVLConfig(PreTrainedConfig):
+    """Vision part, language part (transformers' Qwen2) and the ids around an image.
+
+    ``image_start_id`` is <img>; the next two ids are </img> and <imgpad>. ``seq_length`` is the
+    length the model was trained at, in tokens.
+    """
+
+    model_type = "qwen_vl"
+    sub_configs_defaults = {  # noqa: RUF012  (transformers reads it from the class)
+        "vision_config": QwenVLVisionConfig,
+        "text_config": SubConfigSpec(config_class=AutoConfig, model_type="qwen2"),
+    }
+
+    vision_config: dict | PreTrainedConfig | None = None
+    text_config: dict | PreTrainedConfig | None = None
+    image_start_id: int = 151857
+    seq_length: int = 2048
+    tie_word_embeddings: bool = False
+
+    @property
+    def image_end_id(self) -> int:
+        """The id of </img>."""
+        return self.image_start_id + 1
+
+    @property
+    def image_token_id(self) -> int:
+        """The id of <imgpad>, which holds an image's place."""
+        return self.image_start_id + 2
 
 
 class QwenVLPreTrainedModel(PreTrainedModel):
@@ -153,3 +211,35 @@ class QwenVLForConditionalGeneration(QwenVLPreTrainedModel, GenerationMixin):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
+
+
+def image_processor(side: int) -> CLIPImageProcessorPil:
+    """Pictures squeezed to ``side`` x ``side`` pixels (bicubic, no crop), CLIP's mean and std."""
+    square = {"height": side, "width": side}
+    return CLIPImageProcessorPil(size=square, crop_size=square, do_center_crop=False)
+
+
+class QwenVLProcessor(ProcessorMixin):
+    """Image processor and tokenizer; one <imgpad> in the text becomes as many as an image needs."""
+
+    def __init__(
+        self,
+        image_processor: CLIPImageProcessorPil | None = None,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        num_queries: int = 256,
+        chat_template: str | None = None,
+        **kwargs: object,
+    ) -> None:
+        self.num_queries = num_queries
+        self.image_token = IMAGE_TOKEN
+        self.image_token_id = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
+        super().__init__(image_processor, tokenizer, chat_template=chat_template)
+
+    def replace_image_token(self, image_inputs: BatchFeature, image_idx: int, **kwargs) -> str:
+        """The text that holds the place of one image."""
+        return self.image_token * self.num_queries
+
+
+AutoConfig.register("qwen_vl", QwenVLConfig, exist_ok=True)
+AutoModelForImageTextToText.register(QwenVLConfig, QwenVLForConditionalGeneration, exist_ok=True)
+AutoProcessor.register(QwenVLConfig, QwenVLProcessor, exist_ok=True)

@@ -1,0 +1,86 @@
+"""The processes that train together: this one among torchrun's, its device, copies and shards."""
+
+import os
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils._pytree import tree_map_only
+from transformers import AutoModelForImageTextToText, PreTrainedModel
+
+from sgv_lab.errors import LabError
+from sgv_lab.training.recipes import Recipe, Run
+
+
+def start(recipe: Recipe, run: Run, records: int) -> PartialState:
+    """This process among those of torchrun, and its device. LabError for what cannot be run."""
+    cuda = torch.cuda.is_available()
+    if run.device == "cuda" and not cuda:
+        raise LabError("no GPU is there", where="device=cuda", fix="use device=cpu")
+    if run.fsdp and recipe.language_model == "lora":
+        raise LabError("adapters are not sharded", where="fsdp", fix="leave fsdp out: they fit")
+    if run.fsdp and int(os.environ.get("WORLD_SIZE", 1)) < 2:
+        raise LabError("one process has nobody to share with", where="fsdp", fix="use torchrun")
+    if not records:
+        raise LabError("no records to train on", fix="give at least one record")
+    cpu = run.device == "cpu" or not cuda
+    if PartialState._shared_state and (PartialState().device.type == "cpu") != cpu:
+        PartialState._reset_state()  # an earlier run of this process was on the other device
+    processes = PartialState(cpu=cpu)
+    if recipe.samples_per_update < processes.num_processes:
+        raise LabError(
+            f"{recipe.samples_per_update} samples for {processes.num_processes} processes",
+            fix="use fewer processes or a larger samples_per_update",
+        )
+    return processes
+
+
+def distributed(
+    model: PreTrainedModel, run: Run, processes: PartialState, half: bool
+) -> torch.nn.Module:
+    """The model as its processes train it: alone, copied (DDP), or sharded block by block."""
+    if run.fsdp:
+        policy = MixedPrecisionPolicy(*[torch.bfloat16, torch.float32] * half)
+        lists = [m for m in model.modules() if isinstance(m, torch.nn.ModuleList)]
+        for block in (block for blocks in lists for block in blocks):
+            fully_shard(block, mp_policy=policy)
+        return fully_shard(model, mp_policy=policy)
+    if processes.num_processes > 1:
+        return DistributedDataParallel(model)
+    return model
+
+
+def local(tree: Any) -> Any:
+    """The tree with every sharded tensor as this process's part of it."""
+    return tree_map_only(DTensor, lambda tensor: tensor.to_local(), tree)
+
+
+def reshard(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> dict[str, Any]:
+    """The optimizer's ``saved`` state, its moments shards again where the parameters are."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for number, state in saved["state"].items():
+        p = parameters[number]
+        if isinstance(p, DTensor):
+            place = {"device_mesh": p.device_mesh, "placements": p.placements, "run_check": False}
+            for name in ("exp_avg", "exp_avg_sq"):
+                part = state[name].to(p.device)
+                state[name] = DTensor.from_local(part, **place, shape=p.shape, stride=p.stride())
+    return saved
+
+
+def gathered(model: PreTrainedModel, processes: PartialState) -> PreTrainedModel:
+    """The whole model in the first process; the same where it was never sharded."""
+    if not any(isinstance(parameter, DTensor) for parameter in model.parameters()):
+        return model
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    weights = get_model_state_dict(model, options=options)
+    with torch.device("meta"):
+        whole = AutoModelForImageTextToText.from_config(model.config, dtype=model.dtype)
+    whole.generation_config = model.generation_config
+    if processes.is_main_process:  # who alone was given them
+        whole.load_state_dict(weights, assign=True)
+    return whole
