@@ -22,6 +22,7 @@ from sgv_lab.errors import LabError
 from sgv_lab.images import load_image
 from sgv_lab.models import checkpoints, families, mini
 from sgv_lab.training.conversation import SYSTEM
+from sgv_lab.training.preprocessing import prepare
 from sgv_lab.world import benchmarks as world
 
 WORDS = "Is there a red ball in the image? Yes No answer the question using a single word phrase"
@@ -93,7 +94,7 @@ def test_generation_is_the_official_prompt_greedily_continued(loaded, data: Path
     assert text.endswith("single word or phrase. ASSISTANT:") and text.count("USER:") == 1
     assert ids.count(model.config.image_token_id) == 16
     image = question.image(data)
-    pixels = module.prepare(image, processor.image_processor, "pad")[None]
+    pixels = prepare(image, processor.image_processor, "pad")[None]
     new: list[int] = []
     with torch.inference_mode():
         while len(new) < TASK.max_new_tokens:

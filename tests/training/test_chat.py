@@ -227,8 +227,10 @@ def test_a_batch_is_the_processors_own(root, any_lab) -> None:
     assert theirs.keys() <= ours.keys() and ours.keys() - theirs.keys() == {
         "loss_weights", "record_ids",
     }  # fmt: skip
-    for key in theirs:
-        assert torch.equal(ours[key], theirs[key]), key
+    for key, wanted in theirs.items():
+        if len(wanted) > len(ours[key]):  # Idefics 3 has a row of nothing for a text alone, too
+            wanted = wanted[["image" in record for record in RECORDS]]
+        assert torch.equal(ours[key], wanted), key
 
 
 def test_the_loss_is_a_plain_forwards(root, any_lab) -> None:
