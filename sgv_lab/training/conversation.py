@@ -55,17 +55,19 @@ def encode(
     """
     check_names(template, variant)
     tokenizer = tokenizer if template == "chat" else text_tokenizer(tokenizer)
-    turns, has_image = record["conversations"], record.get("image") is not None
     try:
         if template == "chat":
             ids, labels = chat.encode_turns(record, tokenizer)
         elif template == "qwen":
             ids, labels = qwen_chat.encode_turns(record, tokenizer, max_length)
             max_length = qwen_chat.limit(ids, max_length)
-        elif template == "plain":
-            ids, labels = _plain(turns, tokenizer, variant, has_image)
         else:
-            ids, labels = _v1(turns, tokenizer, variant, has_image, max_length)
+            stream = Stream(tokenizer, variant, record.get("image") is not None)
+            if template == "plain":
+                _add_caption(stream, record["conversations"])
+            else:
+                _add_dialogue(stream, record["conversations"], max_length)
+            ids, labels = stream.ids, stream.labels
         encoded = Encoded(ids[:max_length], labels[:max_length], len(ids))
         if not encoded.supervised:
             raise LabError(f"no supervised token within {max_length} tokens", fix="drop it")
@@ -170,17 +172,11 @@ def _add_round(stream: Stream, question: str, answer: str | None) -> None:
     stream.add(f" {answer}</s>", supervised=True)
 
 
-def _v1(
-    turns: Sequence[Turn],
-    tokenizer: TextTokenizer,
-    variant: str,
-    has_image: bool,
-    max_length: int,
-) -> tuple[list[int], list[int]]:
-    if "</s>" not in tokenizer.special:
+def _add_dialogue(stream: Stream, turns: Sequence[Turn], max_length: int) -> None:
+    """All rounds of the ``v1`` template, up to where the cut hides what follows."""
+    if "</s>" not in stream.tokenizer.special:
         raise LabError("the v1 template needs a tokenizer with </s>", fix="use LLaMA's, or qwen")
-    stream = Stream(tokenizer, variant, has_image)
-    prompt = _v1_prompt(turns, has_image)
+    prompt = _v1_prompt(turns, stream.has_image)
     *rounds, (rest, _) = _v1_rounds(prompt)
     if rest:  # something behind the last "</s>": a question without its answer
         rounds.append((rest, None))
@@ -190,18 +186,14 @@ def _v1(
         _add_round(stream, question, answer)
     if "<unk>" in prompt and len(stream.ids) < max_length:
         raise LabError('"<unk>" inside a turn', fix="write it another way")
-    return stream.ids, stream.labels
 
 
-def _plain(
-    turns: Sequence[Turn], tokenizer: TextTokenizer, variant: str, has_image: bool
-) -> tuple[list[int], list[int]]:
-    if len(turns) != 2 or IMAGE not in turns[0]["value"] or not has_image:
+def _add_caption(stream: Stream, turns: Sequence[Turn]) -> None:
+    """The image and its caption: the ``plain`` template."""
+    if len(turns) != 2 or IMAGE not in turns[0]["value"] or not stream.has_image:
         raise LabError(
             "the plain template needs an image and exactly two turns, the tag <image> in the first",
             fix="use the template v1, or keep only the caption",
         )
-    stream = Stream(tokenizer, variant, has_image)
     stream.add(IMAGE, supervised=False)
     stream.add(_image_first(turns[1]["value"]) + "\n", supervised=True)
-    return stream.ids, stream.labels
