@@ -66,7 +66,7 @@ def report(key: str, size: str, batches: int, batch_size: int, out: Path | None)
         raise LabError("true sizes need a GPU", where="throughput", fix="use --size mini")
     device = "cuda" if gpu else "cpu"
     # a tokenizer that can be made here stands in for the real one
-    ids = {"image_token_id": mini.IMAGE_ID, "pad_token_id": mini.PAD_ID}
+    ids = {"image_token_index": mini.IMAGE_ID, "text_config": {"pad_token_id": mini.PAD_ID}}
     dtype = torch.bfloat16 if gpu else torch.float32
     model = families.build(key, size, 0, device=device, dtype=dtype, **ids)
     # no token: captions end at the length drawn for them

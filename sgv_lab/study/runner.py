@@ -70,7 +70,7 @@ def base_folder(family: str, models_root: str | Path = "") -> Path:
 def questions(plan: Plan) -> Path:
     """The store's folder of the plan's question sets, one benchmark a subfolder."""
     settings = {"benchmarks": plan.benchmarks, "pictures": plan.pictures, "seed": plan.questions,
-                "size": families.family(plan.family).mini.image_size}  # fmt: skip
+                "size": families.family(plan.family).image_size}  # fmt: skip
     write = partial(world.write, **settings, difficulty=MINIATURE)
     return store.stage("questions", settings, [], write)
 

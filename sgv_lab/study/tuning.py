@@ -120,7 +120,7 @@ def stages(job: Job) -> list[Stage]:
 
 
 def _side(job: Job) -> int:
-    return families.family(job.family).mini.image_size
+    return families.family(job.family).image_size
 
 
 def rows(job: Job) -> int:
