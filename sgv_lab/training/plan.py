@@ -163,10 +163,8 @@ def plan(
     lengths, supervised = found.lengths[found.kept], found.supervised[found.kept]
     counts, largest = count_trainable(config, recipe), _largest(lengths, supervised, run)
     steps = run.max_steps or total_updates(len(lengths), recipe)
-    hours = None
-    if tokens_per_second:
-        tokens = lengths.sum() / max(len(lengths), 1) * steps * recipe.samples_per_update
-        hours = float(tokens / tokens_per_second / devices / 3600)
+    tokens = float(lengths.sum() / max(len(lengths), 1) * steps * recipe.samples_per_update)
+    hours = tokens / tokens_per_second / devices / 3600 if tokens_per_second else None
     return Plan(
         recipe=recipe.name,
         changed=recipe.differences(),
