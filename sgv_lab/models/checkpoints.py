@@ -134,10 +134,9 @@ def refuse_tokenizer(config: PreTrainedConfig, processor: ProcessorMixin, where:
     if tokens > rows:
         what = f"the tokenizer has {tokens} tokens, the model {rows}"
         raise LabError(what, where=where, fix=fix)
-    if processor.image_token_id != config.image_token_id:
+    if config.image_token_id not in (known := processor.image_token_ids):
         raise LabError(
-            f"the tokenizer's image token is {processor.image_token_id}, the model's is "
-            f"{config.image_token_id}",
+            f"the tokenizer's image token is {known[0]}, the model's is {config.image_token_id}",
             where=where,
             fix=fix,
         )

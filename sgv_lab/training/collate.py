@@ -148,10 +148,7 @@ class ChatCollator(Collator):
 
     def blank(self) -> Sample:
         """A black picture with what encloses it, of which nothing is learned."""
-        sample = chat.blank(self.processor)
-        own = self.processor.tokenizer.convert_tokens_to_ids(self.processor.image_token)
-        ids = [self.image_token_id if token == own else token for token in sample["input_ids"]]
-        return sample | {"input_ids": ids}
+        return chat.blank(self.processor)
 
     def pixels(self, images: Sequence[Any]) -> dict[str, torch.Tensor]:
         """What the model's forward takes for the images of samples, as the processor made them."""
