@@ -14,11 +14,11 @@ from sgv_lab.errors import LabError
 from sgv_lab.models import checkpoints
 from sgv_lab.models.weights import open_weights, read_json
 from sgv_lab.training import packing
-from sgv_lab.training.collate import collator
+from sgv_lab.training.collate import Collator, collator
 from sgv_lab.training.data import RecordDataset
 from sgv_lab.training.estimates import Batch, step_memory
 from sgv_lab.training.recipes import Recipe
-from sgv_lab.training.survey import Place, places, survey
+from sgv_lab.training.survey import Place, Survey, places, survey
 from sgv_lab.training.trainable import Trainable, count_trainable
 from sgv_lab.training.trainer import Run, total_updates
 
@@ -157,9 +157,8 @@ def plan(
     Raises LabError for records that cannot be read, and for another model's processor.
     """
     checkpoints.refuse_tokenizer(config, processor, "processor")
-    examples = RecordDataset(records, image_root, processor, recipe)
-    collate = collator(config, packed=run.packing, processor=processor)
-    found = survey(examples, collate.image_tokens, run.workers, run.progress)
+    feed = collator(config, packed=run.packing, processor=processor)
+    found = _look_through(RecordDataset(records, image_root, processor, recipe), feed, run)
     lengths, supervised = found.lengths[found.kept], found.supervised[found.kept]
     counts, largest = count_trainable(config, recipe), _largest(lengths, supervised, run)
     steps = run.max_steps or total_updates(len(lengths), recipe)
@@ -168,7 +167,7 @@ def plan(
     return Plan(
         recipe=recipe.name,
         changed=recipe.differences(),
-        records=len(examples),
+        records=len(found.lengths),
         pictures=found.folders,
         missing=found.missing,
         broken=list(map(str, found.broken.values())),
@@ -223,6 +222,11 @@ def _free(folder: Path) -> int:
     """Free bytes where ``folder`` is or would be."""
     there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     return shutil.disk_usage(there).free
+
+
+def _look_through(records: RecordDataset, feed: Collator, run: Run) -> Survey:
+    """What a pass over all records finds."""
+    return survey(records, feed.image_tokens, run.workers, run.progress)
 
 
 def _largest(lengths: np.ndarray, supervised: np.ndarray, run: Run) -> Batch:
