@@ -52,7 +52,7 @@ def report(key: str, size: str, batches: int, batch_size: int, out: Path | None)
     if size == "paper" and not gpu:
         raise LabError("true sizes need a GPU", where="throughput", fix="use --size mini")
     # a tokenizer that can be made here stands in for the real one
-    ids = {"image_token_id": mini.IMAGE_ID, "pad_token_id": mini.PAD_ID}
+    ids = {"image_token_index": mini.IMAGE_ID, "text_config": {"pad_token_id": mini.PAD_ID}}
     device, dtype = ("cuda", torch.bfloat16) if gpu else ("cpu", torch.float32)
     model = families.build(key, size, 0, device=device, dtype=dtype, **ids)
     model.generation_config.eos_token_id = model.config.get_text_config().vocab_size  # no token

@@ -1,7 +1,6 @@
-"""What is in a model, and how the study's own architectures are made from the numbers of a size."""
+"""What is in a model, and the processors and chat templates of the study's own architectures."""
 
 import re
-from dataclasses import dataclass
 from functools import cache
 
 from torch import nn
@@ -10,22 +9,18 @@ from transformers import (
     AutoModelForImageTextToText,
     AutoProcessor,
     CLIPImageProcessorPil,
-    CLIPVisionConfig,
-    LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaProcessor,
     PreTrainedConfig,
     PreTrainedTokenizerFast,
     ProcessorMixin,
-    Qwen2Config,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
 from sgv_lab.errors import LabError
 from sgv_lab.models.qwen_vl import CHAT_TEMPLATE, QwenVLConfig, QwenVLProcessor, image_processor
-from sgv_lab.models.qwen_vl_visual import QwenVLVisionConfig
 
 VICUNA_SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. "
@@ -131,82 +126,6 @@ def processor_class(kind: type[PreTrainedConfig]) -> type[ProcessorMixin]:
     return type(whole.__name__, (whole,), {"get_attributes": classmethod(lambda _: parts)})
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """The numbers in which two sizes of one family differ. Widths in channels, sides in pixels."""
-
-    image_size: int
-    patch_size: int
-    vision_width: int
-    vision_layers: int
-    vision_heads: int
-    vision_mlp: int
-    text_width: int
-    text_layers: int
-    text_heads: int
-    text_kv_heads: int
-    text_mlp: int
-    vocab_size: int
-    context: int
-    image_token_id: int
-    pad_token_id: int
-    bos_token_id: int | None = 1
-    eos_token_id: int = 2
-    initializer_range: float = 0.02
-    rms_norm_eps: float = 1e-5
-    rope_theta: float = 10000.0
-    queries: int = 0  # tokens of Qwen-VL's resampler
-
-
-def _text(sizes: Sizes) -> dict:
-    """What the language models' configurations have in common."""
-    return {
-        "vocab_size": sizes.vocab_size,
-        "hidden_size": sizes.text_width,
-        "intermediate_size": sizes.text_mlp,
-        "num_hidden_layers": sizes.text_layers,
-        "num_attention_heads": sizes.text_heads,
-        "num_key_value_heads": sizes.text_kv_heads,
-        "max_position_embeddings": sizes.context,
-        "rms_norm_eps": sizes.rms_norm_eps,
-        "initializer_range": sizes.initializer_range,
-        "bos_token_id": sizes.bos_token_id,
-        "eos_token_id": sizes.eos_token_id,
-        "pad_token_id": sizes.pad_token_id,
-        "tie_word_embeddings": False,
-        "rope_parameters": {"rope_type": "default", "rope_theta": sizes.rope_theta},
-    }
-
-
-def llava_config(sizes: Sizes, kind: type[LlavaConfig] = LlavaConfig) -> LlavaConfig:
-    """LLaVA-1.5: CLIP's last layer but one, patches without the class token, 2-layer GELU MLP."""
-    vision = CLIPVisionConfig(
-        hidden_size=sizes.vision_width,
-        intermediate_size=sizes.vision_mlp,
-        num_hidden_layers=sizes.vision_layers,
-        num_attention_heads=sizes.vision_heads,
-        image_size=sizes.image_size,
-        patch_size=sizes.patch_size,
-        projection_dim=sizes.vision_width * 3 // 4,
-        hidden_act="quick_gelu",
-        initializer_range=sizes.initializer_range,
-    )
-    return kind(
-        vision_config=vision,
-        text_config=LlamaConfig(**_text(sizes)),
-        image_token_index=sizes.image_token_id,
-        image_seq_length=(sizes.image_size // sizes.patch_size) ** 2,
-        projector_hidden_act="gelu",
-        vision_feature_layer=-2,
-        vision_feature_select_strategy="default",
-    )
-
-
-def one_layer_config(sizes: Sizes) -> LlavaLinearConfig:
-    """LLaVA v1: as LLaVA-1.5, with one linear layer as the connector."""
-    return llava_config(sizes, LlavaLinearConfig)
-
-
 def llava_processor(config: LlavaConfig, tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
     """CLIP's picture preparation by PIL (torchvision is not needed), tokenizer, Vicuna template."""
     side = config.vision_config.image_size
@@ -222,26 +141,6 @@ def llava_processor(config: LlavaConfig, tokenizer: PreTrainedTokenizerFast) -> 
     )
 
 
-def qwen_vl_config(sizes: Sizes) -> QwenVLConfig:
-    """Qwen-VL-Chat; ``sizes.image_token_id`` is <imgpad>, two behind <img>."""
-    vision = QwenVLVisionConfig(
-        image_size=sizes.image_size,
-        patch_size=sizes.patch_size,
-        hidden_size=sizes.vision_width,
-        num_hidden_layers=sizes.vision_layers,
-        num_attention_heads=sizes.vision_heads,
-        intermediate_size=sizes.vision_mlp,
-        num_queries=sizes.queries,
-        output_size=sizes.text_width,
-    )
-    return QwenVLConfig(
-        vision_config=vision,
-        text_config=Qwen2Config(**_text(sizes)),
-        image_start_id=sizes.image_token_id - 2,
-        seq_length=sizes.context,
-    )
-
-
 def qwen_vl_processor(config: QwenVLConfig, tokenizer: PreTrainedTokenizerFast) -> QwenVLProcessor:
     """Squeezed pictures, tokenizer, ChatML."""
     return QwenVLProcessor(
@@ -250,3 +149,10 @@ def qwen_vl_processor(config: QwenVLConfig, tokenizer: PreTrainedTokenizerFast) 
         num_queries=config.vision_config.num_queries,
         chat_template=CHAT_TEMPLATE,
     )
+
+
+PROCESSORS = {
+    "llava": llava_processor,
+    "llava_linear": llava_processor,
+    "qwen_vl": qwen_vl_processor,
+}

@@ -28,7 +28,9 @@ TOWER = "tuned-clip-l12"
 
 @pytest.fixture(scope="module")
 def model():
-    return families.build("llava-1.5-7b", "mini", 0, vocab_size=384, image_token_id=ROWS)
+    return families.build(
+        "llava-1.5-7b", "mini", 0, text_config={"vocab_size": 384}, image_token_index=ROWS
+    )
 
 
 def lay_out(
@@ -455,7 +457,9 @@ QWEN_RANKS = 260  # the 256 bytes and four merges
 @pytest.fixture(scope="module")
 def qwen():
     image = QWEN_RANKS + QWEN_VL_SPECIAL.index("<imgpad>")
-    return families.build("qwen-vl-chat", "mini", 0, vocab_size=512, image_token_id=image)
+    return families.build(
+        "qwen-vl-chat", "mini", 0, text_config={"vocab_size": 512}, image_start_id=image - 2
+    )
 
 
 def lay_out_qwen(model, folder: Path, **changes) -> Path:
@@ -580,8 +584,13 @@ for folder in sys.argv[1:]:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="measured by Linux's /proc")
 def test_weights_stay_in_their_files_until_they_are_written(tmp_path):
-    sizes = {"text_width": 512, "text_mlp": 1408, "text_layers": 8}
-    big = families.build("llava-1.5-7b", "mini", 0, vocab_size=384, image_token_id=ROWS, **sizes)
+    sizes = {
+        "hidden_size": 512,
+        "intermediate_size": 1408,
+        "num_hidden_layers": 8,
+        "vocab_size": 384,
+    }
+    big = families.build("llava-1.5-7b", "mini", 0, text_config=sizes, image_token_index=ROWS)
     size = sum(p.numel() for p in big.parameters()) * 4
     assert size > 1e8
     folders = [

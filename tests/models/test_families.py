@@ -113,7 +113,10 @@ def test_the_callers_random_state_is_left_alone():
 
 
 def test_widths_and_changes():
-    model = families.build("llava-1.5-7b", "mini", 0, text_layers=2, image_size=32)
+    model = families.build(
+        "llava-1.5-7b", "mini", 0,
+        text_config={"num_hidden_layers": 2}, vision_config={"image_size": 32}, image_seq_length=4,
+    )  # fmt: skip
     assert model.config.text_config.num_hidden_layers == 2
     assert model.config.image_seq_length == 4
     layer = model.model.language_model.layers[0]

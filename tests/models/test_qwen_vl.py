@@ -91,7 +91,7 @@ def test_spans_that_do_not_fit_are_refused(model, ids, images, message):
 
 
 def test_trained_length(model):
-    short = families.build("qwen-vl-chat", "mini", 0, context=32)
+    short = families.build("qwen-vl-chat", "mini", 0, seq_length=32)
     ids = torch.arange(33)[None]
     with pytest.raises(LabError, match="33 tokens; the model was trained on 32"):
         short(input_ids=ids)

@@ -91,7 +91,7 @@ def test_a_model_that_cannot_be_fed_is_refused_by_name():
 def test_a_tokenizer_of_another_model_is_refused(tmp_path, colours):
     root, records = colours
     _, processor = _model("llava-1.5-7b", records)
-    model = families.build("llava-1.5-7b", "mini", 0, vocab_size=300)
+    model = families.build("llava-1.5-7b", "mini", 0, text_config={"vocab_size": 300})
     with pytest.raises(LabError, match=r"the tokenizer has .* tokens, the model 300"):
         trainer.train(model, processor, records, root, recipes.recipe("sft"), tmp_path, 0)
 
@@ -99,7 +99,7 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path, colours):
 def test_a_picture_prepared_for_another_model_is_refused(tmp_path, colours):
     root, records = colours
     _, processor = _model("llava-1.5-7b", records)
-    model = families.build("llava-1.5-7b", "mini", 0, image_size=32)
+    model = families.build("llava-1.5-7b", "mini", 0, vision_config={"image_size": 32})
     with pytest.raises(LabError, match=r"record '\d+': its image has shape \(3, 64, 64\)"):
         trainer.train(
             model, processor, records, root, recipes.recipe("sft"), tmp_path, 0, progress=False
@@ -112,11 +112,15 @@ def test_the_papers_path_with_real_tokenizer_photos_and_records(reference, tmp_p
     data = reference / "data"
     records = json.loads((data / "sharegpt4v" / "sharegpt4v_gpt4v_excerpt.json").read_text())
     (tmp_path / "captions.json").write_text(json.dumps(records))
-    sizes = {"text_width": 64, "text_mlp": 128, "vision_width": 64, "vision_mlp": 128}
-    sizes |= {"vocab_size": 32064, "image_token_id": 32000, "pad_token_id": 32001}
+    small = {"hidden_size": 64, "intermediate_size": 128}
+    sizes = {
+        "text_config": small | {"vocab_size": 32064, "pad_token_id": 32001},
+        "vision_config": small | {"num_hidden_layers": 4},
+        "image_token_index": 32000,
+    }
     tokenizer = llama_tokenizer(data / "tokenizers" / "llama" / "tokenizer.model")
-    model = families.build("llava-1.5-7b", "mini", 0, vision_layers=4, **sizes)
-    processor = families.processor("llava-1.5-7b", "mini", tokenizer, vision_layers=4, **sizes)
+    model = families.build("llava-1.5-7b", "mini", 0, **sizes)
+    processor = families.processor("llava-1.5-7b", "mini", tokenizer, **sizes)
     checkpoints.save(model, processor, tmp_path / "base")
 
     def command(stage, start, *more):

@@ -239,7 +239,8 @@ def test_activations_equal_what_autograd_keeps(name, checkpointing):
     changes = {"gradient_checkpointing": checkpointing}
     changes |= {"vision_from": 0} if name == "pretrain" else {}
     recipe = recipes.recipe(name, changes)
-    model = families.build(KEY, "mini", 0, text_layers=8, vision_layers=8).train()
+    deep = {"num_hidden_layers": 8}
+    model = families.build(KEY, "mini", 0, text_config=deep, vision_config=deep).train()
     config = model.config
     model, _ = set_trainable(model, recipe)
     if checkpointing:
@@ -266,7 +267,12 @@ def test_activations_equal_what_autograd_keeps(name, checkpointing):
     expected = estimates.activations(config, recipe, estimates.Batch(positions, 960, 4), size=4)
     if checkpointing:  # the one unfolded block exists in the backward pass only
         inner = dataclasses.replace(recipe, gradient_checkpointing=False)
-        shallow = families.config(KEY, "mini", text_layers=1, vision_layers=2)
+        shallow = families.config(
+            KEY,
+            "mini",
+            text_config={"num_hidden_layers": 1},
+            vision_config={"num_hidden_layers": 2},
+        )
         block = estimates.activations(shallow, inner, estimates.Batch(positions, 960, 4), size=4)
         expected -= block - 2 * positions * config.text_config.hidden_size * 4
     assert sum(kept.values()) == pytest.approx(expected, rel=0.1)

@@ -60,7 +60,11 @@ def test_counts_at_true_size_equal_the_official_ones(reference, run, name, chang
     file = reference / "golden" / "trainable_parameters.json"
     golden = json.loads(file.read_text())["true_size_counts"]["7b"][run]
     model = families.build(
-        "llava-1.5-7b", "paper", 0, device="meta", vocab_size=32000, pad_token_id=0
+        "llava-1.5-7b",
+        "paper",
+        0,
+        device="meta",
+        text_config={"vocab_size": 32000, "pad_token_id": 0},
     )
     _, report = set_trainable(model, recipes.recipe(name, changes))
     assert report.total("total") == golden["total"]
