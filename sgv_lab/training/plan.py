@@ -225,11 +225,6 @@ def _free(folder: Path) -> int:
     return shutil.disk_usage(there).free
 
 
-def _look_through(records: RecordDataset, feed: Collator, run: Run) -> Survey:
-    """What a pass over all records finds."""
-    return survey(records, feed.image_tokens, run.workers, run.progress)
-
-
 def _largest(lengths: np.ndarray, supervised: np.ndarray, run: Run) -> Batch:
     """The largest batch that can come up: the longest samples together, or one full pack."""
     if run.packing:
