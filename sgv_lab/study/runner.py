@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from sgv_lab.files import sha256, write_json, write_jsonl
 from sgv_lab.models import checkpoints, families
 from sgv_lab.models.shipped import shipped
 from sgv_lab.study import tuning
-from sgv_lab.study.plans import Plan
+from sgv_lab.study.plans import Plan, modernised
 from sgv_lab.study.tuning import POINTS, Job, asked, execute
 from sgv_lab.world import benchmarks as world
 from sgv_lab.world.scene import MINIATURE
@@ -48,7 +48,7 @@ class Record:
     profile: str
     seed: int
     metrics: Mapping[str, float]  # by the paper's names; MME in points, all else in percent
-    config: Mapping[str, Any]  # the resolved design, recipe, base, questions
+    config: Mapping[str, Any]  # the resolved `RunConfig`, base, questions
     replaced: Mapping[str, Any]
     key: str  # of the run in the store
     provenance: Mapping[str, Any]  # revision, clean, versions, device
@@ -57,6 +57,7 @@ class Record:
     pretrain: Mapping[str, Any] = field(default_factory=dict)  # stage 1: see `tuning`
     dropped: int = 0  # records of the mix whose pictures are gone, left out
     code: str = ""  # hash of the code that the run rests on: see `tuning.code`
+    origins: Mapping[str, str] = field(default_factory=dict)  # of the config's values
 
 
 def base_folder(family: str, models_root: str | Path = "") -> Path:
@@ -169,7 +170,12 @@ def read(out: str | Path) -> list[Record]:
     """The records in a study's folder, none if there is no file; a line cut by a kill is no one."""
     path = Path(out) / RECORDS
     lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else []
-    return [Record(**json.loads(line)) for line in lines]
+    return [_today(Record(**json.loads(line))) for line in lines]
+
+
+def _today(record: Record) -> Record:
+    """The record with its config in today's words."""
+    return replace(record, config=modernised(record.config, record.family, record.profile))
 
 
 def untuned(out: str | Path) -> dict[str, float]:
@@ -194,6 +200,7 @@ def _record(plan: Plan, job: Job, found: Mapping[str, Any]) -> Record:
         pretrain=found.get("pretrain", {}),
         dropped=found.get("dropped", 0),
         code=tuning.code(),
+        origins={name: origin for name, _, origin in job.design.rows()},
         **{key: found[key] for key in KEPT},
     )
 
