@@ -81,7 +81,7 @@ def recipe(name: str = "pretrain", **changes: Any) -> RunConfig:
 
 
 def fit(out: Path, *, seed: int = 0, samples: Samples | None = None, **given: Any) -> Path:
-    """``trainer.fit`` with everything tiny; ``given``: recipe, model, settings, Machine's fields."""
+    """``trainer.fit`` with everything tiny; ``given``: a recipe, a model, settings."""
     chosen, start = given.pop("recipe", recipe()), given.pop("model", None) or model()
     given = {"max_steps": 6, "progress": False, "device": "cpu"} | given
     chosen, run = configured(chosen, given)
