@@ -1,5 +1,7 @@
-"""Files written whole or not at all, paths that stay below their root, hashes."""
+"""Files written whole or not at all, journals, paths that stay below their root, hashes."""
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -11,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from sgv_lab.errors import LabError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -43,6 +47,99 @@ def write_jsonl(path: str | Path, rows: Iterable[Any]) -> None:
     with atomic(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def full_disk(
+    where: str | Path, fix: str = "free some space and run the same again: it goes on from there"
+) -> Iterator[None]:
+    """Turn the errors of a full disk or quota into a LabError; every other error passes."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise LabError("the disk is full", where=where, fix=fix) from error
+
+
+class Journal:
+    """A file of JSON lines that grows and survives a kill at any moment.
+
+    What `append` was given is whole and on the disk when it returns. A last line without its end
+    was cut by a kill: it is not read, and the next `append` cuts it off. Several processes may
+    append at once, unless one has called `claim`.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._claimed: int | None = None  # the descriptor that holds the claim
+
+    def read(self) -> list[Any]:
+        """The rows so far, none if there is no file. Raises LabError naming a damaged line."""
+        if not self.path.is_file():
+            return []
+        rows = []
+        *whole, _ = self.path.read_bytes().split(b"\n")
+        for number, line in enumerate(whole, 1):
+            try:
+                rows.append(json.loads(line))
+            except ValueError as error:
+                fix = "delete the line or the file: what it held is made again"
+                raise LabError(f"line {number} is damaged", where=self.path, fix=fix) from error
+        return rows
+
+    def append(self, rows: Iterable[Any], sync: bool = True) -> None:
+        """Write rows, all or none; ``sync``: wait until the disk has them.
+
+        Raises LabError if the disk is full; what was there before stays.
+        """
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        with full_disk(self.path):
+            descriptor = self._open() if self._claimed is None else self._claimed
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                _append(descriptor, text.encode(errors="replace"), sync)
+            finally:
+                if self._claimed is None:
+                    os.close(descriptor)
+
+    def claim(self) -> None:
+        """Be the only writer until `close`. Raises LabError if another process writes here."""
+        with full_disk(self.path):
+            descriptor = self._open()
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            what, fix = "is being written by another process", "wait for it to end"
+            raise LabError(what, where=self.path, fix=fix) from error
+        self._claimed = descriptor
+
+    def close(self) -> None:
+        """Give the claim up."""
+        if self._claimed is not None:
+            os.close(self._claimed)
+        self._claimed = None
+
+    def _open(self) -> int:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+
+
+def _append(descriptor: int, data: bytes, sync: bool) -> None:
+    """Cut a torn last line, then write ``data``, or leave the file as it was."""
+    end = os.fstat(descriptor).st_size
+    if end and os.pread(descriptor, 1, end - 1) != b"\n":
+        end = os.pread(descriptor, end, 0).rfind(b"\n") + 1
+        os.ftruncate(descriptor, end)
+    try:
+        while data:
+            data = data[os.write(descriptor, data) :]
+        if sync:
+            os.fsync(descriptor)
+    except OSError:
+        os.ftruncate(descriptor, end)
+        raise
 
 
 def whole_lines(path: Path) -> list[Any]:

@@ -1,5 +1,6 @@
 """Files whole or not at all; paths that stay below their root; errors that name the nearest."""
 
+import errno
 import hashlib
 import json
 from pathlib import Path
@@ -43,6 +44,52 @@ def test_a_line_that_a_kill_cut_short_is_taken_from_the_file(tmp_path: Path) -> 
         path.write_text(text)
         assert files.whole_lines(path) == rows
         assert path.read_text() == "".join(f"{row}\n" for row in rows)
+
+
+def test_a_journal_keeps_whole_rows_and_cuts_a_torn_one_off(tmp_path: Path) -> None:
+    journal = files.Journal(tmp_path / "deep" / "a.jsonl")
+    assert journal.read() == []
+    journal.append([{"a": "é\u2028"}, 2])
+    with journal.path.open("ab") as file:
+        file.write(b'{"torn')
+    assert journal.read() == [{"a": "é\u2028"}, 2]
+    journal.append([3])
+    assert journal.read() == [{"a": "é\u2028"}, 2, 3]
+    assert b"torn" not in journal.path.read_bytes()
+
+
+def test_a_damaged_line_of_a_journal_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("1\n{\n2\n")
+    with pytest.raises(LabError, match="line 2 is damaged"):
+        files.Journal(tmp_path / "a.jsonl").read()
+
+
+def test_a_claimed_journal_has_one_writer(tmp_path: Path) -> None:
+    one, two = (files.Journal(tmp_path / "a.jsonl") for _ in range(2))
+    one.claim()
+    with pytest.raises(LabError, match="another process"):
+        two.claim()
+    one.append([1])
+    one.close()
+    two.append([2])
+    assert one.read() == [1, 2]
+
+
+@pytest.mark.parametrize("failing", ["write", "fsync"])
+def test_a_full_disk_leaves_a_journal_as_it_was(tmp_path: Path, monkeypatch, failing: str) -> None:
+    journal = files.Journal(tmp_path / "a.jsonl")
+    journal.append([1])
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, failing, full)
+        with pytest.raises(LabError, match="the disk is full"):
+            journal.append([2])
+    assert journal.read() == [1]
+    with pytest.raises(PermissionError), files.full_disk(tmp_path):
+        raise PermissionError(errno.EACCES, "no")
 
 
 def test_sha256_of_a_folder_sees_names_and_bytes(tmp_path: Path) -> None:
