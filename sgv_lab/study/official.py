@@ -115,7 +115,7 @@ def arm(
         coco = [r for r in captions if str(r.get("image", "")).startswith(COCO)]
         return _replaced(before, said, sorted(coco, key=lambda record: record["image"]))
     what = f"no official file has captions of {mix.annotator}, {mix.edit or mix.images}"
-    raise LabError(what, fix="at full size there are before, after, own, mixed and dropped")
+    raise LabError(what, fix="at full size there are before, after, own, sft and dropped")
 
 
 def _replaced(before: list[Record], said: set[str], new: list[Record]) -> list[Record]:

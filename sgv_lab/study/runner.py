@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from sgv_lab import store
 from sgv_lab.errors import LabError
-from sgv_lab.files import sha256, write_json, write_jsonl
+from sgv_lab.files import Journal, sha256, write_json
 from sgv_lab.models import checkpoints, families
 from sgv_lab.models.shipped import shipped
 from sgv_lab.study import tuning
@@ -119,22 +119,18 @@ def run(
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    todo = jobs(plan, models_root, data_root)
-    before = read(out)
-    write_jsonl(out / RECORDS, map(asdict, before))  # whole lines only
-    done = {(r.arm, r.seed): r for r in before if r.digest == plan.digest}
+    todo, journal = jobs(plan, models_root, data_root), Journal(out / RECORDS)
+    done = {(r.arm, r.seed): r for r in read(out) if r.digest == plan.digest}
     for job in todo:
         if (job.arm, job.seed) in done:
             _same_today(plan, job, done[job.arm, job.seed], out)
     left = [job for job in todo if (job.arm, job.seed) not in done]
     bar = tqdm(total=len(todo), initial=len(done), unit="run", desc=plan.name, disable=not progress)
-    with bar, (out / RECORDS).open("a", encoding="utf-8") as file:
+    with bar:
         for job, found in _all(left, workers):
             record = _record(plan, job, found)
             done[job.arm, job.seed] = record
-            file.write(json.dumps(asdict(record), ensure_ascii=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+            journal.append([asdict(record)])
             bar.update()
     records = [done[pair] for pair in plan.runs()]
     _gather(records, out)
@@ -167,15 +163,12 @@ def _same_today(plan: Plan, job: Job, record: Record, out: Path) -> None:
 
 
 def read(out: str | Path) -> list[Record]:
-    """The records in a study's folder, none if there is no file; a line cut by a kill is no one."""
-    path = Path(out) / RECORDS
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else []
-    return [_today(Record(**json.loads(line))) for line in lines]
-
-
-def _today(record: Record) -> Record:
-    """The record with its config in today's words."""
-    return replace(record, config=modernised(record.config, record.family, record.profile))
+    """The records in a study's folder, none if there is no file; their configs in today's words."""
+    rows = Journal(Path(out) / RECORDS).read()
+    return [
+        Record(**row | {"config": modernised(row["config"], row["family"], row["profile"])})
+        for row in rows
+    ]
 
 
 def untuned(out: str | Path) -> dict[str, float]:

@@ -64,9 +64,9 @@ def _configured(
     pairs = [change.partition("=") for change in changes]
     if bad := [key for key, equals, _ in pairs if not equals]:
         raise LabError(f"--set {bad[0]}", fix="write --set NAME=VALUE")
-    given = {key: value for key, _, value in pairs}
-    given |= {key: value for key, value in run.items() if value is not None}
-    return configured(base(name), given, "command line")
+    config = base(name, {key: value for key, _, value in pairs}, "command line")
+    given = {key: value for key, value in run.items() if value is not None}
+    return configured(config, given, "command line")
 
 
 def _load_four_bit(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:

@@ -55,14 +55,14 @@ class RunConfig:
 
     name: str  # of its base
     source: str  # where the base's numbers come from
-    # What is trained.
-    language_model: Literal["frozen", "full", "lora"]
-    connector: bool
-    vision_from: int | None  # None: frozen; -1: the whole tower; k: only blocks k and later
     # How the data is shown. Pre-training cropped, fine-tuning padded: keep that choice in view.
     template: Literal["plain", "v1", "qwen", "qwen3"]
     # square: resize and centre crop; pad: to a square, mean colour.
     aspect: Literal["square", "pad"]
+    # What is trained.
+    language_model: Literal["frozen", "full", "lora"]
+    connector: bool
+    vision_from: int | None  # None: frozen; -1: the whole tower; k: only blocks k and later
     vision_share: float | None = None  # of the tower's blocks, its last ones: see `for_tower`
     # Whose ids stand behind </s>: today's tokenizers'. The paper's: sg4v_tf4.31_legacy_false.
     variant: str = "llava_tf4.37.2_legacy_false"
@@ -126,6 +126,7 @@ class RunConfig:
         return config
 
     def _on(self, other: "RunConfig") -> "RunConfig":
+        """What has been changed here, on another base."""
         kept = {name: getattr(self, name) for name in self.origins if name in SETTINGS}
         shown = {"captions": self.captions, "pretrain": self.pretrain, "origins": self.origins}
         return dataclasses.replace(other, **kept, **shown)
@@ -235,8 +236,10 @@ def base(name: str, changes: Mapping[str, Any] | None = None, origin: str = "") 
 
 def _cast(name: str, value: Any, kind: Any) -> Any:
     """``value`` as ``kind`` (a type, a Literal, or one of them or None); strings are parsed."""
+    if type(None) in typing.get_args(kind) and value in ("none", "None", ""):
+        return None
     try:
-        return msgspec.convert(None if value in ("none", "None") else value, kind, strict=False)
+        return msgspec.convert(value, kind, strict=False)
     except msgspec.ValidationError:
         options = [getattr(o, "__name__", repr(o)) for o in typing.get_args(kind) or (kind,)]
         wrong = "is none of" if typing.get_origin(kind) is Literal else "is not of type"
@@ -329,29 +332,18 @@ BASES: dict[str, RunConfig] = {one.name: one for one in _ALL}
 
 # The drawn world's changes to a base: a model 128 wide, for a minute. An answer weighs the same
 # however long, so that longer captions are not louder ones, too.
-DRAWN_SFT: Mapping[str, Any] = {  # adapters and projector learn hot
+_DRAWN: Mapping[str, Any] = {
     "samples_per_update": 32,
     "max_steps": 63,
-    "learning_rate": 1e-3,
-    "connector_learning_rate": 1e-3,
-    "lora_rank": 16,
-    "lora_alpha": 32,
     "warmup_ratio": 0.1,
     "max_length": 1024,
     "loss": "sample",
     "micro_batch": 16,
     "gradient_checkpointing": False,
 }
-DRAWN_PRETRAIN: Mapping[str, Any] = {  # of all weights: not as hot as adapters
-    "samples_per_update": 32,
-    "max_steps": 63,
-    "learning_rate": 5e-4,
-    "warmup_ratio": 0.1,
-    "max_length": 1024,
-    "loss": "sample",
-    "micro_batch": 16,
-    "gradient_checkpointing": False,
-}
+_HOT = {"learning_rate": 1e-3, "connector_learning_rate": 1e-3}  # adapters and projector
+DRAWN_SFT = {**_DRAWN, **_HOT, "lora_rank": 16, "lora_alpha": 32}
+DRAWN_PRETRAIN = {**_DRAWN, "learning_rate": 5e-4}  # all weights: not as hot as adapters
 DRAWN_CAPTIONER: Mapping[str, Any] = {  # Share-Captioner's, from base sft
     "samples_per_update": 32,
     "learning_rate": 1e-3,
