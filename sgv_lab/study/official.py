@@ -163,14 +163,14 @@ def overlap(
             sizes.setdefault(path.stat().st_size, []).append(path)
     rows = {}
     for benchmark, data in benchmarks.items():
-        shown: dict[str, bytes] = {}
+        shown: dict[str, bool] = {}  # picture -> whether one of these bytes was trained on
         for q in TASKS[benchmark].questions(data):
-            if q.picture or q.encoded:
+            if (q.picture or q.encoded) and q.picture not in shown:
                 raw = base64.b64decode(q.encoded) if q.encoded else (data / q.picture).read_bytes()
-                shown[q.picture or hashlib.sha256(raw).hexdigest()] = raw
+                name = q.picture or hashlib.sha256(raw).hexdigest()
+                shown[name] = any(p.read_bytes() == raw for p in sizes.get(len(raw), ()))
         coco = sum(bool(numbers.intersection(re.findall(r"(\d{12})\.\w+$", n))) for n in shown)
-        same = sum(any(p.read_bytes() == raw for p in sizes.get(len(raw), ()))
-                   for raw in shown.values())  # fmt: skip
+        same = sum(shown.values())
         rows[benchmark] = (len(shown), coco, same)
     columns = ["pictures", "COCO number trained on", "identical file trained on"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)

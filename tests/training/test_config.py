@@ -123,3 +123,35 @@ def test_a_mistyped_recipe_names_the_nearest():
 def test_a_recipe_cannot_be_changed_in_place():
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.base("sft").learning_rate = 1.0
+
+
+def test_another_base_keeps_what_was_changed_and_every_value_says_where_it_comes_from():
+    one = config.base("pretrain", {"learning_rate": 5e-4}, "plan")
+    other = one.changed({"base": "projector-only", "max_steps": "7"}, "command line")
+    assert (other.name, other.language_model, other.vision_from) == (
+        "projector-only",
+        "frozen",
+        None,
+    )
+    rows = {name: (value, origin) for name, value, origin in other.rows()}
+    assert rows["learning_rate"] == (5e-4, "plan") and rows["max_steps"] == (7, "command line")
+    assert rows["template"] == ("plain", "base projector-only")
+    assert "learning_rate" in other.table() and other.values().keys() == one.values().keys()
+
+
+def test_the_pre_training_of_a_study_is_changed_by_its_own_names():
+    study = dataclasses.replace(
+        config.SFT, captions=config.Mix(), pretrain=dataclasses.replace(
+            config.PRETRAIN, captions=config.Pool()))  # fmt: skip
+    one = study.changed(
+        {"share": 0.5, "pretrain.annotator": "blip", "pretrain.max_steps": 3}, "arm"
+    )
+    assert (one.captions.share, one.pretrain.captions.annotator) == (0.5, "blip")
+    assert (one.pretrain.max_steps, one.max_steps) == (3, None)
+    assert {name for name, _, origin in one.rows() if origin == "arm"} == {
+        "share", "pretrain.annotator", "pretrain.max_steps"}  # fmt: skip
+    assert one.alone().captions is None and one.alone().pretrain is None
+    with pytest.raises(LabError, match="'annotator'"):
+        study.changed({"pretrain.anotator": "blip"})
+    with pytest.raises(LabError, match="trains nothing before"):
+        config.SFT.changed({"pretrain.max_steps": 3})
