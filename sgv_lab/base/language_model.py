@@ -21,8 +21,8 @@ from sgv_lab.errors import LabError
 from sgv_lab.files import sha256, write_json
 from sgv_lab.models import checkpoints, families, mini
 from sgv_lab.provenance import provenance
+from sgv_lab.training.config import base
 from sgv_lab.training.conversation import SYSTEM
-from sgv_lab.training.recipes import recipe
 from sgv_lab.training.trainer import train
 from sgv_lab.world.export import write_images
 from sgv_lab.world.scene import MINIATURE
@@ -116,7 +116,7 @@ def teach(start: Path, lesson: str, steps: int, seed: int) -> Path:
         side, images = model.config.vision_config.image_size, out / "images"
         write_images(images, {one.image_name: one for one in drawn}, side)
         records = [make(one) for one in drawn]
-        chosen = recipe("sft", changes)
+        chosen = base("sft", changes)
         train(model, processor, records, images, chosen, out / "model", seed,
               max_steps=steps, micro_batch=16, progress=False)  # fmt: skip
         shutil.rmtree(images)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sgv_lab.study import plans, publishing, runner, sharegpt4v
+from sgv_lab.study import plans, publishing, runner, tuning
 
 
 def study(
@@ -24,17 +24,18 @@ def study(
     """
     read = plans.load(plan)
     yield publishing.outline(read)
-    if not data_root and any(design.pretrain.by for design in read.designs().values()):
+    if not data_root and any(design.pretrain for design in read.designs().values()):
         # Stage 1's Share-Captioner learns from collected captions: known before hours of training.
         import openai  # noqa: F401
         import polars  # noqa: F401
     if read.profile != "paper" or models_root:
         runner.base_folder(read.family, models_root)
     if data_root:
-        yield from sharegpt4v.check(runner.jobs(read, models_root, data_root))
+        yield from tuning.check(runner.jobs(read, models_root, data_root))
     elif read.profile == "paper" and dry_run:
         yield "Files are not checked: that takes --models-root and --data-root."
     if dry_run:
+        yield read.resolved().to_string(index=False)
         return
     out = out or Path("runs") / "studies" / read.name
     records = runner.run(read, out, models_root, data_root, workers)

@@ -174,7 +174,7 @@ def numbers(plan: Plan, records: Sequence[Record], note: str = "") -> Figure:
 
 
 def _updates(plan: Plan) -> str:
-    equal = plan.baseline.pretrain.updates
+    equal = plan.baseline.pretrain.max_steps
     return f"{equal} updates for all" if equal else "one epoch of each"
 
 

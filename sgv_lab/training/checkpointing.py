@@ -32,8 +32,8 @@ from sgv_lab.errors import LabError
 from sgv_lab.files import full_disk, write_json
 from sgv_lab.provenance import provenance
 from sgv_lab.training import metrics
+from sgv_lab.training.config import RunConfig
 from sgv_lab.training.processes import gathered, local, reshard
-from sgv_lab.training.recipes import Recipe
 from sgv_lab.training.trainable import Trainable
 
 MARKER = "complete.json"  # written last: the size of every other file
@@ -180,7 +180,7 @@ def finished(out: Path, settings: dict[str, Any]) -> bool:
 def finish(
     model: torch.nn.Module,
     processor: ProcessorMixin | None,
-    recipe: Recipe,
+    recipe: RunConfig,
     trainable: Trainable,
     settings: dict[str, Any],
     out: Path,

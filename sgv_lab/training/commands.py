@@ -3,7 +3,7 @@
 import importlib.util
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,8 +14,9 @@ from sgv_lab.errors import LabError
 from sgv_lab.models import checkpoints
 from sgv_lab.options import Count, Folder, NotNegative, pairs, refuse_ignored
 from sgv_lab.training import plan as planning
-from sgv_lab.training import recipes, trainer
 from sgv_lab.training import throughput as speed
+from sgv_lab.training import trainer
+from sgv_lab.training.config import Machine, RunConfig, base, configured
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 Size = Literal["paper", "mini"]
@@ -33,31 +34,30 @@ class Training:
     out: Path  # Folder of the run.
     max_steps: Count | None = None  # Default: the recipe's epochs.
     packing: bool = False  # Pack samples instead of padding.
-    tokens_per_batch: Count = 8192  # Of a pack.
-    micro_batch: Count = 8  # Rows of a padded batch.
+    tokens_per_batch: Count | None = None  # Of a pack.  [default: 8192]
+    micro_batch: Count | None = None  # Rows of a padded batch.  [default: 8]
     workers: NotNegative = 0  # Processes that load pictures.
     dtype: Literal["fp32", "bf16"] = "fp32"  # Weights.
     drop_broken: bool = False  # Leave broken records out, counted.
 
-    def resolved(self) -> recipes.Recipe:
-        """The recipe with its changes."""
-        return recipes.recipe(self.recipe, pairs("--set", self.set_))
-
-    def run(self) -> dict[str, Any]:
-        """The fields of `trainer.Run` among these."""
+    def configured(self, **more: Any) -> tuple[RunConfig, Machine]:
+        """The recipe with what the command line changes, and how to carry it out."""
         if self.packing:
             refuse_ignored("--packing", "micro_batch")
         else:
             refuse_ignored("training without --packing", "tokens_per_batch")
         names = ("max_steps", "packing", "tokens_per_batch", "micro_batch", "workers")
-        return {name: getattr(self, name) for name in names}
+        given = {name: getattr(self, name) for name in names} | more
+        given = {name: value for name, value in given.items() if value not in (None, False)}
+        config = base(self.recipe, pairs("--set", self.set_), "command line")
+        return configured(config, given, "command line")
 
 
 def train(
     *,
     given: Training,
     seed: int = 0,
-    loss: Literal["token", "sample"] = "token",  # What weighs the same.
+    loss: Literal["token", "sample"] | None = None,  # What weighs the same.  [default: token]
     device: Literal["auto", "cpu", "cuda"] = "auto",
     fsdp: bool = False,  # Shard over torchrun's GPUs.
     save_every: int | None = None,  # Steps between checkpoints.
@@ -67,12 +67,12 @@ def train(
 
     Several GPUs: `torchrun --nproc-per-node N --no-python sgv-lab train … [--fsdp]`.
     """
-    run, recipe = given.run(), given.resolved()
-    load = _load_four_bit if recipe.four_bit else checkpoints.load
+    how = {"loss": loss, "device": device, "fsdp": fsdp, "save_every": save_every, "price": price}
+    config, machine = given.configured(**how)
+    load = _load_four_bit if config.four_bit else checkpoints.load
     loaded = load(given.model, dtype=DTYPES[given.dtype])
-    run |= {"loss": loss, "device": device, "fsdp": fsdp, "save_every": save_every, "price": price}
-    data = (given.records, given.images, recipe, given.out, seed)
-    return trainer.train(*loaded, *data, drop_broken=given.drop_broken, **run)
+    data = (given.records, given.images, config, given.out, seed)
+    return trainer.train(*loaded, *data, drop_broken=given.drop_broken, **vars(machine))
 
 
 def _load_four_bit(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
@@ -98,15 +98,15 @@ def plan(
     json_: bool = False,  # Everything, for programs.
 ) -> Iterator[Any]:
     """Say what a run needs and what is missing; exit 1 if it could not start."""
-    run = trainer.Run(progress=not json_, **given.run())
+    config, machine = given.configured()
     report = planning.plan(
         checkpoints.configuration(given.model),
         checkpoints.load_processor(given.model),
         given.records,
         given.images,
-        given.resolved(),
+        config,
         given.out,
-        run=run,
+        run=replace(machine, progress=not json_),
         weights=given.model,
         weight_bytes=DTYPES[given.dtype].itemsize,
         autocast=given.dtype == "fp32",
@@ -116,7 +116,7 @@ def plan(
         devices=gpus,
         drop_broken=given.drop_broken,
     )
-    yield report.to_json() if json_ else report
+    yield report.to_json() if json_ else f"{report}\n\n{config.table()}"
     if report.obstacles:
         sys.exit(1)
 
@@ -133,7 +133,7 @@ def throughput_train(
 ) -> Iterator[str]:
     """Time `train` with random weights on made-up records, one change a row."""
     changes = {"samples_per_update": samples_per_update} if samples_per_update else {}
-    for row in speed.measure(model, size, recipes.recipe(recipe, changes), steps, workers):
+    for row in speed.measure(model, size, base(recipe, changes), steps, workers):
         yield speed.line(row)
         if out:  # at once: the next way may need more memory than there is
             speed.append(out, [row])

@@ -20,9 +20,9 @@ from sgv_lab.captions.records import Broken, entries, file_problem
 from sgv_lab.errors import LabError
 from sgv_lab.files import sha256
 from sgv_lab.training import chat, qwen_chat
+from sgv_lab.training.config import RunConfig
 from sgv_lab.training.conversation import check_names, encode
 from sgv_lab.training.preprocessing import open_image, prepare, shaped
-from sgv_lab.training.recipes import Recipe
 from sgv_lab.training.segments import IMAGE_ID, Encoded
 
 _TURN = pa.struct([("from", pa.string()), ("value", pa.string())])
@@ -52,7 +52,7 @@ class RecordDataset(Dataset[dict[str, Any]]):
         records: Sequence[Mapping[str, Any]] | str | Path,
         image_root: str | Path | None,
         processor: ProcessorMixin,
-        recipe: Recipe,
+        recipe: RunConfig,
     ) -> None:
         check_names(recipe.template, recipe.variant)
         self.malformed: dict[int, Broken] = {}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from transformers import PreTrainedConfig
 
-from sgv_lab.training.recipes import Recipe
+from sgv_lab.training.config import RunConfig
 from sgv_lab.training.trainable import Trainable
 
 
@@ -24,7 +24,7 @@ class Batch:
 def step_memory(
     config: PreTrainedConfig,
     trainable: Trainable,
-    recipe: Recipe,
+    recipe: RunConfig,
     batch: Batch,
     weight_bytes: int,
     autocast: bool,
@@ -50,7 +50,7 @@ def step_memory(
     return parts
 
 
-def activations(config: PreTrainedConfig, recipe: Recipe, batch: Batch, size: int) -> float:
+def activations(config: PreTrainedConfig, recipe: RunConfig, batch: Batch, size: int) -> float:
     """Bytes that the blocks keep for the backward pass, ``size`` bytes a number.
 
     A language block keeps its two norms' inputs and outputs (6 D), q, k, v and the attention's
@@ -93,7 +93,7 @@ def _stack(layers: int, block: float, kept: float, checkpointing: bool) -> float
 def useful_flops(
     config: PreTrainedConfig,
     trainable: Trainable,
-    recipe: Recipe,
+    recipe: RunConfig,
     lengths: np.ndarray,
     supervised: int,
     images: int,

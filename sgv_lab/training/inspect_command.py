@@ -10,9 +10,9 @@ import click
 
 from sgv_lab.models import checkpoints
 from sgv_lab.options import Existing, Folder
+from sgv_lab.training.config import base
 from sgv_lab.training.conversation import TEMPLATES
 from sgv_lab.training.data import RecordDataset
-from sgv_lab.training.recipes import recipe
 from sgv_lab.training.segments import (
     DEFAULT_VARIANT,
     IGNORED,
@@ -46,7 +46,7 @@ def inspect(
     else:
         words = load_tokenizer(tokenizer)
         processor = SimpleNamespace(tokenizer=words)
-    how = recipe("sft", {"template": template, "variant": variant})
+    how = base("sft", {"template": template, "variant": variant})
     data = RecordDataset(records, images, processor, how)
     rows: list[dict[str, Any]] = []
     totals = dict.fromkeys(("tokens", "supervised", "truncated", "refused"), 0)

@@ -15,14 +15,14 @@ from sgv_lab.models import checkpoints
 from sgv_lab.models.weights import open_weights, read_json
 from sgv_lab.training import packing
 from sgv_lab.training.collate import collator
+from sgv_lab.training.config import Machine, RunConfig
 from sgv_lab.training.data import RecordDataset
 from sgv_lab.training.estimates import Batch, step_memory
-from sgv_lab.training.recipes import Recipe
 from sgv_lab.training.survey import Place, places, survey
 from sgv_lab.training.trainable import Trainable, count_trainable
-from sgv_lab.training.trainer import Run, total_updates
+from sgv_lab.training.trainer import total_updates
 
-_RUN = Run(progress=False)
+_MACHINE = Machine(progress=False)
 SHOWN = 5  # broken records listed in the text form; the JSON form has all
 
 
@@ -134,10 +134,10 @@ def plan(
     processor: ProcessorMixin,
     records: Any,
     image_root: str | Path,
-    recipe: Recipe,
+    recipe: RunConfig,
     out: str | Path,
     *,
-    run: Run = _RUN,
+    run: Machine = _MACHINE,
     weights: str | Path | None = None,
     weight_bytes: int = 4,
     autocast: bool = True,
@@ -158,11 +158,11 @@ def plan(
     """
     checkpoints.refuse_tokenizer(config, processor, "processor")
     examples = RecordDataset(records, image_root, processor, recipe)
-    collate = collator(config, packed=run.packing, processor=processor)
+    collate = collator(config, packed=recipe.packing, processor=processor)
     found = survey(examples, collate.image_tokens, run.workers, run.progress)
     lengths, supervised = found.lengths[found.kept], found.supervised[found.kept]
-    counts, largest = count_trainable(config, recipe), _largest(lengths, supervised, run)
-    steps = run.max_steps or total_updates(len(lengths), recipe)
+    counts, largest = count_trainable(config, recipe), _largest(lengths, supervised, recipe)
+    steps = recipe.max_steps or total_updates(len(lengths), recipe)
     tokens = float(lengths.sum() / max(len(lengths), 1) * steps * recipe.samples_per_update)
     hours = tokens / tokens_per_second / devices / 3600 if tokens_per_second else None
     return Plan(
@@ -174,7 +174,7 @@ def plan(
         broken=list(map(str, found.broken.values())),
         reasons=counted(found.broken.values()),
         dropped=drop_broken,
-        too_long=packing.unpackable(lengths, run.tokens_per_batch) if run.packing else "",
+        too_long=packing.unpackable(lengths, recipe.tokens_per_batch) if recipe.packing else "",
         cut=int(found.truncated.sum()),
         tokens=int(lengths.sum()),
         supervised=int(supervised.sum()),
@@ -225,14 +225,14 @@ def _free(folder: Path) -> int:
     return shutil.disk_usage(there).free
 
 
-def _largest(lengths: np.ndarray, supervised: np.ndarray, run: Run) -> Batch:
+def _largest(lengths: np.ndarray, supervised: np.ndarray, recipe: RunConfig) -> Batch:
     """The largest batch that can come up: the longest samples together, or one full pack."""
-    if run.packing:
-        size = run.tokens_per_batch
+    if recipe.packing:
+        size = recipe.tokens_per_batch
         some = lengths[:: max(1, len(lengths) // 1000)]  # as many as tell how full packs get
         packs = packing.best_fit(some[some <= size], size)
         share = supervised.sum() / max(lengths.sum(), 1)
         return Batch(size, int(share * size), max(map(len, packs), default=0))
-    longest = np.argsort(-lengths)[: run.micro_batch]
+    longest = np.argsort(-lengths)[: recipe.micro_batch]
     width = int(lengths.max(initial=0))
     return Batch(width * len(longest), int(supervised[longest].sum()), len(longest))

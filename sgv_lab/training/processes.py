@@ -13,10 +13,10 @@ from torch.utils._pytree import tree_map_only
 from transformers import AutoModelForImageTextToText, PreTrainedModel
 
 from sgv_lab.errors import LabError
-from sgv_lab.training.recipes import Recipe, Run
+from sgv_lab.training.config import Machine, RunConfig
 
 
-def start(recipe: Recipe, run: Run, records: int) -> PartialState:
+def start(recipe: RunConfig, run: Machine, records: int) -> PartialState:
     """This process among those of torchrun, and its device. LabError for what cannot be run."""
     cuda = torch.cuda.is_available()
     if run.device == "cuda" and not cuda:
@@ -40,7 +40,7 @@ def start(recipe: Recipe, run: Run, records: int) -> PartialState:
 
 
 def distributed(
-    model: PreTrainedModel, run: Run, processes: PartialState, half: bool
+    model: PreTrainedModel, run: Machine, processes: PartialState, half: bool
 ) -> torch.nn.Module:
     """The model as its processes train it: alone, copied (DDP), or sharded block by block."""
     if run.fsdp:

@@ -26,11 +26,11 @@ from sgv_lab.models import families, mini
 from sgv_lab.provenance import provenance
 from sgv_lab.training import metrics
 from sgv_lab.training.collate import collator
+from sgv_lab.training.config import RunConfig, configured
 from sgv_lab.training.conversation import SYSTEM
 from sgv_lab.training.data import RecordDataset
 from sgv_lab.training.estimates import useful_flops
 from sgv_lab.training.plan import plan
-from sgv_lab.training.recipes import Recipe, Run
 from sgv_lab.training.survey import survey
 from sgv_lab.training.trainable import count_trainable
 from sgv_lab.training.trainer import train
@@ -40,7 +40,7 @@ WORDS = ("a", "picture", "of", "the", "red", "dog", "near", "two", "trees", "on"
 # Tokens of text per sample at paper size: mean and spread of a log-normal. Captions: 826 characters
 # (ShareGPT4V-PT, Table 1) at 4.3 characters a token; fine-tuning: an assumption, to be replaced by
 # a survey of the real 665K records.
-TEXT_TOKENS = {"plain": (192.0, 0.35)} | dict.fromkeys(("v1", "qwen", "qwen3"), (280.0, 0.7))
+TEXT_TOKENS = {"plain": (192.0, 0.35)} | dict.fromkeys(("v1", "qwen", "chat"), (280.0, 0.7))
 
 
 def ways(gpu: bool) -> dict[str, dict[str, Any]]:
@@ -53,7 +53,7 @@ def ways(gpu: bool) -> dict[str, dict[str, Any]]:
 
 
 def measure(
-    key: str, size: str, recipe: Recipe, steps: int, workers: int = 0
+    key: str, size: str, recipe: RunConfig, steps: int, workers: int = 0
 ) -> Iterator[dict[str, Any]]:
     """A row per way of training family ``key``, as soon as it is measured over ``steps`` steps.
 
@@ -83,25 +83,24 @@ def measure(
 def _train(
     key: str,
     size: str,
-    recipe: Recipe,
+    recipe: RunConfig,
     records: list[dict[str, Any]],
     folder: Path,
     way: dict[str, Any],
 ) -> dict[str, Any]:
     """Train a fresh model on ``records`` as ``way`` says; what the steps after WARM_UP took."""
     dtype = getattr(torch, way.pop("dtype", "float32"))
-    if "gradient_checkpointing" in way:
-        recipe = recipe.override({"gradient_checkpointing": way.pop("gradient_checkpointing")})
     config, processor = _untaught(key, size)
     on_gpu = torch.cuda.is_available()
     autocast = on_gpu and dtype == torch.float32
-    data, run = (processor, records, folder, recipe), Run(**way, progress=False)
-    needs = plan(config, *data, folder, run=run, weight_bytes=dtype.itemsize, autocast=autocast)
+    recipe, machine = configured(recipe, {**way, "progress": False}, "throughput")
+    data = (processor, records, folder, recipe)
+    needs = plan(config, *data, folder, run=machine, weight_bytes=dtype.itemsize, autocast=autocast)
     with tempfile.TemporaryDirectory() as out:
         torch.manual_seed(0)
         with torch.device("cuda" if on_gpu else "cpu"):
             model = AutoModelForImageTextToText.from_config(config, dtype=dtype)
-        train(model, *data, out, seed=0, keep=False, progress=False, **way)
+        train(model, *data, out, seed=0, keep=False, **vars(machine))
         rows = metrics.read(Path(out) / "metrics.jsonl")
     timed = pd.DataFrame(rows[WARM_UP:])
     seconds, per_second = timed["seconds"].mean(), timed.sum() / timed["seconds"].sum()
@@ -143,7 +142,7 @@ def _untaught(key: str, size: str) -> tuple[PreTrainedConfig, ProcessorMixin]:
     return config, families.processor(key, size, tokenizer)
 
 
-def _records(folder: Path, recipe: Recipe, paper: bool) -> list[dict[str, Any]]:
+def _records(folder: Path, recipe: RunConfig, paper: bool) -> list[dict[str, Any]]:
     """One step's records, their images below ``folder``, texts as long as the recipe's data."""
     draw = np.random.default_rng(0)
     mean, spread = TEXT_TOKENS[recipe.template] if paper else (24.0, 0.5)

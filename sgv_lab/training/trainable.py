@@ -20,7 +20,7 @@ from transformers import AutoModelForImageTextToText, PreTrainedConfig, PreTrain
 
 from sgv_lab.errors import LabError
 from sgv_lab.models.architectures import LANGUAGE_MODELS, PROJECTORS, part, vision_block
-from sgv_lab.training.recipes import Recipe
+from sgv_lab.training.config import RunConfig
 
 logger = logging.getLogger(__name__)
 WATCHED_STEPS = 3  # warming up from 0, LoRA's A matrices first get a gradient in the third
@@ -45,7 +45,7 @@ class Trainable:
         return "\n".join(f"{r[0]:<18}{r[1]:>16}{r[2]:>16}{r[3]:>16}" for r in rows)
 
 
-def set_trainable(model: PreTrainedModel, recipe: Recipe) -> tuple[torch.nn.Module, Trainable]:
+def set_trainable(model: PreTrainedModel, recipe: RunConfig) -> tuple[torch.nn.Module, Trainable]:
     """Mark what ``recipe`` trains, log the counts, and return the model with its ``Trainable``.
 
     The language model includes the embeddings and the output head (SG share4v/train/train.py
@@ -79,7 +79,7 @@ def set_trainable(model: PreTrainedModel, recipe: Recipe) -> tuple[torch.nn.Modu
     return model, report
 
 
-def count_trainable(config: PreTrainedConfig, recipe: Recipe) -> Trainable:
+def count_trainable(config: PreTrainedConfig, recipe: RunConfig) -> Trainable:
     """What ``recipe`` trains of a model of this configuration, without allocating anything."""
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(config)
@@ -92,7 +92,7 @@ def _plain_name(name: str) -> str:
     return re.sub(r"\.(base_layer|modules_to_save\.default)\b", "", name)
 
 
-def _trained(name: str, recipe: Recipe) -> bool:
+def _trained(name: str, recipe: RunConfig) -> bool:
     """Whether the recipe's flags mark this tensor of the original model as trainable."""
     module = part(name)
     if module == "connector":
@@ -119,7 +119,7 @@ def _in_graph(name: str, used: int | None) -> bool:
     return ".post_layernorm." not in name and vision_block(name) <= used
 
 
-def _add_lora(model: PreTrainedModel, recipe: Recipe) -> torch.nn.Module:
+def _add_lora(model: PreTrainedModel, recipe: RunConfig) -> torch.nn.Module:
     """Wrap ``model`` with adapters on the language model's linear layers."""
     targets = [
         name

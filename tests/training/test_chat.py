@@ -24,8 +24,9 @@ from sgv_lab.captioning.bulk import Decoding, decode
 from sgv_lab.cli import main
 from sgv_lab.errors import LabError
 from sgv_lab.models import architectures, checkpoints, families, mini
-from sgv_lab.training import metrics, recipes, trainer
+from sgv_lab.training import metrics, trainer
 from sgv_lab.training.collate import collator, prompts
+from sgv_lab.training.config import base
 from sgv_lab.training.conversation import IGNORED, encode, prompt_ids
 from sgv_lab.training.data import RecordDataset
 from sgv_lab.training.survey import survey
@@ -175,7 +176,7 @@ def _draw(parameter: torch.Tensor) -> torch.Generator:
 
 
 def _samples(root, processor) -> list[dict[str, Any]]:
-    data = RecordDataset(RECORDS, root, processor, recipes.recipe("sft-qwen3"))
+    data = RecordDataset(RECORDS, root, processor, base("sft-qwen3"))
     return [data[i] for i in range(len(data))]
 
 
@@ -274,7 +275,7 @@ def test_packed_equals_padded(root, any_lab) -> None:
 
 def test_lengths_come_from_the_files_headers(root, any_lab, monkeypatch) -> None:
     model, processor = any_lab
-    data = RecordDataset(RECORDS, root, processor, recipes.recipe("sft-qwen3"))
+    data = RecordDataset(RECORDS, root, processor, base("sft-qwen3"))
     expected = [
         collator(model.config)([sample])["labels"].numel() for sample in _samples(root, processor)
     ]
@@ -309,7 +310,7 @@ def test_any_is_trained_and_comes_back(root, tmp_path, any_lab) -> None:
     before = model.state_dict()
     before = {name: tensor.clone() for name, tensor in before.items()}
     changes = {"samples_per_update": 2, "learning_rate": 1e-3, "vision_from": 1}
-    recipe = recipes.recipe("sft-qwen3", changes)
+    recipe = base("sft-qwen3", changes)
     out = trainer.train(model, processor, RECORDS, root, recipe, tmp_path / "run", 0,
                         max_steps=3, progress=False)  # fmt: skip
     trained, again = checkpoints.load(out)
@@ -383,7 +384,7 @@ def test_a_template_that_rewrites_what_was_said_is_refused(lab) -> None:
 
 def test_lora_copies_every_merger(root, lab) -> None:
     model, report = set_trainable(
-        families.build(KEY, "mini", 0), recipes.recipe("sft-qwen3", {"language_model": "lora"})
+        families.build(KEY, "mini", 0), base("sft-qwen3", {"language_model": "lora"})
     )
     copied = {n.split(".modules_to_save")[0] for n in report.effective if "modules_to_save" in n}
     assert {n.removeprefix("base_model.model.model.visual.") for n in copied} == {
@@ -397,7 +398,7 @@ def test_lora_copies_every_merger(root, lab) -> None:
 @pytest.mark.parametrize("vision_from", [None, 1, -1])
 def test_the_effective_set_is_what_gets_a_gradient(root, lab, vision_from) -> None:
     model = families.build(KEY, "mini", 0)
-    _, report = set_trainable(model, recipes.recipe("sft-qwen3", {"vision_from": vision_from}))
+    _, report = set_trainable(model, base("sft-qwen3", {"vision_from": vision_from}))
     model.requires_grad_(True)
     supervised_loss(model, collator(model.config)(_samples(root, lab[1])), 1.0).backward()
     learning = {n for n, p in model.named_parameters() if p.grad is not None}
@@ -410,7 +411,7 @@ def test_the_effective_set_is_what_gets_a_gradient(root, lab, vision_from) -> No
 def test_seeds_and_packing_in_a_run(root, tmp_path, lab, packing) -> None:
     """The same seed gives the same weights, another seed others."""
     changes = {"samples_per_update": 2, "learning_rate": 1e-3, "weight_decay": 0.0}
-    recipe = recipes.recipe("sft-qwen3", changes)
+    recipe = base("sft-qwen3", changes)
     weights = []
     for number, seed in enumerate((0, 0, 1)):
         model = families.build(KEY, "mini", 0)

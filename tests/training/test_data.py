@@ -16,9 +16,9 @@ from PIL import Image
 from transformers import CLIPImageProcessorPil
 
 from sgv_lab.errors import LabError
+from sgv_lab.training.config import base
 from sgv_lab.training.data import RecordDataset
 from sgv_lab.training.preprocessing import prepare
-from sgv_lab.training.recipes import recipe
 from sgv_lab.training.segments import IGNORED, IMAGE_ID, TextTokenizer, load_tokenizer
 from sgv_lab.training.survey import survey
 
@@ -36,7 +36,7 @@ def _dataset(
 ) -> RecordDataset:  # fmt: skip
     processor = SimpleNamespace(tokenizer=tokenizer, image_processor=PROCESSOR)
     changes |= {"template": template, "aspect": aspect}
-    return RecordDataset(records, root, processor, recipe("sft", changes))
+    return RecordDataset(records, root, processor, base("sft", changes))
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,9 @@ from sgv_lab.cli import main
 from sgv_lab.errors import LabError
 from sgv_lab.models import checkpoints, families, mini
 from sgv_lab.models.tokenizers import llama_tokenizer
-from sgv_lab.training import metrics, recipes, trainer
+from sgv_lab.training import metrics, trainer
 from sgv_lab.training.collate import collator
+from sgv_lab.training.config import base
 
 # sharegpt4v-7b and share-captioner are llava-1.5-7b with other weights
 TRAINED = [
@@ -53,7 +54,7 @@ def test_thirty_updates_and_a_resume(tmp_path, colours, key):
     family = families.family(key)
     changes = {"learning_rate": 1e-3, "samples_per_update": 6, "gradient_checkpointing": False}
     changes |= {"connector_learning_rate": None}
-    recipe = recipes.recipe(RECIPE[family.template], changes)
+    recipe = base(RECIPE[family.template], changes)
     began = time.process_time()  # what one core takes, however busy the machine
 
     def run(progress=False):
@@ -93,7 +94,7 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path, colours):
     _, processor = _model("llava-1.5-7b", records)
     model = families.build("llava-1.5-7b", "mini", 0, text_config={"vocab_size": 300})
     with pytest.raises(LabError, match=r"the tokenizer has .* tokens, the model 300"):
-        trainer.train(model, processor, records, root, recipes.recipe("sft"), tmp_path, 0)
+        trainer.train(model, processor, records, root, base("sft"), tmp_path, 0)
 
 
 def test_a_picture_prepared_for_another_model_is_refused(tmp_path, colours):
@@ -101,9 +102,7 @@ def test_a_picture_prepared_for_another_model_is_refused(tmp_path, colours):
     _, processor = _model("llava-1.5-7b", records)
     model = families.build("llava-1.5-7b", "mini", 0, vision_config={"image_size": 32})
     with pytest.raises(LabError, match=r"record '\d+': its image has shape \(3, 64, 64\)"):
-        trainer.train(
-            model, processor, records, root, recipes.recipe("sft"), tmp_path, 0, progress=False
-        )
+        trainer.train(model, processor, records, root, base("sft"), tmp_path, 0, progress=False)
 
 
 @pytest.mark.reference

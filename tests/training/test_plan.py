@@ -9,8 +9,9 @@ from PIL import Image
 
 from sgv_lab.cli import main
 from sgv_lab.models import checkpoints, families, mini
-from sgv_lab.training import estimates, plan, recipes, trainer
+from sgv_lab.training import estimates, plan, trainer
 from sgv_lab.training.collate import collator
+from sgv_lab.training.config import base
 from sgv_lab.training.survey import places
 from sgv_lab.training.trainable import count_trainable, set_trainable
 
@@ -39,7 +40,7 @@ def folder(tmp_path_factory):
 
 def _plan(folder, **given):
     processor = checkpoints.load(folder / "model")[1]
-    recipe = given.pop("recipe", recipes.recipe("sft"))
+    recipe = given.pop("recipe", base("sft"))
     return plan.plan(
         families.config(KEY, "mini"),
         processor,
@@ -64,7 +65,7 @@ def test_missing_pictures_are_named_and_counted_by_folder(folder):
 
 def test_training_refuses_the_set_unless_told_to_drop_and_count(folder, tmp_path):
     model, processor = checkpoints.load(folder / "model")
-    recipe = recipes.recipe("sft", {"samples_per_update": 4})
+    recipe = base("sft", {"samples_per_update": 4})
     given = (model, processor, folder / "records.json", folder, recipe, tmp_path / "run", 0)
     with pytest.raises(
         trainer.LabError,
@@ -120,7 +121,7 @@ def test_what_the_plan_calls_broken_training_refuses_or_drops(folder, tmp_path, 
         records.append({"id": f"r{number}", "image": path.name, "conversations": turns})
     records[1] = _spoilt(records[1], tmp_path, how)
     (tmp_path / "records.json").write_text(json.dumps(records))
-    given = [tmp_path / "records.json", tmp_path, recipes.recipe("sft", {"samples_per_update": 2})]
+    given = [tmp_path / "records.json", tmp_path, base("sft", {"samples_per_update": 2})]
     model, processor = checkpoints.load(folder / "model")
     report = plan.plan(model.config, processor, *given, tmp_path / "run")
     assert report.obstacles == ["1 of 3 records cannot be trained on"]
@@ -146,22 +147,21 @@ def test_a_sample_that_no_pack_holds_is_an_obstacle_and_refused_at_once(folder, 
     records = [{"id": str(i), "conversations": turns} for i in range(1100)]
     records.append({"id": "long", "conversations": long})
     model, processor = checkpoints.load(folder / "model")
-    given = (records, tmp_path, recipes.recipe("sft"))
-    run = trainer.Run(packing=True, tokens_per_batch=300, progress=False)
-    report = plan.plan(model.config, processor, *given, tmp_path / "run", run=run)
+    given = (records, tmp_path, base("sft", {"packing": True, "tokens_per_batch": 300}))
+    report = plan.plan(model.config, processor, *given, tmp_path / "run")
     assert report.obstacles == [report.too_long] and "1 sample is longer" in report.too_long
     with pytest.raises(trainer.LabError, match="longer than a pack of 300 tokens, the longest"):
-        trainer.train(model, processor, *given, tmp_path / "run", 0, packing=True,
-                      tokens_per_batch=300, progress=False)  # fmt: skip
+        trainer.train(model, processor, *given, tmp_path / "run", 0, progress=False)
     assert not (tmp_path / "run").exists()
-    roomy = dataclasses.replace(run, tokens_per_batch=2000)
-    assert not plan.plan(model.config, processor, *given, tmp_path / "run", run=roomy).obstacles
+    roomy = given[2].changed({"tokens_per_batch": 2000})
+    given = (*given[:2], roomy, tmp_path / "run")
+    assert not plan.plan(model.config, processor, *given).obstacles
 
 
 def test_a_set_of_broken_records_alone_cannot_be_trained_on(folder, tmp_path):
     records = [{"id": "a", "conversations": []}, None]
     model, processor = checkpoints.load(folder / "model")
-    given = (records, tmp_path, recipes.recipe("sft"), tmp_path / "run")
+    given = (records, tmp_path, base("sft"), tmp_path / "run")
     report = plan.plan(model.config, processor, *given, drop_broken=True)
     assert report.obstacles == ["no record is left to train on"]
     with pytest.raises(trainer.LabError, match="no records to train on"):
@@ -199,7 +199,7 @@ def test_missing_and_cut_weight_files_are_found(tmp_path):
 def test_time_and_cost_by_hand(folder):
     report = _plan(
         folder,
-        recipe=recipes.recipe("sft", {"samples_per_update": 4, "epochs": 2}),
+        recipe=base("sft", {"samples_per_update": 4, "epochs": 2}),
         tokens_per_second=10.0,
         price_per_hour=3.0,
         devices=2,
@@ -220,7 +220,7 @@ def test_too_little_memory_and_bad_weights_stand_in_the_way(folder):
 def test_memory_of_full_fine_tuning_at_true_size(folder):
     """16 bytes a trained number in float32 (weights, gradients, two moments), 4 a frozen one."""
     config = families.config(KEY, "paper")
-    recipe = recipes.recipe("sft")
+    recipe = base("sft")
     counts = count_trainable(config, recipe)
     batch = estimates.Batch(8 * 1024, 2000, 8)
     parts = estimates.step_memory(config, counts, recipe, batch, weight_bytes=4, autocast=True)
@@ -238,7 +238,7 @@ def test_activations_equal_what_autograd_keeps(name, checkpointing):
     """Second method: every tensor that the forward pass saves for the backward one."""
     changes = {"gradient_checkpointing": checkpointing}
     changes |= {"vision_from": 0} if name == "pretrain" else {}
-    recipe = recipes.recipe(name, changes)
+    recipe = base(name, changes)
     deep = {"num_hidden_layers": 8}
     model = families.build(KEY, "mini", 0, text_config=deep, vision_config=deep).train()
     config = model.config
@@ -261,8 +261,8 @@ def test_activations_equal_what_autograd_keeps(name, checkpointing):
 
     inputs = {k: v for k, v in batch.items() if k not in ("labels", "loss_weights", "record_ids")}
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        base = model.get_base_model() if name == "sft-lora" else model
-        output = base.model(**inputs, use_cache=False).last_hidden_state
+        bare = model.get_base_model() if name == "sft-lora" else model
+        output = bare.model(**inputs, use_cache=False).last_hidden_state
     positions = batch["labels"].numel()
     expected = estimates.activations(config, recipe, estimates.Batch(positions, 960, 4), size=4)
     if checkpointing:  # the one unfolded block exists in the backward pass only
@@ -301,7 +301,7 @@ def _lacking(paths, folder, tmp_path, recipe="sft"):
         checkpoints.load_processor(folder / "model"),
         records,
         tmp_path,
-        recipes.recipe(recipe, {"vision_from": 1} if recipe == "pretrain" else {}),
+        base(recipe, {"vision_from": 1} if recipe == "pretrain" else {}),
         tmp_path / "run",
     )
 
@@ -381,9 +381,7 @@ def test_the_reference_folders_records_that_lack_pictures(reference, folder):
     processor = checkpoints.load(folder / "model")[1]
     files = ("llava/llava_excerpt.json", "sharegpt4v/sharegpt4v_gpt4v_excerpt.json")
     records = [record for file in files for record in json.loads((data / file).read_text())]
-    report = plan.plan(
-        families.config(KEY, "mini"), processor, records, data, recipes.recipe("sft"), folder
-    )
+    report = plan.plan(families.config(KEY, "mini"), processor, records, data, base("sft"), folder)
     missing = {r["id"] for r in records if not (data / r["image"]).is_file()}
     assert set(report.missing) == missing
     assert 0 < len(missing) < report.records == len(records)

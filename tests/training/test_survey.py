@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from sgv_lab import store
+from sgv_lab.training.config import base
 from sgv_lab.training.data import RecordDataset
-from sgv_lab.training.recipes import recipe
 from sgv_lab.training.segments import TextTokenizer, load_tokenizer
 from sgv_lab.training.survey import Survey, survey
 
@@ -50,7 +50,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def _survey(root: Path, tokenizer: TextTokenizer, image_tokens: int = 4, **changes: Any) -> Survey:
     processor = SimpleNamespace(tokenizer=tokenizer, image_processor=None)
-    data = RecordDataset(root / "records.jsonl", root, processor, recipe("sft", changes))
+    data = RecordDataset(root / "records.jsonl", root, processor, base("sft", changes))
     return survey(data, image_tokens, progress=False)
 
 

@@ -13,8 +13,9 @@ from sgv_lab.captioning import speed
 from sgv_lab.cli import main
 from sgv_lab.errors import LabError
 from sgv_lab.models import families
-from sgv_lab.training import recipes, throughput
+from sgv_lab.training import throughput
 from sgv_lab.training.collate import collator
+from sgv_lab.training.config import Machine, RunConfig, base
 from sgv_lab.training.estimates import useful_flops
 from sgv_lab.training.trainable import set_trainable
 
@@ -42,7 +43,7 @@ def test_the_miniature_is_timed_row_by_row(tmp_path):
 def test_the_loss_falls_and_starts_alike_whatever_the_way(name):
     changes = {"learning_rate": 1e-3, "samples_per_update": 4}
     changes |= {"vision_from": 1} if name == "pretrain" else {}
-    rows = list(throughput.measure(KEY, "mini", recipes.recipe(name, changes), steps=3))
+    rows = list(throughput.measure(KEY, "mini", base(name, changes), steps=3))
     assert all(row["last_loss"] < row["first_loss"] for row in rows)
     first = [row["first_loss"] for row in rows]
     assert first == pytest.approx([first[0]] * len(first), abs=1e-3)
@@ -62,9 +63,7 @@ def test_what_is_measured_is_kept_only_where_told(tmp_path, monkeypatch):
 @pytest.mark.parametrize("family", ["qwen-vl-chat", "qwen3-vl-8b"])
 def test_other_families_are_timed_too(family):
     name = {"qwen-vl-chat": "sft-qwen", "qwen3-vl-8b": "sft-qwen3"}[family]
-    row = next(
-        throughput.measure(family, "mini", recipes.recipe(name, {"samples_per_update": 2}), 1)
-    )
+    row = next(throughput.measure(family, "mini", base(name, {"samples_per_update": 2}), 1))
     assert row["positions_per_second"] >= row["tokens_per_second"] > 0
     assert row["useful_tflops"] > 0
 
@@ -73,7 +72,7 @@ def test_every_row_changes_one_thing_that_training_has():
     rows = throughput.ways(gpu=True)
     for before, after in itertools.pairwise(rows.values()):
         assert len(after.items() - before.items()) == 1 and before.keys() <= after.keys()
-    known = {f.name for kind in (recipes.Recipe, recipes.Run) for f in dataclasses.fields(kind)}
+    known = {f.name for kind in (RunConfig, Machine) for f in dataclasses.fields(kind)}
     assert {name for row in rows.values() for name in row} <= known | {"dtype"}
 
 
@@ -101,13 +100,13 @@ def test_a_throw_away_run_saves_nothing_but_its_metrics(tmp_path):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_true_size_without_a_gpu_is_refused():
     with pytest.raises(LabError, match="true sizes need a GPU"):
-        next(throughput.measure(KEY, "paper", recipes.recipe("sft"), 1))
+        next(throughput.measure(KEY, "paper", base("sft"), 1))
 
 
 @pytest.mark.parametrize("key", [KEY, "qwen3-vl-8b"])
 def test_flops_equal_those_torch_counts(key):
     """Second method: torch's own counter over a forward and backward pass."""
-    recipe = recipes.recipe("pretrain", {"vision_from": -1, "gradient_checkpointing": False})
+    recipe = base("pretrain", {"vision_from": -1, "gradient_checkpointing": False})
     model = families.build(key, "mini", 0).train()
     model.set_attn_implementation("eager")  # whole score matrices: twice the causal half
     model, trainable = set_trainable(model, recipe)
@@ -142,7 +141,7 @@ def test_flops_equal_those_torch_counts(key):
 )
 def test_true_size_learns_in_the_memory_planned(key, name):
     """Full-parameter 7B and larger models' adapters: what fits learns; memory is as planned."""
-    recipe = recipes.recipe(name, {"samples_per_update": 32})
+    recipe = base(name, {"samples_per_update": 32})
     rows = [r for r in throughput.measure(key, "paper", recipe, steps=3) if r["status"] == "ok"]
     assert rows
     for row in rows:

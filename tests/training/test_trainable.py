@@ -7,7 +7,7 @@ import torch
 
 from sgv_lab.errors import LabError
 from sgv_lab.models import families
-from sgv_lab.training import recipes
+from sgv_lab.training.config import base
 from sgv_lab.training.trainable import set_trainable
 
 RENAMED = [  # original LLaVA names -> transformers' names
@@ -47,7 +47,7 @@ def test_names_equal_the_official_ones(reference, run, name, changes):
     file = reference / "golden" / "trainable_parameters.json"
     golden = json.loads(file.read_text())["tiny_name_lists"][run]
     model = tiny_llava.model(vision_layers=24, text_layers=3)
-    model, report = set_trainable(model, recipes.recipe(name, changes))
+    model, report = set_trainable(model, base(name, changes))
     assert set(report.nominal) == _names(golden["trainable"])
     without = _names(golden["trainable_but_grad_is_None"])
     assert set(report.nominal) - set(report.effective) == without
@@ -66,7 +66,7 @@ def test_counts_at_true_size_equal_the_official_ones(reference, run, name, chang
         device="meta",
         text_config={"vocab_size": 32000, "pad_token_id": 0},
     )
-    _, report = set_trainable(model, recipes.recipe(name, changes))
+    _, report = set_trainable(model, base(name, changes))
     assert report.total("total") == golden["total"]
     assert report.total("nominal") == golden["trainable"]
     assert report.total("effective") == golden["effective_trainable"]
@@ -86,7 +86,7 @@ def test_qwen_vls_counts_equal_the_official_ones(reference):
     file = reference / "golden" / "trainable_parameters.json"
     golden = json.loads(file.read_text())["qwen_vl_chat"]
     model = families.build("qwen-vl-chat", "paper", 0, device="meta")
-    _, report = set_trainable(model, recipes.recipe("sft-qwen"))
+    _, report = set_trainable(model, base("sft-qwen"))
     assert report.total("total") == golden["total"]
     assert report.total("effective") == golden["sft_fix_vit_true"]["trainable"]
 
