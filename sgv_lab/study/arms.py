@@ -80,7 +80,7 @@ class Arm:
         return None if self.row is None else (place, self.row, column)
 
     def design(self, baseline: RunConfig, blocks: int = 3) -> RunConfig:
-        """The baseline with this arm's change, ready to run; ``blocks``: of the vision tower, 3 in miniature."""
+        """The baseline with this arm's change, ready to run, for a vision tower of ``blocks``."""
         return ready(baseline.changed(self.delta, f"arm {self.name}"), blocks)
 
 
