@@ -26,7 +26,7 @@ TOOLS = GROUND | {
     "store",
     "profiles",
     "provenance",
-    "plotting",
+    "intervals",
     "paper",
     "world",
 }
@@ -35,6 +35,7 @@ ALLOWED = {
     "errors": set(),
     "files": {"errors"},
     "images": GROUND,
+    "intervals": {"errors"},
     "world": GROUND,
     "options": GROUND,
     "closure": {"errors"},

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import torch
 
+from sgv_lab import intervals
 from sgv_lab.benchmarks.evaluate import check_images
 from sgv_lab.benchmarks.tasks import TASKS
 from sgv_lab.errors import LabError
@@ -26,7 +27,6 @@ from sgv_lab.study import (
     plans,
     runner,
     stage_one,
-    statistics,
     tuning,
     two_stages,
 )
@@ -250,7 +250,7 @@ def figure(found: Found, table: pd.DataFrame) -> "Figure":
     """Gains by score: every seed a dot, the mean a diamond, 95 % paired-t intervals as bars."""
     import seaborn as sns
 
-    from sgv_lab import plotting
+    from sgv_lab.figures import style
 
     runs, seeds = _runs(found), int(table["seeds"].iloc[0])
     gained = (runs.loc[OURS] - runs.loc[LLAVA])[list(table.index)]
@@ -258,10 +258,10 @@ def figure(found: Found, table: pd.DataFrame) -> "Figure":
     rows["unit"] = [UNITS.get(name, "percent") for name in rows["score"]]
     grid = sns.FacetGrid(rows, col="unit", sharex=False, sharey=False, height=2.6, aspect=1.7)
     where = {"x": "gained in miniature", "y": "score"}
-    bars = {"errorbar": lambda one: statistics.interval(one)[1:]} if seeds > 1 else {}
-    grid.map_dataframe(sns.stripplot, **where, color=plotting.PALE, jitter=False)
-    grid.map_dataframe(sns.pointplot, **where, color=plotting.COLORS["ShareGPT4V-PT"],
+    bars = {"errorbar": lambda one: intervals.paired(one)[1:]} if seeds > 1 else {}
+    grid.map_dataframe(sns.stripplot, **where, color=style.PALE, jitter=False)
+    grid.map_dataframe(sns.pointplot, **where, color=style.COLORS["ShareGPT4V-PT"],
                        markers="D", linestyle="none", **bars)  # fmt: skip
-    grid.refline(x=0, color=plotting.INK, linestyle="-").set_titles("{col_name}")
+    grid.refline(x=0, color=style.INK, linestyle="-").set_titles("{col_name}")
     grid.figure.suptitle(f"{OURS} − {LLAVA}, {seeds} paired seeds: a demonstration", y=1.06)
     return grid.figure
