@@ -132,8 +132,9 @@ def test_docstrings_comments_and_layout_do_not_count(library, before, file):
 @pytest.mark.parametrize(
     "file",
     ["training/commands.py", "captioning/commands.py", "benchmarks/commands.py", "cli.py",
-     "study/commands.py", "figures/study.py", "study/publishing.py", "widgets.py", "figures/style.py",
-     "notebook.py", "pipeline.py", "profiles.py", "figures/captions.py", "figures/published.py",
+     "study/commands.py", "study/publishing.py", "widgets.py", "notebook.py", "pipeline.py",
+     "figures/study.py", "figures/style.py", "figures/captions.py", "figures/published.py",
+     "profiles.py",
      "benchmarks/variants.py", "training/throughput.py", "captioning/speed.py", "store.py"],
 )  # fmt: skip
 def test_help_texts_figures_commands_and_notebooks_do_not_count(library, before, file):

@@ -12,7 +12,7 @@ import pytest
 from papermill.cli import papermill
 from scipy import stats
 
-from sgv_lab import paper
+from sgv_lab import intervals, paper
 from sgv_lab.cli import main
 from sgv_lab.models import checkpoints
 from sgv_lab.models.shipped import shipped
@@ -24,7 +24,6 @@ from sgv_lab.study import (
     ledger,
     publishing,
     runner,
-    statistics,
 )
 from sgv_lab.study.scores import SEEN, SUBTASKS
 from sgv_lab.world.annotators import ANNOTATORS, caption
@@ -73,7 +72,7 @@ def commands() -> dict[str, bool]:
         spans = re.findall(r"`([^`\n]+)`", CODE.sub("", text(name)))
         found |= dict.fromkeys(spans, False)
         found |= {line: True for one in CODE.findall(text(name)) for line in one.splitlines()}
-    found |= {line: True for one in claims.COMMANDS.values() for line in one.splitlines()}
+    found |= {line: True for one in ledger.tasks()["command"] for line in one.splitlines()}
     return {line: whole for line, whole in found.items() if line.split(" ")[0] in PROGRAMS}
 
 
@@ -149,7 +148,7 @@ def audited() -> list[pd.DataFrame]:
     return [
         caption_content.by_arm(sft), held.loc[["oracle", "o0e0i0"]],
         pd.DataFrame({"explained": [100 * r**2]}), predicted.to_frame(),
-        pd.DataFrame([statistics.interval(table["oracle"] - table["o0e0i0"])]),
+        pd.DataFrame([intervals.paired(table["oracle"] - table["o0e0i0"])]),
         pd.DataFrame([_right(arm) for arm in ("after", "oracle")]),
         pd.DataFrame({"as long": [100 * _tokens("oracle") / _tokens("gpt4_blind")]}),
         pd.DataFrame({"guessed before": [100 * (1 + 2 / 3) / 2]}),  # two of three wrong sums: never
@@ -175,7 +174,7 @@ def _right(arm: str) -> tuple[float, float, float]:
     right = seen.assign(right=seen["points"].astype(float).replace(200, 100))  # of a pair of two
     table = right.groupby(["seed", "arm", "stratum"])["right"].mean().groupby(["seed", "arm"])
     wide = table.mean().unstack()
-    return statistics.interval(wide[arm] - wide["before"])
+    return intervals.paired(wide[arm] - wide["before"])
 
 
 def test_arms_rank_by_their_filler_and_the_readme_says_what_each_holds() -> None:

@@ -53,8 +53,8 @@ _ARMS = {  # of the studies in miniature, in the words of the tables they re-tes
     "tower@0%": "none", "tower@50%": "half", "tower@100%": "all", "tower@whole": "all, embeddings",
 }  # fmt: skip
 
-Effects = Mapping[str, pd.DataFrame | None]
-"""The paper's place -> the table of `effects.effects` of its study in miniature; None: not run."""
+Effects = Mapping[str, pd.DataFrame]
+"""The paper's place -> the table of `effects.effects` of its study in miniature, if it was run."""
 
 
 def numbers(*places: str) -> pd.DataFrame:
@@ -65,7 +65,7 @@ def numbers(*places: str) -> pd.DataFrame:
     return table.assign(error=pd.Series(errors, table.index, float).round(3))
 
 
-def substitution(table: pd.DataFrame) -> Figure:
+def substitution(table: pd.DataFrame, _: Effects) -> Figure:
     """Figure 2: a panel a benchmark, and in it what each model gains by the swap."""
     figure, axes = plt.subplots(2, 4, figsize=(FULL_WIDTH + 1, 5.2), sharey=True)
     models = list(dict.fromkeys(table["row"]))
@@ -105,7 +105,7 @@ def ablations(table: pd.DataFrame, miniature: Effects) -> Figure:
     A last panel a table shows what its own study found in ``miniature``.
     """
     heights = [len(rows) for _, rows in _TITLES.values()]
-    run = any(miniature.get(place) is not None for place in _TITLES)
+    run = any(place in miniature for place in _TITLES)
     size = (FULL_WIDTH + (5.0 if run else 3.4), 7.6)  # arms' names need room
     figure, axes = plt.subplots(3, 4, figsize=size, height_ratios=heights, layout="constrained")
     for column in axes.T[: 4 if run else 3]:
@@ -208,7 +208,7 @@ def _miniature_growth(axis: Axes, table: pd.DataFrame | None) -> None:
     axis.set_title(f"in miniature, {int(shown['seeds'].iloc[0])} seeds", fontsize=9)
 
 
-def reported_radar(table: pd.DataFrame) -> Figure:
+def reported_radar(table: pd.DataFrame, _: Effects) -> Figure:
     """Figure 1(b): Table 3's eleven benchmarks for four models of about 7 billion parameters."""
     four = table.pivot(index="row", columns="column", values="value")[list(paper.BENCHMARKS[:11])]
     figure = radar(four.loc[[row for row, _ in MODELS.values()]].set_axis(list(MODELS)))

@@ -17,28 +17,21 @@ IMAGES = 7_000  # a thousand of each kind
 SAMPLE = 2_000  # captions a source that are tagged
 SHOWN = "web-landmark/images/train-000000152.png"  # chosen because every mark occurs in it
 _MANY = 10**12  # no finite-population correction: the world has as many captions as one likes
-REPORTED = {  # figure -> the paper's places that it shows
-    "reported_substitution": ("figure2",),
-    "reported_ablations": ("table4", "table5", "table6"),
-    "reported_scaling": ("figure6",),
-    "reported_radar": ("table3",),
-}
-STUDIES = {  # the paper's place -> the plan that re-tests it in miniature
-    place: f"{place}-llava-1.5-7b" for place in ("table4", "table5", "table6", "figure6")
+REPORTED = {  # figure -> how it is drawn, and the paper's places that it shows
+    "reported_substitution": (paper.substitution, "figure2"),
+    "reported_ablations": (paper.ablations, "table4", "table5", "table6"),
+    "reported_scaling": (paper.scaling, "figure6"),
+    "reported_radar": (paper.reported_radar, "table3"),
 }
 
 
 def reported_figure(name: str, data: Path) -> tuple[Figure, pd.DataFrame]:
     """A figure of REPORTED and the table behind it; ``data``: where studies published theirs."""
-    table = paper.numbers(*REPORTED[name])
-    if name == "reported_substitution":
-        return paper.substitution(table), table
-    if name == "reported_radar":
-        return paper.reported_radar(table), table
-    files = {place: data / f"{plan}.csv" for place, plan in STUDIES.items()}
-    found = {place: pd.read_csv(file) for place, file in files.items() if file.is_file()}
-    draw = paper.ablations if name == "reported_ablations" else paper.scaling
-    return draw(table, found), table
+    draw, *places = REPORTED[name]
+    table = paper.numbers(*places)
+    studies = {place: data / f"{place}-llava-1.5-7b.csv" for place in places}
+    run = {place: pd.read_csv(file) for place, file in studies.items() if file.is_file()}
+    return draw(table, run), table
 
 
 def caption_tables() -> dict[str, pd.DataFrame]:

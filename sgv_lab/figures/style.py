@@ -8,7 +8,6 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
@@ -34,39 +33,7 @@ FULL_WIDTH = 9.0  # inches
 def use() -> None:
     """Set the look for all figures drawn from here on."""
     sns.set_theme(context="notebook", style="ticks", palette=list(COLORS.values()))
-    mpl.rcParams.update(
-        {
-            "font.family": "DejaVu Sans",
-            "font.size": 9.5,
-            "text.color": INK,
-            "axes.labelcolor": INK,
-            "axes.edgecolor": PALE,
-            "axes.titlesize": 11,
-            "axes.titleweight": "bold",
-            "axes.titlelocation": "left",
-            "axes.labelsize": 9.5,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.grid": True,
-            "axes.grid.axis": "y",
-            "axes.axisbelow": True,
-            "grid.color": RULE,
-            "grid.linewidth": 0.6,
-            "xtick.color": PALE,
-            "ytick.color": PALE,
-            "xtick.labelcolor": INK,
-            "ytick.labelcolor": INK,
-            "xtick.labelsize": 9,
-            "ytick.labelsize": 9,
-            "legend.frameon": False,
-            "legend.fontsize": 9,
-            "figure.dpi": 110,
-            "savefig.dpi": 200,
-            "savefig.bbox": "tight",
-            "svg.hashsalt": "sgv-lab",  # the same figure gives the same SVG
-            "svg.fonttype": "path",
-        }
-    )
+    plt.style.use(Path(__file__).with_suffix(".mplstyle"))
 
 
 def palette(names: Iterable[str]) -> dict[str, str]:

@@ -157,7 +157,7 @@ def memory() -> pd.DataFrame:
     parameters), estimated, GB, and reported, GB: the paper's, whose 16 GPUs shared weights and
     moments.
     """
-    known, found = families.family("llava-1.5-7b"), {}
+    known, rows = families.family("llava-1.5-7b"), {}
     config = known.make_config(known.paper)
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(config)
@@ -171,11 +171,11 @@ def memory() -> pd.DataFrame:
         parts = estimates.step_memory(config, learning, chosen, batch, 4, True)
         words = {None: "none", -1: "all and embeddings"}.get(first, str(first))
         reported = table6.get(one.cell[1]) if one.cell else None
-        found[one.name] = (
+        rows[one.name] = (
             words, learning.total("effective") / 1e6, sum(parts.values()) / 1e9, reported
         )  # fmt: skip
     columns = ["from block", "learning, million", "estimated, GB", "reported, GB"]
-    return pd.DataFrame.from_dict(found, orient="index", columns=columns).rename_axis("arm")
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("arm")
 
 
 def measured(records: Sequence[Record]) -> pd.DataFrame:

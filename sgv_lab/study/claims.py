@@ -40,7 +40,7 @@ def _contrasts() -> dict[str, tuple[Contrast, ...]]:
     """Claim -> its contrasts, added up from `paper.comparisons`."""
     facts = paper.facts()
     sides = {f"{f.row} {f.arm}".strip(): (f.row, f.arm) for f in facts.itertuples()}
-    found: dict[str, tuple[Contrast, ...]] = {}
+    contrasts: dict[str, tuple[Contrast, ...]] = {}
     rows = paper.comparisons().query("contrast != ''")
     for (claim, what), part in rows.groupby(["claim", "contrast"], sort=False):
         sums = Counter()
@@ -49,8 +49,8 @@ def _contrasts() -> dict[str, tuple[Contrast, ...]]:
             sums[sides[row.before]] -= int(row.sign)
         weights = {side: weight for side, weight in sums.items() if weight}
         contrast = Contrast(what, row.place, weights, tuple(row.columns.split()))
-        found[claim] = (*found.get(claim, ()), contrast)
-    return found
+        contrasts[claim] = (*contrasts.get(claim, ()), contrast)
+    return contrasts
 
 
 CONTRASTS = _contrasts()
@@ -82,23 +82,25 @@ def effects() -> pd.DataFrame:
     runs that would show the effect over MME's noise with 80 % power at `level`.
     """
     rows = []
-    for claim, contrast in _each():
-        at = level(claim)
-        table = paper.facts(contrast.place).set_index(["row", "arm", "column"])["value"]
-        for column in contrast.columns:
-            scores = {side: table[*side, column] for side in contrast.weights}
-            effect = sum(weight * scores[side] for side, weight in contrast.weights.items())
-            error = sqrt(sum(standard_error(column, score) ** 2 for score in scores.values()))
-            pairs = None
-            if column == "MME-P":
-                pairs = next(n for n in count(2) if intervals.power(effect, error, n, at) >= 0.8)
-            rows.append((claim, contrast.what, column, round(effect, 2), error, pairs))
+    for claim, contrast, column in _numbers():
+        table = paper.facts(contrast.place).query("column == @column")
+        table = table.set_index(["row", "arm"])["value"]
+        scores = {side: table[side] for side in contrast.weights}
+        effect = sum(weight * scores[side] for side, weight in contrast.weights.items())
+        error, at = sqrt(sum(standard_error(column, x) ** 2 for x in scores.values())), level(claim)
+        pairs = None
+        if column == "MME-P":
+            pairs = next(n for n in count(2) if intervals.power(effect, error, n, at) >= 0.8)
+        rows.append((claim, contrast.what, column, round(effect, 2), error, pairs))
     names = ["claim", "contrast", "column", "effect", "error", "pairs"]
     return pd.DataFrame(rows, columns=names).astype({"pairs": "Int64"})
 
 
-def _each() -> list[tuple[str, Contrast]]:
-    return [(claim, one) for claim, contrasts in CONTRASTS.items() for one in contrasts]
+def _numbers() -> list[tuple[str, Contrast, str]]:
+    """Every number that decides a claim about training: claim, contrast, column."""
+    return [
+        (c, one, column) for c, many in CONTRASTS.items() for one in many for column in one.columns
+    ]
 
 
 def number_verdict(low: float, high: float, effect: float) -> str:
@@ -122,20 +124,17 @@ def full_size_effects(records: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     reported = effects().set_index(["contrast", "column"])["effect"]
-    for claim, contrast in _each():
-        for column in contrast.columns:
-            own = records[(records["place"] == contrast.place) & (records["column"] == column)]
-            runs = own.pivot(index="seed", columns=["row", "arm"], values="value")
-            if not set(contrast.weights) <= set(runs.columns):
-                continue
-            found = sum(runs[side] * weight for side, weight in contrast.weights.items()).dropna()
-            if len(found):
-                effect = reported[contrast.what, column]
-                mean, low, high = intervals.paired(found, level(claim))
-                enough = len(found) >= SEEDS
-                verdict = number_verdict(low, high, effect) if enough else UNRESOLVED
-                key = (claim, contrast.what, column, effect)
-                rows.append((*key, len(found), mean, low, high, verdict))
+    for claim, contrast, column in _numbers():
+        own = records[(records["place"] == contrast.place) & (records["column"] == column)]
+        runs = own.pivot(index="seed", columns=["row", "arm"], values="value")
+        if not set(contrast.weights) <= set(runs.columns):
+            continue
+        gains = sum(runs[side] * weight for side, weight in contrast.weights.items()).dropna()
+        if len(gains):
+            effect, seeds = reported[contrast.what, column], len(gains)
+            mean, low, high = intervals.paired(gains, level(claim))
+            verdict = number_verdict(low, high, effect) if seeds >= SEEDS else UNRESOLVED
+            rows.append((claim, contrast.what, column, effect, seeds, mean, low, high, verdict))
     names = ["claim", "contrast", "column", "effect", "seeds", "found", "low", "high", "verdict"]
     return pd.DataFrame(rows, columns=names)
 

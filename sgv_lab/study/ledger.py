@@ -11,40 +11,10 @@ from sgv_lab.study.runner import read
 
 FULL_SIZE = "full_size.csv"  # what was measured at full size by other means: see `records`
 FILES = "caption_files.csv"  # mean characters of caption files: see claims.lengths
-PLANS = {  # claim -> the committed plan that asks it in miniature
-    "C1": "sft-llava-1.5-7b",
-    "C2": "sft-llava-1.5-13b",
-    "C3": "sft-llava-7b",
-    "C4": "table4-llava-1.5-7b",
-    "C5": "table5-llava-1.5-7b",
-    "C6": "table6-llava-1.5-7b",
-    "C7": "figure6-llava-1.5-7b",
-}
-FULL = {  # claim -> the plans that run its arms at full size, in the order of its contrasts
-    "C1": ("full-llava-1.5-7b",),
-    "C2": ("full-llava-1.5-13b", "full-qwen-vl-chat"),
-    "C3": ("full-llava-7b",),
-    "C4": ("full-table4-llava-1.5-7b",),
-    "C5": ("full-table5-llava-1.5-7b",),
-    "C6": ("full-table6-llava-1.5-7b",),
-    "C7": ("full-figure6-llava-1.5-7b",),
-}
-_STUDY = (
+COMMAND = (  # of a full-size plan; MODELS and data are yours
     "sgv-lab study figures/data/plans/{}.yaml --models-root MODELS --data-root data "
     "--publish figures"
 )
-COMMANDS = {  # claim -> what to run; MODELS, DATA and so on are yours
-    **{claim: "\n".join(map(_STUDY.format, names)) for claim, names in FULL.items()},
-    "C8": "",  # people have to vote again
-    "C9": "sgv-lab stats captions_train2017.json hub:BLIP-LCS hub:LLaVA-23K hub:ShareGPT4V "
-    "hub:ShareGPT4V-PT --json",
-    "C10": "sgv-lab evaluate --model MODEL --benchmark mme --data DATA --out OUT",
-}
-_NOT_RUN = {
-    "C8": "not run; ten people and both captioners",
-    "C9": "not run for the other files; downloads of a few GB, minutes on a CPU",
-    "C10": "not run; every rival in one harness, one GPU, hours not measured",
-}
 _RECORD = ["place", "row", "arm", "column", "seed", "value"]
 
 
@@ -71,6 +41,21 @@ def records(data: str | Path = "") -> pd.DataFrame:
 def files(data: str | Path = "") -> pd.DataFrame:
     """Mean characters of the caption files at hand, as `sgv-lab stats --json` counted them."""
     return pd.read_csv(Path(data or publishing.folder()) / FILES)
+
+
+def tasks() -> pd.DataFrame:
+    """What asks each claim: the plan in miniature, the plans and commands at full size.
+
+    Columns: miniature, full size (in the order of the claim's contrasts), not run (what it would
+    take without a plan), command (MODEL, DATA and so on are yours).
+    """
+    table = pd.read_csv(
+        Path(__file__).with_suffix(".csv"), index_col="claim", keep_default_na=False
+    )
+    table["full size"] = table["full size"].str.split()
+    planned = table["full size"].map(lambda names: "\n".join(map(COMMAND.format, names)))
+    table["command"] = planned.where(planned != "", table["command"])
+    return table
 
 
 def criteria() -> pd.DataFrame:
@@ -119,18 +104,17 @@ def ledger(data: str | Path = "") -> pd.DataFrame:
     verdicts["C9"] = claims.claim_verdict(list(lengths["verdict"]), len(lengths))
     verdicts["C10"] = claims.verdict_c10(claims.same_harness())
     table["verdict"] = pd.Series(verdicts)
-    seen = publishing.conclusions().iloc[:, 0]
-    table["miniature"] = [
-        seen.get(PLANS[claim], "not run") if claim in PLANS else "no study planned"
-        for claim in table.index
-    ]
+    plans, seen = tasks()["miniature"], publishing.conclusions().iloc[:, 0]
+    table["miniature"] = plans.map(
+        lambda plan: seen.get(plan, "not run" if plan else "no study planned")
+    )
     table["rests on"] = [
         "; ".join(
             [
                 f"sgv_lab.paper: {', '.join(sorted(filter(None, (place, also))))}",
                 *([FILES] if claim == "C9" else []),
                 *(["full-size records"] if (measured["claim"] == claim).any() else []),
-                *([f"plan {PLANS[claim]}"] if claim in PLANS else []),
+                *([f"plan {plans[claim]}"] if plans[claim] else []),
             ]
         )
         for claim, (place, also) in known[["place", "also"]].iterrows()
@@ -140,35 +124,35 @@ def ledger(data: str | Path = "") -> pd.DataFrame:
 
 def _evidence(lengths: pd.DataFrame) -> pd.Series:
     """What the paper's own numbers and published ones say, a sentence a claim."""
-    said = {}
+    sentences = {}
     for claim, rows in claims.effects().groupby("claim", sort=False):
         gains = (f"{r.column} {r.effect:+g} (s.e. about {r.error:.1f})" for r in rows.itertuples())
-        said[claim] = "one run an arm: " + ", ".join(gains)
+        sentences[claim] = "one run an arm: " + ", ".join(gains)
     dense = paper.facts("densefusion").set_index("row")["value"]
     gain = dense["ViT half, 100K captions"] - dense["ViT frozen, 100K captions"]
-    said["C6"] += f"; DenseFusion-1M, one run each: MMB {gain:+.1f}"
+    sentences["C6"] += f"; DenseFusion-1M, one run each: MMB {gain:+.1f}"
     later = paper.facts("caprl").set_index("row")["value"]
     gain = later["ShareGPT4V-1M images, CapRL captions"] - later["ShareGPT4V-1M"]
-    said["C5"] += f"; CapRL, newer captions of the same images: {gain:+.1f} on a mean of 12"
+    sentences["C5"] += f"; CapRL, newer captions of the same images: {gain:+.1f} on a mean of 12"
     best, worst = claims.votes().itertuples()
-    said["C8"] = (
+    sentences["C8"] = (
         f"a lead of {best.lead:.1f} points of votes, 95 % [{best.low:.1f}, {best.high:.1f}] were "
         f"all votes independent (z = {best.z:.2f}), [{worst.low:.1f}, {worst.high:.1f}] were the "
         "votes on an image alike"
     )
-    said["C9"] = "; ".join(
+    sentences["C9"] = "; ".join(
         f"{name}: {row['characters']:.2f} in {row['file']} ({row['captions']:,.0f} captions)"
         + ("" if row["whole"] else ", another file than the paper's")
         for name, row in lengths.dropna(subset="characters").iterrows()
     )
     leads, same = claims.leads(), claims.same_harness()
-    said["C10"] = (
+    sentences["C10"] = (
         f"Table 3 itself: leads on {(leads['lead'] > 0).sum()} of {len(leads)}; with the scores "
         f"that the authors' code gave a user, on {(leads['repository, lead'] > 0).sum()} of "
         f"{leads['repository'].notna().sum()}; in one harness, over LLaVA-1.5-7B, MME-P "
         f"{same['found']['MME-P']:+g} (Table 3: {same['Table 3']['MME-P']:+g})"
     )
-    return pd.Series(said)
+    return pd.Series(sentences)
 
 
 def _full_size(claim: str, measured: pd.DataFrame) -> str:
@@ -180,15 +164,16 @@ def _full_size(claim: str, measured: pd.DataFrame) -> str:
             f"{row.seeds} seeds"
             for row in own.itertuples()
         )
-    if claim in FULL:
-        runs, hours = _planned(claim)[["runs", "hours"]].sum()
-        return f"not run; {runs:.0f} runs, about {hours:,.0f} A100-hours"
-    return _NOT_RUN[claim]
+    plans = _planned(claim)
+    if plans.empty:
+        return tasks().loc[claim, "not run"]
+    runs, hours = plans[["runs", "hours"]].sum()
+    return f"not run; {runs:.0f} runs, about {hours:,.0f} A100-hours"
 
 
 def _planned(claim: str) -> pd.DataFrame:
     """The full-size plans of a claim: runs, hours, and hours of a run."""
-    plans = publishing.status().loc[list(FULL[claim])]
+    plans = publishing.status().loc[tasks().loc[claim, "full size"]]
     plans = plans[["runs", "hours on one core or GPU"]].set_axis(["runs", "hours"], axis=1)
     return plans.assign(each=plans["hours"] / plans["runs"])
 
@@ -200,17 +185,14 @@ def what_to_run() -> pd.DataFrame:
     arms compared alone, with 80 % power (`claims.effects`). Hours are the plans' own, scaled from
     what the authors report; nothing here was measured.
     """
-    table = claims.effects().dropna(subset="pairs")
+    effects = claims.effects().dropna(subset="pairs")
     rows = {}
-    for claim, command in COMMANDS.items():
-        rows[claim] = [command or "–", "–", "–", "–"]
-        if claim in FULL:
-            plans, pairs = _planned(claim), table.loc[table["claim"] == claim, "pairs"]
-            rows[claim][1:3] = (f"{number:,.0f}" for number in plans[["runs", "hours"]].sum())
-            if len(pairs):
-                rows[claim][3] = f"{2 * (pairs.to_numpy() * plans['each']).sum():,.0f}"
+    for claim, command in tasks()["command"].items():
+        plans, pairs = _planned(claim), effects.loc[effects["claim"] == claim, "pairs"].to_numpy()
+        numbers = [*plans[["runs", "hours"]].sum(), 2 * (pairs * plans["each"][: len(pairs)]).sum()]
+        rows[claim] = [command or "–", *(f"{number:,.0f}" if number else "–" for number in numbers)]
     names = ["commands", "runs", "A100-hours", "for 80 % power on MME-P"]
-    return pd.DataFrame(rows, index=names).T.sort_index(key=lambda c: c.str[1:].astype(int))
+    return pd.DataFrame.from_dict(rows, orient="index", columns=names)
 
 
 def inconsistencies() -> pd.DataFrame:

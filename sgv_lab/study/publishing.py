@@ -78,15 +78,15 @@ def _hours(plan: Plan) -> float | None:
 def outline(plan: Plan) -> str:
     """A plan in lines: primary endpoint, arms, seeds, questions, budget."""
     hours = f", {_hours(plan)} hours on one core or GPU, as planned" if plan.minutes else ""
-    asked = f"set {plan.questions}: {', '.join(plan.benchmarks)}, {plan.pictures} pictures"
+    questions = f"set {plan.questions}: {', '.join(plan.benchmarks)}, {plan.pictures} pictures"
     if plan.profile == "paper":
-        asked = f"the official files of {', '.join(plan.benchmarks)}"
+        questions = f"the official files of {', '.join(plan.benchmarks)}"
     lines = [
         f"{plan.name}: {plan.title}",
         f"family     {plan.family}",
         f"primary    {' on '.join(plan.primary)}, against {arm(plan.primary[0]).against[0]}",
         f"seeds      {', '.join(map(str, plan.seeds))} (from {plan.digest[:12]})",
-        f"questions  {asked}",
+        f"questions  {questions}",
         f"budget     {len(plan.runs())} runs{hours}",
         *([f"captions   {own.told(plan.baseline.captions)}"] if plan.baseline.captions else []),
         *(f"  {name:<14} {arm(name).label}" for name in plan.arms),

@@ -28,7 +28,7 @@ def test_the_committed_figures_are_drawn_from_the_committed_tables(tmp_path: Pat
 def test_the_tables_hold_what_the_paper_reports(name: str) -> None:
     text = {"dtype": {"row": str}, "keep_default_na": False, "na_values": {"error": [""]}}
     stored = pd.read_csv(FOLDER / "data" / f"{name}.csv", **text)
-    expected = drawn_paper.numbers(*published.REPORTED[name]).reset_index(drop=True)
+    expected = drawn_paper.numbers(*published.REPORTED[name][1:]).reset_index(drop=True)
     pd.testing.assert_frame_equal(stored, expected, check_dtype=False)
 
 
@@ -63,5 +63,5 @@ def test_the_miniatures_panels_are_its_own_and_say_where_it_was_not_run() -> Non
 
 
 def test_the_plans_behind_those_panels_are_there() -> None:
-    plans = FOLDER / "data" / "plans"
-    assert all((plans / f"{plan}.yaml").is_file() for plan in published.STUDIES.values())
+    places = ("table4", "table5", "table6", "figure6")
+    assert all((FOLDER / "data/plans" / f"{place}-llava-1.5-7b.yaml").is_file() for place in places)

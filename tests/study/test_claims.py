@@ -173,7 +173,7 @@ def test_the_costs_follow_from_what_the_authors_report() -> None:
     took = paper.facts("cost").pivot(index="row", columns="column", values="value").prod(axis=1)
     tuning, before = 16 * 7 * 60, 16 * 12 * 60  # minutes of one A100
     assert list(60 * took.sort_values()) == [tuning, before]
-    plans = [name for names in ledger.FULL.values() for name in names]
+    plans = [name for names in ledger.tasks()["full size"] for name in names]
     minutes = {p.removeprefix("full-"): publishing.recorded(p)[0].minutes for p in plans}
     assert minutes["llava-1.5-7b"] == tuning
     assert math.isclose(minutes["llava-7b"], tuning * 3 * 158 / 665, rel_tol=0.01)
@@ -193,7 +193,7 @@ def test_the_costs_follow_from_what_the_authors_report() -> None:
 
 
 def test_every_command_of_the_ledger_parses() -> None:
-    lines = [line for text in ledger.COMMANDS.values() for line in text.splitlines()]
+    lines = [line for text in ledger.tasks()["command"] for line in text.splitlines()]
     assert len(lines) >= 10
     for line in lines:
         assert_parses(line.replace("SEED", "0"))
