@@ -24,7 +24,10 @@ COLORS = {  # dataset or annotator -> its colour in every figure
     "ShareGPT4V-PT": "#56B4E9",
     "oracle": "#555555",
 }
-_SPARE = ("#D55E00", "#A6761D", "#7B3294", "#1B1B1B")  # of files that somebody brings
+_SPARE = (  # of files that somebody brings
+    *("#D55E00", "#A6761D", "#7B3294", "#1B1B1B"),
+    *("#E7298A", "#66A61E", "#8DA0CB", "#7F0000"),
+)
 TRUE, MISTAKEN, INVENTED = "#00795A", "#9A6200", "#C03A00"  # facts, dark enough for text
 INK, PALE, RULE = "#22252A", "#6B7280", "#D5D9E0"
 FULL_WIDTH = 9.0  # inches

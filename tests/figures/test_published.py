@@ -8,6 +8,7 @@ import pytest
 
 from sgv_lab.figures import paper as drawn_paper
 from sgv_lab.figures import published
+from sgv_lab.figures.style import COLORS, palette
 
 FOLDER = Path(__file__).resolve().parents[2] / "figures"
 
@@ -22,6 +23,13 @@ def test_the_committed_figures_are_drawn_from_the_committed_tables(tmp_path: Pat
             f"{name}: make figures"
         )
         assert (FOLDER / name).with_suffix(".png").stat().st_size > 10_000
+
+
+def test_own_files_get_colours_of_their_own_whatever_was_drawn_before() -> None:
+    own = [f"own {i}" for i in range(8)]
+    first = palette(["ShareGPT4V", *own])
+    assert len(set(first.values())) == 9 and first["ShareGPT4V"] == COLORS["ShareGPT4V"]
+    assert palette(own[::-1])["own 7"] == first["own 0"] and set(COLORS).isdisjoint(own)
 
 
 @pytest.mark.parametrize("name", published.REPORTED)
