@@ -18,7 +18,7 @@ PACKAGE = Path(closure.__file__).parent
 RUN = ("sgv_lab.study.tuning", "execute")
 ENTRIES = {
     "run": RUN,
-    "training": ("sgv_lab.study.two_stages", "stage"),
+    "training": ("sgv_lab.study.two_stages", "train_cached"),
     "captioning": ("sgv_lab.study.share_captioner", "captioned"),
     "pictures": ("sgv_lab.study.mix", "pictures"),
     "questions": ("sgv_lab.world.benchmarks", "write"),
@@ -239,7 +239,13 @@ def test_a_build_without_a_source_file_is_refused():
 
 
 def test_builds_of_the_study_are_found_and_the_order_of_processes_does_not_matter():
-    asked = [tuning.execute, two_stages.stage, mix.stage, share_captioner.captioned, runner.jobs]
+    asked = [
+        tuning.execute,
+        two_stages.train_cached,
+        mix.stage,
+        share_captioner.captioned,
+        runner.jobs,
+    ]
     said = [closure.digest(one) for one in asked]
     assert len(set(said)) == len(asked)
     script = "from sgv_lab.study import tuning\nprint(tuning.code())"

@@ -41,7 +41,7 @@ STRUCTURE = {  # numbers that are no results -> (file, what it holds that they f
     "50": ("tests/test_layout.py", "<= 50"),
     "300": ("tests/test_layout.py", "<= 300"),
     "80": ("sgv_lab/figures/paper.py", "0.8 * table.min()"),
-    "141": ("sgv_lab/study/tuning.py", "141 GB"),
+    "141": ("sgv_lab/training/config.py", "141 GB"),
     "4.0": ("README.md", "CC BY-NC 4.0"),
     "2.0": ("LICENSE", "Version 2.0"),
     "2": ("README.md", "Llama 2 Community License"),

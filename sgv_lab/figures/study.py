@@ -183,7 +183,7 @@ def scaling_curve(plan: Plan, records: Sequence[Record], note: str = "") -> Figu
     axis.set_xscale("log")
     axis.set_xticks(list(places.values()), [f"{n:,}" if n else "none" for n in places])
     axis.minorticks_off()
-    updates = plan.baseline.pretrain.updates
+    updates = plan.baseline.pretrain.max_steps
     equal = f"{updates} updates for all" if updates else "one epoch of each"
     axis.set_xlabel(f"different captions in stage 1, {equal}")
     axis.set_ylabel(f"{score}, {UNITS.get(score, 'percent')} in miniature")

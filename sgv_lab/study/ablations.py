@@ -14,14 +14,14 @@ from sgv_lab import intervals, paper
 from sgv_lab.errors import LabError
 from sgv_lab.intervals import Interval, jackknife_variance, student_t
 from sgv_lab.models import families
-from sgv_lab.study import effects, stage_one, tuning
+from sgv_lab.study import effects, tuning
 from sgv_lab.study.arms import ARMS, arm
 from sgv_lab.study.mix import caption_of
 from sgv_lab.study.plans import Plan
 from sgv_lab.study.runner import Record
 from sgv_lab.study.tuning import Job
 from sgv_lab.training import estimates, trainable
-from sgv_lab.training.recipes import recipe
+from sgv_lab.training.config import base
 
 ROWS, POSITIONS = 16, 800  # of a batch on one GPU: a picture's 576 and a dense caption
 _POINTS = 100  # of the curve as drawn
@@ -143,7 +143,7 @@ def first_captions(jobs: Iterable[Job]) -> pd.DataFrame:
     """
     rows: dict[str, tuple[str, str]] = {}
     for job in jobs:
-        if job.design.pretrain.by and job.arm not in rows:
+        if job.design.pretrain and job.arm not in rows:
             first, *_ = json.loads(tuning.stages(job)[0].records.read_text(encoding="utf-8"))
             rows[job.arm] = (first["image"], caption_of(first))
     return pd.DataFrame.from_dict(rows, orient="index", columns=["picture", "caption"])
@@ -164,9 +164,9 @@ def memory() -> pd.DataFrame:
     batch = estimates.Batch(ROWS * POSITIONS, ROWS * (POSITIONS - 576), ROWS)
     table6 = paper.table6().query("column == 'memory'").set_index("row")["value"]
     for one in (one for one in ARMS.values() if one.group == "Table 6"):
-        share = one.delta["pretrain"]["tower"]
-        first = stage_one.first_block(share, config.vision_config.num_hidden_layers)
-        chosen = recipe("pretrain", {"vision_from": first})
+        chosen = base("pretrain", {"vision_share": one.delta["pretrain.vision_share"]})
+        chosen = chosen.for_tower(config.vision_config.num_hidden_layers)
+        first = chosen.vision_from
         learning = trainable.set_trainable(model, chosen)[1]
         parts = estimates.step_memory(config, learning, chosen, batch, 4, True)
         words = {None: "none", -1: "all and embeddings"}.get(first, str(first))

@@ -2,95 +2,67 @@
 
 ``ARMS`` is the one registry: an arm's name joins its run, the paper's cell it stands for, the arms
 it is compared with and its label in every plot. All arms of a plan train on as many samples, in as
-many updates; they differ in what the registry says, and in nothing else.
+many updates; they differ in what the registry says, and in nothing else. What can be changed is
+what `training.config.RunConfig` has, its captions' values and those of its pre-training.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from itertools import product
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
 
 from sgv_lab.errors import unknown
+from sgv_lab.models.families import MINI
+from sgv_lab.training.config import (
+    DRAWN_PRETRAIN,
+    DRAWN_SFT,
+    FULL_SIZE,
+    Mix,
+    Pool,
+    RunConfig,
+    base,
+)
 
-MINIATURE_RECIPE: Mapping[str, Any] = {  # a model 128 wide, for a minute: hotter and narrower
-    "samples_per_update": 32,
-    "learning_rate": 1e-3,
-    "connector_learning_rate": 1e-3,
-    "lora_rank": 16,
-    "lora_alpha": 32,
-    "warmup_ratio": 0.1,
-    "max_length": 1024,
-    "gradient_checkpointing": False,
-}
-STAGE1_RECIPE: Mapping[str, Any] = {  # of all weights: not as hot as adapters
-    "samples_per_update": 32,
-    "learning_rate": 5e-4,
-    "warmup_ratio": 0.1,
-    "max_length": 1024,
-    "gradient_checkpointing": False,
-}
 PAPER_ROWS = {  # family -> its row in Figure 2
     "llava-7b": "LLaVA-7B",
     "llava-1.5-7b": "LLaVA-1.5-7B",
     "llava-1.5-13b": "LLaVA-1.5-13B",
     "qwen-vl-chat": "Qwen-VL-Chat-7B",
 }
-SHARES = (0, 1, 3.5, 14.5, 50, 100)  # percent of the mix; 3.5 and 14.5 are the paper's
-DRAWS = 16  # of the same annotator, for A/A: 120 pairs
-TOWER = (0, 25, 50, 75, 100)  # percent of the ViT's blocks trained: Table 6 from 24, 18, 12, 6, 0
-CAPTIONS = {  # Figure 6, by the size of the model: the paper's numbers, and steps of four
-    "paper": (0, 100_000, 200_000, 400_000, 600_000, 800_000, 1_000_000, 1_200_000),
-    "mini": (16, 64, 256, 1_024, 4_096),
+_BASES = {  # family -> bases of all weights and of LoRA; any other family: LLaVA-1.5's
+    "llava-7b": ("sft-v1", "sft-v1"),
+    "qwen-vl-chat": ("sft-qwen", "sft-qwen-lora"),
+    "qwen3-vl-8b": ("sft-qwen3", "sft-qwen3"),
 }
 SURFACE = "detail × accuracy"  # the group of the arms whose rates are set
-RATES = {"omission": (0, 0.25, 0.5, 0.75), "error": (0, 0.1, 0.3, 0.5), "invention": (0.3, 0.6)}
+RATES = ("omission", "error", "invention")
 
 
-@dataclass(frozen=True)
-class Stage1:
-    """Pre-training on captions, before fine-tuning: whose, of which pictures, and what is trained.
+def baseline(
+    family: str = "llava-1.5-7b", tuning: str = "", full_size: bool = False, origin: str = ""
+) -> RunConfig:
+    """What the arms of a study change: the family's base, the projector always trained.
 
-    Captions are drawn, a seed its own, from a pool of pictures that all seeds share, so that
-    Share-Captioner has to caption them once; whoever captions, the pictures are the same.
+    ``tuning``: "lora" or "full", besides the projector; "": full at full size alone. At full size
+    a token of any answer weighs the same, as the authors trained. Its ``pretrain`` is what an arm
+    begins from that names an annotator there.
     """
-
-    by: Literal["", "blip", "share", "gpt4_vision", "oracle"] = ""  # "": no further stage
-    tunes: Literal["projector", "all"] = "all"  # all: projector, language model, part of the ViT
-    tower: float = 0.5  # share of the ViT's blocks trained, its last ones; -1: embeddings, too
-    source: Literal["", "lcs"] = ""  # of the pictures; "": all that ShareGPT4V-PT has
-    captions: int = 2_016  # different ones; 0, in official files: all
-    pool: int = 4_096  # pictures
-    captioner: Literal["smoke", "mini"] = "mini"  # how it learns: `stage_one.CAPTIONERS`
-    updates: int | None = 63  # None: one epoch
-    recipe: Mapping[str, Any] = field(default_factory=lambda: dict(STAGE1_RECIPE))
-
-
-@dataclass(frozen=True)
-class Design:
-    """Everything that makes a fine-tuning run, but its seed, questions and base model."""
-
-    annotator: str = "gpt4_blind"  # of the detailed captions
-    omission: float | None = None  # None: the annotator's own rate
-    error: float | None = None
-    invention: float | None = None
-    draw: int = 0  # which of the annotator's captions of a picture
-    images: Literal["same", "mixed"] = "same"  # mixed: as the released file, 9K coco, 3K lcs, …
-    captions: str = ""  # file of one's own captions, whose pictures are then shown (see `own`)
-    edit: Literal["", "shuffled", "dropped", "padded", "truncated", "matched"] = ""
-    share: float = 23_000 / 665_298  # detailed captions in the mix
-    tuning: Literal["lora", "full"] = "lora"  # besides the projector
-    loss: Literal["sample", "token"] = "sample"  # what weighs the same; official files: "token"
-    samples: int = 2_000  # of the mix in miniature; official files have as many as they have
-    updates: int | None = 63  # None: as many as the recipe's epochs take
-    recipe: Mapping[str, Any] = field(default_factory=lambda: dict(MINIATURE_RECIPE))
-    pretrain: Stage1 = field(default_factory=Stage1)
-
-    def changed(self, changes: Mapping[str, Any]) -> "Design":
-        """A copy with these fields changed, those of ``pretrain`` one by one."""
-        stage = replace(self.pretrain, **changes.get("pretrain", {}))
-        return replace(self, **{**changes, "pretrain": stage})
+    tuning = tuning or ("full" if full_size else "lora")
+    full, lora = _BASES.get(family, ("sft", "sft-lora"))
+    tuned = {"language_model": tuning, "connector": True}
+    sft = base(full if tuning == "full" else lora, tuned, origin)
+    if full_size:
+        sft = sft.changed(FULL_SIZE, "full size")
+        first = base("pretrain", FULL_SIZE, "full size")
+        return replace(
+            sft,
+            captions=Mix(samples=0),
+            pretrain=replace(first, captions=Pool(samples=0, pool=0)),
+        )
+    first = base("pretrain", DRAWN_PRETRAIN, "drawn world")
+    sft = sft.changed(DRAWN_SFT, "drawn world")
+    return replace(sft, captions=Mix(), pretrain=replace(first, captions=Pool()))
 
 
 @dataclass(frozen=True)
@@ -98,151 +70,163 @@ class Arm:
     """A named change to the baseline. ``against``: the arms whose runs are subtracted from its."""
 
     name: str
-    group: str  # the paper's table, or what the paper left out
     label: str
-    delta: Mapping[str, Any]
+    delta: Mapping[str, Any]  # as `RunConfig.changed` takes it
     against: tuple[str, ...] = ("before",)
+    row: str | None = None  # of the paper's table that it stands for; "": its family's
+    group: str = ""  # the paper's table, or what the paper left out
     ceiling: str = "oracle"  # effects are shares of ceiling − before; "": nothing bounds them
-    cell: tuple[str, str, str] | None = None  # place, row, arm in `paper`; row "": the family's
 
-    def design(self, baseline: Design) -> Design:
-        """The baseline with this arm's change."""
-        return baseline.changed(self.delta)
+    @property
+    def cell(self) -> tuple[str, str, str] | None:
+        """Place, row and arm in `paper` that it stands for."""
+        place = self.group.lower().replace(" ", "")
+        column = self.name if place == "figure2" else ""
+        return None if self.row is None else (place, self.row, column)
 
-
-_VISION = {"annotator": "gpt4_vision"}
-
-
-def _plain() -> list[Arm]:
-    fig2, control, length = "Figure 2", "controls", "length alone"
-    return [
-        Arm("before", fig2, "blind GPT-4 captions", {}, (), cell=("figure2", "", "before")),
-        Arm("after", fig2, "GPT4-Vision captions", _VISION, cell=("figure2", "", "after")),
-        Arm("oracle", control, "true and whole captions", {"annotator": "oracle"}),
-        Arm("aa", control, "A/A: blind captions drawn again", {"draw": 1}),
-        Arm("shuffled", control, "GPT4-Vision captions of other pictures",
-            {**_VISION, "edit": "shuffled"}, ("before", "after")),
-        Arm("dropped", control, "no detailed captions", {"edit": "dropped"}, ("before", "after")),
-        Arm("human", "sources", "one human caption", {"annotator": "human"}),
-        Arm("blip", "sources", "BLIP captions", {"annotator": "blip"}),
-        Arm("own", "own captions", "captions of one's own", {"annotator": "own"}),
-        Arm("mixed-before", "images × captions", "blind captions, pictures of all sources",
-            {"images": "mixed"}),
-        Arm("mixed", "Table 4", "GPT4-Vision captions, pictures of all sources",
-            {**_VISION, "images": "mixed"}, ("before", "mixed-before", "after"),
-            cell=("table4", "PT no, SFT yes", "")),
-        Arm("padded", length, "blind captions made longer, no fact more", {"edit": "padded"}),
-        Arm("truncated", length, "GPT4-Vision captions cut shorter",
-            {**_VISION, "edit": "truncated"}, ("before", "after")),
-        Arm("matched", length, "GPT4-Vision captions, fewer: as many tokens",
-            {**_VISION, "edit": "matched"}, ("before", "after")),
-    ]  # fmt: skip
+    def design(self, baseline: RunConfig, blocks: int = MINI.vision_layers) -> RunConfig:
+        """The baseline with this arm's change, ready to run; ``blocks``: of the vision tower."""
+        return ready(baseline.changed(self.delta, f"arm {self.name}"), blocks)
 
 
-def _triple(group: str, suffix: str, label: str, delta: Mapping[str, Any]) -> list[Arm]:
-    """Before, after and oracle under another condition, compared among themselves."""
-    before, oracle = f"before@{suffix}", f"oracle@{suffix}"
-    return [
-        Arm(before, group, f"blind, {label}", delta, ()),
-        Arm(f"after@{suffix}", group, f"GPT4-Vision, {label}", {**_VISION, **delta}, (before,),
-            oracle),
-        Arm(oracle, group, f"oracle, {label}", {"annotator": "oracle", **delta}, (before,), oracle),
-    ]  # fmt: skip
+def ready(design: RunConfig, blocks: int) -> RunConfig:
+    """A design as it is run: without a pre-training that shows no captions. Both weigh alike."""
+    first = design.pretrain
+    if not first.captions.annotator:
+        return replace(design, pretrain=None)
+    alike = first.changed({"loss": design.loss}, design.origins.get("loss", ""))
+    return replace(design, pretrain=alike.for_tower(blocks))
 
 
-def _surface() -> list[Arm]:
-    grid = [(o, e, 0.0) for o, e in product(RATES["omission"], RATES["error"])]
-    grid += [(o, 0, i) for o, i in product(RATES["omission"], RATES["invention"])]
-    return [
-        Arm(f"o{100 * o:.0f}e{100 * e:.0f}i{100 * i:.0f}", SURFACE,
-            f"{o:.0%} left out, {e:.0%} wrong, {i:.0%} made up",
-            {**_VISION, "omission": float(o), "error": float(e), "invention": float(i)})
-        for o, e, i in grid
-    ]  # fmt: skip
+VISION = {"annotator": "gpt4_vision"}
+ALL_SOURCES = {**VISION, "images": "mixed"}  # as the released file
+# Pre-training of the projector alone; and end to end, of language model and half of the ViT, too.
+PROJECTOR = {"pretrain.base": "projector-only", "pretrain.vision_share": None}
+END_TO_END = {"pretrain.base": "pretrain", "pretrain.vision_share": 0.5}
+ON_BLIP = {**END_TO_END, "pretrain.annotator": "blip"}
+ON_SHARE = {**END_TO_END, "pretrain.annotator": "share"}
+ON_ORACLE = {**END_TO_END, "pretrain.annotator": "oracle"}
+BOTH = {**ALL_SOURCES, **ON_SHARE}  # ShareGPT4V-7B: Table 6 and Figure 6 stand on it
+LCS = {**VISION, "pretrain.collection": "lcs"}  # Table 5: one fine-tuning mix, one set of images
 
 
-def _used() -> list[Arm]:
-    """Table 4, and its missing control: training end to end on captions that are not dense."""
-
-    def stage(by: str) -> dict[str, Any]:
-        return {"pretrain": {"by": by, "tunes": "all"}}
-
-    place, top = "table4", "both-oracle"
-    tuned = {**_VISION, "images": "mixed"}
-    return [
-        Arm("sft", "Table 4", "dense captions in fine-tuning", tuned, ("before",), top,
-            (place, "PT no, SFT yes", "")),
-        Arm("pt-blip", "Table 4", "stage 1 end to end on BLIP captions", stage("blip"),
-            ("before", "pt"), top),
-        Arm("pt", "Table 4", "dense captions in stage 1", stage("share"),
-            ("before", "sft"), top, (place, "PT yes, SFT no", "")),
-        Arm("both", "Table 4", "dense captions in both", {**tuned, **stage("share")},
-            ("before", "pt", "sft"), top, (place, "PT yes, SFT yes", "")),
-        Arm(top, "Table 4", "true and whole captions in both",
-            {**tuned, "annotator": "oracle", **stage("oracle")}, ("before",), top),
-    ]  # fmt: skip
+def _tower(name: str, share: float, label: str, row: str | None) -> Arm:
+    against = () if name == "tower@0%" else ("tower@0%",)
+    return Arm(name, label, {**BOTH, "pretrain.vision_share": share}, against, row)
 
 
-def _same_pictures() -> list[Arm]:
-    """Table 5: who captions stage 1's pictures, which are LCS's; one fine-tuning mix for all."""
-
-    def arm(who: str, label: str, against: tuple[str, ...], row: str = "", **more: Any) -> Arm:
-        delta = {**_VISION, "pretrain": {"source": "lcs", **more}}
-        cell = ("table5", row, "") if row else None
-        return Arm(f"{who}@PT", "Table 5", label, delta, against, "oracle@PT", cell)
-
-    first = {"tunes": "all"}
-    return [
-        arm("none", "no stage 1 end to end", (), "Baseline"),
-        arm("blip", "stage 1 on BLIP captions", ("none@PT",), "+BLIP-558K", by="blip", **first),
-        arm("share", "stage 1 on Share-Captioner's", ("blip@PT", "none@PT"),
-            "+ShareGPT4V-PT-558K", by="share", **first),
-        arm("oracle", "stage 1 on true and whole captions", ("blip@PT",), by="oracle", **first),
-    ]  # fmt: skip
+def _captions(number: int, row: str | None = None) -> Arm:
+    delta = {**BOTH, "pretrain.samples": number}
+    return Arm(f"captions@{number}", f"{number:,} captions", delta, ("captions@0",), row)
 
 
-def _both(**more: Any) -> dict[str, Any]:
-    """Table 4's last row with changes to its first stage, on which Table 6 and Figure 6 stand."""
-    return {**_VISION, "images": "mixed", "pretrain": {"by": "share", "tunes": "all", **more}}
+def _rates(name: str, omission: float, error: float, invention: float) -> Arm:
+    label = f"{omission:.0%} left out, {error:.0%} wrong, {invention:.0%} made up"
+    rates = dict(zip(RATES, (omission, error, invention), strict=True))
+    return Arm(name, label, {**VISION, **rates})
 
 
-def _towers() -> list[Arm]:
-    """Table 6: how much of the ViT learns in stage 1, besides projector and language model."""
-    frozen, group, arms = "tower@0%", "Table 6", []
-    for share in TOWER:
-        label = f"{share} % of the ViT's blocks" if share else "the ViT frozen"
-        cell = ("table6", str(round(24 * (1 - share / 100))), "")
-        against = (frozen,) if share else ()
-        delta = _both(tower=share / 100)
-        arms.append(Arm(f"tower@{share}%", group, label, delta, against, "", cell))
-    label = "the whole ViT, embeddings too"
-    return [*arms, Arm("tower@whole", group, label, _both(tower=-1.0), (frozen,), "")]
-
-
-def _numbers() -> list[Arm]:
-    """Figure 6: how many different captions stage 1 shows."""
-    none, group = "captions@0", "Figure 6"
-    tuned = {**_VISION, "images": "mixed"}
-    arms = [Arm(none, group, "no dense captions in stage 1", tuned, (), "", ("figure6", "0", ""))]
-    for number in sorted({*CAPTIONS["mini"], *CAPTIONS["paper"][1:]}):
-        cell = ("figure6", str(number), "") if number in CAPTIONS["paper"] else None
-        delta = _both(captions=number)
-        name, label = f"captions@{number}", f"{number:,} captions"
-        arms.append(Arm(name, group, label, delta, (none,), "", cell))
-    return arms
-
-
-def _all() -> list[Arm]:
-    arms = _plain()
-    for draw in range(2, DRAWS):
-        arms.append(Arm(f"aa-{draw}", "controls", f"A/A: draw {draw}", {"draw": draw}))
-    for share in SHARES:
-        arms += _triple("share replaced", f"{share:g}%", f"{share:g} %", {"share": share / 100})
-    arms += _triple("tuning", "full", "all weights", {"tuning": "full"})
-    return [*arms, *_surface(), *_used(), *_same_pictures(), *_towers(), *_numbers()]
-
-
-ARMS: dict[str, Arm] = {arm.name: arm for arm in _all()}
+_REGISTRY = {  # (group, ceiling) -> its arms
+    ("Figure 2", "oracle"): [
+        Arm("before", "blind GPT-4 captions", {}, (), ""),
+        Arm("after", "GPT4-Vision captions", VISION, row=""),
+    ],
+    ("controls", "oracle"): [
+        Arm("oracle", "true and whole captions", {"annotator": "oracle"}),
+        Arm("aa", "A/A: blind captions drawn again", {"draw": 1}),
+        Arm(
+            "shuffled",
+            "GPT4-Vision captions of other pictures",
+            {**VISION, "edit": "shuffled"},
+            ("before", "after"),
+        ),
+        Arm("dropped", "no detailed captions", {"edit": "dropped"}, ("before", "after")),
+        # aa-2 to aa-15: sixteen draws of one annotator are 120 pairs.
+        *(Arm(f"aa-{draw}", f"A/A: draw {draw}", {"draw": draw}) for draw in range(2, 16)),
+    ],
+    ("sources", "oracle"): [
+        Arm("human", "one human caption", {"annotator": "human"}),
+        Arm("blip", "BLIP captions", {"annotator": "blip"}),
+    ],
+    ("own captions", "oracle"): [Arm("own", "captions of one's own", {"annotator": "own"})],
+    (SURFACE, "oracle"): [
+        _rates("o0e0i0", 0.0, 0.0, 0.0),
+        _rates("o0e10i0", 0.0, 0.1, 0.0),
+        _rates("o0e30i0", 0.0, 0.3, 0.0),
+        _rates("o0e50i0", 0.0, 0.5, 0.0),
+        _rates("o25e0i0", 0.25, 0.0, 0.0),
+        _rates("o25e10i0", 0.25, 0.1, 0.0),
+        _rates("o25e30i0", 0.25, 0.3, 0.0),
+        _rates("o25e50i0", 0.25, 0.5, 0.0),
+        _rates("o50e0i0", 0.5, 0.0, 0.0),
+        _rates("o50e10i0", 0.5, 0.1, 0.0),
+        _rates("o50e30i0", 0.5, 0.3, 0.0),
+        _rates("o50e50i0", 0.5, 0.5, 0.0),
+        _rates("o75e0i0", 0.75, 0.0, 0.0),
+        _rates("o75e10i0", 0.75, 0.1, 0.0),
+        _rates("o75e30i0", 0.75, 0.3, 0.0),
+        _rates("o75e50i0", 0.75, 0.5, 0.0),
+        _rates("o0e0i30", 0.0, 0.0, 0.3),
+        _rates("o0e0i60", 0.0, 0.0, 0.6),
+        _rates("o25e0i30", 0.25, 0.0, 0.3),
+        _rates("o25e0i60", 0.25, 0.0, 0.6),
+        _rates("o50e0i30", 0.5, 0.0, 0.3),
+        _rates("o50e0i60", 0.5, 0.0, 0.6),
+        _rates("o75e0i30", 0.75, 0.0, 0.3),
+        _rates("o75e0i60", 0.75, 0.0, 0.6),
+    ],
+    ("Table 4", "both-oracle"): [  # where dense captions are used, and its missing control
+        Arm("sft", "dense captions in fine-tuning", ALL_SOURCES, row="PT no, SFT yes"),
+        Arm("pt-blip", "stage 1 end to end on BLIP captions", ON_BLIP, ("before", "pt")),
+        Arm("pt", "dense captions in stage 1", ON_SHARE, ("before", "sft"), "PT yes, SFT no"),
+        Arm("both", "dense captions in both", BOTH, ("before", "pt", "sft"), "PT yes, SFT yes"),
+        Arm(
+            "both-oracle",
+            "true and whole captions in both",
+            {**ALL_SOURCES, **ON_ORACLE, "annotator": "oracle"},
+        ),
+    ],
+    ("Table 5", "oracle@PT"): [  # who captions pre-training's images
+        Arm("none@PT", "no stage 1 end to end", LCS, (), "Baseline"),
+        Arm("blip@PT", "stage 1 on BLIP captions", {**LCS, **ON_BLIP}, ("none@PT",), "+BLIP-558K"),
+        Arm(
+            "share@PT",
+            "stage 1 on Share-Captioner's",
+            {**LCS, **ON_SHARE},
+            ("blip@PT", "none@PT"),
+            "+ShareGPT4V-PT-558K",
+        ),
+        Arm("oracle@PT", "stage 1 on true and whole captions", {**LCS, **ON_ORACLE}, ("blip@PT",)),
+    ],
+    ("Table 6", ""): [  # how much of the ViT learns in pre-training; rows: its first block of 24
+        _tower("tower@0%", 0.0, "the ViT frozen", "24"),
+        _tower("tower@25%", 0.25, "25 % of the ViT's blocks", "18"),
+        _tower("tower@50%", 0.5, "50 % of the ViT's blocks", "12"),
+        _tower("tower@75%", 0.75, "75 % of the ViT's blocks", "6"),
+        _tower("tower@100%", 1.0, "100 % of the ViT's blocks", "0"),
+        _tower("tower@whole", -1.0, "the whole ViT, embeddings too", None),
+    ],
+    ("Figure 6", ""): [  # how many different captions pre-training shows
+        Arm("captions@0", "no dense captions in stage 1", ALL_SOURCES, (), "0"),
+        _captions(16),
+        _captions(64),
+        _captions(256),
+        _captions(1_024),
+        _captions(4_096),
+        _captions(100_000, "100000"),
+        _captions(200_000, "200000"),
+        _captions(400_000, "400000"),
+        _captions(600_000, "600000"),
+        _captions(800_000, "800000"),
+        _captions(1_000_000, "1000000"),
+        _captions(1_200_000, "1200000"),
+    ],
+}
+ARMS: dict[str, Arm] = {
+    one.name: replace(one, group=group, ceiling=ceiling)
+    for (group, ceiling), arms in _REGISTRY.items()
+    for one in arms
+}
 
 
 def arm(name: str, where: object = None) -> Arm:
@@ -261,23 +245,17 @@ def cell_of(name: str, family: str) -> tuple[str, str, str]:
     return place, row or (own if place else ""), column
 
 
-def _said(delta: Mapping[str, Any]) -> str:
-    stage = {f"pretrain {key}": value for key, value in delta.get("pretrain", {}).items()}
-    plain = {key: value for key, value in delta.items() if key != "pretrain"}
-    return ", ".join(f"{key} {value}" for key, value in {**plain, **stage}.items())
-
-
 def table() -> pd.DataFrame:
     """The registry: arm, group, label, what it changes, what it is compared with, paper's cell."""
     rows = {
         name: (
-            arm.group,
-            arm.label,
-            _said(arm.delta) or "nothing",
-            ", ".join(arm.against) or "–",
-            " ".join(filter(None, arm.cell or ("–",))),
+            one.group,
+            one.label,
+            ", ".join(f"{key} {value}" for key, value in one.delta.items()) or "nothing",
+            ", ".join(one.against) or "–",
+            " ".join(filter(None, one.cell or ("–",))),
         )
-        for name, arm in ARMS.items()
+        for name, one in ARMS.items()
     }
     columns = ["group", "label", "changes", "against", "paper"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("arm")

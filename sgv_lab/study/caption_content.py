@@ -2,9 +2,8 @@
 and how far scores follow it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
-from operator import attrgetter
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,14 +13,14 @@ from sgv_lab.captions.quality import judge
 from sgv_lab.models import checkpoints
 from sgv_lab.models.shipped import shipped
 from sgv_lab.study import effects, mix
-from sgv_lab.study.arms import RATES, SURFACE, Design, arm
+from sgv_lab.study.arms import RATES, SURFACE, arm
 from sgv_lab.study.plans import Plan
 from sgv_lab.study.runner import Record
+from sgv_lab.training.config import Mix
 from sgv_lab.world.records import caption_record
 from sgv_lab.world.scene import MINIATURE, scene
 
 _SHOWN = 200  # images, which nobody trains on
-_WRITING = ("annotator", "omission", "error", "invention", "draw", "edit")  # fields of a Design
 
 
 def by_arm(plan: Plan, arms: Sequence[str] = ()) -> pd.DataFrame:
@@ -31,21 +30,21 @@ def by_arm(plan: Plan, arms: Sequence[str] = ()) -> pd.DataFrame:
     facts that are true (precision); filler: that of their tokens that lie in sentences without a
     fact. Missing where an arm has no captions.
     """
-    designs, writing = plan.designs(), attrgetter(*_WRITING)
-    rows = {name: _content(plan.family, *writing(designs[name])) for name in arms or plan.arms}
+    designs, alike = plan.designs(), {"images": "same", "share": 1.0, "samples": 0}
+    written = {name: replace(designs[name].captions, **alike) for name in arms or plan.arms}
+    rows = {name: _content(plan.family, one) for name, one in written.items()}
     columns = ["detail", "accuracy", "filler"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
 
 @cache  # a sentence, a figure and a table of one study ask for the same
-def _content(family: str, *writing: Any) -> tuple[float, ...]:
-    design = Design(**dict(zip(_WRITING, writing, strict=True)))
+def _content(family: str, shown: Mix) -> tuple[float, ...]:
     tokenizer = checkpoints.load_processor(shipped(family)).tokenizer
     length = lambda text: len(tokenizer(text, add_special_tokens=False).input_ids)  # noqa: E731
     scenes = [scene(i, "eval", "coco", MINIATURE) for i in range(_SHOWN)]
-    writer = mix.annotator(design)
-    records = [caption_record(one, writer, design.draw, "detail") for one in scenes]
-    texts = mix.edited(design, 0, records, length)
+    writer = mix.annotator(shown)
+    records = [caption_record(one, writer, shown.draw, "detail") for one in scenes]
+    texts = mix.edited(shown, 0, records)
     judged = [judge(text, one) for text, one in zip(texts, scenes, strict=True) if text]
     true = sum(len(one.true) for one in judged)
     wrong = sum(len(one.mistaken | one.invented) for one in judged)

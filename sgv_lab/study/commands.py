@@ -62,22 +62,23 @@ def study(
     Records go to OUT/records.jsonl as they finish. The same command goes on after a kill. With
     official files each arm's training is checked before anything runs, by --dry-run too.
     """
-    from sgv_lab.study import plans, publishing, runner, sharegpt4v
+    from sgv_lab.study import plans, publishing, runner, tuning
 
     read = plans.load(plan)
     click.echo(publishing.outline(read))
-    if not data_root and any(design.pretrain.by for design in read.designs().values()):
+    if not data_root and any(design.pretrain for design in read.designs().values()):
         # Stage 1's Share-Captioner learns from collected captions: known before hours of training.
         import openai  # noqa: F401
         import polars  # noqa: F401
     if read.profile != "paper" or models_root:
         runner.base_folder(read.family, models_root)
     if data_root:
-        for line in sharegpt4v.check(runner.jobs(read, models_root, data_root)):
+        for line in tuning.check(runner.jobs(read, models_root, data_root)):
             click.echo(line)
     elif read.profile == "paper" and dry_run:
         click.echo("Files are not checked: that takes --models-root and --data-root.")
     if dry_run:
+        click.echo(read.resolved().to_string(index=False))
         return
     out = out or Path("runs") / "studies" / read.name
     records = runner.run(read, out, models_root, data_root, workers)

@@ -59,8 +59,8 @@ def primary_conclusion(plan: Plan, table: pd.DataFrame) -> str:
     top, base = arm(name).ceiling, arm(name).against[0]
     main = rows.loc[name, base]
     effect = f"{score} {_with_interval(main)}"
-    how = "adapters" if plan.baseline.tuning == "lora" else "all weights"
-    how += f" trained, {plan.baseline.share:.1%} of the mix detailed captions"
+    how = "adapters" if plan.baseline.language_model == "lora" else "all weights"
+    how += f" trained, {plan.baseline.captions.share:.1%} of the mix detailed captions"
     head = f"{plan.family}, {how}, {int(main['seeds'])} paired seeds: "
     if main["seeds"] < effects.RESOLVES:
         return f"{head}{effect}; so few seeds resolve nothing, this shows how it works"
@@ -87,8 +87,8 @@ def primary_conclusion(plan: Plan, table: pd.DataFrame) -> str:
 def _filler(plan: Plan, name: str, base: str, top: str) -> str:
     """That an arm's captions and its base's differ in filler, in words; "" where they do not."""
     arms = [name, base, top]
-    drawn = all(plan.designs()[one].annotator in ANNOTATORS for one in arms)
-    if plan.profile == "paper" or plan.baseline.captions or not drawn:
+    drawn = all(plan.designs()[one].captions.annotator in ANNOTATORS for one in arms)
+    if plan.profile == "paper" or plan.baseline.captions.file or not drawn:
         return ""  # what others wrote: nobody knows which of it is filler
     mine, its, true = caption_content.by_arm(plan, arms)["filler"].reindex(arms)
     if not abs(mine - its) >= FILLER:

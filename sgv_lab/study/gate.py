@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 from sgv_lab.models import checkpoints
 from sgv_lab.study import abilities, mix
 from sgv_lab.study.abilities import GATE, LOW
-from sgv_lab.study.arms import Design
+from sgv_lab.study.arms import baseline
 from sgv_lab.study.foundations import FAMILY
 from sgv_lab.study.tuning import Job, fine_tune, loaded
 from sgv_lab.world.scene import MINIATURE
@@ -92,8 +92,8 @@ def directions(base: Path, seeds: int, scenes: int, out: Path) -> pd.DataFrame:
     model, processor = checkpoints.load(base)
     rows = [{"arm": "base", "seed": -1, **_measured(model, processor, scenes)}]
     for seed, (arm, change) in product(range(seeds), ARMS.items()):
-        design = Design(share=1.0, **change)
-        records, _ = mix.build(design, seed, len)
+        design = baseline().changed({"share": 1.0, **change}, f"arm {arm}")
+        records, _ = mix.build(design.captions, seed)
         side = model.config.vision_config.image_size
         with tempfile.TemporaryDirectory() as scratch:
             trained, started = Path(scratch) / "model", time.monotonic()

@@ -19,8 +19,8 @@ from sgv_lab.benchmarks.tasks import TASKS
 from sgv_lab.errors import LabError
 from sgv_lab.files import write_json
 from sgv_lab.study import own
-from sgv_lab.study.arms import Design
 from sgv_lab.study.mix import caption_of, recaptioned
+from sgv_lab.training.config import Mix
 
 FILES = {
     "mix": "llava_v1_5_mix665k.json",
@@ -42,7 +42,7 @@ def files(data_root: Path, names: Iterable[str]) -> list[Path]:
     return paths
 
 
-def stage(design: Design, data_root: Path, family: str = "llava-1.5-7b") -> Path:
+def stage(mix: Mix, data_root: Path, family: str = "llava-1.5-7b") -> Path:
     """The store's folder with records.json and replaced.json of an arm, as `mix.stage`'s.
 
     A ``family`` with a mix of its own has no released file, so no arm "mixed".
@@ -56,20 +56,20 @@ def stage(design: Design, data_root: Path, family: str = "llava-1.5-7b") -> Path
         before, *others = (
             [_placed(r) for r in json.loads(path.read_text(encoding="utf-8"))] for path in paths
         )
-        made = arm(design, before, *others)
+        made = arm(mix, before, *others)
         new, old = (set(map(_key, rows)) for rows in (made, before))
         rows = [{"id": r["id"], "by": ""} for r in before if _key(r) not in new]
         rows += [{"id": "", "by": r["id"]} for r in made if _key(r) not in old]
-        if design.annotator == own.ARM:  # the same records in the same places
+        if mix.annotator == own.ARM:  # the same records in the same places
             pairs = zip(before, made, strict=True)
             rows = [{"id": a["id"], "by": b["id"]} for a, b in pairs if a != b]
         write_json(folder / "records.json", made)
         write_json(folder / "replaced.json", rows)
 
-    settings = {key: getattr(design, key) for key in ("annotator", "images", "edit", "draw")}
+    settings = {key: getattr(mix, key) for key in ("annotator", "images", "edit", "draw")}
     inputs = list(paths)
-    if design.annotator == own.ARM:
-        inputs.append(own.read(design.captions).folder)
+    if mix.annotator == own.ARM:
+        inputs.append(own.read(mix.file).folder)
     return store.stage("mix", settings, inputs, write)
 
 
@@ -85,7 +85,7 @@ def _key(record: Record) -> tuple[str, str]:
 
 
 def arm(
-    design: Design,
+    mix: Mix,
     before: list[Record],
     detail: list[Record],
     captions: list[Record],
@@ -96,11 +96,11 @@ def arm(
     "same" pictures: the first COCO captions of the 100K in the order of their names, as many as
     were taken out (an author's words, InternLM-XComposer issue 107; only 9,599 pictures are in
     both sets), each in the place of one of those, so that a seed's order stays the same. "mixed":
-    the released file, in its own order. "own": the same pictures, as far as the design's file has
+    the released file, in its own order. "own": the same pictures, as far as the mix's file has
     them. Raises LabError for an arm that needs the truth, which only the embedded world knows, and
     where there is nothing to replace or not enough to replace it with.
     """
-    known = (design.annotator, design.images, design.edit, design.draw)
+    known = (mix.annotator, mix.images, mix.edit, mix.draw)
     said = set(map(caption_of, detail))
     rest = [r for r in before if caption_of(r) not in said]
     if known == ("gpt4_vision", "mixed", "", 0) and released:
@@ -110,12 +110,12 @@ def arm(
     if known == ("gpt4_blind", "same", "", 0):
         return before
     if known == (own.ARM, "same", "", 0):
-        return _own(before, said, design.captions)
+        return _own(before, said, mix.file)
     if known == ("gpt4_vision", "same", "", 0):
         coco = [r for r in captions if str(r.get("image", "")).startswith(COCO)]
         return _replaced(before, said, sorted(coco, key=lambda record: record["image"]))
-    what = f"no official file has captions of {design.annotator}, {design.edit or design.images}"
-    raise LabError(what, fix="at full size there are before, after, own, mixed and dropped")
+    what = f"no official file has captions of {mix.annotator}, {mix.edit or mix.images}"
+    raise LabError(what, fix="at full size there are before, after, own, sft and dropped")
 
 
 def _replaced(before: list[Record], said: set[str], new: list[Record]) -> list[Record]:
@@ -163,14 +163,14 @@ def overlap(
             sizes.setdefault(path.stat().st_size, []).append(path)
     rows = {}
     for benchmark, data in benchmarks.items():
-        shown: dict[str, bytes] = {}
+        shown: dict[str, bool] = {}  # picture -> whether one of these bytes was trained on
         for q in TASKS[benchmark].questions(data):
-            if q.picture or q.encoded:
+            if (q.picture or q.encoded) and q.picture not in shown:
                 raw = base64.b64decode(q.encoded) if q.encoded else (data / q.picture).read_bytes()
-                shown[q.picture or hashlib.sha256(raw).hexdigest()] = raw
+                name = q.picture or hashlib.sha256(raw).hexdigest()
+                shown[name] = any(p.read_bytes() == raw for p in sizes.get(len(raw), ()))
         coco = sum(bool(numbers.intersection(re.findall(r"(\d{12})\.\w+$", n))) for n in shown)
-        same = sum(any(p.read_bytes() == raw for p in sizes.get(len(raw), ()))
-                   for raw in shown.values())  # fmt: skip
+        same = sum(shown.values())
         rows[benchmark] = (len(shown), coco, same)
     columns = ["pictures", "COCO number trained on", "identical file trained on"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)

@@ -6,20 +6,21 @@ look, and a pilot (its own file) never shares them with the study it sizes.
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
+import pandas as pd
 import yaml
 
 from sgv_lab.errors import LabError, unknown
 from sgv_lab.files import sha256
 from sgv_lab.models import families
 from sgv_lab.study import own
-from sgv_lab.study.arms import Design, Stage1, arm
+from sgv_lab.study.arms import END_TO_END, PROJECTOR, arm, ready
+from sgv_lab.study.arms import baseline as baseline_of
 from sgv_lab.study.scores import HEADLINES
-from sgv_lab.training.recipes import Recipe
+from sgv_lab.training.config import RunConfig
 
 BENCHMARKS = {  # benchmark -> what it adds to a record; Figure 2's that need no judge
     name: tuple(score for _, score, _ in rows) for name, rows in HEADLINES.items()
@@ -27,6 +28,11 @@ BENCHMARKS = {  # benchmark -> what it adds to a record; Figure 2's that need no
 JUDGED = ("LLaVA-W", "MM-Vet")  # of Figure 2, not run: a GPT-4 judge may like GPT-4's own style
 PILOT = ("before", "oracle")  # a pilot sizes the study and must not see what the study asks
 _QUESTION_SETS = range(1, 90)  # set 0 is the one that other notebooks show
+# A plan's words for what `RunConfig` has.
+_WORDS = {"updates": "max_steps"}
+_PRETRAIN = {**_WORDS, "by": "annotator", "captions": "samples", "source": "collection",
+             "tower": "vision_share"}  # fmt: skip
+_TUNES = {"projector": PROJECTOR, "all": END_TO_END}
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class Plan:
     primary: tuple[str, str]
     benchmarks: tuple[str, ...]
     pictures: int  # of a benchmark; MME: of a subtask
-    baseline: Design
+    baseline: RunConfig
     profile: str
     minutes: float | None  # planned, a run
 
@@ -55,9 +61,29 @@ class Plan:
         """(arm, seed), seed by seed, so that what is done is paired at any moment."""
         return [(name, seed) for seed in self.seeds for name in self.arms]
 
-    def designs(self) -> dict[str, Design]:
+    @property
+    def blocks(self) -> int:
+        """Of the vision tower."""
+        return _blocks(self.family, self.profile)
+
+    def designs(self) -> dict[str, RunConfig]:
         """Arm -> the baseline with its change."""
-        return {name: arm(name).design(self.baseline) for name in self.arms}
+        return {name: arm(name).design(self.baseline, self.blocks) for name in self.arms}
+
+    def resolved(self) -> pd.DataFrame:
+        """Every value of every arm with its origin; arm "all" where all have it from one place."""
+        rows = pd.DataFrame(
+            [
+                (setting, str(value), origin, name)
+                for name, design in self.designs().items()
+                for setting, value, origin in design.rows()
+            ],
+            columns=["setting", "value", "from", "arm"],
+        )
+        found = rows.groupby(["setting", "value", "from"], sort=False)["arm"].agg(list)
+        every = [list(self.arms) == arms for arms in found]
+        found = found.str.join(", ").mask(every, "all")
+        return found.reset_index()[["arm", "setting", "value", "from"]]
 
 
 def load(path: str | Path) -> Plan:
@@ -72,11 +98,12 @@ def load(path: str | Path) -> Plan:
 
 
 def make(name: str, **keys: Any) -> Plan:
-    """A plan from Python, as if its keys stood in a file."""
-    return parse(yaml.safe_dump(keys, sort_keys=True), name)
+    """A plan from Python, as if its keys stood in a file: those of a notebook's profile."""
+    text = yaml.safe_dump(keys, sort_keys=True)
+    return parse(text, name, origin=f"profile {keys.get('profile', 'mini')}")
 
 
-def parse(text: str, name: str, folder: str | Path = "") -> Plan:
+def parse(text: str, name: str, folder: str | Path = "", origin: str = "plan") -> Plan:
     """The plan that ``text`` writes down: see the files under figures/data/plans.
 
     ``captions`` names a file from ``folder`` on. It counts as text: with other captions it is
@@ -96,18 +123,21 @@ def parse(text: str, name: str, folder: str | Path = "") -> Plan:
     missing = [key for key in known[:5] if key not in given]
     if missing:
         raise LabError(f"has no {', '.join(missing)}", where=name, fix="add them")
-    paper = given.get("profile") == "paper"
-    baseline = _baseline(given.get("baseline") or {}, paper, name)
+    family, paper = families.family(given["family"]).key, given.get("profile") == "paper"
+    try:
+        baseline = _baseline(family, paper, given.get("baseline") or {}, origin)
+    except LabError as error:
+        raise LabError(f"in its baseline: {error}", where=name) from error
     if given.get("captions"):
         file = Path(folder, given["captions"]).absolute()
         (own.read if paper else own.drawn)(file)  # refuses it before anything runs
-        text, baseline = text + sha256(file), replace(baseline, captions=str(file))
+        text, baseline = text + sha256(file), baseline.changed({"file": str(file)}, origin)
     digest = hashlib.sha256(text.encode()).hexdigest()
     plan = Plan(
         name=name,
         digest=digest,
         title=str(given["title"]),
-        family=families.family(given["family"]).key,
+        family=family,
         arms=tuple(given["arms"]),
         seeds=tuple(_number(digest, f"seed {i}") % 10**6 for i in range(int(given["seeds"]))),
         primary=tuple(given["primary"]),
@@ -125,36 +155,51 @@ def _number(digest: str, of: str) -> int:
     return int(hashlib.sha256(f"{digest} {of}".encode()).hexdigest()[:12], 16)
 
 
-def _baseline(given: Mapping[str, Any], paper: bool, where: str) -> Design:
-    """The baseline's design: the miniature's, or the family's own recipe, with ``given`` on top.
+def _blocks(family: str, profile: str) -> int:
+    return families.family(family).sizes("paper" if profile == "paper" else "mini").vision_layers
 
-    At full size a token of any answer weighs the same, as the authors trained; in miniature an
-    answer of any length does, so that longer captions are not louder ones, too.
+
+def _baseline(family: str, paper: bool, given: Mapping[str, Any], origin: str) -> RunConfig:
+    """The study's baseline with what a plan's ``baseline`` gives on top, in a plan's words.
+
+    ``recipe`` holds names of `RunConfig`, beside it stand those of the captions, and so in
+    ``pretrain``. ``tuning`` and ``pretrain.tunes`` choose the base.
     """
-    whole = {"updates": None, "recipe": {}}
-    stage = Stage1(captions=0, pool=0, **whole) if paper else Stage1()
-    official = {"samples": 0, "tuning": "full", "loss": "token", **whole} if paper else {}
-    design = Design(pretrain=stage, **official)
-    names, settings = ([f.name for f in fields(kind)] for kind in (Design, Recipe))
-    names.remove("captions")  # a key of the plan's own
     first = dict(given.get("pretrain") or {})
-    for what, keys, known in (
-        ("baseline setting", given, names),
-        ("recipe setting", given.get("recipe", {}), settings),
-        ("stage 1 setting", first, [f.name for f in fields(Stage1)]),
-        ("recipe setting", first.get("recipe", {}), settings),
-    ):
-        for key in keys:
-            if key not in known:
-                raise unknown(what, key, known, where=where)
-    if "recipe" in first:
-        first["recipe"] = {**stage.recipe, **first["recipe"]}
-    recipe = {**design.recipe, **given.get("recipe", {})}
-    design = design.changed({**given, "recipe": recipe, "pretrain": first})
-    try:
-        return msgspec.convert(asdict(design), Design)
-    except msgspec.ValidationError as error:
-        raise LabError(f"in its baseline: {error}", where=where, fix="see study/arms.py") from error
+    tunes, recipe = first.pop("tunes", "all"), first.pop("recipe", {})
+    if tunes not in _TUNES:
+        raise unknown("choice of what pre-training tunes", str(tunes), _TUNES)
+    own = {_WORDS.get(key, key): value for key, value in given.items()}
+    for key in ("tuning", "recipe", "pretrain"):
+        own.pop(key, None)
+    if "file" in own:  # the plan's own ``captions``
+        raise unknown("setting", "file", ("share",))
+    first = {_PRETRAIN.get(key, key): value for key, value in first.items()} | recipe
+    base = baseline_of(family, str(given.get("tuning", "")), paper, origin)
+    first = {f"pretrain.{key}": value for key, value in first.items()}
+    return base.changed({**own, **given.get("recipe", {}), **_TUNES[tunes], **first}, origin)
+
+
+def modernised(config: Mapping[str, Any], family: str, profile: str) -> Mapping[str, Any]:
+    """The config of a record as today's are; earlier ones used a plan's words.
+
+    What they did not hold is missing here, too.
+    """
+    if "recipe" not in config:
+        return config
+    words = ("annotator", "omission", "error", "invention", "draw", "images", "edit", "share",
+             "samples", "tuning", "updates", "loss", "recipe", "pretrain")  # fmt: skip
+    given = {key: config[key] for key in words if key in config}
+    given["recipe"] = {k: v for k, v in config["recipe"].items() if k not in ("name", "source")}
+    if (first := config["pretrain"])["tunes"] == "projector":  # whatever its tower says
+        given["pretrain"] = {key: value for key, value in first.items() if key != "tower"}
+    paper = profile == "paper"
+    design = ready(_baseline(family, paper, given, ""), _blocks(family, profile)).values()
+    design["captions"]["file"] = config.get("captions", "")
+    for one in (design, design["pretrain"]) if "loss" not in config else ():
+        (one or {}).pop("loss", None)
+    kept = ("captioner", "base", "question_files", "questions", "pictures")
+    return design | {key: config[key] for key in kept if key in config}
 
 
 def _check(plan: Plan, pilot: bool) -> None:
@@ -167,7 +212,7 @@ def _check(plan: Plan, pilot: bool) -> None:
                 raise LabError(f"{name!r} needs the arm {needed!r}", where=plan.name, fix=fix)
     if len(set(plan.arms)) < len(plan.arms) or not plan.seeds:
         raise LabError("an arm stands twice, or there is no seed", where=plan.name)
-    if (own.ARM in plan.arms) != bool(plan.baseline.captions):
+    if (own.ARM in plan.arms) != bool(plan.baseline.captions.file):
         fix = f"write `captions: FILE` and {own.ARM!r} among the arms, or neither"
         raise LabError("captions and their arm go together", where=plan.name, fix=fix)
     scores = []

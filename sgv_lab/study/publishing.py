@@ -11,7 +11,7 @@ import pandas as pd
 
 from sgv_lab import notebook
 from sgv_lab.files import atomic
-from sgv_lab.study import ablations, effects, own, plans, runner, tuning
+from sgv_lab.study import ablations, effects, own, plans, runner
 from sgv_lab.study.arms import arm
 from sgv_lab.study.conclusions import conclusion
 from sgv_lab.study.plans import PILOT, Plan
@@ -44,8 +44,7 @@ def outdated(plan: Plan, records: Sequence[Record]) -> list[str]:
     They are compared by design and recipe; `runner.run`, which alone adds runs to a study, compares
     base, questions and code, too.
     """
-    designs = {name: tuning.resolved(one, plan.family) for name, one in plan.designs().items()}
-    now = json.loads(json.dumps(designs))
+    now = json.loads(json.dumps({name: one.values() for name, one in plan.designs().items()}))
     fields = set()
     for record in records:
         before = {key: record.config[key] for key in now[record.arm] if key in record.config}
@@ -88,7 +87,11 @@ def outline(plan: Plan) -> str:
         f"seeds      {', '.join(map(str, plan.seeds))} (from {plan.digest[:12]})",
         f"questions  {questions}",
         f"budget     {len(plan.runs())} runs{hours}",
-        *([f"captions   {own.told(plan.baseline.captions)}"] if plan.baseline.captions else []),
+        *(
+            [f"captions   {own.told(plan.baseline.captions.file)}"]
+            if plan.baseline.captions.file
+            else []
+        ),
         *(f"  {name:<14} {arm(name).label}" for name in plan.arms),
     ]
     return "\n".join(lines)

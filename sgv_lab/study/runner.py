@@ -18,11 +18,11 @@ from tqdm.auto import tqdm
 
 from sgv_lab import store
 from sgv_lab.errors import LabError
-from sgv_lab.files import sha256, write_json, write_jsonl
+from sgv_lab.files import Journal, sha256, write_json
 from sgv_lab.models import checkpoints, families
 from sgv_lab.models.shipped import shipped
 from sgv_lab.study import tuning
-from sgv_lab.study.plans import Plan
+from sgv_lab.study.plans import Plan, modernised
 from sgv_lab.study.tuning import POINTS, Job, asked, execute
 from sgv_lab.world import benchmarks as world
 from sgv_lab.world.scene import MINIATURE
@@ -48,7 +48,7 @@ class Record:
     profile: str
     seed: int
     metrics: Mapping[str, float]  # by the paper's names; MME in points, all else in percent
-    config: Mapping[str, Any]  # the resolved design, recipe, base, questions
+    config: Mapping[str, Any]  # the resolved `RunConfig`, base, questions
     replaced: Mapping[str, Any]
     key: str  # of the run in the store
     provenance: Mapping[str, Any]  # revision, clean, versions, device
@@ -57,6 +57,7 @@ class Record:
     pretrain: Mapping[str, Any] = field(default_factory=dict)  # stage 1: see `tuning`
     dropped: int = 0  # records of the mix whose pictures are gone, left out
     code: str = ""  # hash of the code that the run rests on: see `tuning.code`
+    origins: Mapping[str, str] = field(default_factory=dict)  # of the config's values
 
 
 def base_folder(family: str, models_root: str | Path = "") -> Path:
@@ -118,22 +119,18 @@ def run(
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    todo = jobs(plan, models_root, data_root)
-    before = read(out)
-    write_jsonl(out / RECORDS, map(asdict, before))  # whole lines only
-    done = {(r.arm, r.seed): r for r in before if r.digest == plan.digest}
+    todo, journal = jobs(plan, models_root, data_root), Journal(out / RECORDS)
+    done = {(r.arm, r.seed): r for r in read(out) if r.digest == plan.digest}
     for job in todo:
         if (job.arm, job.seed) in done:
             _same_today(plan, job, done[job.arm, job.seed], out)
     left = [job for job in todo if (job.arm, job.seed) not in done]
     bar = tqdm(total=len(todo), initial=len(done), unit="run", desc=plan.name, disable=not progress)
-    with bar, (out / RECORDS).open("a", encoding="utf-8") as file:
+    with bar:
         for job, found in _all(left, workers):
             record = _record(plan, job, found)
             done[job.arm, job.seed] = record
-            file.write(json.dumps(asdict(record), ensure_ascii=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+            journal.append([asdict(record)])
             bar.update()
     records = [done[pair] for pair in plan.runs()]
     _gather(records, out)
@@ -166,10 +163,12 @@ def _same_today(plan: Plan, job: Job, record: Record, out: Path) -> None:
 
 
 def read(out: str | Path) -> list[Record]:
-    """The records in a study's folder, none if there is no file; a line cut by a kill is no one."""
-    path = Path(out) / RECORDS
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else []
-    return [Record(**json.loads(line)) for line in lines]
+    """The records in a study's folder, none if there is no file; their configs in today's words."""
+    rows = Journal(Path(out) / RECORDS).read()
+    return [
+        Record(**row | {"config": modernised(row["config"], row["family"], row["profile"])})
+        for row in rows
+    ]
 
 
 def untuned(out: str | Path) -> dict[str, float]:
@@ -194,6 +193,7 @@ def _record(plan: Plan, job: Job, found: Mapping[str, Any]) -> Record:
         pretrain=found.get("pretrain", {}),
         dropped=found.get("dropped", 0),
         code=tuning.code(),
+        origins={name: origin for name, _, origin in job.design.rows()},
         **{key: found[key] for key in KEPT},
     )
 

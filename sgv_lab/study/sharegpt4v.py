@@ -8,19 +8,14 @@ blind GPT-4's. At full size LLaVA-1.5's first stage is in the base, and is not d
 """
 
 import json
-import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-import torch
 
 from sgv_lab import intervals
-from sgv_lab.benchmarks.evaluate import check_images
-from sgv_lab.benchmarks.tasks import TASKS
-from sgv_lab.errors import LabError
 from sgv_lab.study import (
     effects,
     official,
@@ -30,12 +25,11 @@ from sgv_lab.study import (
     tuning,
     two_stages,
 )
-from sgv_lab.study.arms import arm
+from sgv_lab.study.arms import BOTH, PROJECTOR, ready
 from sgv_lab.study.scores import UNITS
 from sgv_lab.study.tuning import Job
 from sgv_lab.training import metrics
-from sgv_lab.training import plan as planning
-from sgv_lab.training.recipes import RECIPES
+from sgv_lab.training.config import FULL_SIZE, base
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,8 +37,8 @@ if TYPE_CHECKING:
 LLAVA, OURS = "LLaVA-1.5 recipe", "ShareGPT4V-7B"
 FAMILY = "llava-1.5-7b"  # the architecture of both
 _CHANGES: Mapping[str, Mapping[str, Any]] = {  # to the mix with blind captions
-    LLAVA: {"pretrain": {"tunes": "projector"}},
-    OURS: arm("both").delta,
+    LLAVA: PROJECTOR,
+    OURS: BOTH,
 }
 Found = Mapping[tuple[str, int], tuple[Mapping[str, float], pd.DataFrame]]
 """(model, seed) -> its scores and points by picture, as `tuning.asked` gives them."""
@@ -71,114 +65,26 @@ def jobs(
         baseline={"tuning": "full", "loss": "token", **size.baseline},  # as both were trained
     )
     found = {}
+    faster = {f"pretrain.{key}": value for key, value in size.projector.items()}
     for job in runner.jobs(plan, models_root, data_root):
         for name, change in _CHANGES.items():
-            design = job.design.changed(change)
-            if design.pretrain.tunes == "projector":  # which learns faster than a whole model
-                settings = {**design.pretrain.recipe, **size.projector}
-                design = design.changed({"pretrain": {"recipe": settings}})
-            found[name, job.seed] = replace(job, arm=name, design=design)
+            design = plan.baseline.changed(change, name)
+            if name == LLAVA:  # a projector learns faster than a whole model
+                design = design.changed(faster, f"profile {profile}")
+            found[name, job.seed] = replace(job, arm=name, design=ready(design, plan.blocks))
     return found
-
-
-def preflight(
-    job: Job,
-    speeds: Sequence[float] = (),
-    price: float = 0.0,
-    devices: int = 1,
-    drop: bool = False,
-) -> dict[str, planning.Plan]:
-    """Stage -> what it needs and what is missing; trains nothing.
-
-    ``speeds``: tokens a second of one device, a stage each, as ``sgv-lab throughput`` measures
-    them (none: no hours are told); ``price`` of a device-hour; ``drop``: as `trained` takes it.
-    """
-    on_gpu = torch.cuda.is_available()
-    memory = torch.cuda.get_device_properties(0).total_memory if on_gpu else None
-    return {
-        stage.name: two_stages.preflight(
-            job.base,
-            stage.records,
-            stage.images,
-            stage.recipe,
-            stage.updates,
-            tuning.rows(job),
-            autocast=on_gpu or job.data_root is not None,
-            device_bytes=memory,
-            tokens_per_second=speeds[number] if speeds else None,
-            price_per_hour=price or None,
-            devices=devices,
-            drop_broken=drop,
-        )
-        for number, stage in enumerate(tuning.stages(job))
-    }
-
-
-def check(jobs: Iterable[Job]) -> list[str]:
-    """What each arm's training leaves out, in words; records that cannot be used are no obstacle.
-
-    Raises LabError for a study whose questions cannot be asked or scored (the first such file), or
-    whose arms cannot be trained (an arm's obstacles).
-    """
-    arms, left_out = {job.arm: job for job in jobs}, []
-    for name, (data, _) in next(iter(arms.values())).questions.items():
-        _check_questions(name, data)
-    for job in arms.values():
-        for stage, checked in preflight(job, drop=True).items():
-            if checked.obstacles:
-                what = "; ".join(checked.obstacles)
-                raise LabError(what, where=f"{job.arm}, {stage}", fix="mend it, then run it again")
-            if checked.broken:
-                some = "; ".join(checked.broken[: planning.SHOWN])
-                left_out.append(
-                    f"{job.arm}, {stage}: {len(checked.broken):,} of {checked.records:,} records "
-                    f"are left out, {checked.reasons}: {some}"
-                )
-    return left_out
-
-
-def _check_questions(name: str, data: Path) -> None:
-    """Refuse a benchmark without questions, images that can be read, or the truth."""
-    task, fix = TASKS[name], "unpack the official release there"
-    questions = list(task.questions(data))
-    if not questions:
-        raise LabError("holds no question", where=data, fix=fix)
-    check_images(questions, data)
-    silence = {question.id: "" for question in questions}
-    with tempfile.TemporaryDirectory() as out:
-        if task.write(questions, silence, data, Path(out)) is None:
-            fix = "take a split with public answers, as val"
-            raise LabError("holds no right answers to score by", where=data, fix=fix)
-
-
-def trained(
-    job: Job, *, processes: int = 1, price: float = 0.0, progress: bool = False, drop: bool = False
-) -> list[Path]:
-    """The checkpoints of a job's stages, each trained from the one before, made once.
-
-    ``processes``: above 1, torchrun's, sharded where they are GPUs; ``drop``: leave out records
-    whose pictures are gone, counted. Raises LabError as `two_stages.stage` does.
-    """
-    base, made = job.base, []
-    for stage in tuning.stages(job):
-        how = {"fsdp": True} if processes > 1 and torch.cuda.is_available() else {}
-        base = two_stages.stage(
-            base, stage.records, stage.images, stage.recipe, stage.updates, job.seed,
-            processes=processes, price=price, progress=progress, drop_broken=drop,
-            micro_batch=tuning.rows(job), loss=job.design.loss, **how,
-        )  # fmt: skip
-        made.append(base)
-    return made
 
 
 def launch(gpus: int) -> str:
     """Both stages at full size on ``gpus`` GPUs, as commands, a line each."""
-    lines, base = [], "BASE"
+    lines, start = [], "BASE"
     files = {"pretrain": stage_one.FILES["share"], "sft": official.FILES["released"]}
     for name, file in files.items():
-        given = (base, f"data/sharegpt4v/{file}", "data", RECIPES[name], base := f"runs/{name}")
-        how = {"micro_batch": tuning.FULL_SIZE_ROWS, "fsdp": True, "drop_broken": True}
-        lines.append(" ".join(two_stages.command(*given, None, 0, processes=gpus, **how)))
+        config, out = base(name, FULL_SIZE), f"runs/{name}"
+        given = (start, f"data/sharegpt4v/{file}", "data", config, out, 0)
+        how = {"fsdp": True, "drop_broken": True}
+        lines.append(" ".join(two_stages.command(*given, processes=gpus, **how)))
+        start = out
     return "\n".join(lines)
 
 

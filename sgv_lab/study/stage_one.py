@@ -7,19 +7,15 @@ stage 1 share its checkpoint (see `two_stages`).
 """
 
 import json
-import math
 import random
 from pathlib import Path
 from typing import Any
-
-from transformers import AutoConfig
 
 from sgv_lab import store
 from sgv_lab.errors import LabError, unknown
 from sgv_lab.files import write_json
 from sgv_lab.study import mix, official, share_captioner
-from sgv_lab.study.arms import Stage1
-from sgv_lab.training.recipes import Recipe, recipe
+from sgv_lab.training.config import Pool
 from sgv_lab.world.annotators import ANNOTATORS, caption
 from sgv_lab.world.records import Record, caption_record, scene_of
 from sgv_lab.world.scene import MINIATURE, scene
@@ -29,36 +25,11 @@ FILES = {  # below data_root/sharegpt4v: ShareGPT4V's release, and LLaVA-Pretrai
     "share": "share-captioner_coco_lcs_sam_1246k_1107.json",
     "blip": "blip_laion_cc_sbu_558k.json",
 }
-CAPTIONERS = {  # how Share-Captioner is made; notebook 03 makes the same ones, so they are shared
-    "smoke": {"collected": 160, "updates": 10, "tokens": 160},  # tokens: of a caption, at most
-    "mini": {"collected": 2_000, "updates": 125, "tokens": 192},
-}
 LCS = "llava/llava_pretrain/images/"  # where both files' LCS pictures lie below data_root
 
 
-def first_block(share: float, blocks: int) -> int | None:
-    """The first of ``blocks`` that is trained where the last ``share`` of them is.
-
-    None: none is; -1: the whole tower, its embeddings, too. Of the paper's 24 a quarter begins at
-    18. The miniature's 3 take the halves down: half begins at 1. With features from layer -2 the
-    last block gets no gradient, so there a quarter, from 2, would train none.
-    """
-    if share < 0:
-        return -1
-    return math.floor(blocks * (1 - share)) if share else None
-
-
-def recipe_of(stage: Stage1, base: Path) -> Recipe:
-    """The stage's recipe for a checkpoint: LLaVA-1.5's of the projector, or ShareGPT4V's."""
-    if stage.tunes == "projector":
-        return recipe("projector-only", stage.recipe)
-    tower = AutoConfig.from_pretrained(base, local_files_only=True).vision_config
-    blocks = first_block(stage.tower, tower.num_hidden_layers)
-    return recipe("pretrain", {**stage.recipe, "vision_from": blocks})
-
-
 def materials(
-    stage: Stage1, base: Path, side: int, seed: int, data_root: Path | None = None
+    captions: Pool, base: Path, side: int, seed: int, data_root: Path | None = None
 ) -> tuple[Path, Path]:
     """The file of the stage's records, and the folder that holds their pictures.
 
@@ -66,9 +37,9 @@ def materials(
     embedded world. Raises LabError for captions that nobody has.
     """
     if data_root:
-        return _official(stage, seed, data_root), data_root
-    pool, images, dense = _pool(stage, base, side)
-    said = {"by": stage.by, "captions": stage.captions, "seed": seed}
+        return _official(captions, seed, data_root), data_root
+    pool, images, dense = _pool(captions, base, side)
+    said = {"by": captions.annotator, "captions": captions.samples, "seed": seed}
 
     def write(out: Path) -> None:
         known = {
@@ -77,25 +48,27 @@ def materials(
         }
         kept = [record for record in pool if record["image"] in known]
         # the first of one random order: a seed's smaller sets lie within its larger ones
-        order = random.Random(f"stage 1/{seed}").sample(kept, len(kept))[: stage.captions]
-        write_json(out / "records.json", [_captioned(one, stage.by, known) for one in order])
+        order = random.Random(f"stage 1/{seed}").sample(kept, len(kept))[: captions.samples]
+        write_json(
+            out / "records.json", [_captioned(one, captions.annotator, known) for one in order]
+        )
 
     names = sorted(str(record["image"]) for record in pool)
     folder = store.stage("stage-1-captions", said | {"pool": names}, [dense], write)
     return folder / "records.json", images
 
 
-def _pool(stage: Stage1, base: Path, side: int) -> tuple[list[Record], Path, Path]:
+def _pool(captions: Pool, base: Path, side: int) -> tuple[list[Record], Path, Path]:
     """Records of the pool, without words yet; their pictures; Share-Captioner's file of them."""
-    rng = random.Random(f"stage 1/{stage.source}")
-    sources = [stage.source] * stage.pool
-    if not stage.source:
-        sources = rng.choices(list(SOURCES), list(SOURCES.values()), k=stage.pool)
-    seeds = rng.sample(range(10**9), stage.pool)
+    rng = random.Random(f"stage 1/{captions.collection}")
+    sources = [captions.collection] * captions.pool
+    if not captions.collection:
+        sources = rng.choices(list(SOURCES), list(SOURCES.values()), k=captions.pool)
+    seeds = rng.sample(range(10**9), captions.pool)
     scenes = [scene(s, "train", one, MINIATURE) for s, one in zip(seeds, sources, strict=True)]
     pool = [caption_record(one, "blip") for one in scenes]
     images = mix.pictures(pool, side)
-    size = CAPTIONERS[stage.captioner]
+    size = share_captioner.SIZES[captions.captioner]
     collected = share_captioner.materials("mini", str(base), "", "", size["collected"])
     model = share_captioner.trained(*collected, size["updates"])
     return pool, images, share_captioner.captioned(model, images, max_new_tokens=size["tokens"])
@@ -112,12 +85,14 @@ def _captioned(record: Record, by: str, dense: dict[str, str]) -> Record:
     return mix.recaptioned(record, text)
 
 
-def _official(stage: Stage1, seed: int, data_root: Path) -> Path:
+def _official(captions: Pool, seed: int, data_root: Path) -> Path:
     """The store's file of official captions; of LCS only those pictures that both files have."""
-    if stage.by not in FILES or (stage.by == "blip" and stage.source != "lcs"):
-        what = f"no official file has {stage.by} captions of all of stage 1's pictures"
+    if captions.annotator not in FILES or (
+        captions.annotator == "blip" and captions.collection != "lcs"
+    ):
+        what = f"no official file has {captions.annotator} captions of all of stage 1's pictures"
         raise LabError(what, where=data_root, fix="at full size BLIP captioned LCS only: Table 5")
-    named = FILES if stage.source else {stage.by: FILES[stage.by]}
+    named = FILES if captions.collection else {captions.annotator: FILES[captions.annotator]}
     paths = dict(zip(named, official.files(data_root, named.values()), strict=True))
 
     def write(out: Path) -> None:
@@ -126,13 +101,18 @@ def _official(stage: Stage1, seed: int, data_root: Path) -> Path:
             for by, path in paths.items()
         }
         names = sorted(set.intersection(*(set(records) for records in read.values())))
-        if stage.source:
+        if captions.collection:
             names = [name for name in names if name.startswith(LCS)]
-        wanted = min(stage.captions or len(names), len(names))
+        wanted = min(captions.samples or len(names), len(names))
         chosen = random.Random(f"stage 1/{seed}").sample(names, len(names))[:wanted]
-        write_json(out / "records.json", [read[stage.by][name] for name in chosen])
+        write_json(out / "records.json", [read[captions.annotator][name] for name in chosen])
 
-    said = {"by": stage.by, "source": stage.source, "captions": stage.captions, "seed": seed}
+    said = {
+        "by": captions.annotator,
+        "source": captions.collection,
+        "captions": captions.samples,
+        "seed": seed,
+    }
     return store.stage("stage-1-captions", said, list(paths.values()), write) / "records.json"
 
 

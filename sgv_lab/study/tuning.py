@@ -1,17 +1,17 @@
 """One run of the study: train the base as an arm says, ask the benchmarks, keep the answers.
 
-Stage 1, where an arm has one, is an artefact of its own; then the mix is fine-tuned on.
-A run is addressed by its content: the records it trains on, its pictures, questions, base model,
-settings, seed, device, versions and the code that trains and asks. Two arms that come to the same
-are computed once; one caption changed is another run.
+Pre-training, where an arm has one, is an artefact of its own; then the mix is fine-tuned on.
+A run is addressed by its content: its resolved config, the records it trains on, its images,
+questions, base model, seed, device, versions and the code that trains and asks. Two arms that come
+to the same are computed once; one caption changed is another run.
 """
 
 import json
 import shutil
+import tempfile
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from hashlib import sha256 as digest_of
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +20,20 @@ import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
 from sgv_lab import store
-from sgv_lab.benchmarks.evaluate import evaluate
+from sgv_lab.benchmarks.evaluate import check_images, evaluate
+from sgv_lab.benchmarks.tasks import TASKS
 from sgv_lab.closure import digest
+from sgv_lab.errors import LabError
 from sgv_lab.files import sha256, write_json
 from sgv_lab.models import checkpoints, families
 from sgv_lab.provenance import provenance
-from sgv_lab.study import mix, official, scores, stage_one, two_stages
-from sgv_lab.study.arms import Design
-from sgv_lab.training.recipes import Recipe, recipe
+from sgv_lab.study import mix, official, scores, share_captioner, stage_one, two_stages
+from sgv_lab.training import plan as planning
+from sgv_lab.training.config import RunConfig
 from sgv_lab.training.trainer import train
 
 POINTS = "points.parquet"
 STAGES = ("pre-training", "fine-tuning")
-FULL_SIZE_ROWS = 4  # of a batch at full size: what fits beside 7 billion float32 weights in 141 GB
-RECIPES = {  # family -> recipes of all weights and of LoRA; any other family: LLaVA-1.5's
-    "llava-7b": ("sft-v1", "sft-v1"),
-    "qwen-vl-chat": ("sft-qwen", "sft-qwen-lora"),
-    "qwen3-vl-8b": ("sft-qwen3", "sft-qwen3"),
-}
 
 
 @dataclass(frozen=True)
@@ -46,7 +42,7 @@ class Job:
 
     arm: str
     seed: int
-    design: Design
+    design: RunConfig
     family: str
     base: Path
     base_hash: str
@@ -56,34 +52,20 @@ class Job:
 
 @dataclass(frozen=True)
 class Stage:
-    """One training: records, the folder of their pictures, recipe and updates (None: an epoch)."""
+    """One training: its records, the folder of their images, and how it learns."""
 
     name: str
     records: Path
     images: Path
-    recipe: Recipe
-    updates: int | None
-
-
-def recipe_of(family: str, design: Design) -> Recipe:
-    """The family's own recipe with the design's settings; the projector is always trained."""
-    full, lora = RECIPES.get(family, ("sft", "sft-lora"))
-    settings = {"language_model": design.tuning, "connector": True, **design.recipe}
-    return recipe(full if design.tuning == "full" else lora, settings)
-
-
-def resolved(design: Design, family: str) -> dict[str, Any]:
-    """The fields of a design, its recipe in full, as a record keeps them."""
-    chosen = {"recipe": asdict(recipe_of(family, design)), "captions": Path(design.captions).name}
-    return asdict(design) | chosen
+    config: RunConfig
 
 
 def config(job: Job) -> dict[str, Any]:
     """All that makes a run, as its record keeps it, known before anything is trained."""
-    first = job.design.pretrain
-    return resolved(job.design, job.family) | {
-        "pretrain_recipe": asdict(stage_one.recipe_of(first, job.base)) if first.by else None,
-        "captioner": stage_one.CAPTIONERS[first.captioner] if first.by else None,
+    found, first = job.design.values(), job.design.pretrain
+    found["captions"]["file"] = Path(job.design.captions.file).name
+    return found | {
+        "captioner": share_captioner.SIZES[first.captions.captioner] if first else None,
         "base": job.base_hash,
         "question_files": {name: known for name, (_, known) in job.questions.items()},
     }
@@ -95,56 +77,112 @@ def code() -> str:
 
 
 def materials(job: Job) -> tuple[Path, list[dict[str, Any]], Path]:
-    """The mix's folder in the store, its records, and the folder that holds their pictures."""
+    """The mix's folder in the store, its records, and the folder that holds their images."""
+    shown = job.design.captions
     if job.data_root:
-        data = official.stage(job.design, job.data_root, job.family)
-        return data, json.loads((data / "records.json").read_text(encoding="utf-8")), job.data_root
-    tokenizer = checkpoints.load_processor(job.base).tokenizer
-    vocabulary = digest_of(json.dumps(tokenizer.get_vocab(), sort_keys=True).encode()).hexdigest()
-    length = lambda text: len(tokenizer(text).input_ids)  # noqa: E731
-    data = mix.stage(job.design, job.seed, length, vocabulary)
+        data = official.stage(shown, job.data_root, job.family)
+    else:
+        data = mix.stage(shown, job.seed)
     records = json.loads((data / "records.json").read_text(encoding="utf-8"))
-    return data, records, mix.pictures(records, _side(job))
+    return data, records, job.data_root or mix.pictures(records, _side(job))
 
 
 def stages(job: Job) -> list[Stage]:
-    """What a job trains, in order; its records and drawn pictures are made here, once."""
+    """What a job trains, in order; its records and drawn images are made here, once."""
     first, found = job.design.pretrain, []
-    if first.by:
-        shown = stage_one.materials(first, job.base, _side(job), job.seed, job.data_root)
-        chosen = stage_one.recipe_of(first, job.base)
-        found.append(Stage(STAGES[0], *shown, chosen, first.updates))
+    if first:
+        shown = stage_one.materials(first.captions, job.base, _side(job), job.seed, job.data_root)
+        found.append(Stage(STAGES[0], *shown, first))
     data, _, images = materials(job)
-    chosen = recipe_of(job.family, job.design)
-    return [*found, Stage(STAGES[1], data / "records.json", images, chosen, job.design.updates)]
+    return [*found, Stage(STAGES[1], data / "records.json", images, job.design)]
 
 
 def _side(job: Job) -> int:
     return families.family(job.family).mini.image_size
 
 
-def rows(job: Job) -> int:
-    """Of a batch: for 7 billion parameters, or for a few million."""
-    return FULL_SIZE_ROWS if job.data_root else 16
+def preflight(
+    job: Job,
+    speeds: Sequence[float] = (),
+    price: float = 0.0,
+    devices: int = 1,
+    drop: bool = False,
+) -> dict[str, planning.Plan]:
+    """Stage -> what it needs and what is missing; trains nothing.
+
+    ``speeds``: tokens a second of one device, a stage each, as ``sgv-lab throughput`` measures
+    them (none: no hours are told); ``price`` of a device-hour; ``drop``: leave out broken records.
+    """
+    on_gpu = torch.cuda.is_available()
+    memory = torch.cuda.get_device_properties(0).total_memory if on_gpu else None
+    return {
+        stage.name: two_stages.preflight(
+            job.base,
+            stage.records,
+            stage.images,
+            stage.config,
+            autocast=on_gpu or job.data_root is not None,
+            device_bytes=memory,
+            tokens_per_second=speeds[number] if speeds else None,
+            price_per_hour=price or None,
+            devices=devices,
+            drop_broken=drop,
+        )
+        for number, stage in enumerate(stages(job))
+    }
+
+
+def check(jobs: Iterable[Job]) -> list[str]:
+    """What each arm's training leaves out, in words; records that cannot be used are no obstacle.
+
+    Raises LabError for a study whose questions cannot be asked or scored (the first such file), or
+    whose arms cannot be trained (an arm's obstacles).
+    """
+    arms, left_out = {job.arm: job for job in jobs}, []
+    for name, (data, _) in next(iter(arms.values())).questions.items():
+        _check_questions(name, data)
+    for job in arms.values():
+        for stage, checked in preflight(job, drop=True).items():
+            if checked.obstacles:
+                what = "; ".join(checked.obstacles)
+                raise LabError(what, where=f"{job.arm}, {stage}", fix="mend it, then run it again")
+            if checked.broken:
+                some = "; ".join(checked.broken[: planning.SHOWN])
+                left_out.append(
+                    f"{job.arm}, {stage}: {len(checked.broken):,} of {checked.records:,} records "
+                    f"are left out, {checked.reasons}: {some}"
+                )
+    return left_out
+
+
+def _check_questions(name: str, data: Path) -> None:
+    """Refuse a benchmark without questions, images that can be read, or the truth."""
+    task, fix = TASKS[name], "unpack the official release there"
+    questions = list(task.questions(data))
+    if not questions:
+        raise LabError("holds no question", where=data, fix=fix)
+    check_images(questions, data)
+    silence = {question.id: "" for question in questions}
+    with tempfile.TemporaryDirectory() as out:
+        if task.write(questions, silence, data, Path(out)) is None:
+            fix = "take a split with public answers, as val"
+            raise LabError("holds no right answers to score by", where=data, fix=fix)
 
 
 def execute(job: Job) -> dict[str, Any]:
     """Train and ask, or find it done; what came out, as `_result` wrote it, and its key."""
     trained = stages(job)
-    *before, last = trained
-    shown = []  # half a terabyte of official pictures is known by its names alone
+    *_, last = trained
+    shown = []  # half a terabyte of official images is known by its names alone
     if not job.data_root:
         shown = [sha256(part) for part in sorted(last.images.iterdir()) if part.is_dir()]
     settings = {
-        "recipe": asdict(last.recipe),
-        "updates": last.updates,
+        "config": [stage.config.alone().values() for stage in trained],
         "seed": job.seed,
-        "loss": job.design.loss,
         "base": job.base_hash,
         "pictures": shown,
         "questions": {name: known for name, (_, known) in job.questions.items()},
         **two_stages.computer(),
-        **{one.name: {"recipe": asdict(one.recipe), "updates": one.updates} for one in before},
     }
 
     def build(folder: Path) -> None:
@@ -163,32 +201,45 @@ def execute(job: Job) -> dict[str, Any]:
     }
 
 
+def trained(
+    job: Job, *, processes: int = 1, price: float = 0.0, progress: bool = False, drop: bool = False
+) -> list[Path]:
+    """The checkpoints of a job's stages, each trained from the one before, made once.
+
+    ``processes``: above 1, torchrun's, sharded where they are GPUs; ``drop``: leave out records
+    whose images are gone, counted.
+    """
+    base, made = job.base, []
+    how = {"fsdp": True} if processes > 1 and torch.cuda.is_available() else {}
+    for stage in stages(job):
+        base = two_stages.train_cached(
+            base, stage.records, stage.images, stage.config, job.seed,
+            processes=processes, price=price, progress=progress, drop_broken=drop, **how,
+        )  # fmt: skip
+        made.append(base)
+    return made
+
+
 def fine_tune(job: Job, records: Path | list[dict[str, Any]], images: Path, out: Path) -> None:
     """Train ``job.base`` on the records into ``out``, as every arm is.
 
     Weights learn in float32 at any size (on a GPU under bfloat16 autocast): a step of 2e-5 is lost
     in bfloat16. Official questions are answered in bfloat16, as the authors' are in half precision.
     """
-    train(
-        *checkpoints.load(job.base, device="cuda" if torch.cuda.is_available() else "cpu"),
-        records,
-        images,
-        recipe_of(job.family, job.design),
-        out,
-        job.seed,
-        max_steps=job.design.updates,
-        loss=job.design.loss,
-        micro_batch=rows(job),
-        progress=False,
-        drop_broken=job.data_root is not None,  # OCR-VQA and SAM pictures are gone; counted
-    )
+    model, processor = checkpoints.load(job.base, device=_device())
+    drop = job.data_root is not None  # OCR-VQA and SAM images are gone; counted
+    train(model, processor, records, images, job.design, out, job.seed,
+          progress=False, drop_broken=drop)  # fmt: skip
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def loaded(job: Job, model: Path) -> tuple[PreTrainedModel, ProcessorMixin]:
     """A trained checkpoint, ready to be asked."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     asked_in = torch.bfloat16 if job.data_root else torch.float32
-    return checkpoints.load(model, device=device, dtype=asked_in)
+    return checkpoints.load(model, device=_device(), dtype=asked_in)
 
 
 def ask(job: Job, model: Path, out: Path) -> dict[str, float]:
@@ -218,17 +269,17 @@ def asked(model: Path, job: Job) -> tuple[dict[str, float], pd.DataFrame]:
 
 
 def _pretrained(job: Job, stage: Stage) -> tuple[Path, dict[str, Any]]:
-    """The checkpoint that stage 1 ends at, made once, and what a record keeps of it."""
-    model = two_stages.stage(
-        job.base, stage.records, stage.images, stage.recipe, stage.updates, job.seed,
-        loss=job.design.loss, micro_batch=rows(job), drop_broken=job.data_root is not None,
+    """The checkpoint that pre-training ends at, made once, and what a record keeps of it."""
+    model = two_stages.train_cached(
+        job.base, stage.records, stage.images, stage.config, job.seed,
+        drop_broken=job.data_root is not None,
     )  # fmt: skip
     manifest = json.loads((model / "manifest.json").read_text(encoding="utf-8"))
     return model, {
         "captions": len(json.loads(stage.records.read_text(encoding="utf-8"))),
         "dropped": manifest["records_dropped"],
-        "updates": stage.updates,
-        "first_block": stage.recipe.vision_from,
+        "updates": stage.config.max_steps,
+        "first_block": stage.config.vision_from,
         "loss": manifest["final_loss"],
         "seconds": manifest["seconds"],
         "peak_bytes": manifest["peak_bytes"],  # of the process; on a GPU of its memory
@@ -239,7 +290,8 @@ def _pretrained(job: Job, stage: Stage) -> tuple[Path, dict[str, Any]]:
 def _result(job: Job, stages: list[Stage], folder: Path) -> None:
     """Train into ``folder/model``, answer every benchmark beside it, and write result.json.
 
-    ``seconds`` there are fine-tuning's and the answers'; stage 1, which arms share, has its own.
+    ``seconds`` there are fine-tuning's and the answers'; pre-training, which arms share, has its
+    own.
     """
     *before, last = stages
     base, first = _pretrained(job, before[0]) if before else (job.base, {})
@@ -249,7 +301,6 @@ def _result(job: Job, stages: list[Stage], folder: Path) -> None:
     manifest = json.loads((trained / "manifest.json").read_text(encoding="utf-8"))
     result = {
         "metrics": metrics,
-        "recipe": asdict(last.recipe),
         "pretrain": first,
         "dropped": manifest["records_dropped"],
         "provenance": provenance(),

@@ -1,14 +1,13 @@
-"""A training as an artefact of the store: ShareGPT4V-7B's two stages, and Share-Captioner's one.
+"""A training as an artefact of the store: each stage of an arm, ShareGPT4V-7B's, Share-Captioner's.
 
-Stage 1 shows detailed captions to a roughly aligned model, ViT blocks, projector and language model
-all trained; stage 2 fine-tunes projector and language model on the mix with replaced captions
-(section 4.2 and 4.3; ShareGPT4V scripts/sharegpt4v/slurm_{pretrain,finetune}_7b.sh). A stage that
-was killed goes on where its last checkpoint stands; one that is done is found.
+Pre-training shows detailed captions to a roughly aligned model, ViT blocks, projector and language
+model all trained; SFT then trains projector and language model on the mix with replaced captions
+(section 4.2 and 4.3; ShareGPT4V scripts/sharegpt4v/slurm_{pretrain,finetune}_7b.sh). A training
+that was killed goes on where its last checkpoint stands; one that is done is found.
 """
 
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,72 +19,67 @@ from sgv_lab.errors import LabError
 from sgv_lab.models import checkpoints
 from sgv_lab.provenance import installed
 from sgv_lab.training import plan as planning
-from sgv_lab.training.recipes import Recipe
-from sgv_lab.training.trainer import Run, train
+from sgv_lab.training.config import Machine, RunConfig
+from sgv_lab.training.trainer import train
 
-_TELLING = ("loss", "packing", "tokens_per_batch", "micro_batch", "drop_broken")  # change a result
+_FLAGS = ("max_steps", "packing", "tokens_per_batch", "micro_batch", "loss")  # of `sgv-lab train`
 
 
 def preflight(
     base: str | Path,
     records: str | Path,
     image_root: str | Path,
-    chosen: Recipe,
-    updates: int | None,
-    rows: int = 8,
+    config: RunConfig,
     **known: Any,
 ) -> planning.Plan:
-    """What `stage` needs of the same arguments, and what stands in its way; trains nothing.
+    """What `train_cached` needs of the same arguments, and what is missing; trains nothing.
 
-    ``rows``: of a batch; ``known``: what else `training.plan.plan` takes.
+    ``known``: what else `training.plan.plan` takes.
     """
-    config = AutoConfig.from_pretrained(base, trust_remote_code=False, local_files_only=True)
-    processor = checkpoints.load_processor(base, config)
-    run = Run(max_steps=updates, micro_batch=rows, progress=None)  # in a terminal
-    return planning.plan(config, processor, records, image_root, chosen, store.root(), run=run,
-                         weights=base, **known)  # fmt: skip
+    known = {"run": Machine(progress=None), "weights": base, **known}  # a bar in a terminal
+    model = AutoConfig.from_pretrained(base, trust_remote_code=False, local_files_only=True)
+    processor = checkpoints.load_processor(base, model)
+    return planning.plan(model, processor, records, image_root, config, store.root(), **known)
 
 
-def stage(
+def train_cached(
     base: str | Path,
     records: str | Path,
     image_root: str | Path,
-    chosen: Recipe,
-    updates: int | None,
+    config: RunConfig,
     seed: int,
     *,
     name: str = "",
     processes: int = 1,
     progress: bool = False,
-    **run: Any,
+    drop_broken: bool = False,
+    **machine: Any,
 ) -> Path:
-    """The checkpoint folder of ``base`` trained by ``chosen``, made once per arguments.
+    """The checkpoint folder of ``base`` trained as ``config`` says, made once per arguments.
 
-    ``records``: a file of LLaVA records; their pictures lie below ``image_root``; ``updates``: None
-    takes the recipe's epochs; ``name``: the artefact's, if not the recipe's.
-    ``processes``: above 1, as many of torchrun's, one a GPU (``fsdp`` shards over them); the
-    weights, float32 in memory, are the same up to rounding, and so is the artefact. ``run``:
-    ``drop_broken`` and the fields of `training.trainer.Run`.
-    Pictures that lie in the store count by their key, others by their names alone: half a terabyte
-    is not hashed. Raises LabError as `checkpoints.load` and `train` do, and when a process fails.
+    ``records``: a file of LLaVA records; their images lie below ``image_root``; ``name``: the
+    artefact's, if not that of the config's base. ``processes``: above 1, as many of torchrun's, one
+    a GPU (``fsdp`` shards over them); the weights, float32 in memory, are the same up to rounding,
+    and so is the artefact. ``machine``: fields of `Machine`.
+    Images that lie in the store count by their key, others by their names alone: half a terabyte is
+    not hashed. Raises LabError also when a process fails.
     """
     inputs = [Path(base), Path(records)]
     if Path(image_root).is_relative_to(store.root()):
         inputs.append(Path(image_root))
-    said = {"recipe": asdict(chosen), "updates": updates, "seed": seed}
-    said["how"] = {key: run[key] for key in _TELLING if key in run}
-    said |= computer(run.get("device"))
+    config = config.alone()
+    settings = {"config": config.values(), "seed": seed, "drop_broken": drop_broken}
 
     def build(out: Path) -> None:
+        given, how = (base, records, image_root, config), {"drop_broken": drop_broken, **machine}
         if processes > 1:
-            given = (base, records, image_root, chosen, out / "model", updates, seed)
-            _launch(command(*given, processes=processes, **run))
+            _launch(command(*given, out / "model", seed, processes=processes, **how))
             return
-        train(*checkpoints.load(base), records, image_root, chosen, out / "model", seed,
-              max_steps=updates, progress=progress, **run)  # fmt: skip
+        loaded = checkpoints.load(base)
+        train(*loaded, *given[1:], out / "model", seed, progress=progress, **how)
 
-    made = store.stage(name or chosen.name, said, inputs, build, resumes=True)
-    return made / "model"
+    settings |= computer(machine.get("device"))
+    return store.stage(name or config.name, settings, inputs, build, resumes=True) / "model"
 
 
 def computer(device: str | None = None) -> dict[str, Any]:
@@ -101,22 +95,20 @@ def command(
     base: str | Path,
     records: str | Path,
     image_root: str | Path,
-    chosen: Recipe,
+    config: RunConfig,
     out: str | Path,
-    updates: int | None,
     seed: int,
     *,
     processes: int = 1,
-    **run: Any,
+    **how: Any,
 ) -> list[str]:
     """The arguments of ``sgv-lab train`` that do the same, under torchrun for several processes."""
     words = ["train", "--model", base, "--records", records, "--images", image_root]
-    words += ["--recipe", chosen.name, "--out", out, "--seed", seed]
-    for name, (_, new) in chosen.differences().items():
-        words += ["--set", f"{name}={new}"]
-    if updates is not None:
-        words += ["--max-steps", updates]
-    for name, value in run.items():
+    words += ["--recipe", config.name, "--out", out, "--seed", seed]
+    changed = {name: new for name, (_, new) in config.differences().items()}
+    for name, value in changed.items():
+        words += [] if name in _FLAGS else ["--set", f"{name}={value}"]
+    for name, value in {**{n: changed[n] for n in _FLAGS if n in changed}, **how}.items():
         flag = "--" + name.replace("_", "-")
         words += [flag] * value if isinstance(value, bool) else [flag, value]
     start = ["sgv-lab"]

@@ -13,9 +13,10 @@ from sgv_lab.errors import LabError
 from sgv_lab.files import write_jsonl
 from sgv_lab.models import checkpoints
 from sgv_lab.options import refuse_ignored
-from sgv_lab.training import metrics, recipes, trainer, true_size
+from sgv_lab.training import metrics, trainer, true_size
 from sgv_lab.training import plan as planning
 from sgv_lab.training import throughput as speed
+from sgv_lab.training.config import BASES, Machine, RunConfig, base, configured
 
 FOLDER = click.Path(path_type=Path)
 THERE = click.Path(path_type=Path, exists=True, file_okay=False)
@@ -29,13 +30,15 @@ def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--model", type=FOLDER, required=True, help="Checkpoint folder."),
         click.option("--records", type=FOLDER, required=True, help="JSON, JSON lines or Parquet."),
         click.option("--images", type=THERE, required=True, help="Folder of the pictures."),
-        click.option("--recipe", "name", required=True, help=", ".join(recipes.RECIPES)),
+        click.option("--recipe", "name", required=True, help=", ".join(BASES)),
         click.option("--set", "changes", multiple=True, help="NAME=VALUE: change the recipe."),
         click.option("--out", type=FOLDER, required=True, help="Folder of the run."),
         click.option("--max-steps", type=COUNT, help="Updates; default: the recipe's epochs."),
-        click.option("--packing", is_flag=True, help="Pack samples instead of padding."),
-        click.option("--tokens-per-batch", type=COUNT, default=8192, help="Of a pack."),
-        click.option("--micro-batch", type=COUNT, default=8, help="Rows of a padded batch."),
+        click.option(
+            "--packing", is_flag=True, default=None, help="Pack samples instead of padding."
+        ),
+        click.option("--tokens-per-batch", type=COUNT, help="Of a pack.  [default: 8192]"),
+        click.option("--micro-batch", type=COUNT, help="Rows of a padded batch.  [default: 8]"),
         click.option(
             "--workers", type=click.IntRange(0), default=0, help="Processes that load pictures."
         ),
@@ -54,11 +57,16 @@ def _check_batches(packing: bool) -> None:
         refuse_ignored("training without --packing", "tokens_per_batch")
 
 
-def _recipe(name: str, changes: tuple[str, ...]) -> recipes.Recipe:
+def _configured(
+    name: str, changes: tuple[str, ...], run: dict[str, Any]
+) -> tuple[RunConfig, Machine]:
+    """The recipe with what the command line changes, and how to carry it out."""
     pairs = [change.partition("=") for change in changes]
     if bad := [key for key, equals, _ in pairs if not equals]:
         raise LabError(f"--set {bad[0]}", fix="write --set NAME=VALUE")
-    return recipes.recipe(name, {key: value for key, _, value in pairs})
+    config = base(name, {key: value for key, _, value in pairs}, "command line")
+    given = {key: value for key, value in run.items() if value is not None}
+    return configured(config, given, "command line")
 
 
 def _load_four_bit(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
@@ -77,7 +85,7 @@ def _load_four_bit(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
 @click.command()
 @_shared
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--loss", type=click.Choice(["token", "sample"]), default="token")
+@click.option("--loss", type=click.Choice(["token", "sample"]), help="[default: token]")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
 @click.option("--fsdp", is_flag=True, help="Shard over torchrun's GPUs.")
 @click.option("--save-every", type=int, help="Updates between checkpoints.")
@@ -99,12 +107,13 @@ def train(
     Several GPUs: `torchrun --nproc-per-node N --no-python sgv-lab train … [--fsdp]`.
     """
     _check_batches(run["packing"])
-    recipe = _recipe(name, changes)
-    load = _load_four_bit if recipe.four_bit else checkpoints.load
+    config, machine = _configured(name, changes, run)
+    load = _load_four_bit if config.four_bit else checkpoints.load
     network, processor = load(model, dtype=DTYPES[dtype])
     done = trainer.train(
-        network, processor, records, images, recipe, out, seed, drop_broken=drop_broken, **run
-    )
+        network, processor, records, images, config, out, seed,
+        drop_broken=drop_broken, **vars(machine),
+    )  # fmt: skip
     click.echo(done)
 
 
@@ -133,14 +142,15 @@ def plan(
 ) -> None:
     """Say what a run needs and what is missing; exit 1 if it could not start."""
     _check_batches(run["packing"])
+    config, machine = _configured(name, changes, {**run, "progress": not as_json})
     report = planning.plan(
         checkpoints.configuration(model),
         checkpoints.load_processor(model),
         records,
         images,
-        _recipe(name, changes),
+        config,
         out,
-        run=trainer.Run(progress=not as_json, **run),
+        run=machine,
         weights=model,
         weight_bytes=DTYPES[dtype].itemsize,
         autocast=dtype == "fp32",
@@ -150,7 +160,7 @@ def plan(
         devices=gpus,
         drop_broken=drop_broken,
     )
-    click.echo(report.to_json() if as_json else report)
+    click.echo(report.to_json() if as_json else f"{report}\n\n{config.table()}")
     if report.obstacles:
         raise click.exceptions.Exit(1)
 
@@ -172,7 +182,7 @@ def throughput_train(
 ) -> None:
     """Time a recipe against the official one in the same run, one change a row."""
     changes = {"samples_per_update": samples_per_update} if samples_per_update else {}
-    rows = speed.measure(model, size, recipes.recipe(name, changes), steps)
+    rows = speed.measure(model, size, base(name, changes), steps)
     for row in rows:
         click.echo(speed.line(row))
     if out:
@@ -191,7 +201,7 @@ def throughput_repeat(
     model: str, name: str, steps: int, rows: int, size: str, weights: str, out: Path | None
 ) -> None:
     """Train on one batch again and again: the loss has to fall, memory to be as planned."""
-    found = true_size.repeated(model, size, recipes.recipe(name), steps, rows, weights)
+    found = true_size.repeated(model, size, base(name), steps, rows, weights)
     click.echo("loss " + " ".join(f"{loss:.3f}" for loss in found["losses"]))
     peak = found["peak_bytes"]
     told = "not known on a CPU" if peak is None else f"{peak / 1e9:.2f} GB"

@@ -17,13 +17,13 @@ from sgv_lab.models import checkpoints
 from sgv_lab.models.shards import opened, read_json
 from sgv_lab.training import layout, packing, trainable
 from sgv_lab.training.collate import collator
+from sgv_lab.training.config import Machine, RunConfig
 from sgv_lab.training.data import RecordDataset
 from sgv_lab.training.estimates import Batch, step_memory
-from sgv_lab.training.recipes import Recipe
 from sgv_lab.training.survey import survey
-from sgv_lab.training.trainer import Run, total_updates
+from sgv_lab.training.trainer import total_updates
 
-_RUN = Run(progress=False)
+_MACHINE = Machine(progress=False)
 SHOWN = 5  # broken records listed in the text form; the JSON form has all
 
 
@@ -150,10 +150,10 @@ def plan(
     processor: ProcessorMixin,
     records: Any,
     image_root: str | Path,
-    recipe: Recipe,
+    recipe: RunConfig,
     out: str | Path,
     *,
-    run: Run = _RUN,
+    run: Machine = _MACHINE,
     weights: str | Path | None = None,
     weight_bytes: int = 4,
     autocast: bool = True,
@@ -177,8 +177,8 @@ def plan(
     found = survey(examples, collator(config).image_tokens, run.workers, run.progress)
     good = found.kept
     lengths, supervised = (_some(one[good]) for one in (found.lengths, found.supervised))
-    counts, largest = _counts(config, recipe), _largest(lengths, supervised, run)
-    steps = run.max_steps or total_updates(len(good), recipe)
+    counts, largest = _counts(config, recipe), _largest(lengths, supervised, recipe)
+    steps = recipe.max_steps or total_updates(len(good), recipe)
     hours = _duration(lengths, steps * recipe.samples_per_update, tokens_per_second, devices)
     return Plan(
         recipe=recipe.name,
@@ -189,7 +189,7 @@ def plan(
         broken=list(map(str, found.broken.values())),
         reasons=counted(found.broken.values()),
         dropped=drop_broken,
-        too_long=packing.unpackable(lengths, run.tokens_per_batch) if run.packing else "",
+        too_long=packing.unpackable(lengths, recipe.tokens_per_batch) if recipe.packing else "",
         cut=int(found.truncated.sum()),
         tokens=int(lengths.sum()),
         supervised=int(supervised.sum()),
@@ -254,22 +254,22 @@ def _free(folder: Path) -> int:
     return shutil.disk_usage(there).free
 
 
-def _counts(config: PreTrainedConfig, recipe: Recipe) -> trainable.Trainable:
+def _counts(config: PreTrainedConfig, recipe: RunConfig) -> trainable.Trainable:
     """What is trained, counted without allocating anything."""
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(config)
         return trainable.set_trainable(model, recipe)[1]
 
 
-def _largest(lengths: np.ndarray, supervised: np.ndarray, run: Run) -> Batch:
+def _largest(lengths: np.ndarray, supervised: np.ndarray, recipe: RunConfig) -> Batch:
     """The largest batch that can come up: the longest samples together, or one full pack."""
-    if run.packing:
-        fits = lengths[lengths <= run.tokens_per_batch]
+    if recipe.packing:
+        fits = lengths[lengths <= recipe.tokens_per_batch]
         some = fits[:: max(1, len(fits) // 1000)]  # as many as tell how full packs get
-        packs = packing.best_fit(some, run.tokens_per_batch) or [[]]
+        packs = packing.best_fit(some, recipe.tokens_per_batch) or [[]]
         share = supervised.sum() / max(lengths.sum(), 1)
         images = int(max(map(len, packs)))
-        return Batch(run.tokens_per_batch, int(share * run.tokens_per_batch), images)
-    order = np.argsort(-lengths)[: run.micro_batch]
-    rows = min(run.micro_batch, len(lengths))
+        return Batch(recipe.tokens_per_batch, int(share * recipe.tokens_per_batch), images)
+    order = np.argsort(-lengths)[: recipe.micro_batch]
+    rows = min(recipe.micro_batch, len(lengths))
     return Batch(int(lengths.max()) * rows, int(supervised[order].sum()), rows)

@@ -10,7 +10,6 @@ import math
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +34,12 @@ from sgv_lab.models import checkpoints
 from sgv_lab.models.kinds import kind
 from sgv_lab.training import checkpointing, updates
 from sgv_lab.training.collate import Collator, Sample, collator
+from sgv_lab.training.config import Machine, RunConfig, configured
 from sgv_lab.training.data import RecordDataset
 from sgv_lab.training.guards import GradientGuard, refuse_non_finite
 from sgv_lab.training.loss import supervised_loss
 from sgv_lab.training.metrics import Metrics
 from sgv_lab.training.packing import Batching, packed, varlen
-from sgv_lab.training.recipes import Recipe, Run
 from sgv_lab.training.survey import survey
 from sgv_lab.training.trainable import set_trainable
 
@@ -53,7 +52,7 @@ def train(
     processor: ProcessorMixin,
     records: Sequence[Mapping[str, Any]] | str | Path,
     image_root: str | Path,
-    recipe: Recipe,
+    recipe: RunConfig,
     out: str | Path,
     seed: int,
     *,
@@ -63,14 +62,15 @@ def train(
     """Train ``model`` on LLaVA records and return ``out``, then a Hugging Face checkpoint.
 
     ``records``: a list or a file of ``{id, image, conversations}``; images lie below
-    ``image_root``. ``run``: fields of `Run`. A set with records that cannot be trained on (see
-    `RecordDataset.examine`) is refused, unless ``drop_broken`` says to leave them out; the manifest
-    then counts them. Otherwise as `fit`, which see for resuming and for what is raised.
+    ``image_root``. ``run``: fields of `Machine`, and settings of the recipe to change. A set with
+    records that cannot be trained on (see `RecordDataset.examine`) is refused, unless
+    ``drop_broken`` says to leave them out; the manifest then counts them. Otherwise as `fit`, which
+    see for resuming and for what is raised.
     """
-    settings = Run(**run)
+    recipe, settings = configured(recipe, run)
     checkpoints.refuse_tokenizer(model.config, processor, "processor")
     examples = RecordDataset(records, image_root, processor, recipe)
-    collate = collator(model.config, settings.loss == "sample", settings.packing)
+    collate = collator(model.config, recipe.loss == "sample", recipe.packing)
     found = survey(examples, collate.image_tokens, settings.workers, settings.progress)
     if found.broken:
         found.report(records, refuse=not drop_broken, shown=bool(settings.progress))
@@ -82,8 +82,8 @@ def train(
         "records_cut": int(found.truncated[kept].sum()),
     }
     batching = None
-    if settings.packing:
-        batching = packed(found.lengths[kept], settings.tokens_per_batch)
+    if recipe.packing:
+        batching = packed(found.lengths[kept], recipe.tokens_per_batch)
     chosen = Subset(examples, kept)
     return fit(model, processor, chosen, collate, recipe, out, seed, settings, facts, batching)
 
@@ -93,10 +93,10 @@ def fit(
     processor: ProcessorMixin | None,
     examples: Dataset[Sample],
     collate: Collator,
-    recipe: Recipe,
+    recipe: RunConfig,
     out: str | Path,
     seed: int,
-    run: Run,
+    run: Machine,
     facts: dict[str, Any],
     batching: Batching | None = None,
 ) -> Path:
@@ -112,13 +112,11 @@ def fit(
     for, a tensor does not learn, a loss is not finite, or saving fails.
     """
     out, processes = Path(out), _processes(recipe, run, len(examples))
-    steps = run.max_steps or total_updates(len(examples), recipe)
+    steps = recipe.max_steps or total_updates(len(examples), recipe)
     settings = {  # what makes a run this run and no other
-        "recipe": asdict(recipe),
+        "recipe": recipe.training(),
         "seed": seed,
         "updates": steps,
-        "loss": run.loss,
-        "packing": run.tokens_per_batch if run.packing else None,
         "records": len(examples),
         "model": checkpointing.fingerprint(model),
         **facts,
@@ -131,7 +129,7 @@ def fit(
         examples,
         collate,
         updates.Order(len(examples), seed),
-        batching or updates.padded(run.micro_batch),
+        batching or updates.padded(recipe.micro_batch),
         recipe.samples_per_update,
         processes.process_index,
         processes.num_processes,
@@ -144,8 +142,8 @@ def _learn(
     model: PreTrainedModel,
     processor: ProcessorMixin | None,
     data: updates.Updates,
-    recipe: Recipe,
-    run: Run,
+    recipe: RunConfig,
+    run: Machine,
     settings: dict[str, Any],
     out: Path,
     processes: PartialState,
@@ -176,7 +174,7 @@ def _learn(
     )
     guard, every = GradientGuard(trainable.effective), run.save_every or max(50, steps // 10)
     # A mask of all samples against all others would cost memory that the kernel does not need.
-    kernel = varlen(model) if run.packing and half else contextlib.nullcontext()
+    kernel = varlen(model) if recipe.packing and half else contextlib.nullcontext()
     with kernel, Metrics(out / "metrics.jsonl", start, steps, run, processes) as metrics:
         for step, batches in enumerate(loader, start + 1):
             counts = updates.counts(batches, processes)
@@ -198,13 +196,13 @@ def _step(
     batches: Sequence[dict[str, Any]],
     counts: Mapping[str, int],
     step: int,
-    recipe: Recipe,
-    run: Run,
+    recipe: RunConfig,
+    run: Machine,
     half: bool,
 ) -> dict[str, float]:
     """Leave one optimizer step's gradients in ``model``; its loss, and the gradients' norm."""
     processes = PartialState()
-    denominator = counts["supervised_tokens" if run.loss == "token" else "samples"]
+    denominator = counts["supervised_tokens" if recipe.loss == "token" else "samples"]
     total = torch.zeros((), device=processes.device)
     for number, batch in enumerate(batches, start=1):
         batch = send_to_device(batch, processes.device)
@@ -227,7 +225,7 @@ def _step(
     return {"loss": total.item(), "grad_norm": norm.item()}
 
 
-def _adamw(model: torch.nn.Module, recipe: Recipe) -> torch.optim.AdamW:
+def _adamw(model: torch.nn.Module, recipe: RunConfig) -> torch.optim.AdamW:
     """AdamW without decay of norms and biases; the projector may have a rate of its own."""
     decays = set(get_parameter_names(model, [torch.nn.LayerNorm], NO_DECAY))
     projector = kind(model.config.model_type).connector
@@ -247,7 +245,7 @@ def _adamw(model: torch.nn.Module, recipe: Recipe) -> torch.optim.AdamW:
 
 
 def learning_rates(
-    optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int
+    optimizer: torch.optim.Optimizer, recipe: RunConfig, steps: int
 ) -> torch.optim.lr_scheduler.LRScheduler:
     """The schedule of a run: a linear warm-up from 0, then a cosine down to 0."""
     warmup = math.ceil(steps * recipe.warmup_ratio)
@@ -255,7 +253,7 @@ def learning_rates(
 
 
 def _distributed(
-    model: PreTrainedModel, run: Run, processes: PartialState, half: bool
+    model: PreTrainedModel, run: Machine, processes: PartialState, half: bool
 ) -> torch.nn.Module:
     """The model as its processes train it: alone, copied (DDP), or sharded block by block."""
     if run.fsdp:
@@ -269,7 +267,7 @@ def _distributed(
     return model
 
 
-def _processes(recipe: Recipe, run: Run, records: int) -> PartialState:
+def _processes(recipe: RunConfig, run: Machine, records: int) -> PartialState:
     """This process among those of torchrun, and its device. LabError for what cannot be run."""
     cuda = torch.cuda.is_available()
     if run.device == "cuda" and not cuda:
@@ -292,6 +290,6 @@ def _processes(recipe: Recipe, run: Run, records: int) -> PartialState:
     return processes
 
 
-def total_updates(records: int, recipe: Recipe) -> int:
+def total_updates(records: int, recipe: RunConfig) -> int:
     """How many steps the recipe's epochs take; the last one is filled from the next epoch."""
     return math.ceil(recipe.epochs * records / recipe.samples_per_update)

@@ -25,8 +25,9 @@ from sgv_lab.study import (
     stage_one,
     tuning,
 )
-from sgv_lab.study.arms import ARMS, Stage1, arm
+from sgv_lab.study.arms import ARMS, arm
 from sgv_lab.study.runner import Record
+from sgv_lab.training.config import Pool, base
 from sgv_lab.world.records import instruct_mix
 from sgv_lab.world.scene import MINIATURE
 
@@ -92,18 +93,22 @@ def models(tmp_path_factory):
 @pytest.mark.parametrize("name", [*OURS, *(f"full-{name}" for name in OURS)])
 def test_arms_of_a_plan_differ_in_what_the_registry_says_and_train_equally(name):
     plan = committed(name)
-    start = asdict(plan.baseline)
+    start = {name: (value, origin) for name, value, origin in plan.baseline.rows()}
     for key, design in plan.designs().items():
-        delta = dict(arm(key).delta)
-        first = delta.pop("pretrain", {})
-        expected = {**start, **delta, "pretrain": {**start["pretrain"], **first}}
-        assert asdict(design) == expected
-        assert design.samples == plan.baseline.samples and design.updates == plan.baseline.updates
-        stage, same = design.pretrain, plan.baseline.pretrain
-        assert (stage.updates, stage.recipe, stage.pool) == (same.updates, same.recipe, same.pool)
+        one = {name: (value, origin) for name, value, origin in design.rows()}
+        changed = {name for name, (_, origin) in one.items() if origin == f"arm {key}"}
+        assert changed - {"pretrain.vision_from"} == {*arm(key).delta} - {"pretrain.base"}
+        for name in ("max_steps", "samples_per_update", "learning_rate", "samples", "share"):
+            assert one[name] == start[name]
+        if not design.pretrain:
+            assert plan.profile == "paper"
+            continue
+        for name in ("max_steps", "samples_per_update", "pool"):
+            assert one[f"pretrain.{name}"] == start[f"pretrain.{name}"]
+        shown = design.pretrain.captions
         if plan.profile == "mini":
-            assert stage.by and stage.updates  # as many updates in stage 1, too
-            assert stage.captions <= stage.pool
+            assert shown.annotator and design.pretrain.max_steps  # as many steps in both
+            assert shown.samples <= shown.pool
     assert plan.seeds and plan.minutes and arm(plan.primary[0]).against[0] in plan.arms
 
 
@@ -116,21 +121,24 @@ def test_the_plans_ask_what_the_paper_asks_and_its_missing_control():
     rows = {row for place, row in cells if place == "table6"}
     assert rows == {"24", "18", "12", "6", "0"}
     assert {"0", "100000", "1200000"} <= {row for place, row in cells if place == "figure6"}
-    assert "pt" in arm("pt-blip").against and arm("pt-blip").delta["pretrain"]["by"] == "blip"
+    assert "pt" in arm("pt-blip").against and arm("pt-blip").delta["pretrain.annotator"] == "blip"
     mini_, paper_ = (set(profiles.section("07_ablations", size).arms) for size in ("mini", "paper"))
     assert mini_ | paper_ <= set(ARMS)
 
 
 def test_blocks_by_share():
-    found = {share: stage_one.first_block(share / 100, 24) for share in (0, 25, 50, 75, 100)}
+    def first_block(share, blocks):
+        return base("pretrain", {"vision_share": share}).for_tower(blocks).vision_from
+
+    found = {share: first_block(share / 100, 24) for share in (0, 25, 50, 75, 100)}
     assert found == {0: None, 25: 18, 50: 12, 75: 6, 100: 0}
-    assert [stage_one.first_block(share, 3) for share in (0.5, 1.0, -1.0)] == [1, 0, -1]
+    assert [first_block(share, 3) for share in (0.5, 1.0, -1.0)] == [1, 0, -1]
 
 
 def test_what_a_notebook_shows_does_not_decide_an_arms_data(no_training, monkeypatch):
     sizes = []
     monkeypatch.setattr(share_captioner, "materials", lambda *given: sizes.append(given[-1]) or ())
-    stage = Stage1(by="blip", captions=2, pool=3)  # as studies have it: captioner "mini"
+    stage = Pool("blip", samples=2, pool=3)  # as studies have it: captioner "mini"
     stage_one.materials(stage, Path("base"), 32, 5)
     monkeypatch.setitem(profiles.SECTIONS, "03_share_captioner", {"collected": (1, 1, 1)})
     stage_one.materials(replace(stage, pool=4), Path("base"), 32, 5)
@@ -138,10 +146,10 @@ def test_what_a_notebook_shows_does_not_decide_an_arms_data(no_training, monkeyp
 
 
 def test_the_pictures_are_the_same_whoever_captions_and_smaller_sets_lie_within(no_training):
-    stage = Stage1(source="lcs", captions=6, pool=9)
+    stage = Pool(collection="lcs", samples=6, pool=9)
     read = {}
     for by in ("blip", "share", "oracle"):
-        file, images = stage_one.materials(replace(stage, by=by), Path("base"), 32, 5)
+        file, images = stage_one.materials(replace(stage, annotator=by), Path("base"), 32, 5)
         read[by] = json.loads(file.read_text())
         assert all((images / record["image"]).is_file() for record in read[by])
     shown = {by: [record["image"] for record in records] for by, records in read.items()}
@@ -150,15 +158,15 @@ def test_the_pictures_are_the_same_whoever_captions_and_smaller_sets_lie_within(
     said = {by: [r["conversations"][1]["value"] for r in rs] for by, rs in read.items()}
     assert said["share"] == [f"it is {name}" for name in shown["share"]]
     assert not set(said["blip"]) & set(said["oracle"])
-    some = replace(stage, by="blip", captions=3)
+    some = replace(stage, annotator="blip", samples=3)
     fewer, _ = stage_one.materials(some, Path("base"), 32, 5)
     assert json.loads(fewer.read_text()) == read["blip"][:3]
     other, _ = stage_one.materials(some, Path("base"), 32, 6)
     assert json.loads(other.read_text()) != read["blip"][:3]
-    most, _ = stage_one.materials(replace(stage, by="blip", captions=9), Path("base"), 32, 5)
+    most, _ = stage_one.materials(replace(stage, annotator="blip", samples=9), Path("base"), 32, 5)
     assert len(json.loads(most.read_text())) == 8  # one has no caption, so nobody's is shown
     with pytest.raises(LabError, match="unknown captioner of stage 1 'blib'"):
-        stage_one.materials(replace(stage, by="blib"), Path("base"), 32, 5)
+        stage_one.materials(replace(stage, annotator="blib"), Path("base"), 32, 5)
 
 
 def test_official_captions_of_the_pictures_both_files_have(tmp_path):
@@ -168,22 +176,24 @@ def test_official_captions_of_the_pictures_both_files_have(tmp_path):
     dense = [{"id": n, "image": stage_one.LCS + n, "conversations": turns} for n in names[:6]]
     dense.append({"id": "sam", "image": "sam/images/sa_1.jpg", "conversations": turns})
     short = [{"id": n, "image": n, "conversations": turns} for n in names[2:]]
-    ask = Stage1(by="share", source="lcs", captions=0)
+    ask = Pool("share", collection="lcs", samples=0)
     with pytest.raises(LabError, match="lacks share-captioner"):
         stage_one.materials(ask, Path("base"), 32, 0, root)
     for by, records in (("share", dense), ("blip", short)):
         write_json(root / "sharegpt4v" / stage_one.FILES[by], records)
     found = {}
     for by in ("share", "blip"):
-        file, images = stage_one.materials(replace(ask, by=by), Path("base"), 32, 0, root)
+        file, images = stage_one.materials(replace(ask, annotator=by), Path("base"), 32, 0, root)
         found[by] = [record["image"] for record in json.loads(file.read_text())]
         assert images == root
     assert found["share"] == found["blip"]
     assert sorted(found["share"]) == [stage_one.LCS + n for n in names[2:6]]
-    whole, _ = stage_one.materials(replace(ask, source=""), Path("base"), 32, 0, root)
+    whole, _ = stage_one.materials(replace(ask, collection=""), Path("base"), 32, 0, root)
     assert len(json.loads(whole.read_text())) == 7
     with pytest.raises(LabError, match="no official file has blip captions"):
-        stage_one.materials(replace(ask, by="blip", source=""), Path("base"), 32, 0, root)
+        stage_one.materials(
+            replace(ask, annotator="blip", collection=""), Path("base"), 32, 0, root
+        )
 
 
 def test_stage_1_once_a_seed_for_all_arms_and_a_run_found_again(
@@ -215,13 +225,16 @@ def test_stage_1_once_a_seed_for_all_arms_and_a_run_found_again(
     alias = replace(jobs["both"], arm="tower@50%", design=arm("tower@50%").design(PLAN.baseline))
     assert tuning.execute(alias)["key"] == found["both"]["key"]
     record = runner._record(PLAN, jobs["both"], found["both"])
-    assert record.pretrain["updates"] == 1 and record.config["pretrain"]["by"] == "share"
+    assert (
+        record.pretrain["updates"] == 1
+        and record.config["pretrain"]["captions"]["annotator"] == "share"
+    )
     assert Record(**json.loads(json.dumps(asdict(record)))).pretrain == record.pretrain
     told = ablations.first_captions(jobs.values())
     assert told["picture"].nunique() == 1 and told.loc["pt", "caption"].startswith("it is")
 
 
-def test_a_plan_of_no_stage_1_is_addressed_as_before(models, no_training, monkeypatch):
+def test_a_plan_of_no_stage_1_is_addressed_by_its_fine_tuning(models, no_training, monkeypatch):
     plain = plans.make("plain", **{**TINY, "arms": ["before", "after"], "primary": ["after",
                        "MME-P"], "baseline": {"samples": 24, "updates": 1}})  # fmt: skip
     settings = []
@@ -229,8 +242,8 @@ def test_a_plan_of_no_stage_1_is_addressed_as_before(models, no_training, monkey
     monkeypatch.setattr(tuning, "_result", lambda *a: (a[-1] / "result.json").write_text("{}"))
     tuning.execute(runner.jobs(plain, models)[0])
     (address,) = (said for name, said in settings if name == "arms")
-    assert set(address) == {"recipe", "updates", "seed", "loss", "base", "pictures", "questions",
-                            "device", "versions"}  # fmt: skip
+    assert set(address) == {"config", "seed", "base", "pictures", "questions", "device", "versions"}
+    assert len(address["config"]) == 1
 
 
 def _spy(stage, settings):

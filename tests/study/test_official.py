@@ -8,8 +8,8 @@ from PIL import Image
 
 from sgv_lab.errors import LabError
 from sgv_lab.files import write_json
-from sgv_lab.study import official, plans, publishing, runner, sharegpt4v
-from sgv_lab.study.arms import ARMS, Design
+from sgv_lab.study import official, plans, publishing, runner, tuning
+from sgv_lab.study.arms import ARMS, baseline
 
 
 def record(key, text, image=None):
@@ -40,31 +40,35 @@ def root(tmp_path, monkeypatch):
     return tmp_path / "data"
 
 
+def mixed(name):
+    return ARMS[name].design(baseline()).captions
+
+
 def ids(folder, name="records"):
     return [row["id"] for row in json.loads((folder / f"{name}.json").read_text())]
 
 
 def test_the_first_coco_captions_by_name_take_the_place_of_the_blind_ones(root):
-    after = official.stage(ARMS["after"].design(Design()), root)
+    after = official.stage(mixed("after"), root)
     assert ids(after) == ["x", "q", "y", "t"]  # 3 and 5 come before 12; each in a blind one's place
     rows = json.loads((after / "replaced.json").read_text())
     assert {row["id"] for row in rows} - {""} == {"a", "b"}
     assert {row["by"] for row in rows} - {""} == {"x", "y"}
-    assert ids(official.stage(Design(), root)) == ["a", "q", "b", "t"]
-    assert ids(official.stage(ARMS["mixed"].design(Design()), root)) == ["q", "t", "sa_1"]
-    assert ids(official.stage(ARMS["dropped"].design(Design()), root)) == ["q", "t"]
+    assert ids(official.stage(mixed("before"), root)) == ["a", "q", "b", "t"]
+    assert ids(official.stage(mixed("sft"), root)) == ["q", "t", "sa_1"]
+    assert ids(official.stage(mixed("dropped"), root)) == ["q", "t"]
 
 
-@pytest.mark.parametrize("name", ["oracle", "aa", "mixed-before", "padded"])
+@pytest.mark.parametrize("name", ["oracle", "aa", "both-oracle", "shuffled"])
 def test_what_no_official_file_holds_is_refused(root, name):
     with pytest.raises(LabError, match="no official file has captions of"):
-        official.stage(ARMS[name].design(Design()), root)
+        official.stage(mixed(name), root)
 
 
 def test_a_missing_file_is_named(root):
     (root / "sharegpt4v" / official.FILES["detail"]).unlink()
     with pytest.raises(LabError, match=r"lacks detail_23k\.json"):
-        official.stage(Design(), root)
+        official.stage(mixed("before"), root)
 
 
 def test_test_pictures_that_were_trained_on_are_counted(tmp_path):
@@ -98,7 +102,7 @@ def test_a_study_is_refused_before_it_trains_where_questions_or_models_are_missi
         runner.jobs(plan, base.parent, tmp_path)
     (tmp_path / "benchmarks" / "seed").mkdir()
     with pytest.raises(LabError, match=r"benchmarks/mme"):  # an empty folder has no questions
-        sharegpt4v.check(runner.jobs(plan, base.parent, tmp_path))
+        tuning.check(runner.jobs(plan, base.parent, tmp_path))
 
 
 def test_a_benchmark_without_its_pictures_or_its_truth_is_refused(tmp_path):
@@ -107,19 +111,19 @@ def test_a_benchmark_without_its_pictures_or_its_truth_is_refused(tmp_path):
     write_json(tmp_path / "v2_OpenEnded_mscoco_test-dev2015_questions.json", asked)
     picture = "test2015/COCO_test2015_000000000007.jpg"
     with pytest.raises(LabError, match=f"lacks the picture {picture}"):
-        sharegpt4v._check_questions("vqav2", tmp_path)
+        tuning._check_questions("vqav2", tmp_path)
     (tmp_path / picture).parent.mkdir()
     (tmp_path / picture).touch()
     with pytest.raises(LabError, match=rf"lacks the picture {picture} \(empty: 0 bytes\)"):
-        sharegpt4v._check_questions("vqav2", tmp_path)
+        tuning._check_questions("vqav2", tmp_path)
     Image.new("RGB", (8, 8)).save(tmp_path / picture)
     with pytest.raises(LabError, match="no right answers to score by"):
-        sharegpt4v._check_questions("vqav2", tmp_path)
+        tuning._check_questions("vqav2", tmp_path)
 
 
 def test_files_of_different_releases_are_refused():
     coco = [{"id": "x", "image": COCO.format(1), "conversations": BEFORE[0]["conversations"]}]
-    design = ARMS["after"].design(Design())
+    shown = mixed("after")
     for detail, captions in (([], coco), (BEFORE[:2], coco)):  # nothing in the mix; too few
         with pytest.raises(LabError, match="detailed captions in the mix"):
-            official.arm(design, BEFORE, detail, captions)
+            official.arm(shown, BEFORE, detail, captions)

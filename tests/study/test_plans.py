@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from sgv_lab.cli import main
 from sgv_lab.errors import LabError
 from sgv_lab.study import plans, publishing
-from sgv_lab.study.arms import Design
+from sgv_lab.study.arms import baseline
 
 TEXT = """
 title: one family
@@ -39,9 +39,11 @@ def test_runs_go_seed_by_seed():
 
 def test_the_baseline_is_the_miniatures_with_the_plans_changes():
     plan = plans.make("p", **KEYS, baseline={"share": 0.145, "recipe": {"learning_rate": "5e-4"}})
-    assert plan.baseline.share == 0.145 and plan.baseline.samples == Design().samples
-    assert plan.baseline.recipe == {**Design().recipe, "learning_rate": "5e-4"}
-    assert plan.designs()["after"].share == 0.145
+    captions = plan.baseline.captions
+    assert captions.share == 0.145 and captions.samples == baseline().captions.samples
+    expected = baseline().changed({"learning_rate": 5e-4, "share": 0.145})
+    assert plan.baseline.training() == expected.training()
+    assert plan.designs()["after"].captions.share == 0.145
 
 
 def test_what_weighs_the_same_is_an_answer_in_miniature_and_a_token_at_full_size():
@@ -64,8 +66,9 @@ def test_what_weighs_the_same_is_an_answer_in_miniature_and_a_token_at_full_size
         ({"benchmarks": ["mme", "sed"]}, "Did you mean 'seed'"),
         ({"baseline": {"shar": 1}}, "Did you mean 'share'"),
         ({"baseline": {"recipe": {"lerning_rate": 1}}}, "Did you mean 'learning_rate'"),
-        ({"baseline": {"tuning": "lroa"}}, "Invalid enum value 'lroa'"),
-        ({"baseline": {"pretrain": {"captions": "all"}}}, "Expected `int`, got `str`"),
+        ({"baseline": {"tuning": "lroa"}}, "language_model = 'lroa' is none of"),
+        ({"baseline": {"pretrain": {"captions": "all"}}}, "samples = 'all' is not of type int"),
+        ({"baseline": {"pretrain": {"tunes": "tower"}}}, "projector, all"),
         ({"seed": 3}, "unknown key 'seed'"),
         ({"pilot": True}, "would look at what the study asks"),
     ],
@@ -117,3 +120,15 @@ def test_a_base_that_is_there_is_shown_by_a_dry_run(tmp_path):
     assert away.exit_code == 1 and "no checkpoint of llava-1.5-7b" in away.output
     full = CliRunner().invoke(main, ["study", str(plans / "full-llava-7b.yaml"), "--dry-run"])
     assert full.exit_code == 0 and "not checked" in full.output
+
+
+def test_records_of_earlier_words_are_read_as_todays():
+    plan, records, _ = publishing.recorded("table4-llava-1.5-7b")
+    assert publishing.outdated(plan, records) == [
+        "loss (not recorded, now sample)",
+        "pretrain.loss (not recorded, now sample)",
+    ]
+    kept = next(r for r in records if r.arm == "both").config
+    assert kept["captions"]["annotator"] == "gpt4_vision" and kept["questions"] == plan.questions
+    assert (kept["pretrain"]["name"], kept["pretrain"]["vision_from"]) == ("pretrain", 1)
+    assert plans.modernised(kept, plan.family, plan.profile) is kept

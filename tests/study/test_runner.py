@@ -19,15 +19,14 @@ from sgv_lab.cli import main
 from sgv_lab.errors import LabError
 from sgv_lab.files import write_jsonl
 from sgv_lab.models import checkpoints, families, mini
-from sgv_lab.study import arms, effects, plans, publishing, runner, sharegpt4v, tuning
-from sgv_lab.training import recipes
+from sgv_lab.study import arms, effects, plans, publishing, runner, tuning
 from sgv_lab.world.records import instruct_mix
 from sgv_lab.world.scene import MINIATURE
 
 TEXT = """
 title: tiny
 family: llava-1.5-7b
-arms: [before, after, before@14.5%]
+arms: [before, after, sft]
 seeds: 1
 primary: [after, MME-P]
 benchmarks: [mme, mmbench]
@@ -85,7 +84,9 @@ def test_every_run_leaves_a_record_answers_and_no_weights(study):
     assert runner.read(out) and {r.digest for r in records} == {PLAN.digest}
     for r in records:
         assert {"MME-P", "MME-C", "MMB", "yes-bias", "MME existence"} <= set(r.metrics)
-        assert r.config["samples"] == 24 and r.config["recipe"]["language_model"] == "lora"
+        assert r.config["captions"]["samples"] == 24 and r.config["language_model"] == "lora"
+        assert r.origins["samples"] == "plan" and r.origins["learning_rate"] == "drawn world"
+        assert r.origins["annotator"] == ("default" if r.arm == "before" else f"arm {r.arm}")
         assert {"revision", "clean", "packages", "device"} <= set(r.provenance)
         assert r.seconds > 0 and r.peak_bytes > 0
         folder = root / "arms" / r.key
@@ -97,11 +98,13 @@ def test_every_run_leaves_a_record_answers_and_no_weights(study):
         assert r.replaced["count"] == len(listed) > 0
 
 
-def test_two_arms_that_come_to_the_same_are_computed_once(study):
+def test_two_arms_that_come_to_the_same_are_computed_once(study, models):
     root, _, records = study
     keys = {r.arm: r.key for r in records}
-    assert keys["before"] == keys["before@14.5%"] != keys["after"]
-    assert len([f for f in (root / "arms").iterdir() if (f / "manifest.json").is_file()]) == 2
+    assert len(set(keys.values())) == 3
+    again = replace(runner.jobs(PLAN, models)[0], arm="of another name")
+    assert tuning.execute(again)["key"] == keys["before"]
+    assert len([f for f in (root / "arms").iterdir() if (f / "manifest.json").is_file()]) == 3
 
 
 def test_points_by_picture_add_up_to_the_scores(study):
@@ -140,10 +143,10 @@ def _arm(**delta):
 
 
 def _recipe(**new):
-    """A change to a setting that no arm names: the recipe's own."""
-    name = tuning.recipe_of(PLAN.family, PLAN.baseline).name
-    changed = replace(recipes.RECIPES[name], **new)
-    return lambda patch: patch.setitem(recipes.RECIPES, name, changed)
+    """A change to a setting that no arm names: the base's own."""
+    changed = replace(PLAN.baseline, **new)
+    return lambda patch: patch.setattr(runner.Plan, "designs", lambda plan: {
+        name: arms.arm(name).design(changed) for name in plan.arms})  # fmt: skip
 
 
 OTHERS = {  # what is named -> the change
@@ -151,9 +154,9 @@ OTHERS = {  # what is named -> the change
     r"question_files\.mme \(\w+, now x\)": _job(questions={"mme": (Path(), "x")}),
     r"after, seed \d+, .*annotator \(gpt4_vision, now oracle\)": _arm(annotator="oracle"),
     r"edit \(, now shuffled\)": _arm(annotator="gpt4_vision", edit="shuffled"),
-    r"recipe\.weight_decay \(0\.0, now 0\.1\)": _recipe(weight_decay=0.1),
-    r"pretrain\.by \(, now blip\), .*pretrain_recipe \(None, now": _arm(
-        annotator="gpt4_vision", pretrain={"by": "blip", "tunes": "projector"}
+    r"weight_decay \(0\.0, now 0\.1\)": _recipe(weight_decay=0.1),
+    r"pretrain \(None, now .*projector-only": _arm(
+        annotator="gpt4_vision", **arms.PROJECTOR, **{"pretrain.annotator": "blip"}
     ),
     r"code \(\w+, now edited\)": lambda patch: patch.setattr(tuning, "code", lambda: "edited"),
 }
@@ -246,7 +249,7 @@ def test_a_line_cut_by_a_kill_is_left_out_and_written_anew(study, models, tmp_pa
     (tmp_path / runner.RECORDS).write_text("".join(lines[:2]) + lines[2][:40])
     assert len(runner.read(tmp_path)) == 2
     last = json.loads(lines[2])
-    kept = {key: last[key] for key in runner.KEPT} | {"recipe": last["config"]["recipe"]}
+    kept = {key: last[key] for key in runner.KEPT}
     monkeypatch.setattr(runner, "_all", lambda left, _: [(job, kept) for job in left])
     assert runner.run(PLAN, tmp_path, models, progress=False) == study[2]
     assert (tmp_path / runner.RECORDS).read_text() == "".join(lines)
@@ -254,21 +257,20 @@ def test_a_line_cut_by_a_kill_is_left_out_and_written_anew(study, models, tmp_pa
 
 
 def test_a_run_that_fails_is_named(study, models, tmp_path):
-    bad = replace(PLAN, baseline=replace(PLAN.baseline, annotator="gpt5"))
+    bad = replace(PLAN, baseline=PLAN.baseline.changed({"annotator": "gpt5"}))
     with pytest.raises(LabError, match=r"seed \d+: LabError: no annotator 'gpt5'"):
         runner.run(bad, tmp_path, models, workers=1, progress=False)
 
 
 def test_the_preflight_finds_nothing_missing(models):
-    found = sharegpt4v.preflight(runner.jobs(PLAN, models)[0])["fine-tuning"]
+    found = tuning.preflight(runner.jobs(PLAN, models)[0])["fine-tuning"]
     assert found.obstacles == [] and found.updates == 1
 
 
 @pytest.mark.parametrize("tuned", ["lora", "full"])
 def test_a_familys_own_recipe_with_the_projector(tuned):
-    design = replace(PLAN.baseline, tuning=tuned)
     for family, name in (("llava-7b", "sft-v1"), ("qwen-vl-chat", "sft-qwen")):
-        chosen = tuning.recipe_of(family, design)
+        chosen = arms.baseline(family, tuned)
         assert chosen.name.startswith(name)
         assert chosen.language_model == tuned and chosen.connector
 
@@ -283,6 +285,11 @@ def test_the_command_shows_a_plan_and_its_records(study, models, tmp_path):
     path.write_text(TEXT)
     dry = CliRunner().invoke(main, ["study", str(path), "--dry-run"])
     assert dry.exit_code == 0 and f"{PLAN.seeds[0]} (from" in dry.output
+    told = [line.split() for line in dry.output.splitlines()]
+    for row in ("all samples 24 plan", "all learning_rate 0.001 drawn world",
+                "before annotator gpt4_blind default", "all template v1 base sft-lora",
+                "after annotator gpt4_vision arm after"):  # fmt: skip
+        assert row.split() in told, row
     ask = ["study", str(path), "--out", str(study[1]), "--models-root", str(models)]
     said = CliRunner().invoke(main, ask)
     assert said.exit_code == 0, said.output

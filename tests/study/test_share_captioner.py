@@ -10,7 +10,7 @@ from sgv_lab.captions import convert, sources
 from sgv_lab.errors import LabError
 from sgv_lab.models import checkpoints, families, mini
 from sgv_lab.study import share_captioner
-from sgv_lab.training.recipes import RECIPES
+from sgv_lab.training.config import BASES
 from sgv_lab.world.scene import MINIATURE
 
 
@@ -55,7 +55,7 @@ def test_at_full_size_nothing_is_taken_from_the_miniature() -> None:
 def test_the_choices_told_are_the_choices_made() -> None:
     told, small = share_captioner.CHOICES, share_captioner.settings(miniature=True)
     large = share_captioner.settings(miniature=False)
-    assert large == RECIPES["sft"]
+    assert large == BASES["sft"]
     assert told.loc["learning rate", "here, at full size"].startswith("2e-5, cosine, 3 %")
     assert (large.learning_rate, large.warmup_ratio, large.samples_per_update) == (2e-5, 0.03, 128)
     assert told.loc["learning rate", "here, in miniature"] == "1e-3, cosine, 10 %"
@@ -64,3 +64,10 @@ def test_the_choices_told_are_the_choices_made() -> None:
     assert (large.epochs, large.template, large.aspect) == (1.0, "v1", "pad")
     assert large.language_model == "full" and large.connector and large.vision_from is None
     assert profiles.section("03_share_captioner", "paper").updates == 0
+
+
+@pytest.mark.parametrize("profile", share_captioner.SIZES)
+def test_the_arms_share_captioner_is_the_one_that_the_notebook_makes(profile: str) -> None:
+    section = profiles.section("03_share_captioner", profile)
+    sizes = share_captioner.SIZES[profile]
+    assert sizes == {name: getattr(section, name) for name in sizes}

@@ -8,7 +8,7 @@ import pytest
 
 from sgv_lab import profiles
 from sgv_lab.errors import LabError
-from sgv_lab.study import sharegpt4v
+from sgv_lab.study import sharegpt4v, tuning
 from sgv_lab.study.sharegpt4v import LLAVA, OURS
 
 
@@ -53,14 +53,17 @@ def test_in_miniature_both_recipes_get_as_many_updates_of_as_many_samples(profil
     jobs = sharegpt4v.jobs(profiles.section("05_sharegpt4v_7b", profile), profile)
     for seed in {seed for _, seed in jobs}:
         ours, theirs = (jobs[name, seed].design for name in (OURS, LLAVA))
-        assert (ours.updates, ours.samples) == (theirs.updates, theirs.samples)
-        assert ours.recipe == theirs.recipe and ours.tuning == theirs.tuning == "full"
-        first = [(d.pretrain.updates, d.pretrain.captions, d.pretrain.pool) for d in (ours, theirs)]
+        assert ours.captions.samples == theirs.captions.samples
+        assert ours.training() == theirs.training() and ours.max_steps == theirs.max_steps
+        assert (ours.language_model, ours.loss) == ("full", "token")
+        ours, theirs = ours.pretrain, theirs.pretrain
+        first = [(d.max_steps, d.samples_per_update, d.loss, d.captions.samples, d.captions.pool)
+                 for d in (ours, theirs)]  # fmt: skip
         assert first[0] == first[1]
-        assert (ours.pretrain.by, ours.pretrain.tunes) == ("share", "all")
-        assert (theirs.pretrain.by, theirs.pretrain.tunes) == ("blip", "projector")
-        sizes = [d.pretrain.recipe["samples_per_update"] for d in (ours, theirs)]
-        assert sizes[0] == sizes[1]
+        assert (ours.captions.annotator, ours.name) == ("share", "pretrain")
+        assert (theirs.captions.annotator, theirs.name) == ("blip", "projector-only")
+        assert (ours.vision_from, theirs.vision_from) == (1, None)
+        assert (ours.learning_rate, theirs.learning_rate) == (5e-4, 1e-3)
     assert len({job.questions["mme"] for job in jobs.values()}) == 1
 
 
@@ -78,11 +81,11 @@ def test_a_check_names_what_training_leaves_out(monkeypatch: pytest.MonkeyPatch)
     whole = SimpleNamespace(obstacles=[], broken=[], records=3, reasons="")
     spoilt = SimpleNamespace(obstacles=[], broken=[named], records=3, reasons="image empty (1)")
     stages = {"pre-training": whole, "fine-tuning": spoilt}
-    monkeypatch.setattr(sharegpt4v, "preflight", lambda job, drop: stages)
+    monkeypatch.setattr(tuning, "preflight", lambda job, drop: stages)
     job = SimpleNamespace(arm="before", questions={})
-    assert sharegpt4v.check([job]) == [
+    assert tuning.check([job]) == [
         f"before, fine-tuning: 1 of 3 records are left out, image empty (1): {named}"
     ]
     spoilt.obstacles = ["no record is left to train on"]
     with pytest.raises(LabError, match="before, fine-tuning: no record is left"):
-        sharegpt4v.check([job])
+        tuning.check([job])

@@ -17,7 +17,7 @@ from sgv_lab.errors import LabError
 from sgv_lab.models import checkpoints, families, mini
 from sgv_lab.study import two_stages
 from sgv_lab.training import metrics
-from sgv_lab.training.recipes import RECIPES, recipe
+from sgv_lab.training.config import BASES, base
 from sgv_lab.world.scene import MINIATURE
 
 KEY = "llava-1.5-7b"
@@ -45,13 +45,14 @@ def empty_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "store"
 
 
-def pretrained(base, records, images, blocks, updates, seed, changes, **how):
-    chosen = recipe("pretrain", {**changes, "vision_from": blocks})
-    return two_stages.stage(base, records, images, chosen, updates, seed, **how)
+def pretrained(start, records, images, blocks, updates, seed, changes, **how):
+    config = base("pretrain", {**changes, "vision_from": blocks, "max_steps": updates})
+    return two_stages.train_cached(start, records, images, config, seed, **how)
 
 
-def finetuned(base, records, images, updates, seed, changes, **how):
-    return two_stages.stage(base, records, images, recipe("sft", changes), updates, seed, **how)
+def finetuned(start, records, images, updates, seed, changes, **how):
+    config = base("sft", {**changes, "max_steps": updates})
+    return two_stages.train_cached(start, records, images, config, seed, **how)
 
 
 def _moved(before: Path, after: Path) -> set[str]:
@@ -97,17 +98,15 @@ def test_stage_2_starts_from_stage_1_and_leaves_its_tower_alone(
 
 
 def test_without_changes_it_is_the_papers_recipe() -> None:
-    said = two_stages.command("m", "r.json", "d", RECIPES["pretrain"], "o", None, 0)
+    said = two_stages.command("m", "r.json", "d", BASES["pretrain"], "o", 0)
     assert " ".join(said) == (
         "sgv-lab train --model m --records r.json --images d --recipe pretrain --out o --seed 0"
     )
-    many = two_stages.command(
-        "m", "r.json", "d", RECIPES["sft"].override({"learning_rate": 0.1}), "o", 7, 0,
-        processes=8, fsdp=True, packing=False, micro_batch=4,
-    )  # fmt: skip
+    other = base("sft", {"learning_rate": 0.1, "max_steps": 7, "micro_batch": 4})
+    many = two_stages.command("m", "r.json", "d", other, "o", 0, processes=8, fsdp=True)
     assert many[:5] == ["torchrun", "--standalone", "--nproc-per-node=8", "-m", "sgv_lab"]
     assert many[many.index("--set") + 1] == "learning_rate=0.1"
-    assert many[-5:] == ["--max-steps", "7", "--fsdp", "--micro-batch", "4"]
+    assert many[-5:] == ["--max-steps", "7", "--micro-batch", "4", "--fsdp"]
 
 
 def test_an_unknown_block_is_refused(materials: tuple[Path, Path, Path]) -> None:

@@ -7,10 +7,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
-from sgv_lab.training import metrics, recipes, trainer
+from sgv_lab.training import metrics, trainer
 from sgv_lab.training.collate import Collator
+from sgv_lab.training.config import RunConfig, base, configured
 from sgv_lab.training.packing import packed
-from sgv_lab.training.recipes import Recipe
 
 IMAGE, PAD, VOCAB, SIDE = 30, 0, 32, 28
 
@@ -72,23 +72,26 @@ def collator(per_sample: bool = False, packed: bool = False) -> Collator:
     return Collator(PAD, IMAGE, 4, SIDE, per_sample=per_sample, packed=packed)
 
 
-def recipe(name: str = "pretrain", **changes: Any) -> Recipe:
+def recipe(name: str = "pretrain", **changes: Any) -> RunConfig:
     """A recipe at a size that fits: 8 samples an update, and a rate that moves the loss."""
     small = {"samples_per_update": 8, "learning_rate": 3e-3, "lora_rank": 4}
     if name == "pretrain":
         small["vision_from"] = 1
-    return recipes.recipe(name, small | changes)
+    return base(name, small | changes)
 
 
 def fit(out: Path, *, seed: int = 0, samples: Samples | None = None, **given: Any) -> Path:
-    """``trainer.fit`` with everything tiny; ``given``: a recipe, a model, or fields of Run."""
+    """``trainer.fit`` with everything tiny; ``given``: a recipe, a model, settings."""
     chosen, start = given.pop("recipe", recipe()), given.pop("model", None) or model()
-    run = trainer.Run(**{"max_steps": 6, "progress": False, "device": "cpu"} | given)
+    given = {"max_steps": 6, "progress": False, "device": "cpu"} | given
+    chosen, run = configured(chosen, given)
     samples = Samples() if samples is None else samples
-    collate = collator(per_sample=run.loss == "sample", packed=run.packing)
+    collate = collator(per_sample=chosen.loss == "sample", packed=chosen.packing)
     batching = None
-    if run.packing:
-        batching = packed([length(samples[i]) for i in range(len(samples))], run.tokens_per_batch)
+    if chosen.packing:
+        batching = packed(
+            [length(samples[i]) for i in range(len(samples))], chosen.tokens_per_batch
+        )
     return trainer.fit(start, None, samples, collate, chosen, out, seed, run, {}, batching)
 
 

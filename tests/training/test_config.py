@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sgv_lab.errors import LabError
-from sgv_lab.training import recipes, trainer
+from sgv_lab.training import config, trainer
 from sgv_lab.training.tokenizers import DEFAULT_VARIANT
 
 
@@ -33,7 +33,7 @@ def _rates(recipe, updates):
 )
 def test_schedule_equals_the_official_one(reference, run, name):
     golden = json.loads((reference / "golden" / "lr_schedule.json").read_text())["runs"][run]
-    recipe = recipes.recipe(name)
+    recipe = config.base(name)
     assert recipe.learning_rate == golden["base_lr"]
     assert recipe.warmup_ratio == golden["warmup_ratio"]
     rates = _rates(recipe, golden["total_steps"])
@@ -43,32 +43,32 @@ def test_schedule_equals_the_official_one(reference, run, name):
 
 
 def test_first_update_runs_at_zero_and_warm_up_is_rounded_up():
-    rates = _rates(recipes.recipe("sft"), 50)
+    rates = _rates(config.base("sft"), 50)
     assert rates[0] == 0
     assert rates.index(max(rates)) == 2  # ceil(0.03 * 50)
     assert max(rates) == 2e-5
 
 
 def test_number_of_updates_of_the_paper():
-    assert trainer.total_updates(665_298, recipes.recipe("sft")) == 5198
-    assert trainer.total_updates(1_246_000, recipes.recipe("pretrain")) == 4868
-    assert trainer.total_updates(558_128, recipes.recipe("projector-only")) == 2181
+    assert trainer.total_updates(665_298, config.base("sft")) == 5198
+    assert trainer.total_updates(1_246_000, config.base("pretrain")) == 4868
+    assert trainer.total_updates(558_128, config.base("projector-only")) == 2181
 
 
 def test_pictures_are_cropped_in_pre_training_and_padded_in_fine_tuning():
-    assert recipes.RECIPES["pretrain"].aspect == "square"
-    assert recipes.RECIPES["sft"].aspect == "pad"
+    assert config.BASES["pretrain"].aspect == "square"
+    assert config.BASES["sft"].aspect == "pad"
 
 
-@pytest.mark.parametrize("name", recipes.RECIPES)
+@pytest.mark.parametrize("name", config.BASES)
 def test_every_recipe_makes_sense(name):
-    assert recipes.recipe(name) == recipes.RECIPES[name]
-    assert not recipes.recipe(name).differences()
-    assert recipes.recipe(name).variant == DEFAULT_VARIANT
+    assert config.base(name) == config.BASES[name]
+    assert not config.base(name).differences()
+    assert config.base(name).variant == DEFAULT_VARIANT
 
 
 def test_overrides_are_parsed_from_text():
-    recipe = recipes.recipe(
+    recipe = config.base(
         "sft",
         {
             "learning_rate": "1e-4",
@@ -112,14 +112,46 @@ def test_overrides_are_parsed_from_text():
 )
 def test_bad_overrides_are_refused_by_name(changes, message):
     with pytest.raises(LabError, match=message):
-        recipes.recipe("sft", changes)
+        config.base("sft", changes)
 
 
 def test_a_mistyped_recipe_names_the_nearest():
     with pytest.raises(LabError, match="'pretrain'"):
-        recipes.recipe("pretrian")
+        config.base("pretrian")
 
 
 def test_a_recipe_cannot_be_changed_in_place():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        recipes.recipe("sft").learning_rate = 1.0
+        config.base("sft").learning_rate = 1.0
+
+
+def test_another_base_keeps_what_was_changed_and_every_value_says_where_it_comes_from():
+    one = config.base("pretrain", {"learning_rate": 5e-4}, "plan")
+    other = one.changed({"base": "projector-only", "max_steps": "7"}, "command line")
+    assert (other.name, other.language_model, other.vision_from) == (
+        "projector-only",
+        "frozen",
+        None,
+    )
+    rows = {name: (value, origin) for name, value, origin in other.rows()}
+    assert rows["learning_rate"] == (5e-4, "plan") and rows["max_steps"] == (7, "command line")
+    assert rows["template"] == ("plain", "base projector-only")
+    assert "learning_rate" in other.table() and other.values().keys() == one.values().keys()
+
+
+def test_the_pre_training_of_a_study_is_changed_by_its_own_names():
+    study = dataclasses.replace(
+        config.SFT, captions=config.Mix(), pretrain=dataclasses.replace(
+            config.PRETRAIN, captions=config.Pool()))  # fmt: skip
+    one = study.changed(
+        {"share": 0.5, "pretrain.annotator": "blip", "pretrain.max_steps": 3}, "arm"
+    )
+    assert (one.captions.share, one.pretrain.captions.annotator) == (0.5, "blip")
+    assert (one.pretrain.max_steps, one.max_steps) == (3, None)
+    assert {name for name, _, origin in one.rows() if origin == "arm"} == {
+        "share", "pretrain.annotator", "pretrain.max_steps"}  # fmt: skip
+    assert one.alone().captions is None and one.alone().pretrain is None
+    with pytest.raises(LabError, match="'annotator'"):
+        study.changed({"pretrain.anotator": "blip"})
+    with pytest.raises(LabError, match="trains nothing before"):
+        config.SFT.changed({"pretrain.max_steps": 3})
