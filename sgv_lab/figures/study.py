@@ -3,6 +3,7 @@
 All of it in the miniature's own points; the paper's MME points are never on the same axis.
 """
 
+import shutil
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from sgv_lab import intervals
+from sgv_lab.figures import style
 from sgv_lab.figures.style import (
     COLORS,
     FULL_WIDTH,
@@ -24,11 +26,21 @@ from sgv_lab.figures.style import (
     label_point,
     list_rows,
 )
-from sgv_lab.study import ablations, caption_content, conclusions, effects, publishing, runner
+from sgv_lab.files import atomic
+from sgv_lab.study import (
+    ablations,
+    caption_content,
+    conclusions,
+    effects,
+    publishing,
+    runner,
+    sharegpt4v,
+)
 from sgv_lab.study.arms import SURFACE, arm
 from sgv_lab.study.plans import Plan
-from sgv_lab.study.runner import Record
+from sgv_lab.study.runner import RECORDS, UNTUNED, Record
 from sgv_lab.study.scores import UNITS
+from sgv_lab.study.tuning import POINTS
 
 SOURCE_COLORS = {  # arm -> the colour its caption source has in every figure
     "before": COLORS["LLaVA-23K"],
@@ -48,13 +60,36 @@ def _color(name: str) -> str:
     return SOURCE_COLORS.get(name.partition("@")[0], PALE)
 
 
-def recorded_figure(name: str, root: Path | None = None) -> tuple[Figure, Path, pd.DataFrame]:
-    """A committed study's figure, its path below ``root`` without ending, the table behind it."""
-    root = root or publishing.folder().parent
-    plan, records, points = publishing.recorded(name)
+def recorded_figure(name: str) -> Figure:
+    """The figure of a committed study."""
+    return study_figure(*publishing.recorded(name), publishing.folder().parent)[0]
+
+
+def study_figure(
+    plan: Plan, records: Sequence[Record], points: pd.DataFrame | None, root: Path
+) -> tuple[Figure, Path, pd.DataFrame]:
+    """A study's figure, its path below ``root`` without ending, and the table behind it.
+
+    ``root``: the folder whose data/studies holds the study, and with it the base's scores.
+    """
     table = effects.effects(plan, records, points)
-    untuned = runner.untuned(root / "data" / "studies" / name)
-    return plan_figure(plan, records, table, untuned), root / name, table.round(5)
+    untuned = runner.untuned(root / "data" / "studies" / plan.name)
+    return plan_figure(plan, records, table, untuned), root / plan.name, table.round(5)
+
+
+def publish(plan: Plan, records: Sequence[Record], out: Path, root: Path) -> list[Path]:
+    """Copy a study's files from ``out`` below ``root/data/studies``, draw its figure into ``root``.
+
+    Returns the paths of its records, its figure and the table behind it.
+    """
+    target = root / "data" / "studies" / plan.name
+    for name in (RECORDS, POINTS, UNTUNED):
+        if (out / name).is_file():
+            with atomic(target / name) as temporary:
+                shutil.copyfile(out / name, temporary)
+    style.use()
+    style.save(*study_figure(plan, records, publishing.points_of(out), root))
+    return [target / RECORDS, root / f"{plan.name}.png", root / "data" / f"{plan.name}.csv"]
 
 
 def plan_figure(
@@ -190,6 +225,27 @@ def scaling_curve(plan: Plan, records: Sequence[Record], note: str = "") -> Figu
     axis.set_title(f"{note or plan.title}\n{textwrap.fill(str(fitted), 60)}", fontsize=9)
     axis.grid(True)
     return figure
+
+
+def two_models(found: sharegpt4v.Found, table: pd.DataFrame) -> Figure:
+    """ShareGPT4V-7B's gains by score: every seed a dot, the mean a diamond, 95 % intervals as bars.
+
+    ``found`` and ``table`` as `sharegpt4v.compared` takes and gives them.
+    """
+    ours, theirs = sharegpt4v.OURS, sharegpt4v.LLAVA
+    runs, seeds = sharegpt4v.scores_by_run(found), int(table["seeds"].iloc[0])
+    gained = (runs.loc[ours] - runs.loc[theirs])[list(table.index)]
+    rows = gained.melt(var_name="score", value_name="gained in miniature")
+    rows["unit"] = [UNITS.get(name, "percent") for name in rows["score"]]
+    grid = sns.FacetGrid(rows, col="unit", sharex=False, sharey=False, height=2.6, aspect=1.7)
+    where = {"x": "gained in miniature", "y": "score"}
+    bars = {"errorbar": lambda one: intervals.paired(one)[1:]} if seeds > 1 else {}
+    grid.map_dataframe(sns.stripplot, **where, color=PALE, jitter=False)
+    look = {"color": COLORS["ShareGPT4V-PT"], "markers": "D", "linestyle": "none", **bars}
+    grid.map_dataframe(sns.pointplot, **where, **look)
+    grid.refline(x=0, color=INK, linestyle="-").set_titles("{col_name}")
+    grid.figure.suptitle(f"{ours} − {theirs}, {seeds} paired seeds: a demonstration", y=1.06)
+    return grid.figure
 
 
 def vote_shares(table: pd.DataFrame) -> Figure:

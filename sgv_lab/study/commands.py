@@ -84,5 +84,7 @@ def study(
     records = runner.run(read, out, models_root, data_root, workers)
     click.echo(publishing.report(read, records, out))
     if publish:
-        for path in publishing.publish(read, records, out, publish):
+        from sgv_lab.figures.study import publish as publish_study
+
+        for path in publish_study(read, records, out, publish):
             click.echo(path)

@@ -1,7 +1,6 @@
-"""Committed plans and their recorded studies: what there is, what follows, and how one is added."""
+"""Committed plans and their recorded studies: what there is, and what follows."""
 
 import json
-import shutil
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
@@ -10,12 +9,11 @@ from pathlib import Path
 import pandas as pd
 
 from sgv_lab import notebook
-from sgv_lab.files import atomic
 from sgv_lab.study import ablations, effects, own, plans, runner
 from sgv_lab.study.arms import arm
 from sgv_lab.study.conclusions import conclusion
 from sgv_lab.study.plans import PILOT, Plan
-from sgv_lab.study.runner import RECORDS, UNTUNED, Record
+from sgv_lab.study.runner import RECORDS, Record
 from sgv_lab.study.tuning import POINTS
 
 
@@ -30,10 +28,11 @@ def recorded(name: str) -> tuple[Plan, list[Record], pd.DataFrame | None]:
     records = [one for one in runner.read(out) if one.digest == plan.digest]
     arms = Counter(record.seed for record in records)
     records = [one for one in records if arms[one.seed] == len(plan.arms)]
-    return plan, records, _points(out) if records else None
+    return plan, records, points_of(out) if records else None
 
 
-def _points(out: Path) -> pd.DataFrame | None:
+def points_of(out: Path) -> pd.DataFrame | None:
+    """Points by image of the runs in a study's folder, where they were gathered."""
     path = out / POINTS
     return pd.read_parquet(path) if path.is_file() else None
 
@@ -122,7 +121,7 @@ def report(plan: Plan, records: Sequence[Record], out: Path) -> str:
     """A study's effects and what follows; of a pilot, what a study of ten seeds could detect."""
     if set(plan.arms) <= set(PILOT):
         return effects.power_analysis(records).round(2).to_string()
-    table = effects.effects(plan, records, _points(out))
+    table = effects.effects(plan, records, points_of(out))
     follows = conclusion(plan, records, table, out)
     lines = [table.round(3).to_string(index=False), "", follows]
     if any(arm(name).group == "Figure 6" for name in plan.arms):
@@ -133,19 +132,3 @@ def report(plan: Plan, records: Sequence[Record], out: Path) -> str:
         which = f"{min(replaced)} of a mix's detailed captions replaced by the file's"
         lines.append(f"{own.ARM}: {which}")
     return "\n".join(lines)
-
-
-def publish(plan: Plan, records: Sequence[Record], out: Path, root: Path) -> list[Path]:
-    """Copy the records below ``root/data/studies``, draw the figure, write the table behind it."""
-    from sgv_lab.figures import study, style  # what is drawn comes last
-
-    target = root / "data" / "studies" / plan.name
-    for name in (RECORDS, POINTS, UNTUNED):
-        if (out / name).is_file():
-            with atomic(target / name) as temporary:
-                shutil.copyfile(out / name, temporary)
-    table = effects.effects(plan, records, _points(out))
-    style.use()
-    figure = study.plan_figure(plan, records, table, runner.untuned(out))
-    style.save(figure, root / plan.name, table.round(5))
-    return [target / RECORDS, root / f"{plan.name}.png", root / "data" / f"{plan.name}.csv"]

@@ -262,7 +262,7 @@ def test_committed_records_are_read_back_and_half_a_seed_is_left_out(tmp_path, m
     out = tmp_path / "run"
     write_jsonl(out / "records.jsonl", [asdict(r) for r in records[:-1]])
     points.to_parquet(out / "points.parquet")
-    publishing.publish(one, records, out, tmp_path)
+    drawn_study.publish(one, records, out, tmp_path)
     assert (tmp_path / "one.png").is_file() and (tmp_path / "data" / "one.csv").is_file()
     assert len(publishing.recorded("one")[1]) == 21
     assert list(publishing.status()["state"]) == ["part, by an earlier design", "not run"]
