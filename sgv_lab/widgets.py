@@ -15,8 +15,8 @@ from sgv_lab.captioning.prompts import CAPTIONER
 from sgv_lab.captions.convert import Captions, captions_of
 from sgv_lab.captions.sources import source
 from sgv_lab.errors import LabError
-from sgv_lab.figures.captions import MARKS, marked
-from sgv_lab.figures.style import palette
+from sgv_lab.figures.captions import marked
+from sgv_lab.figures.style import MARKS, palette
 from sgv_lab.images import load_image
 from sgv_lab.study.explore import Model, Shown, picked, uploaded
 from sgv_lab.study.judging import Pair, Votes

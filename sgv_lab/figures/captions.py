@@ -22,22 +22,11 @@ from sgv_lab.captions.convert import Captions, captions_of
 from sgv_lab.captions.quality import judge
 from sgv_lab.captions.sources import SOURCES, scene_of, source
 from sgv_lab.errors import LabError
-from sgv_lab.figures.style import (
-    FULL_WIDTH,
-    INK,
-    INVENTED,
-    MISTAKEN,
-    PALE,
-    TRUE,
-    label_point,
-    list_rows,
-    palette,
-)
+from sgv_lab.figures.style import FULL_WIDTH, INK, MARKS, PALE, label_point, list_rows, palette
 from sgv_lab.images import load_image
 from sgv_lab.world.phrases import NUMBERS
 from sgv_lab.world.scene import Difficulty, Scene
 
-MARKS = {"true": TRUE, "mistaken": MISTAKEN, "invented": INVENTED, "none": INK}
 Word = tuple[str, str]  # a word and its mark
 _WIDTH = 98  # characters a line of caption
 _LINE = 0.178  # inches a line

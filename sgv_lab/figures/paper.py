@@ -212,8 +212,8 @@ def reported_radar(table: pd.DataFrame, _: Effects) -> Figure:
     """Figure 1(b): Table 3's eleven benchmarks for four models of about 7 billion parameters."""
     four = table.pivot(index="row", columns="column", values="value")[list(paper.BENCHMARKS[:11])]
     figure = radar(four.loc[[row for row, _ in MODELS.values()]].set_axis(list(MODELS)))
-    _note(figure, "reported by the paper's Table 3; each axis from 80 % of its lowest value "
-          "to its best, printed", -0.02)  # fmt: skip
+    note = "reported by the paper's Table 3; each axis from 80 % of its lowest value to its best"
+    _note(figure, f"{note}, printed", -0.02)
     return figure
 
 

@@ -83,15 +83,15 @@ def caption_figures(data: Path) -> dict[str, Figure]:
     texts = words.agg(" ".join).groupby("source", sort=False).agg(list).to_dict()
     scene = sources.scene_of(SHOWN)
     by_source = {
-        name: {source: part.reset_index(drop=True) for source, part in table.groupby("source",
-               sort=False)} for name, table in tables.items() if "source" in table
-    }  # fmt: skip
+        name: dict(list(table.groupby("source", sort=False)))
+        for name, table in tables.items()
+        if "source" in table
+    }
+    shares, lengths = by_source["caption_parts_of_speech"], by_source["caption_lengths"]
     return {
         "caption_quality": captions.quality_bars(by_source["caption_quality"]),
-        "caption_parts_of_speech": captions.lexical_composition(
-            by_source["caption_parts_of_speech"]
-        ),
-        "caption_lengths": captions.length_distributions(by_source["caption_lengths"], means),
+        "caption_parts_of_speech": captions.lexical_composition(shares),
+        "caption_lengths": captions.length_distributions(lengths, means),
         "caption_side_by_side": captions.side_by_side(render(scene, 256), texts, scene),
     }
 

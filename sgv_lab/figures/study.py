@@ -263,11 +263,9 @@ def vote_shares(table: pd.DataFrame) -> Figure:
 def panel_resolution(grid: pd.DataFrame, lead: float) -> Figure:
     """`judging.resolutions`, drawn: what a panel can detect, and the ``lead`` that was reported."""
     figure, axis = plt.subplots(figsize=(FULL_WIDTH * 0.62, 3.2))
-    sns.lineplot(
-        grid.assign(rater=grid["rater"].map("{:.0%}".format)),
-        x="picture", y="detectable", hue="rater", marker="o",
-        palette="blend:#A9B0BA,#22252A", ax=axis,
-    )  # fmt: skip
+    rows = grid.assign(rater=grid["rater"].map("{:.0%}".format))
+    look = {"hue": "rater", "marker": "o", "palette": "blend:#A9B0BA,#22252A"}
+    sns.lineplot(rows, x="picture", y="detectable", **look, ax=axis)
     axis.axhline(lead, color=INVENTED, ls="--", lw=1)
     axis.text(0.5, lead + 0.5, "Table 2", ha="right", color=INVENTED)
     axis.set(xlabel="share of a vote's variance that is the picture's", ylabel="points of votes")

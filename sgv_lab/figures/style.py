@@ -30,6 +30,7 @@ _SPARE = (  # of files that somebody brings
 )
 TRUE, MISTAKEN, INVENTED = "#00795A", "#9A6200", "#C03A00"  # facts, dark enough for text
 INK, PALE, RULE = "#22252A", "#6B7280", "#D5D9E0"
+MARKS = {"true": TRUE, "mistaken": MISTAKEN, "invented": INVENTED, "none": INK}  # of a word
 FULL_WIDTH = 9.0  # inches
 
 

@@ -171,9 +171,8 @@ def memory() -> pd.DataFrame:
         parts = estimates.step_memory(config, learning, chosen, batch, 4, True)
         words = {None: "none", -1: "all and embeddings"}.get(first, str(first))
         reported = table6.get(one.cell[1]) if one.cell else None
-        rows[one.name] = (
-            words, learning.total("effective") / 1e6, sum(parts.values()) / 1e9, reported
-        )  # fmt: skip
+        sizes = (learning.total("effective") / 1e6, sum(parts.values()) / 1e9)
+        rows[one.name] = (words, *sizes, reported)
     columns = ["from block", "learning, million", "estimated, GB", "reported, GB"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("arm")
 
