@@ -49,7 +49,9 @@ def test_the_miniatures_panels_are_its_own_and_say_where_it_was_not_run() -> Non
     columns = ["arm", "against", "score", "seeds", "effect", "low", "high"]
     table4 = pd.DataFrame(effects, columns=columns)
     numbers = [(f"captions@{n}", "captions@0", "MME-P", 6, n / 9, n / 20, n / 5) for n in (16, 64)]
-    tables = {name: drawn_paper.numbers(*places) for name, places in published.REPORTED.items()}
+    tables = {
+        name: drawn_paper.numbers(*places) for name, (_, *places) in published.REPORTED.items()
+    }
     alone = drawn_paper.ablations(tables["reported_ablations"], {})
     both = drawn_paper.ablations(tables["reported_ablations"], {"table4": table4})
     assert len(alone.axes) == len(both.axes) == 12
