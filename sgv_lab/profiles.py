@@ -30,7 +30,7 @@ _FULL_TABLES = (  # the base has LLaVA-1.5's own first stage; BLIP captioned LCS
 
 
 def _two_stages(samples: int, updates: int, captioner: str, **first: str) -> dict[str, Any]:
-    """Changes to `study.arms.Design`: both stages in miniature, each of as many samples."""
+    """A plan's ``baseline``: both stages in miniature, each of as many samples."""
     pretrain = {"by": "blip", "captions": samples, "pool": samples, "updates": updates}
     pretrain |= {"captioner": captioner, **first}
     sft = {"share": 0.145, "samples": samples, "updates": updates, "tuning": "full"}
@@ -78,7 +78,7 @@ SECTIONS: dict[str, dict[str, tuple[Any, Any, Any]]] = {  # notebook -> setting 
         "tuning": ("lora", "lora", "full"),  # the projector is trained in both
         "benchmarks": (_ASKED[0], _ASKED[1], _ASKED[1]),
         "pictures": (2, 20, 60),  # a benchmark; MME: a subtask
-        "baseline": (  # changes to sgv_lab.study.arms.Design
+        "baseline": (  # as in a plan
             {"share": 0.145, "samples": 48, "updates": 2},
             {"share": 0.145, "samples": 1_000, "updates": 32},
             {},

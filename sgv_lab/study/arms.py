@@ -52,17 +52,13 @@ def baseline(
     full, lora = _BASES.get(family, ("sft", "sft-lora"))
     tuned = {"language_model": tuning, "connector": True}
     sft = base(full if tuning == "full" else lora, tuned, origin)
+    size, changes, first = "drawn world", DRAWN_SFT, DRAWN_PRETRAIN
+    mix, pool = Mix(), Pool()
     if full_size:
-        sft = sft.changed(FULL_SIZE, "full size")
-        first = base("pretrain", FULL_SIZE, "full size")
-        return replace(
-            sft,
-            captions=Mix(samples=0),
-            pretrain=replace(first, captions=Pool(samples=0, pool=0)),
-        )
-    first = base("pretrain", DRAWN_PRETRAIN, "drawn world")
-    sft = sft.changed(DRAWN_SFT, "drawn world")
-    return replace(sft, captions=Mix(), pretrain=replace(first, captions=Pool()))
+        size, changes, first = "full size", FULL_SIZE, FULL_SIZE
+        mix, pool = Mix(samples=0), Pool(samples=0, pool=0)
+    before = replace(base("pretrain", first, size), captions=pool)
+    return replace(sft.changed(changes, size), captions=mix, pretrain=before)
 
 
 @dataclass(frozen=True)
@@ -115,9 +111,9 @@ def _tower(name: str, share: float, label: str, row: str | None) -> Arm:
     return Arm(name, label, {**BOTH, "pretrain.vision_share": share}, against, row)
 
 
-def _captions(number: int, row: str | None = None) -> Arm:
+def _captions(name: str, number: int, row: str | None = None) -> Arm:
     delta = {**BOTH, "pretrain.samples": number}
-    return Arm(f"captions@{number}", f"{number:,} captions", delta, ("captions@0",), row)
+    return Arm(name, f"{number:,} captions", delta, ("captions@0",), row)
 
 
 def _rates(name: str, omission: float, error: float, invention: float) -> Arm:
@@ -208,18 +204,18 @@ _REGISTRY = {  # (group, ceiling) -> its arms
     ],
     ("Figure 6", ""): [  # how many different captions pre-training shows
         Arm("captions@0", "no dense captions in stage 1", ALL_SOURCES, (), "0"),
-        _captions(16),
-        _captions(64),
-        _captions(256),
-        _captions(1_024),
-        _captions(4_096),
-        _captions(100_000, "100000"),
-        _captions(200_000, "200000"),
-        _captions(400_000, "400000"),
-        _captions(600_000, "600000"),
-        _captions(800_000, "800000"),
-        _captions(1_000_000, "1000000"),
-        _captions(1_200_000, "1200000"),
+        _captions("captions@16", 16),
+        _captions("captions@64", 64),
+        _captions("captions@256", 256),
+        _captions("captions@1024", 1_024),
+        _captions("captions@4096", 4_096),
+        _captions("captions@100000", 100_000, "100000"),
+        _captions("captions@200000", 200_000, "200000"),
+        _captions("captions@400000", 400_000, "400000"),
+        _captions("captions@600000", 600_000, "600000"),
+        _captions("captions@800000", 800_000, "800000"),
+        _captions("captions@1000000", 1_000_000, "1000000"),
+        _captions("captions@1200000", 1_200_000, "1200000"),
     ],
 }
 ARMS: dict[str, Arm] = {

@@ -145,16 +145,15 @@ def test_a_sample_that_no_pack_holds_is_an_obstacle_and_refused_at_once(folder, 
     records = [{"id": str(i), "conversations": turns} for i in range(1100)]
     records.append({"id": "long", "conversations": long})
     model, processor = checkpoints.load(folder / "model")
-    given = (records, tmp_path, recipes.recipe("sft"))
-    run = trainer.Run(packing=True, tokens_per_batch=300, progress=False)
-    report = plan.plan(model.config, processor, *given, tmp_path / "run", run=run)
+    given = (records, tmp_path, recipes.recipe("sft", {"packing": True, "tokens_per_batch": 300}))
+    report = plan.plan(model.config, processor, *given, tmp_path / "run")
     assert report.obstacles == [report.too_long] and "1 sample is longer" in report.too_long
     with pytest.raises(trainer.LabError, match="longer than a pack of 300 tokens, the longest"):
-        trainer.train(model, processor, *given, tmp_path / "run", 0, packing=True,
-                      tokens_per_batch=300, progress=False)  # fmt: skip
+        trainer.train(model, processor, *given, tmp_path / "run", 0, progress=False)
     assert not (tmp_path / "run").exists()
-    roomy = dataclasses.replace(run, tokens_per_batch=2000)
-    assert not plan.plan(model.config, processor, *given, tmp_path / "run", run=roomy).obstacles
+    roomy = given[2].changed({"tokens_per_batch": 2000})
+    given = (*given[:2], roomy, tmp_path / "run")
+    assert not plan.plan(model.config, processor, *given).obstacles
 
 
 def test_a_set_of_broken_records_alone_cannot_be_trained_on(folder, tmp_path):

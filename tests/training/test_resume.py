@@ -200,7 +200,7 @@ def test_metrics_cut_off_by_a_kill_are_read_and_mended(tmp_path):
     rows = [{"step": step, "loss": 1.0} for step in (1, 2, 3)]
     path.write_text("\n".join(map(json.dumps, rows)) + '\n{"step": 4, "lo')
     assert metrics.read(path) == rows
-    run = trainer.Run(progress=False)
+    run = trainer.Machine(progress=False)
     with metrics.Metrics(path, 2, 4, run, PartialState(cpu=True)) as resumed:
         resumed.add({"step": 3, "loss": 0.5, "samples": 8})
     assert metrics.read(path)[:2] == rows[:2]
