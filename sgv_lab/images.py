@@ -27,13 +27,13 @@ import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import BinaryIO
 
 from PIL import ExifTags, Image
 
 from sgv_lab.errors import LabError
-from sgv_lab.files import below
+from sgv_lab.files import leaves_root
 
 SMALLEST = 8  # pixels of a side
 RATIO = 200  # of the sides: what Qwen3-VL takes; a centre crop blows the short side up
@@ -58,11 +58,8 @@ def load_image(root: Path, relative: str) -> tuple[bytes, Image.Image]:
 
     Raises LabError "kind: words" for a file that is refused.
     """
-    path = _file(root, relative)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise LabError(f"missing: {error.strerror}") from error
+    with _file(root, relative) as file:
+        data = file.read()
     return data, decode_image(data)
 
 
@@ -86,12 +83,7 @@ def opened_image(root: Path, relative: str) -> Iterator[Image.Image]:
 
     Raises LabError "kind: words" for a file that is refused.
     """
-    path = _file(root, relative)
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise LabError(f"missing: {error.strerror}") from error
-    with file, _opened(file) as image:
+    with _file(root, relative) as file, _opened(file) as image:
         yield image
 
 
@@ -113,31 +105,31 @@ def image_traits(image: Image.Image) -> dict[str, str]:
     return found
 
 
-def _file(root: Path, relative: str) -> Path:
-    """The path of an image file, or a LabError for what its name and one stat tell."""
-    try:
-        path = below(root, relative)
-    except LabError as error:
-        raise LabError("unsafe: leads out of the root") from error
+def _file(root: Path, relative: str) -> BinaryIO:
+    """An image file, open, or a LabError for what its name and one stat tell."""
+    if leaves_root(relative):
+        raise LabError("unsafe: leads out of the root")
+    path = root / relative
     try:
         status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise LabError("missing: a folder or device, no file")
+        _check_bytes(status.st_size)
+        return path.open("rb")
+    except LabError:
+        raise
     except OSError as error:
         raise LabError(f"missing: {_why_missing(root, relative, error)}") from error
     except ValueError as error:  # a name that no file system takes
         raise LabError("missing: no such file") from error
-    if not stat.S_ISREG(status.st_mode):
-        raise LabError("missing: a folder or device, no file")
-    _check_bytes(status.st_size)
-    return path
 
 
 def _why_missing(root: Path, relative: str, error: OSError) -> str:
     if error.errno in (errno.ENOENT, errno.ELOOP):
-        inside = PurePosixPath(relative)
+        inside = Path(relative)
         for part in (*reversed(inside.parents), inside):  # from the root downwards
             if (root / part).is_symlink() and not (root / part).exists():
-                name = "the root" if part == PurePosixPath() else part
-                return f"{name} is a link that leads nowhere"
+                return f"{part if part.name else 'the root'} is a link that leads nowhere"
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return "no such file"
     return error.strerror or "cannot be read"

@@ -135,7 +135,7 @@ def test_docstrings_comments_and_layout_do_not_count(library, before, file):
      "study/commands.py", "study/publishing.py", "widgets.py", "notebook.py", "pipeline.py",
      "figures/study.py", "figures/style.py", "figures/captions.py", "figures/published.py",
      "profiles.py",
-     "benchmarks/variants.py", "training/throughput.py", "captioning/speed.py", "store.py"],
+     "benchmarks/rule_comparison.py", "training/throughput.py", "captioning/speed.py", "store.py"],
 )  # fmt: skip
 def test_help_texts_figures_commands_and_notebooks_do_not_count(library, before, file):
     def edit(text):

@@ -111,7 +111,7 @@ def test_text_files_are_utf_8_whatever_the_locale(path: Path) -> None:
 @every
 def test_stays_short(path: Path) -> None:
     text = path.read_text()
-    assert len(text.splitlines()) <= 300
+    assert len(text.splitlines()) <= 350
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef):
             told = len((ast.get_docstring(node) or "").splitlines())

@@ -7,14 +7,14 @@ questions=None, variant=OFFICIAL) -> dict``, and prints what the official tool p
 import importlib
 from types import ModuleType
 
-from sgv_lab.errors import LabError
+from sgv_lab.errors import unknown
 
 OFFICIAL = "official"
 MODULES = {  # the name in the command -> (module, title)
     "mme": ("mme", "MME"),
     "mmbench": ("mmbench", "MMBench"),
     "mmbench-cn": ("mmbench", "MMBench-CN"),
-    "seed": ("seed", "SEED-Bench image"),
+    "seed": ("seed_bench", "SEED-Bench image"),
     "mmvet": ("mmvet", "MM-Vet"),
     "llava-w": ("llava_w", "LLaVA-Bench in the Wild"),
     "qbench": ("qbench", "Q-Bench A1"),
@@ -44,14 +44,11 @@ ALIASES = {  # besides the names and titles above
 
 
 def canonical(name: str) -> str:
-    """The benchmark's name in ``MODULES``; case, "-", "_" and blanks do not matter.
-
-    Raises LabError for a name that is no benchmark.
-    """
+    """The benchmark's name in ``MODULES``; case, "-", "_" and blanks do not matter."""
     names = {_plain(known): key for key, (_, title) in MODULES.items() for known in (key, title)}
     names |= ALIASES
     if _plain(name) not in names:
-        raise LabError(f"unknown benchmark {name!r}", fix=f"use one of {', '.join(MODULES)}")
+        raise unknown("benchmark", name, MODULES)
     return names[_plain(name)]
 
 

@@ -1,7 +1,7 @@
 """CIDEr-D, BLEU and ROUGE-L of captions, by pycocoevalcap behind the PTB tokeniser (Java).
 
 METEOR and SPICE are left out (they need models). CLIPScore and CAPTURE need weights of the hub:
-any function (picture, caption) -> float is averaged over the same rows, outside this module.
+any function (image, caption) -> float is averaged over the same rows, outside this module.
 """
 
 import contextlib
@@ -14,26 +14,26 @@ from typing import Any
 import numpy as np
 
 from sgv_lab.benchmarks import OFFICIAL, core, jackknife
-from sgv_lab.benchmarks.core import Given
+from sgv_lab.benchmarks.core import File
 from sgv_lab.errors import LabError
 
+FILES = ("captions_val*.json", "captions_*.json")
 VARIANTS = ("whitespace", "lower", "lower_no_punctuation")  # no PTB tokeniser (VLMEvalKit: first)
 PUNCTUATION = "'\"`().?!,:;-[]{}"
 
 
 def score(
-    predictions: Given, annotations: Given = None, questions: Given = None, variant: str = OFFICIAL
+    predictions: File, annotations: File = None, questions: File = None, variant: str = OFFICIAL
 ) -> dict[str, Any]:
     """Score one caption an image ({image_id, caption}) against COCO captions of the same images.
 
-    ``annotations`` is a COCO caption file, or {image_id: [captions] or {"captions": [...]}}. CIDEr
-    depends on the set of images: they must be the same on both sides (LabError).
+    ``annotations`` is a COCO caption file or its folder, or {image_id: [captions] or {"captions":
+    [...]}}. CIDEr depends on the set of images: they must be the same on both sides.
     """
     given = core.index(core.rows(predictions), "image_id", name="image")
-    source = core.need(annotations, "--annotations", "the reference captions")
-    references = _references(source)
-    missing = core.known(given, references, source)
-    if missing:
+    source = core.require(annotations, "--annotations", "the reference captions")
+    references = _references(core.find_files(source, *FILES)[0])
+    if missing := core.check_ids(given, references, source):
         raise LabError(
             f"{missing} images of {source} have no caption",
             where=predictions,
@@ -45,15 +45,15 @@ def score(
 
 def _references(path: Path) -> dict[str, list[str]]:
     first = core.entries(path)[0]
-    if "annotations" not in first.row:
-        known = core.keyed(path, "captions")
-        for entry in known.values():
-            if not isinstance(entry["captions"], list):
-                raise LabError("has no list of captions", where=entry.where)
-        return {key: entry["captions"] for key, entry in known.items()}
-    found = defaultdict(list)
-    for entry in first.records("annotations"):
-        found[str(entry["image_id"])].append(entry["caption"])
+    found: dict[str, list[str]] = defaultdict(list)
+    if "annotations" in first.row:
+        for entry in first.records("annotations"):
+            found[str(entry["image_id"])].append(entry["caption"])
+        return dict(found)
+    for key, entry in core.keyed(path, "captions").items():
+        found[key] = entry["captions"]
+        if not isinstance(found[key], list):
+            raise entry.error("has no list of captions")
     return dict(found)
 
 
@@ -106,6 +106,5 @@ def metrics(
             "CIDEr": jackknife.mean_interval(np.array(per_cider) / 10, images, 10.0),
             "ROUGE_L": jackknife.mean_interval(per_rouge, images, 1.0),
         },
-        clustered_by="image",
-        clusters=len(images),
+        clusters=("image", images),
     )

@@ -1,4 +1,4 @@
-"""CHAIR: objects a caption names that are not in the picture; recall and length beside it.
+"""CHAIR: objects a caption names that are not in the image; recall and length beside it.
 
 Rules: LisaAnne/Hallucination utils/chair.py (words, CHAIRi, CHAIRs) and Maxlinn/CHAIR-metric-
 standalone (recall). The list of object words is data: ``synonyms.txt`` of the same repository.
@@ -6,7 +6,7 @@ standalone (recall). The list of object words is data: ``synonyms.txt`` of the s
 
 import re
 from collections import defaultdict
-from collections.abc import Set
+from collections.abc import Iterator, Set
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,7 @@ from nltk.tokenize import MWETokenizer, NLTKWordTokenizer
 from textblob.en.inflect import singularize
 
 from sgv_lab.benchmarks import OFFICIAL, core, jackknife
-from sgv_lab.benchmarks.answers import EACH, by_id
-from sgv_lab.benchmarks.core import Entry, Given
+from sgv_lab.benchmarks.core import EACH, Answers, Entry, File
 from sgv_lab.errors import LabError
 
 VARIANTS = ("no_singular",)  # plural words stay unread
@@ -35,9 +34,14 @@ DOUBLE = {
     "wine glas": "wine glass",  # what the singular of "glass" leaves
 }
 MERGE = MWETokenizer([pair.split() for pair in DOUBLE], separator=" ")
-
-
 _singular = lru_cache(1 << 18)(singularize)
+COUNTS = ("captions", "mentions", "hallucinated", "hallucinating", "recalled", "objects", "words")
+SHARES = {  # a score -> the two of a caption's counts that it is the quotient of
+    "CHAIRs": ("hallucinating", "captions"),
+    "CHAIRi": ("hallucinated", "mentions"),
+    "Recall": ("recalled", "objects"),
+    "words_per_caption": ("words", "captions"),
+}
 
 
 def tokens(caption: str, singular: bool = True) -> list[str]:
@@ -67,55 +71,47 @@ def synonyms(path: str | Path) -> dict[str, str]:
 
 
 def score(
-    predictions: Given, annotations: Given = None, questions: Given = None, variant: str = OFFICIAL
+    predictions: File, annotations: File = None, questions: File = None, variant: str = OFFICIAL
 ) -> dict[str, Any]:
     """CHAIRs, CHAIRi and Recall (shares) of captions ({image_id, caption or text}).
 
     ``annotations`` is a folder of COCO files (instances_*.json, captions_*.json), one of them, a
     CHAIR output file, or {image_id: objects}; ``questions`` is synonyms.txt (else beside them).
     """
-    source = core.need(annotations, "--annotations", "the objects of the pictures")
+    source = core.require(annotations, "--annotations", "the objects of the images")
     folder = source if source.is_dir() else source.parent
     words = Path(questions or folder / "synonyms.txt")
     if not words.is_file():
-        raise LabError(
-            "no such list of object words",
-            where=words,
-            fix="fetch data/synonyms.txt of LisaAnne/Hallucination, name it --questions",
-        )
-    singular = variant == OFFICIAL
-    names = synonyms(words)
-    found, warnings = by_id(core.rows(predictions), "image_id", "image", rule=EACH)
-    answers = [(_image(key), entry) for key, group in found.items() for entry in group]
-    truth = _truth(source, names, dict(answers).keys())
-    missing = len(truth.keys() - dict(answers).keys())
-    core.known(dict(answers), truth, source)
-    table = []  # mentions, hallucinated, captions, with one, objects recalled, objects, words
+        fix = "fetch data/synonyms.txt of LisaAnne/Hallucination, name it --questions"
+        raise LabError("no such list of object words", where=words, fix=fix)
+    names, given = synonyms(words), Answers(core.rows(predictions), "image_id", "image", rule=EACH)
+    answers = [(_image(key), entry) for key, group in given.groups.items() for entry in group]
+    truth = _truth(source, names, {key for key, _ in answers})
+    missing = core.check_ids(dict(answers), truth, source)
+    counts = []
     for key, entry in answers:
         caption = entry.text("caption", "text")
-        said = objects(caption, names, singular)
-        wrong = [word for word in said if word not in truth[key]]
-        recalled = len(truth[key] & set(said))
-        row = (len(said), len(wrong), 1, bool(wrong), recalled, len(truth[key]))
-        table.append((*row, len(caption.split())))
-    sums = jackknife.by_cluster([key for key, _ in answers], np.array(table, float))
-    return _result(sums, missing, unparsed=sum(not row[0] for row in table), warnings=warnings)
-
-
-def _result(table: np.ndarray, missing: int, **said: Any) -> dict[str, Any]:
-    shares = {"CHAIRs": (3, 2), "CHAIRi": (1, 0), "Recall": (4, 5), "words_per_caption": (6, 2)}
-    sums, scores, intervals = table.sum(0), {}, {}
-    for name, (over, under) in shares.items():
-        scores[name] = float(sums[over] / sums[under]) if sums[under] else 0.0
+        said = objects(caption, names, singular=variant == OFFICIAL)
+        wrong, recalled = sum(word not in truth[key] for word in said), len(truth[key] & set(said))
+        row = (1, len(said), wrong, wrong > 0, recalled, len(truth[key]), len(caption.split()))
+        counts.append(row)
+    images = [key for key, _ in answers]
+    sums = jackknife.by_cluster(images, np.array(counts, float))
+    totals = dict(zip(COUNTS, sums.sum(0).tolist(), strict=True))
+    scores: dict[str, Any] = {name: int(totals[name]) for name in COUNTS[:3]}
+    intervals = {}
+    for name, (over, under) in SHARES.items():
+        scores[name] = totals[over] / totals[under] if totals[under] else 0.0
+        columns = sums[:, [COUNTS.index(over), COUNTS.index(under)]]
         most = np.inf if name == "words_per_caption" else 1.0
-        intervals[name] = jackknife.interval(jackknife.ratio(1.0), table[:, [over, under]], most)
+        intervals[name] = jackknife.interval(jackknife.ratio(1.0), columns, most)
     return core.result(
-        scores | {"captions": int(sums[2]), "mentions": int(sums[0]), "hallucinated": int(sums[1])},
+        scores,
+        unparsed=sum(not mentions for _, mentions, *_ in counts),
         missing=missing,
         intervals=intervals,
-        clustered_by="image",
-        clusters=len(table),
-        **said,
+        clusters=("image", images),
+        warnings=given.warnings,
     )
 
 
@@ -126,39 +122,38 @@ def _image(name: Any) -> str:
 
 
 def _truth(source: Path, names: dict[str, str], wanted: Set[str]) -> dict[str, set[str]]:
+    """Image -> classes of its objects; of COCO's files only for the ``wanted`` images."""
     truth: dict[str, set[str]] = defaultdict(set)
     coco = sorted([*source.glob("instances_*.json"), *source.glob("captions_*.json")])
-    for path in coco or core.within(source, "*.json"):
+    for path in coco or core.find_files(source, "*.json"):
         found = core.entries(path)
-        value = found[0].row
-        if len(found) == 1 and "annotations" in value:
-            _coco(found[0], names, wanted, truth)
-        elif len(found) == 1 and "sentences" in value:  # the output of the official tool
-            for row in value["sentences"]:
-                truth[_image(row["image_id"])] |= set(row["mscoco_gt_words"])
-        elif "image_id" in value or "image" in value:
-            for entry in found:
-                said = next((v for v in entry.row.values() if isinstance(v, list)), None)
-                if said is None:
-                    raise LabError("holds no list of objects", where=entry.where)
-                truth[_image(entry.first("image_id", "image"))] |= {names.get(w, w) for w in said}
+        first = found[0].row
+        if "annotations" in first:
+            pairs = list(_coco(found[0], names, wanted))
+        elif "sentences" in first:  # the output of the official tool
+            pairs = [(row["image_id"], row["mscoco_gt_words"]) for row in first["sentences"]]
+        elif "image_id" in first or "image" in first:  # rows of an image and a list
+            pairs = [(e.first("image_id", "image"), _first_list(e)) for e in found]
         else:
-            for key, said in value.items():
-                if not isinstance(said, list):
-                    raise LabError(f"the objects of {key} are no list", where=path)
-                truth[_image(key)] |= {names.get(word, word) for word in said}
+            pairs = list(first.items())
+        for image, said in pairs:
+            if not isinstance(said, list):
+                raise LabError(f"the objects of {image} are no list", where=path)
+            truth[_image(image)] |= {names.get(word, word) for word in said}
     return dict(truth)
 
 
-def _coco(file: Entry, names: dict[str, str], wanted: Set[str], truth: dict[str, set[str]]) -> None:
-    """Add the classes of a COCO instance file, or of its human captions, for ``wanted`` images."""
+def _first_list(entry: Entry) -> Any:
+    return next((value for value in entry.row.values() if isinstance(value, list)), None)
+
+
+def _coco(file: Entry, names: dict[str, str], wanted: Set[str]) -> Iterator[tuple[Any, list[str]]]:
+    """(image, classes) of each annotation of a COCO instance file, or of human captions."""
     classes = {row["id"]: row["name"] for row in file.row.get("categories", [])}
     for entry in file.records("annotations"):
-        image = _image(entry["image_id"])
-        if image not in wanted:
-            continue
-        truth[image]  # a picture without any object is known, too
-        if "caption" in entry.row:
-            truth[image] |= set(objects(entry["caption"], names))
-        elif (name := classes.get(entry["category_id"])) in names:
-            truth[image].add(names[name])
+        if _image(image := entry["image_id"]) in wanted:
+            if "caption" in entry.row:
+                yield image, objects(entry["caption"], names)
+            else:  # a class without a word still makes its image known
+                name = classes.get(entry["category_id"])
+                yield image, [name] if name in names else []

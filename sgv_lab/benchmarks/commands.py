@@ -45,7 +45,7 @@ def score(
     if judge is not None:
         from sgv_lab.benchmarks.judge import graded
 
-        data = core.need(annotations, "--annotations", "the benchmark's data folder")
+        data = core.require(annotations, "--annotations", "the benchmark's data folder")
         predictions, annotations = graded(name, predictions, data, judge, judge_url, runs)
     scorer = benchmarks.module(name)
     if variant not in (allowed := (benchmarks.OFFICIAL, *scorer.VARIANTS)):

@@ -1,20 +1,30 @@
-"""What all scorers share: reading the official files and refusing bad ones.
+"""What all scorers share: the official files, answers by id, and the shape of a score.
 
 Every refusal is a LabError that names the file and the line (or the record of a JSON array).
 """
 
+import csv
 import gc
+import io
 import json
+import re
+import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from sgv_lab.errors import LabError
 
-Given = str | Path | None  # a file or folder that a scorer is given
+File = str | Path | None  # a file or folder; None where a scorer can do without
+# How LLaVA and ShareGPT4V ask for a short answer, and for an option.
+SHORT_ANSWER = "\nAnswer the question using a single word or phrase."
+LETTER_ANSWER = "\nAnswer with the option's letter from the given choices directly."
+LAST, EACH, FIRST = "the last one counts", "each counts", "the first one counts"
+_SAID = ("prediction", "text", "response", "caption", "tuple", "score", "answer")
 
 
 @dataclass(slots=True)
@@ -26,11 +36,8 @@ class Entry:
 
     def __getitem__(self, key: str) -> Any:
         if key not in self.row:
-            raise LabError(
-                f"has no {key!r} (it has {', '.join(map(str, self.row)) or 'nothing'})",
-                where=self.where,
-                fix="give the file of this benchmark",
-            )
+            what = f"has no {key!r} (it has {', '.join(map(str, self.row)) or 'nothing'})"
+            raise LabError(what, where=self.where, fix="give the file of this benchmark")
         return self.row[key]
 
     def first(self, *keys: str) -> Any:
@@ -40,22 +47,73 @@ class Entry:
                 return self.row[key]
         return self[" or ".join(keys)]
 
+    def text(self, *keys: str) -> str:
+        """``first(*keys)``, which must be a string."""
+        value = self.first(*keys)
+        if not isinstance(value, str):
+            raise self.error(f"the answer {value!r} is not a string")
+        return value
+
+    def error(self, what: str, fix: str = "") -> LabError:
+        """The refusal of this record."""
+        return LabError(what, where=self.where, fix=fix)
+
     def records(self, key: str) -> list["Entry"]:
         """The objects of the list under ``key``."""
         return [Entry(f"{self.where}, record {n}", row) for n, row in enumerate(self[key], 1)]
 
-    def text(self, *keys: str, one_line: bool = False) -> str:
-        """``first(*keys)`` as a string; with ``one_line`` tabs and newlines are refused."""
-        value = self.first(*keys)
-        if not isinstance(value, str):
-            raise LabError(f"the answer {value!r} is not a string", where=self.where)
-        if one_line and any(c in value for c in "\t\n\r"):
-            raise LabError(
-                f"the answer {value!r} holds a tab or a newline",
-                where=self.where,
-                fix="write each answer as one line without tabs",
-            )
-        return value
+
+class Answers(dict[str, Entry]):
+    """A file's answers: id -> the entry that counts (the first, where each of several counts).
+
+    Official tools take files in which an id stands more than once, each by its own ``rule``
+    (`LAST`, `EACH` or `FIRST`), and answers of several lines: ``warnings`` say so beside a score.
+    ``groups``: id -> all entries that count. ``often``: ids that the questions themselves repeat.
+    """
+
+    def __init__(
+        self,
+        found: Sequence[Entry],
+        *keys: str,
+        rule: str,
+        often: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
+        groups: dict[str, list[Entry]] = defaultdict(list)
+        for entry in found:
+            groups[str(entry.first(*keys))].append(entry)
+        self.warnings = [*several_lines(found), *_repeated(groups, rule, often)]
+        counting = {LAST: slice(-1, None), EACH: slice(None), FIRST: slice(1)}[rule]
+        self.groups = {key: group[counting] for key, group in groups.items()}
+        super().__init__({key: group[0] for key, group in self.groups.items()})
+
+
+def _repeated(
+    groups: Mapping[str, list[Entry]], rule: str, often: Mapping[str, int]
+) -> Iterator[str]:
+    twice = {key: group for key, group in groups.items() if len(group) > 1}
+    differ = [g for g in twice.values() if any(_said(entry) != _said(g[0]) for entry in g)]
+    if repeated := [g for key, g in twice.items() if len(g) > often.get(key, 1)] or differ:
+        yield (
+            f"{len(repeated)} ids stand more than once ({len(differ)} with answers that differ; "
+            f"first: {repeated[0][1].where}): {rule}, as in the official tool"
+        )
+
+
+def several_lines(found: Iterable[Entry]) -> Iterator[str]:
+    """A warning if answers have line ends in them, which JSON and worksheets can hold."""
+    several = [e for e in found if isinstance(t := _said(e), str) and ("\n" in t or "\r" in t)]
+    if several:
+        yield (
+            f"{len(several)} answers have several lines (first: {several[0].where}): they "
+            "count as they stand, as in the official tool"
+        )
+
+
+def _said(entry: Entry) -> Any:
+    for key in _SAID:
+        if key in entry.row:
+            return entry.row[key]
+    return None
 
 
 def read_text(path: str | Path) -> str:
@@ -82,16 +140,15 @@ def read_json(path: str | Path, repeated: list[str] | None = None) -> Any:
         if len(value := dict(pairs)) < len(pairs):
             twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
             if repeated is None:
-                raise LabError(f"the key {twice[0]!r} stands twice")
+                raise LabError(f"the key {twice[0]!r} stands twice", where=path)
             repeated.extend(twice)
         return value
 
+    text = read_text(path)
     try:
-        return json.loads(read_text(path), object_pairs_hook=checked)
+        return json.loads(text, object_pairs_hook=checked)
     except json.JSONDecodeError as error:
         raise LabError(f"line {error.lineno} is not JSON ({error.msg})", where=path) from error
-    except LabError as error:
-        raise error if str(path) in str(error) else LabError(str(error), where=path) from error
 
 
 def keyed(path: str | Path, field: str, repeated: list[str] | None = None) -> dict[str, Entry]:
@@ -121,8 +178,7 @@ def no_collector() -> Iterator[None]:
 def entries(path: str | Path) -> list[Entry]:
     """The records of a JSON array, JSON lines (a comma may end a line) or concatenated objects.
 
-    The last form is what model_vqa_qbench.py and POPE's caption_data hold. Raises LabError naming
-    the line that is no JSON object.
+    The last form is what model_vqa_qbench.py and POPE's caption_data hold.
     """
     text = read_text(path)
     if text.lstrip().startswith("["):
@@ -138,61 +194,53 @@ def entries(path: str | Path) -> list[Entry]:
 
 
 def _objects(text: str, path: str | Path) -> Iterator[tuple[int, Any]]:
-    decode = json.JSONDecoder().raw_decode
-    position, line, size = 0, 1, len(text)
-    while True:
-        start = position
-        while position < size and text[position] in " \t\r\n,":
-            position += 1
-        line += text.count("\n", start, position)
-        if position == size:
-            return
+    decode, between = json.JSONDecoder().raw_decode, re.compile(r"[ \t\r\n,]*")
+    line, end = 1, 0
+    while (start := between.match(text, end).end()) < len(text):
+        line += text.count("\n", end, start)
         try:
-            row, end = decode(text, position)
+            row, end = decode(text, start)
         except json.JSONDecodeError as error:
             raise LabError(f"is not JSON ({error.msg})", where=f"{path}, line {line}") from error
         yield line, row
-        line += text.count("\n", position, end)
-        position = end
+        line += text.count("\n", start, end)
 
 
 def table(path: str | Path) -> list[Entry]:
     """The rows of a .tsv, .csv or .xlsx with a header, all cells as strings ("" if empty)."""
-    import pandas as pd  # half a second to import, and only tables need it
-
     path = Path(path)
-    try:
-        if path.suffix == ".xlsx":
-            frame = _sheet(path)
-        else:
-            read_text(path)
-            separator = "\t" if path.suffix == ".tsv" else ","
-            frame = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False)
-    except LabError:
-        raise
-    except FileNotFoundError as error:
-        raise LabError("no such file", where=path) from error
-    except Exception as error:  # zipfile, XML and parser errors alike
-        raise LabError(f"is not a table ({error})", where=path) from error
-    if frame.empty:
+    if path.suffix == ".xlsx":
+        rows = _sheet(path)
+    else:
+        csv.field_size_limit(sys.maxsize)  # MMBench's cells hold images
+        text = io.StringIO(read_text(path), newline="")
+        rows = list(csv.reader(text, delimiter="\t" if path.suffix == ".tsv" else ","))
+    names, *cells = [row for row in rows if any(row)] or [[]]
+    if not cells:
         raise LabError("holds no row", where=path)
-    if not isinstance(frame.index, pd.RangeIndex):  # pandas takes the first cells for an index
-        raise LabError("has rows with more cells than the header", where=path)
-    rows = frame.fillna("").to_dict("records")
-    return [Entry(f"{path}, line {number}", row) for number, row in enumerate(rows, 2)]
+    found = []
+    for number, row in enumerate(cells, 2):
+        where = f"{path}, line {number}"
+        if any(row[len(names) :]):
+            raise LabError("has more cells than the header", where=where)
+        padded = row + [""] * (len(names) - len(row))
+        found.append(Entry(where, {k: v for k, v in zip(names, padded, strict=False) if k}))
+    return found
 
 
-def _sheet(path: Path) -> Any:
-    """The first worksheet as strings, formulas too (pandas gives a stored value or nothing)."""
+def _sheet(path: Path) -> list[list[str]]:
+    """The first worksheet as it was typed, formulas as their text (not as their last value)."""
     import openpyxl
-    import pandas as pd
 
-    with path.open("rb") as file:
-        sheet = openpyxl.load_workbook(file, read_only=True).worksheets[0]
-        sheet.reset_dimensions()  # some writers leave them wrong
-        names, *cells = ([_typed(v) for v in row] for row in sheet.iter_rows(values_only=True))
-    named = [dict(zip(names, row, strict=False)) for row in cells if any(row)]
-    return pd.DataFrame(named, columns=[name for name in names if name]).fillna("")
+    if not path.is_file():
+        raise LabError("no such file", where=path)
+    try:
+        with path.open("rb") as file:
+            sheet = openpyxl.load_workbook(file, read_only=True).worksheets[0]
+            sheet.reset_dimensions()  # some writers leave them wrong
+            return [[_typed(cell) for cell in row] for row in sheet.iter_rows(values_only=True)]
+    except Exception as error:  # zipfile's, XML's and openpyxl's own
+        raise LabError(f"is not a table ({error})", where=path) from error
 
 
 def _typed(value: Any) -> str:
@@ -212,47 +260,40 @@ def index(found: Iterable[Entry], *keys: str, name: str = "question") -> dict[st
     for entry in found:
         identifier = str(entry.first(*keys))
         if identifier in result:
-            raise LabError(
-                f"{name} {identifier} stands twice (first: {result[identifier].where})",
-                where=entry.where,
-                fix="keep one answer a question",
-            )
+            what = f"{name} {identifier} stands twice (first: {result[identifier].where})"
+            raise LabError(what, where=entry.where, fix="keep one answer a question")
         result[identifier] = entry
     return result
 
 
-def known(answers: dict[str, Entry], asked: Iterable[Any], source: object) -> int:
+def check_ids(answers: Mapping[str, Entry], asked: Iterable[Any], source: object) -> int:
     """The number of ``asked`` ids without an answer; LabError for an answer to none of them."""
     asked = {str(identifier) for identifier in asked}
     for identifier, entry in answers.items():
         if identifier not in asked:
-            raise LabError(
-                f"question {identifier!r} is not in {source}",
-                where=entry.where,
-                fix="score a file against the questions it answers",
-            )
+            what = f"question {identifier!r} is not in {source}"
+            fix = "score a file against the questions it answers"
+            raise LabError(what, where=entry.where, fix=fix)
     return len(asked - answers.keys())
 
 
-def aligned(entry: Entry, said: str, asked: str) -> None:
+def check_same_question(entry: Entry, said: str, asked: str) -> None:
     """Refuse an answer whose own copy of the question (``said``) is not the one ``asked``."""
     if " ".join(said.split()) != " ".join(asked.split()):
-        raise LabError(
-            f"answers {said!r}, but the question is {asked!r}",
-            where=entry.where,
-            fix="the files are out of step: use the version of the questions that was run",
-        )
+        what = f"answers {said!r}, but the question is {asked!r}"
+        fix = "the files are out of step: use the version of the questions that was run"
+        raise LabError(what, where=entry.where, fix=fix)
 
 
-def need(path: Given, option: str, holding: str) -> Path:
+def require(path: File, option: str, holding: str) -> Path:
     """``path``, or a LabError saying which option is missing and what it must hold."""
     if path is None:
         raise LabError(f"needs {option}: {holding}", fix=f"add {option} PATH")
     return Path(path)
 
 
-def within(path: str | Path, *patterns: str) -> list[Path]:
-    """``path`` if it is a file, or its files that match the first fruitful of ``patterns``."""
+def find_files(path: str | Path, *patterns: str) -> list[Path]:
+    """``path`` if it is a file, else what lies in it by the first pattern that matches anything."""
     path = Path(path)
     if path.is_dir():
         found = next((f for p in patterns if (f := sorted(path.glob(p)))), [])
@@ -262,6 +303,11 @@ def within(path: str | Path, *patterns: str) -> list[Path]:
     if not path.is_file():
         raise LabError("no such file or folder", where=path)
     return [path]
+
+
+def percent(values: Collection[float]) -> float:
+    """100 times the mean of ``values``."""
+    return 100 * sum(values) / len(values)
 
 
 def means(pairs: Iterable[tuple[str, float]], scale: float = 100) -> dict[str, float]:
@@ -277,22 +323,21 @@ def result(
     *,
     unparsed: int,
     missing: int,
-    intervals: dict[str, list[float] | None],
-    clustered_by: str,
-    clusters: int,
-    warnings: list[str] | None = None,
-    **extra: Any,
+    intervals: dict[str, Any],
+    clusters: tuple[str, Iterable[Hashable]],
+    warnings: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The one shape of a score: the benchmark's own names first, then what all report.
 
-    ``warnings`` say what a reader has to know of the predictions; the key is absent without any.
+    ``clusters``: what the intervals are clustered by, and each row's. ``warnings`` say what a
+    reader has to know of the predictions; the key is absent without any.
     """
+    by, names = clusters
     return {
         **scores,
-        **extra,
         "unparsed": unparsed,
         "missing": missing,
         "interval": intervals,
-        "clusters": {"by": clustered_by, "n": clusters},
-        **({"warnings": warnings} if warnings else {}),
+        "clusters": {"by": by, "n": len(set(names))},
+        **({"warnings": list(warnings)} if warnings else {}),
     }

@@ -1,7 +1,5 @@
 """Ask a model a benchmark's questions: batched, longest first, greedy, resumable."""
 
-import json
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from sgv_lab.benchmarks.tasks import TASKS, Question, Task
 from sgv_lab.captioning import bulk
 from sgv_lab.closure import digest
 from sgv_lab.errors import LabError
-from sgv_lab.files import whole_lines, write_json
+from sgv_lab.files import Journal, write_json
 from sgv_lab.images import image_problem
 from sgv_lab.models import checkpoints
 from sgv_lab.models.kinds import kind
@@ -47,18 +45,16 @@ def evaluate(
     out.mkdir(parents=True, exist_ok=True)
     known = {"benchmark": name, "model": checkpoints.fingerprint(model_folder)}
     _same_run(out, known | {"code": digest(answer, checkpoints.load)})
-    done = _done(out / "answers.jsonl", questions)
-    left = [question for question in questions if question.id not in done]
-    if left:
+    journal = Journal(out / "answers.jsonl")
+    done = _done(journal, questions)
+    if left := [question for question in questions if question.id not in done]:
         model, processor = loaded or checkpoints.load(model_folder)
-        with (out / "answers.jsonl").open("a", encoding="utf-8") as file:
-            for asked, texts in answer(model, processor, left, task, data, batch_size):
-                for question, text in zip(asked, texts, strict=True):
-                    done[question.id] = text
-                    row = {"question_id": question.id, "prompt": question.prompt, "text": text}
-                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
+        for asked, texts in answer(model, processor, left, task, data, batch_size):
+            pairs = list(zip(asked, texts, strict=True))
+            done |= {q.id: text for q, text in pairs}
+            journal.append(
+                {"question_id": q.id, "prompt": q.prompt, "text": text} for q, text in pairs
+            )
     arguments = task.write(questions, done, data, out)
     if arguments is None:
         return None
@@ -86,14 +82,16 @@ def _same_run(out: Path, settings: dict[str, str]) -> None:
     write_json(path, settings)
 
 
-def _done(path: Path, questions: Sequence[Question]) -> dict[str, str]:
-    """Answers already given."""
+def _done(journal: Journal, questions: Sequence[Question]) -> dict[str, str]:
+    """Answers already given, by question."""
     prompts = {question.id: question.prompt for question in questions}
-    given = [Entry(f"{path}, line {n}", row) for n, row in enumerate(whole_lines(path), 1)]
-    answers = core.index(given, "question_id")
-    core.known(answers, prompts, "the benchmark")
+    rows = enumerate(journal.read(), 1)
+    answers = core.index(
+        (Entry(f"{journal.path}, line {n}", row) for n, row in rows), "question_id"
+    )
+    core.check_ids(answers, prompts, "the benchmark")
     for key, entry in answers.items():
-        core.aligned(entry, entry["prompt"], prompts[key])
+        core.check_same_question(entry, entry["prompt"], prompts[key])
     return {key: entry.text("text") for key, entry in answers.items()}
 
 
@@ -121,7 +119,7 @@ def _ids(
 ) -> list[int]:
     """Prompt ids in the model's own template, the image's place as wide as the image will be.
 
-    Where that depends on the picture's shape (Qwen3-VL), the place stays one -200 for now.
+    Where that depends on the image's shape (Qwen3-VL), the place stays one -200 for now.
     """
     has_image = question.picture is not None or question.encoded is not None
     text = ("<image>\n" if has_image else "") + question.prompt
@@ -144,17 +142,17 @@ def _generate(
     """Greedy answers to (B) prompts: padded on the left, positions counted from the first token.
 
     Pictures are padded or cropped as the official scripts for LLaVA do; other families take them
-    as they take all pictures.
+    as they take all images.
     """
     feed = collator(model.config)
     aspect = task.aspect if kind(model.config.model_type).template == "v1" else "square"
-    rows, pictures = [], []
+    rows, images = [], []
     for question, ids in batch:
         image = question.image(data)
         own = [] if image is None else [prepare(image, processor.image_processor, aspect)]
         rows.append(feed.widened(ids, own)[0])
-        pictures += own
-    given = bulk.batched(model.config, processor, rows, pictures)
+        images += own
+    given = bulk.batched(model.config, processor, rows, images)
     decoding = bulk.Decoding(max_new_tokens=task.max_new_tokens)
     said = bulk.decode(model, processor, given, decoding)
     return [one["caption"] for one in said]

@@ -9,7 +9,7 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from sgv_lab.benchmarks import core, llava_w, mmvet
 from sgv_lab.captioning.client import Client, NoAnswer, Rejected, about_content
 from sgv_lab.captioning.response import Answer
 from sgv_lab.errors import LabError
-from sgv_lab.files import whole_lines, write_json, write_jsonl
+from sgv_lab.files import Journal, write_json, write_jsonl
 
 Messages = list[dict[str, str]]
 Ask = Callable[[Messages, float, int], tuple[str, str]]
@@ -84,17 +84,18 @@ def graded(
     jobs = {"mmvet": _mmvet, "llava-w": _llava_w}
     if benchmark not in jobs:
         raise LabError(f"{benchmark} has no judge", fix=f"use one of {', '.join(jobs)}")
-    ask = ask or endpoint(model, url)
     name = re.sub(r"[^\w.-]", "-", model)
     stem = predictions.with_name(f"{predictions.stem}.{name}")
-    return jobs[benchmark](predictions, data, stem, _Grades(stem, model, ask, runs))
+    grades = _Grades(stem, model, ask or endpoint(model, url), runs)
+    return jobs[benchmark](predictions, data, stem, grades)
 
 
 class _Grades:
-    """The log of a judge's grades, and the way to complete it."""
+    """The journal of a judge's grades, and the way to complete it."""
 
     def __init__(self, stem: Path, model: str, ask: Ask, runs: int) -> None:
-        self.path, self.model, self.ask, self.runs = Path(f"{stem}.log.jsonl"), model, ask, runs
+        self.journal = Journal(f"{stem}.log.jsonl")
+        self.model, self.ask, self.runs = model, ask, runs
 
     def of(
         self, chats: dict[str, Messages], grade: Callable[[str, Ask], Row], name: str
@@ -103,50 +104,46 @@ class _Grades:
 
         ``grade(question, ask)`` makes a row; ``name``: its field that names the judge.
         """
-        told = {one: self._digest(messages) for one, messages in chats.items()}
-        wanted = [(f"{one}#{told[one]}#{run}", one) for run in range(self.runs) for one in chats]
-        rows = self._there({key.rpartition("#")[0] for key, _ in wanted})
-        held: dict[str, Row] = {}  # without a usable answer, until there is one
-        unanswered, in_a_row, why = [], 0, "no question"
-        with self.path.open("a", encoding="utf-8") as file:
-            for key, one in tqdm([pair for pair in wanted if pair[0] not in rows], unit="grade"):
-                row, reason = self._graded(one, grade)
-                why = reason or why
-                if row is None:
-                    unanswered.append(reason)
-                elif reason:
-                    held[key] = row
-                else:
-                    rows |= {key: row}
-                    file.write(json.dumps({"key": key, **row}, ensure_ascii=False) + "\n")
-                    file.flush()
-                in_a_row = in_a_row + (not about_content(reason)) if reason else 0
-                if in_a_row == STOP_AFTER:
-                    break
-        graded = [rows[key] for key, _ in wanted if key in rows]
-        if unanswered or in_a_row == STOP_AFTER or not graded:
+        told = {one: f"{one}#{self._digest(messages)}" for one, messages in chats.items()}
+        wanted = {f"{told[one]}#{run}": one for run in range(self.runs) for one in chats}
+        rows = self._kept(set(told.values()))
+        unusable: dict[str, Row] = {}  # rows of answers that are asked for again next time
+        failed, in_a_row, why = False, 0, "no question"
+        for key in tqdm([key for key in wanted if key not in rows], unit="grade"):
+            row, reason = self._graded(wanted[key], grade)
+            if row is None:
+                failed = True
+            elif reason:
+                unusable[key] = row
+            else:
+                rows[key] = row
+                self.journal.append([{"key": key, **row}])
+            why = reason or why
+            in_a_row = in_a_row + (not about_content(reason)) if reason else 0
+            if in_a_row == STOP_AFTER:
+                break
+        graded = [rows[key] for key in wanted if key in rows]
+        if failed or in_a_row == STOP_AFTER or not graded:
             what = f"the judge {self.model} failed: {why}"
-            raise LabError(what, fix="mend it and run again: what was graded is kept")
-        for row in held.values():
-            row[name] = graded[0][name]
-        if held:
-            reasons = Counter(row["reason"] for row in held.values()).most_common(3)
+            raise LabError(what, fix="repair it and run again: what was graded is kept")
+        if unusable:
+            reasons = Counter(row["reason"] for row in unusable.values()).most_common(3)
             shown = "; ".join(f"{number} × {reason}" for reason, number in reasons)
-            log.warning("%d grades without a usable answer, unparsed (%s)", len(held), shown)
-        rows |= held
-        return [[rows[f"{one}#{told[one]}#{run}"] for one in chats] for run in range(self.runs)]
+            log.warning("%d grades without a usable answer, unparsed (%s)", len(unusable), shown)
+        rows |= {key: row | {name: graded[0][name]} for key, row in unusable.items()}
+        return [[rows[f"{told[one]}#{run}"] for one in chats] for run in range(self.runs)]
 
     def _digest(self, messages: Messages) -> str:
         return hashlib.sha256(json.dumps([self.model, messages]).encode()).hexdigest()[:16]
 
-    def _there(self, questions: set[str]) -> dict[str, Row]:
-        """The log's rows of these questions, by key; how many others there are is told."""
-        rows = {row.pop("key"): row for row in whole_lines(self.path)}
-        known = {key: row for key, row in rows.items() if key.rpartition("#")[0] in questions}
-        if others := len(rows) - len(known):
-            told = "%s: %d grades of other answers, questions or prompts are not used"
-            log.warning(told, self.path.name, others)
-        return known
+    def _kept(self, told: set[str]) -> dict[str, Row]:
+        """The journal's rows of these questions, by key; how many others there are is told."""
+        rows = {row.pop("key"): row for row in self.journal.read()}
+        kept = {key: row for key, row in rows.items() if key.rpartition("#")[0] in told}
+        if others := len(rows) - len(kept):
+            what = "%s: %d grades of other answers, questions or prompts are not used"
+            log.warning(what, self.journal.path.name, others)
+        return kept
 
     def _graded(self, one: str, grade: Callable[[str, Ask], Row]) -> tuple[Row | None, str]:
         """(row, ""), or with a reason where no answer could be used; no row where none came."""
@@ -168,14 +165,12 @@ class _Grades:
         return row | ({"reason": reason} if reason else {}), reason
 
 
-def _texts(predictions: Path, asked: list[str]) -> dict[str, str]:
+def _texts(predictions: Path, asked: Iterable[str]) -> dict[str, str]:
     """Answers by id, from {id: text} or LLaVA's answers file; all of ``asked``, nothing else."""
     found = core.entries(predictions)
-    if len(found) == 1 and "text" not in found[0].row:
-        answers = core.keyed(predictions, "text")
-    else:
-        answers = core.index(found, "question_id")
-    if core.known(answers, asked, "the benchmark"):
+    by_id = len(found) == 1 and "text" not in found[0].row
+    answers = core.keyed(predictions, "text") if by_id else core.index(found, "question_id")
+    if core.check_ids(answers, asked, "the benchmark"):
         absent = next(key for key in asked if key not in answers)
         raise LabError(f"has no answer to {absent}", where=predictions, fix="complete it first")
     return {key: entry.text("text") for key, entry in answers.items()}
@@ -184,25 +179,22 @@ def _texts(predictions: Path, asked: list[str]) -> dict[str, str]:
 def _mmvet(predictions: Path, data: Path, stem: Path, grades: _Grades) -> tuple[Path, Path]:
     questions = core.read_json(data / "mm-vet.json")
     few_shot = core.read_text(data / "prompt.txt").strip() + "\n"
-    texts = _texts(predictions, list(questions))
+    texts = _texts(predictions, questions)
     chats = {
         key: mmvet.judge_messages(row["question"], row["answer"], texts[key], few_shot)
         for key, row in questions.items()
     }
-
-    def graded(key: str, ask: Ask) -> Row:
-        name, content, grade = mmvet.grade(ask, chats[key])
-        return {"model": name, "content": content, "score": grade}
-
-    found = grades.of(chats, graded, "model")
-    path = Path(f"{stem}-grade-{grades.runs}runs.json")
     fields = ("model", "content", "score")
+    runs = grades.of(
+        chats,
+        lambda key, ask: dict(zip(fields, mmvet.grade(ask, chats[key]), strict=True)),
+        "model",
+    )
+    by_question = zip(questions, zip(*runs, strict=True), strict=True)
+    path = Path(f"{stem}-grade-{grades.runs}runs.json")
     write_json(
         path,
-        {
-            key: {field: [row[field] for row in rows] for field in fields}
-            for key, rows in zip(questions, zip(*found, strict=True), strict=True)
-        },
+        {key: {name: [row[name] for row in rows] for name in fields} for key, rows in by_question},
     )
     return path, data / "mm-vet.json"
 
@@ -211,19 +203,17 @@ def _llava_w(predictions: Path, data: Path, stem: Path, grades: _Grades) -> tupl
     questions = core.index(core.entries(data / "questions.jsonl"), "question_id")
     captions = {e["image"]: e["caption"] for e in core.entries(data / "context.jsonl")}
     reference = core.index(core.entries(data / "answers_gpt4.jsonl"), "question_id")
-    rules, texts = core.read_json(data / "rule.json"), _texts(predictions, list(questions))
-
-    def chat(key: str) -> Messages:
-        question, caption = questions[key], captions[questions[key]["image"]]
-        return llava_w.judge_messages(
+    rules, texts = core.read_json(data / "rule.json"), _texts(predictions, questions)
+    chats = {}
+    for key, question in questions.items():
+        caption = captions[question["image"]]
+        chats[key] = llava_w.judge_messages(
             caption if isinstance(caption, str) else "\n".join(caption),
             question["text"],
             reference[key]["text"],
             texts[key],
             rules[f"llava_bench_{question['category']}"],
         )
-
-    chats = {key: chat(key) for key in questions}
 
     def graded(key: str, ask: Ask) -> Row:
         name, review = ask(chats[key], 0.2, 1024)

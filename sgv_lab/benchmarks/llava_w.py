@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from sgv_lab.benchmarks import OFFICIAL, core, jackknife
-from sgv_lab.benchmarks.answers import EACH, by_id
-from sgv_lab.benchmarks.core import Entry, Given
+from sgv_lab.benchmarks.core import EACH, Answers, Entry, File
 from sgv_lab.errors import LabError
 
 VARIANTS = ()
@@ -30,79 +29,66 @@ def parse(review: str) -> list[float]:
 
 
 def score(
-    predictions: Given, annotations: Given = None, questions: Given = None, variant: str = OFFICIAL
+    predictions: File, annotations: File = None, questions: File = None, variant: str = OFFICIAL
 ) -> dict[str, Any]:
     """Summarise a review file, or a folder of them (several runs of one judge: mean of "all").
 
     Each category is [relative %, reference × 10, model × 10, reviews]. With ``questions``
     (questions.jsonl) the intervals are clustered by image and absent reviews counted.
     """
-    asked = questions or annotations
-    files = core.within(predictions, "*.jsonl")
-    runs = {path.stem: _score(path, asked) for path in files}
+    files = core.find_files(predictions, "*.jsonl")
+    runs = {path.stem: _score(path, questions or annotations) for path in files}
     if len(files) == 1:
         return runs[files[0].stem]
-    judges = {run["judge"] for run in runs.values()}
-    if len(judges) > 1:
-        raise LabError(
-            f"reviews of {', '.join(map(str, judges))} share a column",
-            where=predictions,
-            fix="keep one folder a judge",
-        )
+    _check_one_judge({run["judge"] for run in runs.values()}, predictions)
     mean = float(np.mean([run["all"][0] for run in runs.values()]))
-    return {
-        "mean": mean,
-        "runs": runs,
-        **{key: sum(run[key] for run in runs.values()) for key in ("unparsed", "missing")},
-    }
+    sums = {key: sum(run[key] for run in runs.values()) for key in ("unparsed", "missing")}
+    return {"mean": mean, "runs": runs, **sums}
 
 
-def _score(path: Path, questions: str | Path | None) -> dict[str, Any]:
+def _score(path: Path, questions: File) -> dict[str, Any]:
     reviews = core.entries(path)
-    given, warnings = by_id(reviews, "question_id", rule=EACH)
-    images, missing = [str(entry["question_id"]) for entry in reviews], 0
+    answers = Answers(reviews, "question_id", rule=EACH)
+    clusters, missing = [str(entry["question_id"]) for entry in reviews], 0
     if questions is not None:
-        found = core.index(core.entries(questions), "question_id")
-        missing = core.known({key: group[0] for key, group in given.items()}, found, questions)
-        images = [found[key]["image"] for key in images]
-    marks, groups = [], defaultdict(list)
+        asked = core.index(core.entries(questions), "question_id")
+        missing = core.check_ids(answers, asked, questions)
+        clusters = [asked[key]["image"] for key in clusters]
+    _check_one_judge(judges := {entry.row.get("judge") for entry in reviews}, path)
+    marks, groups = np.array([_marks(entry) for entry in reviews]), defaultdict(list)
     for number, entry in enumerate(reviews):
-        marks.append(_marks(entry))
         groups["all"].append(number)
         groups[entry["category"]].append(number)
-    judges = {entry.row.get("judge") for entry in reviews}
-    if len(judges) > 1:
-        raise LabError(f"reviews of {judges} share a column", where=path)
-    table = np.array(marks)
-    scores = {name: _summary(table[rows]) for name, rows in sorted(groups.items())}
-    sums = jackknife.by_cluster(images, table[:, ::-1])
+    sums = jackknife.by_cluster(clusters, marks[:, ::-1])
     return core.result(
-        scores,
-        unparsed=int((table[:, 0] < 0).sum()),
+        {name: _summary(marks[rows]) for name, rows in sorted(groups.items())}
+        | {"judge": judges.pop()},
+        unparsed=int((marks[:, 0] < 0).sum()),
         missing=missing,
         intervals={"all": jackknife.interval(jackknife.ratio(), sums)},
-        clustered_by="question" if questions is None else "image",
-        clusters=len(sums),
-        warnings=warnings,
-        judge=judges.pop(),
+        clusters=("question" if questions is None else "image", clusters),
+        warnings=answers.warnings,
     )
+
+
+def _check_one_judge(judges: set[str | None], where: File) -> None:
+    if len(judges) > 1:
+        what = f"reviews of {', '.join(map(str, judges))} share a column"
+        raise LabError(what, where=where, fix="keep one folder a judge")
 
 
 def _marks(entry: Entry) -> list[float]:
     marks = entry.first("tuple", "score")
-    if not (
-        isinstance(marks, list)
-        and len(marks) == 2
-        and all(isinstance(mark, int | float) for mark in marks)
-    ):
-        raise LabError(f"the marks {marks!r} are not two numbers", where=entry.where)
+    numbers = isinstance(marks, list) and all(isinstance(mark, int | float) for mark in marks)
+    if not numbers or len(marks) != 2:
+        raise entry.error(f"the marks {marks!r} are not two numbers")
     return marks
 
 
-def _summary(table: np.ndarray) -> list[float]:
-    reference, model = (round(mean, 3) for mean in table.mean(0).tolist())
+def _summary(marks: np.ndarray) -> list[float]:
+    reference, model = (round(mean, 3) for mean in marks.mean(0).tolist())
     relative = model / reference * 100
-    return [round(relative, 1), round(reference * 10, 1), round(model * 10, 1), len(table)]
+    return [round(relative, 1), round(reference * 10, 1), round(model * 10, 1), len(marks)]
 
 
 def judge_messages(

@@ -12,18 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from sgv_lab.benchmarks import OFFICIAL, core, jackknife
-from sgv_lab.benchmarks.answers import EACH, LAST, by_id
-from sgv_lab.benchmarks.core import Entry, Given
-from sgv_lab.errors import LabError
+from sgv_lab.benchmarks.core import EACH, LAST, Answers, Entry, File
 
 log = logging.getLogger(__name__)
 VARIANTS = ("vanilla_first_pass", "vanilla_all_rows", "exact_letter")
 LETTERS = "ABCD"
 ROTATION = 10**6
-SUFFIX = {
-    "en": "\nAnswer with the option's letter from the given choices directly.",
-    "cn": "\n请直接回答选项字母。",
-}
+SUFFIX = {"en": core.LETTER_ANSWER, "cn": "\n请直接回答选项字母。"}
 DROPPED = {"hint", "category", "source", "image", "comment", "l2-category"}  # for submission
 
 
@@ -64,87 +59,82 @@ def extract(answer: str, choices: Mapping[str, str]) -> str | None:
 
 
 def score(
-    predictions: Given, annotations: Given = None, questions: Given = None, variant: str = OFFICIAL
+    predictions: File, annotations: File = None, questions: File = None, variant: str = OFFICIAL
 ) -> dict[str, Any]:
     """CircularEval of a submission (.xlsx, .tsv with ``prediction``) or of LLaVA's answers file.
 
     ``annotations`` (or ``questions``) is the benchmark's TSV; without it the submission itself must
-    hold ``answer``. Category accuracies need the TSV. Raises LabError for files out of step.
+    hold ``answer``. Category accuracies need the TSV.
     """
     given = core.rows(predictions)
-    table = "index" in given[0].row  # LLaVA's script that makes it one lets the last answer count
-    rule = EACH if table else LAST
-    answers, warnings = by_id(given, "index", "question_id", rule=rule)
-    answers = answers if table else {key: group[-1:] for key, group in answers.items()}
-    first = {key: group[0] for key, group in answers.items()}
+    # LLaVA's script that makes a submission of an answers file lets the last answer count
+    rule = EACH if "index" in given[0].row else LAST
+    answers = Answers(given, "index", "question_id", rule=rule)
     source = annotations or questions
-    truth = core.index(core.rows(source), "index", name="index") if source else first
-    missing = core.known(first, truth, source or predictions)
-    reads = {key: [_read(a, truth[key], variant) for a in group] for key, group in answers.items()}
+    truth = core.index(core.rows(source), "index", name="index") if source else answers
+    missing = core.check_ids(answers, truth, source or predictions)
+    circles = circular_groups(truth, predictions)
+    reads = {
+        key: [_read(answer, truth[key], variant) for answer in group]
+        for key, group in answers.groups.items()
+    }
     right = {
-        key: [read == entry.first("answer") for read in reads.get(key, [None])]
+        key: [read == entry["answer"] for read in reads.get(key, [None])]
         for key, entry in truth.items()
     }
-    groups = circles(truth, predictions)
-    first_pass = [(key, one) for key in groups for one in right[key]]
-    all_rows = [(key, one) for key in right for one in right[key]]
-    circular = [
-        (key, all(one for member in members for one in right[member]))
-        for key, members in groups.items()
-        for _ in right[key]
-    ]
-    by_variant = {"vanilla_first_pass": first_pass, "vanilla_all_rows": all_rows}
-    overall = by_variant.get(variant, circular)
-    clusters = [int(key) % ROTATION for key, _ in overall]
+    outcomes = {  # (index of the question, right or wrong) rows of each way to count
+        "circular": [
+            (key, all(one for member in members for one in right[member]))
+            for key, members in circles.items()
+            for _ in right[key]
+        ],
+        "vanilla_first_pass": [(key, one) for key in circles for one in right[key]],
+        "vanilla_all_rows": [(key, one) for key in right for one in right[key]],
+    }
+    accuracy = {way: core.percent([one for _, one in rows]) for way, rows in outcomes.items()}
+    way = variant if variant in outcomes else "circular"
+    keys, marks = zip(*outcomes[way], strict=True)
+    clusters = [int(key) % ROTATION for key in keys]
     scores: dict[str, Any] = {
-        "accuracy": _percent(overall),
-        "correct": sum(one for _, one in overall),
-        "n": len(overall),
-        "vanilla_first_pass": _percent(first_pass),
-        "vanilla_all_rows": _percent(all_rows),
+        "accuracy": accuracy[way],
+        "correct": sum(marks),
+        "n": len(marks),
+        "vanilla_first_pass": accuracy["vanilla_first_pass"],
+        "vanilla_all_rows": accuracy["vanilla_all_rows"],
     }
     for column in ("l2-category", "category"):
-        if all(column in truth[key].row for key in groups):
-            scores[column] = core.means((truth[key][column], one) for key, one in overall)
+        if all(column in truth[key].row for key in circles):
+            scores[column] = core.means((truth[key][column], one) for key, one in outcomes[way])
     return core.result(
         scores,
         unparsed=sum(read is None for group in reads.values() for read in group),
         missing=missing,
-        intervals={"accuracy": jackknife.mean_interval([one for _, one in overall], clusters)},
-        clustered_by="circular group",
-        clusters=len(groups),
-        warnings=warnings,
+        intervals={"accuracy": jackknife.mean_interval(marks, clusters)},
+        clusters=("circular group", clusters),
+        warnings=answers.warnings,
     )
-
-
-def _percent(outcome: list[tuple[str, bool]]) -> float:
-    return 100 * sum(one for _, one in outcome) / len(outcome)
 
 
 def _read(answer: Entry, truth: Entry, variant: str) -> str | None:
     if "question" in answer.row:
-        core.aligned(answer, answer["question"], truth["question"])
-    text = answer.text("prediction", "text")
-    choices = options(truth.row)
+        core.check_same_question(answer, answer["question"], truth["question"])
+    text, choices = answer.text("prediction", "text"), options(truth.row)
     if variant == "exact_letter":
         return text if text in choices else None
     return extract(text, choices)
 
 
-def circles(truth: Mapping[str, Entry], source: object) -> dict[str, list[str]]:
+def circular_groups(truth: Mapping[str, Entry], source: object) -> dict[str, list[str]]:
     """Question index (below 10^6) -> indices of its rotations; LabError for a group without it."""
     groups: dict[str, list[str]] = defaultdict(list)
     for key, entry in truth.items():
         if not key.isdecimal():
-            raise LabError(f"the index {key!r} is not a number", where=entry.where)
+            raise entry.error(f"the index {key!r} is not a number")
         groups[str(int(key) % ROTATION)].append(key)
     for key, members in groups.items():
         if key not in members:
-            raise LabError(
-                f"index {members[0]} is a rotation of {key}, which is not in {source}",
-                where=truth[members[0]].where,
-                fix="keep all rotations of a question together",
-            )
+            what = f"index {members[0]} is a rotation of {key}, which is not in {source}"
+            raise truth[members[0]].error(what, fix="keep all rotations of a question together")
     return dict(groups)
 
 
@@ -169,8 +159,9 @@ def submission(rows: Iterable[Mapping[str, str]], answers: Mapping[str, str], pa
         if not number:
             book.active.append([name for name, _ in cells])
         for column, (_, value) in enumerate(cells, 1):
-            text = isinstance(value, str)
-            value = ILLEGAL_CHARACTERS_RE.sub("", value) if text else value
-            cell = book.active.cell(number + 2, column, value)
-            cell.data_type = "s" if text else cell.data_type
+            cell = book.active.cell(number + 2, column)
+            if isinstance(value, str):
+                cell.value, cell.data_type = ILLEGAL_CHARACTERS_RE.sub("", value), "s"
+            else:
+                cell.value = value
     book.save(path)

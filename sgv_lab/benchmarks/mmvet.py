@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from sgv_lab.benchmarks import OFFICIAL, core, jackknife
-from sgv_lab.benchmarks.answers import LAST
-from sgv_lab.benchmarks.core import Given
+from sgv_lab.benchmarks.core import LAST, File
 from sgv_lab.errors import LabError
 
 VARIANTS = ()
@@ -19,44 +18,64 @@ TRIES = 5  # then the grade is 0
 
 
 def score(
-    predictions: Given, annotations: Given = None, questions: Given = None, variant: str = OFFICIAL
+    predictions: File, annotations: File = None, questions: File = None, variant: str = OFFICIAL
 ) -> dict[str, Any]:
     """Aggregate a grades file {id: {model, content, score}} (one list element a judge run).
 
     ``annotations`` is mm-vet.json, or {id: capabilities}. Columns are rounded to one decimal as
-    export_result does; a question without grade counts 0. Raises LabError for grades of different
-    judges, or of different numbers of runs.
+    export_result does; a question without grade counts 0.
     """
-    source = core.need(annotations or questions, "--annotations", "mm-vet.json")
+    source = core.require(annotations or questions, "--annotations", "mm-vet.json")
     asked = core.keyed(source, "capability")
-    capabilities = {key: frozenset(entry["capability"]) for key, entry in asked.items()}
     repeated: list[str] = []
     grades = core.keyed(predictions, "score", repeated)
-    warnings = [f"the key {k!r} stands more than once: {LAST}, as in Python" for k in repeated]
+    missing = core.check_ids(grades, asked, source)
     for entry in grades.values():
         given = entry["score"] if isinstance(entry["score"], list) else [None]
         if not all(isinstance(grade, int | float) and 0 <= grade <= 1 for grade in given):
             what = f"the grades are {entry['score']}, not a list of numbers in [0, 1]"
-            raise LabError(what, where=entry.where)
-    missing = core.known(grades, capabilities, source)
-    judges = {str(name) for entry in grades.values() for name in entry["model"]}
+            raise entry.error(what)
+    judges = sorted({str(name) for entry in grades.values() for name in entry["model"]})
     if len(judges) > 1:
-        raise LabError(
-            f"grades of {', '.join(sorted(judges))} share a column",
-            where=predictions,
-            fix="keep one file a judge",
-        )
-    runs = {len(entry["score"]) for entry in grades.values()}
-    if len(runs) != 1:
-        raise LabError(
-            f"questions have {sorted(runs)} runs", where=predictions, fix="finish the grading"
-        )
-    table = np.zeros((len(capabilities), *runs))
-    for row, key in enumerate(capabilities):
-        if key in grades:
-            table[row] = grades[key]["score"]
-    failed = sum(_number(c) is None for e in grades.values() for c in e["content"])
-    return _result(table, capabilities, failed, missing, warnings, *judges)
+        what = f"grades of {', '.join(judges)} share a column"
+        raise LabError(what, where=predictions, fix="keep one file a judge")
+    runs = sorted({len(entry["score"]) for entry in grades.values()})
+    if len(runs) > 1:
+        raise LabError(f"questions have {runs} runs", where=predictions, fix="finish the grading")
+    table = np.array([grades[key]["score"] if key in grades else [0.0] * runs[0] for key in asked])
+    return core.result(
+        _columns(table, [entry["capability"] for entry in asked.values()]) | {"judge": judges[0]},
+        unparsed=sum(_number(c) is None for e in grades.values() for c in e["content"]),
+        missing=missing,
+        intervals={"total": jackknife.mean_interval(table.mean(1), list(asked))},
+        clusters=("question", asked),
+        warnings=[f"the key {k!r} stands more than once: {LAST}, as in Python" for k in repeated],
+    )
+
+
+def _columns(table: np.ndarray, capabilities: list[list[str]]) -> dict[str, Any]:
+    """The columns of export_result for (questions, runs) grades."""
+    groups: dict[str, list[int]] = defaultdict(list)
+    sets: dict[str, list[int]] = defaultdict(list)
+    for row, names in enumerate(map(sorted, map(set, capabilities))):
+        sets["_".join(names)].append(row)
+        for name in names:
+            groups[name].append(row)
+
+    def per_run(rows: list[int]) -> np.ndarray:  # one grade after the other, as the official sum
+        return sum(table[rows]) / len(rows) * 100
+
+    def column(rows: list[int]) -> float:
+        return round(float(per_run(rows).mean()), 1)
+
+    totals = per_run(list(range(len(table))))
+    return {name: column(groups[name]) for name in CAPABILITIES if name in groups} | {
+        "total": round(float(totals.mean()), 1),
+        "runs": [round(float(total), 1) for total in totals],
+        "std": round(float(totals.std()), 1),
+        "total_exact": float(totals.mean()),
+        "integration": {name: column(rows) for name, rows in sorted(sets.items())},
+    }
 
 
 def _number(content: str) -> float | None:
@@ -66,47 +85,6 @@ def _number(content: str) -> float | None:
     except ValueError:
         return None
     return value if 0 <= value <= 1 else None
-
-
-def _result(
-    table: np.ndarray,
-    capabilities: dict[str, frozenset[str]],
-    failed: int,
-    missing: int,
-    warnings: list[str],
-    judge: str,
-) -> dict[str, Any]:
-    groups: dict[str, list[int]] = defaultdict(list)
-    sets: dict[str, list[int]] = defaultdict(list)
-    for row, names in enumerate(capabilities.values()):
-        for name in names:
-            groups[name].append(row)
-        sets["_".join(sorted(names))].append(row)
-
-    def per_run(rows: list[int]) -> np.ndarray:  # one grade after the other, as the official sum
-        return sum(table[rows]) / len(rows) * 100
-
-    def column(rows: list[int]) -> float:
-        return round(float(per_run(rows).mean()), 1)
-
-    totals = per_run(list(range(len(table))))
-    scores = {name: column(groups[name]) for name in CAPABILITIES if name in groups} | {
-        "total": round(float(totals.mean()), 1),
-        "runs": [round(float(total), 1) for total in totals],
-        "std": round(float(totals.std()), 1),
-        "total_exact": float(totals.mean()),
-        "integration": {name: column(rows) for name, rows in sorted(sets.items())},
-    }
-    return core.result(
-        scores,
-        unparsed=failed,
-        missing=missing,
-        intervals={"total": jackknife.mean_interval(table.mean(1), list(capabilities))},
-        clustered_by="question",
-        clusters=len(table),
-        warnings=warnings,
-        judge=judge,
-    )
 
 
 def judge_messages(question: str, truth: str, answer: str, few_shot: str) -> list[dict[str, str]]:

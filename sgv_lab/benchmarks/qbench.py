@@ -7,8 +7,7 @@ prompt: model_vqa_qbench.py. A text that starts with A–D is first read as a le
 from typing import Any
 
 from sgv_lab.benchmarks import OFFICIAL, core, jackknife
-from sgv_lab.benchmarks.answers import EACH, by_id
-from sgv_lab.benchmarks.core import Entry, Given
+from sgv_lab.benchmarks.core import EACH, Answers, Entry, File
 
 VARIANTS = ("letter_anywhere",)  # InternLM-XComposer2's notebook: the first of A–D in the answer
 TYPES = {0: "yes_no", 1: "what", 2: "how"}
@@ -33,53 +32,43 @@ def right(response: str, candidates: list[str], truth: str, variant: str = OFFIC
 
 
 def score(
-    predictions: Given, annotations: Given = None, questions: Given = None, variant: str = OFFICIAL
+    predictions: File, annotations: File = None, questions: File = None, variant: str = OFFICIAL
 ) -> dict[str, Any]:
     """Score the runner's output (question entries with ``response``, concatenated or as lines).
 
     With ``annotations`` (llvisionqa_dev.json) every entry must be one of its questions and those
     without an answer count as wrong; without it each entry holds its own ``correct_ans``.
     """
-    given, warnings = by_id(_keyed(core.entries(predictions)), "key", rule=EACH)
-    first = {key: group[0] for key, group in given.items()}
+    answers = Answers(_keyed(core.entries(predictions)), "key", rule=EACH)
     source = annotations or questions
-    asked = core.index(_keyed(core.entries(source)), "key") if source else first
-    missing = core.known(first, asked, source or predictions)
+    asked = core.index(_keyed(core.entries(source)), "key") if source else answers
+    missing = core.check_ids(answers, asked, source or predictions)
     outcome: list[tuple[Entry, bool]] = []
     unparsed = 0
     for key, question in asked.items():
-        candidates = question["candidates"]
-        said = [answer.text("response", "text") for answer in given.get(key, ())]
+        candidates, truth = question["candidates"], question["correct_ans"]
+        said = [answer.text("response", "text") for answer in answers.groups.get(key, [])]
         unparsed += sum(not _readable(response, candidates) for response in said)
-        for response in said or [""]:
-            outcome.append(
-                (question, right(response, candidates, question["correct_ans"], variant))
-            )
-    rights = [r for _, r in outcome]
-    scores: dict[str, Any] = {
-        "correct": sum(rights),
-        "n": len(rights),
-        "accuracy": sum(rights) / len(rights),
-    }
-    for column, names in (("type", TYPES), ("concern", CONCERNS)):
-        for number, name in names.items():
-            part = [r for question, r in outcome if question[column] == number]
-            if part:
-                scores.setdefault(column, {})[name] = sum(part) / len(part)
+        outcome += [(question, right(text, candidates, truth, variant)) for text in said or [""]]
+    rights = [one for _, one in outcome]
     images = [question["img_path"] for question, _ in outcome]
+    shares = {
+        column: core.means(((names[q[column]], one) for q, one in outcome), scale=1)
+        for column, names in (("type", TYPES), ("concern", CONCERNS))
+    }
+    correct, n = sum(rights), len(rights)
     return core.result(
-        scores,
+        {"correct": correct, "n": n, "accuracy": correct / n, **shares},
         unparsed=unparsed,
         missing=missing,
         intervals={"accuracy": jackknife.mean_interval(rights, images, 1.0)},
-        clustered_by="image",
-        clusters=len(set(images)),
-        warnings=warnings,
+        clusters=("image", images),
+        warnings=answers.warnings,
     )
 
 
 def _keyed(found: list[Entry]) -> list[Entry]:
-    """Entries with ``key`` = picture and question: the release has no question ids."""
+    """Entries with ``key`` = image and question: the release has no question ids."""
     return [Entry(e.where, e.row | {"key": f"{e['img_path']} {e['question']}"}) for e in found]
 
 

@@ -1,4 +1,4 @@
-"""What a model is asked: each benchmark's questions, prompts, pictures and official submission.
+"""What a model is asked: each benchmark's questions, prompts, images and official submission.
 
 Protocol: share4v/eval and scripts/sharegpt4v/eval of ShareGPT4Omni/ShareGPT4V@b6f70e9. Data folders
 are the official releases, unpacked; the miniature world writes the same layouts.
@@ -13,7 +13,8 @@ from typing import Any
 
 from PIL import Image
 
-from sgv_lab.benchmarks import core, mmbench, mme, pope, qbench, scienceqa, seed, vqa
+from sgv_lab.benchmarks import core, mmbench, mme, pope, qbench, scienceqa, seed_bench, vqa
+from sgv_lab.benchmarks.captions import FILES as CAPTION_FILES
 from sgv_lab.errors import LabError
 from sgv_lab.files import files_below, write_json, write_jsonl
 from sgv_lab.images import decode_image
@@ -34,7 +35,7 @@ class Question:
     row: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def image(self, root: Path) -> Image.Image | None:
-        """The RGB picture, or None for a question about text alone."""
+        """The RGB image, or None for a question about text alone."""
         if self.encoded is None:
             return None if self.picture is None else open_image(root, self.picture, self.id)
         try:
@@ -43,13 +44,13 @@ class Question:
             raise LabError(f"its image: {error}", where=f"question {self.id!r}") from error
 
 
-# (questions, answers by id, data, out) -> arguments of the scorer, or None without truth
-Writer = Callable[[list[Question], Answers, Path, Path], dict[str, Path] | None]
+Files = dict[str, Path] | None  # arguments of the scorer, or None without truth
+Writer = Callable[[list[Question], Answers, Path, Path], Files]  # questions, answers, data, out
 
 
 @dataclass(frozen=True)
 class Task:
-    """How one benchmark is run: its questions, picture preparation, length, official files."""
+    """How one benchmark is run: its questions, image preparation, length, official files."""
 
     questions: Callable[[Path], Iterator[Question]]
     aspect: str  # "pad" or "square" (centre crop), as the official script
@@ -59,11 +60,11 @@ class Task:
 
 
 def _one(data: Path, *patterns: str) -> Path:
-    return core.within(data, *patterns)[0]
+    return core.find_files(data, *patterns)[0]
 
 
 def _folder(data: Path, name: str) -> str:
-    """Where pictures lie: in the folder that the release unpacks to, or in "images"."""
+    """Where images lie: in the folder that the release unpacks to, or in "images"."""
     return name if (data / name).is_dir() else "images"
 
 
@@ -74,7 +75,7 @@ def _line(text: str) -> str:
 def _lines(name: str, row: Callable[[Question, str], dict[str, Any]], truth: str = "") -> Writer:
     """A writer of JSON lines, ``row`` of question and answer; ``truth``: its file below data."""
 
-    def write(questions: list[Question], answers: Answers, data: Path, out: Path) -> dict:
+    def write(questions: list[Question], answers: Answers, data: Path, out: Path) -> Files:
         write_jsonl(out / name, (row(q, answers[q.id]) for q in questions))
         return {"predictions": out / name, "annotations": _one(data, truth) if truth else data}
 
@@ -90,12 +91,12 @@ def _mme(data: Path) -> Iterator[Question]:
                 what, fix = f"lacks the picture {row['image']}", "unpack the official release anew"
                 raise LabError(what, where=data / subtask, fix=fix)
             short = row["question"].removesuffix(mme.ASK).rstrip() + mme.SUFFIX
-            picture = found.relative_to(data).as_posix()
-            about = row.row | {"subtask": subtask, "name": found.name}
-            yield Question(f"{subtask}/{number}", short, picture, row=about)
+            image = found.relative_to(data).as_posix()
+            about = row.row | {"name": found.name}
+            yield Question(f"{subtask}/{number}", short, image, row=about)
 
 
-def _write_mme(questions: list[Question], answers: Answers, data: Path, out: Path) -> dict:
+def _write_mme(questions: list[Question], answers: Answers, data: Path, out: Path) -> Files:
     folder = out / "mme"
     folder.mkdir(exist_ok=True)
     lines: dict[str, list[str]] = {}
@@ -110,21 +111,20 @@ def _write_mme(questions: list[Question], answers: Answers, data: Path, out: Pat
 
 def _mmbench(data: Path, language: str = "en") -> Iterator[Question]:
     tables = [
-        t for t in core.within(data, "*.tsv") if ("_cn" in t.stem.lower()) is (language == "cn")
+        t for t in core.find_files(data, "*.tsv") if ("_cn" in t.stem.lower()) is (language == "cn")
     ]
     if len(tables) != 1:
         what = f"holds {len(tables)} tables of MMBench in {language!r}, not one"
-        raise LabError(
-            what, where=data, fix="keep one .tsv a language; Chinese: with _cn in its name"
-        )
+        fix = "keep one .tsv a language; Chinese: with _cn in its name"
+        raise LabError(what, where=data, fix=fix)
     rows = core.table(tables[0])
-    pictures = {row["index"]: row["image"] for row in rows}
-    for row in rows:  # later releases name another row's picture by its index
-        encoded = pictures.get(row["image"], row["image"])
+    images = {row["index"]: row["image"] for row in rows}
+    for row in rows:  # later releases name another row's image by its index
+        encoded = images.get(row["image"], row["image"])
         yield Question(row["index"], mmbench.prompt(row.row, language), None, encoded, row.row)
 
 
-def _write_mmbench(questions: list[Question], answers: Answers, data: Path, out: Path) -> dict:
+def _write_mmbench(questions: list[Question], answers: Answers, data: Path, out: Path) -> Files:
     mmbench.submission((q.row for q in questions), answers, out / "mmbench.xlsx")
     path, truth = out / "mmbench.jsonl", out / "questions.jsonl"  # scored without worksheets
     write_jsonl(path, ({"question_id": q.id, "text": answers[q.id]} for q in questions))
@@ -136,8 +136,8 @@ def _seed(data: Path) -> Iterator[Question]:
     (entry,) = core.entries(_one(data, "SEED-Bench.json"))
     for number, row in enumerate(entry["questions"]):
         if str(row["question_id"]).isdecimal():
-            key, picture = f"{row['question_id']}#{number}", f"SEED-Bench-image/{row['data_id']}"
-            yield Question(key, seed.prompt(row), picture, row=row)
+            key, image = f"{row['question_id']}#{number}", f"SEED-Bench-image/{row['data_id']}"
+            yield Question(key, seed_bench.prompt(row), image, row=row)
 
 
 _write_seed = _lines(
@@ -167,8 +167,8 @@ def write_nothing(questions: list[Question], answers: Answers, data: Path, out: 
 
 def _qbench(data: Path) -> Iterator[Question]:
     for number, row in enumerate(core.entries(_one(data, "llvisionqa_dev.json"))):
-        picture = f"images_llvisionqa/{row['img_path']}"
-        yield Question(str(number), qbench.prompt(row.row), picture, row=row.row)
+        image = f"images_llvisionqa/{row['img_path']}"
+        yield Question(str(number), qbench.prompt(row.row), image, row=row.row)
 
 
 _write_qbench = _lines(
@@ -179,8 +179,8 @@ _write_qbench = _lines(
 def _scienceqa(data: Path) -> Iterator[Question]:
     for row in core.entries(_one(data, "llava_test_CQM-A.json")):
         text = row["conversations"][0]["value"].replace("<image>", "").strip()
-        picture = f"images/test/{row['image']}" if "image" in row.row else None
-        yield Question(str(row["id"]), text + scienceqa.SUFFIX, picture, row=row.row)
+        image = f"images/test/{row['image']}" if "image" in row.row else None
+        yield Question(str(row["id"]), text + scienceqa.SUFFIX, image, row=row.row)
 
 
 _write_scienceqa = _lines(
@@ -197,19 +197,21 @@ def _vqav2(data: Path) -> Iterator[Question]:
     (entry,) = core.entries(_one(data, "*OpenEnded*questions.json"))
     folder = entry.row.get("data_subtype", "test2015").replace("test-dev", "test")
     for row in entry["questions"]:
-        picture = f"{folder}/COCO_{folder}_{row['image_id']:012d}.jpg"
-        yield Question(str(row["question_id"]), row["question"] + vqa.SUFFIX, picture, row=row)
+        image = f"{folder}/COCO_{folder}_{row['image_id']:012d}.jpg"
+        yield Question(str(row["question_id"]), row["question"] + vqa.SUFFIX, image, row=row)
 
 
-def _upload(rows: list[dict], truth: Path | None, out: Path) -> dict | None:
-    write_json(out / "upload.json", rows)
-    return {"predictions": out / "upload.json", "annotations": truth} if truth else None
-
-
-def _write_vqav2(questions: list[Question], answers: Answers, data: Path, out: Path) -> dict | None:
+def _write_vqav2(questions: list[Question], answers: Answers, data: Path, out: Path) -> Files:
     kind = _one(data, "*OpenEnded*questions.json").stem.split("_")[-2]  # v2_…_val2014_questions
     truth = next(iter(sorted(data.glob(f"*{kind}_annotations.json"))), None)
-    return _upload(vqa.submission({q.id: answers[q.id] for q in questions}), truth, out)
+    rows = [{"question_id": int(q.id), "answer": vqa.process(answers[q.id])} for q in questions]
+    return _upload(rows, truth, out)
+
+
+def _upload(rows: list[dict[str, Any]], truth: Path | None, out: Path) -> Files:
+    """Write what EvalAI takes."""
+    write_json(out / "upload.json", rows)
+    return {"predictions": out / "upload.json", "annotations": truth} if truth else None
 
 
 def _vizwiz(data: Path) -> Iterator[Question]:
@@ -227,57 +229,45 @@ def _vizwiz_file(data: Path) -> Path:
     return next(known, None) or _one(data, "test.json", "val.json", "*.json")
 
 
-def _write_vizwiz(
-    questions: list[Question], answers: Answers, data: Path, out: Path
-) -> dict | None:
-    known = "answers" in questions[0].row
-    truth = _vizwiz_file(data) if known else None
-    return _upload(vqa.submission(answers, {q.id: q.row["image"] for q in questions}), truth, out)
+def _write_vizwiz(questions: list[Question], answers: Answers, data: Path, out: Path) -> Files:
+    rows = [{"image": q.row["image"], "answer": vqa.process(answers[q.id])} for q in questions]
+    return _upload(rows, _vizwiz_file(data) if "answers" in questions[0].row else None, out)
 
 
 def _pope(data: Path) -> Iterator[Question]:
     number = 0
-    for path in core.within(data, "coco_pope_*.json"):
+    for path in core.find_files(data, "coco_pope_*.json"):
         split = path.stem.removeprefix("coco_pope_")
         for row in core.entries(path):
             number += 1
-            text, picture = row["text"] + pope.SUFFIX, f"val2014/{row['image']}"
-            yield Question(str(number), text, picture, row=row.row | {"category": split})
+            text, image = row["text"] + pope.SUFFIX, f"val2014/{row['image']}"
+            yield Question(str(number), text, image, row=row.row | {"category": split})
 
 
-def _write_pope(questions: list[Question], answers: Answers, data: Path, out: Path) -> dict:
-    rows = []
+def _write_pope(questions: list[Question], answers: Answers, data: Path, out: Path) -> Files:
+    asked, said = [], []
     for q in questions:
         about = {"image": q.row["image"], "text": q.prompt, "category": q.row["category"]}
-        rows.append({"question_id": q.id} | about)
-    write_jsonl(out / "questions.jsonl", rows)
-    return _answer_pope(questions, answers, data, out) | {"questions": out / "questions.jsonl"}
-
-
-_answer_pope = _lines(
-    "pope.jsonl", lambda q, said: {"question_id": q.id, "prompt": q.prompt, "text": _line(said)}
-)
-
-
-_CAPTIONS = ("captions_val*.json", "captions_*.json")
+        asked.append({"question_id": q.id, **about})
+        said.append({"question_id": q.id, "prompt": q.prompt, "text": _line(answers[q.id])})
+    write_jsonl(out / "questions.jsonl", asked)
+    write_jsonl(out / "pope.jsonl", said)
+    files = {"predictions": out / "pope.jsonl", "questions": out / "questions.jsonl"}
+    return files | {"annotations": data}
 
 
 def _coco(data: Path, prompt: str) -> Iterator[Question]:
-    path = _one(data, *_CAPTIONS)
+    path = _one(data, *CAPTION_FILES)
     folder = _folder(data, path.stem.removeprefix("captions_"))  # val2014
     (entry,) = core.entries(path)
     for row in entry["images"]:
         yield Question(str(row["id"]), prompt, f"{folder}/{row['file_name']}", row=row)
 
 
-def _write_captions(questions: list[Question], answers: Answers, data: Path, out: Path) -> dict:
-    said, path = [(q.row["id"], answers[q.id]) for q in questions], out / "captions.json"
-    write_json(path, [{"image_id": image, "caption": text} for image, text in said])
-    return {"predictions": path, "annotations": _one(data, *_CAPTIONS)}
-
-
-def _write_chair(questions: list[Question], answers: Answers, data: Path, out: Path) -> dict:
-    return _write_captions(questions, answers, data, out) | {"annotations": data}
+def _write_coco(questions: list[Question], answers: Answers, data: Path, out: Path) -> Files:
+    rows = [{"image_id": q.row["id"], "caption": answers[q.id]} for q in questions]
+    write_json(out / "captions.json", rows)
+    return {"predictions": out / "captions.json", "annotations": data}
 
 
 # COCO captions as LLaVA's short-caption instructions ask; CHAIR's prompt is POPE's second one.
@@ -295,6 +285,6 @@ TASKS: dict[str, Task] = {
     "vqav2": Task(_vqav2, "pad", 128, _write_vqav2),
     "vizwiz": Task(_vizwiz, "pad", 128, _write_vizwiz),
     "pope": Task(_pope, "pad", 128, _write_pope),
-    "captions": Task(_short, "pad", 128, _write_captions),
-    "chair": Task(_brief, "pad", 512, _write_chair),
+    "captions": Task(_short, "pad", 128, _write_coco),
+    "chair": Task(_brief, "pad", 512, _write_coco),
 }

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from sgv_lab.benchmarks import OFFICIAL, core, jackknife
-from sgv_lab.benchmarks.answers import LAST, by_id
-from sgv_lab.benchmarks.core import Entry, Given
+from sgv_lab.benchmarks.core import LAST, Answers, Entry, File
 from sgv_lab.errors import LabError
 
-# the official script of 2021 is the rule; the others read the same answers as
+# The rule is the official script of 2021. Others: the one of 2017, the processing of a submission
+# on both sides, the same with min(1, n / 3), and answers as the model gave them.
 VARIANTS = ("vqaeval_2017", "m4c", "naive", "unprocessed")
-SUFFIX = "\nAnswer the question using a single word or phrase."
+SUFFIX = core.SHORT_ANSWER
 UNANSWERABLE = "\nWhen the provided information is insufficient, respond with 'Unanswerable'."
 NUMBERS = "none zero one two three four five six seven eight nine ten".split()  # noqa: SIM905
 NUMBER = {word: str(max(0, value - 1)) for value, word in enumerate(NUMBERS)}
@@ -116,67 +116,57 @@ def accuracy(matching: int, humans: int = 10, variant: str = OFFICIAL) -> float:
 
 
 @core.no_collector()
-@core.no_collector()
 def score(
-    predictions: Given, annotations: Given = None, questions: Given = None, variant: str = OFFICIAL
+    predictions: File, annotations: File = None, questions: File = None, variant: str = OFFICIAL
 ) -> dict[str, Any]:
     """Score an answers file (``text``: processed first) or a submission (``answer``: as it is).
 
-    ``annotations`` is the official annotation file (VQAv2, or VizWiz with pictures as ids), or an
+    ``annotations`` is the official annotation file (VQAv2, or VizWiz with images as ids), or an
     EvalAI submission: then the processed answers are compared with it string by string.
     """
-    source = core.need(annotations, "--annotations", "the human answers")
-    truth = _truth(source)
-    answers, raw, warnings = _answers(Path(predictions), questions, truth)
-    as_is = not raw or variant == "unprocessed"
-    sent = {key: text if as_is else process(text) for key, text in answers.items()}
+    source = core.require(annotations, "--annotations", "the human answers")
+    truth, by_image = _truth(source)
+    given = core.entries(predictions)
+    raw = "text" in given[0].row  # the model's own words
+    answers = Answers(given, "image" if by_image and not raw else "question_id", rule=LAST)
+    found: dict[str, Entry] = answers
+    if questions is not None:
+        found = _about(answers, questions, by_image)
+    elif by_image and raw:
+        raise LabError("needs --questions: which image a question is about", where=predictions)
+    missing = core.check_ids(found, truth, "the annotations")
+    sent = {key: entry.text("text" if raw else "answer") for key, entry in found.items()}
+    if raw and variant != "unprocessed":
+        sent = {key: process(text) for key, text in sent.items()}
     if "answers" not in next(iter(truth.values())).row:
         same = sum(sent.get(key) == entry["answer"] for key, entry in truth.items())
-        return {
-            "rows": len(truth),
-            "identical_to_upload": same,
-            "unparsed": 0,
-            "missing": len(truth.keys() - sent.keys()),
-            **({"warnings": warnings} if warnings else {}),
-        }
-    return _result(sent, truth, variant, warnings)
+        told = {"warnings": answers.warnings} if answers.warnings else {}
+        counts = {"rows": len(truth), "identical_to_upload": same, "unparsed": 0}
+        return {**counts, "missing": missing, **told}
+    return _result(sent, truth, variant, missing, answers.warnings)
 
 
-def _truth(path: Path) -> dict[str, Entry]:
+def _truth(path: Path) -> tuple[dict[str, Entry], bool]:
+    """The annotations by id, and whether images are the ids (VizWiz)."""
     found = core.entries(path)
     if len(found) == 1 and "annotations" in found[0].row:
         found = found[0].records("annotations")
-    keys = ("question_id",) if "question_id" in found[0].row else ("image",)
-    return core.index(found, *keys)
+    by_image = "question_id" not in found[0].row
+    return core.index(found, "image" if by_image else "question_id"), by_image
 
 
-def _answers(
-    path: Path, questions: str | Path | None, truth: dict[str, Entry]
-) -> tuple[dict[str, str], bool, list[str]]:
-    """Answers by the truth's ids, whether they are a model's raw text, and warnings."""
-    found = core.entries(path)
-    raw = "text" in found[0].row
-    by_image = "question_id" not in next(iter(truth.values())).row
-    field = "image" if by_image and not raw else "question_id"
-    groups, warnings = by_id(found, field, rule=LAST)
-    answers = {key: group[-1] for key, group in groups.items()}
-    if questions is not None:
-        asked = core.index(core.rows(questions), "question_id")
-        core.known(answers, asked, questions)
-        for key, entry in answers.items():
-            if "prompt" in entry.row:
-                core.aligned(entry, entry["prompt"], asked[key]["text"])
-        if by_image:
-            answers = {asked[key]["image"]: entry for key, entry in answers.items()}
-    elif by_image and raw:
-        raise LabError("needs --questions: which picture a question is about", where=path)
-    core.known(answers, truth, "the annotations")
-    texts = {key: entry.text("text" if raw else "answer") for key, entry in answers.items()}
-    return texts, raw, warnings
+def _about(answers: Answers, questions: File, by_image: bool) -> dict[str, Entry]:
+    """The answers to these questions, by the image's name if ``by_image``."""
+    asked = core.index(core.rows(questions), "question_id")
+    core.check_ids(answers, asked, questions)
+    for key, entry in answers.items():
+        if "prompt" in entry.row:
+            core.check_same_question(entry, entry["prompt"], asked[key]["text"])
+    return {asked[key]["image"] if by_image else key: e for key, e in answers.items()}
 
 
 def _result(
-    sent: dict[str, str], truth: dict[str, Entry], variant: str, warnings: list[str]
+    sent: dict[str, str], truth: dict[str, Entry], variant: str, missing: int, warnings: list[str]
 ) -> dict[str, Any]:
     values, images = {}, []
     for key, entry in truth.items():
@@ -184,11 +174,8 @@ def _result(
         found = matches(sent.get(key, ""), humans, variant)
         values[key] = accuracy(found, len(humans), variant)
         images.append(entry.first("image_id", "image"))
-    scores: dict[str, Any] = {
-        "overall": round(100 * sum(values.values()) / len(values), 2),
-        "accuracy": 100 * sum(values.values()) / len(values),
-        "n": len(values),
-    }
+    overall = core.percent(values.values())
+    scores: dict[str, Any] = {"overall": round(overall, 2), "accuracy": overall, "n": len(values)}
     for field, name in (("question_type", "perQuestionType"), ("answer_type", "perAnswerType")):
         there = [key for key in truth if field in truth[key].row]
         means = core.means((truth[key][field], values[key]) for key in there)
@@ -196,19 +183,8 @@ def _result(
     return core.result(
         scores,
         unparsed=sum(not answer.strip() for answer in sent.values()),
-        missing=len(truth.keys() - sent.keys()),
+        missing=missing,
         intervals={"overall": jackknife.mean_interval(list(values.values()), images)},
-        clustered_by="image",
-        clusters=len(set(images)),
+        clusters=("image", images),
         warnings=warnings,
     )
-
-
-def submission(answers: dict[str, str], images: dict[str, str] | None = None) -> list[Any]:
-    """The EvalAI file: processed answers by question_id, or (VizWiz) by the picture's name."""
-    if images is not None:
-        return [
-            {"image": image, "answer": process(answers.get(key, ""))}
-            for key, image in images.items()
-        ]
-    return [{"question_id": int(key), "answer": process(text)} for key, text in answers.items()]

@@ -70,7 +70,7 @@ def points(benchmark: str, answers: Path) -> pd.DataFrame:
     if benchmark == "mmbench":
         truth = core.index(core.rows(answers / "questions.jsonl"), "index")
         given = core.index(core.rows(answers / "mmbench.jsonl"), "question_id")
-        for key, members in mmbench.circles(truth, answers).items():
+        for key, members in mmbench.circular_groups(truth, answers).items():
             right = [
                 mmbench.extract(given[k].text("text"), mmbench.options(truth[k].row))
                 == truth[k]["answer"]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import openpyxl
 import pytest
+from written import lines, tsv
 
 from sgv_lab import benchmarks
 from sgv_lab.benchmarks import (
@@ -22,16 +23,10 @@ from sgv_lab.benchmarks import (
     pope,
     qbench,
     scienceqa,
-    seed,
+    seed_bench,
     vqa,
 )
 from sgv_lab.errors import LabError
-
-
-def lines(path: Path, rows: list[Any]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
 
 # --- names and files ---------------------------------------------------------------------------
 
@@ -256,12 +251,6 @@ def mmbench_rows(n: int = 12) -> list[dict[str, Any]]:
     return rows
 
 
-def tsv(path: Path, rows: list[dict[str, Any]]) -> Path:
-    body = ["\t".join(rows[0])] + ["\t".join(map(str, row.values())) for row in rows]
-    path.write_text("\n".join(body) + "\n")
-    return path
-
-
 def test_a_control_character_in_an_answer_is_no_reason_to_fail(tmp_path: Path) -> None:
     rows = mmbench_rows(1)
     said = {str(r["index"]): r["answer"] + "\x00\x0b" for r in rows}
@@ -354,17 +343,18 @@ def test_seed_is_an_exact_match(tmp_path: Path) -> None:
     truth = seed_truth(tmp_path / "SEED-Bench.json")
     rows = [{"question_id": n, "text": "ABCD"[n % 4]} for n in range(10)]
     rows += [{"question_id": "49914", "prediction": "B"}] * 2 + [{"question_id": "v3", "text": "A"}]
-    printed = seed.score(lines(tmp_path / "p.jsonl", rows), truth)
+    printed = seed_bench.score(lines(tmp_path / "p.jsonl", rows), truth)
     assert printed["image_correct"] == printed["image_rows"] == 12
     assert printed["video_rows_without_gt"] == 1
     rows[0]["text"] = "A."
-    strict = seed.score(lines(tmp_path / "p.jsonl", rows), truth)
+    strict = seed_bench.score(lines(tmp_path / "p.jsonl", rows), truth)
     assert strict["image_correct"] == 11 and strict["unparsed"] == 1
-    assert seed.score(tmp_path / "p.jsonl", truth, variant="first_character")["image_correct"] == 12
+    lenient = seed_bench.score(tmp_path / "p.jsonl", truth, variant="first_character")
+    assert lenient["image_correct"] == 12
     assert strict["dimensions"] == {"Scene": pytest.approx(100 * 6 / 7), "Count": 100}
-    macro = seed.score(tmp_path / "p.jsonl", truth, variant="macro")["image_accuracy"]
+    macro = seed_bench.score(tmp_path / "p.jsonl", truth, variant="macro")["image_accuracy"]
     assert macro == pytest.approx((100 * 6 / 7 + 100) / 2)
-    absent = seed.score(lines(tmp_path / "p.jsonl", rows[1:]), truth)
+    absent = seed_bench.score(lines(tmp_path / "p.jsonl", rows[1:]), truth)
     assert (absent["image_rows"], absent["image_correct"], absent["missing"]) == (12, 11, 1)
     for bad, message in [
         ([*rows, {"question_id": 11, "text": "A"}], "line 14: question '11' is not in"),
@@ -372,7 +362,7 @@ def test_seed_is_an_exact_match(tmp_path: Path) -> None:
         ([{"question_id": "v1_0", "text": "A"}], "answers no question of"),
     ]:
         with pytest.raises(LabError, match=message):
-            seed.score(lines(tmp_path / "p.jsonl", bad), truth)
+            seed_bench.score(lines(tmp_path / "p.jsonl", bad), truth)
 
 
 @pytest.mark.parametrize(
@@ -602,7 +592,8 @@ def test_vqav2_and_vizwiz_files(tmp_path: Path) -> None:
         for n in range(2)
     ]
     (tmp_path / "w.json").write_text(json.dumps(wild))
-    upload = vqa.submission({"0": "A Cat.", "1": "dog"}, {"0": "0.jpg", "1": "1.jpg"})
+    said = {"0.jpg": "A Cat.", "1.jpg": "dog"}
+    upload = [{"image": image, "answer": vqa.process(text)} for image, text in said.items()]
     (tmp_path / "u.json").write_text(json.dumps(upload))
     assert vqa.score(tmp_path / "u.json", tmp_path / "w.json")["overall"] == 50
     with pytest.raises(LabError, match="needs --questions"):

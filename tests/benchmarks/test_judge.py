@@ -1,8 +1,6 @@
-"""Grading with a judge: a local OpenAI-compatible endpoint that speaks the real protocol."""
+"""Grading with a judge: a local endpoint that speaks the real protocol."""
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -15,46 +13,10 @@ from sgv_lab.cli import main
 from sgv_lab.errors import LabError
 
 
-class Endpoint(BaseHTTPRequestHandler):
-    requests: list[dict] = []  # noqa: RUF012
-    name = "judge-0613"
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.requests.append(body)
-        content = "8 6\nwords" if "[Assistant 1]" in body["messages"][-1]["content"] else "0.5"
-        reply = {
-            "id": "x",
-            "object": "chat.completion",
-            "created": 0,
-            "model": self.name,
-            "choices": [
-                {
-                    "index": 0,
-                    "finish_reason": "stop",
-                    "message": {"role": "assistant", "content": content},
-                }
-            ],
-        }
-        data = json.dumps(reply).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *args: object) -> None:
-        pass
-
-
-@pytest.fixture
-def url(monkeypatch):
-    server = HTTPServer(("127.0.0.1", 0), Endpoint)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("OPENAI_API_KEY", "none")
-    Endpoint.requests.clear()
-    yield f"http://127.0.0.1:{server.server_port}/v1"
-    server.shutdown()
+def reply(content: object, **fields: object) -> dict:
+    message = {"role": "assistant", "content": content}
+    choice = {"index": 0, "finish_reason": fields.pop("finish", "stop"), "message": message}
+    return {"model": "judge-1", "choices": [choice], **fields}
 
 
 def mmvet_data(folder: Path) -> Path:
@@ -65,37 +27,22 @@ def mmvet_data(folder: Path) -> Path:
     return folder
 
 
-def test_mmvet_through_the_command(tmp_path: Path, url: str) -> None:
-    data = mmvet_data(tmp_path / "data")
-    (tmp_path / "results.json").write_text(json.dumps({"v1_0": "an x", "v1_1": "z"}))
-    arguments = [
-        "score",
-        "mmvet",
-        "--predictions",
-        str(tmp_path / "results.json"),
-        "--annotations",
-        str(data),
-        "--judge",
-        "gpt/4",
-        "--judge-url",
-        url,
-        "--runs",
-        "2",
-    ]
-    run = CliRunner().invoke(main, arguments)
-    assert run.exit_code == 0, run.output
-    printed = json.loads(run.stdout)
+def test_mmvet_through_the_command(tmp_path: Path, chat_server) -> None:
+    asked: list[dict] = []
+    url = chat_server(lambda body: asked.append(body) or reply("0.5", model="judge-0613"))
+    answers = {"v1_0": "an x", "v1_1": "z"}
+    printed = mmvet(tmp_path, url, answers, "gpt/4", runs=2)
     assert printed["total"] == 50 and printed["runs"] == [50, 50]
     assert printed["judge"] == "judge-0613"
-    first = Endpoint.requests[0]
-    assert (first["model"], first["max_tokens"], first["temperature"]) == ("gpt/4", 3, 0.0)
-    assert first["messages"][0]["content"].endswith("Correctness\n\nQ? | x <OR> y | an x | ")
-    assert len(Endpoint.requests) == 4 and (tmp_path / "results.gpt-4-grade-2runs.json").is_file()
-    assert CliRunner().invoke(main, arguments).exit_code == 0
-    assert len(Endpoint.requests) == 4  # nothing is asked twice
+    assert (asked[0]["model"], asked[0]["max_tokens"], asked[0]["temperature"]) == ("gpt/4", 3, 0.0)
+    said = asked[0]["messages"][0]["content"]
+    assert said.endswith("Correctness\n\nQ? | x <OR> y | an x | ")
+    assert len(asked) == 4 and (tmp_path / "results.gpt-4-grade-2runs.json").is_file()
+    assert mmvet(tmp_path, url, answers, "gpt/4", runs=2) == printed
+    assert len(asked) == 4  # nothing is asked twice
 
 
-def test_llava_w_goes_on_after_a_failure(tmp_path: Path, url: str) -> None:
+def test_llava_w_goes_on_after_a_failure(tmp_path: Path, chat_server) -> None:
     data = tmp_path / "data"
     data.mkdir()
     questions = [
@@ -120,16 +67,18 @@ def test_llava_w_goes_on_after_a_failure(tmp_path: Path, url: str) -> None:
         if len(asked) == 2:
             raise LabError("the judge failed")
         asked.append(messages)
-        return Endpoint.name, "8,6"
+        return "judge-1", "8,6"
 
     with pytest.raises(LabError, match="the judge failed"):
         graded("llava-w", answers, data, "j", ask=failing)
+    requests: list[dict] = []
+    url = chat_server(lambda body: requests.append(body) or reply("8 6\nwords"))
     folder, truth = graded("llava-w", answers, data, "j", url)
-    assert len(Endpoint.requests) == 1  # two of three grades were kept
+    assert len(requests) == 1  # two of three grades were kept
     printed = llava_w.score(folder, questions=truth)
-    assert printed["all"] == [75.0, 80.0, 60.0, 3] and printed["judge"] == "judge-0613"
+    assert printed["all"] == [75.0, 80.0, 60.0, 3] and printed["judge"] == "judge-1"
     assert printed["clusters"] == {"by": "image", "n": 1}
-    assert Endpoint.requests[0]["messages"][1]["content"] == (
+    assert requests[0]["messages"][1]["content"] == (
         "[Context]\nC1\nC2\n\n[Question]\nQ2\n\n[Assistant 1]\nA2\n\n[End of Assistant 1]\n\n"
         "[Assistant 2]\nA2\n\n[End of Assistant 2]\n\n[System]\nP\n\n"
     )
@@ -148,20 +97,16 @@ def test_no_key_and_no_answer_are_refused_before_any_grade(tmp_path: Path, monke
     assert rule.TRIES == 5
 
 
-def reply(content: object, **fields: object) -> dict:
-    message = {"role": "assistant", "content": content}
-    choice = {"index": 0, "finish_reason": fields.pop("finish", "stop"), "message": message}
-    return {"model": "judge-1", "choices": [choice], **fields}
-
-
-def mmvet(tmp_path: Path, url: str, answers: dict[str, str], model: str = "j") -> dict:
+def mmvet(
+    tmp_path: Path, url: str, answers: dict[str, str], model: str = "j", runs: int = 1
+) -> dict:
     """The scores of these answers, by the command."""
     data = tmp_path / "data"
     if not data.is_dir():
         mmvet_data(data)
     (tmp_path / "results.json").write_text(json.dumps(answers))
     words = ["score", "mmvet", "--predictions", tmp_path / "results.json", "--annotations", data]
-    words += ["--judge", model, "--judge-url", url]
+    words += ["--judge", model, "--judge-url", url, "--runs", runs]
     done = CliRunner().invoke(main, list(map(str, words)))
     if done.exit_code:
         assert not done.exception or isinstance(done.exception, SystemExit)  # no traceback
@@ -248,7 +193,7 @@ def test_a_judge_without_a_usable_answer_fails_and_keeps_nothing(
     monkeypatch.setattr("time.sleep", lambda _: None)
     with pytest.raises(LabError, match="the judge j failed: "):
         mmvet(tmp_path, chat_server(lambda body: bad), {"v1_0": "x", "v1_1": "z"})
-    assert (tmp_path / "results.j.log.jsonl").read_text() == ""
+    assert not (tmp_path / "results.j.log.jsonl").exists()
 
 
 def test_no_answer_at_all_is_no_grade(tmp_path, chat_server, monkeypatch) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import openpyxl
 import pytest
+from written import lines, tsv
 
 from sgv_lab.benchmarks import (
     chair,
@@ -19,15 +20,10 @@ from sgv_lab.benchmarks import (
     pope,
     qbench,
     scienceqa,
-    seed,
+    seed_bench,
     vqa,
 )
 from sgv_lab.errors import LabError
-
-
-def lines(path: Path, rows: list[Any]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
 
 
 def seed_case(folder: Path, said: list[str]) -> dict[str, Any]:
@@ -35,7 +31,7 @@ def seed_case(folder: Path, said: list[str]) -> dict[str, Any]:
     truth = folder / "SEED-Bench.json"
     truth.write_text(json.dumps({"questions": questions, "question_type": {"Scene": 1}}))
     rows = [{"question_id": n % 4, "text": text} for n, text in enumerate(said)]
-    return seed.score(lines(folder / "a.jsonl", rows), truth)
+    return seed_bench.score(lines(folder / "a.jsonl", rows), truth)
 
 
 def scienceqa_case(folder: Path, said: list[str]) -> dict[str, Any]:
@@ -74,12 +70,6 @@ def qbench_case(folder: Path, said: list[str]) -> dict[str, Any]:
         for n, text in enumerate(said)
     ]
     return qbench.score(lines(folder / "a.jsonl", rows))
-
-
-def tsv(path: Path, rows: list[dict[str, Any]]) -> Path:
-    text = ["\t".join(rows[0]), *("\t".join(map(str, row.values())) for row in rows)]
-    path.write_text("\n".join(text) + "\n")
-    return path
 
 
 def mmbench_truth(path: Path) -> Path:
@@ -137,17 +127,17 @@ def test_the_questions_own_repeated_id_is_no_warning(tmp_path: Path) -> None:
     truth = tmp_path / "SEED-Bench.json"
     truth.write_text(json.dumps({"questions": [question] * 2, "question_type": {"Scene": 1}}))
     rows = [{"question_id": 49914, "text": "B"}]
-    one = seed.score(lines(tmp_path / "a.jsonl", rows), truth)
-    assert one == seed.score(lines(tmp_path / "a.jsonl", rows * 2), truth)
+    one = seed_bench.score(lines(tmp_path / "a.jsonl", rows), truth)
+    assert one == seed_bench.score(lines(tmp_path / "a.jsonl", rows * 2), truth)
     assert (one["image_correct"], one["missing"], one.get("warnings")) == (2, 0, None)
     differ = [{"question_id": 49914, "text": "A"}, *rows]
-    printed = seed.score(lines(tmp_path / "a.jsonl", differ), truth)
+    printed = seed_bench.score(lines(tmp_path / "a.jsonl", differ), truth)
     assert printed["image_correct"] == 2 and len(printed["warnings"]) == 1
 
 
 def test_of_a_leaderboards_own_rows_each_counts(tmp_path: Path) -> None:
     rows = [{"question_id": n, "prediction": "A", "gt_answer": "A"} for n in range(3)]
-    printed = seed.score(lines(tmp_path / "a.jsonl", [*rows, rows[0] | {"prediction": "B"}]))
+    printed = seed_bench.score(lines(tmp_path / "a.jsonl", [*rows, rows[0] | {"prediction": "B"}]))
     assert (printed["image_correct"], printed["image_rows"]) == (3, 4)
     assert "1 with answers that differ" in printed["warnings"][0]
     assert "each counts" in printed["warnings"][0]

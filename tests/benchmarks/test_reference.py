@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from sgv_lab.benchmarks import captions, chair, llava_w, mme, seed, vqa
+from sgv_lab.benchmarks import captions, chair, llava_w, mme, seed_bench, vqa
 from sgv_lab.cli import main
 
 pytestmark = pytest.mark.reference
@@ -215,7 +215,7 @@ def test_mme_by_a_second_method(reference: Path) -> None:
 
 
 def test_seed_leaderboard_file_scores_itself(reference: Path) -> None:
-    printed = seed.score(reference / "eval/seed/GPT-4V.json")
+    printed = seed_bench.score(reference / "eval/seed/GPT-4V.json")
     assert (printed["image_correct"], printed["image_rows"]) == (9836, 14240)
     assert f"{printed['image_accuracy']:.4f}" == "69.0730"
     assert f"{printed['image_accuracy_unique']:.4f}" == "69.0838"
@@ -235,7 +235,7 @@ def test_chair_words_of_the_upstream_output(reference: Path) -> None:
 # Processor time: the wall clock of a machine that others use says little.
 def test_seed_in_five_seconds(reference: Path) -> None:
     folder, start = reference / "eval/seed", time.process_time()
-    seed.score(folder / "llava-v1.5-13b.upload.jsonl", folder / "GPT-4V.json")
+    seed_bench.score(folder / "llava-v1.5-13b.upload.jsonl", folder / "GPT-4V.json")
     assert time.process_time() - start < 5
 
 

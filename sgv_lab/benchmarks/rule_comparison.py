@@ -14,14 +14,14 @@ from typing import Any
 import pandas as pd
 
 from sgv_lab import benchmarks, store
-from sgv_lab.benchmarks import core, mmbench, mme, seed, vqa
+from sgv_lab.benchmarks import core, mmbench, mme, pope, qbench, seed_bench, vqa
 from sgv_lab.benchmarks.tasks import TASKS, Question
 from sgv_lab.errors import LabError
 from sgv_lab.files import write_jsonl
 from sgv_lab.world import benchmarks as world
 
-Arguments = Mapping[str, Path | None]
-MANNERS: dict[str, Callable[[str, str], str]] = {  # (answer, text of the option) -> what is said
+Arguments = Mapping[str, Path | None]  # of a scorer
+STYLES: dict[str, Callable[[str, str], str]] = {  # (answer, text of the option) -> what is said
     "bare": lambda said, text: said,
     "period": lambda said, text: f"{said}.",
     "sentence": lambda said, text: f"The answer is {said}.",
@@ -30,15 +30,15 @@ MANNERS: dict[str, Callable[[str, str], str]] = {  # (answer, text of the option
 COMPARED = {  # benchmark -> rules besides the official one; what a result file alone allows is out
     "mme": mme.VARIANTS,
     "mmbench": mmbench.VARIANTS,
-    "seed": seed.VARIANTS,
-    "pope": ("exact_word",),
+    "seed": seed_bench.VARIANTS,
+    "pope": pope.VARIANTS,
     "scienceqa": ("lenient_letter",),
-    "qbench": ("letter_anywhere",),
+    "qbench": qbench.VARIANTS,
     "vqav2": vqa.VARIANTS,
 }
 
 
-def headline(name: str, scores: Mapping[str, Any]) -> float:
+def full_marks(name: str, scores: Mapping[str, Any]) -> float:
     """The benchmark's main number as a percentage of full marks."""
     if name == "mme":
         return scores["perception"] / (2 * sum(part in scores for part in mme.PERCEPTION))
@@ -48,31 +48,27 @@ def headline(name: str, scores: Mapping[str, Any]) -> float:
     return scores[key] * (100 if name in ("pope", "qbench") else 1)
 
 
-def miniature(pictures: int, draw: int = 0) -> Path:
-    """The store's folder of all benchmarks of the embedded world (made if it is not there)."""
-    return store.stage(
-        "benchmarks",
-        {"pictures": pictures, "seed": draw},
-        [],
-        lambda folder: world.write(folder, pictures=pictures, seed=draw),
-    )
+def drawn_benchmarks(images: int, seed: int = 0) -> Path:
+    """The store's folder of all benchmarks of the drawn world (made if it is not there)."""
+    settings = {"pictures": images, "seed": seed}
+    return store.stage("benchmarks", settings, [], lambda folder: world.write(folder, **settings))
 
 
 def protocol(data: Path) -> pd.DataFrame:
-    """How each benchmark is asked: picture preparation, length, first prompt of ``data``."""
+    """How each benchmark is asked: image preparation, length, first prompt of ``data``."""
     rows = {}
     for name, task in TASKS.items():
         first = next(task.questions(data / name))
         shape = {"pad": "padded to a square", "square": "centre crop"}[task.aspect]
         rows[benchmarks.MODULES[name][1]] = (shape, task.max_new_tokens, repr(first.prompt)[1:-1])
-    columns = ["picture", "new tokens at most", "first prompt"]
+    columns = ["image", "new tokens at most", "first prompt"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
 
-def given(
+def own_file(
     benchmark: str, predictions: str, annotations: str, questions: str
 ) -> dict[tuple[str, str], Arguments]:
-    """A file of the reader's own for ``compare``; empty without ``predictions``."""
+    """A file of the reader's own for `compare`; empty without ``predictions``."""
     if not predictions:
         return {}
     if not benchmark:
@@ -83,51 +79,48 @@ def given(
 
 
 def compare(files: Mapping[tuple[str, str], Arguments]) -> pd.DataFrame:
-    """Score each (benchmark, label) -> scorer's arguments under every rule.
+    """The score of each (benchmark, label) -> scorer's arguments under every rule.
 
     Columns: benchmark, label, rule ("official" first), value (% of full marks), unparsed.
     """
     rows = []
-    for (given, label), arguments in files.items():
-        name = benchmarks.canonical(given)
+    for (name, label), arguments in files.items():
         for rule in (benchmarks.OFFICIAL, *COMPARED.get(name, ())):
             scores = benchmarks.module(name).score(**arguments, variant=rule)
-            rows.append((name, label, rule, headline(name, scores), scores["unparsed"]))
+            rows.append((name, label, rule, full_marks(name, scores), scores["unparsed"]))
     return pd.DataFrame(rows, columns=["benchmark", "label", "rule", "value", "unparsed"])
 
 
-def spoken(
-    names: Iterable[str], data: Path, out: Path, knows: float, draw: int = 0
+def scripted_submissions(
+    names: Iterable[str], data: Path, out: Path, knows: float, seed: int = 0
 ) -> dict[tuple[str, str], Arguments]:
-    """Submissions of an answerer that knows the share ``knows`` of ``data/<benchmark>``.
+    """(benchmark, style) -> arguments of the scorer, of an answerer that knows a share ``knows``.
 
-    Otherwise it gives a wrong answer. What it knows does not depend on how it speaks. Returns
-    (benchmark, manner) -> arguments of the scorer.
+    Of the others of ``data/<benchmark>`` it gives a wrong answer. What it knows does not depend on
+    its style. Writes official submissions below ``out``.
     """
     files = {}
     for name in names:
-        questions = list(TASKS[name].questions(data / name))
-        meant = {q.id: _meant(name, q, data / name, knows, draw) for q in questions}
-        for manner, say in MANNERS.items():
-            folder = out / name / manner
-            folder.mkdir(parents=True)
+        task, folder = TASKS[name], data / name
+        questions = list(task.questions(folder))
+        meant = {}
+        for question in questions:
+            rng = random.Random(f"{seed}/{name}/{question.id}")
+            truth, texts = _options(name, question, folder)
+            others = [option for option in texts if option != truth]
+            answer = truth if rng.random() < knows else rng.choice(others)
+            meant[question.id] = answer, texts[answer]
+        for style, say in STYLES.items():
+            place = out / name / style
+            place.mkdir(parents=True)
             answers = {key: say(*said) for key, said in meant.items()}
-            arguments = TASKS[name].write(questions, answers, data / name, folder)
+            arguments = task.write(questions, answers, folder, place)
             if name == "vqav2":  # the raw answers, so that rules can differ in their processing
                 rows = [{"question_id": key, "text": text} for key, text in answers.items()]
-                write_jsonl(folder / "answers.jsonl", rows)
-                arguments |= {"predictions": folder / "answers.jsonl"}
-            files[name, manner] = arguments
+                write_jsonl(place / "answers.jsonl", rows)
+                arguments |= {"predictions": place / "answers.jsonl"}
+            files[name, style] = arguments
     return files
-
-
-def _meant(name: str, question: Question, data: Path, knows: float, draw: int) -> tuple[str, str]:
-    """(what is answered, the option's text or "")."""
-    rng = random.Random(f"{draw}/{name}/{question.id}")
-    truth, texts = _options(name, question, data)
-    others = [option for option in texts if option != truth]
-    said = truth if rng.random() < knows else rng.choice(others)
-    return said, texts[said]
 
 
 def _options(name: str, question: Question, data: Path) -> tuple[str, Mapping[str, str]]:
@@ -141,7 +134,7 @@ def _options(name: str, question: Question, data: Path) -> tuple[str, Mapping[st
     if name == "mmbench":
         return row["answer"], mmbench.options(row)
     if name == "seed":
-        return row["answer"], {letter: row[field] for letter, field in seed.CHOICES.items()}
+        return row["answer"], {letter: row[field] for letter, field in seed_bench.CHOICES.items()}
     if name == "qbench":
         texts = dict(zip("ABCD", row["candidates"], strict=False))
         return next(k for k, text in texts.items() if text == row["correct_ans"]), texts

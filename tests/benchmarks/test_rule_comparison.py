@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from sgv_lab.benchmarks import variants
+from sgv_lab.benchmarks import rule_comparison
 from sgv_lab.errors import LabError
 from sgv_lab.figures.benchmarks import rules as draw_rules
 from sgv_lab.figures.paper import radar
@@ -16,10 +16,12 @@ from sgv_lab.world import benchmarks as world
 @pytest.fixture(scope="module")
 def scripted(tmp_path_factory) -> pd.DataFrame:
     """An answerer that knows everything: what is missing is reading."""
-    folder = tmp_path_factory.mktemp("spoken")
-    world.write(folder / "data", variants.COMPARED, pictures=6)
-    files = variants.spoken(variants.COMPARED, folder / "data", folder / "out", knows=1.0)
-    return variants.compare(files)
+    folder = tmp_path_factory.mktemp("scripted")
+    world.write(folder / "data", rule_comparison.COMPARED, pictures=6)
+    files = rule_comparison.scripted_submissions(
+        rule_comparison.COMPARED, folder / "data", folder / "out", knows=1.0
+    )
+    return rule_comparison.compare(files)
 
 
 def value(table: pd.DataFrame, benchmark: str, label: str, rule: str = "official") -> float:
@@ -29,7 +31,7 @@ def value(table: pd.DataFrame, benchmark: str, label: str, rule: str = "official
 
 def test_bare_answers_get_full_marks_under_every_official_rule(scripted: pd.DataFrame) -> None:
     bare = scripted.query("label == 'bare' and rule == 'official'").set_index("benchmark")["value"]
-    assert set(bare.index) == set(variants.COMPARED)
+    assert set(bare.index) == set(rule_comparison.COMPARED)
     assert bare.drop("vqav2").eq(100).all() and bare["vqav2"] > 80
 
 
@@ -55,26 +57,30 @@ def test_knowledge_is_lost_in_reading(
     assert (value(scripted, benchmark, label, rule) == 100) == full
 
 
-def test_what_is_known_does_not_depend_on_the_manner(tmp_path: Path) -> None:
+def test_what_is_known_does_not_depend_on_the_style(tmp_path: Path) -> None:
     world.write(tmp_path / "data", ["pope"], pictures=20)
-    files = variants.spoken(["pope"], tmp_path / "data", tmp_path / "out", knows=0.6)
-    table = variants.compare(files).query("rule == 'official'")
+    files = rule_comparison.scripted_submissions(
+        ["pope"], tmp_path / "data", tmp_path / "out", knows=0.6
+    )
+    table = rule_comparison.compare(files).query("rule == 'official'")
     assert table["value"].nunique() == 1 and 20 < table["value"].iloc[0] < 90
 
 
 def test_a_file_of_ones_own(tmp_path: Path) -> None:
-    assert variants.given("", "", "", "") == {}
-    ((name, label), arguments) = next(iter(variants.given("SEED-Bench", "p", "a", "").items()))
+    assert rule_comparison.own_file("", "", "", "") == {}
+    ((name, label), arguments) = next(
+        iter(rule_comparison.own_file("SEED-Bench", "p", "a", "").items())
+    )
     assert (name, label) == ("seed", "your file")
     assert arguments == {"predictions": Path("p"), "annotations": Path("a"), "questions": None}
     with pytest.raises(LabError, match="needs the name of its benchmark"):
-        variants.given("", "p", "", "")
+        rule_comparison.own_file("", "p", "", "")
 
 
 def test_figures_show_every_rule_and_leave_gaps(scripted: pd.DataFrame) -> None:
     drawn = draw_rules(scripted, 1.0)
-    shown = [axis for axis in drawn.axes if axis.get_visible()]
-    assert len(shown) == len(variants.COMPARED)
+    shown = drawn.axes
+    assert len(shown) == len(rule_comparison.COMPARED)
     rules = {text.get_text() for axis in shown for text in axis.get_legend().get_texts()}
     assert rules == set(scripted["rule"].str.replace("_", " "))
     table = pd.DataFrame({"A": [2.0, 1.0], "B": [3.0, None], "C": [4.0, 2.0]}, index=["x", "y"])
