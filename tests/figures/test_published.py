@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 
 from sgv_lab.figures import paper as drawn_paper
-from sgv_lab.figures import published
-from sgv_lab.figures.style import COLORS, palette
+from sgv_lab.figures import published, style
 
 FOLDER = Path(__file__).resolve().parents[2] / "figures"
 
@@ -27,9 +26,9 @@ def test_the_committed_figures_are_drawn_from_the_committed_tables(tmp_path: Pat
 
 def test_own_files_get_colours_of_their_own_whatever_was_drawn_before() -> None:
     own = [f"own {i}" for i in range(8)]
-    first = palette(["ShareGPT4V", *own])
-    assert len(set(first.values())) == 9 and first["ShareGPT4V"] == COLORS["ShareGPT4V"]
-    assert palette(own[::-1])["own 7"] == first["own 0"] and set(COLORS).isdisjoint(own)
+    first = style.palette(["ShareGPT4V", *own])
+    assert len(set(first.values())) == 9 and first["ShareGPT4V"] == style.COLORS["ShareGPT4V"]
+    assert style.palette(own[::-1])["own 7"] == first["own 0"] and set(style.COLORS).isdisjoint(own)
 
 
 @pytest.mark.parametrize("name", published.REPORTED)
@@ -41,6 +40,7 @@ def test_the_tables_hold_what_the_paper_reports(name: str) -> None:
 
 
 def test_the_miniatures_panels_are_its_own_and_say_where_it_was_not_run() -> None:
+    style.use()
     effects = [
         ("sft", "before", "MME-P", 6, 12.5, 3.0, 22.0),
         ("pt", "before", "MME-P", 6, -1, -9, 7),
