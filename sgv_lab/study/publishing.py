@@ -86,11 +86,7 @@ def outline(plan: Plan) -> str:
         f"seeds      {', '.join(map(str, plan.seeds))} (from {plan.digest[:12]})",
         f"questions  {questions}",
         f"budget     {len(plan.runs())} runs{hours}",
-        *(
-            [f"captions   {own.told(plan.baseline.captions.file)}"]
-            if plan.baseline.captions.file
-            else []
-        ),
+        *([f"captions   {own.told(file)}"] if (file := plan.baseline.captions.file) else []),
         *(f"  {name:<14} {arm(name).label}" for name in plan.arms),
     ]
     return "\n".join(lines)
