@@ -92,7 +92,8 @@ def ledger(data: str | Path = "") -> pd.DataFrame:
     known = paper.claims().set_index("claim")
     table = known[["statement", "reported"]].join(criteria())
     table["evidence"] = _evidence(lengths)
-    table["full size"] = [_full_size(claim, measured) for claim in table.index]
+    planned = _planned()
+    table["full size"] = [_full_size(claim, measured, planned[claim]) for claim in table.index]
     verdicts = {
         claim: claims.claim_verdict(
             list(measured.loc[measured["claim"] == claim, "verdict"]),
@@ -155,7 +156,7 @@ def _evidence(lengths: pd.DataFrame) -> pd.Series:
     return pd.Series(sentences)
 
 
-def _full_size(claim: str, measured: pd.DataFrame) -> str:
+def _full_size(claim: str, measured: pd.DataFrame, plans: pd.DataFrame) -> str:
     """What was re-run for a claim, or what it would take."""
     own = measured[measured["claim"] == claim]
     if len(own):
@@ -164,18 +165,18 @@ def _full_size(claim: str, measured: pd.DataFrame) -> str:
             f"{row.seeds} seeds"
             for row in own.itertuples()
         )
-    plans = _planned(claim)
     if plans.empty:
         return tasks().loc[claim, "not run"]
     runs, hours = plans[["runs", "hours"]].sum()
     return f"not run; {runs:.0f} runs, about {hours:,.0f} A100-hours"
 
 
-def _planned(claim: str) -> pd.DataFrame:
-    """The full-size plans of a claim: runs, hours, and hours of a run."""
-    plans = publishing.status().loc[tasks().loc[claim, "full size"]]
-    plans = plans[["runs", "hours on one core or GPU"]].set_axis(["runs", "hours"], axis=1)
-    return plans.assign(each=plans["hours"] / plans["runs"])
+def _planned() -> dict[str, pd.DataFrame]:
+    """Claim -> its full-size plans: runs, hours, and hours of a run."""
+    status = publishing.status()[["runs", "hours on one core or GPU"]]
+    status = status.set_axis(["runs", "hours"], axis=1)
+    status = status.assign(each=status["hours"] / status["runs"])
+    return {claim: status.loc[names] for claim, names in tasks()["full size"].items()}
 
 
 def what_to_run() -> pd.DataFrame:
@@ -185,10 +186,10 @@ def what_to_run() -> pd.DataFrame:
     arms compared alone, with 80 % power (`claims.effects`). Hours are the plans' own, scaled from
     what the authors report; nothing here was measured.
     """
-    effects = claims.effects().dropna(subset="pairs")
+    effects, planned = claims.effects().dropna(subset="pairs"), _planned()
     rows = {}
     for claim, command in tasks()["command"].items():
-        plans, pairs = _planned(claim), effects.loc[effects["claim"] == claim, "pairs"].to_numpy()
+        plans, pairs = planned[claim], effects.loc[effects["claim"] == claim, "pairs"].to_numpy()
         numbers = [*plans[["runs", "hours"]].sum(), 2 * (pairs * plans["each"][: len(pairs)]).sum()]
         rows[claim] = [command or "–", *(f"{number:,.0f}" if number else "–" for number in numbers)]
     names = ["commands", "runs", "A100-hours", "for 80 % power on MME-P"]
