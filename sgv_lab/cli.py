@@ -18,7 +18,7 @@ COMMANDS = {  # name -> "module:function", listed in --help in this order
     "run": "sgv_lab.pipeline_commands:run",
     "world export": "sgv_lab.pipeline_commands:export",
     "stats": "sgv_lab.captions.commands:stats",
-    "figures": "sgv_lab.study.reported:figures",
+    "figures": "sgv_lab.figures.published:figures",
     "collect": "sgv_lab.captioning.commands:collect",
     "caption": "sgv_lab.captioning.commands:caption",
     "models": "sgv_lab.models.commands:models",

@@ -13,11 +13,11 @@ from ipyevents import Event
 
 from sgv_lab.captioning.prompts import CAPTIONER
 from sgv_lab.captions.convert import Captions, captions_of
-from sgv_lab.captions.figures import MARKS, marked
 from sgv_lab.captions.sources import source
 from sgv_lab.errors import LabError
+from sgv_lab.figures.captions import marked
+from sgv_lab.figures.style import MARKS, palette
 from sgv_lab.images import load_image
-from sgv_lab.plotting import color
 from sgv_lab.study.explore import Model, Shown, picked, uploaded
 from sgv_lab.study.judging import Pair, Votes
 from sgv_lab.world.scene import Difficulty, Scene
@@ -44,12 +44,13 @@ def caption_browser(
     image = w.Combobox(options=images.head(limit).to_list(), description="image",
                        value=images[0], ensure_option=True,
                        layout=w.Layout(width="28em"))  # fmt: skip
+    colors = palette(there)
     place = w.IntSlider(min=0, max=len(image.options) - 1, description="number")
     picture, words = w.VBox(), w.VBox(layout=w.Layout(padding="0 0 0 1.5em", max_width="46em"))
 
     def show(_: object = None) -> None:
         said = captions_of({name: there[name] for name in source.value}, image.value)
-        words.children = [_card(name, texts) for name, texts in said.items()]
+        words.children = [_card(name, texts, colors[name]) for name, texts in said.items()]
         picture.children = [_picture(Path(root), image.value)]
 
     def go(change: dict[str, int]) -> None:
@@ -69,9 +70,9 @@ def _picture(root: Path, image: str) -> w.Widget:
         return w.Label(f"{image}: {error}")
 
 
-def _card(name: str, texts: list[str]) -> w.Widget:
+def _card(name: str, texts: list[str], color: str) -> w.Widget:
     """A source's captions, escaped: nothing a file holds is taken for HTML."""
-    head = f'<b style="color:{color(name)}">{escape(name)}</b> by {source(name).captioned_by}'
+    head = f'<b style="color:{color}">{escape(name)}</b> by {source(name).captioned_by}'
     return w.VBox([w.HTML(head), *(w.HTML(escape(text)) for text in texts)])
 
 
@@ -257,7 +258,7 @@ class _Column:
 
 
 def marked_html(text: str, scene: Scene | None) -> str:
-    """``text``, escaped; against ``scene`` its words are coloured as in `captions.figures`."""
+    """``text``, escaped; against ``scene`` its words are coloured as in `figures.captions`."""
     runs = []
     for mark, words in groupby(marked(text, scene), key=lambda word: word[1]):
         weight = "bold" if mark in ("mistaken", "invented") else "normal"

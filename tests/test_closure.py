@@ -142,8 +142,9 @@ def test_docstrings_comments_and_layout_do_not_count(library, before, parsed, fi
 @pytest.mark.parametrize(
     "file",
     ["training/commands.py", "captioning/commands.py", "benchmarks/commands.py", "cli.py",
-     "study/commands.py", "study/figures.py", "study/publishing.py", "widgets.py", "plotting.py",
-     "notebook.py", "pipeline.py", "profiles.py", "captions/figures.py", "captions/published.py",
+     "study/commands.py", "study/publishing.py", "widgets.py", "notebook.py", "pipeline.py",
+     "figures/study.py", "figures/style.py", "figures/captions.py", "figures/published.py",
+     "profiles.py",
      "benchmarks/rule_comparison.py", "training/throughput.py", "captioning/speed.py", "store.py"],
 )  # fmt: skip
 def test_help_texts_figures_commands_and_notebooks_do_not_count(library, before, parsed, file):

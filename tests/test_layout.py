@@ -20,7 +20,7 @@ every = pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to
 
 # What may use what: a part imports from parts before it, never from one behind it.
 TOOLS = ["errors", "files", "images", "intervals", "closure", "store", "options", "provenance",
-         "plotting", "report", "profiles", "notebook"]  # fmt: skip
+         "report", "profiles", "notebook"]  # fmt: skip
 FLOW = ["paper", "world", "captions", "models", "training", "captioning", "benchmarks", "base",
         "study", "figures", "widgets", "pipeline", "pipeline_commands", "cli",
         "__main__"]  # fmt: skip

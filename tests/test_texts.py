@@ -12,7 +12,7 @@ import pytest
 from papermill.cli import papermill
 from scipy import stats
 
-from sgv_lab import paper
+from sgv_lab import intervals, paper
 from sgv_lab.cli import main
 from sgv_lab.models import checkpoints
 from sgv_lab.models.shipped import shipped
@@ -24,7 +24,6 @@ from sgv_lab.study import (
     ledger,
     publishing,
     runner,
-    statistics,
 )
 from sgv_lab.study.scores import SEEN, SUBTASKS
 from sgv_lab.world.annotators import ANNOTATORS, caption
@@ -41,13 +40,13 @@ STRUCTURE = {  # numbers that are no results -> (file, what it holds that they f
     "3.11": ("pyproject.toml", 'requires-python = ">=3.11"'),
     "50": ("tests/test_layout.py", "<= 50"),
     "350": ("tests/test_layout.py", "<= 350"),
-    "80": ("sgv_lab/benchmarks/rule_comparison.py", "0.8 * table.min()"),
+    "80": ("sgv_lab/figures/paper.py", "0.8 * table.min()"),
     "141": ("sgv_lab/training/config.py", "141 GB"),
     "4.0": ("README.md", "CC BY-NC 4.0"),
     "2.0": ("LICENSE", "Version 2.0"),
     "2": ("README.md", "Llama 2 Community License"),
-    "95": ("sgv_lab/study/statistics.py", "LEVEL = 0.95"),
-    "1.96": ("sgv_lab/study/reported.py", "1.96"),
+    "95": ("sgv_lab/intervals.py", "LEVEL = 0.95"),
+    "1.96": ("sgv_lab/figures/paper.py", "1.96"),
     "4,096": ("sgv_lab/study/arms.py", "1_024, 4_096)"),
 }
 
@@ -73,7 +72,7 @@ def commands() -> dict[str, bool]:
         spans = re.findall(r"`([^`\n]+)`", CODE.sub("", text(name)))
         found |= dict.fromkeys(spans, False)
         found |= {line: True for one in CODE.findall(text(name)) for line in one.splitlines()}
-    found |= {line: True for one in claims.COMMANDS.values() for line in one.splitlines()}
+    found |= {line: True for one in ledger.tasks()["command"] for line in one.splitlines()}
     return {line: whole for line, whole in found.items() if line.split(" ")[0] in PROGRAMS}
 
 
@@ -137,24 +136,24 @@ def audited() -> list[pd.DataFrame]:
     """What the recorded studies came to when they were looked at again, and what caused it."""
     sft, _, _ = publishing.recorded("sft-llava-1.5-7b")
     surface, runs, _ = publishing.recorded("surface-llava-1.5-7b")
-    held = caption_content.content(surface)
-    r = ablations.follows_filler(held, runs, "MME-P")
+    held = caption_content.by_arm(surface)
+    r = caption_content.follows_filler(held, runs, "MME-P")
     means = effects.by_seed(runs, "MME-P").mean().reindex(held.index)
     slope = stats.linregress(held["filler"], means).slope
-    share = caption_content.content(sft)["filler"]
+    share = caption_content.by_arm(sft)["filler"]
     predicted = slope * (share.fillna(0) - share["before"])
     _, swept, _ = publishing.recorded("figure6-llava-1.5-7b")
     data = ROOT / "figures" / "data"
     table = effects.by_seed(runs, SEEN)
     return [
-        caption_content.content(sft), held.loc[["oracle", "o0e0i0"]],
+        caption_content.by_arm(sft), held.loc[["oracle", "o0e0i0"]],
         pd.DataFrame({"explained": [100 * r**2]}), predicted.to_frame(),
-        pd.DataFrame([statistics.interval(table["oracle"] - table["o0e0i0"])]),
+        pd.DataFrame([intervals.paired(table["oracle"] - table["o0e0i0"])]),
         pd.DataFrame([_right(arm) for arm in ("after", "oracle")]),
         pd.DataFrame({"as long": [100 * _tokens("oracle") / _tokens("gpt4_blind")]}),
         pd.DataFrame({"guessed before": [100 * (1 + 2 / 3) / 2]}),  # two of three wrong sums: never
-        ablations.slopes(runs, "MME-P"),
-        ablations.within(ablations.numbers(swept, "MME-P")),
+        caption_content.slopes(runs, "MME-P"),
+        ablations.most_against_fewer(ablations.scores_by_number(swept, "MME-P")),
         pd.DataFrame([runner.untuned(data / "studies" / sft.name)]),
         pd.read_csv(data / "filler_2x2.csv"),
     ]  # fmt: skip
@@ -175,12 +174,12 @@ def _right(arm: str) -> tuple[float, float, float]:
     right = seen.assign(right=seen["points"].astype(float).replace(200, 100))  # of a pair of two
     table = right.groupby(["seed", "arm", "stratum"])["right"].mean().groupby(["seed", "arm"])
     wide = table.mean().unstack()
-    return statistics.interval(wide[arm] - wide["before"])
+    return intervals.paired(wide[arm] - wide["before"])
 
 
 def test_arms_rank_by_their_filler_and_the_readme_says_what_each_holds() -> None:
     sft, _, _ = publishing.recorded("sft-llava-1.5-7b")
-    held = caption_content.content(sft)["filler"]
+    held = caption_content.by_arm(sft)["filler"]
     found = pd.read_csv(ROOT / "figures" / "data" / f"{sft.name}.csv").query("against == 'before'")
     gained = found.set_index(["score", "arm"])["effect"]
     number = r"([+−][\d.]+) \([^|]+"

@@ -15,9 +15,10 @@ from pathlib import Path
 import pandas as pd
 from transformers import PreTrainedModel, ProcessorMixin
 
-from sgv_lab.benchmarks import jackknife, mme
+from sgv_lab.benchmarks import mme
 from sgv_lab.benchmarks.evaluate import answer
 from sgv_lab.benchmarks.tasks import Question, Task, write_nothing
+from sgv_lab.intervals import clustered, clustered_mean, ratio
 from sgv_lab.world.facts import FACETS, facts
 from sgv_lab.world.questions import ABILITIES, FORMS, questions
 from sgv_lab.world.reader import read
@@ -75,7 +76,7 @@ def ability_table(answers: pd.DataFrame) -> pd.DataFrame:
     """Accuracy in percent by ability and form, with its interval and the number of questions."""
     rows = []
     for (ability, form), part in answers.groupby(["ability", "form"], sort=True):
-        low, high = jackknife.mean_interval(part["right"], part["scene"]) or (None, None)
+        low, high = clustered_mean(part["right"], part["scene"]) or (None, None)
         rows.append((ability, form, len(part), 100 * part["right"].mean(), low, high))
     return pd.DataFrame(rows, columns=["ability", "form", "questions", "accuracy", "low", "high"])
 
@@ -103,7 +104,7 @@ def caption_quality(found: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for name, whole in (("precision", "stated"), ("recall", "facts")):
         sums = found[["true", whole]].to_numpy(float)
-        low, high = jackknife.interval(jackknife.ratio(), sums, 100.0) or (None, None)
+        low, high = clustered(ratio(), sums, 100.0) or (None, None)
         rows.append((name, 100 * found["true"].sum() / max(1, found[whole].sum()), low, high))
     return pd.DataFrame(rows, columns=["measure", "percent", "low", "high"])
 

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from sgv_lab.benchmarks import OFFICIAL, core, jackknife
+from sgv_lab.benchmarks import OFFICIAL, core
 from sgv_lab.benchmarks.core import File
 from sgv_lab.errors import LabError
+from sgv_lab.intervals import clustered_mean
 
 FILES = ("captions_val*.json", "captions_*.json")
 VARIANTS = ("whitespace", "lower", "lower_no_punctuation")  # no PTB tokeniser (VLMEvalKit: first)
@@ -103,8 +104,8 @@ def metrics(
         unparsed=sum(not count for count in words),
         missing=0,
         intervals={  # with the document frequencies held fixed
-            "CIDEr": jackknife.mean_interval(np.array(per_cider) / 10, images, 10.0),
-            "ROUGE_L": jackknife.mean_interval(per_rouge, images, 1.0),
+            "CIDEr": clustered_mean(np.array(per_cider) / 10, images, 10.0),
+            "ROUGE_L": clustered_mean(per_rouge, images, 1.0),
         },
         clusters=("image", images),
     )

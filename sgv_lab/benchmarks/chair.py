@@ -15,9 +15,10 @@ import numpy as np
 from nltk.tokenize import MWETokenizer, NLTKWordTokenizer
 from textblob.en.inflect import singularize
 
-from sgv_lab.benchmarks import OFFICIAL, core, jackknife
+from sgv_lab.benchmarks import OFFICIAL, core
 from sgv_lab.benchmarks.core import EACH, Answers, Entry, File
 from sgv_lab.errors import LabError
+from sgv_lab.intervals import by_cluster, clustered, ratio
 
 VARIANTS = ("no_singular",)  # plural words stay unread
 PAIRS = """motor bike,motor cycle,air plane,traffic light,street light,traffic signal,stop light,
@@ -96,7 +97,7 @@ def score(
         row = (1, len(said), wrong, wrong > 0, recalled, len(truth[key]), len(caption.split()))
         counts.append(row)
     images = [key for key, _ in answers]
-    sums = jackknife.by_cluster(images, np.array(counts, float))
+    sums = by_cluster(images, np.array(counts, float))
     totals = dict(zip(COUNTS, sums.sum(0).tolist(), strict=True))
     scores: dict[str, Any] = {name: int(totals[name]) for name in COUNTS[:3]}
     intervals = {}
@@ -104,7 +105,7 @@ def score(
         scores[name] = totals[over] / totals[under] if totals[under] else 0.0
         columns = sums[:, [COUNTS.index(over), COUNTS.index(under)]]
         most = np.inf if name == "words_per_caption" else 1.0
-        intervals[name] = jackknife.interval(jackknife.ratio(1.0), columns, most)
+        intervals[name] = clustered(ratio(1.0), columns, most)
     return core.result(
         scores,
         unparsed=sum(not mentions for _, mentions, *_ in counts),

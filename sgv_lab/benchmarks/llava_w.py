@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from sgv_lab.benchmarks import OFFICIAL, core, jackknife
+from sgv_lab.benchmarks import OFFICIAL, core
 from sgv_lab.benchmarks.core import EACH, Answers, Entry, File
 from sgv_lab.errors import LabError
+from sgv_lab.intervals import by_cluster, clustered, ratio
 
 VARIANTS = ()
 SYSTEM = "You are a helpful and precise assistant for checking the quality of the answer."
@@ -59,13 +60,13 @@ def _score(path: Path, questions: File) -> dict[str, Any]:
     for number, entry in enumerate(reviews):
         groups["all"].append(number)
         groups[entry["category"]].append(number)
-    sums = jackknife.by_cluster(clusters, marks[:, ::-1])
+    sums = by_cluster(clusters, marks[:, ::-1])
     return core.result(
         {name: _summary(marks[rows]) for name, rows in sorted(groups.items())}
         | {"judge": judges.pop()},
         unparsed=int((marks[:, 0] < 0).sum()),
         missing=missing,
-        intervals={"all": jackknife.interval(jackknife.ratio(), sums)},
+        intervals={"all": clustered(ratio(), sums)},
         clusters=("question" if questions is None else "image", clusters),
         warnings=answers.warnings,
     )

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sgv_lab.benchmarks import OFFICIAL, core, jackknife
+from sgv_lab.benchmarks import OFFICIAL, core
 from sgv_lab.benchmarks.core import EACH, LAST, Answers, Entry, File
+from sgv_lab.intervals import clustered_mean
 
 log = logging.getLogger(__name__)
 VARIANTS = ("vanilla_first_pass", "vanilla_all_rows", "exact_letter")
@@ -109,7 +110,7 @@ def score(
         scores,
         unparsed=sum(read is None for group in reads.values() for read in group),
         missing=missing,
-        intervals={"accuracy": jackknife.mean_interval(marks, clusters)},
+        intervals={"accuracy": clustered_mean(marks, clusters)},
         clusters=("circular group", clusters),
         warnings=answers.warnings,
     )

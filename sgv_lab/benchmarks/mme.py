@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from sgv_lab.benchmarks import OFFICIAL, core, jackknife
+from sgv_lab.benchmarks import OFFICIAL, core
 from sgv_lab.benchmarks.core import EACH, Answers, Entry, File
 from sgv_lab.errors import LabError
 from sgv_lab.files import files_below
+from sgv_lab.intervals import by_cluster, clustered
 
 PERCEPTION = {  # subtask -> questions in the official release
     "existence": 60,
@@ -190,10 +191,10 @@ def _result(lines: dict[str, list[Entry]], asked: dict[str, int], variant: str) 
                 image = pair[0]["image"]
                 clusters.append(image if part == "perception" else (name, image))
         if names:
-            table = jackknife.by_cluster(clusters, np.array(sums))
+            table = by_cluster(clusters, np.array(sums))
             each = _subtask_scores(table.sum(0)).tolist()
             scores |= {part: float(sum(each)), **dict(zip(names, each, strict=True))}
-            intervals[part] = jackknife.interval(
+            intervals[part] = clustered(
                 lambda s: _subtask_scores(s).sum(-1), table, 200.0 * len(names)
             )
     every = [entry for entries in lines.values() for entry in entries]

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from sgv_lab.benchmarks import OFFICIAL, core, jackknife
+from sgv_lab.benchmarks import OFFICIAL, core
 from sgv_lab.benchmarks.core import LAST, File
 from sgv_lab.errors import LabError
+from sgv_lab.intervals import clustered_mean
 
 VARIANTS = ()
 CAPABILITIES = ("rec", "ocr", "know", "gen", "spat", "math")
@@ -47,7 +48,7 @@ def score(
         _columns(table, [entry["capability"] for entry in asked.values()]) | {"judge": judges[0]},
         unparsed=sum(_number(c) is None for e in grades.values() for c in e["content"]),
         missing=missing,
-        intervals={"total": jackknife.mean_interval(table.mean(1), list(asked))},
+        intervals={"total": clustered_mean(table.mean(1), list(asked))},
         clusters=("question", asked),
         warnings=[f"the key {k!r} stands more than once: {LAST}, as in Python" for k in repeated],
     )

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from sgv_lab.benchmarks import OFFICIAL, core, jackknife
+from sgv_lab.benchmarks import OFFICIAL, core
 from sgv_lab.benchmarks.core import FIRST, Answers, Entry, File
 from sgv_lab.errors import LabError
+from sgv_lab.intervals import clustered
 
 VARIANTS = ("exact_word",)  # lmms-eval: the answer must be "yes" or "no" (and one pooled F1)
 SUFFIX = core.SHORT_ANSWER
@@ -143,13 +144,13 @@ def _result(outcomes: list[tuple[str, str, str, str]], warnings: list[str]) -> d
     totals = sums.sum(0)
     scores: dict[str, Any] = {}
     intervals: dict[str, Any] = {
-        "mean_f1": jackknife.interval(lambda s: metrics(s)["f1"].mean(-1), sums, 1.0)
+        "mean_f1": clustered(lambda s: metrics(s)["f1"].mean(-1), sums, 1.0)
     }
     for split, number in splits.items():
         counts = dict(zip(CELLS, map(int, totals[number]), strict=True))
         values = {name: float(value) for name, value in metrics(totals[number]).items()}
         scores[split] = {"n": sum(counts.values()), **counts, **values}
-        f1 = jackknife.interval(lambda s: metrics(s)["f1"], sums[:, number], 1.0)
+        f1 = clustered(lambda s: metrics(s)["f1"], sums[:, number], 1.0)
         intervals[split] = {"f1": f1}
     f1 = [scores[split]["f1"] for split in splits]
     pooled = float(metrics(totals.sum(0))["f1"])

@@ -6,8 +6,9 @@ prompt: model_vqa_qbench.py. A text that starts with A–D is first read as a le
 
 from typing import Any
 
-from sgv_lab.benchmarks import OFFICIAL, core, jackknife
+from sgv_lab.benchmarks import OFFICIAL, core
 from sgv_lab.benchmarks.core import EACH, Answers, Entry, File
+from sgv_lab.intervals import clustered_mean
 
 VARIANTS = ("letter_anywhere",)  # InternLM-XComposer2's notebook: the first of A–D in the answer
 TYPES = {0: "yes_no", 1: "what", 2: "how"}
@@ -61,7 +62,7 @@ def score(
         {"correct": correct, "n": n, "accuracy": correct / n, **shares},
         unparsed=unparsed,
         missing=missing,
-        intervals={"accuracy": jackknife.mean_interval(rights, images, 1.0)},
+        intervals={"accuracy": clustered_mean(rights, images, 1.0)},
         clusters=("image", images),
         warnings=answers.warnings,
     )

@@ -11,12 +11,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
-from sgv_lab import benchmarks, plotting, store
+from sgv_lab import benchmarks, store
 from sgv_lab.benchmarks import core, mmbench, mme, pope, qbench, seed_bench, vqa
 from sgv_lab.benchmarks.tasks import TASKS, Question
 from sgv_lab.errors import LabError
@@ -39,8 +36,6 @@ COMPARED = {  # benchmark -> rules besides the official one; what a result file 
     "qbench": qbench.VARIANTS,
     "vqav2": vqa.VARIANTS,
 }
-RULE_COLORS = (plotting.INK, "#E69F00", "#56B4E9", "#CC79A7", "#D55E00")
-MODEL_COLORS = ("#009E73", "#E69F00", "#0072B2", "#CC79A7")  # in the order of Figure 1's legend
 
 
 def full_marks(name: str, scores: Mapping[str, Any]) -> float:
@@ -151,48 +146,3 @@ def _options(name: str, question: Question, data: Path) -> tuple[str, Mapping[st
 def _human_answers(data: Path) -> dict[str, str]:
     (file,) = core.entries(next(data.glob("*annotations.json")))
     return {str(a["question_id"]): a["multiple_choice_answer"] for a in file["annotations"]}
-
-
-def figure(table: pd.DataFrame, knows: float | None = None) -> Figure:
-    """Every rule's value by label, a panel a benchmark; ``knows`` is drawn as a dashed line."""
-    names = table["benchmark"].unique()
-    columns = min(4, len(names))
-    rows = -(-len(names) // columns)
-    figure = plt.figure(figsize=(plotting.FULL_WIDTH, 2.9 * rows), layout="constrained")
-    for number, name in enumerate(names, 1):
-        axis = figure.add_subplot(rows, columns, number, title=benchmarks.MODULES[name][1])
-        if knows is not None:
-            axis.axhline(100 * knows, color=plotting.PALE, linewidth=1, linestyle="--")
-        rules = table[table["benchmark"] == name].groupby("rule", sort=False)
-        for rank, (rule, part) in enumerate(rules):
-            look = {"markersize": 11 - 2 * rank, "color": RULE_COLORS[rank]}  # equal: nested marks
-            axis.plot(part["label"], part["value"], "o", label=rule.replace("_", " "), **look)
-        axis.set(ylim=(-5, 108), ylabel="% of full marks" if number % columns == 1 else "")
-        axis.tick_params(axis="x", labelsize=7.5, rotation=30)
-        axis.margins(x=0.12)
-        axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.24), ncols=2)
-    return figure
-
-
-def radar(table: pd.DataFrame) -> Figure:
-    """Figure 1(b): models (rows) by benchmarks (columns), each axis from 80 % of its lowest value.
-
-    A model without a number on a benchmark has a gap there; the ring's labels are the best values.
-    """
-    angles = np.linspace(0, 2 * np.pi, len(table.columns), endpoint=False)
-    low, high = 0.8 * table.min(), table.max()
-    figure, axis = plt.subplots(figsize=(6.4, 5.6), subplot_kw={"polar": True})
-    axis.set(theta_offset=np.pi / 2, theta_direction=-1, ylim=(0, 1.05), yticks=(0.5, 1.0))
-    for (name, row), color in zip(table.iterrows(), MODEL_COLORS, strict=False):
-        radii = ((row - low) / (high - low)).to_numpy(float)
-        closed = np.append(radii, radii[0])
-        axis.plot([*angles, angles[0]], closed, color=color, marker="o", markersize=4, label=name)
-        if np.isfinite(radii).all():
-            axis.fill([*angles, angles[0]], closed, color=color, alpha=0.12)
-    axis.set_xticks(angles, [f"{name}\n{high[name]:g}" for name in table.columns])
-    axis.tick_params(axis="x", pad=9)
-    axis.set_yticklabels([])
-    axis.grid(True, color=plotting.RULE)
-    axis.spines["polar"].set_color(plotting.RULE)
-    axis.legend(loc="upper left", bbox_to_anchor=(1.08, 1.05))
-    return figure

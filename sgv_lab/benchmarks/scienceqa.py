@@ -8,8 +8,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from sgv_lab.benchmarks import OFFICIAL, core, jackknife
+from sgv_lab.benchmarks import OFFICIAL, core
 from sgv_lab.benchmarks.core import LAST, Answers, Entry, File
+from sgv_lab.intervals import clustered_mean
 
 VARIANTS = ("lenient_letter", "stored")  # lmms-eval's reading; the result file's own "acc"
 LETTERS = "ABCDE"
@@ -69,7 +70,7 @@ def score(
     if variant == "stored":
         scores["AVG"] |= {"accuracy": stored.get("acc")}
     intervals = {
-        name: jackknife.mean_interval([right[key] for key in columns[name]], columns[name])
+        name: clustered_mean([right[key] for key in columns[name]], columns[name])
         for name in ("IMG", "AVG")
     }
     return core.result(

@@ -7,9 +7,10 @@ SEED-Bench leaderboard's own files. An image question has an all-digit id ("v…
 from pathlib import Path
 from typing import Any
 
-from sgv_lab.benchmarks import OFFICIAL, core, jackknife
+from sgv_lab.benchmarks import OFFICIAL, core
 from sgv_lab.benchmarks.core import EACH, LAST, Answers, Entry, File
 from sgv_lab.errors import LabError
+from sgv_lab.intervals import clustered_mean
 
 VARIANTS = ("first_character", "macro")  # lmms-eval's reading; the leaderboard's later average
 REPEATED = {"49914": 2}  # stands twice in the official SEED-Bench.json, with the same answer
@@ -70,9 +71,7 @@ def score(
         scores | ({"dimensions": dimensions} if kinds else {}),
         unparsed=unparsed,
         missing=sum(repeated.get(key, 1) for key in {*ids} - answers.keys()),
-        intervals={}
-        if variant == "macro"
-        else {"image_accuracy": jackknife.mean_interval(right, ids)},
+        intervals={} if variant == "macro" else {"image_accuracy": clustered_mean(right, ids)},
         clusters=("question", ids),  # the files do not say which questions share an image
         warnings=answers.warnings,
     )

@@ -9,9 +9,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sgv_lab.benchmarks import OFFICIAL, core, jackknife
+from sgv_lab.benchmarks import OFFICIAL, core
 from sgv_lab.benchmarks.core import LAST, Answers, Entry, File
 from sgv_lab.errors import LabError
+from sgv_lab.intervals import clustered_mean
 
 # The rule is the official script of 2021. Others: the one of 2017, the processing of a submission
 # on both sides, the same with min(1, n / 3), and answers as the model gave them.
@@ -184,7 +185,7 @@ def _result(
         scores,
         unparsed=sum(not answer.strip() for answer in sent.values()),
         missing=missing,
-        intervals={"overall": jackknife.mean_interval(list(values.values()), images)},
+        intervals={"overall": clustered_mean(list(values.values()), images)},
         clusters=("image", images),
         warnings=warnings,
     )

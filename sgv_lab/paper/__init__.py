@@ -1,7 +1,8 @@
 """What the ShareGPT4V paper reports (arXiv 2311.12793), and what others published about it.
 
 One row a number: where it stands, its row, arm and column there, value, unit, version (v1, the
-repository, a card, a thread, a file, a third party), source, a note, and how sure the reading is.
+repository, a card, a thread, a file, a third party), source, a note, how sure the reading is, and
+the place that it contradicts, if any.
 These are never our results. Benchmarks are named as in the paper's Table 3, MME's two parts MME-P
 (perception) and MME-C (cognition).
 """
@@ -57,7 +58,7 @@ def facts(place: str | None = None) -> pd.DataFrame:
     """Every published fact, tidy; with ``place`` (a key of TITLES) only that table's.
 
     Columns: place, row, arm, column, value (a number, missing where the fact is a word), printed
-    (as it stands there), unit, version, source, note, sure.
+    (as it stands there), unit, version, source, note, sure, contradicts (a key of TITLES or "").
     """
     table = _read().copy()
     return table if place is None else table[table["place"] == place].reset_index(drop=True)
@@ -76,8 +77,8 @@ table1, figure2, table2, table3, table4, table5, table6, figure6 = (
 
 
 def claims() -> pd.DataFrame:
-    """The ten claims of the ledger: claim, statement, place, reported, noise."""
-    return _csv("claims")
+    """The ten claims: claim, statement, place, also (a further place), reported, noise."""
+    return _csv("claims", keep_default_na=False)
 
 
 def wide(table: pd.DataFrame) -> pd.DataFrame:
@@ -91,21 +92,32 @@ def wide(table: pd.DataFrame) -> pd.DataFrame:
     return shape.fillna("–").rename_axis(columns=None)
 
 
-def effects() -> pd.DataFrame:
-    """Each claim's effect, from the printed numbers: claim, before, after, column, from, to, gain.
+def comparisons() -> pd.DataFrame:
+    """What each claim compares: claim, contrast, sign, place, before, after, columns.
 
-    What is compared stands in effects.csv (C9 compares nothing). One row a benchmark (or other
-    column) that both sides report. Gains are rounded to the printed decimals.
+    Rows of one ``contrast``, signed and added up, are the number that decides a claim, in each of
+    its ``columns``; without a contrast a row decides nothing. C9 compares nothing. Sides are named
+    by their row and arm in `facts`.
+    """
+    return _csv("comparisons", keep_default_na=False)
+
+
+def effects() -> pd.DataFrame:
+    """Each of `comparisons` in the printed numbers: claim, before, after, column, from, to, gain.
+
+    One row a benchmark (or other column) that both sides report. Gains are rounded to the printed
+    decimals.
     """
     table = facts()
     table["side"] = (table["row"] + " " + table["arm"]).str.strip()
     sides = dict(list(table.groupby(["place", "side"], sort=False)))
     rows = []
-    for claim, place, *names in _csv("effects").itertuples(index=False):
-        old, new = (sides[place, name].set_index("column")["value"].dropna() for name in names)
+    for one in comparisons().itertuples():
+        names = (one.before, one.after)
+        old, new = (sides[one.place, x].set_index("column")["value"].dropna() for x in names)
         for column in old.index.intersection(new.index, sort=False):
             gain = round(new[column] - old[column], 2)
-            rows.append((claim, *names, column, old[column], new[column], gain))
+            rows.append((one.claim, *names, column, old[column], new[column], gain))
     return pd.DataFrame(rows, columns=["claim", "before", "after", "column", "from", "to", "gain"])
 
 

@@ -1,4 +1,4 @@
-"""What tables and grids need beyond pairs: slopes, a saturating curve, memory, a plan's part."""
+"""What Tables 4 to 6 and Figure 6 need beyond pairs: the curve, memory, a plan's part."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -7,14 +7,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 import torch
-from scipy import stats
+from scipy import optimize
 from transformers import AutoModelForImageTextToText
 
-from sgv_lab import paper
+from sgv_lab import intervals, paper
 from sgv_lab.errors import LabError
+from sgv_lab.intervals import Interval, jackknife_variance, student_t
 from sgv_lab.models import families
-from sgv_lab.study import effects, statistics, tuning
-from sgv_lab.study.arms import ARMS, RATES, SURFACE, arm
+from sgv_lab.study import effects, tuning
+from sgv_lab.study.arms import ARMS, arm
 from sgv_lab.study.mix import caption_of
 from sgv_lab.study.plans import Plan
 from sgv_lab.study.runner import Record
@@ -24,22 +25,21 @@ from sgv_lab.training.config import base
 
 ROWS, POSITIONS = 16, 800  # of a batch on one GPU: a picture's 576 and a dense caption
 _POINTS = 100  # of the curve as drawn
-_GRID = 800  # values of half that are tried
+_EDGE = 1e-2  # of the logarithm of half: nearer to a bound, the fit ends there
 
 
 @dataclass(frozen=True)
 class Curve:
     """score(n) = start + gain · n / (n + half), fitted over seeds; or why there is none.
 
-    ``table``: n, score, low, high, the band's ends; empty where ``why`` says what is wrong.
-    ``start``, ``gain`` and ``half`` (captions at which half of the gain is there) are
-    (estimate, low, high).
+    ``table``: captions, score, low, high, the band's ends; empty where ``why`` says what is wrong.
+    ``start``, ``gain`` and ``half`` (captions at which half of the gain is there): with intervals.
     """
 
     table: pd.DataFrame
-    start: tuple[float, float, float] | None = None
-    gain: tuple[float, float, float] | None = None
-    half: tuple[float, float, float] | None = None
+    start: Interval | None = None
+    gain: Interval | None = None
+    half: Interval | None = None
     why: str = ""
 
     def __str__(self) -> str:
@@ -52,136 +52,71 @@ class Curve:
         )
 
 
-def saturating(captions: np.ndarray, start: float, gain: float, half: float) -> np.ndarray:
-    """The curve's score at numbers of ``captions``."""
-    return start + gain * captions / (captions + half)
+def saturating(captions: np.ndarray, start: float, gain: float, log_half: float) -> np.ndarray:
+    """The curve's score at numbers of ``captions``; half enters by its logarithm."""
+    return start + gain * captions / (captions + np.exp(log_half))
 
 
 def saturation(scores: pd.DataFrame) -> Curve:
-    """Fit the curve to ``scores``, seeds by numbers of captions (0 is left out).
+    """The curve fitted to ``scores``, seeds by numbers of captions (0 is left out).
 
-    Least squares: for a given half the rest is linear, so half is searched for on a fine grid.
-    Whole seeds are left out in turn, since a seed moves all its points; this jackknife's error (of
-    half, of its logarithm) is taken with Student's t of as many seeds, less one. No curve is given
-    where none is identified: with fewer than four numbers or three seeds, where a fit ends at a
-    bound (half the gain lies outside the numbers tried), or where the gain's interval holds 0.
+    Intervals are those of the jackknife over seeds, since a seed moves all its points. No curve is
+    given where none is identified: with fewer than four numbers or three seeds, where a fit ends at
+    a bound (half the gain lies outside the numbers tried), or where the gain's interval holds 0.
     """
     scores = scores[sorted(n for n in scores if n > 0)]
     n, y = scores.columns.to_numpy(float), scores.to_numpy(float)
     if y.shape[1] < 4 or len(y) < 3:
         return _none(f"{y.shape[1]} numbers of captions and {len(y)} seeds; it takes 4 and 3")
-    left_out = (y.sum(0) - y) / (len(y) - 1)
-    fits, inside = _fits(n, np.vstack([y.mean(0), left_out]))
-    if not inside.all():
+    left_out = [np.delete(y, seed, 0).mean(0) for seed in range(len(y))]
+    fits = np.array([_fit(n, line) for line in (y.mean(0), *left_out)])
+    if (np.abs(fits[:, 2:] - np.log(n[[0, -1]])) < _EDGE).any():
         return _none("with all seeds or without one, the fit ends at the edge of the numbers tried")
-    known = np.column_stack([fits[:, :2], np.log(fits[:, 2])])
-    low, high = _ends(known)
-    if low[1] <= 0 <= high[1]:
-        return _none(f"no gain is seen: {fits[0, 1]:+.1f} [{low[1]:.1f}, {high[1]:.1f}]")
-    low[2], high[2] = np.exp([low[2], high[2]])
+    start, gain, half = _with_ends(fits)
+    if gain[1] <= 0 <= gain[2]:
+        return _none(f"no gain is seen: {gain[0]:+.1f} [{gain[1]:.1f}, {gain[2]:.1f}]")
     at = np.geomspace(n[0], n[-1], _POINTS)
-    lines = np.array([saturating(at, *fit) for fit in fits])
-    ends = _ends(lines)
-    table = pd.DataFrame({"captions": at, "score": lines[0], "low": ends[0], "high": ends[1]})
-    return Curve(table, *(tuple(map(float, row)) for row in zip(fits[0], low, high, strict=True)))
+    lines = _with_ends(np.array([saturating(at, *fit) for fit in fits]))
+    table = pd.DataFrame(lines, columns=["score", "low", "high"])
+    table.insert(0, "captions", at)
+    return Curve(table, start, gain, tuple(float(np.exp(x)) for x in half))
 
 
-def _fits(n: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Least-squares (start, gain, half) of each row of ``y`` (D, N): (D, 3), and whether half is
-    within the numbers tried, not at a bound: (D,)."""
-    half = np.geomspace(n[0], n[-1], _GRID)
-    rises = np.stack(np.broadcast_arrays(1.0, n / (n + half[:, None])), -1)  # (grid, N, 2)
-    lines = np.einsum("gkn,dn->dgk", np.linalg.pinv(rises), y)
-    off = (np.einsum("gnk,dgk->dgn", rises, lines) - y[:, None]) ** 2
-    best = off.sum(-1).argmin(1)
-    fits = np.concatenate([lines[np.arange(len(y)), best], half[best, None]], 1)
-    return fits, (best > 0) & (best < _GRID - 1)
+def _fit(n: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Least-squares (start, gain, log of half), half within the numbers tried, ``n``."""
+    low, high = np.log(n[[0, -1]])
+    first = (y[0], y[-1] - y[0], (low + high) / 2)
+    bounds = ([-np.inf, -np.inf, low], [np.inf, np.inf, high])
+    return optimize.curve_fit(saturating, n, y, first, bounds=bounds, x_scale="jac")[0]
 
 
-def _ends(found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both ends of 95 % about the first row, of all seeds; the others are without one of them."""
-    best, left_out = found[0], found[1:]
-    seeds = len(left_out)
-    width = stats.t.ppf((1 + statistics.LEVEL) / 2, seeds - 1)
-    width = width * np.sqrt(seeds - 1) * left_out.std(0)
-    return best - width, best + width
+def _with_ends(estimates: np.ndarray) -> list[Interval]:
+    """(1 + S, K) estimates, from all seeds and without each of S: K intervals."""
+    variances = jackknife_variance(estimates[1:])
+    pairs = zip(estimates[0], variances, strict=True)
+    return [student_t(estimate, variance, len(estimates) - 1) for estimate, variance in pairs]
 
 
 def _none(why: str) -> Curve:
     return Curve(pd.DataFrame(columns=["captions", "score", "low", "high"]), why=why)
 
 
-def numbers(records: Sequence[Record], score: str) -> pd.DataFrame:
+def scores_by_number(records: Sequence[Record], score: str) -> pd.DataFrame:
     """Seeds by numbers of captions, from records of Figure 6's arms: what `saturation` takes."""
-    table = effects.by_seed(records, score)
-    table = table[[name for name in table if arm(name).group == "Figure 6"]]
-    counts = [int(name.partition("@")[2]) for name in table]
-    return table.set_axis(counts, axis=1).sort_index(axis=1)
+    runs = effects.by_seed(records, score)
+    runs = runs[[name for name in runs if arm(name).group == "Figure 6"]]
+    counts = [int(name.partition("@")[2]) for name in runs]
+    return runs.set_axis(counts, axis=1).sort_index(axis=1)
 
 
-def slopes(records: Sequence[Record], score: str) -> pd.DataFrame:
-    """What ten points more, in percent, of facts left out, wrong or made up are worth.
-
-    Over all of detail × accuracy, a seed at a time: least squares of its arms' scores on the three
-    rates that were set and a constant; effect, low, high: the seeds' mean and its paired-t
-    interval, in points of ``score``. Index: RATES; empty where the arms do not tell them apart.
-    """
-    table = effects.by_seed(records, score)
-    table = table[[name for name in table if arm(name).group == SURFACE]]
-    rates = [[1.0, *(10 * arm(name).delta[rate] for rate in RATES)] for name in table]
-    found, _, rank, _ = np.linalg.lstsq(np.array(rates), table.to_numpy().T)
-    rows = {}
-    if rank == 1 + len(RATES):
-        rows = dict(zip(RATES, map(statistics.interval, found[1:]), strict=True))
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["effect", "low", "high"])
-
-
-def follows_filler(held: pd.DataFrame, records: Sequence[Record], score: str) -> float:
-    """How the arms' means go with the filler in their captions: Pearson's r.
-
-    ``held``: of `caption_content.content`. Filler varies with the rates that `slopes` sets, as
-    omission concentrates it and invention dilutes it, so that neither is told from it.
-    """
-    means = effects.by_seed(records, score).mean()
-    return float(means.corr(held["filler"]))
-
-
-def faults(held: pd.DataFrame, records: Sequence[Record], score: str) -> str:
-    """`slopes` in words, and how far the score only follows the filler (`follows_filler`)."""
-    words = {"omission": "left out", "error": "wrong", "invention": "made up"}
-    said = [
-        f"{words[rate]} {row['effect']:+.1f} [{row['low']:.1f}, {row['high']:.1f}]"
-        for rate, row in slopes(records, score).iterrows()
-    ]
-    told = ", ".join(said) or "cannot be told apart by so few arms"
-    r = follows_filler(held, records, score)
-    return (
-        f"{score} follows the share of filler in captions (r = {r:.2f} over {len(held)} arms), "
-        f"from which these are not told: for every 10 % of facts {told}"
-    )
-
-
-def within(scores: pd.DataFrame) -> pd.DataFrame:
+def most_against_fewer(scores: pd.DataFrame) -> pd.DataFrame:
     """The most captions against each smaller number but none, paired: effect, low, high.
 
-    ``scores``: of `numbers`. With none, something else is trained as well.
+    ``scores``: of `scores_by_number`. With none, something else is trained as well.
     """
     *fewer, most = sorted(n for n in scores if n > 0)
-    rows = {n: statistics.interval(scores[most] - scores[n]) for n in fewer}
+    rows = {n: intervals.paired(scores[most] - scores[n]) for n in fewer}
     return pd.DataFrame.from_dict(rows, orient="index", columns=["effect", "low", "high"])
-
-
-def growth(records: Sequence[Record], score: str) -> str:
-    """`within` in words."""
-    scores = numbers(records, score)
-    told = [
-        f"{row['effect']:+.1f} [{row['low']:.1f}, {row['high']:.1f}] against {n:,}"
-        for n, row in within(scores).iterrows()
-    ]
-    return (
-        f"within the curve (looked at afterwards) {max(scores):,} captions are worth {score} "
-        + (", ".join(told) or "nothing that could be told: it is one number")
-    )
 
 
 def part(plan: Plan, group: str) -> Plan:
@@ -201,11 +136,10 @@ def _shown(name: str, group: str) -> bool:
     return arm(name).group == group or (name == "before" and group == "Table 4")
 
 
-def said(jobs: Iterable[Job]) -> pd.DataFrame:
-    """What stage 1 of each arm's first seed says of its first picture.
+def first_captions(jobs: Iterable[Job]) -> pd.DataFrame:
+    """What stage 1 of each arm's first seed says of its first picture: picture, caption, by arm.
 
-    Index: arm; columns: picture, caption. Arms of one seed and one source of pictures show the
-    same, whoever captions.
+    Arms of one seed and one source of pictures show the same, whoever captions.
     """
     rows: dict[str, tuple[str, str]] = {}
     for job in jobs:
@@ -223,7 +157,7 @@ def memory() -> pd.DataFrame:
     parameters), estimated, GB, and reported, GB: the paper's, whose 16 GPUs shared weights and
     moments.
     """
-    known, found = families.family("llava-1.5-7b"), {}
+    known, rows = families.family("llava-1.5-7b"), {}
     config = known.make_config(known.paper)
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(config)
@@ -237,11 +171,10 @@ def memory() -> pd.DataFrame:
         parts = estimates.step_memory(config, learning, chosen, batch, 4, True)
         words = {None: "none", -1: "all and embeddings"}.get(first, str(first))
         reported = table6.get(one.cell[1]) if one.cell else None
-        found[one.name] = (
-            words, learning.total("effective") / 1e6, sum(parts.values()) / 1e9, reported
-        )  # fmt: skip
+        sizes = (learning.total("effective") / 1e6, sum(parts.values()) / 1e9)
+        rows[one.name] = (words, *sizes, reported)
     columns = ["from block", "learning, million", "estimated, GB", "reported, GB"]
-    return pd.DataFrame.from_dict(found, orient="index", columns=columns).rename_axis("arm")
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("arm")
 
 
 def measured(records: Sequence[Record]) -> pd.DataFrame:
@@ -250,10 +183,11 @@ def measured(records: Sequence[Record]) -> pd.DataFrame:
     Runs on a CPU are missing: a process's memory says nothing of this. Index: arm; column:
     measured, GB.
     """
-    peaks: dict[str, float] = {}
-    for record in records:
-        if arm(record.arm).group == "Table 6":
-            gpu = record.pretrain.get("device", "cpu") != "cpu"
-            peak = record.pretrain["peak_bytes"] / 1e9 if gpu else np.nan
-            peaks[record.arm] = np.fmax(peaks.get(record.arm, np.nan), peak)
-    return pd.DataFrame({"measured, GB": pd.Series(peaks, dtype=float)}).rename_axis("arm")
+    rows = [
+        (one.arm, one.pretrain["peak_bytes"] / 1e9 if gpu else None)
+        for one in records
+        if arm(one.arm).group == "Table 6"
+        for gpu in [one.pretrain.get("device", "cpu") != "cpu"]
+    ]
+    table = pd.DataFrame(rows, columns=["arm", "measured, GB"])
+    return table.astype({"measured, GB": float}).groupby("arm", sort=False).max()

@@ -6,6 +6,7 @@ of the paper's tables, and only records of paired full-size runs decide it: the 
 an arm, so its own numbers cannot.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -15,10 +16,9 @@ from math import sqrt
 import pandas as pd
 from scipy import stats
 
-from sgv_lab import paper
-from sgv_lab.study.statistics import interval, power
+from sgv_lab import intervals, paper
 
-REPRODUCED, OPEN, CONTRADICTED = "reproduced", "not resolved", "contradicted"
+REPRODUCED, UNRESOLVED, CONTRADICTED = "reproduced", "not resolved", "contradicted"
 SEEDS = 3  # paired full-size seeds below which nothing is decided
 MARGIN = 5.0  # percentage points of votes within which two captioners are "about as good" (C8)
 EXACT = 0.5  # characters by which a rounded mean may differ (C9)
@@ -36,52 +36,27 @@ class Contrast:
     columns: tuple[str, ...]
 
 
-def _swap(model: str, *more: str) -> Contrast:
-    weights = {(model, "after"): 1, (model, "before"): -1}
-    return Contrast(f"{model}, after − before", "figure2", weights, ("MME-P", "MMB", *more))
+def _contrasts() -> dict[str, tuple[Contrast, ...]]:
+    """Claim -> its contrasts, added up from `paper.comparisons`."""
+    facts = paper.facts()
+    sides = {f"{f.row} {f.arm}".strip(): (f.row, f.arm) for f in facts.itertuples()}
+    contrasts: dict[str, tuple[Contrast, ...]] = {}
+    rows = paper.comparisons().query("contrast != ''")
+    for (claim, what), part in rows.groupby(["claim", "contrast"], sort=False):
+        sums = Counter()
+        for row in part.itertuples():
+            sums[sides[row.after]] += int(row.sign)
+            sums[sides[row.before]] -= int(row.sign)
+        weights = {side: weight for side, weight in sums.items() if weight}
+        contrast = Contrast(what, row.place, weights, tuple(row.columns.split()))
+        contrasts[claim] = (*contrasts.get(claim, ()), contrast)
+    return contrasts
 
 
-def _rows(what: str, place: str, plus: Sequence[str], minus: Sequence[str]) -> Contrast:
-    weights = {(row, ""): 1 for row in plus} | {(row, ""): -1 for row in minus}
-    scores = ("MMB", "SEED-I") if place == "figure6" else ("MME-P", "MMB", "SEED-I")
-    return Contrast(what, place, weights, scores)
+CONTRASTS = _contrasts()
 
 
-CONTRASTS: dict[str, tuple[Contrast, ...]] = {
-    "C1": (_swap("LLaVA-1.5-7B", "SEED-I"),),
-    "C2": (_swap("LLaVA-1.5-13B"), _swap("Qwen-VL-Chat-7B")),
-    "C3": (_swap("LLaVA-7B"),),
-    "C4": (_rows("pre-training − fine-tuning", "table4", ["PT yes, SFT no"], ["PT no, SFT yes"]),),
-    "C5": (_rows("dense − BLIP", "table5", ["+ShareGPT4V-PT-558K"], ["+BLIP-558K"]),),
-    "C6": (_rows("half trained − frozen", "table6", ["12"], ["24"]),),
-    "C7": (
-        _rows("1M − none", "figure6", ["1000000"], ["0"]),
-        _rows("first 200K − last 200K", "figure6", ["200000", "1000000"], ["0", "1200000"]),
-    ),
-}
-FULL: dict[str, tuple[str, ...]] = {  # claim -> the plans that run its arms at full size
-    "C1": ("full-llava-1.5-7b",),
-    "C2": ("full-llava-1.5-13b", "full-qwen-vl-chat"),  # a contrast each, in order
-    "C3": ("full-llava-7b",),
-    "C4": ("full-table4-llava-1.5-7b",),
-    "C5": ("full-table5-llava-1.5-7b",),
-    "C6": ("full-table6-llava-1.5-7b",),
-    "C7": ("full-figure6-llava-1.5-7b",),
-}
-_STUDY = (
-    "sgv-lab study figures/data/plans/{}.yaml --models-root MODELS --data-root data "
-    "--publish figures"
-)
-COMMANDS = {  # claim -> what to run; MODELS, DATA and so on are yours
-    **{claim: "\n".join(map(_STUDY.format, names)) for claim, names in FULL.items()},
-    "C8": "",  # people have to vote again
-    "C9": "sgv-lab stats captions_train2017.json hub:BLIP-LCS hub:LLaVA-23K hub:ShareGPT4V "
-    "hub:ShareGPT4V-PT --json",
-    "C10": "sgv-lab evaluate --model MODEL --benchmark mme --data DATA --out OUT",
-}
-
-
-def error(column: str, score: float) -> float | None:
+def standard_error(column: str, score: float) -> float | None:
     """The standard error of one run's ``score``, in points; None where nothing is known.
 
     MME-P: ±20 points between identical runs, taken as one standard deviation. Others: what the
@@ -102,28 +77,33 @@ def level(claim: str) -> float:
 def effects() -> pd.DataFrame:
     """Each deciding number as the paper reports it, beside what is known to move it.
 
-    Columns: claim, contrast, column, effect, error: its standard error (`error` of independent
-    runs; the same questions asked of both arms make it smaller, other seeds larger), and pairs:
-    the paired runs that would show the effect over MME's noise with 80 % power at `level`.
+    Columns: claim, contrast, column, effect, error: its `standard_error` (of independent runs; the
+    same questions asked of both arms make it smaller, other seeds larger), and pairs: the paired
+    runs that would show the effect over MME's noise with 80 % power at `level`.
     """
     rows = []
-    for claim, contrasts in CONTRASTS.items():
-        at = level(claim)
-        for contrast in contrasts:
-            table = paper.facts(contrast.place).set_index(["row", "arm", "column"])["value"]
-            for column in contrast.columns:
-                scores = {key: table[*key, column] for key in contrast.weights}
-                effect = sum(weight * scores[key] for key, weight in contrast.weights.items())
-                moves = sqrt(sum(error(column, score) ** 2 for score in scores.values()))
-                pairs = None
-                if column == "MME-P":
-                    pairs = next(n for n in count(2) if power(effect, moves, n, at) >= 0.8)
-                rows.append((claim, contrast.what, column, round(effect, 2), moves, pairs))
+    for claim, contrast, column in _numbers():
+        table = paper.facts(contrast.place).query("column == @column")
+        table = table.set_index(["row", "arm"])["value"]
+        scores = {side: table[side] for side in contrast.weights}
+        effect = sum(weight * scores[side] for side, weight in contrast.weights.items())
+        error, at = sqrt(sum(standard_error(column, x) ** 2 for x in scores.values())), level(claim)
+        pairs = None
+        if column == "MME-P":
+            pairs = next(n for n in count(2) if intervals.power(effect, error, n, at) >= 0.8)
+        rows.append((claim, contrast.what, column, round(effect, 2), error, pairs))
     names = ["claim", "contrast", "column", "effect", "error", "pairs"]
     return pd.DataFrame(rows, columns=names).astype({"pairs": "Int64"})
 
 
-def judge(low: float, high: float, effect: float) -> str:
+def _numbers() -> list[tuple[str, Contrast, str]]:
+    """Every number that decides a claim about training: claim, contrast, column."""
+    return [
+        (c, one, column) for c, many in CONTRASTS.items() for one in many for column in one.columns
+    ]
+
+
+def number_verdict(low: float, high: float, effect: float) -> str:
     """The verdict on one positive ``effect`` from a re-run's interval ``low`` to ``high``.
 
     "Contradicted" is about the effect as it was claimed: no gain is seen, and one of that size is
@@ -131,10 +111,10 @@ def judge(low: float, high: float, effect: float) -> str:
     """
     if low > 0:
         return REPRODUCED
-    return CONTRADICTED if high < effect else OPEN
+    return CONTRADICTED if high < effect else UNRESOLVED
 
 
-def cells(records: pd.DataFrame) -> pd.DataFrame:
+def full_size_effects(records: pd.DataFrame) -> pd.DataFrame:
     """Full-size records held against the claims, a row each deciding number that they cover.
 
     ``records``: tidy, as paper.facts, with a column seed; a (place, row, arm, column) is measured
@@ -143,29 +123,28 @@ def cells(records: pd.DataFrame) -> pd.DataFrame:
     nothing.
     """
     rows = []
-    for cell in effects().itertuples():
-        (contrast,) = (c for c in CONTRASTS[cell.claim] if c.what == cell.contrast)
-        own = records[(records["place"] == contrast.place) & (records["column"] == cell.column)]
-        arms = own.pivot(index="seed", columns=["row", "arm"], values="value")
-        if not set(contrast.weights) <= set(arms.columns):
+    reported = effects().set_index(["contrast", "column"])["effect"]
+    for claim, contrast, column in _numbers():
+        own = records[(records["place"] == contrast.place) & (records["column"] == column)]
+        runs = own.pivot(index="seed", columns=["row", "arm"], values="value")
+        if not set(contrast.weights) <= set(runs.columns):
             continue
-        found = sum(arms[key] * weight for key, weight in contrast.weights.items()).dropna()
-        if found.empty:
-            continue
-        mean, low, high = interval(found, level(cell.claim))
-        verdict = judge(low, high, cell.effect) if len(found) >= SEEDS else OPEN
-        key = (cell.claim, cell.contrast, cell.column, cell.effect)
-        rows.append((*key, len(found), mean, low, high, verdict))
+        gains = sum(runs[side] * weight for side, weight in contrast.weights.items()).dropna()
+        if len(gains):
+            effect, seeds = reported[contrast.what, column], len(gains)
+            mean, low, high = intervals.paired(gains, level(claim))
+            verdict = number_verdict(low, high, effect) if seeds >= SEEDS else UNRESOLVED
+            rows.append((claim, contrast.what, column, effect, seeds, mean, low, high, verdict))
     names = ["claim", "contrast", "column", "effect", "seeds", "found", "low", "high", "verdict"]
     return pd.DataFrame(rows, columns=names)
 
 
-def together(verdicts: Sequence[str], needed: int) -> str:
+def claim_verdict(verdicts: Sequence[str], needed: int) -> str:
     """A claim's verdict from its cells': one contradicts it, all ``needed`` reproduce it."""
     if CONTRADICTED in verdicts:
         return CONTRADICTED
     reproduced = list(verdicts).count(REPRODUCED)
-    return REPRODUCED if needed and reproduced == needed else OPEN
+    return REPRODUCED if needed and reproduced == needed else UNRESOLVED
 
 
 def votes() -> pd.DataFrame:
@@ -190,7 +169,7 @@ def votes() -> pd.DataFrame:
     return pd.DataFrame(rows, index=["votes", "lead", "low", "high", "z", "p"]).T
 
 
-def as_good(table: pd.DataFrame) -> str:
+def verdict_c8(table: pd.DataFrame) -> str:
     """The verdict on C8 from ``votes()``: every reading's interval within ±MARGIN, or none's near.
 
     "No significant difference" is not enough: the interval has to be narrow, too.
@@ -198,7 +177,7 @@ def as_good(table: pd.DataFrame) -> str:
     if table[["low", "high"]].abs().to_numpy().max() <= MARGIN:
         return REPRODUCED
     apart = (table["low"] > MARGIN) | (table["high"] < -MARGIN)
-    return CONTRADICTED if apart.all() else OPEN
+    return CONTRADICTED if apart.all() else UNRESOLVED
 
 
 def lengths(files: pd.DataFrame) -> pd.DataFrame:
@@ -210,7 +189,7 @@ def lengths(files: pd.DataFrame) -> pd.DataFrame:
     printed = paper.table1().query("column == 'mean characters'").set_index("row")["value"]
     table = printed.rename("reported").to_frame().join(files.set_index("dataset"))
     off = (table["characters"] - table["reported"]).abs()
-    table["verdict"] = OPEN
+    table["verdict"] = UNRESOLVED
     whole = table["whole"].fillna(False).astype(bool)
     table.loc[whole & (off <= EXACT), "verdict"] = REPRODUCED
     table.loc[whole & (off > WRONG * table["reported"]), "verdict"] = CONTRADICTED
@@ -243,14 +222,15 @@ def same_harness() -> pd.DataFrame:
     found = facts.pivot(index="column", columns="row", values="value")
     printed = paper.table3().pivot(index="column", columns="row", values="value")
     ours, theirs = "ShareGPT4V-7B", "LLaVA-1.5-7B"
-    table = pd.DataFrame({
+    sides = {
         "Table 3": printed[f"{ours} (Vicuna-7B)"] - printed["LLaVA-1.5 (Vicuna-7B)"],
         "found": found[ours] - found[theirs],
-    }).dropna().round(2)  # fmt: skip
+    }
+    table = pd.DataFrame(sides).dropna().round(2)
     return table.assign(low=float("nan"), high=float("nan")).rename_axis(index=None)
 
 
-def best_on(table: pd.DataFrame) -> str:
+def verdict_c10(table: pd.DataFrame) -> str:
     """The verdict on C10 from leads over the best rival in one harness, with 95 % intervals.
 
     ``table``: a row a benchmark, columns low and high. Reproduced by LEADS leads above zero,
@@ -258,4 +238,4 @@ def best_on(table: pd.DataFrame) -> str:
     """
     if (table["low"] > 0).sum() >= LEADS:
         return REPRODUCED
-    return CONTRADICTED if (table["high"] < 0).sum() > 11 - LEADS else OPEN
+    return CONTRADICTED if (table["high"] < 0).sum() > 11 - LEADS else UNRESOLVED

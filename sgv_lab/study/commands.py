@@ -41,4 +41,6 @@ def study(
     records = runner.run(read, out, models_root, data_root, workers)
     yield publishing.report(read, records, out)
     if publish:
-        yield from publishing.publish(read, records, out, publish)
+        from sgv_lab.figures.study import publish as publish_study
+
+        yield from publish_study(read, records, out, publish)

@@ -7,7 +7,6 @@ with intervals over both, agreement, and what a study of that size can resolve.
 import hashlib
 import json
 import math
-import os
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,15 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock
 from nltk.metrics import interval_distance
 from nltk.metrics.agreement import AnnotationTask
-from scipy import stats
 
-from sgv_lab.benchmarks.jackknife import by_cluster
+from sgv_lab import intervals
 from sgv_lab.captions.quality import Judged, judge
 from sgv_lab.errors import LabError
-from sgv_lab.study.statistics import detectable
+from sgv_lab.files import Journal
 from sgv_lab.world.scene import Scene
 
 CHOICES = ("left", "same", "right")
@@ -70,43 +67,28 @@ class Votes:
     """A file of votes, JSON lines: pair, image, rater, left, right, choice. Only ever added to."""
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.journal = Journal(path)
+        self.path = self.journal.path
 
     def add(self, pair: Pair, rater: str, choice: str) -> None:
         """Append one vote; when this returns it is on the disk. ``choice``: one of CHOICES."""
         self.add_all([(pair, rater, choice)])
 
     def add_all(self, votes: Sequence[tuple[Pair, str, str]]) -> None:
-        """Append votes. What a kill left of a line before is cut off; several may write at once.
-
-        Raises LabError for a choice that is not one of CHOICES.
-        """
-        lines = [json.dumps(_vote(*vote), ensure_ascii=False) + "\n" for vote in votes]
-        with (
-            FileLock(self.path.with_name(f".{self.path.name}.lock")),
-            self.path.open("a+b") as file,
-        ):
-            file.seek(0)
-            file.truncate(file.read().rfind(b"\n") + 1)
-            file.write("".join(lines).encode())
-            file.flush()
-            os.fsync(file.fileno())
+        """Append votes, all or none. Several processes may write at once."""
+        self.journal.append([_vote(*vote) for vote in votes])
 
     def table(self) -> pd.DataFrame:
         """All votes, one row each, with ``preferred``: a source or COMPARABLE.
 
-        A pair that a rater voted on twice counts once, as at last. Raises LabError naming a line
-        that is no vote.
+        A pair that a rater voted on twice counts once, as at last.
         """
-        text = self.path.read_bytes() if self.path.is_file() else b""
         rows = {}
-        for number, line in enumerate(text[: text.rfind(b"\n") + 1].splitlines(), 1):
+        for number, vote in enumerate(self.journal.read(), 1):
             try:
-                vote = json.loads(line)
                 vote["preferred"] = {"same": COMPARABLE}.get(vote["choice"]) or vote[vote["choice"]]
                 rows[vote["pair"], vote["rater"]] = vote
-            except (ValueError, KeyError, TypeError) as error:
+            except (KeyError, TypeError) as error:
                 where = f"{self.path.name}, line {number}"
                 raise LabError("is no vote", where=where, fix="take the line out") from error
         columns = ["pair", "image", "rater", "left", "right", "choice", "preferred"]
@@ -124,8 +106,8 @@ def _vote(pair: Pair, rater: str, choice: str) -> dict[str, str]:
     if choice not in CHOICES:
         raise LabError(f"no choice {choice!r}", where="vote", fix=f"one of {', '.join(CHOICES)}")
     (left, _), (right, _) = pair.shown(rater)
-    return {"pair": pair.key, "image": pair.image, "rater": rater, "left": left, "right": right,
-            "choice": choice}  # fmt: skip
+    names = {"left": left, "right": right, "choice": choice}
+    return {"pair": pair.key, "image": pair.image, "rater": rater, **names}
 
 
 def truthful(
@@ -160,29 +142,6 @@ def _points(found: Judged, severity: float, who: str) -> float:
     return true - severity * wrong
 
 
-def interval(
-    values: Sequence[float], images: Sequence[str], raters: Sequence[str]
-) -> tuple[float, float, float]:
-    """Mean of (N,) ``values`` and its 95 % interval for other pictures *and* other raters.
-
-    Two-way clustered variance (Cameron, Gelbach & Miller 2011) with each way's small-sample
-    factor, never below the larger of the two; Student's t with as many degrees of freedom as the
-    rarer of pictures and raters, less one. With a single rater it is over pictures alone and says
-    nothing of other raters. NaN limits where neither varies.
-    """
-    values = np.asarray(values, float)
-    rest, ways = values - values.mean(), []
-    for names in (images, raters):
-        sums = by_cluster(names, rest)[:, 0]
-        if len(sums) > 1:
-            ways.append((len(sums), len(sums) / (len(sums) - 1) * (sums**2).sum()))
-    if not ways:
-        return float(values.mean()), math.nan, math.nan
-    total = max(sum(v for _, v in ways) - (rest**2).sum() * (len(ways) - 1), *(v for _, v in ways))
-    half = stats.t.ppf(0.975, min(n for n, _ in ways) - 1) * math.sqrt(total) / len(values)
-    return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
-
-
 def shares(votes: pd.DataFrame) -> pd.DataFrame:
     """As Table 2: percent of votes by what was preferred, and the two sources' difference.
 
@@ -199,9 +158,9 @@ def shares(votes: pd.DataFrame) -> pd.DataFrame:
         rows.append(("left, of decided", (votes["choice"] == "left")[decided], votes[decided]))
     table = []
     for name, values, of in rows:
-        found = interval(100.0 * values, of["image"], of["rater"])
+        ends = intervals.two_way(100.0 * values, of["image"], of["rater"])
         least = -100 if values is signs else 0
-        table.append((name, len(of), *np.clip(found, least, 100).tolist()))
+        table.append((name, len(of), *np.clip(ends, least, 100).tolist()))
     return pd.DataFrame(table, columns=["preferred", "votes", "percent", "low", "high"])
 
 
@@ -246,18 +205,16 @@ def resolution(
     ``image_share`` and ``rater_share``: how much of a vote's variance all raters of a picture, all
     votes of a rater have in common.
     Gives ``half_width`` of the 95 % interval and ``detectable``, the difference that 80 % of such
-    studies show, with Student's t of the rarer of pictures and raters, less one, as `interval`.
+    studies show, with Student's t as in `intervals.two_way`.
     """
     single = 1 - image_share - rater_share
     if not 0 <= single <= 1 or min(images, raters) < 2:
         raise LabError("no such study", fix="give two raters or more, and shares that sum to 1")
-    error = 100 * math.sqrt(
-        DECIDED * (image_share / images + rater_share / raters + single / (images * raters))
-    )
-    fewest = min(images, raters)
+    variance = image_share / images + rater_share / raters + single / (images * raters)
+    fewest, variance = min(images, raters), 100**2 * DECIDED * variance
     return {
-        "half_width": float(stats.t.ppf(0.975, fewest - 1) * error),
-        "detectable": detectable(fewest) * error * math.sqrt(fewest),
+        "half_width": intervals.student_t(0.0, variance, fewest)[2],
+        "detectable": intervals.detectable(fewest) * math.sqrt(variance * fewest),
     }
 
 

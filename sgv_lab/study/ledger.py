@@ -11,15 +11,10 @@ from sgv_lab.study.runner import read
 
 FULL_SIZE = "full_size.csv"  # what was measured at full size by other means: see `records`
 FILES = "caption_files.csv"  # mean characters of caption files: see claims.lengths
-PLANS = {  # claim -> the committed plans that ask it in miniature
-    "C1": ("sft-llava-1.5-7b",),
-    "C2": ("sft-llava-1.5-13b",),
-    "C3": ("sft-llava-7b",),
-    "C4": ("table4-llava-1.5-7b",),
-    "C5": ("table5-llava-1.5-7b",),
-    "C6": ("table6-llava-1.5-7b",),
-    "C7": ("figure6-llava-1.5-7b",),
-}
+COMMAND = (  # of a full-size plan; MODELS and data are yours
+    "sgv-lab study figures/data/plans/{}.yaml --models-root MODELS --data-root data "
+    "--publish figures"
+)
 _RECORD = ["place", "row", "arm", "column", "seed", "value"]
 
 
@@ -46,6 +41,21 @@ def records(data: str | Path = "") -> pd.DataFrame:
 def files(data: str | Path = "") -> pd.DataFrame:
     """Mean characters of the caption files at hand, as `sgv-lab stats --json` counted them."""
     return pd.read_csv(Path(data or publishing.folder()) / FILES)
+
+
+def tasks() -> pd.DataFrame:
+    """What asks each claim: the plan in miniature, the plans and commands at full size.
+
+    Columns: miniature, full size (in the order of the claim's contrasts), not run (what it would
+    take without a plan), command (MODEL, DATA and so on are yours).
+    """
+    table = pd.read_csv(
+        Path(__file__).with_suffix(".csv"), index_col="claim", keep_default_na=False
+    )
+    table["full size"] = table["full size"].str.split()
+    planned = table["full size"].map(lambda names: "\n".join(map(COMMAND.format, names)))
+    table["command"] = planned.where(planned != "", table["command"])
+    return table
 
 
 def criteria() -> pd.DataFrame:
@@ -77,68 +87,77 @@ def ledger(data: str | Path = "") -> pd.DataFrame:
     published numbers), full size (what was re-run, or what it would take), verdict, miniature
     (what it saw, which decides nothing; always of the committed studies), rests on.
     """
-    measured = claims.cells(records(data))
+    measured = claims.full_size_effects(records(data))
     lengths = claims.lengths(files(data))
-    table = paper.claims().set_index("claim")[["statement", "reported"]].join(criteria())
+    known = paper.claims().set_index("claim")
+    table = known[["statement", "reported"]].join(criteria())
     table["evidence"] = _evidence(lengths)
-    table["full size"] = [_full_size(claim, measured) for claim in table.index]
+    planned = _planned()
+    table["full size"] = [_full_size(claim, measured, planned[claim]) for claim in table.index]
     verdicts = {
-        claim: claims.together(
+        claim: claims.claim_verdict(
             list(measured.loc[measured["claim"] == claim, "verdict"]),
             sum(len(contrast.columns) for contrast in contrasts),
         )
         for claim, contrasts in claims.CONTRASTS.items()
     }
-    verdicts["C8"] = claims.as_good(claims.votes())
-    verdicts["C9"] = claims.together(list(lengths["verdict"]), len(lengths))
-    verdicts["C10"] = claims.best_on(claims.same_harness())
+    verdicts["C8"] = claims.verdict_c8(claims.votes())
+    verdicts["C9"] = claims.claim_verdict(list(lengths["verdict"]), len(lengths))
+    verdicts["C10"] = claims.verdict_c10(claims.same_harness())
     table["verdict"] = pd.Series(verdicts)
-    seen = publishing.conclusions().iloc[:, 0]
-    table["miniature"] = [
-        "; ".join(seen.get(plan, "not run") for plan in PLANS.get(claim, ())) or "no study planned"
-        for claim in table.index
+    plans, seen = tasks()["miniature"], publishing.conclusions().iloc[:, 0]
+    table["miniature"] = plans.map(
+        lambda plan: seen.get(plan, "not run" if plan else "no study planned")
+    )
+    table["rests on"] = [
+        "; ".join(
+            [
+                f"sgv_lab.paper: {', '.join(sorted(filter(None, (place, also))))}",
+                *([FILES] if claim == "C9" else []),
+                *(["full-size records"] if (measured["claim"] == claim).any() else []),
+                *([f"plan {plans[claim]}"] if plans[claim] else []),
+            ]
+        )
+        for claim, (place, also) in known[["place", "also"]].iterrows()
     ]
-    table["rests on"] = [_rests_on(claim, measured) for claim in table.index]
     return table
 
 
 def _evidence(lengths: pd.DataFrame) -> pd.Series:
     """What the paper's own numbers and published ones say, a sentence a claim."""
-    told = {}
+    sentences = {}
     for claim, rows in claims.effects().groupby("claim", sort=False):
-        parts = (
-            f"{row.column} {row.effect:+g} (s.e. about {row.error:.1f})"
-            for row in rows.itertuples()
-        )
-        told[claim] = "one run an arm: " + ", ".join(parts)
+        gains = (f"{r.column} {r.effect:+g} (s.e. about {r.error:.1f})" for r in rows.itertuples())
+        sentences[claim] = "one run an arm: " + ", ".join(gains)
     dense = paper.facts("densefusion").set_index("row")["value"]
     gain = dense["ViT half, 100K captions"] - dense["ViT frozen, 100K captions"]
-    told["C6"] += f"; DenseFusion-1M, one run each: MMB {gain:+.1f}"
+    sentences["C6"] += f"; DenseFusion-1M, one run each: MMB {gain:+.1f}"
     later = paper.facts("caprl").set_index("row")["value"]
     gain = later["ShareGPT4V-1M images, CapRL captions"] - later["ShareGPT4V-1M"]
-    told["C5"] += f"; CapRL, newer captions of the same images: {gain:+.1f} on a mean of 12"
+    sentences["C5"] += f"; CapRL, newer captions of the same images: {gain:+.1f} on a mean of 12"
     best, worst = claims.votes().itertuples()
-    told["C8"] = (
+    sentences["C8"] = (
         f"a lead of {best.lead:.1f} points of votes, 95 % [{best.low:.1f}, {best.high:.1f}] were "
         f"all votes independent (z = {best.z:.2f}), [{worst.low:.1f}, {worst.high:.1f}] were the "
         "votes on an image alike"
     )
-    told["C9"] = "; ".join(
+    sentences["C9"] = "; ".join(
         f"{name}: {row['characters']:.2f} in {row['file']} ({row['captions']:,.0f} captions)"
         + ("" if row["whole"] else ", another file than the paper's")
         for name, row in lengths.dropna(subset="characters").iterrows()
     )
     leads, same = claims.leads(), claims.same_harness()
-    told["C10"] = (
+    sentences["C10"] = (
         f"Table 3 itself: leads on {(leads['lead'] > 0).sum()} of {len(leads)}; with the scores "
         f"that the authors' code gave a user, on {(leads['repository, lead'] > 0).sum()} of "
         f"{leads['repository'].notna().sum()}; in one harness, over LLaVA-1.5-7B, MME-P "
         f"{same['found']['MME-P']:+g} (Table 3: {same['Table 3']['MME-P']:+g})"
     )
-    return pd.Series(told)
+    return pd.Series(sentences)
 
 
-def _full_size(claim: str, measured: pd.DataFrame) -> str:
+def _full_size(claim: str, measured: pd.DataFrame, plans: pd.DataFrame) -> str:
+    """What was re-run for a claim, or what it would take."""
     own = measured[measured["claim"] == claim]
     if len(own):
         return "; ".join(
@@ -146,33 +165,18 @@ def _full_size(claim: str, measured: pd.DataFrame) -> str:
             f"{row.seeds} seeds"
             for row in own.itertuples()
         )
-    if claim in claims.FULL:
-        runs, hours = _planned(claim)
-        return f"not run; {runs} runs, about {hours:,.0f} A100-hours"
-    return {
-        "C8": "not run; ten people and both captioners",
-        "C9": "not run for the other files; downloads of a few GB, minutes on a CPU",
-        "C10": "not run; every rival in one harness, one GPU, hours not measured",
-    }[claim]
+    if plans.empty:
+        return tasks().loc[claim, "not run"]
+    runs, hours = plans[["runs", "hours"]].sum()
+    return f"not run; {runs:.0f} runs, about {hours:,.0f} A100-hours"
 
 
-def _rests_on(claim: str, measured: pd.DataFrame) -> str:
-    places = {contrast.place for contrast in claims.CONTRASTS.get(claim, ())}
-    places |= {"C5": {"caprl"}, "C6": {"densefusion"}, "C8": {"table2", "design"},
-               "C9": {"table1"}, "C10": {"table3", "re-evaluation"}}.get(claim, set())  # fmt: skip
-    rests = [f"sgv_lab.paper: {', '.join(sorted(places))}"]
-    if claim == "C9":
-        rests.append(FILES)
-    if (measured["claim"] == claim).any():
-        rests.append("full-size records")
-    rests += [f"plan {plan}" for plan in PLANS.get(claim, ())]
-    return "; ".join(rests)
-
-
-def _planned(claim: str) -> tuple[int, float]:
-    """The runs that a claim's full-size plans hold, and their A100-hours."""
-    plans = publishing.status().loc[list(claims.FULL[claim])]
-    return int(plans["runs"].sum()), plans["hours on one core or GPU"].sum()
+def _planned() -> dict[str, pd.DataFrame]:
+    """Claim -> its full-size plans: runs, hours, and hours of a run."""
+    status = publishing.status()[["runs", "hours on one core or GPU"]]
+    status = status.set_axis(["runs", "hours"], axis=1)
+    status = status.assign(each=status["hours"] / status["runs"])
+    return {claim: status.loc[names] for claim, names in tasks()["full size"].items()}
 
 
 def what_to_run() -> pd.DataFrame:
@@ -182,44 +186,33 @@ def what_to_run() -> pd.DataFrame:
     arms compared alone, with 80 % power (`claims.effects`). Hours are the plans' own, scaled from
     what the authors report; nothing here was measured.
     """
-    status, table = publishing.status(), claims.effects().dropna(subset="pairs")
+    effects, planned = claims.effects().dropna(subset="pairs"), _planned()
     rows = {}
-    for claim, command in claims.COMMANDS.items():
-        rows[claim] = [command or "–", "–", "–", "–"]
-        if claim in claims.FULL:
-            rows[claim][1:3] = (f"{number:,.0f}" for number in _planned(claim))
-            pairs = table.loc[table["claim"] == claim, "pairs"]
-            plans = status.loc[list(claims.FULL[claim])]
-            a_run = plans["hours on one core or GPU"] / plans["runs"]
-            if len(pairs):
-                needed = sum(2 * n * cost for n, cost in zip(pairs, a_run, strict=True))
-                rows[claim][3] = f"{needed:,.0f}"
+    for claim, command in tasks()["command"].items():
+        plans, pairs = planned[claim], effects.loc[effects["claim"] == claim, "pairs"].to_numpy()
+        numbers = [*plans[["runs", "hours"]].sum(), 2 * (pairs * plans["each"][: len(pairs)]).sum()]
+        rows[claim] = [command or "–", *(f"{number:,.0f}" if number else "–" for number in numbers)]
     names = ["commands", "runs", "A100-hours", "for 80 % power on MME-P"]
-    return pd.DataFrame(rows, index=names).T.sort_index(key=lambda c: c.str[1:].astype(int))
+    return pd.DataFrame.from_dict(rows, orient="index", columns=names)
 
 
 def inconsistencies() -> pd.DataFrame:
     """Where the paper's own numbers contradict its text, or each other: columns where, what."""
     swaps = paper.effects().query("claim in ['C1', 'C2', 'C3'] and gain < 0")
-    rows = [
-        ("Figure 2", f"{row.column} of {row.before.split()[0]} goes from {row.to - row.gain:g} to "
-         f"{row.to:g}, while the text speaks of consistent gains")
-        for row in swaps.itertuples()
-    ]  # fmt: skip
-    text = paper.facts("text")
-    for fact in text[text["sure"].str.contains("contradicts")].itertuples():
-        rows.append(("text on Table 5", f"{fact.row}, {fact.column}: prints {fact.printed}, "
-                     f"{fact.note}"))  # fmt: skip
+    rows = []
+    for row in swaps.itertuples():
+        change = f"goes from {row.to - row.gain:g} to {row.to:g}"
+        what = f"{row.column} of {row.before.split()[0]} {change}"
+        rows.append(("Figure 2", f"{what}, while the text speaks of consistent gains"))
     sizes = paper.figure6().pivot(index="row", columns="column", values="value")
     sizes = sizes.loc[sorted(sizes.index, key=int)]
     for column, step in sizes.diff().round(2).items():
         for captions, change in step[step < 0].items():
             what = f"{column} falls by {-change:g} at {int(captions):,} captions"
             rows.append(("Figure 6", f"{what}, while its caption speaks of a consistent gain"))
-    marks = "Table 3 prints|docs/Data.md says|not a row of Table 4|image sources; Figure 2"
-    odd = paper.facts().loc[lambda t: t["note"].str.contains(marks)]
-    for fact in odd.drop_duplicates(["place", "row", "arm"]).itertuples():
-        rows.append((paper.TITLES[fact.place].split(",")[0],
-                     f"{' '.join(filter(None, (fact.row, fact.arm)))}, {fact.column} "
-                     f"{fact.printed}: {fact.note}"))  # fmt: skip
+    odd = paper.facts().query("contradicts != ''").drop_duplicates(["place", "row", "arm"])
+    for fact in odd.itertuples():
+        subject = f"{fact.row} {fact.arm}".strip()
+        where = paper.TITLES[fact.place].split(",")[0]
+        rows.append((where, f"{subject}, {fact.column} {fact.printed}: {fact.note}"))
     return pd.DataFrame(rows, columns=["where", "what"])

@@ -1,6 +1,6 @@
-"""A run's answers as numbers: the benchmarks' scores, points by picture, the bias towards yes."""
+"""A run's answers as numbers: the benchmarks' scores, points by image, the bias towards yes."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from sgv_lab.benchmarks import core, mmbench, mme
-from sgv_lab.study.statistics import yes_bias
 
 HEADLINES = {  # benchmark -> (key of its scorer, name as in the paper's tables, factor)
     "mme": (("perception", "MME-P", 1), ("cognition", "MME-C", 1)),
@@ -31,21 +30,26 @@ def metrics(benchmark: str, scores: Mapping[str, Any] | None, answers: Path) -> 
     """
     if scores is None:
         return {}
-    found = {name: factor * scores[key] for key, name, factor in HEADLINES[benchmark]
-             if key in scores}  # fmt: skip
+    kept = {name: factor * scores[k] for k, name, factor in HEADLINES[benchmark] if k in scores}
     if benchmark == "mme":
-        found |= {f"MME {name}": scores[name] for name in mme.OFFICIAL_QUESTIONS if name in scores}
-        rows = list(_mme(answers))
-        found[BIAS] = yes_bias([row[2] for row in rows], [row[3] for row in rows])
-    return {name: round(float(value), 4) for name, value in found.items()}
+        kept |= {f"MME {name}": scores[name] for name in mme.OFFICIAL_QUESTIONS if name in scores}
+        _, _, answered, truth = zip(*_mme(answers), strict=True)
+        kept[BIAS] = yes_bias(answered, truth)
+    return {name: round(float(value), 4) for name, value in kept.items()}
+
+
+def yes_bias(answers: Sequence[str], truth: Sequence[str]) -> float:
+    """Share of "yes" among answers minus that among the true ones, in percentage points."""
+    said, true = ([one == "yes" for one in column] for column in (answers, truth))
+    return 100 * float(np.mean(said) - np.mean(true))
 
 
 def _mme(folder: Path) -> Iterator[tuple[str, str, str, str]]:
-    """(subtask, picture, said, truth) of a submission, said as MME's own tool reads it."""
+    """(subtask, picture, answer, truth) of a submission, the answer as MME's own tool reads it."""
     for path in sorted((folder / "mme").glob("*.txt")):
         for line in path.read_text(encoding="utf-8").splitlines():
-            picture, _, truth, said = line.split("\t")
-            yield path.stem, picture, mme.parse(f"{said}\n"), truth.lower()
+            picture, _, truth, answer = line.split("\t")
+            yield path.stem, picture, mme.parse(f"{answer}\n"), truth.lower()
 
 
 def points(benchmark: str, answers: Path) -> pd.DataFrame:
@@ -58,17 +62,17 @@ def points(benchmark: str, answers: Path) -> pd.DataFrame:
     columns = ["score", "stratum", "picture", "points"]
     rows: list[tuple[str, str, str, float]] = []
     if benchmark == "mme":
-        table = pd.DataFrame(_mme(answers), columns=["subtask", "picture", "said", "truth"])
-        table["right"] = table["said"] == table["truth"]
+        table = pd.DataFrame(_mme(answers), columns=["subtask", "picture", "answer", "truth"])
+        table["right"] = table["answer"] == table["truth"]
         for (subtask, picture), right in table.groupby(["subtask", "picture"])["right"]:
             score = "MME-P" if subtask in mme.PERCEPTION else "MME-C"
             rows.append((score, subtask, picture, 100 * right.mean() + 100 * right.all()))
     if benchmark == "mmbench":
         truth = core.index(core.rows(answers / "questions.jsonl"), "index")
-        said = core.index(core.rows(answers / "mmbench.jsonl"), "question_id")
+        given = core.index(core.rows(answers / "mmbench.jsonl"), "question_id")
         for key, members in mmbench.circular_groups(truth, answers).items():
             right = [
-                mmbench.extract(said[k].text("text"), mmbench.options(truth[k].row))
+                mmbench.extract(given[k].text("text"), mmbench.options(truth[k].row))
                 == truth[k]["answer"]
                 for k in members
             ]

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -21,18 +21,13 @@ from sgv_lab.study import (
     plans,
     runner,
     stage_one,
-    statistics,
     tuning,
     two_stages,
 )
 from sgv_lab.study.arms import BOTH, PROJECTOR, ready
-from sgv_lab.study.scores import UNITS
 from sgv_lab.study.tuning import Job
 from sgv_lab.training import metrics
 from sgv_lab.training.config import FULL_SIZE, base
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 LLAVA, OURS = "LLaVA-1.5 recipe", "ShareGPT4V-7B"
 FAMILY = "llava-1.5-7b"  # the architecture of both
@@ -125,7 +120,7 @@ def compared(found: Found) -> pd.DataFrame:
     points = pd.concat(
         [one.assign(arm=name, seed=seed) for (name, seed), (_, one) in found.items()]
     )
-    rows, runs = {}, _runs(found)
+    rows, runs = {}, scores_by_run(found)
     for score in (name for name in effects.TESTED if name in runs.columns):
         table = runs[score].unstack(0)
         gained = effects.paired(table, score, OURS, LLAVA, points)
@@ -133,7 +128,7 @@ def compared(found: Found) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def _runs(found: Found) -> pd.DataFrame:
+def scores_by_run(found: Found) -> pd.DataFrame:
     """(model, seed) by scores."""
     return pd.DataFrame({key: one for key, (one, _) in found.items()}).T
 
@@ -150,24 +145,3 @@ def conclude(table: pd.DataFrame) -> str:
     said = [f"{OURS} has {which} {', '.join(names)}" for which, names in apart.items() if names]
     told = "; ".join(said) or f"no difference between {OURS} and the {LLAVA} can be seen"
     return f"{seeds} paired seeds: {told}, at equal updates"
-
-
-def figure(found: Found, table: pd.DataFrame) -> "Figure":
-    """Gains by score: every seed a dot, the mean a diamond, 95 % paired-t intervals as bars."""
-    import seaborn as sns
-
-    from sgv_lab import plotting
-
-    runs, seeds = _runs(found), int(table["seeds"].iloc[0])
-    gained = (runs.loc[OURS] - runs.loc[LLAVA])[list(table.index)]
-    rows = gained.melt(var_name="score", value_name="gained in miniature")
-    rows["unit"] = [UNITS.get(name, "percent") for name in rows["score"]]
-    grid = sns.FacetGrid(rows, col="unit", sharex=False, sharey=False, height=2.6, aspect=1.7)
-    where = {"x": "gained in miniature", "y": "score"}
-    bars = {"errorbar": lambda one: statistics.interval(one)[1:]} if seeds > 1 else {}
-    grid.map_dataframe(sns.stripplot, **where, color=plotting.PALE, jitter=False)
-    grid.map_dataframe(sns.pointplot, **where, color=plotting.COLORS["ShareGPT4V-PT"],
-                       markers="D", linestyle="none", **bars)  # fmt: skip
-    grid.refline(x=0, color=plotting.INK, linestyle="-").set_titles("{col_name}")
-    grid.figure.suptitle(f"{OURS} − {LLAVA}, {seeds} paired seeds: a demonstration", y=1.06)
-    return grid.figure

@@ -15,7 +15,6 @@ from sgv_lab import benchmarks
 from sgv_lab.benchmarks import (
     chair,
     core,
-    jackknife,
     llava_w,
     mmbench,
     mme,
@@ -27,6 +26,7 @@ from sgv_lab.benchmarks import (
     vqa,
 )
 from sgv_lab.errors import LabError
+from sgv_lab.intervals import clustered_mean
 
 # --- names and files ---------------------------------------------------------------------------
 
@@ -85,7 +85,7 @@ def test_unreadable_files_name_the_line(tmp_path: Path, text: str, message: str)
 
 def test_interval_is_the_textbook_one_for_single_clusters() -> None:
     values = np.random.default_rng(0).random(200)
-    low, high = jackknife.mean_interval(values, range(200), 1.0)
+    low, high = clustered_mean(values, range(200), 1.0)
     half = 1.9719565 * values.std(ddof=1) / np.sqrt(200)  # t(199)
     assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), rel=1e-6)
 
@@ -96,9 +96,9 @@ def test_interval_covers_and_widens_with_clusters() -> None:
     clusters = np.repeat(np.arange(60), 8)
     for _ in range(400):
         values = np.repeat(rng.random(60) < 0.6, 8)
-        low, high = jackknife.mean_interval(values, clusters, 1.0)
+        low, high = clustered_mean(values, clusters, 1.0)
         inside += low <= 0.6 <= high
-        low, high = jackknife.mean_interval(values, range(480), 1.0)
+        low, high = clustered_mean(values, range(480), 1.0)
         naive += low <= 0.6 <= high
     assert 0.92 <= inside / 400 <= 0.98
     assert naive / 400 < 0.7

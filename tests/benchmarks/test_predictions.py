@@ -12,7 +12,6 @@ from written import lines, tsv
 from sgv_lab.benchmarks import (
     chair,
     core,
-    jackknife,
     llava_w,
     mmbench,
     mme,
@@ -24,6 +23,7 @@ from sgv_lab.benchmarks import (
     vqa,
 )
 from sgv_lab.errors import LabError
+from sgv_lab.intervals import clustered_mean
 
 
 def seed_case(folder: Path, said: list[str]) -> dict[str, Any]:
@@ -296,12 +296,12 @@ def test_typed_numbers_and_empty_rows_of_a_sheet(tmp_path: Path) -> None:
 
 def test_intervals_stay_within_their_scale(tmp_path: Path) -> None:
     nearly = np.array([True] * 39 + [False])
-    low, high = jackknife.mean_interval(nearly, range(40))
+    low, high = clustered_mean(nearly, range(40))
     assert high == 100 and 0 < low < 97.5
-    low, high = jackknife.mean_interval(~nearly, range(40), 1.0)
+    low, high = clustered_mean(~nearly, range(40), 1.0)
     assert low == 0 and high > 0.025
-    assert jackknife.mean_interval(nearly[-9:], range(9)) is None
-    assert jackknife.mean_interval(np.repeat(nearly[-9:], 5), np.repeat(range(9), 5)) is None
+    assert clustered_mean(nearly[-9:], range(9)) is None
+    assert clustered_mean(np.repeat(nearly[-9:], 5), np.repeat(range(9), 5)) is None
     answers = {name: ["Yes", "No"] * 12 for name in mme.OFFICIAL_QUESTIONS}
     answers["color"][0] = "No"
     (tmp_path / "r").mkdir()

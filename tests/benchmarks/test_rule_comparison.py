@@ -8,6 +8,8 @@ import pytest
 
 from sgv_lab.benchmarks import rule_comparison
 from sgv_lab.errors import LabError
+from sgv_lab.figures.benchmarks import rules as draw_rules
+from sgv_lab.figures.paper import radar
 from sgv_lab.world import benchmarks as world
 
 
@@ -76,13 +78,13 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_figures_show_every_rule_and_leave_gaps(scripted: pd.DataFrame) -> None:
-    drawn = rule_comparison.figure(scripted, 1.0)
+    drawn = draw_rules(scripted, 1.0)
     shown = drawn.axes
     assert len(shown) == len(rule_comparison.COMPARED)
     rules = {text.get_text() for axis in shown for text in axis.get_legend().get_texts()}
     assert rules == set(scripted["rule"].str.replace("_", " "))
     table = pd.DataFrame({"A": [2.0, 1.0], "B": [3.0, None], "C": [4.0, 2.0]}, index=["x", "y"])
-    (axis,) = rule_comparison.radar(table).axes
+    (axis,) = radar(table).axes
     full, gap = axis.get_lines()
     assert full.get_ydata().tolist() == [1, 1, 1, 1]
     assert gap.get_ydata()[0] == pytest.approx(0.2 / 1.2) and pd.isna(gap.get_ydata()[1])

@@ -11,11 +11,12 @@ from click.testing import CliRunner
 from PIL import Image
 from scipy import stats as scipy_stats
 
-from sgv_lab import plotting
-from sgv_lab.captions import figures, lexical, quality, sources, statistics
+from sgv_lab.captions import lexical, quality, sources, statistics
 from sgv_lab.captions.convert import Captions, captions_of, convert, load, named
 from sgv_lab.cli import main
 from sgv_lab.errors import LabError
+from sgv_lab.figures import captions as figures
+from sgv_lab.figures.style import palette
 from sgv_lab.world import export
 from sgv_lab.world.annotators import ANNOTATORS, caption, claims
 from sgv_lab.world.facts import facts
@@ -207,7 +208,7 @@ def test_files_that_were_brought_stand_beside_the_five(tmp_path: Path) -> None:
     drawn = figures.length_distributions(lengths, means)
     said = [text.get_text() for axis in drawn.axes for text in axis.texts]
     assert sum("paper" in text for text in said) == 4 and "mine" in said
-    assert len({plotting.color(name) for name in present}) == len(present)
+    assert len(set(palette(present).values())) == len(present)
     shown = list(figures.examples(brought, root, MINIATURE))
     assert len(shown) == 1
 

@@ -11,12 +11,13 @@ import pytest
 
 from sgv_lab import profiles
 from sgv_lab.errors import LabError
+from sgv_lab.figures import study as drawn_study
 from sgv_lab.files import write_json
 from sgv_lab.models import checkpoints, families, mini
 from sgv_lab.study import (
     ablations,
+    conclusions,
     effects,
-    figures,
     plans,
     publishing,
     runner,
@@ -230,7 +231,7 @@ def test_stage_1_once_a_seed_for_all_arms_and_a_run_found_again(
         and record.config["pretrain"]["captions"]["annotator"] == "share"
     )
     assert Record(**json.loads(json.dumps(asdict(record)))).pretrain == record.pretrain
-    told = ablations.said(jobs.values())
+    told = ablations.first_captions(jobs.values())
     assert told["picture"].nunique() == 1 and told.loc["pt", "caption"].startswith("it is")
 
 
@@ -256,7 +257,7 @@ def _spy(stage, settings):
 
 def simulated(gain, half, noise=4.0, seeds=6, seed=0):
     rng = np.random.default_rng(seed)
-    scores = ablations.saturating(NUMBERS, 600, gain, half) + rng.normal(0, 30, (seeds, 1))
+    scores = ablations.saturating(NUMBERS, 600, gain, np.log(half)) + rng.normal(0, 30, (seeds, 1))
     return pd.DataFrame(scores + rng.normal(0, noise, (seeds, len(NUMBERS))), columns=NUMBERS)
 
 
@@ -266,7 +267,7 @@ def test_a_saturating_curve_of_known_parameters_is_found_with_its_uncertainty():
         curve = ablations.saturation(simulated(60, 150, seed=seed))
         assert not curve.why
         covered.append(curve.gain[1] <= 60 <= curve.gain[2] and curve.half[1] <= 150)
-        true = ablations.saturating(curve.table["captions"], 600, 60, 150)
+        true = ablations.saturating(curve.table["captions"], 600, 60, np.log(150))
         middle = (curve.table["high"] + curve.table["low"]) / 2
         assert np.abs(middle - true).max() < 90  # seeds move the level by 30 each
     assert np.mean(covered) >= 0.8
@@ -314,14 +315,14 @@ def test_the_conclusion_names_what_is_compared_and_its_own_ceiling():
     (primary,) = found[found["primary"]].itertuples()
     assert (primary.arm, primary.against) == ("share@PT", "blip@PT")
     assert primary.share == pytest.approx(0.25, abs=0.1)
-    assert "helps" in effects.conclude(plan, found)
+    assert "helps" in conclusions.primary_conclusion(plan, found)
     blind = effects.effects(plan, made(plan, {"share@PT": 10}))
     assert "insensitive: even true captions are not told from 'stage 1 on BLIP captions'" in (
-        effects.conclude(plan, blind)
+        conclusions.primary_conclusion(plan, blind)
     )
     tower = committed(OURS[2])
     found = effects.effects(tower, made(tower, {"tower@50%": 12}))
-    said = effects.conclude(tower, found)
+    said = conclusions.primary_conclusion(tower, found)
     assert "against 'the ViT frozen', helps" in said and found["share"].isna().all()
     assert "against tower@0%" in publishing.outline(tower)
 
@@ -332,13 +333,13 @@ def title(axis):
 
 def test_figure_6_draws_the_curve_or_says_why_not(tmp_path):
     plan = committed(OURS[3])
-    gains = {f"captions@{n}": float(ablations.saturating(n, 0, 60, 150)) for n in NUMBERS}
+    gains = {f"captions@{n}": float(ablations.saturating(n, 0, 60, np.log(150))) for n in NUMBERS}
     records = made(plan, gains)
-    drawn = publishing.figure(plan, records, effects.effects(plan, records))
+    drawn = drawn_study.plan_figure(plan, records, effects.effects(plan, records), {})
     (axis,) = drawn.axes
     assert axis.get_xscale() == "log" and "a gain of" in title(axis)
     assert "128 updates for all" in axis.get_xlabel()
-    flat = figures.numbers(plan, made(plan, {}))
+    flat = drawn_study.scaling_curve(plan, made(plan, {}))
     assert "no saturating curve" in title(flat.axes[0])
     plt.close("all")
 
@@ -347,7 +348,7 @@ def test_more_captions_are_compared_with_fewer_and_not_with_another_training():
     plan = committed(OURS[3])
     gains = {"captions@0": 50, "captions@16": -20}
     records = made(plan, gains)
-    table = ablations.within(ablations.numbers(records, "MME-P"))
+    table = ablations.most_against_fewer(ablations.scores_by_number(records, "MME-P"))
     assert list(table.index) == [16, 64, 256, 1024]
     assert table.loc[16, "low"] > 10 and table.loc[64, "low"] < 0 < table.loc[64, "high"]
     said = publishing.report(plan, records, Path())

@@ -46,7 +46,7 @@ def verdict(claim: str, records: pd.DataFrame, tmp_path: Path) -> str:
         (1.0, 0.01, claims.REPRODUCED),
         (0.0, 0.01, claims.CONTRADICTED),
         (-1.0, 0.01, claims.CONTRADICTED),
-        (1.0, 1e4, claims.OPEN),
+        (1.0, 1e4, claims.UNRESOLVED),
     ],
 )
 def test_records_can_reproduce_contradict_or_leave_open(
@@ -54,32 +54,34 @@ def test_records_can_reproduce_contradict_or_leave_open(
 ) -> None:
     assert verdict(claim, measured(claim, scale, noise), tmp_path) == said
     others = ledger.ledger(tmp_path)["verdict"].drop(claim)
-    assert set(others) == {claims.OPEN}
+    assert set(others) == {claims.UNRESOLVED}
 
 
 def test_one_number_that_fails_is_enough_and_all_are_needed(tmp_path: Path) -> None:
     records = measured("C5", 1.0, 0.01)
-    assert verdict("C5", records[records["column"] != "MMB"], tmp_path) == claims.OPEN
+    assert verdict("C5", records[records["column"] != "MMB"], tmp_path) == claims.UNRESOLVED
     blip = (records["row"] == "+BLIP-558K") & (records["column"] == "MMB")
     worse = records.assign(value=records["value"] + 4.0 * blip)
     assert verdict("C5", worse, tmp_path) == claims.CONTRADICTED
 
 
 def test_two_seeds_decide_nothing(tmp_path: Path) -> None:
-    assert verdict("C1", measured("C1", 1.0, 1e-6, seeds=2), tmp_path) == claims.OPEN
+    assert verdict("C1", measured("C1", 1.0, 1e-6, seeds=2), tmp_path) == claims.UNRESOLVED
     assert "2 seeds" in ledger.ledger(tmp_path).loc["C1", "full size"]
 
 
 def test_a_contradiction_needs_an_interval_that_excludes_the_claimed_effect() -> None:
-    assert claims.judge(-1.0, 5.0, effect=6.0) == claims.CONTRADICTED
-    assert claims.judge(-1.0, 6.5, effect=6.0) == claims.OPEN
-    assert claims.judge(0.5, 5.0, effect=6.0) == claims.REPRODUCED  # smaller, in the direction
+    assert claims.number_verdict(-1.0, 5.0, effect=6.0) == claims.CONTRADICTED
+    assert claims.number_verdict(-1.0, 6.5, effect=6.0) == claims.UNRESOLVED
+    assert (
+        claims.number_verdict(0.5, 5.0, effect=6.0) == claims.REPRODUCED
+    )  # smaller, in the direction
 
 
 def test_intervals_of_a_claim_hold_together() -> None:
     """Three numbers decide C5, so each interval covers 1 − 0.05 / 3 for all to cover 0.95."""
     records = measured("C5", 1.0, noise=2.0, seeds=6)
-    cell = claims.cells(records).set_index("column").loc["MMB"]
+    cell = claims.full_size_effects(records).set_index("column").loc["MMB"]
     arms = records[records["column"] == "MMB"].pivot(index="seed", columns="row", values="value")
     gain = arms["+ShareGPT4V-PT-558K"] - arms["+BLIP-558K"]
     expected = stats.ttest_1samp(gain, 0).confidence_interval(1 - 0.05 / 3)
@@ -94,7 +96,7 @@ def test_the_effects_are_the_papers() -> None:
         for (_, column), effect in table[claim].items():
             assert effect == gains[claim].droplevel(0)[column]
     assert list(table["C4"]) == [15.1, 0.6, 1.8]  # 46.5 - 31.4 and so on
-    assert (table > 0).all()  # judge() is for positive effects
+    assert (table > 0).all()  # number_verdict() is for positive effects
 
 
 def test_no_training_claim_is_resolved_by_one_run_an_arm() -> None:
@@ -127,9 +129,9 @@ def test_the_questions_errors_are_binomial() -> None:
 def test_table_2_is_open_because_its_interval_is_wide() -> None:
     table = claims.votes()
     assert round(table.loc["votes independent", "z"], 2) == 1.07
-    assert claims.as_good(table) == claims.OPEN
-    assert claims.as_good(table.assign(low=-2.0, high=4.0)) == claims.REPRODUCED
-    assert claims.as_good(table.assign(low=6.0, high=9.0)) == claims.CONTRADICTED
+    assert claims.verdict_c8(table) == claims.UNRESOLVED
+    assert claims.verdict_c8(table.assign(low=-2.0, high=4.0)) == claims.REPRODUCED
+    assert claims.verdict_c8(table.assign(low=6.0, high=9.0)) == claims.CONTRADICTED
 
 
 def test_whole_files_decide_the_lengths() -> None:
@@ -138,11 +140,11 @@ def test_whole_files_decide_the_lengths() -> None:
         {"dataset": printed["row"], "file": "f", "captions": 1, "characters": printed["value"]}
     )
     right = claims.lengths(files.assign(whole=True))["verdict"]
-    assert claims.together(list(right), 5) == claims.REPRODUCED
+    assert claims.claim_verdict(list(right), 5) == claims.REPRODUCED
     longer = files.assign(whole=True, characters=1.02 * files["characters"])
-    assert claims.together(list(claims.lengths(longer)["verdict"]), 5) == claims.CONTRADICTED
+    assert claims.claim_verdict(list(claims.lengths(longer)["verdict"]), 5) == claims.CONTRADICTED
     excerpt = claims.lengths(longer.assign(whole=False))["verdict"]
-    assert claims.together(list(excerpt), 5) == claims.OPEN
+    assert claims.claim_verdict(list(excerpt), 5) == claims.UNRESOLVED
 
 
 @pytest.mark.reference
@@ -155,11 +157,13 @@ def test_the_recorded_lengths_are_those_of_the_files(reference: Path) -> None:
 
 
 def test_nine_leads_in_one_harness_decide_c10() -> None:
-    assert claims.best_on(claims.same_harness()) == claims.OPEN  # nobody published intervals
+    assert (
+        claims.verdict_c10(claims.same_harness()) == claims.UNRESOLVED
+    )  # nobody published intervals
     table = pd.DataFrame({"low": [1.0] * 9 + [-5.0] * 2, "high": [3.0] * 9 + [-1.0] * 2})
-    assert claims.best_on(table) == claims.REPRODUCED
+    assert claims.verdict_c10(table) == claims.REPRODUCED
     table.loc[0] = (-5.0, -1.0)
-    assert claims.best_on(table) == claims.CONTRADICTED
+    assert claims.verdict_c10(table) == claims.CONTRADICTED
     leads = claims.leads()
     assert (leads["lead"] > 0).sum() == 9
     assert claims.same_harness().loc["MME-P", "found"] == 1
@@ -169,7 +173,7 @@ def test_the_costs_follow_from_what_the_authors_report() -> None:
     took = paper.facts("cost").pivot(index="row", columns="column", values="value").prod(axis=1)
     tuning, before = 16 * 7 * 60, 16 * 12 * 60  # minutes of one A100
     assert list(60 * took.sort_values()) == [tuning, before]
-    plans = [name for names in claims.FULL.values() for name in names]
+    plans = [name for names in ledger.tasks()["full size"] for name in names]
     minutes = {p.removeprefix("full-"): publishing.recorded(p)[0].minutes for p in plans}
     assert minutes["llava-1.5-7b"] == tuning
     assert math.isclose(minutes["llava-7b"], tuning * 3 * 158 / 665, rel_tol=0.01)
@@ -189,7 +193,7 @@ def test_the_costs_follow_from_what_the_authors_report() -> None:
 
 
 def test_every_command_of_the_ledger_parses() -> None:
-    lines = [line for text in claims.COMMANDS.values() for line in text.splitlines()]
+    lines = [line for text in ledger.tasks()["command"] for line in text.splitlines()]
     assert len(lines) >= 10
     for line in lines:
         assert_parses(line.replace("SEED", "0"))
@@ -207,8 +211,8 @@ def assert_parses(line: str) -> None:
 def test_the_ledger_says_what_was_not_run() -> None:
     table = ledger.ledger()
     assert list(table.index) == [f"C{number}" for number in range(1, 11)]
-    assert set(table["verdict"]) <= {claims.REPRODUCED, claims.OPEN, claims.CONTRADICTED}
-    covered = set(claims.cells(ledger.records())["claim"])
+    assert set(table["verdict"]) <= {claims.REPRODUCED, claims.UNRESOLVED, claims.CONTRADICTED}
+    covered = set(claims.full_size_effects(ledger.records())["claim"])
     for claim, row in table.iterrows():
         assert ("not run" in row["full size"]) == (claim not in covered)
         assert ("full-size records" in row["rests on"]) == (claim in covered)
@@ -218,5 +222,5 @@ def test_the_ledger_says_what_was_not_run() -> None:
 def test_inconsistencies_are_found_in_the_numbers() -> None:
     table = ledger.inconsistencies()
     assert list(table["where"]).count("Figure 2") == 3  # two declines, and 58.6 beside 58.7
-    assert list(table["where"]).count("text on Table 5") == 2
+    assert list(table["where"]).count("the running text") == 2
     assert list(table["where"]).count("Figure 6") == 3

@@ -11,9 +11,10 @@ import pytest
 
 from sgv_lab.benchmarks.mme import PERCEPTION
 from sgv_lab.errors import LabError
+from sgv_lab.figures import study as drawn_study
 from sgv_lab.files import write_jsonl
 from sgv_lab.models.shipped import shipped
-from sgv_lab.study import ablations, caption_content, effects, figures, plans, publishing
+from sgv_lab.study import caption_content, conclusions, effects, plans, publishing
 from sgv_lab.study.arms import ARMS, SURFACE
 from sgv_lab.study.runner import Record
 from sgv_lab.study.scores import SEEN, SUBTASKS
@@ -65,7 +66,7 @@ def test_a_known_effect_comes_out_with_its_share_of_the_oracle():
     assert row["effect"] == pytest.approx((row["crossed_low"] + row["crossed_high"]) / 2)
     assert row["crossed_low"] > 0
     assert np.isnan(row["holm"])  # the primary endpoint stands as it is
-    said = effects.conclude(study, found)
+    said = conclusions.primary_conclusion(study, found)
     assert "10 paired seeds: better captions are not told from less filler" in said
     assert "helps" not in said and "% of the oracle" not in said
     aa = found[(found["arm"] == "aa") & (found["score"] == "MME-P")].iloc[0]
@@ -78,7 +79,7 @@ def test_what_helps_hurts_and_does_nothing_is_said_so_where_filler_is_alike():
     study = plan(ALIKE, primary=["share@PT", "MME-P"])
     for gain, word in ((20, " helps: "), (-25, " hurts: "), (0, " changes nothing that can be ")):
         found = effects.effects(study, made(study, {"share@PT": gain, "oracle@PT": 40})[0])
-        said = effects.conclude(study, found)
+        said = conclusions.primary_conclusion(study, found)
         assert word in said and "of the oracle" in said and "filler" not in said
     assert found["crossed_low"].isna().all()  # no points were given
 
@@ -87,12 +88,12 @@ def test_what_helps_hurts_and_does_nothing_is_said_so_where_filler_is_alike():
 def test_where_filler_differs_nothing_is_put_down_to_better_captions(gain):
     study = plan()
     found = effects.effects(study, made(study, {"after": gain, "oracle": 40})[0])
-    said = effects.conclude(study, found)
-    held = caption_content.content(study)["filler"]
+    said = conclusions.primary_conclusion(study, found)
+    held = caption_content.by_arm(study)["filler"]
     assert f"not told from less filler, which is {held['after']:.0f} % of the tokens" in said
     assert not any(word in said for word in ("helps", "hurts", "changes nothing"))
     other = replace(study, profile="paper")  # official captions: nobody knows their filler
-    assert "filler" not in effects.conclude(other, found)
+    assert "filler" not in conclusions.primary_conclusion(other, found)
 
 
 def test_losing_less_than_the_base_does_is_no_gain(tmp_path):
@@ -108,41 +109,45 @@ def test_an_instrument_that_cannot_tell_the_oracle_concludes_nothing():
     study = plan()
     found = effects.effects(study, made(study, {"after": 60})[0])
     assert found["share"].isna().all()
-    said = effects.conclude(study, found)
+    said = conclusions.primary_conclusion(study, found)
     assert "insensitive" in said and "nothing is concluded" in said and "helps" not in said
 
 
 def test_an_alarm_of_the_control_is_not_kept_quiet():
     study = plan()
     found = effects.effects(study, made(study, {"after": 20, "oracle": 40, "aa": 30})[0])
-    assert "A/A, the same annotator drawn again, differs too" in effects.conclude(study, found)
+    assert "A/A, the same annotator drawn again, differs too" in conclusions.primary_conclusion(
+        study, found
+    )
 
 
 def test_other_pictures_and_leaving_captions_out_weaken_what_is_said():
     study = plan(arms=("before", "after", "oracle", "dropped"))
     records, points = made(study, {"after": 20, "oracle": 40, "dropped": 30})
     found = effects.effects(study, records, points)
-    said = effects.conclude(study, found)
+    said = conclusions.primary_conclusion(study, found)
     assert "leaving detailed captions out does more, +" in said and "other pictures" not in said
     found.loc[found["primary"], "crossed_low"] = -1.0
-    assert "other pictures, too, it may be nothing [-1.0, " in effects.conclude(study, found)
+    assert "other pictures, too, it may be nothing [-1.0, " in conclusions.primary_conclusion(
+        study, found
+    )
     less = effects.effects(study, made(study, {"after": 20, "oracle": 40, "dropped": 8})[0])
-    assert "leaving" not in effects.conclude(study, less)
+    assert "leaving" not in conclusions.primary_conclusion(study, less)
 
 
 def test_few_seeds_resolve_nothing_and_without_an_oracle_nobody_knows():
     few = plan(seeds=2)
     found = effects.effects(few, made(few, {"after": 500, "oracle": 900}, 0.1)[0])
-    assert "resolve nothing" in effects.conclude(few, found)
+    assert "resolve nothing" in conclusions.primary_conclusion(few, found)
     blind = plan(arms=("before", "after"))
     found = effects.effects(blind, made(blind, {"after": 50})[0])
-    assert "without an oracle" in effects.conclude(blind, found)
+    assert "without an oracle" in conclusions.primary_conclusion(blind, found)
 
 
 def test_a_pilot_sizes_the_study():
     pilot = plan(arms=("before", "oracle"), seeds=4, primary=["oracle", "MME-P"], pilot=True)
     records, _ = made(pilot, {"oracle": 40}, noise=10)
-    table = effects.sizing(records)
+    table = effects.power_analysis(records)
     assert table.loc["MME-P", "noise"] == pytest.approx(14, rel=0.6)
     assert table.loc["MME-P", "detectable"] < table.loc["MME-P", "at worst"]
     assert "detectable" in publishing.report(pilot, records, publishing.folder())
@@ -151,7 +156,7 @@ def test_a_pilot_sizes_the_study():
 def test_draws_of_one_annotator_give_the_false_alarm_rate(tmp_path):
     study = plan(arms=("before", "aa", "aa-2", "aa-3"), primary=["aa", "MME-P"])
     records, _ = made(study, {})
-    rate, pairs = effects.false_alarms(records, "MME-P")
+    rate, pairs = effects.false_alarm_rate(records, "MME-P")
     assert pairs == 6 and 0 <= rate <= 1
     assert "6 pairs of draws" in publishing.report(study, records, tmp_path)
 
@@ -174,7 +179,7 @@ def test_records_carry_the_papers_cells():
 
 def test_the_surface_puts_better_captions_up_and_to_the_right():
     study = plan(arms=("before", "after", "oracle", "o75e0i0", "o0e50i0", "shuffled", "dropped"))
-    table = caption_content.content(study)
+    table = caption_content.by_arm(study)
     assert table.loc["oracle", "accuracy"] == 100
     assert table.loc["oracle", "detail"] > table.loc["after", "detail"] > 50
     assert table.loc["o75e0i0", "detail"] < 45 and table.loc["o75e0i0", "accuracy"] > 95
@@ -212,40 +217,36 @@ def test_what_each_fault_costs_is_found_over_the_whole_surface():
     worth = {"omission": -10.0, "error": -30.0, "invention": 4.0}  # of all facts
     gains = {a.name: sum(w * a.delta[rate] for rate, w in worth.items()) for a in grid}
     records, _ = made(study, gains, noise=0.5)
-    table = ablations.slopes(records, "MME-P")
+    table = caption_content.slopes(records, "MME-P")
     for rate, row in table.iterrows():
         assert row["effect"] == pytest.approx(worth[rate] / 10, abs=0.01)  # mean noise is 0
         assert row["low"] < row["effect"] < row["high"] < row["low"] + 0.5
     said = publishing.report(study, records, Path())
     assert "not told: for every 10 % of facts left out -1.0" in said and "made up +0.4 [" in said
-    held = caption_content.content(study)
+    held = caption_content.by_arm(study)
     by_filler, _ = made(study, (-0.3 * held["filler"]).to_dict(), noise=0.1)
-    assert ablations.follows_filler(held, by_filler, "MME-P") < -0.99
-    assert abs(ablations.follows_filler(held, records, "MME-P")) < 0.9
+    assert caption_content.follows_filler(held, by_filler, "MME-P") < -0.99
+    assert abs(caption_content.follows_filler(held, records, "MME-P")) < 0.9
     unasked = [replace(r, metrics={"MME-P": r.metrics["MME-P"]}) for r in records]
     assert SEEN not in publishing.report(study, unasked, Path())  # and nothing breaks
     some = plan(arms=("before", "after", "o75e0i0"))
     few, _ = made(some, {})
-    assert ablations.slopes(few, "MME-P").empty
-    assert "cannot be told" in ablations.faults(caption_content.content(some), few, "MME-P")
+    assert caption_content.slopes(few, "MME-P").empty
+    assert "cannot be told" in conclusions.costs_of_faults(
+        caption_content.by_arm(some), few, "MME-P"
+    )
 
 
 def test_figures_draw_what_the_table_says():
-    study = plan(arms=("before", "after", "oracle", "mixed-before", "mixed", "o75e0i0"))
+    study = plan(arms=("before", "after", "oracle", "shuffled", "o75e0i0"))
     records, points = made(study, {"after": 20, "oracle": 40})
     found = effects.effects(study, records, points)
-    drawn = figures.pairs(study, records, found, "made up")
+    drawn = drawn_study.pairs(study, records, found, "made up")
     labels = [text.get_text() for text in drawn.axes[1].get_yticklabels()]
-    assert "after − before" in labels and "mixed − mixed-before" in labels and len(labels) == 7
-    surface = publishing.figure(study, records, found)
+    assert "after − before" in labels and "shuffled − after" in labels and len(labels) == 5
+    surface = drawn_study.plan_figure(study, records, found, {})
     named = {text.get_text() for text in surface.axes[0].texts}
     assert named == {"before", "after", "oracle"}
-    triple = ("before@50%", "after@50%", "oracle@50%", "before", "after")
-    shares = plan(arms=triple)
-    records, _ = made(shares, {"after@50%": 9})
-    found = effects.effects(shares, records)
-    ticks = publishing.figure(shares, records, found).axes[0].get_xticklabels()
-    assert "50%" in {text.get_text() for text in ticks}
     plt.close("all")
 
 
@@ -261,7 +262,7 @@ def test_committed_records_are_read_back_and_half_a_seed_is_left_out(tmp_path, m
     out = tmp_path / "run"
     write_jsonl(out / "records.jsonl", [asdict(r) for r in records[:-1]])
     points.to_parquet(out / "points.parquet")
-    publishing.publish(one, records, out, tmp_path)
+    drawn_study.publish(one, records, out, tmp_path)
     assert (tmp_path / "one.png").is_file() and (tmp_path / "data" / "one.csv").is_file()
     assert len(publishing.recorded("one")[1]) == 21
     assert list(publishing.status()["state"]) == ["part, by an earlier design", "not run"]

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from nltk.metrics.agreement import AnnotationTask
 
+from sgv_lab import intervals
 from sgv_lab.errors import LabError
 from sgv_lab.study import judging
 from sgv_lab.study.judging import Pair, Votes
@@ -100,17 +101,17 @@ def test_intervals_hold_the_truth_as_often_as_they_say(
     image_share: float, rater_share: float
 ) -> None:
     runs = [drawn(60, 8, image_share, rater_share, 0.2, seed) for seed in range(400)]
-    found = [judging.interval(run["v"], run["image"], run["rater"]) for run in runs]
+    found = [intervals.two_way(run["v"], run["image"], run["rater"]) for run in runs]
     held = np.mean([low <= 0.2 <= high for _, low, high in found])
     assert 0.93 <= held <= 0.995
 
 
 def test_an_interval_needs_no_complete_design_and_one_rater_is_over_pictures() -> None:
     run = drawn(50, 6, 0.2, 0.05, 0.0, 1).sample(frac=0.6, random_state=0)
-    mean, low, high = judging.interval(run["v"], run["image"], run["rater"])
+    mean, low, high = intervals.two_way(run["v"], run["image"], run["rater"])
     assert low < mean < high
     alone = drawn(50, 1, 0.5, 0, 0.0, 2)
-    mean, low, high = judging.interval(alone["v"], alone["image"], alone["rater"])
+    mean, low, high = intervals.two_way(alone["v"], alone["image"], alone["rater"])
     assert np.isclose((high - low) / 2, 2.0096 * alone["v"].std() / np.sqrt(50), rtol=1e-4)
 
 
@@ -118,7 +119,7 @@ def test_what_is_called_detectable_is_found_in_four_of_five_studies() -> None:
     found = judging.resolution(80, 10, 0.15, 0.03)
     shift = found["detectable"] / (100 * np.sqrt(0.735))
     runs = [drawn(80, 10, 0.15, 0.03, shift, seed) for seed in range(500)]
-    lows = [judging.interval(run["v"], run["image"], run["rater"])[1] for run in runs]
+    lows = [intervals.two_way(run["v"], run["image"], run["rater"])[1] for run in runs]
     assert 0.74 <= np.mean(np.array(lows) > 0) <= 0.87
     independent = judging.resolution(100, 10, 0, 0)
     assert independent["detectable"] < found["detectable"]

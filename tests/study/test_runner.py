@@ -215,7 +215,7 @@ def test_an_edited_scorer_asks_anew_an_edited_help_text_does_not(study, models, 
 
     first = key()
     assert key("training/commands.py", 'help="', 'help="Told otherwise: ') == first
-    assert key("study/figures.py", "def ", "EDITED = 1\n\n\ndef ") == first
+    assert key("figures/study.py", "def ", "EDITED = 1\n\n\ndef ") == first
     assert key("benchmarks/mme.py", ".lower()", ".upper()") != first
 
 

@@ -5,7 +5,7 @@ for plan in demo:
 assert set(means) == {plan.family for plan in demo}
 assert pd.concat(found)["effect"].notna().all()
 for plan in demo:
-    sentence = effects.conclude(plan, found[plan.family])
+    sentence = conclusions.primary_conclusion(plan, found[plan.family])
     assert ("resolve nothing" in sentence) == (len(plan.seeds) < effects.RESOLVES)
 assert len(sft_runs) == len(sft.arms) * len(sft.seeds)
 assert scores["seeds"].eq(10).all()

@@ -9,7 +9,7 @@ assert effects.means(demo, records, runner.untuned(folder)).notna().any(axis=Non
 assert set(found["arm"]) <= set(demo.arms)
 assert found["effect"].notna().all()
 assert found["seeds"].eq(len(demo.seeds)).all()
-assert len(ablations.numbers(records, "MME-P"))
+assert len(ablations.scores_by_number(records, "MME-P"))
 assert len(ablations.measured(records))
 assert curve.why or len(demo.seeds) >= 3
 assert publishing.conclusions().index.isin(publishing.status().index).all()

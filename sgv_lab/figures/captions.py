@@ -1,10 +1,12 @@
-"""What is drawn of caption datasets: side by side, lengths, parts of speech."""
+"""Caption datasets drawn: side by side, lengths, vocabulary, parts of speech, quality."""
 
 import re
 import string
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from itertools import groupby
+from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -20,12 +22,11 @@ from sgv_lab.captions.convert import Captions, captions_of
 from sgv_lab.captions.quality import judge
 from sgv_lab.captions.sources import SOURCES, scene_of, source
 from sgv_lab.errors import LabError
+from sgv_lab.figures.style import FULL_WIDTH, INK, MARKS, PALE, label_point, list_rows, palette
 from sgv_lab.images import load_image
-from sgv_lab.plotting import FULL_WIDTH, INK, INVENTED, MISTAKEN, PALE, TRUE, color
 from sgv_lab.world.phrases import NUMBERS
 from sgv_lab.world.scene import Difficulty, Scene
 
-MARKS = {"true": TRUE, "mistaken": MISTAKEN, "invented": INVENTED, "none": INK}
 Word = tuple[str, str]  # a word and its mark
 _WIDTH = 98  # characters a line of caption
 _LINE = 0.178  # inches a line
@@ -66,79 +67,66 @@ def _stems(text: str) -> set[str]:
 
 
 def side_by_side(
-    image: Image.Image, captions: Mapping[str, Sequence[str]], scene: Scene | None = None
+    image: Image.Image,
+    captions: Mapping[str, Sequence[str]],
+    scene: Scene | None = None,
+    colors: Mapping[str, str] | None = None,
 ) -> Figure:
     """An image, and beside it what each source says of it.
 
     With ``scene``, the truth, words are coloured by what they state: true, mistaken, invented.
+    ``colors``: of the sources' names (None: `palette`'s of these).
     """
-    blocks = [_block(name, texts, scene) for name, texts in captions.items()]
+    colors = colors or palette(captions)
+    blocks = [_block(name, texts, scene, colors[name]) for name, texts in captions.items()]
     lines = sum(count for _, count in blocks)
-    height = max(3.9 if scene is not None else 3.1, _LINE * lines + 0.2)
-    figure = plt.figure(figsize=(FULL_WIDTH + 2.5, height))
     side = 3.1  # inches
-    width = figure.get_figwidth()
-    picture = figure.add_axes((0, 1 - side / height, side / width, side / height))
-    picture.imshow(image.convert("RGB"))
-    picture.set_anchor("N")
-    picture.set_axis_off()
-    if scene is not None:
-        legend = {"true": "true", "mistaken": "mistaken: there, but not so",
-                  "invented": "invented: not in the picture"}  # fmt: skip
-        for i, (mark, words) in enumerate(legend.items()):
-            top = side + 0.16 + 0.19 * i
-            figure.text(0.04 / width, 1 - top / height, words, color=MARKS[mark], fontsize=9,
-                        weight="normal" if mark == "true" else "bold", va="top")  # fmt: skip
+    height = max(side if scene is None else side + 0.8, _LINE * lines + 0.2)
+    width = FULL_WIDTH + 2.5
+    figure = plt.figure(figsize=(width, height))
+    shown = figure.add_axes((0, 1 - side / height, side / width, side / height))
+    shown.imshow(image.convert("RGB"))
+    shown.set_anchor("N")
+    shown.set_axis_off()
+    legend = ["true", "mistaken: there, but not so", "invented: not in the picture"]
+    for i, words in enumerate(legend if scene is not None else ()):
+        mark = words.partition(":")[0]
+        top = 1 - (side + 0.16 + 0.19 * i) / height
+        weight = "normal" if mark == "true" else "bold"
+        figure.text(0.04 / width, top, words, c=MARKS[mark], fontsize=9, weight=weight, va="top")
     packed = VPacker(children=[block for block, _ in blocks], pad=0, sep=9)
+    place = {"bbox_to_anchor": ((side + 0.3) / width, 1.0), "bbox_transform": figure.transFigure}
     figure.add_artist(
-        AnchoredOffsetbox(
-            "upper left", child=packed, pad=0, borderpad=0, frameon=False,
-            bbox_to_anchor=((side + 0.3) / width, 1.0), bbox_transform=figure.transFigure,
-        )
-    )  # fmt: skip
+        AnchoredOffsetbox("upper left", child=packed, pad=0, borderpad=0, frameon=False, **place)
+    )
     return figure
 
 
-def _block(name: str, texts: Sequence[str], scene: Scene | None) -> tuple[VPacker, int]:
+def _block(name: str, texts: Sequence[str], scene: Scene | None, color: str) -> tuple[VPacker, int]:
     """A source's name above its captions, and how many lines high that is."""
-    stands_in = scene is not None and name in SOURCES
-    by = ("a stand-in for " if stands_in else "") + source(name).captioned_by
-    head = HPacker(
-        children=[
-            TextArea(name, textprops={"color": color(name), "weight": "bold", "size": 11}),
-            TextArea(f"captioned by {by}", textprops={"color": PALE, "size": 9}),
-        ],
-        pad=0, sep=8, align="baseline",
-    )  # fmt: skip
-    lines = [line for text in texts for line in _wrap(marked(text, scene))]
-    return VPacker(children=[head, *map(_line, lines)], pad=0, sep=3.2), len(lines) + 2
+    by = source(name).captioned_by
+    if scene is not None and name in SOURCES:
+        by = f"a stand-in for {by}"
+    title = TextArea(name, textprops={"color": color, "weight": "bold", "size": 11})
+    writer = TextArea(f"captioned by {by}", textprops={"color": PALE, "size": 9})
+    head = HPacker(children=[title, writer], pad=0, sep=8, align="baseline")
+    lines = [line for text in texts for line in _lines(marked(text, scene))]
+    return VPacker(children=[head, *lines], pad=0, sep=3.2), len(lines) + 2
 
 
-def _wrap(words: Sequence[Word]) -> list[list[Word]]:
-    lines: list[list[Word]] = [[]]
-    room = _WIDTH
-    for word, mark in words:
-        if len(word) > room:
-            lines.append([])
-            room = _WIDTH
-        lines[-1].append((word, mark))
-        room -= len(word) + 1
-    return lines
-
-
-def _line(words: Sequence[Word]) -> HPacker:
-    runs = [
-        TextArea(
-            " ".join(word for word, _ in run),
-            textprops={
-                "color": MARKS[mark],
-                "size": 9,
-                "weight": "bold" if mark in ("mistaken", "invented") else "normal",
-            },
-        )
-        for mark, run in groupby(words, key=lambda word: word[1])
-    ]
-    return HPacker(children=runs, pad=0, sep=3.4, align="baseline")
+def _lines(words: Sequence[Word]) -> Iterator[HPacker]:
+    """Marked words, broken into lines of text."""
+    left = iter(words)
+    wrapped = textwrap.wrap(
+        " ".join(word for word, _ in words), _WIDTH, break_long_words=False, break_on_hyphens=False
+    )
+    for line in wrapped:
+        runs = []
+        for mark, run in groupby(islice(left, len(line.split())), key=itemgetter(1)):
+            weight = "bold" if mark in ("mistaken", "invented") else "normal"
+            props = {"color": MARKS[mark], "size": 9, "weight": weight}
+            runs.append(TextArea(" ".join(word for word, _ in run), textprops=props))
+        yield HPacker(children=runs, pad=0, sep=3.4, align="baseline")
 
 
 def examples(
@@ -148,10 +136,10 @@ def examples(
 ) -> Iterator[Figure]:
     """Each source's first captioned image that is there, with what every source says of it.
 
-    An image is shown once. With ``difficulty`` the images are of that embedded world: facts are
+    An image is shown once. With ``difficulty`` the images are of that drawn world: facts are
     marked.
     """
-    shown = set()
+    shown, colors = set(), palette(captions)
     for one in filter(None, captions.values()):
         paths = one.rows().select(pl.col("image").drop_nulls().unique(maintain_order=True))
         path, image = _first_sound(Path(root), paths.collect()["image"])
@@ -159,7 +147,7 @@ def examples(
             continue
         shown.add(path)
         scene = scene_of(path, difficulty) if difficulty else None
-        yield side_by_side(image, captions_of(captions, path), scene)
+        yield side_by_side(image, captions_of(captions, path), scene, colors)
 
 
 def _first_sound(root: Path, paths: Iterable[str]) -> tuple[str, Image.Image | None]:
@@ -178,14 +166,13 @@ def length_distributions(
     ``tables``: as ``statistics.lengths`` gives them; ``means``: of each source the mean found and
     the paper's, the latter drawn as a line (missing: it has none).
     """
-    figure, axes = plt.subplots(
-        len(tables), 1, figsize=(FULL_WIDTH, 1.05 * len(tables) + 0.6), sharex=True, squeeze=False
-    )
+    colors, size = palette(tables), (FULL_WIDTH, 1.05 * len(tables) + 0.6)
+    figure, axes = plt.subplots(len(tables), 1, figsize=size, sharex=True, squeeze=False)
     for axis, (name, table) in zip(axes[:, 0], tables.items(), strict=True):
         share = table["captions"] / table["captions"].sum()
         density = share / np.log(table["end"] / table["start"].clip(lower=1))
-        axis.stairs(density, [max(1, table["start"].iloc[0]), *table["end"]], fill=True,
-                    color=color(name), alpha=0.85)  # fmt: skip
+        edges = [max(1, table["start"].iloc[0]), *table["end"]]
+        axis.stairs(density, edges, fill=True, color=colors[name], alpha=0.85)
         ours, papers = means[name]
         label = f"mean {ours:.0f}"
         if pd.notna(papers):
@@ -194,12 +181,12 @@ def length_distributions(
         axis.set(yticks=[], xscale="log", xlim=(10, 4000), ylim=(0, density.max() * 1.12))
         axis.grid(False)
         axis.spines["left"].set_visible(False)
-        axis.text(-0.01, 0.42, name, transform=axis.transAxes, ha="right", weight="bold",
-                  fontsize=9.5, color=color(name))  # fmt: skip
-        axis.text(-0.01, 0.14, label, transform=axis.transAxes, ha="right", fontsize=8.5)
-    axes[-1, 0].set(xlabel="characters a caption (logarithmic); dashed: the paper's mean",
-                    xticks=[10, 30, 100, 300, 1000, 3000],
-                    xticklabels=["10", "30", "100", "300", "1,000", "3,000"])  # fmt: skip
+        where = {"transform": axis.transAxes, "ha": "right"}
+        axis.text(-0.01, 0.42, name, **where, weight="bold", fontsize=9.5, color=colors[name])
+        axis.text(-0.01, 0.14, label, **where, fontsize=8.5)
+    axes[-1, 0].set_xlabel("characters a caption (logarithmic); dashed: the paper's mean")
+    ticks = [10, 30, 100, 300, 1000, 3000]
+    axes[-1, 0].set_xticks(ticks, [f"{n:,}" for n in ticks])
     axes[-1, 0].minorticks_off()
     figure.subplots_adjust(hspace=0.12)
     return figure
@@ -211,8 +198,8 @@ def vocabulary(tables: Mapping[str, pd.DataFrame]) -> Figure:
     ``tables``: as ``statistics.vocabulary_growth`` gives them.
     """
     figure, axis = plt.subplots(figsize=(FULL_WIDTH * 0.62, 3.2))
-    for name, table in tables.items():
-        axis.loglog(table["words"], table["types"], color=color(name), lw=2.2, label=name)
+    for name, color in palette(tables).items():
+        axis.loglog(tables[name]["words"], tables[name]["types"], color=color, lw=2.2, label=name)
     axis.set(xlabel="words read", ylabel="distinct words met")
     axis.xaxis.set_major_formatter("{x:,.0f}")
     axis.yaxis.set_major_formatter("{x:,.0f}")
@@ -227,13 +214,12 @@ def lexical_composition(tables: Mapping[str, pd.DataFrame]) -> Figure:
     """
     figure, axis = plt.subplots(figsize=(FULL_WIDTH, 3.4))
     width = 0.8 / len(tables)
-    for i, (name, table) in enumerate(tables.items()):
-        x = np.arange(len(table)) + (i - (len(tables) - 1) / 2) * width
-        errors = np.stack([table["share"] - table["low"], table["high"] - table["share"]])
-        axis.bar(x, table["share"], width * 0.92, color=color(name), label=name)
-        axis.errorbar(
-            x, table["share"], np.nan_to_num(errors), fmt="none", ecolor=INK, lw=1, capsize=2
-        )
+    for i, (name, color) in enumerate(palette(tables).items()):
+        share, low, high = (tables[name][column] for column in ("share", "low", "high"))
+        x = np.arange(len(share)) + (i - (len(tables) - 1) / 2) * width
+        ends = np.nan_to_num([share - low, high - share])
+        axis.bar(x, share, width * 0.92, color=color, label=name)
+        axis.errorbar(x, share, ends, fmt="none", ecolor=INK, lw=1, capsize=2)
     names = ["nouns", "adjectives", "adverbs", "verbs", "numerals", "prepositions"]
     axis.set(xticks=range(len(names)), xticklabels=names, ylabel="share of all words")
     axis.yaxis.set_major_formatter("{x:.0%}")
@@ -247,25 +233,21 @@ def quality_bars(tables: Mapping[str, pd.DataFrame]) -> Figure:
 
     ``tables``: as ``quality.quality`` gives them, the row "all".
     """
-    names = {"precision": "precision: said and true", "recall": "recall: true and said",
-             "invented": "invented: said, not there"}  # fmt: skip
+    titles = ("precision: said and true", "recall: true and said", "invented: said, not there")
     figure, axes = plt.subplots(1, 3, figsize=(FULL_WIDTH, 0.42 * len(tables) + 1.1), sharey=True)
-    for axis, (key, title) in zip(axes, names.items(), strict=True):
-        for y, (name, table) in enumerate(tables.items()):
-            row = table.iloc[0]
-            axis.plot([row[f"{key}_low"], row[f"{key}_high"]], [y, y], color=color(name), lw=3,
-                      alpha=0.45, solid_capstyle="round")  # fmt: skip
-            axis.plot(row[key], y, "o", color=color(name), ms=8, clip_on=False)
-            axis.annotate(f"{row[key]:.0%}", (row[key], y), (0, 8), textcoords="offset points",
-                          ha="center", fontsize=8.5)  # fmt: skip
-        high = 1.0 if key != "invented" else None
-        axis.set(title=title, xlim=(0, high), ylim=(len(tables) - 0.5, -0.7))
-        axis.set(yticks=range(len(tables)), yticklabels=list(tables))
+    for axis, title in zip(axes, titles, strict=True):
+        for y, (name, color) in enumerate(palette(tables).items()):
+            key = title.partition(":")[0]
+            share, low, high = tables[name].iloc[0][[key, f"{key}_low", f"{key}_high"]]
+            axis.plot([low, high], [y, y], c=color, lw=3, alpha=0.45, solid_capstyle="round")
+            axis.plot(share, y, "o", color=color, ms=8, clip_on=False)
+            label_point(axis, f"{share:.0%}", (share, y), (0, 8))
+        list_rows(axis, list(tables))
+        axis.set(title=title, xlim=(0, None))
         axis.xaxis.set_major_formatter("{x:.0%}")
-        axis.grid(True, axis="x")
-        axis.grid(False, axis="y")
-        axis.tick_params(axis="y", length=0)
         sns.despine(ax=axis, left=True)
+    for axis in axes[:2]:
+        axis.set_xlim(0, 1)
     axes[2].set_xlim(0, min(1, max(0.05, axes[2].dataLim.x1 * 1.25)))
     figure.tight_layout(w_pad=2)
     return figure

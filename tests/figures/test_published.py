@@ -6,16 +6,17 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from sgv_lab.study import reported
+from sgv_lab.figures import paper as drawn_paper
+from sgv_lab.figures import published, style
 
 FOLDER = Path(__file__).resolve().parents[2] / "figures"
 
 
 def test_the_committed_figures_are_drawn_from_the_committed_tables(tmp_path: Path) -> None:
     shutil.copytree(FOLDER / "data", tmp_path / "data")
-    reported.draw(tmp_path)
+    published.draw(tmp_path)
     drawn = sorted(path.name for path in tmp_path.glob("*.svg"))
-    assert len(drawn) >= 9
+    assert {path.name for path in FOLDER.glob("*.svg")} - {*drawn} == {"caption_collection.svg"}
     for name in drawn:
         assert (tmp_path / name).read_bytes() == (FOLDER / name).read_bytes(), (
             f"{name}: make figures"
@@ -23,14 +24,23 @@ def test_the_committed_figures_are_drawn_from_the_committed_tables(tmp_path: Pat
         assert (FOLDER / name).with_suffix(".png").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize("name", reported.FIGURES)
+def test_own_files_get_colours_of_their_own_whatever_was_drawn_before() -> None:
+    own = [f"own {i}" for i in range(8)]
+    first = style.palette(["ShareGPT4V", *own])
+    assert len(set(first.values())) == 9 and first["ShareGPT4V"] == style.COLORS["ShareGPT4V"]
+    assert style.palette(own[::-1])["own 7"] == first["own 0"] and set(style.COLORS).isdisjoint(own)
+
+
+@pytest.mark.parametrize("name", published.REPORTED)
 def test_the_tables_hold_what_the_paper_reports(name: str) -> None:
-    stored = reported.read(name, FOLDER / "data")
-    expected = reported.tables()[name].reset_index(drop=True)
+    text = {"dtype": {"row": str}, "keep_default_na": False, "na_values": {"error": [""]}}
+    stored = pd.read_csv(FOLDER / "data" / f"{name}.csv", **text)
+    expected = drawn_paper.numbers(*published.REPORTED[name][1:]).reset_index(drop=True)
     pd.testing.assert_frame_equal(stored, expected, check_dtype=False)
 
 
 def test_the_miniatures_panels_are_its_own_and_say_where_it_was_not_run() -> None:
+    style.use()
     effects = [
         ("sft", "before", "MME-P", 6, 12.5, 3.0, 22.0),
         ("pt", "before", "MME-P", 6, -1, -9, 7),
@@ -39,10 +49,11 @@ def test_the_miniatures_panels_are_its_own_and_say_where_it_was_not_run() -> Non
     columns = ["arm", "against", "score", "seeds", "effect", "low", "high"]
     table4 = pd.DataFrame(effects, columns=columns)
     numbers = [(f"captions@{n}", "captions@0", "MME-P", 6, n / 9, n / 20, n / 5) for n in (16, 64)]
-    tables = reported.tables()
-    found = {"table4": table4, "table5": None, "table6": None}
-    alone = reported.ablations(tables["reported_ablations"], dict.fromkeys(found))
-    both = reported.ablations(tables["reported_ablations"], found)
+    tables = {
+        name: drawn_paper.numbers(*places) for name, (_, *places) in published.REPORTED.items()
+    }
+    alone = drawn_paper.ablations(tables["reported_ablations"], {})
+    both = drawn_paper.ablations(tables["reported_ablations"], {"table4": table4})
     assert len(alone.axes) == len(both.axes) == 12
     own = [both.axes[i] for i in (3, 7, 11)]
     assert [label.get_text() for label in own[0].get_yticklabels()] == [
@@ -57,11 +68,10 @@ def test_the_miniatures_panels_are_its_own_and_say_where_it_was_not_run() -> Non
             line.get_xydata().tolist() for line in its.lines
         ]
     figure6 = {"figure6": pd.DataFrame(numbers, columns=columns)}
-    left, right = reported.scaling(tables["reported_scaling"], figure6).axes
+    left, right = drawn_paper.scaling(tables["reported_scaling"], figure6).axes
     assert len(left.lines) == 2 and right.get_xlim()[1] > 64
-    assert reported.STUDIES.keys() == {*found, *figure6}
 
 
 def test_the_plans_behind_those_panels_are_there() -> None:
-    plans = FOLDER / "data" / "plans"
-    assert all((plans / f"{plan}.yaml").is_file() for plan in reported.STUDIES.values())
+    places = ("table4", "table5", "table6", "figure6")
+    assert all((FOLDER / "data/plans" / f"{place}-llava-1.5-7b.yaml").is_file() for place in places)

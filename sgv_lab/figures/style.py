@@ -3,12 +3,15 @@
 Colours are of Okabe and Ito's palette, told apart by people who see few colours.
 """
 
+from collections.abc import Iterable, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
+import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sgv_lab.files import atomic
@@ -21,53 +24,42 @@ COLORS = {  # dataset or annotator -> its colour in every figure
     "ShareGPT4V-PT": "#56B4E9",
     "oracle": "#555555",
 }
-_SPARE = ("#D55E00", "#A6761D", "#7B3294", "#1B1B1B")  # of files that somebody brings
+_SPARE = (  # of files that somebody brings
+    *("#D55E00", "#A6761D", "#7B3294", "#1B1B1B"),
+    *("#E7298A", "#66A61E", "#8DA0CB", "#7F0000"),
+)
 TRUE, MISTAKEN, INVENTED = "#00795A", "#9A6200", "#C03A00"  # facts, dark enough for text
 INK, PALE, RULE = "#22252A", "#6B7280", "#D5D9E0"
+MARKS = {"true": TRUE, "mistaken": MISTAKEN, "invented": INVENTED, "none": INK}  # of a word
 FULL_WIDTH = 9.0  # inches
 
 
-def style() -> None:
+def use() -> None:
     """Set the look for all figures drawn from here on."""
     sns.set_theme(context="notebook", style="ticks", palette=list(COLORS.values()))
-    mpl.rcParams.update(
-        {
-            "font.family": "DejaVu Sans",
-            "font.size": 9.5,
-            "text.color": INK,
-            "axes.labelcolor": INK,
-            "axes.edgecolor": PALE,
-            "axes.titlesize": 11,
-            "axes.titleweight": "bold",
-            "axes.titlelocation": "left",
-            "axes.labelsize": 9.5,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.grid": True,
-            "axes.grid.axis": "y",
-            "axes.axisbelow": True,
-            "grid.color": RULE,
-            "grid.linewidth": 0.6,
-            "xtick.color": PALE,
-            "ytick.color": PALE,
-            "xtick.labelcolor": INK,
-            "ytick.labelcolor": INK,
-            "xtick.labelsize": 9,
-            "ytick.labelsize": 9,
-            "legend.frameon": False,
-            "legend.fontsize": 9,
-            "figure.dpi": 110,
-            "savefig.dpi": 200,
-            "savefig.bbox": "tight",
-            "svg.hashsalt": "sgv-lab",  # the same figure gives the same SVG
-            "svg.fonttype": "path",
-        }
-    )
+    plt.style.use(Path(__file__).with_suffix(".mplstyle"))
 
 
-def color(name: str) -> str:
-    """The colour of a dataset or annotator; any other name keeps the spare one it gets first."""
-    return COLORS.setdefault(name, _SPARE[len(COLORS) % len(_SPARE)])
+def palette(names: Iterable[str]) -> dict[str, str]:
+    """The colour of each dataset or annotator; names that somebody brings get spare ones."""
+    spare = cycle(_SPARE)
+    return {name: COLORS.get(name) or next(spare) for name in names}
+
+
+def list_rows(axis: Axes, labels: Sequence[str]) -> None:
+    """Make ``axis`` a list from the top down: a label a row, lines that mark values on x."""
+    axis.set(yticks=range(len(labels)), yticklabels=labels, ylim=(len(labels) - 0.5, -0.75))
+    axis.grid(True, axis="x")
+    axis.grid(False, axis="y")
+    axis.tick_params(axis="y", length=0)
+
+
+def label_point(
+    axis: Axes, text: str, point: tuple[float, float], shift: tuple[int, int], **look: Any
+) -> None:
+    """Write ``text`` beside a point, ``shift`` printer's points away from it."""
+    look = {"ha": "center", "fontsize": 8.5, "textcoords": "offset points"} | look
+    axis.annotate(text, point, shift, **look)
 
 
 def save(figure: Figure, stem: str | Path, data: pd.DataFrame | None = None) -> None:
@@ -80,6 +72,7 @@ def save(figure: Figure, stem: str | Path, data: pd.DataFrame | None = None) -> 
     for kind, strip in metadata.items():
         with atomic(stem.with_name(f"{stem.name}.{kind}")) as path:
             figure.savefig(path, format=kind, metadata=strip)
+    plt.close(figure)
     if data is not None:
         with atomic(stem.parent / "data" / f"{stem.name}.csv") as path:
             data.to_csv(path, index=False)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from sgv_lab import intervals as s
 from sgv_lab.errors import LabError
-from sgv_lab.study import statistics as s
+from sgv_lab.study.scores import yes_bias
 
 SEEDS, STUDIES = 10, 1500
 
@@ -21,7 +22,7 @@ def test_paired_intervals_cover_and_reject_at_their_rate(effect):
     rng = np.random.default_rng(1)
     noise = rng.normal(0, 75, (STUDIES, SEEDS, 1))  # moves both arms of a seed
     scores = noise + rng.normal([0, effect], 15, (STUDIES, SEEDS, 2))
-    found = [s.interval(d) for d in scores[..., 1] - scores[..., 0]]
+    found = [s.paired(d) for d in scores[..., 1] - scores[..., 0]]
     assert within(sum(low <= effect <= high for _, low, high in found), STUDIES, 0.95)
     power = s.power(effect, 15 * 2**0.5, SEEDS) if effect else 0.05
     assert within(sum(low > 0 or high < 0 for _, low, high in found), STUDIES, power)
@@ -31,7 +32,7 @@ def test_pairing_is_what_makes_the_effect_visible():
     rng = np.random.default_rng(2)
     before = rng.normal(300, 75, SEEDS)
     after = before + 20 + rng.normal(0, 5, SEEDS)
-    assert s.interval(after - before)[1] > 0
+    assert s.paired(after - before)[1] > 0
     assert stats.ttest_ind(after, before).pvalue > 0.2
 
 
@@ -55,7 +56,7 @@ def test_the_crossed_interval_covers_whatever_the_noise_comes_from(seed_sd, pict
     strata = ["a"] * 10 + ["b"] * 30
     for _ in range(studies):
         units = crossed(rng, 2.0, seed_sd, picture_sd, noise_sd)
-        _, low, high = s.crossed_interval(units, strata)
+        _, low, high = s.crossed(units, strata)
         covered += low <= 4.0 <= high  # two subtasks, 2 points each
     assert covered / studies > stats.binom.interval(0.999, studies, 0.95)[0] / studies
 
@@ -69,7 +70,7 @@ def test_the_crossed_interval_is_no_wider_than_the_substitution_study_needs():
     rng, studies = np.random.default_rng(12), 1000
     strata = [str(i % subtasks) for i in range(subtasks * images)]
     found = [
-        s.crossed_interval(crossed(rng, 6.3 / subtasks, *scale, subtasks * images), strata)
+        s.crossed(crossed(rng, 6.3 / subtasks, *scale, subtasks * images), strata)
         for _ in range(studies)
     ]
     assert within(sum(low <= 6.3 <= high for _, low, high in found), studies, 0.95)
@@ -79,29 +80,29 @@ def test_the_crossed_interval_is_no_wider_than_the_substitution_study_needs():
 def test_the_crossed_interval_sees_an_effect_and_agrees_with_t_where_pictures_do_not_matter():
     rng = np.random.default_rng(5)
     units = crossed(rng, 2.0, 3, 0, 0.0)
-    assert s.crossed_interval(units, ["a"] * 40) == pytest.approx(s.interval(units.mean(1)))
-    _, low, _ = s.crossed_interval(units + 20, ["a"] * 40)
+    assert s.crossed(units, ["a"] * 40) == pytest.approx(s.paired(units.mean(1)))
+    _, low, _ = s.crossed(units + 20, ["a"] * 40)
     assert low > 0
 
 
 def test_the_crossed_interval_by_hand_and_never_narrower_than_seeds_or_images_alone():
     units = np.array([[1.0, 3.0, 8.0], [2.0, 8.0, 2.0]])
     t = stats.t.ppf(0.975, 1)  # seeds' means 4 and 4
-    _, low, high = s.crossed_interval(units, ["a"] * 3)
+    _, low, high = s.crossed(units, ["a"] * 3)
     images = np.var([1.5, 5.5, 5.0], ddof=1) / 3  # the interaction is more than the seeds
     assert (low, high) == pytest.approx((4 - t * images**0.5, 4 + t * images**0.5))
     units[1] += 10
     seeds, both = 10**2 / 2 / 2, (0.5**2 + 2.5**2 + 3**2) * 2 / 2 / 6
-    _, low, high = s.crossed_interval(units, ["a"] * 3)
+    _, low, high = s.crossed(units, ["a"] * 3)
     half = t * np.sqrt(max(seeds + images - both, seeds))
     assert (low, high) == pytest.approx((9 - half, 9 + half))
 
 
 def test_a_subtask_of_one_picture_and_a_single_seed_are_no_trouble():
     units = np.random.default_rng(6).normal(0, 1, (4, 12))
-    _, low, high = s.crossed_interval(units, ["rare"] + ["often"] * 11)
+    _, low, high = s.crossed(units, ["rare"] + ["often"] * 11)
     assert np.isfinite([low, high]).all()
-    assert s.crossed_interval(units[:1], ["a"] * 12)[1:] == (-np.inf, np.inf)
+    assert s.crossed(units[:1], ["a"] * 12)[1:] == (-np.inf, np.inf)
 
 
 def test_holm_by_hand_and_holding_the_family_wise_rate():
@@ -136,7 +137,7 @@ def test_the_minimum_detectable_effect_is_detected_as_often_as_it_says():
     effect, upper = s.minimum_detectable(pilot := rng.normal(30, 20, 4), SEEDS)
     assert upper > effect
     studies = rng.normal(effect, pilot.std(ddof=1), (STUDIES, SEEDS))
-    assert within(sum(s.interval(d)[1] > 0 for d in studies), STUDIES, 0.8)
+    assert within(sum(s.paired(d)[1] > 0 for d in studies), STUDIES, 0.8)
     few, _ = s.minimum_detectable(pilot, 3)
     assert few > 2 * effect
 
@@ -152,15 +153,15 @@ def test_the_rejection_rate_of_draws_that_differ_in_nothing():
 
 
 def test_yes_bias():
-    assert s.yes_bias(["yes"] * 4, ["yes", "no"] * 2) == 50
-    assert s.yes_bias(["no", "other"], ["yes", "no"]) == -50
+    assert yes_bias(["yes"] * 4, ["yes", "no"] * 2) == 50
+    assert yes_bias(["no", "other"], ["yes", "no"]) == -50
 
 
 def test_too_little_is_said_so():
-    assert s.interval([3.0]) == (3.0, -np.inf, np.inf)
+    assert s.paired([3.0]) == (3.0, -np.inf, np.inf)
     with pytest.raises(LabError, match="no seed"):
-        s.interval([])
+        s.paired([])
     with pytest.raises(LabError, match="no seed"):
-        s.interval([1.0, float("nan")])
+        s.paired([1.0, float("nan")])
     with pytest.raises(LabError, match="noise cannot be told"):
         s.minimum_detectable([1.0], 10)

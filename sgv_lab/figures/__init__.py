@@ -1,0 +1,1 @@
+"""Everything that is drawn: what the paper reports, caption datasets, benchmarks, the study."""

@@ -1,0 +1,274 @@
+"""The study drawn: runs paired by seed, detail × accuracy, numbers of captions, votes.
+
+All of it in the miniature's own points; the paper's MME points are never on the same axis.
+"""
+
+import shutil
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from sgv_lab import intervals
+from sgv_lab.figures import style
+from sgv_lab.figures.style import (
+    COLORS,
+    FULL_WIDTH,
+    INK,
+    INVENTED,
+    PALE,
+    RULE,
+    label_point,
+    list_rows,
+)
+from sgv_lab.files import atomic
+from sgv_lab.study import (
+    ablations,
+    caption_content,
+    conclusions,
+    effects,
+    publishing,
+    runner,
+    sharegpt4v,
+)
+from sgv_lab.study.arms import SURFACE, arm
+from sgv_lab.study.plans import Plan
+from sgv_lab.study.runner import RECORDS, UNTUNED, Record
+from sgv_lab.study.scores import UNITS
+from sgv_lab.study.tuning import POINTS
+
+SOURCE_COLORS = {  # arm -> the colour its caption source has in every figure
+    "before": COLORS["LLaVA-23K"],
+    "after": COLORS["ShareGPT4V"],
+    "human": COLORS["COCO-Caption"],
+    "blip": COLORS["BLIP-LCS"],
+    "oracle": COLORS["oracle"],
+    "share": COLORS["ShareGPT4V-PT"],
+    "pt": COLORS["ShareGPT4V-PT"],
+    "pt-blip": COLORS["BLIP-LCS"],
+    "sft": COLORS["ShareGPT4V"],
+    "both-oracle": COLORS["oracle"],
+}
+
+
+def _color(name: str) -> str:
+    return SOURCE_COLORS.get(name.partition("@")[0], PALE)
+
+
+def recorded_figure(name: str) -> Figure:
+    """The figure of a committed study."""
+    return study_figure(*publishing.recorded(name), publishing.folder().parent)[0]
+
+
+def study_figure(
+    plan: Plan, records: Sequence[Record], points: pd.DataFrame | None, root: Path
+) -> tuple[Figure, Path, pd.DataFrame]:
+    """A study's figure, its path below ``root`` without ending, and the table behind it.
+
+    ``root``: the folder whose data/studies holds the study, and with it the base's scores.
+    """
+    table = effects.effects(plan, records, points)
+    untuned = runner.untuned(root / "data" / "studies" / plan.name)
+    return plan_figure(plan, records, table, untuned), root / plan.name, table.round(5)
+
+
+def publish(plan: Plan, records: Sequence[Record], out: Path, root: Path) -> list[Path]:
+    """Copy a study's files from ``out`` below ``root/data/studies``, draw its figure into ``root``.
+
+    Returns the paths of its records, its figure and the table behind it.
+    """
+    target = root / "data" / "studies" / plan.name
+    for name in (RECORDS, POINTS, UNTUNED):
+        if (out / name).is_file():
+            with atomic(target / name) as temporary:
+                shutil.copyfile(out / name, temporary)
+    style.use()
+    style.save(*study_figure(plan, records, publishing.points_of(out), root))
+    return [target / RECORDS, root / f"{plan.name}.png", root / "data" / f"{plan.name}.csv"]
+
+
+def plan_figure(
+    plan: Plan, records: Sequence[Record], table: pd.DataFrame, untuned: Mapping[str, float]
+) -> Figure:
+    """The figure that suits a plan: the surface, the curve of Figure 6, or runs paired by seed.
+
+    ``table``: of `effects.effects`; ``untuned``: the base's scores, as `pairs` takes them.
+    """
+    groups = {arm(name).group for name in plan.arms}
+    if SURFACE in groups:
+        return surface(plan, records, table)
+    if groups == {"Figure 6"}:
+        return scaling_curve(plan, records)
+    return pairs(plan, records, table, untuned=untuned)
+
+
+def pairs(
+    plan: Plan,
+    records: Sequence[Record],
+    table: pd.DataFrame,
+    note: str = "",
+    untuned: Mapping[str, float] | None = None,
+) -> Figure:
+    """Left: every seed a line over the arms. Right: the same runs minus what they are paired with.
+
+    ``table`` is that of `effects.effects`; the bars are 95 % paired-t intervals. ``note`` is put
+    into the title: what the figure is (a demonstration, a recorded study). ``untuned``: the base's
+    scores, for a line among the runs.
+    """
+    score = plan.primary[1]
+    runs = effects.by_seed(records, score)[list(plan.arms)]
+    shown = table[table["score"] == score].reset_index(drop=True)
+    size = (FULL_WIDTH, 1.4 + 0.42 * max(len(plan.arms), len(shown)))
+    figure, (left, right) = plt.subplots(1, 2, figsize=size, layout="constrained")
+    rows = np.arange(len(plan.arms))
+    for _, values in runs.iterrows():
+        left.plot(values, rows, color=RULE, linewidth=1, zorder=1)
+    for y, name in enumerate(plan.arms):
+        left.scatter(runs[name], [y] * len(runs), color=_color(name), s=22, zorder=2)
+    left.set(yticks=rows, yticklabels=[f"{arm(n).label}\n{n}" for n in plan.arms], title="runs")
+    if untuned:
+        left.axvline(untuned[score], color=INK, linestyle=":", linewidth=1.4)
+        look = {"xycoords": ("data", "axes fraction"), "fontsize": 8}
+        label_point(left, "untuned", (untuned[score], 1), (0, 2), **look)
+    left.tick_params("y", labelsize=8)
+    left.set_xlabel(f"{score}, {UNITS.get(score, 'percent')} in miniature")
+    for y, row in shown.iterrows():
+        d, color = runs[row["arm"]] - runs[row["against"]], _color(row["arm"])
+        right.scatter(d, [y] * len(d), color=color, s=16, alpha=0.45)
+        if np.isfinite(row["low"]):
+            right.plot([row["low"], row["high"]], [y, y], color=color, linewidth=2.2)
+        right.scatter([row["effect"]], [y], color=color, s=52, marker="D", zorder=3)
+    right.axvline(0, color=INK, linewidth=0.8)
+    names = [f"{row.arm} − {row.against}" for row in shown.itertuples()]
+    right.set(yticks=range(len(shown)), yticklabels=names, title="paired differences")
+    spread = f"95 % interval over {len(runs)} seeds" if len(runs) > 1 else "one seed: no interval"
+    right.set_xlabel(f"{score} gained, {spread}")
+    for axis in (left, right):
+        axis.invert_yaxis()
+        axis.grid(True, axis="x")
+    figure.suptitle(f"{plan.family}: {note or plan.title}", fontsize=11)
+    return figure
+
+
+def surface(plan: Plan, records: Sequence[Record], table: pd.DataFrame) -> Figure:
+    """Detail × accuracy of the captions, coloured by what replacing with them gained.
+
+    A ring marks an effect whose interval excludes 0; the paper's caption sources, smaller dots,
+    bear their names. ``table`` is that of `effects.effects`.
+    """
+    score = plan.primary[1]
+    quality = caption_content.by_arm(plan)
+    gains = table[(table["score"] == score) & (table["against"] == "before")].set_index("arm")
+    dots = quality.join(gains[["effect", "low", "high"]]).fillna({"effect": 0.0})
+    named = dots.index.isin(list(SOURCE_COLORS))
+    dots, named = dots.iloc[np.argsort(named)], np.sort(named)  # the oracle lies on o0e0i0
+    figure, axis = plt.subplots(figsize=(6.4, 4.8), layout="constrained")
+    reach = max(1e-9, dots["effect"].abs().max())
+    ringed = (dots["low"] > 0) | (dots["high"] < 0)
+    drawn = axis.scatter(
+        dots["detail"],
+        dots["accuracy"],
+        c=dots["effect"],
+        cmap="PuOr_r",
+        vmin=-reach,
+        vmax=reach,
+        s=np.where(named, 90, 210),
+        edgecolors=np.where(ringed, INK, RULE),
+        linewidths=np.where(ringed, 1.8, 0.8),
+    )
+    for name, (x, y) in dots.loc[named, ["detail", "accuracy"]].iterrows():
+        label_point(axis, name, (x, y), (7, 6), ha="left", fontsize=9)
+    axis.set_xlabel("detail: % of the true facts that captions state")
+    axis.set_ylabel("accuracy: % of stated facts that are true")
+    title = conclusions.costs_of_faults(quality, records, score)
+    axis.set_title(textwrap.fill(title, 64), fontsize=9)
+    axis.grid(True)
+    figure.colorbar(drawn, label=f"{score} gained over before, in miniature")
+    return figure
+
+
+def scaling_curve(plan: Plan, records: Sequence[Record], note: str = "") -> Figure:
+    """Figure 6: a dot a run by its number of captions, log axis, means with 95 % over seeds.
+
+    The line is `ablations.saturation`'s with its band; where there is none the figure says why.
+    Runs without stage 1 stand apart at the left: they differ in what is trained, too, and are no
+    part of the fit.
+    """
+    score = plan.primary[1]
+    runs = ablations.scores_by_number(records, score)
+    fitted = ablations.saturation(runs)
+    figure, axis = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
+    color, least = COLORS["ShareGPT4V-PT"], min(n for n in runs if n)
+    places = {n: n or least / 4 for n in runs}
+    for n, values in runs.items():
+        mean, low, high = intervals.paired(values)
+        axis.scatter([places[n]] * len(values), values, color=color, s=16, alpha=0.5)
+        axis.scatter([places[n]], [mean], color=color, s=52, marker="D", zorder=3)
+        if np.isfinite(low):
+            axis.plot([places[n]] * 2, [low, high], color=color, linewidth=2.2)
+    if not fitted.why:
+        captions, scores, low, high = fitted.table.to_numpy().T
+        axis.plot(captions, scores, color=INK, linewidth=1.2)
+        axis.fill_between(captions, low, high, color=color, alpha=0.2, lw=0)
+    axis.set_xscale("log")
+    axis.set_xticks(list(places.values()), [f"{n:,}" if n else "none" for n in places])
+    axis.minorticks_off()
+    updates = plan.baseline.pretrain.max_steps
+    equal = f"{updates} updates for all" if updates else "one epoch of each"
+    axis.set_xlabel(f"different captions in stage 1, {equal}")
+    axis.set_ylabel(f"{score}, {UNITS.get(score, 'percent')} in miniature")
+    axis.set_title(f"{note or plan.title}\n{textwrap.fill(str(fitted), 60)}", fontsize=9)
+    axis.grid(True)
+    return figure
+
+
+def two_models(found: sharegpt4v.Found, table: pd.DataFrame) -> Figure:
+    """ShareGPT4V-7B's gains by score: every seed a dot, the mean a diamond, 95 % intervals as bars.
+
+    ``found`` and ``table`` as `sharegpt4v.compared` takes and gives them.
+    """
+    ours, theirs = sharegpt4v.OURS, sharegpt4v.LLAVA
+    runs, seeds = sharegpt4v.scores_by_run(found), int(table["seeds"].iloc[0])
+    gained = (runs.loc[ours] - runs.loc[theirs])[list(table.index)]
+    rows = gained.melt(var_name="score", value_name="gained in miniature")
+    rows["unit"] = [UNITS.get(name, "percent") for name in rows["score"]]
+    grid = sns.FacetGrid(rows, col="unit", sharex=False, sharey=False, height=2.6, aspect=1.7)
+    where = {"x": "gained in miniature", "y": "score"}
+    bars = {"errorbar": lambda one: intervals.paired(one)[1:]} if seeds > 1 else {}
+    grid.map_dataframe(sns.stripplot, **where, color=PALE, jitter=False)
+    look = {"color": COLORS["ShareGPT4V-PT"], "markers": "D", "linestyle": "none", **bars}
+    grid.map_dataframe(sns.pointplot, **where, **look)
+    grid.refline(x=0, color=INK, linestyle="-").set_titles("{col_name}")
+    grid.figure.suptitle(f"{ours} − {theirs}, {seeds} paired seeds: a demonstration", y=1.06)
+    return grid.figure
+
+
+def vote_shares(table: pd.DataFrame) -> Figure:
+    """`judging.shares`, drawn: a row each, its percent of votes and the interval; 0 is a line."""
+    rows = table[table["preferred"] != "left, of decided"].reset_index(drop=True)
+    figure, axis = plt.subplots(figsize=(0.72 * FULL_WIDTH, 0.42 * len(rows) + 0.9))
+    axis.hlines(rows.index, rows["low"], rows["high"], color=INK, lw=3, alpha=0.45)
+    axis.plot(rows["percent"], rows.index, "o", color=INK, ms=8)
+    axis.axvline(0, color=PALE, lw=1)
+    axis.set_xlabel("percent of votes, with 95 % intervals")
+    list_rows(axis, rows["preferred"])
+    return figure
+
+
+def panel_resolution(grid: pd.DataFrame, lead: float) -> Figure:
+    """`judging.resolutions`, drawn: what a panel can detect, and the ``lead`` that was reported."""
+    figure, axis = plt.subplots(figsize=(FULL_WIDTH * 0.62, 3.2))
+    rows = grid.assign(rater=grid["rater"].map("{:.0%}".format))
+    look = {"hue": "rater", "marker": "o", "palette": "blend:#A9B0BA,#22252A"}
+    sns.lineplot(rows, x="picture", y="detectable", **look, ax=axis)
+    axis.axhline(lead, color=INVENTED, ls="--", lw=1)
+    axis.text(0.5, lead + 0.5, "Table 2", ha="right", color=INVENTED)
+    axis.set(xlabel="share of a vote's variance that is the picture's", ylabel="points of votes")
+    axis.set_ylim(0, 36)
+    axis.legend(title="the rater's share", ncols=3, loc="upper left")
+    return figure

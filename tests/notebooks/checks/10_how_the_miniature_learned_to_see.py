@@ -1,0 +1,7 @@
+assert seen["accuracy"].dropna().between(0, 100).all()
+assert len(words) == 16 and all(words)
+assert steps["loss"].notna().all()
+assert set(first) == set(LESSONS)
+assert {"gate", "abilities", "captions"} <= set(tables)
+assert tables["gate"]["accuracy"].between(0, 100).all()
+assert recorded["low"].gt(LOW).all() and recorded["high"].lt(HIGH).all()
