@@ -15,8 +15,8 @@ from sgv_lab.errors import LabError
 from sgv_lab.options import command
 
 COMMANDS = {  # name -> "module:function", listed in --help in this order
-    "run": "sgv_lab.pipeline_commands:run",
-    "world export": "sgv_lab.pipeline_commands:export",
+    "run": "sgv_lab.commands:run",
+    "world export": "sgv_lab.commands:export",
     "stats": "sgv_lab.captions.commands:stats",
     "figures": "sgv_lab.figures.published:figures",
     "collect": "sgv_lab.captioning.commands:collect",
@@ -30,7 +30,7 @@ COMMANDS = {  # name -> "module:function", listed in --help in this order
     "throughput caption": "sgv_lab.captioning.commands:throughput",
     "score": "sgv_lab.benchmarks.commands:score",
     "evaluate": "sgv_lab.benchmarks.commands:evaluate",
-    "study": "sgv_lab.study.commands:study",
+    "study": "sgv_lab.commands:study",
 }
 GROUPS = {"world": "The drawn world.", "throughput": "Measure speed with random weights."}
 

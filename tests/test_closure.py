@@ -142,7 +142,7 @@ def test_docstrings_comments_and_layout_do_not_count(library, before, parsed, fi
 @pytest.mark.parametrize(
     "file",
     ["training/commands.py", "captioning/commands.py", "benchmarks/commands.py", "cli.py",
-     "study/commands.py", "study/publishing.py", "widgets.py", "notebook.py", "pipeline.py",
+     "commands.py", "study/publishing.py", "widgets.py", "notebook.py", "pipeline.py",
      "figures/study.py", "figures/style.py", "figures/captions.py", "figures/published.py",
      "profiles.py",
      "benchmarks/rule_comparison.py", "training/throughput.py", "captioning/speed.py", "store.py"],

@@ -22,7 +22,7 @@ every = pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to
 TOOLS = ["errors", "files", "images", "intervals", "closure", "store", "options", "provenance",
          "report", "profiles", "notebook"]  # fmt: skip
 FLOW = ["paper", "world", "captions", "models", "training", "captioning", "benchmarks", "base",
-        "study", "figures", "widgets", "pipeline", "pipeline_commands", "cli",
+        "study", "figures", "widgets", "pipeline", "commands", "cli",
         "__main__"]  # fmt: skip
 ORDER = [*TOOLS, *FLOW]
 PAGE = """# What imports what

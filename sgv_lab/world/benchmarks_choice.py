@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
 
 from sgv_lab.files import write_json
 from sgv_lab.world import phrases
 from sgv_lab.world.annotators import ANNOTATORS, caption
+from sgv_lab.world.benchmark_files import Pictures
 from sgv_lab.world.phrasing import NUMBERS, plural
 from sgv_lab.world.questions import LETTERS
 from sgv_lab.world.scene import Difficulty, Scene
 from sgv_lab.world.vocabulary import SOURCES
-
-if TYPE_CHECKING:
-    from sgv_lab.world.benchmarks import Pictures
 
 MME_SUBTASKS = {  # subtask -> abilities asked about in turn, image source (None: as they need)
     "existence": (("existence",), "coco"),

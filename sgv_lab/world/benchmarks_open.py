@@ -5,19 +5,17 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sgv_lab.files import write_json, write_jsonl
 from sgv_lab.world import phrases
 from sgv_lab.world import vocabulary as v
 from sgv_lab.world.annotators import ANNOTATORS, caption
+from sgv_lab.world.benchmark_files import Pictures
 from sgv_lab.world.facts import VALUES
 from sgv_lab.world.phrasing import NUMBERS, article
 from sgv_lab.world.questions import Question
 from sgv_lab.world.scene import Scene
-
-if TYPE_CHECKING:
-    from sgv_lab.world.benchmarks import Pictures
 
 CAPABILITIES = {  # ability -> what it takes, in MM-Vet's terms
     "existence": ("rec",),

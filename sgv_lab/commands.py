@@ -1,0 +1,92 @@
+"""``sgv-lab run``, ``sgv-lab study`` and ``sgv-lab world``."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sgv_lab import notebook
+from sgv_lab.errors import LabError
+from sgv_lab.options import pairs
+
+
+def run(
+    notebooks: tuple[str, ...] = (),
+    *,
+    profile: str = "smoke",  # smoke, mini or paper.
+    p: tuple[str, ...] = (),  # NAME=VALUE: A notebook's parameter.
+    out: Path | None = None,  # Run folder.  [default: in runs/]
+) -> Iterator[Any]:
+    """Run NOTEBOOKS (such as 01 04; all, if none is named), then write one HTML report.
+
+    The same command run again after a failure or a kill does only what is missing.
+    """
+    from sgv_lab import pipeline  # papermill and nbconvert take a second to import
+
+    folder = notebook.folder()
+    jobs = pipeline.plan(notebooks, profile, pairs("-p", p), folder)
+    out = out or pipeline.default_out(jobs, whole=not (notebooks or p))
+    yield from pipeline.run(jobs, folder, out, bars=sys.stderr.isatty())
+    yield from (out / f"{job.notebook}.ipynb" for job in jobs)
+    yield f"report: {out / 'report.html'}"
+
+
+def study(
+    plan: Path,
+    *,
+    out: Path | None = None,  # Folder of the records.  [default: runs/studies/PLAN]
+    models_root: str = "",  # Folder of FAMILY checkpoints.  [default: shipped]
+    data_root: str = "",  # The official files, for a plan of profile paper.
+    workers: int | None = None,  # Runs at once.  [default: the GPUs, else the cores]
+    dry_run: bool = False,  # Show the plan, check base and official files; run nothing.
+    publish: Path | None = None,  # Also write into this figures/.
+) -> Iterator[Any]:
+    """Run the arms and seeds of PLAN.yaml, as far as they are missing, and say what follows.
+
+    Records go to OUT/records.jsonl as they finish. The same command goes on after a kill. With
+    official files each arm's training is checked before anything runs, by --dry-run too.
+    """
+    from sgv_lab.figures.study import publish as publish_study
+    from sgv_lab.study import plans, publishing, runner, tuning
+
+    read = plans.load(plan)
+    yield publishing.outline(read)
+    if not data_root and any(design.pretrain for design in read.designs().values()):
+        # Stage 1's Share-Captioner learns from collected captions: known before hours of training.
+        import openai  # noqa: F401
+        import polars  # noqa: F401
+    if read.profile != "paper" or models_root:
+        runner.base_folder(read.family, models_root)
+    if data_root:
+        yield from tuning.check(runner.jobs(read, models_root, data_root))
+    elif read.profile == "paper" and dry_run:
+        yield "Files are not checked: that takes --models-root and --data-root."
+    if dry_run:
+        yield read.resolved().to_string(index=False)
+        return
+    out = out or Path("runs") / "studies" / read.name
+    records = runner.run(read, out, models_root, data_root, workers)
+    yield publishing.report(read, records, out)
+    if publish:
+        yield from publish_study(read, records, out, publish)
+
+
+def export(
+    out: Path,
+    *,
+    scenes: int = 100,  # How many scenes.
+    split: str = "train",  # Which scenes.
+    size: int = 256,  # The images' side in pixels.
+    seed: int = 0,  # The first scene's seed.
+    miniature: bool = False,  # Few objects: the world that studies show models.
+) -> Path:
+    """Write images, records and questions of the drawn world to OUT in the official layout."""
+    from sgv_lab.world.export import export
+    from sgv_lab.world.scene import FULL, MINIATURE
+
+    try:
+        return export(out, scenes, split, size, seed, MINIATURE if miniature else FULL)
+    except (FileExistsError, ValueError) as error:  # the world knows no error of ours
+        if getattr(error, "errno", None):  # but this one is the system's
+            raise
+        raise LabError(str(error)) from error
