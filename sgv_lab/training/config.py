@@ -1,9 +1,8 @@
 """Everything that decides a run in one object, `RunConfig`, and the papers' settings by name.
 
 A run starts from one of ``BASES``; a plan, an arm or a command line changes some values of a copy,
-and the copy knows where each value came from (`RunConfig.rows`). Sources, abbreviated below:
-SG = ShareGPT4Omni/ShareGPT4V@b6f70e9, LL = haotian-liu/LLaVA@c121f04, QV = QwenLM/Qwen-VL@aa00ed0,
-Q3 = QwenLM/Qwen3-VL@23ec840.
+and the copy knows where each value came from (`RunConfig.rows`). SG = ShareGPT4Omni/ShareGPT4V@
+b6f70e9, LL = haotian-liu/LLaVA@c121f04, QV = QwenLM/Qwen-VL@aa00ed0, Q3 = QwenLM/Qwen3-VL@23ec840.
 """
 
 import dataclasses
@@ -193,8 +192,8 @@ class RunConfig:
             "max_length must be at least 8": self.max_length >= 8,
             "vision_from must be -1 or a block's number": (self.vision_from or 0) >= -1,
             "lora_rank must be at least 1": self.lora_rank >= 1,
-            "four_bit needs language_model=lora": not self.four_bit
-            or self.language_model == "lora",
+            "four_bit needs language_model=lora": self.language_model == "lora"
+            or not self.four_bit,
         }
         for what, holds in checks.items():
             if not holds:
@@ -332,22 +331,10 @@ BASES: dict[str, RunConfig] = {one.name: one for one in _ALL}
 
 # The drawn world's changes to a base: a model 128 wide, for a minute. An answer weighs the same
 # however long, so that longer captions are not louder ones, too.
-_DRAWN: Mapping[str, Any] = {
-    "samples_per_update": 32,
-    "max_steps": 63,
-    "warmup_ratio": 0.1,
-    "max_length": 1024,
-    "loss": "sample",
-    "micro_batch": 16,
-    "gradient_checkpointing": False,
-}
+_SMALL = {"samples_per_update": 32, "warmup_ratio": 0.1, "gradient_checkpointing": False}
+_DRAWN = {**_SMALL, "max_steps": 63, "max_length": 1024, "loss": "sample", "micro_batch": 16}
 _HOT = {"learning_rate": 1e-3, "connector_learning_rate": 1e-3}  # adapters and projector
 DRAWN_SFT = {**_DRAWN, **_HOT, "lora_rank": 16, "lora_alpha": 32}
 DRAWN_PRETRAIN = {**_DRAWN, "learning_rate": 5e-4}  # all weights: not as hot as adapters
-DRAWN_CAPTIONER: Mapping[str, Any] = {  # Share-Captioner's, from base sft
-    "samples_per_update": 32,
-    "learning_rate": 1e-3,
-    "warmup_ratio": 0.1,
-    "gradient_checkpointing": False,
-}
+DRAWN_CAPTIONER = {**_SMALL, "learning_rate": 1e-3}  # Share-Captioner's, from base sft
 FULL_SIZE: Mapping[str, Any] = {"micro_batch": 4}  # beside 7 billion float32 weights in 141 GB

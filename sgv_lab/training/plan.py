@@ -154,17 +154,15 @@ def plan(
     device (measured by ``sgv-lab throughput``) and ``price_per_hour`` of one give time and cost.
     Memory is for one device with the whole model (formulas in `estimates`, not measured). With
     ``drop_broken`` broken records are counted but left out instead of standing in the way.
-    Raises LabError for records that cannot be read, and for another model's processor.
     """
     checkpoints.refuse_tokenizer(config, processor, "processor")
     examples = RecordDataset(records, image_root, processor, recipe)
-    collate = collator(config, packed=recipe.packing, processor=processor)
-    found = survey(examples, collate.image_tokens, run.workers, run.progress)
+    feed = collator(config, packed=recipe.packing, processor=processor)
+    found = survey(examples, feed.image_tokens, run.workers, run.progress)
     lengths, supervised = found.lengths[found.kept], found.supervised[found.kept]
     counts, largest = count_trainable(config, recipe), _largest(lengths, supervised, recipe)
     steps = recipe.max_steps or total_updates(len(lengths), recipe)
-    tokens = float(lengths.sum() / max(len(lengths), 1) * steps * recipe.samples_per_update)
-    hours = tokens / tokens_per_second / devices / 3600 if tokens_per_second else None
+    hours = _hours(lengths, steps * recipe.samples_per_update, tokens_per_second, devices)
     return Plan(
         recipe=recipe.name,
         changed=recipe.differences(),
@@ -189,6 +187,14 @@ def plan(
         hours=hours,
         cost=None if None in (hours, price_per_hour) else hours * price_per_hour * devices,
     )
+
+
+def _hours(
+    lengths: np.ndarray, samples: int, tokens_per_second: float | None, devices: int
+) -> float | None:
+    """Hours that so many samples of these lengths take; None where no speed is known."""
+    tokens = float(lengths.sum() / max(len(lengths), 1) * samples)
+    return tokens / tokens_per_second / devices / 3600 if tokens_per_second else None
 
 
 def weight_states(folder: Path) -> dict[str, str]:
