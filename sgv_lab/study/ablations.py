@@ -157,8 +157,7 @@ def memory() -> pd.DataFrame:
     parameters), estimated, GB, and reported, GB: the paper's, whose 16 GPUs shared weights and
     moments.
     """
-    known, rows = families.family("llava-1.5-7b"), {}
-    config = known.make_config(known.paper)
+    config, rows = families.config("llava-1.5-7b", "paper"), {}
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(config)
     batch = estimates.Batch(ROWS * POSITIONS, ROWS * (POSITIONS - 576), ROWS)

@@ -7,6 +7,7 @@ look, and a pilot (its own file) never shares them with the study it sizes.
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,7 @@ def _number(digest: str, of: str) -> int:
     return int(hashlib.sha256(f"{digest} {of}".encode()).hexdigest()[:12], 16)
 
 
+@lru_cache(maxsize=64)
 def _blocks(family: str, profile: str) -> int:
     vision = families.config(family, "paper" if profile == "paper" else "mini").vision_config
     return getattr(vision, "num_hidden_layers", None) or vision.depth
