@@ -239,7 +239,7 @@ def test_seed_in_five_seconds(reference: Path) -> None:
     assert time.process_time() - start < 5
 
 
-def test_107000_vqa_answers_in_five_seconds(reference: Path, tmp_path: Path) -> None:
+def test_107000_vqa_answers_cost_little_more_than_reading_them(reference: Path, tmp_path: Path) -> None:
     raw = [
         json.loads(line)["text"]
         for line in (reference / "eval/vizwiz/llava-v1.5-13b.answers.jsonl").open()
@@ -260,6 +260,9 @@ def test_107000_vqa_answers_in_five_seconds(reference: Path, tmp_path: Path) -> 
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, answers)))
     (tmp_path / "t.json").write_text(json.dumps({"annotations": truth}))
     start = time.process_time()
+    read = [json.loads(line) for line in (tmp_path / "a.jsonl").open()]
+    read += json.loads((tmp_path / "t.json").read_text())["annotations"]
+    reading, start = time.process_time() - start, time.process_time()
     printed = vqa.score(tmp_path / "a.jsonl", tmp_path / "t.json")
-    assert time.process_time() - start < 5
+    assert time.process_time() - start < 4 * reading
     assert printed["n"] == 107_394 and printed["overall"] > 29
