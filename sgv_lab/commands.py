@@ -46,7 +46,6 @@ def study(
     Records go to OUT/records.jsonl as they finish. The same command goes on after a kill. With
     official files each arm's training is checked before anything runs, by --dry-run too.
     """
-    from sgv_lab.figures.study import publish as publish_study
     from sgv_lab.study import plans, publishing, runner, tuning
 
     read = plans.load(plan)
@@ -68,6 +67,8 @@ def study(
     records = runner.run(read, out, models_root, data_root, workers)
     yield publishing.report(read, records, out)
     if publish:
+        from sgv_lab.figures.study import publish as publish_study  # needs matplotlib
+
         yield from publish_study(read, records, out, publish)
 
 

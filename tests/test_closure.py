@@ -112,7 +112,8 @@ def test_a_function_on_the_way_makes_another(library, before, parsed, place):
         ("models/architectures.py", "exist_ok=True", "exist_ok=1",
          {"run", "training", "captioning"}),
         ("training/trainer.py", "import torch", "import numpy as torch", {"run", "training"}),
-        ("study/arms.py", 'annotator: str = "gpt4_blind"', 'annotator: str = "blip"', {"run"}),
+        ("training/config.py", 'annotator: str = "gpt4_blind"', 'annotator: str = "blip"',
+         {"run", "training"}),
     ],
 )  # fmt: skip
 def test_so_do_tables_registrations_defaults_and_imports(
@@ -157,8 +158,8 @@ def test_help_texts_figures_commands_and_notebooks_do_not_count(library, before,
 def test_what_an_arm_is_called_does_not_count_what_it_is_does(library, before, parsed):
     edit = lambda text: text.replace("GPT4-Vision captions", "GPT4-Vision's captions")  # noqa: E731
     assert changed(library, before, parsed, "study/arms.py", edit) == set()
-    edit = lambda text: text.replace('"warmup_ratio": 0.1', '"warmup_ratio": 0.2')  # noqa: E731
-    assert "run" in changed(library, before, parsed, "study/arms.py", edit)
+    edit = lambda text: text.replace("max_grad_norm: float = 1.0", "max_grad_norm: float = 2.0")  # noqa: E731
+    assert "run" in changed(library, before, parsed, "training/config.py", edit)
 
 
 def test_every_scorer_that_is_loaded_by_name_is_in_a_runs_code():

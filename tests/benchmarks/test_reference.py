@@ -239,7 +239,7 @@ def test_seed_in_five_seconds(reference: Path) -> None:
     assert time.process_time() - start < 5
 
 
-def test_107000_vqa_answers_cost_little_more_than_reading_them(reference: Path, tmp_path: Path) -> None:
+def test_107000_vqa_answers_cost_little_more_than_reading(reference: Path, tmp_path: Path) -> None:
     raw = [
         json.loads(line)["text"]
         for line in (reference / "eval/vizwiz/llava-v1.5-13b.answers.jsonl").open()

@@ -214,7 +214,7 @@ def test_an_edited_scorer_asks_anew_an_edited_help_text_does_not(study, models, 
         return done.stdout.split()[-1]
 
     first = key()
-    assert key("training/commands.py", 'help="', 'help="Told otherwise: ') == first
+    assert key("training/commands.py", "# Checkpoint folder.", "# Told otherwise.") == first
     assert key("figures/study.py", "def ", "EDITED = 1\n\n\ndef ") == first
     assert key("benchmarks/mme.py", ".lower()", ".upper()") != first
 

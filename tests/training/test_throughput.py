@@ -7,6 +7,7 @@ import pytest
 import tiny_llava
 import torch
 from click.testing import CliRunner
+from torch.nn.functional import pad
 from torch.utils.flop_counter import FlopCounterMode
 
 from sgv_lab.captioning import speed
@@ -110,13 +111,11 @@ def test_flops_equal_those_torch_counts(key):
     model = families.build(key, "mini", 0).train()
     model.set_attn_implementation("eager")  # whole score matrices: twice the causal half
     model, trainable = set_trainable(model, recipe)
-    collate, size = collator(model.config), 400
-    sample = {
-        "id": "",
-        "input_ids": [1, -200] + [300] * size,
-        "labels": [-100] * 2 + [300] * size,
-        "images": [collate.blank()],
-    }
+    collate, size = collator(model.config, processor=throughput._untaught(key, "mini")[1]), 400
+    sample = collate.blank()
+    sample |= {name: [*sample[name], *[300] * size] for name in ("input_ids", "labels")}
+    if "aligned" in sample:
+        sample["aligned"] = {name: pad(ids, (0, size)) for name, ids in sample["aligned"].items()}
     batch = collate([sample] * 2)
     lengths = batch["attention_mask"].sum(1).numpy()
     inputs = {k: v for k, v in batch.items() if k not in ("loss_weights", "record_ids")}
