@@ -142,19 +142,6 @@ def _append(descriptor: int, data: bytes, sync: bool) -> None:
         raise
 
 
-def whole_lines(path: Path) -> list[Any]:
-    """The JSON lines of a file that grows (none if it is absent), less one that a kill cut short.
-
-    What was cut short is taken from the file, too, so that more can be appended.
-    """
-    if not path.is_file():
-        return []
-    whole, end, cut = path.read_bytes().rpartition(b"\n")
-    if cut:
-        os.truncate(path, len(whole + end))
-    return [json.loads(line) for line in whole.splitlines()]
-
-
 def sha256(path: str | Path) -> str:
     """The hexadecimal SHA-256 of a file's bytes, or of a folder's names and bytes."""
     path = Path(path)

@@ -39,10 +39,11 @@ def test_json_and_lines_read_back(tmp_path: Path) -> None:
 
 def test_a_line_that_a_kill_cut_short_is_taken_from_the_file(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
-    assert files.whole_lines(path) == []
+    assert files.Journal(path).read() == []
     for text, rows in (("1\n2\n", [1, 2]), ("1\n2\n{", [1, 2]), ("{", []), ("", [])):
         path.write_text(text)
-        assert files.whole_lines(path) == rows
+        assert files.Journal(path).read() == rows
+        files.Journal(path).append([])
         assert path.read_text() == "".join(f"{row}\n" for row in rows)
 
 

@@ -18,11 +18,9 @@ import torch
 from sgv_lab.captioning import bulk
 from sgv_lab.captioning.pictures import Pictures, find
 from sgv_lab.captioning.prompts import CAPTIONER
-from sgv_lab.errors import LabError
 from sgv_lab.models import families, mini
-from sgv_lab.provenance import provenance
 from sgv_lab.training.conversation import SYSTEM
-from sgv_lab.training.throughput import append
+from sgv_lab.training.throughput import append, made_with, usable_device
 from sgv_lab.world.render import render
 from sgv_lab.world.scene import scene
 
@@ -48,16 +46,15 @@ def report(key: str, size: str, batches: int, batch_size: int, out: Path | None)
 
     Raises LabError at paper size without a GPU.
     """
-    gpu = torch.cuda.is_available()
-    if size == "paper" and not gpu:
-        raise LabError("true sizes need a GPU", where="throughput", fix="use --size mini")
+    device = usable_device(size)
+    gpu = device == "cuda"
     # a tokenizer that can be made here stands in for the real one
     ids = {"image_token_index": mini.IMAGE_ID, "text_config": {"pad_token_id": mini.PAD_ID}}
-    device, dtype = ("cuda", torch.bfloat16) if gpu else ("cpu", torch.float32)
+    dtype = torch.bfloat16 if gpu else torch.float32
     model = families.build(key, size, 0, device=device, dtype=dtype, **ids)
     model.generation_config.eos_token_id = model.config.get_text_config().vocab_size  # no token
     processor = families.processor(key, size, mini.train_tokenizer([SYSTEM, CAPTIONER]), **ids)
-    origin = provenance()
+    made = made_with()
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         pictures = _pictures(Path(folder), batches * max(batch_size, 4))
@@ -66,9 +63,7 @@ def report(key: str, size: str, batches: int, batch_size: int, out: Path | None)
             captions, seconds = _measure(model, processor, pictures, decoding, count, batches)
             row = {"recipe": "caption", "model": key, "size": size, "row": name, "status": "ok"}
             row |= {"batch_size": count, "decoding": str(asdict(decoding))}
-            row |= {"captions_per_second": captions / seconds}
-            row |= {name: origin[name] for name in ("device", "revision", "clean")}
-            row |= {name: origin["packages"][name] for name in ("torch", "transformers")}
+            row |= {"captions_per_second": captions / seconds} | made
             row["ratio"] = row["captions_per_second"] / (rows or [row])[0]["captions_per_second"]
             rows.append(row)
             yield f"{name:<28} {row['captions_per_second']:9.2f} captions/s {row['ratio']:7.1f} x"

@@ -5,6 +5,7 @@ look, and a pilot (its own file) never shares them with the study it sizes.
 """
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -190,6 +191,12 @@ def modernised(config: Mapping[str, Any], family: str, profile: str) -> Mapping[
     """
     if "recipe" not in config:
         return config
+    return _modernised(json.dumps(config, sort_keys=True), family, profile)
+
+
+@lru_cache(maxsize=1024)  # all seeds of an arm have one config
+def _modernised(text: str, family: str, profile: str) -> Mapping[str, Any]:
+    config = json.loads(text)
     words = ("annotator", "omission", "error", "invention", "draw", "images", "edit", "share",
              "samples", "tuning", "updates", "loss", "recipe", "pretrain")  # fmt: skip
     given = {key: config[key] for key in words if key in config}

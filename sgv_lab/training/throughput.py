@@ -61,7 +61,7 @@ def measure(
     (LabError), or "mini"; ``workers``: processes that load images, as `train` takes them.
     """
     device = usable_device(size)
-    ceiling, origin = matmul_ceiling(device), provenance()
+    ceiling, made = matmul_ceiling(device), made_with()
     with tempfile.TemporaryDirectory() as folder:
         records = _records(Path(folder), recipe, size == "paper")
         for name, way in ways(device == "cuda").items():
@@ -75,9 +75,7 @@ def measure(
                 row["status"] = "out of memory"
             gc.collect()  # models hold themselves in cycles
             torch.cuda.empty_cache()
-            row["device"] = origin["device"]
-            row |= {package: origin["packages"][package] for package in ("torch", "transformers")}
-            yield row | {known: origin[known] for known in ("revision", "clean")}
+            yield row | made
 
 
 def _train(
@@ -173,6 +171,14 @@ def usable_device(size: str) -> str:
     if size == "paper" and not gpu:
         raise LabError("true sizes need a GPU", where="throughput", fix="use --size mini")
     return "cuda" if gpu else "cpu"
+
+
+def made_with() -> dict[str, Any]:
+    """The columns that say what a row was measured with: device, versions, revision of the code."""
+    origin = provenance()
+    versions = {name: origin["packages"][name] for name in ("torch", "transformers")}
+    known = {name: origin[name] for name in ("revision", "clean")}
+    return {"device": origin["device"], **versions, **known}
 
 
 def line(row: dict[str, Any]) -> str:
