@@ -7,13 +7,14 @@ sentence is one). Records that cannot be used stand beside it with the reason.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import polars as pl
 from polars.io.plugins import register_io_source
 from tqdm import tqdm
@@ -26,7 +27,7 @@ from sgv_lab.errors import LabError
 from sgv_lab.files import leaves_root
 
 ROWS = 16_384  # captions written at a time
-_WORD = r"[^\s\x1c-\x1f]+"  # what str.split() takes for one
+_SPACE = np.array([chr(byte).isspace() and byte < 128 for byte in range(256)])
 _ROW = {
     "record": pl.Int64,
     "id": pl.String,
@@ -145,16 +146,18 @@ def _build(file: Path, out: Path) -> None:
     broken: list[Broken] = []
     rows = (_coco_rows if layout(file) == "coco" else _llava_rows)(file, broken)
 
+    schema = {**_ROW, "words": pl.UInt32}
+
     def frames(*_: object) -> Iterator[pl.DataFrame]:
         with tqdm(desc=file.name, unit=" captions", unit_scale=True, disable=None) as bar:
             while some := list(islice(rows, ROWS)):
-                columns = zip(_ROW, zip(*some, strict=True), strict=True)
-                yield pl.DataFrame(dict(columns), schema=_ROW)
+                columns = dict(zip(_ROW, zip(*some, strict=True), strict=True))
+                columns["words"] = _word_counts(columns["caption"])
+                yield pl.DataFrame(columns, schema=schema)
                 bar.update(len(some))
 
-    caption = pl.col("caption").str
-    counts = {"characters": caption.len_chars(), "words": caption.count_matches(_WORD)}
-    table = register_io_source(frames, schema=_ROW).with_columns(**counts)
+    characters = pl.col("caption").str.len_chars()
+    table = register_io_source(frames, schema=schema).with_columns(characters=characters)
     table.sink_parquet(out / "captions.parquet", compression="snappy", row_group_size=ROWS)
     if not Captions(file, out).rows().select(pl.len()).collect().item():
         reasons = Counter(one.problem for one in broken).most_common(1)
@@ -163,6 +166,22 @@ def _build(file: Path, out: Path) -> None:
         raise LabError(f"holds no usable caption{why}", where=file, fix=fix)
     given = [(one.number, one.id, one.line, one.problem, one.fix) for one in broken]
     pl.DataFrame(given, _REJECTED, orient="row").write_parquet(out / "rejected.parquet")
+
+
+def _word_counts(captions: Sequence[str]) -> np.ndarray:
+    """The words of each caption, as ``str.split`` counts them.
+
+    Over the bytes of all at once: a third of the time of a regular expression.
+    """
+    plain = [one if one.isascii() else "" for one in captions]
+    space = _SPACE[np.frombuffer("\n".join(["", *plain, ""]).encode(), np.uint8)]
+    starts = space[:-1] & ~space[1:]
+    first = np.cumsum([0, *(len(one) + 1 for one in plain[:-1])])
+    counts = np.add.reduceat(starts, first, dtype=np.uint32)
+    for i, one in enumerate(captions):
+        if not one.isascii():  # other alphabets have white space of their own
+            counts[i] = len(one.split())
+    return counts
 
 
 def _llava_rows(file: Path, broken: list[Broken]) -> Iterator[Row]:
