@@ -14,12 +14,14 @@ from sgv_lab.world.records import (
     choice_record,
     drill_record,
     text_record,
+    unanswerable_record,
     vqa_record,
 )
 from sgv_lab.world.scene import Difficulty, Scene, allowed_sources, scene
 
-DRILLED = ("existence", "color", "size", "position", "count")
-LATE = ("position", "count", "scene", "size")  # verified last: a lesson more
+DRILLED = ("existence", "color", "size", "position", "count", "pattern", "scene")
+LATE = ("position", "count", "pattern", "size", "light", "relation")  # verified last
+FILLER = 0.2  # share of filler in every other caption: no annotator's style shall be new
 
 
 def training_scenes(n: int, seed: int, difficulty: Difficulty) -> list[Scene]:
@@ -32,22 +34,25 @@ def training_scenes(n: int, seed: int, difficulty: Difficulty) -> list[Scene]:
 
 
 def describe(drawn: Scene) -> Record:
-    """An image and its true description, without a question (template plain)."""
-    return caption_record(drawn, "oracle")
+    """An image and its true description, every other one with filler, without a question."""
+    return caption_record(drawn, "oracle", filler=FILLER * (drawn.seed % 2))
 
 
 def look(drawn: Scene) -> Record:
-    """An image with questions about what matters most (50 %) or about anything (20 %), a choice
-    (10 %), its full description (12 %); or a written description with questions (8 %)."""
+    """An image with questions about what matters most (45 %) or about anything (15 %), with choices
+    (18 %), in VizWiz's words (4 %), or its full description (12 %); or a written description with
+    questions (6 %)."""
     draw = random.Random(f"look/{drawn.seed}").random()
-    if draw < 0.5:
+    if draw < 0.45:
         return drill_record(drawn, drawn.seed, DRILLED)
-    if draw < 0.7:
+    if draw < 0.6:
         return vqa_record(drawn, drawn.seed, most=8)
-    if draw < 0.8:
-        return choice_record(drawn, drawn.seed)
-    if draw < 0.92:
-        return caption_record(drawn, "oracle")
+    if draw < 0.78:
+        return choice_record(drawn, drawn.seed, most=5)
+    if draw < 0.82:
+        return unanswerable_record(drawn, drawn.seed)
+    if draw < 0.94:
+        return describe(drawn)
     return text_record(drawn, drawn.seed, most=4)
 
 

@@ -1,9 +1,11 @@
 """Annotators: who looks at a scene, what they miss, get wrong and make up, and how they write.
 
-An annotator perceives a scene into a message, then writes it down.
+An annotator perceives a scene into a message, then writes it down. Filler, sentences without facts,
+is no trait of an annotator: ``caption`` adds the same share of it to anybody's text.
 """
 
 from collections import Counter
+from dataclasses import replace
 
 from sgv_lab.world import phrasing
 from sgv_lab.world.facts import FACETS, Fact, Message
@@ -54,8 +56,7 @@ ANNOTATORS: dict[str, Annotator] = {
         omission={"default": 0.1, "relation": 0.4, "position": 0.15, "composition": 0.5},
         error={"default": 0.01},
         invention={"default": 0.1, "existence": 0.05, "color": 0.3, "size": 0.3},
-        hears=5,
-        remarks=(2, 4),
+        human_captions=5,
     ),
     # GPT4-Vision: all four facets, few errors (ShareGPT4V, section 3). Rates assumed; objects
     # that are not there are as rare as in the best CHAIRi measured (2.6 %, POPE's caption data).
@@ -67,24 +68,16 @@ ANNOTATORS: dict[str, Annotator] = {
         omission={"default": 0.1, "relation": 0.3, "count": 0.05},
         error={"default": 0.03, "existence": 0.01},
         invention={"default": 0.01, "existence": 0.02},
-        remarks=(1, 3),
-    ),
-    "oracle": Annotator(
-        name="oracle",
-        sees=frozenset(FACETS),
-        style="full",
-        max_objects=99,
-        omission={"default": 0.0},
-        error={"default": 0.0},
-        invention={"default": 0.0},
     ),
 }  # fmt: skip
+# The oracle is GPT4-Vision without its mistakes, and nothing else.
+ANNOTATORS["oracle"] = replace(ANNOTATORS["gpt4_vision"].with_rates(0, 0, 0), name="oracle")
 
 
 def message(scene: Scene, annotator: Annotator, seed: int = 0) -> Message:
     """What ``annotator`` says about ``scene``, before it is put into words."""
     looking, human = Perception(scene, annotator, seed), ANNOTATORS["human"]
-    seeds = [looking.rng("human", i).getrandbits(32) for i in range(annotator.hears)]
+    seeds = [looking.rng("human", i).getrandbits(32) for i in range(annotator.human_captions)]
     often = Counter(fact for s in seeds for fact in claims(scene, human, s))
     looking.heard = sorted(often, key=lambda fact: (-often[fact], fact))
     return looking.message()
@@ -95,9 +88,12 @@ def claims(scene: Scene, annotator: Annotator, seed: int = 0) -> frozenset[Fact]
     return message(scene, annotator, seed).claims()
 
 
-def caption(scene: Scene, annotator: Annotator, seed: int = 0) -> str:
-    """The caption that ``annotator`` writes of ``scene``: the same arguments, the same words."""
+def caption(scene: Scene, annotator: Annotator, seed: int = 0, filler: float = 0.0) -> str:
+    """The caption that ``annotator`` writes of ``scene``: the same arguments, the same words.
+
+    ``filler``: share of the words, on average, that stand in sentences without facts.
+    """
     looking = Perception(scene, annotator, seed)
-    remarks = looking.rng("remarks").randint(*annotator.remarks)
     said = message(scene, annotator, seed)
-    return phrasing.write(said, annotator.style, looking.rng("words"), remarks)
+    text = phrasing.write(said, annotator.style, looking.rng("words"))
+    return phrasing.with_filler(text, filler, looking.rng("filler"))

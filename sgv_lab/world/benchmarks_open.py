@@ -35,8 +35,8 @@ FEW_SHOT = """Grade each prediction against the ground truth with a number from 
 
 Question | Ground truth | Prediction | Correctness
 --- | --- | --- | ---
-What color is the star? | red | blue | 0.0
-What color is the star? | red | Red. | 1.0
+What color is the kite? | red | blue | 0.0
+What color is the kite? | red | Red. | 1.0
 """
 RULE = "Mark both answers from 1 to 10, the two numbers alone on the first line."
 

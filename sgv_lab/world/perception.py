@@ -32,9 +32,8 @@ class Annotator:
     """Someone, or something, that captions pictures.
 
     ``sees``: kinds of facts it perceives (keys of FACETS); ``style``: as in ``phrasing.write``;
-    ``max_objects``: most objects it mentions; ``hears``: how many human captions of the picture
-    it is given; ``remarks``: fewest and most sentences without facts. Three rates per kind of
-    fact, each with a "default":
+    ``max_objects``: most objects it mentions; ``human_captions``: how many captions by people it is
+    given of each image. Three rates per kind of fact, each with a "default":
 
     - ``omission``: share of what could be told that is left out;
     - ``error``: share of what is told that is told wrongly (another value of the same kind);
@@ -51,8 +50,7 @@ class Annotator:
     omission: Rates
     error: Rates
     invention: Rates
-    hears: int = 0
-    remarks: tuple[int, int] = (0, 0)
+    human_captions: int = 0
 
     def __post_init__(self) -> None:
         for of in RATES:
@@ -92,7 +90,9 @@ class Perception:
 
     def __init__(self, scene: Scene, annotator: Annotator, seed: int) -> None:
         self.scene, self.annotator = scene, annotator
-        self.prefix = f"{scene.split}/{scene.seed}/{scene.source}/{annotator.name}/{seed}"
+        # by style, not by name: annotators of one style differ in what they perceive, and in no
+        # choice of order or words that chance makes for them
+        self.prefix = f"{scene.split}/{scene.seed}/{scene.source}/{annotator.style}/{seed}"
         self.heard: Sequence[Fact] = ()
 
     def rng(self, *name: object) -> random.Random:

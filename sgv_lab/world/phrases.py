@@ -16,7 +16,8 @@ from typing import Any
 
 _TABLE: dict[str, Any] = json.loads(Path(__file__).with_suffix(".json").read_bytes())
 NUMBERS: list[str] = _TABLE["numbers"]  # "no", "one", "two", ...
-SIZES, PATTERN_AFTER, VERBS = _TABLE["sizes"], _TABLE["patterns"], _TABLE["verbs"]
+SIZES, PATTERN_AFTER, PATTERN_HAS = _TABLE["sizes"], _TABLE["patterns"], _TABLE["has"]
+VERBS: dict[str, list[list[str]]] = _TABLE["verbs"]  # kind -> (of one, of several)
 SPECIAL_NOUNS = _TABLE["specials"]
 RELATIONS, OWNED, TO = _TABLE["relations"], _TABLE["owned"], _TABLE["to"]
 SCENES, PLACES = _TABLE["scenes"], _TABLE["places"]
@@ -24,7 +25,7 @@ AT = _TABLE["at"] | SCENES
 OPENINGS, POSES, NOISE = _TABLE["openings"], _TABLE["poses"], _TABLE["noise"]
 SYNONYMS: dict[str, list[str]] = _TABLE["synonyms"]  # other words that captions may use
 CHINESE, CHINESE_OPEN = _TABLE["chinese"]["words"], _TABLE["chinese"]["open"]
-REMARKS: list[str] = _TABLE["remarks"]  # sentences without facts
+FILLER: dict[str, list[str]] = _TABLE["filler"]  # a grammar of sentences without facts
 
 _KINDS: dict[str, dict[str, Any]] = _TABLE["kinds"]
 WHOLE = {kind: forms["caption"] for kind, forms in _KINDS.items() if "caption" in forms}

@@ -1,13 +1,15 @@
-"""How something is said: messages of facts written as English, in many shapes.
+"""Messages of facts written as English, in many shapes, and filler, which states none.
 
 Captions speak of "the picture" and never ask; questions (``questions.py``) speak of "the image".
 """
 
 import random
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from sgv_lab.world import phrases
-from sgv_lab.world.facts import SPECIAL_OF, SPECIALS, Mention, Message
+from sgv_lab.world.facts import ATTRIBUTES, SPECIAL_OF, SPECIALS, Mention, Message
 from sgv_lab.world.phrases import NUMBERS
 
 _MANY = (*NUMBERS[2:], "some")  # determiners that make a plural
@@ -53,7 +55,7 @@ def noun_phrase(mention: Mention, determiner: str, rng: random.Random) -> str:
     if mention.pattern and rng.random() < 0.35:
         after = f" {rng.choice(phrases.PATTERN_AFTER[mention.pattern])}"
     elif mention.pattern:
-        before.insert(rng.choice((len(before), len(before), 0)), mention.pattern)
+        before.insert(rng.choice((len(before), len(before), bool(mention.size))), mention.pattern)
     phrase = " ".join([*before, noun])
     return (f"{determiner} {phrase}" if determiner else article(phrase)) + after
 
@@ -64,19 +66,48 @@ def sentence(text: str) -> str:
     return text if text.endswith(".") else f"{text}."
 
 
-def write(message: Message, style: str, rng: random.Random, remarks: int = 0) -> str:
+def write(message: Message, style: str, rng: random.Random) -> str:
     """``message`` as a caption that states all of it.
 
     ``style``: "short" (one sentence, as COCO's), "web" (a fragment, as alt texts) or "full"
-    (a paragraph); ``remarks``: sentences without facts that a paragraph adds.
+    (a paragraph).
     """
     if style == "full":
-        return _paragraph(message, rng, remarks)
+        return " ".join(_paragraph(message, rng))
     text = _one_sentence(message, rng)
     if style == "short":
         return text
     text = text.rstrip(".").lower()
     return text if rng.random() < 0.6 else f"{text} - {rng.choice(phrases.NOISE)}"
+
+
+def with_filler(text: str, share: float, rng: random.Random) -> str:
+    """``text`` with sentences added that state no fact; on average ``share`` of its words are."""
+    sentences, said = _SENTENCE_END.split(text), set[str]()
+    missing = len(text.split()) * share / (1 - share)
+    while missing > 0:
+        new = filler(rng)
+        words = len(new.split())
+        if new in said:
+            continue
+        if rng.random() < missing / words:  # sure, but for the last one
+            said.add(new)
+            # not between an object and what follows of it
+            places = [i for i in range(1, len(sentences)) if not _PRONOUN.match(sentences[i])]
+            sentences.insert(rng.choice([*places, len(sentences)]), new)
+        missing -= words
+    return " ".join(sentences)
+
+
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+_PRONOUN = re.compile(r"(?:It|They|Its|Their)\b")
+
+
+def filler(rng: random.Random) -> str:
+    """A sentence without facts, one of some three thousand."""
+    words = {slot: rng.choice(choices) for slot, choices in phrases.FILLER.items()}
+    the_part = words["part"][0].lower() + words["part"][1:]
+    return words["frames"].format(**words, the_part=the_part)
 
 
 def _grouped(message: Message) -> list[tuple[Mention, str, int]]:
@@ -125,7 +156,8 @@ def _one_sentence(message: Message, rng: random.Random) -> str:
         light = f"at {message.whole['light']}"
         text = f"{light}, {text}" if rng.random() < 0.2 else f"{text} {light}"
     if rng.random() < 0.5:
-        text = rng.choice(phrases.OPENINGS).format(text)
+        many = text.split()[0] in _MANY
+        text = rng.choice(phrases.OPENINGS).format(text, there="there are" if many else "there is")
     said = ("scene", "light", "text") if message.specials else ("scene", "light")
     rest += [_whole(kind, value, rng) for kind, value in message.whole.items() if kind not in said]
     return " ".join(sentence(part) for part in (text, *rest))
@@ -141,43 +173,69 @@ def _whole(kind: str, value: str, rng: random.Random, subject: str = "") -> str:
 
 
 def _relation(a: str, relation: str, b: str, rng: random.Random) -> str:
-    """ "The star is left of the heart.", in several shapes."""
-    said, verb = rng.choice(phrases.RELATIONS[relation]), rng.choice(phrases.VERBS[:4])
+    """ "The kite is left of the ball.", in several shapes."""
+    said, verb = rng.choice(phrases.RELATIONS[relation]), rng.choice(phrases.VERBS[a])[0]
     shapes = (
         f"the {a} {verb} {said} the {b}",
         f"the {a} is {said} the {b}",
-        f"{relation} the {b} is the {a}",
-        f"{relation} the {b} {verb} the {a}",
         f"the {b} has the {a} {phrases.OWNED[relation]}",
     )
     return sentence(rng.choice(shapes))
 
 
-def _object(mention: Mention, determiner: str, lead: str, rng: random.Random) -> str:
-    """One sentence for one object, its place at the front or the end, attributes around it.
+def _object(mention: Mention, determiner: str, lead: str, rng: random.Random) -> list[str]:
+    """One or two sentences for one object, or for several alike.
 
-    ``lead``: a relation to something already named ("left of the heart"), or "".
+    ``lead``: a relation to something already named ("left of the ball"), or "".
     """
-    bare, many = noun_phrase(mention, determiner, rng), determiner in _MANY
-    verb = ("are" if many else rng.choice(phrases.VERBS)) if rng.random() < 0.8 else "can be seen"
-    be = "are" if many else "is"
+    many = determiner in _MANY
+    verb, be = rng.choice(phrases.VERBS[mention.kind])[many], "are" if many else "is"
     where = place(mention.position, rng) if mention.position else ""
+    if not lead and rng.random() < 0.5 and (rest := _left_for_later(mention, rng)):
+        said = _introduced(replace(mention, **dict.fromkeys(rest)), determiner, verb, rng)
+        return [said, _followed_up(mention, rest, many, rng)]
+    bare = noun_phrase(mention, determiner, rng)
     if lead:
-        return sentence(f"{lead} {be} {bare} {where}".strip())
+        return [sentence(f"{lead} {be} {bare} {where}".strip())]
     if not where:
-        shapes = [f"there {be} {bare}", f"{bare} can be seen", f"the picture shows {bare}",
-                  f"the scene holds {bare}", f"{bare} {be} part of the picture"]  # fmt: skip
-        return sentence(rng.choice(shapes))
-    shapes = [f"{bare} {verb} {where}", f"{where}, {bare} {verb if verb != be else 'appears'}",
-              f"{where} there {be} {bare}", f"there {be} {bare} {where}",
-              f"{where} {be} {bare}"]  # fmt: skip
-    traits = [t for t in (mention.size, mention.color, mention.pattern) if t]
-    if traits and determiner != "a single":
-        rng.shuffle(traits)
-        shapes += [f"the {mention.kind} {where} is {listed(traits)}",
-                   f"{determiner or article(mention.kind).split()[0]} {mention.kind} that is "
-                   f"{listed(traits)} {verb} {where}"]  # fmt: skip
+        return [_introduced(mention, determiner, verb, rng)]
+    shapes = [f"{bare} {verb} {where}", f"{where}, {bare} {verb}", f"{where} there {be} {bare}",
+              f"there {be} {bare} {where}", f"{where} {be} {bare}"]  # fmt: skip
+    return [sentence(rng.choice(shapes))]
+
+
+def _left_for_later(mention: Mention, rng: random.Random) -> list[str]:
+    """Attributes of an object that a second sentence can tell: some, and not all it has."""
+    told = [name for name in ATTRIBUTES if getattr(mention, name)]
+    return rng.sample(told, rng.randint(1, max(1, len(told) - 1))) if len(told) > 1 else []
+
+
+def _introduced(mention: Mention, determiner: str, verb: str, rng: random.Random) -> str:
+    """ "There is a red boat.", with its place if that is told."""
+    many = determiner in _MANY
+    part, be = _part(mention, determiner, rng), "are" if many else "is"
+    shapes = [f"there {be} {part}", f"the picture shows {part}", f"we see {part}"]
+    if mention.position:
+        shapes.append(f"{noun_phrase(mention, determiner, rng)} {verb} "
+                      f"{place(mention.position, rng)}")  # fmt: skip
     return sentence(rng.choice(shapes))
+
+
+def _followed_up(mention: Mention, rest: Sequence[str], many: bool, rng: random.Random) -> str:
+    """ "It is large and striped.": what was left for later."""
+    it, be = ("they", "are") if many else ("it", "is")
+    verb = rng.choice(phrases.VERBS[mention.kind])[many]
+    traits = [getattr(mention, name) for name in rest if name != "position"]
+    if mention.size in traits:
+        traits[traits.index(mention.size)] = rng.choice(phrases.SIZES[mention.size])
+    rng.shuffle(traits)
+    where = place(mention.position, rng) if "position" in rest else ""
+    if traits == [mention.pattern] and not many and rng.random() < 0.5:
+        text = f"{it} {phrases.PATTERN_HAS[mention.pattern]}"
+        return sentence(f"{text} and {verb} {where}" if where else text)
+    if not traits:
+        return sentence(f"{it} {verb} {where}")
+    return sentence(f"{it} {be} {listed(traits)}" + (f" and {verb} {where}" if where else ""))
 
 
 def _objects(message: Message, rng: random.Random) -> list[str]:
@@ -185,33 +243,30 @@ def _objects(message: Message, rng: random.Random) -> list[str]:
     related, said, pending = _related(message), [], []
 
     def flush() -> None:
-        if len(pending) > 1:
-            start = rng.choice(("The picture shows {}", "There is {}", "{} can be seen", "{}"))
-            start = f"{start} in view" if start == "{}" else start
+        if pending:
+            be = "are" if pending[0].split()[0] in _MANY else "is"
+            start = rng.choice((f"there {be} {{}}", "the picture shows {}", "we see {}"))
             said.append(sentence(start.format(listed(pending))))
-        elif pending:
-            said.append(sentence(f"there is {pending[0]}"))
         pending.clear()
 
     for mention, determiner, i in _grouped(message):
         if determiner == "one":
             flush()
             many = f"{NUMBERS[message.counts[mention.kind]]} {plural(mention.kind)}"
-            shapes = ("there are {}", "{} are in the picture", "the picture has {}",
-                      "{} can be seen", "the scene holds {}")  # fmt: skip
+            shapes = ("there are {}", "the picture has {}", "the scene has {}", "{} are in view")
             said.append(sentence(rng.choice(shapes).format(many)))
         if i in related:
             relation, other = related[i]
             lead = f"{rng.choice(phrases.RELATIONS[relation][:2])} the {other}"
             if rng.random() < 0.5:
                 flush()
-                said.append(_object(mention, determiner, lead, rng))
+                said += _object(mention, determiner, lead, rng)
                 continue
-        if rng.random() < 0.4:
+        if rng.random() < 0.3:
             pending.append(_part(mention, determiner, rng))
         else:
             flush()
-            said.append(_object(mention, determiner, "", rng))
+            said += _object(mention, determiner, "", rng)
         if i in related:
             flush()
             said.append(_relation(mention.kind, *related[i], rng))
@@ -219,16 +274,29 @@ def _objects(message: Message, rng: random.Random) -> list[str]:
     return said
 
 
-def _paragraph(message: Message, rng: random.Random, remarks: int) -> str:
-    """All of ``message``, its parts in varied order, with ``remarks`` sentences in between."""
+def _setting(whole: Mapping[str, str], rng: random.Random) -> list[str]:
+    """Place and time of day, in one sentence or in two."""
+    kinds = [kind for kind in ("scene", "light") if kind in whole]
+    if len(kinds) == 2 and rng.random() < 0.5:
+        at, light = phrases.SCENES[whole["scene"]], whole["light"]
+        shapes = (
+            "it is {1} {0}",
+            "the scene is set {0} at {1}",
+            "the picture was taken {0} at {1}",
+        )
+        return [sentence(rng.choice(shapes).format(at, light))]
+    return [_whole(kind, whole[kind], rng) for kind in kinds]
+
+
+def _paragraph(message: Message, rng: random.Random) -> list[str]:
+    """The sentences of all of ``message``, its parts in varied order."""
     whole = message.whole
-    setting = [_whole(kind, whole[kind], rng) for kind in ("scene", "light") if kind in whole]
     special = []
     for subject, position in message.specials.items():
-        noun = phrases.SPECIAL_NOUNS[subject]
-        where = f" {place(position, rng)}" if position else ""
-        verb = rng.choice(phrases.VERBS[:4]) if where else "can be seen"
-        special.append(sentence(f"{article(noun)} {verb}{where}"))
+        noun = article(phrases.SPECIAL_NOUNS[subject])
+        verb = rng.choice(phrases.VERBS[subject])[0]
+        text = f"{noun} {verb} {place(position, rng)}" if position else f"there is {noun}"
+        special.append(sentence(text))
     for subject, kinds in SPECIALS.items():
         name = whole.get(subject) if rng.random() < 0.5 else None
         for kind in (k for k in kinds if k in whole):
@@ -236,10 +304,7 @@ def _paragraph(message: Message, rng: random.Random, remarks: int) -> str:
             special.append(_whole(kind, whole[kind], rng, said))
     rest = ("style", "artist", "genre", "title", "palette", "composition")
     tail = [_whole(kind, whole[kind], rng) for kind in rest if kind in whole]
-    blocks = [setting, _objects(message, rng), special, tail]
+    blocks = [_setting(whole, rng), _objects(message, rng), special, tail]
     if rng.random() < 0.4:
         rng.shuffle(blocks)
-    sentences = [s for block in blocks for s in block]
-    for remark in rng.sample(phrases.REMARKS, remarks):
-        sentences.insert(rng.randint(len(sentences) // 2, len(sentences)), remark)
-    return " ".join(sentences)
+    return [sentence for block in blocks for sentence in block]

@@ -2,7 +2,8 @@
 
 Only what is unambiguous is asked: attributes, places and relations of kinds that a scene holds
 once. Answers cannot be guessed from the question: the wrong value of a pair or a choice is drawn
-so that, over many scenes, every value is as often the wrong one as the true one.
+so that, over many scenes and for every kind of object that a question names, every value is as
+often the wrong one as the true one.
 """
 
 import random
@@ -180,7 +181,7 @@ def _item(scene: Scene, ability: str, form: str, rng: random.Random) -> _Item | 
 
 
 def _existence(scene: Scene, form: str, rng: random.Random) -> _Item | None:
-    if form == "open":  # what is in a part of the picture that holds one object only
+    if form == "open":  # what is in a part of the image that holds one object only
         places = Counter(region(t.x, t.y) for t in scene.things)
         alone = [t for t in scene.things if places[region(t.x, t.y)] == 1]
         if not alone or scene.anchor:
@@ -190,13 +191,14 @@ def _existence(scene: Scene, form: str, rng: random.Random) -> _Item | None:
         return _Item("existence", thing.kind, _even(v.KINDS), {"at": at})
     present = list(dict.fromkeys(t.kind for t in scene.things))
     truth = rng.choice(present)
-    return _Item("existence", truth, _even([truth, *(k for k in v.KINDS if k not in present)]))
+    odds = _odds(scene.difficulty, scene.split).kinds
+    return _Item("existence", truth, {k: odds[k] for k in odds if k == truth or k not in present})
 
 
 def _attribute(scene: Scene, ability: str, once: list[Thing], rng: random.Random) -> _Item:
     thing = rng.choice(once)
     if ability == "position":
-        odds = {place: _share(place) for place in VALUES["position"]}
+        odds = _odds(scene.difficulty, scene.split).places[thing.kind]
         return _Item(ability, region(thing.x, thing.y), odds, {"k": thing.kind})
     if ability != "color":
         return _Item(ability, getattr(thing, ability), _even(VALUES[ability]), {"k": thing.kind})
@@ -217,50 +219,81 @@ def _attribute(scene: Scene, ability: str, once: list[Thing], rng: random.Random
 _NOVEL_SHARE = 0.36  # with the scenes that leave no choice, half of all (a test counts them)
 
 
-def _share(place: str) -> float:
-    """The share of objects in a ninth of the picture: corners 1, edges 2, center 4 of 16 cells."""
-    return {"center": 4, "top": 2, "bottom": 2, "left": 2, "right": 2}.get(place, 1) / 16
-
-
 def _relation(once: list[Thing], form: str, rng: random.Random) -> _Item | None:
-    pairs = [(a, b) for a in once for b in once if a is not b and relations(a, b)]
+    """Left or right of any two; above or below of two in the sky, in water or on the ground.
+
+    That a bird is above a house can be known without looking.
+    """
+    pairs = [(a, b, r) for a in once for b in once if a is not b for r in _fair(a, b)]
     if form != "yesno":  # one answer only: the two stand apart along one axis
-        pairs = [(a, b) for a, b in pairs if len(relations(a, b)) == 1]
+        pairs = [(a, b, r) for a, b, r in pairs if len(relations(a, b)) == 1]
     if not pairs:
         return None
-    a, b = rng.choice(pairs)
-    truth = rng.choice(relations(a, b)).removesuffix(" of")
+    a, b, truth = rng.choice(pairs)
+    truth = truth.removesuffix(" of")
     axis = ("left", "right") if truth in ("left", "right") else ("above", "below")
     return _Item("relation", truth, _even(axis), {"k": a.kind, "b": b.kind})
 
 
+def _fair(a: Thing, b: Thing) -> list[str]:
+    """The relations of ``a`` to ``b`` that their kinds do not give away."""
+    alike = v.layer(a.kind) == v.layer(b.kind)
+    return [r for r in relations(a, b) if alike or r in ("left of", "right of")]
+
+
 def _count(scene: Scene, rng: random.Random) -> _Item | None:
     """Numbers of a kind there are several of; "one" as often as "two", so seldom."""
-    odds = _counts(scene.difficulty, scene.split)
     several = [k for k in dict.fromkeys(t.kind for t in scene.things) if scene.count(k) > 1]
-    if not several and rng.random() >= odds.get("accept", 0):
+    kind = rng.choice(several) if several else scene.things[0].kind
+    odds, accepted = _odds(scene.difficulty, scene.split).counts[kind]
+    if not several and rng.random() >= accepted:
         return None
-    kind = rng.choice(several or [scene.things[0].kind])
-    odds = {number: share for number, share in odds.items() if number != "accept"}
     slots = {"k": kind, "ks": plural(kind)}
     return _Item("count", NUMBERS[scene.count(kind)], odds, slots, most=2)
 
 
-@lru_cache(maxsize=64)
-def _counts(difficulty: Difficulty, split: str) -> dict[str, float]:
-    """How often each number is asked about in this world, by drawing scenes of it.
+@dataclass(frozen=True)
+class _Odds:
+    """How often each answer is true in a world; ``counts``: kind -> (odds, share of "one" asked).
 
-    "accept": the share of scenes without any kind twice whose "one" is asked about.
+    "One" is asked as often as "two", of the scenes without any kind twice.
     """
-    seen: Counter[str] = Counter()
-    for seed in range(4000):
-        kinds = Counter(t.kind for t in draw_scene(seed, split, difficulty=difficulty).things)
-        several = [n for n in kinds.values() if n > 1]
-        for n in several:
-            seen[NUMBERS[n]] += 1 / len(several)
-        seen["one"] += not several
+
+    kinds: dict[str, float]
+    places: dict[str, dict[str, float]]
+    counts: dict[str, tuple[dict[str, float], float]]
+
+
+@lru_cache(maxsize=64)
+def _odds(difficulty: Difficulty, split: str, scenes: int = 12_000) -> _Odds:
+    """The odds of a world, by drawing scenes of it."""
+    kinds: Counter[str] = Counter()
+    places = {kind: Counter[str]() for kind in v.KINDS}
+    numbers = {kind: Counter[str]() for kind in v.KINDS}
+    for seed in range(scenes):
+        things = draw_scene(seed, split, difficulty=difficulty).things
+        count = Counter(t.kind for t in things)
+        for kind in count:
+            kinds[kind] += 1 / len(count)
+        for thing in things:
+            if count[thing.kind] == 1:
+                places[thing.kind][region(thing.x, thing.y)] += 1
+        several = [kind for kind in count if count[kind] > 1]
+        for kind in several:
+            numbers[kind][NUMBERS[count[kind]]] += 1 / len(several)
+        if not several:
+            numbers[things[0].kind]["one"] += 1
+    return _Odds(
+        {kind: kinds[kind] for kind in v.KINDS},
+        {kind: dict(seen) for kind, seen in places.items()},
+        {kind: _with_few_ones(seen) for kind, seen in numbers.items()},
+    )
+
+
+def _with_few_ones(seen: Counter[str]) -> tuple[dict[str, float], float]:
+    """The odds of each number where "one" is asked as often as "two", and the share asked."""
     if not seen["two"]:
-        return {}
-    accept = min(1.0, seen["two"] / max(1, seen["one"]))
+        return {}, 0.0
+    accepted = min(1.0, seen["two"] / max(1.0, seen["one"]))
     shares = {number: seen[number] for number in NUMBERS if seen[number]}
-    return {**shares, "one": accept * seen["one"], "accept": accept}
+    return {**shares, "one": accepted * seen["one"]}, accepted

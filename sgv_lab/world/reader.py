@@ -4,9 +4,10 @@ A small grammar rather than inverted templates. Each sentence is cut into the wo
 (objects with what stands before and after them, places, relations, names), and these are joined
 from left to right. What it takes a text to mean:
 
-- "a red star" and "one red star" state no number; "two red stars" and "a single star" do;
+- "a red kite" and "one red kite" state no number; "two red kites" and "a single kite" do;
 - a place or an adjective belongs to the object it stands next to, before or after;
-- "no star" states the count "0", and nothing that exists.
+- a sentence that begins with "It" or "They" speaks of the object named last;
+- "no kite" states the count "0", and nothing that exists.
 """
 
 import re
@@ -74,8 +75,9 @@ _TOKEN = re.compile(
             r"|further (?:left|right|up|down) than|above|over|higher than"
             r"|on top of|below|under|beneath|underneath|lower than",
             "place": rf"(?:{_PLACE})(?:[ -](?:{_PLACE}))?",
-            "bare": r"without (?:a |any )?patterns?",
-            "after": rf"with (?:{_alternatives(_AFTER)})",
+            "pronoun": r"^(?:it|they|its|their)",
+            "bare": r"(?:without|has no|have no) (?:a |any )?patterns?",
+            "after": rf"(?:with|has|have) (?:{_alternatives(_AFTER)})",
             "whole": _alternatives(_WHOLE),
             "number": _alternatives(_NUMBERS),
             "adjective": _alternatives(_ADJECTIVES),
@@ -115,7 +117,7 @@ class _Sentence:
         self.facts.add(Fact(kind, subject, value))
 
     def settle(self) -> None:
-        """Adjectives after a verb belong to the last object: "the star is large and red"."""
+        """Adjectives after a verb belong to the last object: "the kite is large and red"."""
         if self.verb and self.objects and not self.negated:
             for kind, value in self.adjectives:
                 self.state(kind, self.objects[-1], value)
@@ -192,8 +194,11 @@ def _place(words: str) -> str:
     return f"{row} {column}".strip() or "center"
 
 
-def _sentence(text: str) -> set[Fact]:
-    """The facts of one sentence, quoted words taken out before."""
+def _sentence(text: str, before: str = "") -> tuple[set[Fact], str]:
+    """(the facts of a sentence, the object it names last); quoted words are taken out before.
+
+    ``before``: the object that was named last before it.
+    """
     low, said = text.lower(), _Sentence()
     for match in _TOKEN.finditer(low):
         kind, words = match.lastgroup, match.group()
@@ -208,6 +213,8 @@ def _sentence(text: str) -> set[Fact]:
             if fact_kind != "palette" or _HUES.search(low):
                 said.state(fact_kind, "", value)
             said.adjectives = []
+        elif kind == "pronoun" and before:
+            said.objects, said.linked = [before], True
         elif kind == "noun":
             said.noun(_NOUNS[words])
         elif kind == "adjective":
@@ -235,19 +242,20 @@ def _sentence(text: str) -> set[Fact]:
         elif kind in ("joint", "comma"):
             said.linked = False
             said.negated = said.negated and kind == "comma"
-    return said.finish()
+    return said.finish(), said.objects[-1] if said.objects else before
 
 
 def read(text: str) -> Reading:
     """The facts that ``text`` states. Any text is read; what is not understood is handed back."""
     found: set[Fact] = set()
-    unparsed = []
+    unparsed, last = [], ""
     for sentence in filter(None, map(str.strip, _SENTENCE.split(text))):
         words = [w.strip(" .,").upper() for w in _QUOTED.findall(sentence)]
         plain = _QUOTED.sub(" ", sentence)
         words += _SIGN.findall(plain)
         facts = {Fact("text", "sign", word) for word in words}
-        facts |= _sentence(_SIGN.sub(" ", plain))
+        stated, last = _sentence(_SIGN.sub(" ", plain).strip(), last)
+        facts |= stated
         if not facts:
             unparsed.append(sentence)
         found |= facts

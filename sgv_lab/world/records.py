@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from sgv_lab.world import vocabulary as v
 from sgv_lab.world.annotators import ANNOTATORS, Annotator, caption, claims
 from sgv_lab.world.facts import Fact
+from sgv_lab.world.phrases import OPEN
 from sgv_lab.world.questions import ABILITIES, Question, questions
 from sgv_lab.world.scene import FULL, Difficulty, Scene, allowed_sources
 from sgv_lab.world.scene import scene as draw_scene
@@ -34,6 +35,8 @@ DESCRIBE = (
 DESCRIBE_BRIEFLY = ("Provide a one-sentence caption for the provided image.",)
 SHORT = "\nAnswer the question using a single word or phrase."
 LETTER = "\nAnswer with the option's letter from the given choices directly."
+
+UNANSWERABLE = "\nWhen the provided information is insufficient, respond with 'Unanswerable'."
 
 MIX = {
     "conversation": 57_712 + 77_000,  # LLaVA-Instruct: conversation 58K and reasoning 77K
@@ -94,17 +97,22 @@ def _rng(scene: Scene, task: str, seed: int) -> random.Random:
 
 
 def caption_record(
-    scene: Scene, annotator: Annotator | str, seed: int = 0, task: str = "caption"
+    scene: Scene,
+    annotator: Annotator | str,
+    seed: int = 0,
+    task: str = "caption",
+    filler: float = 0.0,
 ) -> Record:
     """A caption by ``annotator`` (or its name in ANNOTATORS) after a generic prompt.
 
     ``seed`` is the annotator's; the prompt and the picture's place do not depend on it, so that
-    records of several annotators differ in their captions only.
+    records of several annotators differ in their captions only. ``filler``: share of words in
+    sentences without facts.
     """
     rng = _rng(scene, task, 0)
     prompt = rng.choice(DESCRIBE_BRIEFLY if task == "brief" else DESCRIBE)
     writer = ANNOTATORS[annotator] if isinstance(annotator, str) else annotator
-    return _record(scene, task, [(prompt, caption(scene, writer, seed))], rng)
+    return _record(scene, task, [(prompt, caption(scene, writer, seed, filler))], rng)
 
 
 def _one_of_pairs(asked: Sequence[Question], rng: random.Random) -> list[Question]:
@@ -149,11 +157,25 @@ def drill_record(scene: Scene, seed: int, abilities: Collection[str]) -> Record:
     return _short(scene, "vqa", _one_of_pairs(asked, rng)[:8], rng)
 
 
-def choice_record(scene: Scene, seed: int = 0) -> Record:
-    """One multiple-choice question, answered by the letter of an option."""
+def choice_record(scene: Scene, seed: int = 0, most: int = 1) -> Record:
+    """Up to ``most`` multiple-choice questions, answered by the letter of an option."""
     rng = _rng(scene, "choice", seed)
-    question = rng.choice(questions(scene, seed, forms=("choice",)))
-    return _record(scene, "choice", [(question.prompt + LETTER, question.answer)], rng)
+    asked = questions(scene, seed, forms=("choice",))
+    turns = [(q.prompt + LETTER, q.answer) for q in rng.sample(asked, min(most, len(asked)))]
+    return _record(scene, "choice", turns, rng)
+
+
+def unanswerable_record(scene: Scene, seed: int = 0) -> Record:
+    """A question in VizWiz's words about what the image shows, or about what it does not show."""
+    rng = _rng(scene, "unanswerable", seed)
+    ability = rng.choice(("color", "size", "pattern"))
+    asked = questions(scene, seed, (ability,), ("open",))
+    absent = [kind for kind in v.KINDS if not scene.count(kind)]
+    if asked and rng.random() < 0.5:
+        text, answer = asked[0].text, asked[0].answer
+    else:
+        text, answer = rng.choice(OPEN[ability]).format(k=rng.choice(absent)), "Unanswerable"
+    return _record(scene, "vqa", [(text + UNANSWERABLE + SHORT, answer)], rng)
 
 
 def text_record(scene: Scene, seed: int = 0, most: int = 1) -> Record:
@@ -190,12 +212,14 @@ def instruct_mix(
     detail_share: float = MIX["detail"] / sum(MIX.values()),
     difficulty: Difficulty = FULL,
     draw: int = 0,
+    filler: float = 0.0,
 ) -> list[Record]:
     """LLaVA-1.5's instruction mix in miniature, in random order, of training scenes.
 
     ``detail``: who wrote the detailed captions, its ``draw``-th; ``detail_share``: their share of
-    the mix. Records that need signs or knowledge which the difficulty leaves out are "vqa" and
-    "conversation" instead, so that nothing is missing.
+    the mix; ``filler``: share of their words that state nothing. Records that need signs or
+    knowledge which the difficulty leaves out are "vqa" and "conversation" instead, so that nothing
+    is missing.
 
     Raises ValueError for a share outside 0 to 1.
     """
@@ -207,14 +231,16 @@ def instruct_mix(
         rng = random.Random(f"records/source/{scene_seed}/{seed}")
         source = rng.choice(_SOURCES[task]) if task in _SOURCES else None
         scene = draw_scene(scene_seed, "train", source, difficulty)
-        records.append(_make(task, scene, seed, detail, draw))
+        records.append(_make(task, scene, seed, detail, draw, filler))
     return records
 
 
-def _make(task: str, scene: Scene, seed: int, detail: Annotator | str, draw: int) -> Record:
+def _make(
+    task: str, scene: Scene, seed: int, detail: Annotator | str, draw: int, filler: float
+) -> Record:
     """The record of one task."""
     if task == "detail":
-        return caption_record(scene, detail, draw, task)
+        return caption_record(scene, detail, draw, task, filler)
     if task == "brief":
         return caption_record(scene, "human", seed, task)
     if task in _ABILITIES:

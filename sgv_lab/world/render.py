@@ -29,7 +29,7 @@ def render(scene: Scene, size: int = 64) -> Image.Image:
     if scene.anchor:
         _paste(picture, _special(scene, size), *scene.anchor)
     for t in scene.things:
-        _paste(picture, _sprite(t.kind, t.color, t.size, t.pattern, scene.light, size), t.x, t.y)
+        _paste(picture, _sprite(t.kind, t.color, t.radius, t.pattern, scene.light, size), t.x, t.y)
     return _painted(picture, scene.style) if scene.style else picture
 
 
@@ -59,7 +59,7 @@ def _cover(thing: Thing, grid: int, pixels: int = 16) -> np.ndarray:
     """(grid, grid) share of each patch that the object's silhouette covers."""
     size = grid * pixels
     mask = Image.new("L", (size, size))
-    shape = _silhouette(thing.kind, thing.size, size)
+    shape = _silhouette(thing.kind, thing.radius, size)
     mask.paste(shape, _corner(shape, thing.x, thing.y, size))
     return np.asarray(mask).reshape(grid, pixels, grid, pixels).mean((1, 3)) / 255
 
@@ -123,14 +123,16 @@ def _mix(a: tuple[int, ...], b: tuple[int, ...], share: float) -> tuple[int, ...
 
 
 @lru_cache(maxsize=8192)
-def _sprite(kind: str, color: str, size: str, pattern: str, light: str, pixels: int) -> Image.Image:
+def _sprite(
+    kind: str, color: str, radius: float, pattern: str, light: str, pixels: int
+) -> Image.Image:
     """An object's RGBA sprite for a picture of ``pixels``, its centre in the middle."""
-    canvas = _Canvas(v.SIZES[size], pixels)
+    canvas = _Canvas(radius, pixels)
     rgb = lit(v.COLORS[color], light)
     marked, dark = _mix(rgb, (18, 10, 24), 0.47), _mix(rgb, (18, 10, 24), 0.24)
     t = (np.arange(canvas.wide) + 0.5 - canvas.wide / 2) / (pixels * _OVERSAMPLE)
     marks = _pattern(pattern, *np.meshgrid(t, t))[..., None]
-    height = np.clip(t / v.SIZES[size], -1, 1)[:, None, None]
+    height = np.clip(t / radius, -1, 1)[:, None, None]
     body = np.where(marks, marked, rgb) * (1 - 0.1 * np.maximum(height, 0))
     body += (255 - body) * 0.14 * np.maximum(-height, 0)
     paints = {
@@ -158,8 +160,8 @@ def _pattern(name: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=8192)
-def _silhouette(kind: str, size: str, pixels: int) -> Image.Image:
-    canvas = _Canvas(v.SIZES[size], pixels)
+def _silhouette(kind: str, radius: float, pixels: int) -> Image.Image:
+    canvas = _Canvas(radius, pixels)
     shape = canvas.silhouette(shapes.OBJECTS[kind], outline=False)
     return shape.resize((canvas.side, canvas.side), Image.Resampling.BOX)
 

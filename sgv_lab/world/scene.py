@@ -1,7 +1,9 @@
-"""Scenes of the embedded world: what is where. Pictures, captions and questions derive from them.
+"""Scenes of the drawn world: what is where. Images, captions and questions derive from them.
 
-Coordinates are shares of the picture's side, (0, 0) top left. Objects stand on a jittered 4 x 4
-grid, so they never cover each other; a sign, a landmark or a character takes cells of its own.
+Coordinates are shares of the image's side, (0, 0) top left. Objects stand on a jittered 4 x 4 grid,
+so they never cover each other; a sign, a landmark or a character takes cells of its own. Birds,
+balloons and kites are in the sky, boats and fish in water, all else on the ground, and what is
+farther away is drawn smaller.
 """
 
 import random
@@ -12,7 +14,7 @@ from sgv_lab.world import vocabulary as v
 
 GRID = 4
 SPLITS = ("train", "eval", "novel")
-_JITTER = 0.02  # two large things in neighbouring cells then just fail to touch
+_JITTER = 0.016  # two large things in neighbouring cells then just fail to touch
 _CLEAR = 0.18  # two things closer than this along an axis are neither left nor right of each other
 
 
@@ -35,7 +37,7 @@ MINIATURE = Difficulty(max_objects=3)
 
 @dataclass(frozen=True)
 class Thing:
-    """An object of a scene, centred at (x, y), with radius ``SIZES[size]``."""
+    """An object of a scene, centered at (x, y)."""
 
     kind: str
     color: str
@@ -43,6 +45,12 @@ class Thing:
     pattern: str
     x: float
     y: float
+
+    @property
+    def radius(self) -> float:
+        """As a share of the image's side: a twentieth less for each row that it is farther away."""
+        row = 1 if v.layer(self.kind) == "sky" else GRID - 1 - int(self.y * GRID)
+        return v.SIZES[self.size] * (1 - 0.05 * row)
 
 
 @dataclass(frozen=True)
@@ -64,12 +72,12 @@ class Scene:
 
     @property
     def image_name(self) -> str:
-        """The picture's path below the data root, in the official layout."""
+        """The image's path below the data root, in the official layout."""
         return f"{v.SOURCES[self.source].prefix}/{self.split}-{self.seed:09d}.png"
 
     @property
     def palette(self) -> str:
-        """ "warm", "cool" or "mixed": which of the two families most objects' colours are of."""
+        """ "warm", "cool" or "mixed": which of the two families most objects' colors are of."""
         warm = sum(t.color in ("red", "orange", "yellow", "pink") for t in self.things)
         cool = sum(t.color in ("green", "blue", "purple") for t in self.things)
         return "warm" if warm > 2 * cool else "cool" if cool > 2 * warm else "mixed"
@@ -86,7 +94,7 @@ class Scene:
 
 
 def region(x: float, y: float) -> str:
-    """The name of a ninth of the picture: "top left" ... "center" ... "bottom right"."""
+    """The name of a ninth of the image: "top left" ... "center" ... "bottom right"."""
     row = "top" if y < 1 / 3 else "bottom" if y > 2 / 3 else ""
     column = "left" if x < 1 / 3 else "right" if x > 2 / 3 else ""
     return f"{row} {column}".strip() or "center"
@@ -120,29 +128,37 @@ def scene(
     allowed = allowed_sources(difficulty)
     if source is not None and source not in allowed:
         raise ValueError(f"unknown or excluded source {source!r}: one of {', '.join(allowed)}")
-    rng = random.Random(f"sgv-lab world 1/{split}/{seed}")
+    rng = random.Random(f"sgv-lab world 2/{split}/{seed}")
     # drawn even when given, so that naming the source a seed has anyway changes nothing
     drawn = rng.choices(allowed, [v.SOURCES[s].share for s in allowed])[0]
     source = source or drawn
-    cells = [(column, row) for column in range(GRID) for row in range(GRID)]
-    field = v.SOURCES[source].special
-    special = {field: rng.choice(v.WHOLE[field])} if field else {}
+    special_field = v.SOURCES[source].special
+    special = {special_field: rng.choice(v.WHOLE[special_field])} if special_field else {}
+    stands = special_field not in ("", "style")
+    background = rng.choice([b for b in v.BACKGROUNDS if not stands or "ground" in v.ROWS[b]])
+    cells = {
+        layer: [(column, row) for row in rows for column in range(GRID)]
+        for layer, rows in v.ROWS[background].items()
+    }
     anchor = None
-    if field not in ("", "style"):
-        # the sign, landmark or character is two cells wide and two high
-        column, row = rng.randrange(GRID - 1), rng.randrange(GRID - 1)
-        anchor = ((column + 1) / GRID, (row + 1) / GRID)
-        taken = {(column + i, row + j) for i in (0, 1) for j in (0, 1)}
-        cells = [c for c in cells if c not in taken]
+    if stands:  # two cells wide and two high, on the ground
+        column = rng.randrange(GRID - 1)
+        anchor = ((column + 1) / GRID, (GRID - 1) / GRID)
+        taken = {(column + i, row) for i in (0, 1) for row in (GRID - 2, GRID - 1)}
+        cells = {layer: [c for c in free if c not in taken] for layer, free in cells.items()}
     low, high = (min(n, difficulty.max_objects) for n in v.SOURCES[source].objects)
     things: list[Thing] = []
-    for cell in rng.sample(cells, rng.randint(low, high)):
-        things.append(_thing(cell, things, rng))
-    background = rng.choice(v.BACKGROUNDS)
+    for _ in range(rng.randint(low, high)):
+        things.append(_thing(background, cells, things, rng))
     light = rng.choice(v.LIGHTS) if "light" in difficulty.facets else "midday"
-    if split == "novel":  # one thing gets a kind and colour that training never pairs
-        kind, color = rng.choice(sorted(v.HELD_OUT))
+    if split == "novel":  # one thing gets a kind and color that training never pairs
         i = rng.randrange(len(things))
+        fitting = [
+            pair
+            for pair in sorted(v.HELD_OUT)
+            if background in v.HOMES[pair[0]] and v.layer(pair[0]) == v.layer(things[i].kind)
+        ]
+        kind, color = rng.choices(fitting, [v.kind_weights()[background][k] for k, _ in fitting])[0]
         things[i] = replace(things[i], kind=kind, color=color)
     return Scene(
         seed=seed,
@@ -162,14 +178,23 @@ def allowed_sources(difficulty: Difficulty) -> list[str]:
     return [name for name, s in v.SOURCES.items() if s.facet in ("", *difficulty.facets)]
 
 
-def _thing(cell: tuple[int, int], others: Sequence[Thing], rng: random.Random) -> Thing:
-    """A thing in ``cell``; every third one repeats a kind already there, so that counts vary."""
+def _thing(
+    background: str,
+    cells: dict[str, list[tuple[int, int]]],
+    others: Sequence[Thing],
+    rng: random.Random,
+) -> Thing:
+    """A thing where there is room for its kind; its cell is taken from ``cells``.
+
+    Every third one repeats a kind already there, so that counts vary.
+    """
     again = rng.choice(others).kind if others and rng.random() < 1 / 3 else None
-    while True:
-        kind, color = again or rng.choice(v.KINDS), rng.choice(v.LABELS["color"])
-        if (kind, color) not in v.HELD_OUT:
-            break
-    column, row = cell
+    shares = v.kind_weights()[background]
+    kinds = [kind for kind in shares if cells[v.layer(kind)]]
+    kind = again if again in kinds else rng.choices(kinds, [shares[k] for k in kinds])[0]
+    color = rng.choice([c for c in v.LABELS["color"] if (kind, c) not in v.HELD_OUT])
+    free = cells[v.layer(kind)]
+    column, row = free.pop(rng.randrange(len(free)))
     return Thing(
         kind=kind,
         color=color,

@@ -1,4 +1,4 @@
-"""Backgrounds of the embedded world: eight places in three lights, muted so that objects stand out.
+"""Backgrounds of the drawn world: eight places in three lights, muted so that objects stand out.
 
 Every place has VARIANTS layouts, so that no picture can be told by its background alone.
 """
@@ -104,19 +104,19 @@ def _meadow(p: _Place) -> None:
 
 
 def _beach(p: _Place) -> None:
-    p.sky(0.36, clouds=1)
-    p.ground((142, 182, 196), (176, 206, 208), 0.36, 0.7)
-    p.ridge((236, 240, 238), 0.62, 0.02, 1)
-    p.ridge((226, 213, 182), 0.645, 0.02, 1)
-    p.ground((226, 213, 182), (210, 193, 158), 0.72)
-    p.scatter((198, 180, 146), 26, 0.72, 0.008, 0.004)
+    p.sky(0.26, clouds=1)
+    p.ground((142, 182, 196), (176, 206, 208), 0.26, 0.8)
+    p.ridge((236, 240, 238), 0.725, 0.012, 1)
+    p.ridge((226, 213, 182), 0.75, 0.012, 1)
+    p.ground((226, 213, 182), (210, 193, 158), 0.8)
+    p.scatter((198, 180, 146), 26, 0.8, 0.008, 0.004)
 
 
 def _desert(p: _Place) -> None:
     p.sky(0.52)
     p.ridge((218, 194, 164), 0.45, 0.025, 1)
-    p.ridge((208, 180, 146), 0.58, 0.05, 0.8)
-    p.ridge((196, 166, 131), 0.76, 0.05, 0.6)
+    p.ridge((208, 180, 146), 0.55, 0.04, 0.8)
+    p.ridge((196, 166, 131), 0.72, 0.04, 0.6)
     cactus = (
         s.stroke(0.03, 0, 0, 0, -0.17),
         s.stroke(0.02, 0, -0.06, 0.05, -0.07, 0.05, -0.13),
@@ -129,38 +129,38 @@ def _desert(p: _Place) -> None:
 
 
 def _mountain(p: _Place) -> None:
-    p.sky(0.72, clouds=1)
+    p.sky(0.62, clouds=1)
     for middle, peak, half in ((0.2, 0.24, 0.38), (0.78, 0.2, 0.42), (0.5, 0.34, 0.34)):
-        x, foot = middle + p.rng.uniform(-0.1, 0.1), 0.74
+        x, foot = middle + p.rng.uniform(-0.1, 0.1), 0.64
         p.fill((168, 176, 191), s.poly(x - half, foot, x, peak, x + half, foot))
         p.fill((150, 158, 175), s.poly(x, peak, x + half, foot, x + 0.06, foot))
         snow = s.poly(0, 0, 0.26, 0.26, 0.12, 0.19, 0.02, 0.28, -0.12, 0.19, -0.26, 0.26)
         p.fill((234, 238, 243), snow * [half, foot - peak] + [x, peak])
-    p.ridge((162, 180, 160), 0.68, 0.02)
-    p.ridge((146, 168, 146), 0.82, 0.03, 1)
+    p.ridge((162, 180, 160), 0.58, 0.02)
+    p.ridge((146, 168, 146), 0.76, 0.03, 1)
 
 
 def _city(p: _Place) -> None:
-    p.sky(0.8)
+    p.sky(0.68)
     pane = {"midday": (198, 206, 216), "sunset": (236, 200, 150), "night": (178, 164, 116)}
-    for rgb, low, high in (((184, 190, 202), 0.2, 0.45), ((162, 168, 182), 0.4, 0.6)):
+    for rgb, low, high in (((184, 190, 202), 0.14, 0.36), ((162, 168, 182), 0.3, 0.48)):
         x = -0.05
         while x < 1:
             w, top = p.rng.uniform(0.1, 0.18), p.rng.uniform(low, high)
-            p.fill(rgb, s.box(x, top, x + w - 0.008, 0.8))
-            for row in np.arange(top + 0.04, 0.72, 0.06):
+            p.fill(rgb, s.box(x, top, x + w - 0.008, 0.68))
+            for row in np.arange(top + 0.04, 0.6, 0.06):
                 for column in np.arange(x + 0.022, x + w - 0.03, 0.04):
                     if p.rng.random() < 0.45:
                         p.glow(pane[p.light], s.box(column, row, column + 0.016, row + 0.026))
             x += w
-    p.ground((154, 156, 162), (136, 138, 146), 0.78)
+    p.ground((154, 156, 162), (136, 138, 146), 0.66)
     for x in np.arange(0.02, 1, 0.2):
-        p.fill((214, 212, 200), s.box(x, 0.885, x + 0.1, 0.9))
+        p.fill((214, 212, 200), s.box(x, 0.755, x + 0.1, 0.77))
 
 
 def _forest(p: _Place) -> None:
-    p.sky(0.62)
-    layers = (((182, 202, 190), 0.58, 15), ((160, 184, 166), 0.68, 12), ((140, 166, 146), 0.8, 9))
+    p.sky(0.5)
+    layers = (((182, 202, 190), 0.5, 15), ((160, 184, 166), 0.58, 12), ((140, 166, 146), 0.67, 9))
     for rgb, base, n in layers:
         for i in range(n):
             x, h = (i + p.rng.random()) / n, p.rng.uniform(0.3, 0.44)
@@ -170,14 +170,14 @@ def _forest(p: _Place) -> None:
                     rgb, s.poly(x - w, base - h * k, x, base - h * (k + 0.56), x + w, base - h * k)
                 )
         p.fill(rgb, s.box(0, base - 0.1, 1, 1))
-    p.ground((156, 172, 142), (138, 154, 126), 0.78)
-    p.scatter((126, 144, 116), 30, 0.78, 0.012, 0.006)
+    p.ground((156, 172, 142), (138, 154, 126), 0.65)
+    p.scatter((126, 144, 116), 30, 0.65, 0.012, 0.006)
 
 
 def _ocean(p: _Place) -> None:
-    p.sky(0.3, clouds=2)
-    p.ground((138, 178, 197), (108, 147, 174), 0.3)
-    for y in np.linspace(0.34, 0.97, 9):
+    p.sky(0.26, clouds=2)
+    p.ground((138, 178, 197), (108, 147, 174), 0.26)
+    for y in np.linspace(0.3, 0.97, 9):
         for _ in range(4):
             x, w = p.rng.random(), 0.03 + 0.06 * y
             crest = s.curve(x - w, y, x, y - 0.008 - 0.01 * y, x + w, y, x, y - 0.004)
@@ -185,17 +185,17 @@ def _ocean(p: _Place) -> None:
 
 
 def _room(p: _Place) -> None:
-    p.ground((198, 187, 178), (186, 174, 165), 0, 0.72)
+    p.ground((198, 187, 178), (186, 174, 165), 0, 0.66)
     for x in np.arange(0.03, 1, 0.125):
-        p.fill((190, 178, 169), s.box(x, 0, x + 0.03, 0.7))
+        p.fill((190, 178, 169), s.box(x, 0, x + 0.03, 0.64))
     x = p.rng.choice((0.1, 0.36, 0.62))
-    for edges in ((x - 0.02, 0.08, x + 0.3, 0.52), (0, 0.7, 1, 0.735)):
+    for edges in ((x - 0.02, 0.08, x + 0.3, 0.52), (0, 0.64, 1, 0.675)):
         p.fill((222, 214, 206), s.box(*edges))
     for column in (x, x + 0.15):
         for row in (0.1, 0.31):
             p.glow(_SKIES[p.light][row == 0.31], s.box(column, row, column + 0.13, row + 0.19))
-    p.ground((182, 159, 138), (164, 139, 118), 0.735)
-    for y in (0.8, 0.87, 0.95):
+    p.ground((182, 159, 138), (164, 139, 118), 0.675)
+    for y in (0.74, 0.83, 0.93):
         p.fill((154, 131, 111), s.box(0, y, 1, y + 0.005))
 
 

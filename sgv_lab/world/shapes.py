@@ -54,18 +54,6 @@ def stroke(width: float, *xy: float) -> Points:
     return np.concatenate([p + side, (p - side)[::-1]])
 
 
-def _star() -> Points:
-    t = np.radians(np.arange(10) * 36 - 90)
-    r = np.where(np.arange(10) % 2, 0.46, 1.06)
-    return np.stack([r * np.cos(t), r * np.sin(t) + 0.08], axis=1)
-
-
-def _heart() -> Points:
-    t = np.linspace(0, 2 * np.pi, 72)
-    y = 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)
-    return np.stack([16 * np.sin(t) ** 3, -y - 2], axis=1) / 15.5
-
-
 def _band(
     cx: float, cy: float, rx: float, ry: float, rx1: float, ry1: float, start: float, end: float
 ) -> Points:
@@ -93,7 +81,7 @@ def _doorway() -> Points:
     return np.concatenate([oval(0, 0.7, 0.16, 0.16, 180, 360), poly(0.16, 1, -0.16, 1)])
 
 
-_OURS = (poly, box, oval, curve, stroke, _band, _star, _heart, _canopy, _petal, _gate, _doorway)
+_OURS = (poly, box, oval, curve, stroke, _band, _canopy, _petal, _gate, _doorway)
 OUTLINES = {outline.__name__.strip("_"): outline for outline in _OURS}
 _TABLE = json.loads(Path(__file__).with_name("drawings.json").read_text(encoding="utf-8"))
 COLORS: dict[str, tuple[int, int, int]] = {k: tuple(rgb) for k, rgb in _TABLE["colors"].items()}

@@ -1,16 +1,38 @@
-"""The words and things of the embedded world: what can be drawn, and what is known about it.
+"""The words and things of the drawn world: what can be drawn, where, and what is known about it.
 
-Everything a picture can show is listed here once; the renderer, the annotators, the reader of
+Everything an image can show is listed here once; the renderer, the annotators, the reader of
 captions and the questions all take their lists from this module. Knowledge (places, roles,
 stories, artists) is what the pixels do not tell, the paper's "world knowledge" facet.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
-KINDS = (
-    "star", "heart", "house", "tree", "car", "boat",
-    "fish", "bird", "cat", "flower", "balloon", "umbrella",
-)  # fmt: skip
+HOMES = {  # kind of object -> where it can be, in words of BACKGROUNDS
+    "kite": ("meadow", "beach", "desert", "mountain", "city", "ocean"),
+    "ball": ("meadow", "beach", "desert", "city", "forest", "room"),
+    "house": ("meadow", "beach", "desert", "mountain", "city", "forest"),
+    "tree": ("meadow", "beach", "mountain", "city", "forest"),
+    "car": ("meadow", "beach", "desert", "mountain", "city"),
+    "boat": ("beach", "ocean"),
+    "fish": ("beach", "ocean"),
+    "bird": ("meadow", "beach", "desert", "mountain", "city", "forest", "ocean"),
+    "cat": ("meadow", "beach", "mountain", "city", "forest", "room"),
+    "flower": ("meadow", "desert", "mountain", "city", "forest", "room"),
+    "balloon": ("meadow", "beach", "desert", "mountain", "city", "forest", "ocean", "room"),
+    "umbrella": ("meadow", "beach", "desert", "city", "room"),
+}
+KINDS = tuple(HOMES)
+LAYERS = {  # what an object is held up by; everything else stands on the ground
+    **dict.fromkeys(("kite", "bird", "balloon"), "sky"),
+    **dict.fromkeys(("boat", "fish"), "water"),
+}
+_LAND = {"sky": (0, 1), "ground": (2, 3)}
+ROWS: dict[str, dict[str, tuple[int, ...]]] = {  # background -> layer -> its rows of four
+    **dict.fromkeys(("meadow", "desert", "mountain", "city", "forest", "room"), _LAND),
+    "beach": {"sky": (0,), "water": (1, 2), "ground": (3,)},
+    "ocean": {"sky": (0,), "water": (1, 2, 3)},
+}
 
 COLORS = {
     "red": (214, 48, 49),
@@ -23,9 +45,9 @@ COLORS = {
     "white": (248, 248, 245),
 }  # RGB, 0..255
 
-SIZES = {"small": 0.07, "large": 0.105}  # radius as a share of the picture's side
+SIZES = {"small": 0.075, "large": 0.108}  # radius as a share of the image's side, up front
 PATTERNS = ("plain", "striped", "dotted", "checked")
-BACKGROUNDS = ("meadow", "beach", "desert", "mountain", "city", "forest", "ocean", "room")
+BACKGROUNDS = tuple(ROWS)
 LIGHTS = ("midday", "sunset", "night")
 SIGN_WORDS = (
     "STOP", "OPEN", "CAFE", "TAXI", "EXIT", "BANK", "BOOK", "FISH",
@@ -88,10 +110,35 @@ SOURCES = {
     "celebrity": Source(500 / 102_000, "web-celebrity/images", (1, 3), "character", "knowledge"),
 }
 
+
+def layer(kind: str) -> str:
+    """Where an object of this kind is: "sky", "water" or "ground"."""
+    return LAYERS.get(kind, "ground")
+
+
+@lru_cache(maxsize=1)
+def kind_weights() -> dict[str, dict[str, float]]:
+    """Background -> kind -> its share there, such that over all backgrounds no kind is rarer.
+
+    Fitted by iterative scaling, so that "Is there a boat?" is no guess although boats need water.
+    """
+    weights = {b: {k: 1.0 for k in KINDS if b in HOMES[k]} for b in BACKGROUNDS}
+    for _ in range(300):
+        for kind in KINDS:
+            total = sum(shares.get(kind, 0) for shares in weights.values())
+            for shares in weights.values():
+                if kind in shares:
+                    shares[kind] *= len(BACKGROUNDS) / len(KINDS) / total
+        for background, shares in weights.items():
+            total = sum(shares.values())
+            weights[background] = {kind: share / total for kind, share in shares.items()}
+    return weights
+
+
 HELD_OUT = frozenset(
     (kind, color)
     for i, kind in enumerate(KINDS)
     for j, color in enumerate(COLORS)
     if (3 * i + j) % len(COLORS) == 0
 )
-"""Pairs of kind and colour that no training scene contains: one per kind, 12 of 96."""
+"""Pairs of kind and color that no training scene contains: one per kind, 12 of 96."""

@@ -1,4 +1,5 @@
 import json
+import random
 import re
 import statistics
 from collections import Counter
@@ -9,6 +10,8 @@ import pytest
 from sgv_lab.world import phrases
 from sgv_lab.world.annotators import ANNOTATORS, caption, claims, message
 from sgv_lab.world.facts import FACETS, facts, holds
+from sgv_lab.world.phrasing import filler
+from sgv_lab.world.reader import read
 from sgv_lab.world.scene import Difficulty, scene
 from sgv_lab.world.vocabulary import SOURCES
 
@@ -73,7 +76,7 @@ def test_the_blind_annotator_knows_colours_only_by_hearsay():
     honest = ANNOTATORS["gpt4_blind"].with_rates(invention=0.0)
     heard = Counter(f.kind for one in SCENES[:300] for f in claims(one, honest))
     assert 0 < heard["color"] < heard["position"] / 2
-    deaf = replace(honest, hears=0)
+    deaf = replace(honest, human_captions=0)
     alone = Counter(f.kind for one in SCENES[:300] for f in claims(one, deaf))
     assert not {"color", "size", "pattern", "text", "landmark", "scene"} & set(alone)
     assert alone["existence"] and alone["position"]
@@ -89,6 +92,35 @@ def test_sources_differ_in_accuracy_as_they_should():
     assert precision("human") > precision("blip")
 
 
+def test_the_oracle_is_gpt4_vision_without_mistakes():
+    faultless = ANNOTATORS["gpt4_vision"].with_rates(0, 0, 0)
+    assert replace(ANNOTATORS["oracle"], name=faultless.name) == faultless
+    seeing, knowing = (ANNOTATORS[name] for name in ("gpt4_vision", "oracle"))
+    same = [one for one in SCENES if message(one, seeing) == message(one, knowing)]
+    assert len(same) > 20
+    for one in same:  # the same facts, the same words
+        assert caption(one, seeing) == caption(one, knowing)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.6])
+def test_everybodys_captions_hold_the_same_share_of_filler(share):
+    for name, annotator in ANNOTATORS.items():
+        plain = [caption(one, annotator) for one in MANY]
+        filled = [caption(one, annotator, filler=share) for one in MANY]
+        words = [sum(len(text.split()) for text in texts) for texts in (plain, filled)]
+        assert 1 - words[0] / words[1] == pytest.approx(share, abs=0.02), name
+        for one, text in zip(MANY[:300], filled[:300], strict=True):
+            assert read(text).facts == claims(one, annotator)
+
+
+def test_filler_is_much_and_states_nothing():
+    said = {filler(random.Random(seed)) for seed in range(20_000)}
+    assert len(said) > 1_500
+    assert {
+        one for one in said if read(f"There is a cat. {one}").facts != read("There is a cat.").facts
+    } == set()
+
+
 def test_captions_read_as_english_sentences():
     for name in ("human", "gpt4_blind", "gpt4_vision", "oracle"):
         for one in SCENES[:400]:
@@ -97,10 +129,10 @@ def test_captions_read_as_english_sentences():
             assert not re.search(r"\b(a) [aeio]|\ban [^aeiou]|[ ,]\.|\.\.|[{}]|None", text), text
 
 
-def test_small_scenes_are_described_in_seventy_words_or_little_more():
+def test_small_scenes_are_described_in_eighty_words():
     words = [len(caption(scene(seed, difficulty=SMALL), ANNOTATORS["oracle"]).split())
              for seed in range(1000)]  # fmt: skip
-    assert sorted(words)[989] <= 70 and max(words) <= 80
+    assert sorted(words)[989] <= 75 and max(words) <= 85
 
 
 def test_the_vocabulary_is_small_and_every_fact_has_five_phrasings():
@@ -158,5 +190,6 @@ def test_long_captions_are_long_on_full_scenes():
     full = [scene(seed, "eval", "sam") for seed in range(150)]
     means = {name: statistics.mean(len(caption(one, ANNOTATORS[name])) for one in full)
              for name in ANNOTATORS}  # fmt: skip
-    assert 480 < means["gpt4_blind"] < 730  # LLaVA-23K has 609, within a fifth
-    assert min(means["gpt4_vision"], means["gpt4_blind"]) > 8 * max(means["human"], means["blip"])
+    # 942 and 609 characters in the paper: here, too, what is seen and told makes the difference
+    assert 1.3 < means["gpt4_vision"] / means["gpt4_blind"] < 942 / 609 + 0.1
+    assert min(means["gpt4_vision"], means["gpt4_blind"]) > 6 * max(means["human"], means["blip"])

@@ -7,9 +7,9 @@ def _scene(*things: Thing, **special) -> Scene:
     return Scene(0, "train", "coco", "beach", "night", things, **special)
 
 
-RED = Thing("star", "red", "large", "striped", 0.125, 0.125)
-BLUE = Thing("star", "blue", "small", "plain", 0.875, 0.125)
-HEART = Thing("heart", "red", "small", "dotted", 0.625, 0.625)
+RED = Thing("kite", "red", "large", "striped", 0.125, 0.125)
+BLUE = Thing("kite", "blue", "small", "plain", 0.875, 0.125)
+HEART = Thing("ball", "red", "small", "dotted", 0.625, 0.625)
 
 
 def test_the_facts_of_a_hand_made_scene():
@@ -26,11 +26,11 @@ def test_the_facts_of_a_hand_made_scene():
 
 def test_a_relation_holds_only_if_it_is_true_of_every_pair():
     both = _scene(RED, BLUE, HEART)
-    assert holds(Fact("relation", "star", "above heart"), both)
-    assert not holds(Fact("relation", "star", "left of heart"), both)  # one is right of it
-    assert holds(Fact("color", "star", "blue"), both)  # any star
-    assert holds(Fact("count", "star", "2"), both) and not holds(Fact("count", "star", "1"), both)
-    assert holds(Fact("count", "cat", "0"), both) and not holds(Fact("count", "star", "0"), both)
+    assert holds(Fact("relation", "kite", "above heart"), both)
+    assert not holds(Fact("relation", "kite", "left of heart"), both)  # one is right of it
+    assert holds(Fact("color", "kite", "blue"), both)  # any star
+    assert holds(Fact("count", "kite", "2"), both) and not holds(Fact("count", "kite", "1"), both)
+    assert holds(Fact("count", "cat", "0"), both) and not holds(Fact("count", "kite", "0"), both)
 
 
 def test_every_relation_agrees_with_the_coordinates():
@@ -67,7 +67,7 @@ def test_all_four_facets_and_no_value_outside_the_lists():
 
 
 def test_what_is_spoken_of_exists_unless_there_are_none():
-    stated = {Fact("color", "star", "red"), Fact("text", "sign", "STOP"),
+    stated = {Fact("color", "kite", "red"), Fact("text", "sign", "STOP"),
               Fact("relation", "cat", "above fish"), Fact("count", "boat", "0")}  # fmt: skip
     existing = {f.subject for f in with_implied(stated) if f.kind == "existence"}
-    assert existing == {"star", "sign", "cat", "fish"}
+    assert existing == {"kite", "sign", "cat", "fish"}

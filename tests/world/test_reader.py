@@ -1,5 +1,3 @@
-from collections import Counter
-
 import pytest
 
 from sgv_lab.world.annotators import ANNOTATORS, caption, claims
@@ -24,11 +22,11 @@ def test_what_annotators_meant_is_read_back(name):
 
 CASES = {
     # attributes before, after, and around
-    "A huge crimson and blue star.": {"existence(star)", "size(star, large)", "color(star, blue)"},
-    "The star, which is red, floats.": {"existence(star)", "color(star, red)"},
-    "In the top left, a large red striped star hangs.": {
-        "existence(star)", "size(star, large)", "color(star, red)", "pattern(star, striped)",
-        "position(star, top left)"},
+    "A huge crimson and blue kite.": {"existence(kite)", "size(kite, large)", "color(kite, blue)"},
+    "The kite, which is red, floats.": {"existence(kite)", "color(kite, red)"},
+    "In the top left, a large red striped kite hangs.": {
+        "existence(kite)", "size(kite, large)", "color(kite, red)", "pattern(kite, striped)",
+        "position(kite, top left)"},
     "The house is large and checked and it is yellow": {
         "existence(house)", "size(house, large)", "pattern(house, checked)",
         "color(house, yellow)"},
@@ -45,20 +43,27 @@ CASES = {
         "existence(car)", "existence(tree)", "color(car, red)", "relation(car, right of tree)"},
     "The balloon floats above the umbrella.": {
         "existence(balloon)", "existence(umbrella)", "relation(balloon, above umbrella)"},
-    "Underneath the umbrella there are two hearts": {
-        "existence(umbrella)", "existence(heart)", "count(heart, 2)",
-        "relation(heart, below umbrella)"},
+    "Underneath the umbrella there are two balls": {
+        "existence(umbrella)", "existence(ball)", "count(ball, 2)",
+        "relation(ball, below umbrella)"},
     # numbers
     "3 fish swim.": {"existence(fish)", "count(fish, 3)"},
-    "Two of the stars are red.": {"existence(star)", "color(star, red)"},
+    "Two of the kites are red.": {"existence(kite)", "color(kite, red)"},
     "There is only one flower.": {"existence(flower)", "count(flower, 1)"},
-    "One star is red and another star is blue.": {
-        "existence(star)", "color(star, red)", "color(star, blue)"},
+    "One kite is red and another kite is blue.": {
+        "existence(kite)", "color(kite, red)", "color(kite, blue)"},
+    "There is a cat. It sits in the top left.": {
+        "existence(cat)", "position(cat, top left)"},
+    "A cat is near a red car. It has dots and is large.": {
+        "color(car, red)", "pattern(car, dotted)", "size(car, large)", "existence(cat)",
+        "existence(car)"},
+    "There are two boats. They are white.": {
+        "existence(boat)", "count(boat, 2)", "color(boat, white)"},
     # what is not there
-    "There is no star in the picture.": {"count(star, 0)"},
+    "There is no kite in the picture.": {"count(kite, 0)"},
     "There are no cats or birds, but a blue fish.": {
         "count(cat, 0)", "count(bird, 0)", "existence(fish)", "color(fish, blue)"},
-    "The star is not red.": {"existence(star)"},
+    "The kite is not red.": {"existence(kite)"},
     # the whole picture, text and names
     'A sign says "STOP" near the sea at dusk.': {
         "existence(sign)", "text(sign, STOP)", "scene(ocean)", "light(sunset)"},
@@ -79,20 +84,18 @@ def test_sentences_no_annotator_writes(text):
 
 
 def test_sentences_that_state_nothing_are_handed_back():
-    reading = read("What a lovely afternoon this was. There is a red star. Nobody knows.")
+    reading = read("What a lovely afternoon this was. There is a red kite. Nobody knows.")
     assert reading.unparsed == ("What a lovely afternoon this was.", "Nobody knows.")
     assert len(reading.facts) == 2
     assert read("") == read("  \n") and not read("").facts
 
 
 def test_any_text_is_read():
-    for text in ("<unk> 7 \x00 ...", '"', "left of left of the the", "star " * 2000, "no no no"):
+    for text in ("<unk> 7 \x00 ...", '"', "left of left of the the", "kite " * 2000, "no no no"):
         assert isinstance(read(text).facts, frozenset)
 
 
-def test_remarks_are_the_only_sentences_of_annotators_that_state_nothing():
-    from sgv_lab.world.phrases import REMARKS
-
-    left = Counter(sentence for seed in range(300) for sentence in
-                   read(caption(scene(seed), ANNOTATORS["gpt4_vision"])).unparsed)  # fmt: skip
-    assert set(left) <= set(REMARKS)
+def test_every_sentence_of_an_annotator_states_something():
+    for seed in range(300):
+        for name, annotator in ANNOTATORS.items():
+            assert not read(caption(scene(seed), annotator)).unparsed, name

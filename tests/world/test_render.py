@@ -18,7 +18,7 @@ PALETTE = np.array(list(v.COLORS.values()), dtype=float)
 
 def one(background="room", light="midday", seed=0, **thing) -> Scene:
     """A scene of a single object in the middle of a cell."""
-    given = {"kind": "star", "color": "red", "size": "large", "pattern": "plain", **thing}
+    given = {"kind": "kite", "color": "red", "size": "large", "pattern": "plain", **thing}
     return Scene(seed, "eval", "coco", background, light, (Thing(x=0.375, y=0.375, **given),))
 
 
@@ -93,7 +93,7 @@ def test_colors_can_be_told_under_patterns():
 def test_every_object_stands_out_everywhere():
     """Every kind and colour differs clearly from every background, in every light."""
     for light, background, color in itertools.product(v.LIGHTS, v.BACKGROUNDS, v.COLORS):
-        s = one(background, light, color=color, size="small", kind="heart")
+        s = one(background, light, color=color, size="small", kind="ball")
         t = s.things[0]
         gap = np.abs(pixels(s) - empty(s)).max(2)[inside(t, 64)]
         assert np.quantile(gap, 0.6) > 40, (light, background, color)
