@@ -15,7 +15,6 @@ import torch
 from transformers import PreTrainedModel
 
 from sgv_lab import store
-from sgv_lab.base import abilities
 from sgv_lab.base.lessons import LESSONS, describe, look, training_scenes
 from sgv_lab.errors import LabError
 from sgv_lab.files import sha256, write_json
@@ -29,8 +28,7 @@ from sgv_lab.world.scene import MINIATURE
 
 FAMILY = "llava-1.5-7b"
 SAMPLES = 32  # a step
-_RECORDS = 24_000  # of a lesson at most; a longer one shows them again
-_PROBE = 7 * 10**8  # the first of the scenes that say whether a lesson is needed again
+_RECORDS = 32_000  # of a lesson at most; a longer one shows them again
 
 
 def untrained_model(seed: int, texts: int = 2_000) -> Path:
@@ -70,31 +68,14 @@ def _texts(number: int, seed: int) -> Iterator[str]:
             yield SYSTEM + " USER: " + "\nASSISTANT: ".join(t["value"] for t in turns)
 
 
-def train_language_model(
-    start: Path,
-    lessons: Mapping[str, int],
-    seed: int,
-    repeats: int = 0,
-    probe_scenes: int = 250,
-) -> dict[str, Path]:
+def train_language_model(start: Path, lessons: Mapping[str, int], seed: int) -> dict[str, Path]:
     """The checkpoint after each lesson, by its name, from the checkpoint ``start``; made once.
 
-    ``lessons``: steps of each of LESSONS, in order, "again" aside: that one is taught afterwards,
-    at most ``repeats`` times, until every ability of the gate is right in more than LOW percent of
-    yes/no questions about ``probe_scenes`` scenes, which are not the gate's. (Seeds differ by
-    hundreds of steps in when that begins.) Beside each checkpoint lies its metrics.jsonl.
+    ``lessons``: steps of each of LESSONS, in order. Beside each checkpoint lies its metrics.jsonl.
     """
     made: dict[str, Path] = {}
     for number, (name, steps) in enumerate(lessons.items()):
-        if name != "again":
-            start = made[name] = teach(start, name, steps, seed + number)
-    for number in range(1, repeats + 1):
-        asked = abilities.held_out(probe_scenes, MINIATURE, first=_PROBE)
-        if abilities.verifies(*checkpoints.load(start), asked):
-            break
-        start = made[f"again {number}"] = teach(
-            start, "again", lessons["again"], seed + 100 * number
-        )
+        start = made[name] = teach(start, name, steps, seed + number)
     return made
 
 

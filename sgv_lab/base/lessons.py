@@ -1,13 +1,13 @@
 """What the base is taught with: scenes, and lessons, which make a record of each.
 
-Captions come first, questions after; what is verified last gets a lesson more; ``web`` leaves a
-base that describes as the web does, ``again`` is for seeds that do not verify yet. LOG.md has what
-each was added for.
+Captions come first, questions after; what is verified last gets a lesson more. LOG.md has what each
+was added for.
 """
 
 import random
 from collections.abc import Callable
 
+from sgv_lab.world.annotators import ANNOTATORS
 from sgv_lab.world.records import (
     Record,
     caption_record,
@@ -21,7 +21,8 @@ from sgv_lab.world.scene import Difficulty, Scene, allowed_sources, scene
 
 DRILLED = ("existence", "color", "size", "position", "count", "pattern", "scene")
 LATE = ("position", "count", "pattern", "size", "light", "relation")  # verified last
-FILLER = 0.2  # share of filler in every other caption: no annotator's style shall be new
+FILLER = 0.2  # share of filler in every other whole caption
+TRUE = {name: ANNOTATORS[name].with_rates(None, 0, 0) for name in ("blip", "human")}
 
 
 def training_scenes(n: int, seed: int, difficulty: Difficulty) -> list[Scene]:
@@ -34,14 +35,20 @@ def training_scenes(n: int, seed: int, difficulty: Difficulty) -> list[Scene]:
 
 
 def describe(drawn: Scene) -> Record:
-    """An image and its true description, every other one with filler, without a question."""
-    return caption_record(drawn, "oracle", filler=FILLER * (drawn.seed % 2))
+    """An image and a true caption: whole (70 %), as the web's or as people's (15 % each).
+
+    Every other whole one holds filler, so that no caption of a study is of a kind never read.
+    """
+    draw = random.Random(f"describe/{drawn.seed}").random()
+    if draw < 0.7:
+        return caption_record(drawn, "oracle", filler=FILLER * (drawn.seed % 2))
+    return caption_record(drawn, TRUE["blip" if draw < 0.85 else "human"], task="brief")
 
 
 def look(drawn: Scene) -> Record:
     """An image with questions about what matters most (45 %) or about anything (15 %), with choices
-    (18 %), in VizWiz's words (4 %), or its full description (12 %); or a written description with
-    questions (6 %)."""
+    (18 %), in VizWiz's words (4 %), or a caption as in ``describe`` (12 %); or a written
+    description with questions (6 %)."""
     draw = random.Random(f"look/{drawn.seed}").random()
     if draw < 0.45:
         return drill_record(drawn, drawn.seed, DRILLED)
@@ -63,31 +70,9 @@ def check(drawn: Scene) -> Record:
     return look(drawn)
 
 
-def web(drawn: Scene) -> Record:
-    """An image with a short caption as the web has them (25 %), or as in ``check``.
-
-    LLaVA's base had met BLIP's captions; one that ends on the oracle's has nothing to learn from
-    better ones (LOG.md).
-    """
-    return _captioned(drawn) or check(drawn)
-
-
-def again(drawn: Scene) -> Record:
-    """An image with a short web caption (25 %), or as in ``look``."""
-    return _captioned(drawn) or look(drawn)
-
-
-def _captioned(drawn: Scene) -> Record | None:
-    if random.Random(f"web/{drawn.seed}").random() < 0.25:
-        return caption_record(drawn, "blip")
-    return None
-
-
 # lesson -> how it makes a record of a scene, and its learning rate
 LESSONS: dict[str, tuple[Callable[[Scene], Record], float]] = {
     "describe": (describe, 2e-3),
     "look": (look, 1.5e-3),
-    "check": (check, 1e-3),
-    "web": (web, 1e-3),
-    "again": (again, 1e-3),
+    "check": (check, 1.2e-3),
 }

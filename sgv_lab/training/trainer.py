@@ -37,6 +37,7 @@ from sgv_lab.training.packing import Batching, packed, varlen
 from sgv_lab.training.segments import IGNORED
 from sgv_lab.training.survey import survey
 from sgv_lab.training.trainable import GradientGuard, set_trainable
+from sgv_lab.training.updates import padded
 
 CHECKPOINTING = {"use_reentrant": False}  # the other kind freezes a partly frozen tower, silently
 NO_DECAY = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)"]
@@ -77,8 +78,8 @@ def train(
         "dropped_for": Counter(one.reason for one in found.broken.values()),
         "records_cut": int(found.truncated[kept].sum()),
     }
-    fits = recipe.tokens_per_batch
-    batching = packed(found.lengths[kept], fits) if recipe.packing else None
+    lengths, fits = found.lengths[kept], recipe.tokens_per_batch
+    batching = packed(lengths, fits) if recipe.packing else padded(recipe.micro_batch, lengths)
     chosen = Subset(examples, kept)
     given = (model, processor, chosen, collate, recipe, out, seed, settings, facts, batching)
     return fit(*given, keep)
@@ -127,7 +128,7 @@ def fit(
         examples,
         collate,
         updates.Order(len(examples), seed),
-        batching or updates.padded(recipe.micro_batch),
+        batching or padded(recipe.micro_batch),
         recipe.samples_per_update,
         processes.process_index,
         processes.num_processes,
