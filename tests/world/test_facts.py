@@ -9,26 +9,26 @@ def _scene(*things: Thing, **special) -> Scene:
 
 RED = Thing("kite", "red", "large", "striped", 0.125, 0.125)
 BLUE = Thing("kite", "blue", "small", "plain", 0.875, 0.125)
-HEART = Thing("ball", "red", "small", "dotted", 0.625, 0.625)
+BALL = Thing("ball", "red", "small", "dotted", 0.625, 0.625)
 
 
 def test_the_facts_of_a_hand_made_scene():
-    stated = {str(f) for f in facts(_scene(RED, HEART))}
+    stated = {str(f) for f in facts(_scene(RED, BALL))}
     assert stated == {
-        "existence(star)", "count(star, 1)", "color(star, red)", "size(star, large)",
-        "pattern(star, striped)", "position(star, top left)", "relation(star, left of heart)",
-        "relation(star, above heart)", "existence(heart)", "count(heart, 1)", "color(heart, red)",
-        "size(heart, small)", "pattern(heart, dotted)", "position(heart, center)",
-        "relation(heart, right of star)", "relation(heart, below star)", "scene(beach)",
+        "existence(kite)", "count(kite, 1)", "color(kite, red)", "size(kite, large)",
+        "pattern(kite, striped)", "position(kite, top left)", "relation(kite, left of ball)",
+        "relation(kite, above ball)", "existence(ball)", "count(ball, 1)", "color(ball, red)",
+        "size(ball, small)", "pattern(ball, dotted)", "position(ball, center)",
+        "relation(ball, right of kite)", "relation(ball, below kite)", "scene(beach)",
         "light(night)", "palette(warm)", "composition(sparse)",
     }  # fmt: skip
 
 
 def test_a_relation_holds_only_if_it_is_true_of_every_pair():
-    both = _scene(RED, BLUE, HEART)
-    assert holds(Fact("relation", "kite", "above heart"), both)
-    assert not holds(Fact("relation", "kite", "left of heart"), both)  # one is right of it
-    assert holds(Fact("color", "kite", "blue"), both)  # any star
+    both = _scene(RED, BLUE, BALL)
+    assert holds(Fact("relation", "kite", "above ball"), both)
+    assert not holds(Fact("relation", "kite", "left of ball"), both)  # one is right of it
+    assert holds(Fact("color", "kite", "blue"), both)  # any kite
     assert holds(Fact("count", "kite", "2"), both) and not holds(Fact("count", "kite", "1"), both)
     assert holds(Fact("count", "cat", "0"), both) and not holds(Fact("count", "kite", "0"), both)
 

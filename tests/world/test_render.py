@@ -43,7 +43,7 @@ def seen_color(s: Scene, t: Thing, size: int = 64) -> str:
     picture = pixels(s, size)
     changed = np.abs(picture - empty(s, size)).max(2) > 12
     own = picture[changed & inside(t, size)]
-    own = own[np.argsort(-own.max(1))][: max(1, len(own) // 3)]
+    own = own[np.argsort(-own.max(1))][: max(1, len(own) // 5)]
     return list(v.COLORS)[((own.mean(0) - PALETTE) ** 2).sum(1).argmin()]
 
 
@@ -69,7 +69,7 @@ def test_a_picture_handed_out_is_the_callers_own():
 
 
 def test_edges_are_anti_aliased():
-    # a plain red star on a wall: with hard edges there would be only a handful of colours
+    # a plain red thing on a wall: with hard edges there would be only a handful of colours
     assert len(np.unique(pixels(one())[16:32, 16:32].reshape(-1, 3), axis=0)) > 60
 
 
