@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from sgv_lab import store
 from sgv_lab.base.lessons import LESSONS, describe, look, training_scenes
+from sgv_lab.base.projector import renew_projector
 from sgv_lab.errors import LabError
 from sgv_lab.files import sha256, write_json
 from sgv_lab.models import checkpoints, families, mini
@@ -80,10 +81,13 @@ def train_language_model(start: Path, lessons: Mapping[str, int], seed: int) -> 
 
 
 def teach(start: Path, lesson: str, steps: int, seed: int) -> Path:
-    """The checkpoint ``start`` after one of LESSONS, made once; a killed one goes on."""
+    """The checkpoint ``start`` after one of LESSONS, made once; a killed one goes on.
+
+    Lesson "align" is a new projector's alone, from ``seed``; language model and tower are frozen.
+    """
     make, learning_rate = LESSONS[lesson]
     changes: dict[str, Any] = {
-        "template": "plain" if lesson == "describe" else "v1",
+        "template": "plain" if lesson in ("describe", "align") else "v1",
         "learning_rate": learning_rate,
         "samples_per_update": SAMPLES,
         "gradient_checkpointing": False,
@@ -93,11 +97,13 @@ def teach(start: Path, lesson: str, steps: int, seed: int) -> Path:
 
     def build(out: Path) -> None:
         model, processor = checkpoints.load(start)
+        if lesson == "align":
+            renew_projector(model, processor, seed)
         drawn = training_scenes(min(steps * SAMPLES, _RECORDS), seed, MINIATURE)
         side, images = model.config.vision_config.image_size, out / "images"
         write_images(images, {one.image_name: one for one in drawn}, side)
         records = [make(one) for one in drawn]
-        chosen = base("sft", changes)
+        chosen = base("projector-only" if lesson == "align" else "sft", changes)
         train(model, processor, records, images, chosen, out / "model", seed,
               max_steps=steps, micro_batch=16, progress=False)  # fmt: skip
         shutil.rmtree(images)

@@ -1,7 +1,7 @@
 """What the base is taught with: scenes, and lessons, which make a record of each.
 
-Captions come first, questions after; what is verified last gets a lesson more. LOG.md has what each
-was added for.
+Captions come first, questions after; what is verified last gets a lesson more. The last lesson,
+``align``, is a new projector's alone. LOG.md has what each was added for.
 """
 
 import random
@@ -70,9 +70,15 @@ def check(drawn: Scene) -> Record:
     return look(drawn)
 
 
+def align(drawn: Scene) -> Record:
+    """An image and its caption as BLIP wrote it, mistakes and all: LLaVA's first stage."""
+    return caption_record(drawn, "blip", task="brief")
+
+
 # lesson -> how it makes a record of a scene, and its learning rate
 LESSONS: dict[str, tuple[Callable[[Scene], Record], float]] = {
     "describe": (describe, 2e-3),
     "look": (look, 1.5e-3),
     "check": (check, 1.2e-3),
+    "align": (align, 3e-3),
 }

@@ -61,6 +61,18 @@ def align_projector(
     return store.stage("aligned-projector", settings, [start], build) / "model"
 
 
+@torch.no_grad()
+def renew_projector(model: PreTrainedModel, processor: ProcessorMixin, seed: int) -> None:
+    """Give the model a projector that has learned nothing yet, scaled to what the tower says."""
+    shown = DenseImages(training_scenes(64, seed, CROWDED), model.config.vision_config.image_size)
+    set_seed(seed)
+    linear = [m for m in model.model.multi_modal_projector.modules() if hasattr(m, "in_features")]
+    for one in linear:
+        one.reset_parameters()
+    linear[0].weight /= patch_features(model, processor, shown).std()
+    linear[-1].weight *= 0.2  # words are short
+
+
 class SpokenPatches(torch.nn.Module):
     """A projector whose loss is its distance from the patches' words.
 
