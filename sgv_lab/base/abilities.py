@@ -1,4 +1,4 @@
-"""What a miniature model can do, and the gate: held-out questions against the world's truth.
+"""What a miniature model can do, and the gate: the exam's answers against the world's truth.
 
 Every number comes with a 95 % interval clustered by scene, because questions about one image
 succeed and fail together. The gate's bounds were fixed before this base was trained to its end: on
@@ -7,112 +7,103 @@ below HIGH percent, and with another scene's image in place of the right one it 
 number of scenes was raised from 400 to 1,000 after a first look (LOG.md).
 """
 
-import base64
-import io
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 from transformers import PreTrainedModel, ProcessorMixin
 
-from sgv_lab.benchmarks import mme
+from sgv_lab import store
+from sgv_lab.benchmarks import exam
 from sgv_lab.benchmarks.evaluate import answer
-from sgv_lab.benchmarks.tasks import Question, Task, write_nothing
-from sgv_lab.intervals import clustered, clustered_mean, ratio
-from sgv_lab.world.facts import FACETS, facts
-from sgv_lab.world.questions import ABILITIES, FORMS, questions
-from sgv_lab.world.reader import read
-from sgv_lab.world.records import DESCRIBE, LETTER, SHORT
-from sgv_lab.world.render import render
-from sgv_lab.world.scene import MINIATURE, Difficulty, Scene, scene
+from sgv_lab.benchmarks.tasks import TASKS, Question
+from sgv_lab.intervals import clustered_mean
+from sgv_lab.world import benchmarks as world
+from sgv_lab.world.questions import ABILITIES, FORMS
+from sgv_lab.world.scene import MINIATURE
 
-SUFFIX = {"open": SHORT, "yesno": SHORT, "choice": LETTER}
 GATE = ("existence", "color", "position", "count")  # official yes/no pairs, as MME's subtasks
 LOW, HIGH, CHANCE = 60, 95, 50  # percent of them right
-FIRST = 5 * 10**8  # of the seeds of the gate's scenes; no benchmark draws there
-RARE = ("textcaps", "landmark", "celebrity", "wikiart")  # sources of signs, landmarks, people, art
-_TOLD = frozenset(FACETS) - {"relation"}  # relations follow from positions; nobody tells them all
+PROBE = 90  # a set of scenes to look at while a model learns; the gate's is 0, studies' are between
+_BATCH = 64
 
 
-def held_out(
-    n: int, difficulty: Difficulty, split: str = "eval", first: int = 0, source: str | None = None
-) -> list[Scene]:
-    """``n`` scenes that training never draws: their seeds start at ``first``."""
-    return [scene(first + i, split, source, difficulty) for i in range(n)]
+def held_out(scenes: int, side: int, split: str = "eval", seed: int = 0) -> Path:
+    """The store's folder of an exam of that many scenes that no training and no study has."""
+    known = {"pictures": scenes, "size": side, "split": split, "seed": seed}
+    write = partial(world.write, benchmarks=["exam"], difficulty=MINIATURE, **known)
+    return store.stage("exam", known, [], write) / "exam"
 
 
 def ask(
     model: PreTrainedModel,
     processor: ProcessorMixin,
-    scenes: Sequence[Scene],
+    data: Path,
     *,
-    abilities: Collection[str] = ABILITIES,
-    forms: Collection[str] = FORMS,
-    shown: Sequence[Scene] | None = None,
+    abilities: Collection[str] = (*ABILITIES, "caption"),
+    forms: Collection[str] = (*FORMS, "caption"),
+    blind: bool = False,
 ) -> pd.DataFrame:
-    """Greedy answers to questions about ``scenes``, one row each.
+    """Greedy answers to the exam in ``data``, one row each, as `exam.marked` makes them.
 
-    ``shown``: scenes to show in place of the ones asked about (None: the same), to see whether the
-    model looks. Columns: scene, ability, form, question, answer, said, right.
+    ``blind``: with another scene's image in place of each, to see whether the model looks.
     """
-    side = model.config.vision_config.image_size
-    asked, truth = [], {}
-    for number, (about, seen) in enumerate(zip(scenes, shown or scenes, strict=True)):
-        png = _png(seen, side)
-        for i, q in enumerate(questions(about, 0, abilities, forms)):
-            key = f"{number}/{i}"
-            truth[key] = (number, q)
-            asked.append(Question(key, q.prompt + SUFFIX[q.form], encoded=png))
-    rows = []
-    for key, said in _answers(model, processor, asked, 12).items():
-        number, q = truth[key]
-        right = _same(said, q.answer, q.form)
-        rows.append((number, q.ability, q.form, q.text, q.answer, said, right))
-    columns = ["scene", "ability", "form", "question", "answer", "said", "right"]
-    return pd.DataFrame(rows, columns=columns).sort_values("scene", kind="stable")
+    asked = [
+        q
+        for q in TASKS["exam"].questions(data)
+        if q.row["ability"] in abilities and q.row["form"] in forms
+    ]
+    if blind:
+        asked = _exchanged(asked)
+    found = answer(model, processor, asked, TASKS["exam"], data, _BATCH, progress=False)
+    said = {q.id: exam.marked(q.row, one) for batch in found for q, one in batch}
+    return pd.DataFrame([said[q.id] for q in asked])
+
+
+def _exchanged(asked: list[Question]) -> list[Question]:
+    """The questions, each with the image of the next one's scene."""
+    shown = list(dict.fromkeys(q.picture for q in asked))
+    other = dict(zip(shown, [*shown[1:], shown[0]], strict=True))
+    return [replace(q, picture=other[q.picture]) for q in asked]
 
 
 def ability_table(answers: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy in percent by ability and form, with its interval and the number of questions."""
-    rows = []
-    for (ability, form), part in answers.groupby(["ability", "form"], sort=True):
-        low, high = clustered_mean(part["right"], part["scene"]) or (None, None)
-        rows.append((ability, form, len(part), 100 * part["right"].mean(), low, high))
-    return pd.DataFrame(rows, columns=["ability", "form", "questions", "accuracy", "low", "high"])
+    """Accuracy in percent by ability and form, with its interval and the number of questions.
+
+    Form "ranking": of yes/no pairs, where the model preferred the true member.
+    """
+    rows = answers[answers["form"] != "caption"]
+    pairs = pd.DataFrame(exam.pairs(rows.to_dict("records")))
+    rows = pd.concat([rows, pairs[pairs["form"] == "ranking"]] if len(pairs) else [rows])
+    found = []
+    for (ability, form), part in rows.groupby(["ability", "form"], sort=True):
+        right = part["right"].astype(float)
+        low, high = clustered_mean(right, part["image"]) or (None, None)
+        found.append((ability, form, len(part), 100 * right.mean(), low, high))
+    return pd.DataFrame(found, columns=["ability", "form", "questions", "accuracy", "low", "high"])
 
 
-def captions(
-    model: PreTrainedModel, processor: ProcessorMixin, scenes: Sequence[Scene]
-) -> pd.DataFrame:
-    """Greedy captions, one row each: text, facts stated, stated and true, true facts to state."""
-    side = model.config.vision_config.image_size
-    asked = [
-        Question(str(i), DESCRIBE[0], encoded=_png(shown, side)) for i, shown in enumerate(scenes)
-    ]
-    said = _answers(model, processor, asked, 160)
-    rows = []
-    for i, shown in enumerate(scenes):
-        text = said[str(i)]
-        stated = {fact for fact in read(text).facts if fact.kind in _TOLD}
-        truth = {fact for fact in facts(shown) if fact.kind in _TOLD}
-        rows.append((i, text, len(stated), len(stated & truth), len(truth)))
-    return pd.DataFrame(rows, columns=["scene", "text", "stated", "true", "facts"])
-
-
-def caption_quality(found: pd.DataFrame) -> pd.DataFrame:
+def caption_quality(answers: pd.DataFrame) -> pd.DataFrame:
     """Precision and recall of captions' facts in percent, with intervals over scenes."""
-    rows = []
-    for name, whole in (("precision", "stated"), ("recall", "facts")):
-        sums = found[["true", whole]].to_numpy(float)
-        low, high = clustered(ratio(), sums, 100.0) or (None, None)
-        rows.append((name, 100 * found["true"].sum() / max(1, found[whole].sum()), low, high))
+    found = exam.summary(answers[answers["form"] == "caption"].to_dict("records"))
+    rows = [
+        (name, found[name], *(found["interval"][name] or (None, None)))
+        for name in ("precision", "recall")
+    ]
     return pd.DataFrame(rows, columns=["measure", "percent", "low", "high"])
 
 
-def verifies(model: PreTrainedModel, processor: ProcessorMixin, scenes: Sequence[Scene]) -> bool:
-    """Whether every ability of GATE is right in more than LOW percent of yes/no questions."""
-    answers = ask(model, processor, scenes, abilities=GATE, forms=("yesno",))
-    return bool((100 * answers.groupby("ability")["right"].mean() > LOW).all())
+def verifies(model: PreTrainedModel, processor: ProcessorMixin, scenes: int) -> bool:
+    """Whether every ability of GATE is right in more than LOW percent of yes/no questions.
+
+    They are about scenes that are not the gate's.
+    """
+    data = held_out(scenes, model.config.vision_config.image_size, seed=PROBE)
+    answers = ask(model, processor, data, abilities=GATE, forms=("yesno",))
+    right = answers["right"].astype(float).groupby(answers["ability"]).mean()
+    return bool((100 * right > LOW).all())
 
 
 def gate_table(
@@ -120,17 +111,21 @@ def gate_table(
 ) -> pd.DataFrame:
     """One row an ability of GATE: accuracy in percent with its interval, the same with other
     images (``blind``, …), and whether it ``passed``."""
-    asked = held_out(scenes, MINIATURE, first=FIRST)
-    other = held_out(scenes, MINIATURE, first=FIRST + scenes)
+    data = held_out(scenes, model.config.vision_config.image_size)
     seen, blind = (
-        ability_table(ask(model, processor, asked, abilities=GATE, forms=("yesno",), shown=shown))
-        for shown in (asked, other)
+        _yesno(ask(model, processor, data, abilities=GATE, forms=("yesno",), blind=blind))
+        for blind in (False, True)
     )
     blind = blind.rename(columns={"accuracy": "blind", "low": "blind_low", "high": "blind_high"})
-    found = seen.drop(columns="form").merge(blind.drop(columns=["form", "questions"]), on="ability")
+    found = seen.merge(blind.drop(columns="questions"), on="ability")
     sees = (found["low"] > LOW) & (found["high"] < HIGH)
     looks = (found["blind_low"] <= CHANCE) & (found["blind_high"] >= CHANCE)
     return found.assign(passed=sees & looks)
+
+
+def _yesno(answers: pd.DataFrame) -> pd.DataFrame:
+    table = ability_table(answers)
+    return table[table["form"] == "yesno"].drop(columns="form")
 
 
 def ability_tables(
@@ -142,37 +137,9 @@ def ability_tables(
     """
     answers, told = [], []
     for split in ("eval", "novel"):
-        drawn = held_out(scenes, MINIATURE, split, FIRST)
-        for source in RARE:  # too rare to be met by chance
-            drawn += held_out(scenes // 8, MINIATURE, split, FIRST + scenes, source)
-        found = ability_table(ask(model, processor, drawn))
-        answers.append(found.assign(split=split))
-        said = captions(model, processor, drawn[: scenes // 2])
-        told.append(caption_quality(said).assign(split=split))
+        data = held_out(scenes, model.config.vision_config.image_size, split)
+        found = ask(model, processor, data)
+        answers.append(ability_table(found).assign(split=split))
+        told.append(caption_quality(found).assign(split=split))
     gate = gate_table(model, processor, scenes)
     return {"gate": gate, "abilities": pd.concat(answers), "captions": pd.concat(told)}
-
-
-def _answers(
-    model: PreTrainedModel,
-    processor: ProcessorMixin,
-    asked: Sequence[Question],
-    max_new_tokens: int,
-) -> dict[str, str]:
-    """Answers by question id, in the way the benchmarks are asked."""
-    task = Task(lambda _: iter(asked), "pad", max_new_tokens, write_nothing)
-    batches = answer(model, processor, asked, task, Path(), 64, progress=False)
-    return {q.id: text for batch, texts in batches for q, text in zip(batch, texts, strict=True)}
-
-
-def _png(shown: Scene, side: int) -> str:
-    stream = io.BytesIO()
-    render(shown, side).save(stream, "PNG")
-    return base64.b64encode(stream.getvalue()).decode()
-
-
-def _same(said: str, truth: str, form: str) -> bool:
-    """Yes/no by MME's rule, all else by the whole answer, a final period aside."""
-    if form == "yesno":
-        return mme.parse(said) == truth.lower()
-    return said.strip().rstrip(".").lower() == truth.lower()

@@ -1,4 +1,4 @@
-"""The paper's eleven benchmarks (and POPE, caption metrics, CHAIR): prompt, extraction, score.
+"""The paper's eleven benchmarks, POPE, caption metrics, CHAIR, and the drawn world's exam: scores.
 
 One module a benchmark. Every scorer has the same call, ``score(predictions, annotations=None,
 questions=None, variant=OFFICIAL) -> dict``, and prints what the official tool prints.
@@ -24,6 +24,7 @@ MODULES = {  # the name in the command -> (module, title)
     "pope": ("pope", "POPE"),
     "captions": ("captions", "COCO caption metrics"),
     "chair": ("chair", "CHAIR"),
+    "exam": ("exam", "Exam of the drawn world"),
 }
 ALIASES = {  # besides the names and titles above
     "mmb": "mmbench",

@@ -1,17 +1,19 @@
 """Ask a model a benchmark's questions: batched, longest first, greedy, resumable."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from tqdm.auto import tqdm
-from transformers import PreTrainedModel, ProcessorMixin
+from transformers import BatchFeature, PreTrainedModel, ProcessorMixin
 
 from sgv_lab import benchmarks
 from sgv_lab.benchmarks import core
 from sgv_lab.benchmarks.core import Entry
 from sgv_lab.benchmarks.tasks import TASKS, Question, Task
 from sgv_lab.captioning import bulk
+from sgv_lab.captioning.prefix import continued, prefill
 from sgv_lab.closure import digest
 from sgv_lab.errors import LabError
 from sgv_lab.files import Journal, write_json
@@ -19,7 +21,10 @@ from sgv_lab.images import image_problem
 from sgv_lab.models import checkpoints
 from sgv_lab.models.architectures import template
 from sgv_lab.training.collate import collator, prompts
-from sgv_lab.training.conversation import prompt_ids
+from sgv_lab.training.conversation import IMAGE_ID, encode, prompt_ids
+from sgv_lab.training.preprocessing import prepare
+
+Asked = tuple[Question, list[int]]  # with the ids of its prompt
 
 
 def evaluate(
@@ -48,12 +53,9 @@ def evaluate(
     done = _done(journal, questions)
     if left := [question for question in questions if question.id not in done]:
         model, processor = loaded or checkpoints.load(model_folder)
-        for asked, texts in answer(model, processor, left, task, data, batch_size):
-            pairs = list(zip(asked, texts, strict=True))
-            done |= {q.id: text for q, text in pairs}
-            journal.append(
-                {"question_id": q.id, "prompt": q.prompt, "text": text} for q, text in pairs
-            )
+        for batch in answer(model, processor, left, task, data, batch_size):
+            done |= {q.id: said["text"] for q, said in batch}
+            journal.append({"question_id": q.id, "prompt": q.prompt, **said} for q, said in batch)
     arguments = task.write(questions, done, data, out)
     if arguments is None:
         return None
@@ -102,58 +104,92 @@ def answer(
     data: Path,
     batch_size: int,
     progress: bool = True,
-) -> Iterable[tuple[list[Question], list[str]]]:
-    """Yield (questions, answers) batch by batch, longest prompts first (memory fails at once)."""
-    encoded = [(q, _ids(q, model, processor, task.system)) for q in questions]
-    encoded.sort(key=lambda pair: -len(pair[1]))
-    with tqdm(total=len(encoded), unit="question", disable=not progress) as bar:
-        for start in range(0, len(encoded), batch_size):
-            batch = encoded[start : start + batch_size]
-            texts = _generate(model, processor, batch, task, data)
-            yield [question for question, _ in batch], texts
-            bar.update(len(batch))
+) -> Iterator[list[tuple[Question, dict[str, Any]]]]:
+    """Yield batches of (question, its "text", and its "margin" where the task wants one).
+
+    ``batch_size`` images are taken at once, those with the longest prompts first (memory fails at
+    once), and the questions about them asked batch by batch.
+    """
+    feed, words = collator(model.config), _first_tokens(model, processor, task.margin)
+    wide = [feed.image_token_id] * (feed.image_tokens or 1)
+    images: dict[Hashable, list[Asked]] = {}
+    for q in questions:
+        limit = q.max_new_tokens or task.max_new_tokens
+        ids = _ids(q, model, processor, task.system)
+        ids = [token for i in ids for token in (wide if i == IMAGE_ID else (i,))]
+        images.setdefault((limit, q.has_image, q.picture, q.encoded), []).append((q, ids))
+    longest = {key: max(len(ids) for _, ids in asked) for key, asked in images.items()}
+    order = sorted(images, key=lambda key: (*key[:2], longest[key]), reverse=True)
+    with tqdm(total=len(questions), unit="question", disable=not progress) as bar:
+        for (limit, _), keys in groupby(order, key=lambda key: key[:2]):
+            decoding = bulk.Decoding(max_new_tokens=limit)
+            for some in _parts([images[key] for key in keys], batch_size):
+                for asked, given in _batches(model, processor, some, task, data, batch_size):
+                    said = bulk.decode(model, processor, given, decoding, words=words)
+                    yield [(q, _kept(one)) for q, one in zip(asked, said, strict=True)]
+                    bar.update(len(asked))
+
+
+def _parts(given: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    return (given[start : start + size] for start in range(0, len(given), size))
+
+
+def _kept(said: dict[str, Any]) -> dict[str, Any]:
+    margin = {"margin": round(said["margin"], 4)} if "margin" in said else {}
+    return {"text": said["caption"], **margin}
 
 
 def _turns(question: Question) -> list[dict[str, str]]:
-    has_image = question.picture is not None or question.encoded is not None
-    return [{"from": "human", "value": ("<image>\n" if has_image else "") + question.prompt}]
+    tag = "<image>\n" if question.has_image else ""
+    return [{"from": "human", "value": tag + question.prompt}]
 
 
 def _ids(
     question: Question, model: PreTrainedModel, processor: ProcessorMixin, system: str
 ) -> list[int]:
-    """Prompt ids in the model's own template, the image's place as wide as the image will be.
-
-    Where that depends on the picture's shape, the place stays one token for now.
-    """
-    turns = _turns(question)
-    has_image = turns[0]["value"].startswith("<image>")
-    ids = prompt_ids(turns, processor, template(model.config), has_image, system=system)
-    return collator(model.config).widened(ids)[0].tolist()
+    """Prompt ids in the model's own template; an image is one token, -200."""
+    taught = template(model.config)
+    return prompt_ids(_turns(question), processor, taught, question.has_image, system=system)
 
 
-def _generate(
+def _first_tokens(
+    model: PreTrainedModel, processor: ProcessorMixin, words: Sequence[str]
+) -> list[int]:
+    """The tokens that answers of these words begin with."""
+    taught, asked = template(model.config), [{"from": "human", "value": "What?"}]
+    start, first = len(prompt_ids(asked, processor, taught, has_image=False)), []
+    for word in words:
+        record = {"id": word, "conversations": [*asked, {"from": "gpt", "value": word}]}
+        first.append(encode(record, processor, taught).input_ids[start])
+    return first
+
+
+def _batches(
     model: PreTrainedModel,
     processor: ProcessorMixin,
-    batch: Sequence[tuple[Question, list[int]]],
+    groups: Sequence[Sequence[Asked]],
     task: Task,
     data: Path,
-) -> list[str]:
-    """Greedy answers to (B) prompts: padded on the left, positions counted from the first token.
+    batch_size: int,
+) -> Iterator[tuple[list[Question], BatchFeature]]:
+    """Batches of the questions about some images, by length, with what ``generate`` takes.
 
-    Pictures are padded or cropped as the official scripts for LLaVA do; other families take them
-    as they take all images.
+    Images are padded or cropped as the official scripts for LLaVA do; other families take them as
+    they take all images. What an image's prompts share is computed once, except for models fed by
+    their own processor, which get each prompt whole.
     """
-    aspect = task.aspect if template(model.config) == "v1" else "square"
-    asked = [question for question, _ in batch]
-    given = prompts(
-        model.config,
-        processor,
-        [_turns(question) for question in asked],
-        [question.image(data) for question in asked],
-        aspect,
-        task.system,
-    )
-    decoding = bulk.Decoding(max_new_tokens=task.max_new_tokens)
-    said = bulk.decode(model, processor, given, decoding)
-    return [one["caption"] for one in said]
+    taught = template(model.config)
+    aspect = task.aspect if taught == "v1" else "square"
+    images = [group[0][0].image(data) for group in groups]
+    if taught != "chat":
+        shown = [prepare(i, processor.image_processor, aspect) for i in images if i is not None]
+        pixels = collator(model.config).pixels(shown) if shown else {}
+        known = prefill(model, [[ids for _, ids in group] for group in groups], pixels)
+    asked = [(number, *one) for number, group in enumerate(groups) for one in group]
+    for batch in _parts(sorted(asked, key=lambda one: -len(one[2])), batch_size):
+        numbers, some, rows = (list(column) for column in zip(*batch, strict=True))
+        if taught == "chat":
+            turns, shown = [_turns(q) for q in some], [images[number] for number in numbers]
+            yield some, prompts(model.config, processor, turns, shown, aspect)
+        else:
+            yield some, continued(known, numbers, rows, processor.tokenizer.pad_token_id)

@@ -13,7 +13,7 @@ from typing import Any
 
 from PIL import Image
 
-from sgv_lab.benchmarks import core, mmbench, mme, pope, qbench, scienceqa, seed_bench, vqa
+from sgv_lab.benchmarks import core, exam, mmbench, mme, pope, qbench, scienceqa, seed_bench, vqa
 from sgv_lab.benchmarks.captions import FILES as CAPTION_FILES
 from sgv_lab.errors import LabError
 from sgv_lab.files import files_below, write_json, write_jsonl
@@ -26,13 +26,22 @@ Answers = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Question:
-    """One prompt. ``picture`` is a path below ``root``, base64 (in ``encoded``), or absent."""
+    """One prompt. ``picture`` is a path below ``root``, base64 (in ``encoded``), or absent.
+
+    ``max_new_tokens``: of its answer; 0: the task's.
+    """
 
     id: str
     prompt: str
     picture: str | None = None
     encoded: str | None = None
     row: dict[str, Any] = field(default_factory=dict, repr=False)
+    max_new_tokens: int = 0
+
+    @property
+    def has_image(self) -> bool:
+        """Whether it is about an image."""
+        return self.picture is not None or self.encoded is not None
 
     def image(self, root: Path) -> Image.Image | None:
         """The RGB image, or None for a question about text alone."""
@@ -50,13 +59,17 @@ Writer = Callable[[list[Question], Answers, Path, Path], Files]  # questions, an
 
 @dataclass(frozen=True)
 class Task:
-    """How one benchmark is run: its questions, image preparation, length, official files."""
+    """How one benchmark is run: its questions, image preparation, length, official files.
+
+    ``margin``: two words; kept is by how much the first one's logit is above the other's.
+    """
 
     questions: Callable[[Path], Iterator[Question]]
     aspect: str  # "pad" or "square" (centre crop), as the official script
     max_new_tokens: int
     write: Writer
     system: str = SYSTEM
+    margin: tuple[str, ...] = ()
 
 
 def _one(data: Path, *patterns: str) -> Path:
@@ -256,6 +269,18 @@ def _write_pope(questions: list[Question], answers: Answers, data: Path, out: Pa
     return files | {"annotations": data}
 
 
+def _exam(data: Path) -> Iterator[Question]:
+    for row in core.entries(_one(data, "questions.jsonl")):
+        length = exam.CAPTION if row["form"] == "caption" else 0
+        yield Question(row["id"], row["prompt"], row["image"], None, row.row, length)
+
+
+def _write_exam(questions: list[Question], answers: Answers, data: Path, out: Path) -> Files:
+    """The answers file itself is scored: margins stand in it."""
+    write_jsonl(out / "questions.jsonl", (q.row for q in questions))
+    return {"predictions": out / "answers.jsonl", "annotations": out / "questions.jsonl"}
+
+
 def _coco(data: Path, prompt: str) -> Iterator[Question]:
     path = _one(data, *CAPTION_FILES)
     folder = _folder(data, path.stem.removeprefix("captions_"))  # val2014
@@ -287,4 +312,5 @@ TASKS: dict[str, Task] = {
     "pope": Task(_pope, "pad", 128, _write_pope),
     "captions": Task(_short, "pad", 128, _write_coco),
     "chair": Task(_brief, "pad", 512, _write_coco),
+    "exam": Task(_exam, "pad", 12, _write_exam, margin=("Yes", "No")),
 }

@@ -15,7 +15,13 @@ from typing import Any
 import torch
 from PIL import Image
 from tqdm import tqdm
-from transformers import BatchFeature, PreTrainedConfig, PreTrainedModel, ProcessorMixin
+from transformers import (
+    BatchFeature,
+    LogitsProcessor,
+    PreTrainedConfig,
+    PreTrainedModel,
+    ProcessorMixin,
+)
 
 from sgv_lab.captioning.pictures import Pictures, ahead, find
 from sgv_lab.captioning.prompts import CAPTIONER
@@ -155,17 +161,25 @@ def decode(
     inputs: BatchFeature,
     decoding: Decoding,
     seed: object = 0,
+    words: Sequence[int] = (),
 ) -> list[dict[str, Any]]:
     """A "caption" for each of the (B, T) prompts, with its "tokens" and whether it "ended".
 
-    The caller's random state is left alone. Raises LabError if the device's memory is too small.
+    ``words``: two tokens; then there is a "margin", too, by how much the first one's logit is above
+    the second one's where the answer begins. The caller's random state is left alone. Raises
+    LabError if the device's memory is too small.
     """
+    margin = _Margin(*words) if words else None
     width = inputs["input_ids"].shape[1]
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices):
         torch.manual_seed(int(hashlib.sha256(str(seed).encode()).hexdigest()[:15], 16))
         try:
-            output = model.generate(**inputs.to(model.device, model.dtype), **decoding.arguments())
+            output = model.generate(
+                **inputs.to(model.device, model.dtype),
+                **decoding.arguments(),
+                logits_processor=[margin] if margin else None,
+            )
         except torch.OutOfMemoryError as error:
             problem = f"{len(inputs['input_ids'])} pictures at once need too much memory"
             raise LabError(problem, fix="batch fewer") from error
@@ -175,4 +189,18 @@ def decode(
         end = next((i for i, token in enumerate(ids) if token in stop), len(ids))
         text = processor.tokenizer.decode(ids[:end], skip_special_tokens=True).strip()
         said.append({"caption": text, "tokens": end, "ended": end < len(ids)})
+    for one, found in zip(said, margin.found.tolist() if margin else (), strict=False):
+        one["margin"] = found
     return said
+
+
+class _Margin(LogitsProcessor):
+    """Keeps by how much one token's logit is above another's before the first new token, (B,)."""
+
+    def __init__(self, token: int, other: int) -> None:
+        self.token, self.other, self.found = token, other, None
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        if self.found is None:
+            self.found = scores[:, self.token] - scores[:, self.other]
+        return scores

@@ -12,10 +12,10 @@ from sgv_lab.errors import LabError
 from sgv_lab.study.arms import arm, cell_of
 from sgv_lab.study.plans import BENCHMARKS, Plan
 from sgv_lab.study.runner import Record
-from sgv_lab.study.scores import BIAS, SEEN, SUBTASKS
+from sgv_lab.study.scores import BIAS, EXAM_BIAS, SEEN, SUBTASKS
 
 TESTED = tuple(chain.from_iterable(BENCHMARKS.values()))
-SHOWN = (*TESTED, SEEN, BIAS)
+SHOWN = (*TESTED, SEEN, BIAS, EXAM_BIAS)
 COLUMNS = [
     *("arm", "against", "score", "primary", "seeds", "effect", "low", "high", "p", "flip"),
     *("share", "share_low", "share_high", "crossed_low", "crossed_high", "holm"),
@@ -130,7 +130,7 @@ def paired(
 def _share(runs: pd.DataFrame, score: str, name: str, against: str) -> dict[str, float]:
     """share, share_low and share_high of `effects`."""
     ceiling, share = arm(name).ceiling, None
-    if ceiling in runs and score != BIAS and len(runs) > 1:
+    if ceiling in runs and score not in (BIAS, EXAM_BIAS) and len(runs) > 1:
         top = runs[ceiling] - runs[arm(ceiling).against[0]]
         share = intervals.share_of(runs[name] - runs[against], top)
     return dict(zip(("share", "share_low", "share_high"), share or [np.nan] * 3, strict=True))

@@ -24,9 +24,10 @@ from sgv_lab.study.arms import baseline as baseline_of
 from sgv_lab.study.scores import HEADLINES
 from sgv_lab.training.config import RunConfig
 
-BENCHMARKS = {  # benchmark -> what it adds to a record; Figure 2's that need no judge
+BENCHMARKS = {  # benchmark -> what it adds to a record: Figure 2's that need no judge, and the exam
     name: tuple(score for _, score, _ in rows) for name, rows in HEADLINES.items()
 }
+FIGURE_2 = tuple(name for name in BENCHMARKS if name != "exam")
 JUDGED = ("LLaVA-W", "MM-Vet")  # of Figure 2, not run: a GPT-4 judge may like GPT-4's own style
 PILOT = ("before", "oracle")  # a pilot sizes the study and must not see what the study asks
 _QUESTION_SETS = range(1, 90)  # set 0 is the one that other notebooks show
@@ -143,7 +144,7 @@ def parse(text: str, name: str, folder: str | Path = "", origin: str = "plan") -
         arms=tuple(given["arms"]),
         seeds=tuple(_number(digest, f"seed {i}") % 10**6 for i in range(int(given["seeds"]))),
         primary=tuple(given["primary"]),
-        benchmarks=tuple(given.get("benchmarks", BENCHMARKS)),
+        benchmarks=tuple(given.get("benchmarks", FIGURE_2)),
         pictures=int(given.get("pictures", 60)),
         baseline=baseline,
         profile=given.get("profile", "mini"),

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sgv_lab.benchmarks import core, mmbench, mme
+from sgv_lab.benchmarks import core, exam, mmbench, mme
 
 HEADLINES = {  # benchmark -> (key of its scorer, name as in the paper's tables, factor)
     "mme": (("perception", "MME-P", 1), ("cognition", "MME-C", 1)),
@@ -16,15 +16,26 @@ HEADLINES = {  # benchmark -> (key of its scorer, name as in the paper's tables,
     "qbench": (("accuracy", "QBench", 100),),
     "vqav2": (("accuracy", "VQAv2", 1),),
     "vizwiz": (("accuracy", "VizWiz", 1),),
+    "exam": (
+        ("yesno", "Yes/no", 1),
+        ("ranking", "Ranking", 1),
+        ("open", "Open", 1),
+        ("choice", "Choice", 1),
+        ("recall", "Recall", 1),
+        ("precision", "Precision", 1),
+    ),
 }
 SUBTASKS = ("existence", "count", "position", "color", "scene")
+POINTS = {"yesno": "Yes/no", "open": "Open"}  # forms of the exam with points by image
 SEEN = "MME-P seen"  # MME-P of SUBTASKS: what the miniature's base can answer (its abilities.csv)
 UNITS = {"MME-P": "points", "MME-C": "points", SEEN: "points"}  # all others: percent
 BIAS = "yes-bias"  # percentage points of MME's answers; 50: always yes
+EXAM_BIAS = "Yes/no bias"  # the same of the exam's
 
 
 def metrics(benchmark: str, scores: Mapping[str, Any] | None, answers: Path) -> dict[str, float]:
-    """What a record keeps of a benchmark: its headlines, and MME's subtasks and yes-bias.
+    """What a record keeps of a benchmark: its headlines, yes-bias, MME's subtasks, and the exam's
+    yes/no and open accuracy by ability.
 
     ``scores``: None where the answers are for a server to judge, as VQAv2's test-dev: {}.
     """
@@ -35,6 +46,13 @@ def metrics(benchmark: str, scores: Mapping[str, Any] | None, answers: Path) -> 
         kept |= {f"MME {name}": scores[name] for name in mme.OFFICIAL_QUESTIONS if name in scores}
         _, _, answered, truth = zip(*_mme(answers), strict=True)
         kept[BIAS] = yes_bias(answered, truth)
+    if benchmark == "exam":
+        kept |= {
+            f"{name} {ability}": value
+            for form, name in POINTS.items()
+            for ability, value in scores["abilities"][form].items()
+        }
+        kept[EXAM_BIAS] = scores["yes_bias"]
     return {name: round(float(value), 4) for name, value in kept.items()}
 
 
@@ -54,10 +72,11 @@ def _mme(folder: Path) -> Iterator[tuple[str, str, str, str]]:
 
 def points(benchmark: str, answers: Path) -> pd.DataFrame:
     """Points by picture: score, stratum, picture, points. Empty where a benchmark has no scorer
-    by picture here (all but MME and MMBench).
+    by picture here (all but MME, MMBench and the exam).
 
     A score is the sum over its strata of the mean points, exactly: MME's subtasks at 0 to 200
-    points a picture, MMBench's circular groups at 0 or 100.
+    points a picture, MMBench's circular groups at 0 or 100, the exam's abilities at 0 to 100 over
+    their number.
     """
     columns = ["score", "stratum", "picture", "points"]
     rows: list[tuple[str, str, str, float]] = []
@@ -77,4 +96,12 @@ def points(benchmark: str, answers: Path) -> pd.DataFrame:
                 for k in members
             ]
             rows.append(("MMB", "", key, 100 * np.all(right)))
+    if benchmark == "exam":
+        marked, *_ = exam.answered(answers / "answers.jsonl", answers / "questions.jsonl")
+        table = pd.DataFrame(marked)
+        for form, score in POINTS.items():
+            part = table[(table["form"] == form) & table["ability"].isin(exam.PRIMARY)]
+            each = 100 / max(1, part["ability"].nunique())
+            for (ability, picture), right in part.groupby(["ability", "image"])["right"]:
+                rows.append((score, ability, picture, each * right.mean()))
     return pd.DataFrame(rows, columns=columns)

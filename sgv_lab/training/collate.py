@@ -258,8 +258,18 @@ def prompts(
         ids = prompt_ids(turns, processor, taught, has_image, system=system)
         rows += feed.widened(ids)
     pixels = [prepare(image, processor.image_processor, aspect) for image in shown]
-    given = {
-        "input_ids": pad_sequence(rows, True, processor.tokenizer.pad_token_id, "left"),
-        "attention_mask": pad_sequence([torch.ones_like(row) for row in rows], True, 0, "left"),
-    }
+    given = padded_left(rows, processor.tokenizer.pad_token_id)
     return BatchFeature(given | (feed.pixels(pixels) if pixels else {}))
+
+
+def padded_left(
+    rows: Sequence[torch.Tensor], pad_id: int, whole: int = 0
+) -> dict[str, torch.Tensor]:
+    """``input_ids`` and ``attention_mask`` (B, T) of ``rows`` (T,), padded behind ``whole`` ids."""
+    front = torch.stack([row[:whole] for row in rows])
+    parts = {"input_ids": (front, rows, pad_id)}
+    parts["attention_mask"] = torch.ones_like(front), [torch.ones_like(row) for row in rows], 0
+    return {
+        key: torch.cat([head, pad_sequence([row[whole:] for row in rest], True, fill, "left")], 1)
+        for key, (head, rest, fill) in parts.items()
+    }

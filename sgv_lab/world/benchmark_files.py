@@ -29,12 +29,13 @@ class Pictures:
     next_seed: int
     difficulty: Difficulty
     size: int
+    split: str = "eval"
 
     def scenes(self, source: str | None = None) -> Iterator[Scene]:
         """Endless scenes, of ``source`` if given."""
         while True:
             self.next_seed += 1
-            yield scene(self.next_seed, "eval", source, self.difficulty)
+            yield scene(self.next_seed, self.split, source, self.difficulty)
 
     def able(self, abilities: Sequence[str]) -> list[str]:
         """Those of ``abilities`` that scenes of this difficulty can be asked about."""

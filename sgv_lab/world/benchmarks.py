@@ -1,4 +1,4 @@
-"""The benchmarks of the paper in miniature, written to disk in their official formats.
+"""The benchmarks of the paper in miniature, in their official formats, and the exam, on disk.
 
 Each benchmark has scenes of its own from the split "eval", so that no picture is in
 two benchmarks or in training. MMBench-CN speaks Chinese, which the world's captions never do:
@@ -12,6 +12,7 @@ from pathlib import Path
 from sgv_lab.world import benchmarks_choice as choice
 from sgv_lab.world import benchmarks_open as free
 from sgv_lab.world.benchmark_files import Pictures
+from sgv_lab.world.benchmarks_exam import exam
 from sgv_lab.world.scene import FULL, Difficulty
 
 WRITERS: dict[str, Callable[[Pictures, int], None]] = {
@@ -28,6 +29,7 @@ WRITERS: dict[str, Callable[[Pictures, int], None]] = {
     "pope": free.pope,
     "captions": free.captions,
     "chair": free.captions,
+    "exam": exam,
 }
 
 
@@ -39,10 +41,12 @@ def write(
     seed: int = 0,
     size: int = 64,
     difficulty: Difficulty = FULL,
+    split: str = "eval",
 ) -> list[Path]:
     """Write ``folder/<benchmark>/…`` with about ``pictures`` pictures each (MME: each subtask).
 
-    The same arguments give the same bytes. ``seed``: another one gives another set of scenes.
+    The same arguments give the same bytes. ``seed``: another one gives another set of scenes;
+    ``split``: "novel" for scenes with pairs of kind and color that training never holds.
     Raises ValueError for an unknown benchmark.
     """
     folders = []
@@ -50,7 +54,7 @@ def write(
         if name not in WRITERS:
             raise ValueError(f"unknown benchmark {name!r}: one of {', '.join(WRITERS)}")
         first = 10**8 + seed * 10**7 + list(WRITERS).index(name) * 10**5
-        of_its_own = Pictures(Path(folder) / name, first, difficulty, size)
+        of_its_own = Pictures(Path(folder) / name, first, difficulty, size, split)
         WRITERS[name](of_its_own, pictures)
         folders.append(of_its_own.folder)
     return folders

@@ -17,13 +17,17 @@ from sgv_lab.benchmarks import evaluate as module
 from sgv_lab.benchmarks import mmbench, mme
 from sgv_lab.benchmarks.evaluate import answer, evaluate
 from sgv_lab.benchmarks.tasks import TASKS, Question
+from sgv_lab.captioning import bulk
 from sgv_lab.cli import main
 from sgv_lab.errors import LabError
 from sgv_lab.images import load_image
 from sgv_lab.models import checkpoints, families, mini
+from sgv_lab.models.shipped import shipped
+from sgv_lab.training.collate import collator, prompts
 from sgv_lab.training.conversation import SYSTEM
 from sgv_lab.training.preprocessing import prepare
 from sgv_lab.world import benchmarks as world
+from sgv_lab.world.scene import MINIATURE
 
 WORDS = "Is there a red ball in the image? Yes No answer the question using a single word phrase"
 
@@ -58,8 +62,8 @@ TASK = replace(TASKS["mme"], max_new_tokens=24)
 
 def texts(loaded, data: Path, batch_size: int, questions: list[Question]) -> dict[str, str]:
     found = {}
-    for asked, said in answer(*loaded, questions, TASK, data, batch_size):
-        found |= {q.id: text for q, text in zip(asked, said, strict=True)}
+    for batch in answer(*loaded, questions, TASK, data, batch_size):
+        found |= {q.id: said["text"] for q, said in batch}
     return found
 
 
@@ -89,7 +93,9 @@ def test_generation_is_the_official_prompt_greedily_continued(loaded, data: Path
     """A second method: one forward pass a token on the unpadded prompt, no cache."""
     model, processor = loaded
     question = list(TASK.questions(data))[-1]
-    ids = module._ids(question, model, processor, SYSTEM)
+    ids = (
+        collator(model.config).widened(module._ids(question, model, processor, SYSTEM))[0].tolist()
+    )
     text = processor.tokenizer.decode([i for i in ids if i != model.config.image_token_id])
     assert text.endswith("single word or phrase. ASSISTANT:") and text.count("USER:") == 1
     assert ids.count(model.config.image_token_id) == 16
@@ -114,8 +120,8 @@ def test_other_families_answer_in_their_own_way(key: str, data: Path) -> None:
     questions = [*list(TASK.questions(data))[::3], Question("text", "Is there no picture?")]
     task = replace(TASK, max_new_tokens=6)
     found = {}
-    for asked, said in answer(model, processor, questions, task, data, len(questions)):
-        found |= {q.id: text for q, text in zip(asked, said, strict=True)}
+    for batch in answer(model, processor, questions, task, data, len(questions)):
+        found |= {q.id: said["text"] for q, said in batch}
     for question in questions:
         image = question.image(data)
         content = [{"type": "text", "text": question.prompt}]
@@ -130,6 +136,73 @@ def test_other_families_answer_in_their_own_way(key: str, data: Path) -> None:
     assert len(set(found.values())) > 2
 
 
+@pytest.fixture(scope="module")
+def exam(tmp_path_factory) -> Path:
+    """Some 350 questions about twelve scenes, open ones and captions among them."""
+    size = {"pictures": 12, "difficulty": MINIATURE}
+    return world.write(tmp_path_factory.mktemp("exam"), ["exam"], **size)[0]
+
+
+def whole(model, processor, questions: list[Question], task, data: Path) -> dict[str, dict]:
+    """A second method: every prompt whole, with its own image, captions apart."""
+    found = {}
+    for limit in {q.max_new_tokens for q in questions}:
+        some = [q for q in questions if q.max_new_tokens == limit]
+        some.sort(key=lambda q: -len(q.prompt))
+        decoding = bulk.Decoding(max_new_tokens=limit or task.max_new_tokens)
+        for start in range(0, len(some), 64):
+            asked = some[start : start + 64]
+            turns = [[{"from": "human", "value": f"<image>\n{q.prompt}"}] for q in asked]
+            images = [q.image(data) for q in asked]
+            given = prompts(model.config, processor, turns, images, "pad")
+            said = bulk.decode(model, processor, given, decoding)
+            found |= {q.id: one["caption"] for q, one in zip(asked, said, strict=True)}
+    return found
+
+
+def test_what_prompts_share_changes_no_answer_and_saves_time(exam: Path, capsys) -> None:
+    loaded, task = checkpoints.load(shipped("llava-1.5-7b")), TASKS["exam"]
+    questions = list(task.questions(exam))
+
+    def shared() -> dict[str, str]:
+        batches = answer(*loaded, questions, task, exam, 64, progress=False)
+        return {q.id: said["text"] for batch in batches for q, said in batch}
+
+    found, times, threads = {}, {}, torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for ask in (shared, whole) * 2:
+            start = time.process_time()
+            found[ask] = ask() if ask is shared else whole(*loaded, questions, task, exam)
+            times[ask] = time.process_time() - start
+    finally:
+        torch.set_num_threads(threads)
+    assert found[shared] == found[whole] and len(questions) > 300
+    assert max(len(text.split()) for text in found[shared].values()) > 5  # a caption
+    with capsys.disabled():
+        print(f"\nprompts' beginnings shared: {times[whole] / times[shared]:.1f} times as fast")
+    assert times[whole] / times[shared] > 1.5
+
+
+@pytest.mark.parametrize("key", ["llava-1.5-7b", "qwen-vl-chat", "qwen3-vl-8b"])
+def test_the_margin_is_of_the_first_words_logits(key: str, data: Path) -> None:
+    """Against one forward pass over the whole prompt, unpadded."""
+    made = "llama" if key == "llava-1.5-7b" else "qwen"
+    tokenizer = mini.train_tokenizer([SYSTEM, WORDS, *WORDS.split()], 600, made)
+    model, processor = families.build(key, "mini", 0), families.processor(key, "mini", tokenizer)
+    aspect = "pad" if made == "llama" else "square"
+    yes, no = (tokenizer.encode(word, add_special_tokens=False)[0] for word in ("Yes", "No"))
+    questions = list(TASK.questions(data))[::3]
+    task = replace(TASK, max_new_tokens=2, margin=("Yes", "No"))
+    for batch in answer(model, processor, questions, task, data, 4):
+        for q, said in batch:
+            turns = [{"from": "human", "value": f"<image>\n{q.prompt}"}]
+            given = prompts(model.config, processor, [turns], [q.image(data)], aspect)
+            with torch.inference_mode():
+                logits = model(**given).logits[0, -1]
+            assert said["margin"] == pytest.approx(float(logits[yes] - logits[no]), abs=2e-4)
+
+
 def test_a_killed_run_goes_on_and_scores(loaded, data: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setitem(TASKS, "mme", TASK)
     checkpoint, out = checkpoints.save(*loaded, tmp_path / "model"), tmp_path / "out"
@@ -140,8 +213,8 @@ def test_a_killed_run_goes_on_and_scores(loaded, data: Path, tmp_path: Path, mon
     out.mkdir()
     (out / "answers.jsonl").write_text("".join(lines[:5]) + lines[5][:20])  # killed while writing
     asked = []
-    spy = module._generate
-    monkeypatch.setattr(module, "_generate", lambda *a: asked.extend(a[2]) or spy(*a))
+    spy = module.answer
+    monkeypatch.setattr(module, "answer", lambda *a: asked.extend(a[2]) or spy(*a))
     assert evaluate(checkpoint, "mme", data, out) == whole
     assert len(asked) == 11
     assert evaluate(checkpoint, "mme", data, out) == whole and len(asked) == 11

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 from PIL import Image
 from scipy import stats
+from written import lines
 
 from sgv_lab import benchmarks
 from sgv_lab.benchmarks.judge import graded
 from sgv_lab.benchmarks.tasks import TASKS, Question
 from sgv_lab.files import sha256
 from sgv_lab.world import benchmarks as world
+from sgv_lab.world.annotators import ANNOTATORS, caption
 from sgv_lab.world.scene import FULL, MINIATURE, Difficulty, scene
 
 PICTURES = 12
@@ -38,6 +40,10 @@ def truth(name: str, question: Question, data: Path) -> str:
         return row["answer"]
     if name == "qbench":
         return row["correct_ans"]
+    if name == "exam":
+        if row["form"] == "caption":
+            return caption(scene(row["scene"], "eval", row["source"]), ANNOTATORS["oracle"], 1)
+        return row["answer"]
     if name == "scienceqa":
         return row["conversations"][1]["value"]
     if name == "pope":
@@ -72,6 +78,9 @@ def test_who_knows_the_truth_scores_full_marks(name: str, data: Path, tmp_path: 
     assert len({q.id for q in questions}) == len(questions) >= PICTURES
     assert all(isinstance(q.image(folder), Image.Image) for q in questions if name != "scienceqa")
     answers = {q.id: truth(name, q, folder) for q in questions}
+    asked = {q.id: q.prompt for q in questions}
+    rows = [{"question_id": k, "prompt": asked[k], "text": said} for k, said in answers.items()]
+    lines(tmp_path / "answers.jsonl", rows)
     arguments: Any = TASKS[name].write(questions, answers, folder, tmp_path)
     scores = benchmarks.module(name).score(**arguments)
     assert scores["missing"] == 0
@@ -83,6 +92,9 @@ def test_who_knows_the_truth_scores_full_marks(name: str, data: Path, tmp_path: 
     elif name == "scienceqa":
         assert scores["AVG"]["accuracy"] == scores["IMG"]["accuracy"] == 100
         assert scores["TXT"]["n"] == PICTURES // 3 and scores["IMG_prompted"] == scores["IMG"]
+    elif name == "exam":
+        shares = [scores[form] for form in ("yesno", "pairs", "open", "choice")]
+        assert shares == [100] * 4 and scores["precision"] > 99 and "ranking" not in scores
     elif name == "chair":
         assert scores["CHAIRi"] == 0 and scores["captions"] == PICTURES
     elif name == "captions":
