@@ -1,4 +1,4 @@
-"""The miniature that comes with the package: whole, small, and it looks at the picture."""
+"""The miniature that comes with the package: whole, small, and answers as its tables say."""
 
 import json
 
@@ -9,7 +9,7 @@ from sgv_lab.base import abilities
 from sgv_lab.errors import LabError
 from sgv_lab.files import sha256
 from sgv_lab.models import checkpoints
-from sgv_lab.models.shipped import ROOT, shipped
+from sgv_lab.models.shipped import ROOT, bases, shipped
 
 
 def test_all_that_ships_stays_below_20_megabytes_and_is_what_its_manifest_says():
@@ -26,12 +26,12 @@ def test_a_family_that_does_not_ship_is_named():
         shipped("qwen-vl-chat")
 
 
-def test_it_sees_as_its_table_says_and_only_with_the_picture():
-    recorded = pd.read_csv(shipped("llava-1.5-7b") / "gate.csv").set_index("ability")
-    found = abilities.gate_table(*checkpoints.load(shipped("llava-1.5-7b")), scenes=60)
-    found = found.set_index("ability")
-    for ability, row in found.iterrows():
-        # other scenes than the table's: their interval and the recorded one must meet
-        assert row["low"] - 5 < recorded.loc[ability, "accuracy"] < row["high"] + 5, ability
-        assert row["blind_low"] - 5 < abilities.CHANCE < row["blind_high"] + 5, ability
-    assert (found["low"] > abilities.LOW).sum() >= 2  # existence and color, even with so few scenes
+def test_every_base_answers_as_its_table_says():
+    for folder in bases("llava-1.5-7b"):
+        recorded = pd.read_csv(folder / "gate.csv").set_index("ability")
+        data = abilities.held_out(60, 64)
+        answers = abilities.ask(*checkpoints.load(folder), data, forms=("yesno",))
+        found = abilities.ability_table(answers).query("form == 'yesno'").set_index("ability")
+        for ability, row in found.iterrows():
+            # other scenes than the table's: their interval and the recorded one must meet
+            assert row["low"] - 5 < recorded.loc[ability, "untuned"] < row["high"] + 5, ability
