@@ -117,9 +117,10 @@ SECTIONS: dict[str, dict[str, tuple[Any, Any, Any]]] = {  # notebook -> setting 
         "lessons": (  # steps of 32 records; in sgv_lab.base.lessons
             {"describe": 6, "look": 4},
             {"describe": 80, "look": 60},
-            {"describe": 900, "look": 1_600, "check": 500, "web": 400, "again": 500},
+            {"describe": 1_000, "look": 1_200, "check": 400},
         ),
-        "repeats": (0, 0, 3),  # of the lesson "again", at most
+        "align_steps": (4, 20, 200),  # of 32 of BLIP's captions
+        "projectors": (1, 1, 3),  # new ones
         "scenes": (10, 40, 1_000),  # held-out ones that are asked about
     },
 }
