@@ -56,18 +56,43 @@ def by_seed(records: Sequence[Record], score: str) -> pd.DataFrame:
 
 
 def means(
-    plan: Plan, records: Sequence[Record], untuned: Mapping[str, float] | None = None
+    plan: Plan, records: Sequence[Record], untuned: Mapping[str, Mapping[str, float]] | None = None
 ) -> pd.DataFrame:
     """Arms by scores in miniature: means over seeds, to be read beside no number of the paper's.
 
-    ``untuned``: what the base scores, for a first row.
+    ``untuned``: what each base scores, for a first row, their mean.
     """
     wide = tidy(records).pivot_table(index="arm", columns="score", values="value")
     wide = wide.reindex(list(plan.arms))[[name for name in SHOWN if name in wide]]
     if untuned:
-        first = pd.DataFrame({"(untuned)": with_seen(untuned)}).T[wide.columns]
-        wide = pd.concat([first, wide])
+        first = pd.DataFrame(map(with_seen, untuned.values())).mean()
+        wide = pd.concat([first.reindex(wide.columns).to_frame("(untuned)").T, wide])
     return wide.rename_axis(index="arm", columns=None)
+
+
+def untuned_by_seed(
+    records: Sequence[Record], untuned: Mapping[str, Mapping[str, float]], score: str
+) -> pd.Series:
+    """Seed -> the score of the base that its runs start from, missing where it is not there."""
+    known = {name: with_seen(scores).get(score) for name, scores in untuned.items()}
+    return pd.Series({one.seed: known.get(one.base) for one in records}, dtype=float)
+
+
+def gains(
+    plan: Plan, records: Sequence[Record], untuned: Mapping[str, Mapping[str, float]]
+) -> pd.DataFrame:
+    """What training does in every arm: its runs minus the base that each starts from.
+
+    Columns: arm, score, effect, low, high (paired t over seeds); no test, and no correction. Scores
+    that a base lacks are left out.
+    """
+    rows, scores = [], set(tidy(records)["score"])
+    for score in (name for name in TESTED if name in scores):
+        start = untuned_by_seed(records, untuned, score)
+        gained = by_seed(records, score).sub(start, axis=0)
+        known = [] if start.isna().any() else plan.arms
+        rows += [(name, score, *intervals.paired(gained[name])) for name in known]
+    return pd.DataFrame(rows, columns=["arm", "score", "effect", "low", "high"])
 
 
 def effects(

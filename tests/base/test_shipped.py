@@ -9,7 +9,7 @@ from sgv_lab.base import abilities
 from sgv_lab.errors import LabError
 from sgv_lab.files import sha256
 from sgv_lab.models import checkpoints
-from sgv_lab.models.shipped import ROOT, shipped
+from sgv_lab.models.shipped import ROOT, bases, shipped
 
 
 def test_all_that_ships_stays_below_20_megabytes_and_is_what_its_manifest_says():
@@ -24,6 +24,20 @@ def test_all_that_ships_stays_below_20_megabytes_and_is_what_its_manifest_says()
 def test_a_family_that_does_not_ship_is_named():
     with pytest.raises(LabError, match=r"no miniature of 'qwen-vl-chat'.*models-root"):
         shipped("qwen-vl-chat")
+
+
+def test_a_family_may_ship_several_bases_and_the_first_is_the_one_that_is_shown(
+    monkeypatch, tmp_path
+):
+    for name in ("one", "one.1", "one.2", "one.4", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+    monkeypatch.setattr("sgv_lab.models.shipped.ROOT", tmp_path)
+    assert [path.name for path in bases("one")] == ["one", "one.1", "one.2"]
+    assert shipped("one") == tmp_path / "one" and bases("other") == [tmp_path / "other"]
+    assert bases("one", tmp_path) == bases("one")
+    with pytest.raises(LabError, match="no checkpoint of two"):
+        bases("two", tmp_path)
 
 
 def test_it_sees_as_its_table_says_and_only_with_the_picture():
