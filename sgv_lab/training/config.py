@@ -53,7 +53,7 @@ class Mix(Captions):
 class Pool(Captions):
     """Which captions a study's pre-training shows, drawn from a pool of images.
 
-    Whoever captions, the images of a seed are the same, but for those that Share-Captioner, "share",
+    Whoever captions, a seed's images are the same, but for those that Share-Captioner ("share")
     could not caption. Annotator "": nothing is trained before.
     """
 

@@ -303,19 +303,24 @@ def test_seeds_take_the_bases_in_turn_and_arms_of_a_seed_share_theirs(two_bases,
     assert {path.name for path in one.values()} == {plan.family}
     assert {path.name for path in runner.bases(plan, models).values()} == {plan.family}
     assert plans.parse(TEXT + "bases: 2\n", "tiny").bases == 2
-    with pytest.raises(LabError, match="3 bases are planned, 2 of .* are there"):
+    with pytest.raises(LabError, match=r"3 bases are planned, 2 of .* are there"):
         runner.bases(replace(plan, bases=3), two_bases)
 
 
-def test_a_study_of_two_bases_says_which_and_keeps_both_untuned(two_bases, models, tmp_path):
+def test_a_study_of_two_bases_says_which_and_keeps_both_untuned(
+    study, two_bases, models, tmp_path, monkeypatch
+):
     text = TEXT.replace("seeds: 1", "seeds: 2").replace("[mme, mmbench]", "[mme]")
     plan = plans.parse(text.replace(", sft]", "]"), "two")
-    records = runner.run(plan, tmp_path, two_bases, workers=2, progress=False)
+    kept = {key: getattr(study[2][0], key) for key in runner.KEPT}
+    monkeypatch.setattr(runner, "_all", lambda left, _: [(job, kept) for job in left])
+    monkeypatch.setenv("SGV_STORE", str(tmp_path / "store"))
+    records = runner.run(plan, tmp_path, two_bases, progress=False)
     names = [plan.family, f"{plan.family}.1"]
     assert [record.base for record in records] == [names[0]] * 2 + [names[1]] * 2
     assert len({record.config["base"] for record in records}) == 2
-    untuned = runner.untuned(tmp_path)
-    assert list(untuned) == names and untuned[names[0]] != untuned[names[1]]
+    assert list(runner.untuned(tmp_path)) == names
+    assert len(list((tmp_path / "store" / "answers").glob("*/manifest.json"))) == 2  # both asked
     assert runner.read(tmp_path) == records
     assert "against the untuned base" in publishing.report(plan, records, tmp_path)
     with pytest.raises(LabError, match=r"base \(\w+, now \w+\)"):  # the second is not there
