@@ -35,7 +35,7 @@ def study(
     plan: Path,
     *,
     out: Path | None = None,  # Folder of the records.  [default: runs/studies/PLAN]
-    models_root: str = "",  # Folder of FAMILY checkpoints.  [default: shipped]
+    models_root: str = "",  # Folder of FAMILY (FAMILY.1, ...) checkpoints.  [default: shipped]
     data_root: str = "",  # The official files, for a plan of profile paper.
     workers: int | None = None,  # Runs at once.  [default: the GPUs, else the cores]
     dry_run: bool = False,  # Show the plan, check base and official files; run nothing.

@@ -39,6 +39,12 @@ def annotator(shown: Captions) -> Annotator:
     return ANNOTATORS[shown.annotator].with_rates(shown.omission, shown.error, shown.invention)
 
 
+def altered(shown: Captions) -> bool:
+    """Whether these are other captions than the annotator's first, or in other words."""
+    rates = (shown.omission, shown.error, shown.invention)
+    return rates != (None,) * 3 or any((shown.draw, shown.wording, shown.filler))
+
+
 def captioned(scene: Scene, shown: Captions, task: str = "detail") -> Record:
     """A record with the caption of ``scene`` that is shown. LabError as `annotator` raises it."""
     writer = annotator(shown)
@@ -49,7 +55,9 @@ def build(mix: Mix, seed: int) -> tuple[list[Record], list[dict[str, str]]]:
     """The mix's records in order, and what was replaced: ``{"id": baseline's, "by": its own}``.
 
     ``seed`` chooses scenes, tasks and order, whoever captions; everything but the detailed
-    captions is the same in all arms of a seed. ``by`` is "" where a record is left out.
+    captions is the same in all arms of a seed. Edits of these: "shuffled" shows each image another
+    one's, "dropped" leaves them out, "questions" has questions about the image in their place.
+    ``by`` is "" where a record is left out.
     """
     records, places = _drawn(mix, seed)
     old = [str(records[i]["id"]) for i in places]

@@ -19,7 +19,7 @@ from sgv_lab.benchmarks.tasks import TASKS
 from sgv_lab.errors import LabError
 from sgv_lab.files import write_json
 from sgv_lab.study import own
-from sgv_lab.study.mix import caption_of, recaptioned
+from sgv_lab.study.mix import altered, caption_of, recaptioned
 from sgv_lab.training.config import Mix
 
 FILES = {
@@ -100,7 +100,7 @@ def arm(
     them. Raises LabError for an arm that needs the truth, which only the embedded world knows, and
     where there is nothing to replace or not enough to replace it with.
     """
-    known = None if mix.altered else (mix.annotator, mix.images, mix.edit)
+    known = None if altered(mix) else (mix.annotator, mix.images, mix.edit)
     said = set(map(caption_of, detail))
     rest = [r for r in before if caption_of(r) not in said]
     if known == ("gpt4_vision", "mixed", "") and released:
@@ -114,7 +114,7 @@ def arm(
     if known == ("gpt4_vision", "same", ""):
         coco = [r for r in captions if str(r.get("image", "")).startswith(COCO)]
         return _replaced(before, said, sorted(coco, key=lambda record: record["image"]))
-    how = "altered" if mix.altered else mix.edit or mix.images
+    how = "altered" if altered(mix) else mix.edit or mix.images
     what = f"no official file has captions of {mix.annotator}, {how}"
     raise LabError(what, fix="at full size there are before, after, own, sft and dropped")
 

@@ -44,7 +44,7 @@ def materials(
         return _official(captions, seed, data_root), data_root
     if captions.annotator not in ("share", *ANNOTATORS):
         raise unknown("captioner of stage 1", captions.annotator, ("share", *ANNOTATORS))
-    if captions.annotator == "share" and captions.altered:
+    if captions.annotator == "share" and mix.altered(captions):
         raise LabError("Share-Captioner says what it says", fix="change another's captions")
     pool = _pool(captions, seed)
     images = mix.pictures([{"image": one.image_name} for one in pool], side)
@@ -99,7 +99,7 @@ def _dense(order: Iterable[Scene], file: Path) -> Iterator[Record]:
 def _official(captions: Pool, seed: int, data_root: Path) -> Path:
     """The store's file of official captions; of LCS only those pictures that both files have."""
     of_all = captions.annotator != "blip" or captions.collection == "lcs"
-    if captions.annotator not in FILES or not of_all or captions.altered or captions.edit:
+    if captions.annotator not in FILES or not of_all or mix.altered(captions) or captions.edit:
         what = f"no official file has {captions.annotator} captions of all of stage 1's pictures"
         raise LabError(what, where=data_root, fix="at full size BLIP captioned LCS only: Table 5")
     named = {captions.annotator: FILES[captions.annotator]}

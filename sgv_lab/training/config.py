@@ -29,12 +29,6 @@ class Captions:
     wording: int = 0  # which words for the same facts
     filler: float = 0.0  # share of words in sentences that state no fact
 
-    @property
-    def altered(self) -> bool:
-        """Whether these are other captions than the annotator's first, in its own words."""
-        rates = (self.omission, self.error, self.invention)
-        return rates != (None,) * 3 or any((self.draw, self.wording, self.filler))
-
 
 @dataclass(frozen=True)
 class Mix(Captions):
@@ -43,8 +37,7 @@ class Mix(Captions):
     annotator: str = "gpt4_blind"  # of the detailed captions
     images: Literal["same", "mixed"] = "same"  # mixed: as the released file, 9K coco, 3K lcs, …
     file: str = ""  # captions of one's own, whose images are then shown: see `study.own`
-    # shuffled: captions of other images; questions: questions about the same ones in their place
-    edit: Literal["", "shuffled", "dropped", "questions"] = ""
+    edit: Literal["", "shuffled", "dropped", "questions"] = ""  # see `study.mix.build`
     share: float = 23_000 / 665_298  # detailed captions in the mix
     samples: int = 2_000  # 0: as many as the official files have
 
@@ -346,8 +339,7 @@ _ALL = (PROJECTOR, PRETRAIN, SFT, SFT_V1, SFT_LORA, SFT_QLORA, SFT_QWEN, SFT_QWE
 BASES: dict[str, RunConfig] = {one.name: one for one in _ALL}
 
 # The drawn world's changes to a base: a model 128 wide, for a minute. An answer weighs the same
-# however long, so that longer captions are not louder ones, too. Adapters stand for the whole
-# language model, which the paper trains without dropout, so they have none either.
+# however long, so that longer captions are not louder ones, too. No dropout: the paper has none.
 _SMALL = {"samples_per_update": 32, "warmup_ratio": 0.1, "gradient_checkpointing": False}
 _DRAWN = {**_SMALL, "max_steps": 63, "max_length": 1024, "loss": "sample", "micro_batch": 16}
 _HOT = {"learning_rate": 1e-3, "connector_learning_rate": 1e-3}  # adapters and projector
