@@ -175,19 +175,21 @@ def _seeds_by_image(points: pd.DataFrame, name: str) -> pd.DataFrame:
     return words.pivot(index="seed", columns=["stratum", "picture"], values="points")
 
 
-def power_analysis(records: Sequence[Record]) -> pd.DataFrame:
-    """What a study of ten seeds could see, from a pilot's *oracle − before*, score by score.
+def power_analysis(
+    records: Sequence[Record], name: str = "oracle", against: str = "before"
+) -> pd.DataFrame:
+    """What a study of ten seeds could see, from a pilot's arms, score by score.
 
-    Columns: oracle − before and its interval, noise (standard deviation of the differences),
+    Columns: ``name`` − ``against`` and its interval, noise (standard deviation of the differences),
     detectable (with 80 % power), at worst (the same at the noise's 80 % upper limit).
     """
     rows = {}
     for score in (name for name in TESTED if name in records[0].metrics):
         runs = by_seed(records, score)
-        d = runs["oracle"] - runs["before"]
+        d = runs[name] - runs[against]
         if d.std():
             rows[score] = *intervals.paired(d), d.std(), *intervals.minimum_detectable(d, 10)
-    columns = ["oracle − before", "low", "high", "noise", "detectable", "at worst"]
+    columns = [f"{name} − {against}", "low", "high", "noise", "detectable", "at worst"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
 

@@ -69,7 +69,10 @@ def test_a_known_effect_comes_out_with_its_share_of_the_oracle():
     said = conclusions.primary_conclusion(study, found)
     assert "10 paired seeds: 'GPT4-Vision captions' helps" in said and "of the oracle" in said
     spread = [replace(one, base=f"base {one.seed % 3}") for one in records]
-    assert "over 3 bases" in publishing.report(study, spread, Path())
+    told = publishing.report(study, spread, Path())
+    assert "over 3 bases" in told and "with ten seeds" in told
+    noise = effects.power_analysis(records, "after", "before").loc["MME-P"]
+    assert noise["after − before"] == pytest.approx(20) and 3 < noise["noise"] < 10
     aa = found[(found["arm"] == "aa") & (found["score"] == "MME-P")].iloc[0]
     assert aa["low"] < 0 < aa["high"] and np.isnan(aa["holm"])  # a control, not a finding
     secondary = found[(found["arm"] == "after") & (found["score"] == "MMB")].iloc[0]
