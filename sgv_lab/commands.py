@@ -35,7 +35,7 @@ def study(
     plan: Path,
     *,
     out: Path | None = None,  # Folder of the records.  [default: runs/studies/PLAN]
-    models_root: str = "",  # Folder of FAMILY checkpoints.  [default: shipped]
+    models_root: str = "",  # Folder of FAMILY (FAMILY.1, ...) checkpoints.  [default: shipped]
     data_root: str = "",  # The official files, for a plan of profile paper.
     workers: int | None = None,  # Runs at once.  [default: the GPUs, else the cores]
     dry_run: bool = False,  # Show the plan, check base and official files; run nothing.
@@ -50,12 +50,14 @@ def study(
 
     read = plans.load(plan)
     yield publishing.outline(read)
-    if not data_root and any(design.pretrain for design in read.designs().values()):
-        # Stage 1's Share-Captioner learns from collected captions: known before hours of training.
+    first = [one.pretrain.captions for one in read.designs().values() if one.pretrain]
+    if not data_root and any(captions.annotator == "share" for captions in first):
+        # Share-Captioner learns from collected captions: known before hours of training.
         import openai  # noqa: F401
         import polars  # noqa: F401
     if read.profile != "paper" or models_root:
-        runner.base_folder(read.family, models_root)
+        start = runner.bases(read, models_root)
+        yield f"bases      {', '.join(path.name for path in start.values())}"
     if data_root:
         yield from tuning.check(runner.jobs(read, models_root, data_root))
     elif read.profile == "paper" and dry_run:

@@ -93,11 +93,14 @@ def publish(plan: Plan, records: Sequence[Record], out: Path, root: Path) -> lis
 
 
 def plan_figure(
-    plan: Plan, records: Sequence[Record], table: pd.DataFrame, untuned: Mapping[str, float]
+    plan: Plan,
+    records: Sequence[Record],
+    table: pd.DataFrame,
+    untuned: Mapping[str, Mapping[str, float]],
 ) -> Figure:
     """The figure that suits a plan: the surface, the curve of Figure 6, or runs paired by seed.
 
-    ``table``: of `effects.effects`; ``untuned``: the base's scores, as `pairs` takes them.
+    ``table``: of `effects.effects`; ``untuned``: of `runner.untuned`.
     """
     groups = {arm(name).group for name in plan.arms}
     if SURFACE in groups:
@@ -112,13 +115,13 @@ def pairs(
     records: Sequence[Record],
     table: pd.DataFrame,
     note: str = "",
-    untuned: Mapping[str, float] | None = None,
+    untuned: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Figure:
     """Left: every seed a line over the arms. Right: the same runs minus what they are paired with.
 
     ``table`` is that of `effects.effects`; the bars are 95 % paired-t intervals. ``note`` is put
-    into the title: what the figure is (a demonstration, a recorded study). ``untuned``: the base's
-    scores, for a line among the runs.
+    into the title: what the figure is (a demonstration, a recorded study). ``untuned``: the bases'
+    scores, for a line each among the runs.
     """
     score = plan.primary[1]
     runs = effects.by_seed(records, score)[list(plan.arms)]
@@ -131,10 +134,11 @@ def pairs(
     for y, name in enumerate(plan.arms):
         left.scatter(runs[name], [y] * len(runs), color=_color(name), s=22, zorder=2)
     left.set(yticks=rows, yticklabels=[f"{arm(n).label}\n{n}" for n in plan.arms], title="runs")
-    if untuned:
-        left.axvline(untuned[score], color=INK, linestyle=":", linewidth=1.4)
+    if starts := effects.untuned_by_seed(records, untuned or {}, score).dropna().unique().tolist():
+        for start in starts:
+            left.axvline(start, color=INK, linestyle=":", linewidth=1.4)
         look = {"xycoords": ("data", "axes fraction"), "fontsize": 8}
-        label_point(left, "untuned", (untuned[score], 1), (0, 2), **look)
+        label_point(left, "untuned", (max(starts), 1), (0, 2), **look)
     left.tick_params("y", labelsize=8)
     left.set_xlabel(f"{score}, {UNITS.get(score, 'percent')} in miniature")
     for y, row in shown.iterrows():

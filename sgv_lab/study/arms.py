@@ -15,6 +15,7 @@ import pandas as pd
 from sgv_lab.errors import unknown
 from sgv_lab.training.config import (
     DRAWN_PRETRAIN,
+    DRAWN_PROJECTOR,
     DRAWN_SFT,
     FULL_SIZE,
     Mix,
@@ -43,21 +44,27 @@ def baseline(
 ) -> RunConfig:
     """What the arms of a study change: the family's base, the projector always trained.
 
-    ``tuning``: "lora" or "full", besides the projector; "": full at full size alone. At full size
-    a token of any answer weighs the same, as the authors trained. Its ``pretrain`` is what an arm
-    begins from that names an annotator there.
+    ``tuning``: "lora" or "full", besides the projector; "": full at full size alone; "projector":
+    it alone, as LLaVA's first stage does, on captions alone. At full size a token of any answer
+    weighs the same, as the authors trained. Its ``pretrain`` is what an arm begins from that names
+    an annotator there.
     """
     tuning = tuning or ("full" if full_size else "lora")
-    full, lora = _BASES.get(family, ("sft", "sft-lora"))
-    tuned = {"language_model": tuning, "connector": True}
-    sft = base(full if tuning == "full" else lora, tuned, origin)
     size, changes, first = "drawn world", DRAWN_SFT, DRAWN_PRETRAIN
     mix, pool = Mix(), Pool()
     if full_size:
         size, changes, first = "full size", FULL_SIZE, FULL_SIZE
         mix, pool = Mix(samples=0), Pool(samples=0, pool=0)
+    if tuning == "projector":
+        sft = base("projector-only")
+        changes = changes if full_size else DRAWN_PROJECTOR
+    else:
+        full, lora = _BASES.get(family, ("sft", "sft-lora"))
+        tuned = {"language_model": tuning, "connector": True}
+        sft = base(full if tuning == "full" else lora, tuned, origin)
     before = replace(base("pretrain", first, size), captions=pool)
-    return replace(sft.changed(changes, size), captions=mix, pretrain=before)
+    made = replace(sft.changed(changes, size), captions=mix, pretrain=before)
+    return made.changed({"share": 1.0}, "tuning projector") if tuning == "projector" else made
 
 
 @dataclass(frozen=True)
@@ -93,7 +100,7 @@ def ready(design: RunConfig, blocks: int) -> RunConfig:
     return replace(design, pretrain=alike.for_tower(blocks))
 
 
-VISION = {"annotator": "gpt4_vision"}
+BLIND, VISION = {"annotator": "gpt4_blind"}, {"annotator": "gpt4_vision"}
 ALL_SOURCES = {**VISION, "images": "mixed"}  # as the released file
 # Pre-training of the projector alone; and end to end, of language model and half of the ViT, too.
 PROJECTOR = {"pretrain.base": "projector-only", "pretrain.vision_share": None}
@@ -103,6 +110,8 @@ ON_SHARE = {**END_TO_END, "pretrain.annotator": "share"}
 ON_ORACLE = {**END_TO_END, "pretrain.annotator": "oracle"}
 BOTH = {**ALL_SOURCES, **ON_SHARE}  # ShareGPT4V-7B: Table 6 and Figure 6 stand on it
 LCS = {**VISION, "pretrain.collection": "lcs"}  # Table 5: one fine-tuning mix, one set of images
+WORDS = {"wording": 1}
+STYLE = {**WORDS, "filler": 0.2}
 
 
 def _tower(name: str, share: float, label: str, row: str | None) -> Arm:
@@ -113,6 +122,14 @@ def _tower(name: str, share: float, label: str, row: str | None) -> Arm:
 def _captions(name: str, number: int, row: str | None = None) -> Arm:
     delta = {**BOTH, "pretrain.samples": number}
     return Arm(name, f"{number:,} captions", delta, ("captions@0",), row)
+
+
+def _first(
+    name: str, label: str, shown: Mapping[str, Any], against: tuple[str, ...] = ("blind@P",)
+) -> Arm:
+    """Captions ``shown`` to the projector alone; then the baseline's fine-tuning."""
+    delta = {f"pretrain.{key}": value for key, value in shown.items()}
+    return Arm(name, label, {**PROJECTOR, **delta}, against)
 
 
 def _rates(name: str, omission: float, error: float, invention: float) -> Arm:
@@ -136,6 +153,14 @@ _REGISTRY = {  # (group, ceiling) -> its arms
             ("before", "after"),
         ),
         Arm("dropped", "no detailed captions", {"edit": "dropped"}, ("before", "after")),
+        Arm(
+            "questions",
+            "questions in the captions' place",
+            {"edit": "questions"},
+            ("before", "after"),
+        ),
+        Arm("words", "the same facts in other words", WORDS),
+        Arm("style", "the same facts in other words, a fifth filler", STYLE),
         # aa-2 to aa-15: sixteen draws of one annotator are 120 pairs.
         *(Arm(f"aa-{draw}", f"A/A: draw {draw}", {"draw": draw}) for draw in range(2, 16)),
     ],
@@ -192,6 +217,23 @@ _REGISTRY = {  # (group, ceiling) -> its arms
             "+ShareGPT4V-PT-558K",
         ),
         Arm("oracle@PT", "stage 1 on true and whole captions", {**LCS, **ON_ORACLE}, ("blip@PT",)),
+    ],
+    ("captions alone, then SFT", "oracle@P"): [  # who captions what the projector alone learns
+        _first("blind@P", "the projector on blind GPT-4's", BLIND, ()),
+        _first("vision@P", "the projector on GPT4-Vision's", VISION, ("blind@P", "none@P")),
+        _first("blip@P", "the projector on BLIP's", {"annotator": "blip"}),
+        _first("none@P", "the projector not taught", {"annotator": ""}),
+    ],
+    ("controls", "oracle@P"): [
+        _first("oracle@P", "the projector on true and whole ones", {"annotator": "oracle"}),
+        _first("aa@P", "A/A: the projector on blind ones drawn again", {**BLIND, "draw": 1}),
+        _first("style@P", "the projector on their facts in other words", {**BLIND, **STYLE}),
+        _first(
+            "shuffled@P",
+            "the projector on GPT4-Vision's of other pictures",
+            {**VISION, "edit": "shuffled"},
+            ("none@P", "blind@P", "vision@P"),
+        ),
     ],
     ("Table 6", ""): [  # how much of the ViT learns in pre-training; rows: its first block of 24
         _tower("tower@0%", 0.0, "the ViT frozen", "24"),

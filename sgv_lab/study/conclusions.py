@@ -12,6 +12,7 @@ from sgv_lab.study.runner import Record
 from sgv_lab.study.scores import SEEN
 from sgv_lab.world.annotators import ANNOTATORS
 
+_TRAINED = {"lora": "adapters", "full": "all weights", "frozen": "the projector"}
 FILLER = 5.0  # percentage points of it from which two arms' captions are not alike in filler
 
 
@@ -41,10 +42,13 @@ def conclusion(plan: Plan, records: Sequence[Record], table: pd.DataFrame, out: 
     if groups == {"Figure 6"}:
         growth = worth_of_captions(records, score)
         sentence += f", but they differ in what is trained, too; {growth}"
-    runs, base = effects.by_seed(records, score).stack(), runner.untuned(out).get(score)
-    if base is not None and (lost := (runs < base).sum()) > len(runs) / 2:
-        sentence += f". {lost} of {len(runs)} runs lie below the untuned base ({base:,.1f}): what "
-        sentence += "is gained is a smaller loss"
+    runs = effects.by_seed(records, score)
+    base = effects.untuned_by_seed(records, runner.untuned(out), score)
+    if (lost := runs.lt(base, axis=0).to_numpy().sum()) > runs.size / 2:
+        sentence += f". {lost} of {runs.size} runs lie below the untuned base ({base.mean():,.1f})"
+        sentence += ": what is gained is a smaller loss"
+    if (bases := len({one.base for one in records})) > 1:
+        sentence += f". The seeds are spread over {bases} bases"
     return sentence
 
 
@@ -59,7 +63,7 @@ def primary_conclusion(plan: Plan, table: pd.DataFrame) -> str:
     top, base = arm(name).ceiling, arm(name).against[0]
     main = rows.loc[name, base]
     effect = f"{score} {_with_interval(main)}"
-    how = "adapters" if plan.baseline.language_model == "lora" else "all weights"
+    how = _TRAINED[plan.baseline.language_model]
     how += f" trained, {plan.baseline.captions.share:.1%} of the mix detailed captions"
     head = f"{plan.family}, {how}, {int(main['seeds'])} paired seeds: "
     if main["seeds"] < effects.RESOLVES:
@@ -107,7 +111,9 @@ def _caveats(rows: pd.DataFrame, name: str, base: str) -> str:
     no better than another that it is compared with, it is not what the better ones say that helps.
     """
     main, caveats = rows.loc[name, base], ""
-    if ("aa", "before") in rows.index and _excludes_zero(rows.loc["aa", "before"]):
+    _, *stage = name.partition("@")
+    again = ("".join(["aa", *stage]), base)
+    if again in rows.index and _excludes_zero(rows.loc[again]):
         caveats += "; but A/A, the same annotator drawn again, differs too, so this may be noise"
     low, high = main["crossed_low"], main["crossed_high"]
     if low <= 0 <= high:
@@ -131,18 +137,20 @@ def _excludes_zero(row: pd.Series) -> bool:
 
 
 def costs_of_faults(quality: pd.DataFrame, records: Sequence[Record], score: str) -> str:
-    """`caption_content.slopes` in words, and how far the score only follows the filler.
+    """`caption_content.slopes` in words; where filler differs, how far the score only follows it.
 
     ``quality``: of `caption_content.by_arm`.
     """
     words = {"omission": "left out", "error": "wrong", "invention": "made up"}
     slopes = caption_content.slopes(records, score)
     costs = ", ".join(f"{words[rate]} {_with_interval(row)}" for rate, row in slopes.iterrows())
+    costs = f"for every 10 % of facts {costs or 'cannot be told apart by so few arms'}"
+    if not quality["filler"].max() - quality["filler"].min() >= FILLER:
+        return f"{score}: {costs}"
     r = caption_content.follows_filler(quality, records, score)
     return (
         f"{score} follows the share of filler in captions (r = {r:.2f} over {len(quality)} arms), "
-        "from which these are not told: for every 10 % of facts "
-        + (costs or "cannot be told apart by so few arms")
+        f"from which these are not told: {costs}"
     )
 
 

@@ -56,18 +56,43 @@ def by_seed(records: Sequence[Record], score: str) -> pd.DataFrame:
 
 
 def means(
-    plan: Plan, records: Sequence[Record], untuned: Mapping[str, float] | None = None
+    plan: Plan, records: Sequence[Record], untuned: Mapping[str, Mapping[str, float]] | None = None
 ) -> pd.DataFrame:
     """Arms by scores in miniature: means over seeds, to be read beside no number of the paper's.
 
-    ``untuned``: what the base scores, for a first row.
+    ``untuned``: what each base scores, for a first row, their mean.
     """
     wide = tidy(records).pivot_table(index="arm", columns="score", values="value")
     wide = wide.reindex(list(plan.arms))[[name for name in SHOWN if name in wide]]
     if untuned:
-        first = pd.DataFrame({"(untuned)": with_seen(untuned)}).T[wide.columns]
-        wide = pd.concat([first, wide])
+        first = pd.DataFrame(map(with_seen, untuned.values())).mean()
+        wide = pd.concat([first.reindex(wide.columns).to_frame("(untuned)").T, wide])
     return wide.rename_axis(index="arm", columns=None)
+
+
+def untuned_by_seed(
+    records: Sequence[Record], untuned: Mapping[str, Mapping[str, float]], score: str
+) -> pd.Series:
+    """Seed -> the score of the base that its runs start from, missing where it is not there."""
+    known = {name: with_seen(scores).get(score) for name, scores in untuned.items()}
+    return pd.Series({one.seed: known.get(one.base) for one in records}, dtype=float)
+
+
+def gains(
+    plan: Plan, records: Sequence[Record], untuned: Mapping[str, Mapping[str, float]]
+) -> pd.DataFrame:
+    """What training does in every arm: its runs minus the base that each starts from.
+
+    Columns: arm, score, effect, low, high (paired t over seeds); no test, and no correction. Scores
+    that a base lacks are left out.
+    """
+    rows, scores = [], set(tidy(records)["score"])
+    for score in (name for name in TESTED if name in scores):
+        start = untuned_by_seed(records, untuned, score)
+        gained = by_seed(records, score).sub(start, axis=0)
+        known = [] if start.isna().any() else plan.arms
+        rows += [(name, score, *intervals.paired(gained[name])) for name in known]
+    return pd.DataFrame(rows, columns=["arm", "score", "effect", "low", "high"])
 
 
 def effects(
@@ -150,19 +175,21 @@ def _seeds_by_image(points: pd.DataFrame, name: str) -> pd.DataFrame:
     return words.pivot(index="seed", columns=["stratum", "picture"], values="points")
 
 
-def power_analysis(records: Sequence[Record]) -> pd.DataFrame:
-    """What a study of ten seeds could see, from a pilot's *oracle − before*, score by score.
+def power_analysis(
+    records: Sequence[Record], name: str = "oracle", against: str = "before"
+) -> pd.DataFrame:
+    """What a study of ten seeds could see, from a pilot's arms, score by score.
 
-    Columns: oracle − before and its interval, noise (standard deviation of the differences),
+    Columns: ``name`` − ``against`` and its interval, noise (standard deviation of the differences),
     detectable (with 80 % power), at worst (the same at the noise's 80 % upper limit).
     """
     rows = {}
     for score in (name for name in TESTED if name in records[0].metrics):
         runs = by_seed(records, score)
-        d = runs["oracle"] - runs["before"]
+        d = runs[name] - runs[against]
         if d.std():
             rows[score] = *intervals.paired(d), d.std(), *intervals.minimum_detectable(d, 10)
-    columns = ["oracle − before", "low", "high", "noise", "detectable", "at worst"]
+    columns = [f"{name} − {against}", "low", "high", "noise", "detectable", "at worst"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
 

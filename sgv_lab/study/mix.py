@@ -14,29 +14,50 @@ from sgv_lab import store
 from sgv_lab.errors import LabError
 from sgv_lab.files import write_json
 from sgv_lab.study import own
-from sgv_lab.training.config import Mix
+from sgv_lab.training.config import Captions, Mix, Pool
 from sgv_lab.world.annotators import ANNOTATORS, Annotator
 from sgv_lab.world.export import write_images
-from sgv_lab.world.records import Record, caption_record, instruct_mix, scene_of, task_of
-from sgv_lab.world.scene import MINIATURE, scene
+from sgv_lab.world.records import (
+    Record,
+    caption_record,
+    instruct_mix,
+    question_record,
+    scene_of,
+    task_of,
+)
+from sgv_lab.world.scene import MINIATURE, Scene, scene
 
 # sharegpt4v_mix665k_cap23k_coco-ap9k_lcs3k_sam9k_div2k.json; "div" is 500 of each of four
 RELEASED = {"coco": 9_000, "lcs": 3_000, "sam": 9_000,
             **dict.fromkeys(("textcaps", "wikiart", "landmark", "celebrity"), 500)}  # fmt: skip
 
 
-def annotator(mix: Mix) -> Annotator:
-    """Who captions this mix. Raises LabError for a name that is no annotator's."""
-    if mix.annotator not in ANNOTATORS:
-        raise LabError(f"no annotator {mix.annotator!r}", fix=f"one of {', '.join(ANNOTATORS)}")
-    return ANNOTATORS[mix.annotator].with_rates(mix.omission, mix.error, mix.invention)
+def annotator(shown: Captions) -> Annotator:
+    """Who writes these captions. Raises LabError for a name that is no annotator's."""
+    if shown.annotator not in ANNOTATORS:
+        raise LabError(f"no annotator {shown.annotator!r}", fix=f"one of {', '.join(ANNOTATORS)}")
+    return ANNOTATORS[shown.annotator].with_rates(shown.omission, shown.error, shown.invention)
+
+
+def altered(shown: Captions) -> bool:
+    """Whether these are other captions than the annotator's first, or in other words."""
+    rates = (shown.omission, shown.error, shown.invention)
+    return rates != (None,) * 3 or any((shown.draw, shown.wording, shown.filler))
+
+
+def captioned(scene: Scene, shown: Captions, task: str = "detail") -> Record:
+    """A record with the caption of ``scene`` that is shown. LabError as `annotator` raises it."""
+    writer = annotator(shown)
+    return caption_record(scene, writer, shown.draw, task, shown.filler, shown.wording)
 
 
 def build(mix: Mix, seed: int) -> tuple[list[Record], list[dict[str, str]]]:
     """The mix's records in order, and what was replaced: ``{"id": baseline's, "by": its own}``.
 
     ``seed`` chooses scenes, tasks and order, whoever captions; everything but the detailed
-    captions is the same in all arms of a seed. ``by`` is "" where a record is left out.
+    captions is the same in all arms of a seed. Edits of these: "shuffled" shows each image another
+    one's, "dropped" leaves them out, "questions" has questions about the image in their place.
+    ``by`` is "" where a record is left out.
     """
     records, places = _drawn(mix, seed)
     old = [str(records[i]["id"]) for i in places]
@@ -44,11 +65,12 @@ def build(mix: Mix, seed: int) -> tuple[list[Record], list[dict[str, str]]]:
         for i, other in zip(places, _other_pictures(mix, seed, len(places)), strict=True):
             records[i] = other
     shown = [records[i] for i in places]
-    texts = edited(mix, seed, shown)
     kept = [
         None if text is None else recaptioned(record, text)
-        for record, text in zip(shown, texts, strict=True)
+        for record, text in zip(shown, edited(mix, seed, shown), strict=True)
     ]
+    if mix.edit == "questions":
+        kept = [question_record(scene_of(str(one["image"]), MINIATURE), seed) for one in shown]
     made = dict(enumerate(records)) | dict(zip(places, kept, strict=True))
     listed = [{"id": a, "by": str(b["id"]) if b else ""} for a, b in zip(old, kept, strict=True)]
     return [record for record in made.values() if record], listed
@@ -58,8 +80,9 @@ def _drawn(mix: Mix, seed: int) -> tuple[list[Record], list[int]]:
     """The mix as this mix's annotator captions it, and where the detailed captions stand."""
     rest = Mix() if mix.file else mix  # who captions what a file does not cover
     records = instruct_mix(
-        mix.samples, seed, annotator(rest), mix.share, difficulty=MINIATURE, draw=rest.draw
-    )
+        mix.samples, seed, annotator(rest), mix.share, difficulty=MINIATURE, draw=rest.draw,
+        filler=rest.filler, wording=rest.wording,
+    )  # fmt: skip
     places = [i for i, record in enumerate(records) if task_of(record) == "detail"]
     if mix.file:
         places = _own_pictures(mix, seed, records, places)
@@ -75,8 +98,7 @@ def _own_pictures(mix: Mix, seed: int, records: list[Record], places: Sequence[i
     names = random.Random(f"own/{seed}").sample(sorted(said), min(len(said), len(places)))
     its = mix.annotator == own.ARM
     for i, name in zip(places, names, strict=False):
-        writer = annotator(Mix() if its else mix)
-        record = caption_record(scene_of(name, MINIATURE), writer, mix.draw, "detail")
+        record = captioned(scene_of(name, MINIATURE), Mix() if its else mix)
         records[i] = recaptioned(record, said[name]) if its else record
     return list(places[: len(names)])
 
@@ -89,15 +111,15 @@ def _other_pictures(mix: Mix, seed: int, n: int) -> list[Record]:
         scene(s, "train", source, MINIATURE)
         for s, source in zip(rng.sample(range(10**9), n), sources, strict=True)
     ]
-    return [caption_record(drawn, annotator(mix), mix.draw, "detail") for drawn in scenes]
+    return [captioned(drawn, mix) for drawn in scenes]
 
 
-def edited(mix: Mix, seed: int, records: Sequence[Record]) -> list[str | None]:
-    """The records' captions as this mix shows them; None where the record is left out."""
+def edited(shown: Mix | Pool, seed: int, records: Sequence[Record]) -> list[str | None]:
+    """The records' captions as they are shown; None where no caption is."""
     captions = [caption_of(record) for record in records]
-    if mix.edit == "dropped":
+    if shown.edit in ("dropped", "questions"):
         return [None] * len(captions)
-    if mix.edit == "shuffled":  # along one random circle: nobody keeps the own caption
+    if shown.edit == "shuffled":  # along one random circle: nobody keeps the own caption
         circle = random.Random(f"shuffled/{seed}").sample(range(len(captions)), len(captions))
         moved = dict(zip(circle, circle[1:] + circle[:1], strict=True))
         return [captions[moved[i]] for i in range(len(captions))]

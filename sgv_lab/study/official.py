@@ -19,7 +19,7 @@ from sgv_lab.benchmarks.tasks import TASKS
 from sgv_lab.errors import LabError
 from sgv_lab.files import write_json
 from sgv_lab.study import own
-from sgv_lab.study.mix import caption_of, recaptioned
+from sgv_lab.study.mix import altered, caption_of, recaptioned
 from sgv_lab.training.config import Mix
 
 FILES = {
@@ -100,21 +100,22 @@ def arm(
     them. Raises LabError for an arm that needs the truth, which only the embedded world knows, and
     where there is nothing to replace or not enough to replace it with.
     """
-    known = (mix.annotator, mix.images, mix.edit, mix.draw)
+    known = None if altered(mix) else (mix.annotator, mix.images, mix.edit)
     said = set(map(caption_of, detail))
     rest = [r for r in before if caption_of(r) not in said]
-    if known == ("gpt4_vision", "mixed", "", 0) and released:
+    if known == ("gpt4_vision", "mixed", "") and released:
         return released
-    if known == ("gpt4_blind", "same", "dropped", 0):
+    if known == ("gpt4_blind", "same", "dropped"):
         return rest
-    if known == ("gpt4_blind", "same", "", 0):
+    if known == ("gpt4_blind", "same", ""):
         return before
-    if known == (own.ARM, "same", "", 0):
+    if known == (own.ARM, "same", ""):
         return _own(before, said, mix.file)
-    if known == ("gpt4_vision", "same", "", 0):
+    if known == ("gpt4_vision", "same", ""):
         coco = [r for r in captions if str(r.get("image", "")).startswith(COCO)]
         return _replaced(before, said, sorted(coco, key=lambda record: record["image"]))
-    what = f"no official file has captions of {mix.annotator}, {mix.edit or mix.images}"
+    how = "altered" if altered(mix) else mix.edit or mix.images
+    what = f"no official file has captions of {mix.annotator}, {how}"
     raise LabError(what, fix="at full size there are before, after, own, sft and dropped")
 
 

@@ -54,6 +54,7 @@ class Plan:
     baseline: RunConfig
     profile: str
     minutes: float | None  # planned, a run
+    bases: int | None = None  # how many the seeds are spread over; None: all that there are
 
     @property
     def questions(self) -> int:
@@ -119,7 +120,7 @@ def parse(text: str, name: str, folder: str | Path = "", origin: str = "plan") -
     if not isinstance(given, dict):
         raise LabError("is no mapping of keys", where=name, fix="write `key: value` lines")
     known = ("title", "family", "arms", "seeds", "primary", "benchmarks", "pictures", "baseline",
-             "profile", "pilot", "minutes_a_run", "captions")  # fmt: skip
+             "profile", "pilot", "minutes_a_run", "captions", "bases")  # fmt: skip
     for key in given:
         if key not in known:
             raise unknown("key", str(key), known, where=name)
@@ -149,6 +150,7 @@ def parse(text: str, name: str, folder: str | Path = "", origin: str = "plan") -
         baseline=baseline,
         profile=given.get("profile", "mini"),
         minutes=given.get("minutes_a_run"),
+        bases=given.get("bases"),
     )
     _check(plan, bool(given.get("pilot")))
     return plan
@@ -207,6 +209,8 @@ def _modernised(text: str, family: str, profile: str) -> Mapping[str, Any]:
     paper = profile == "paper"
     design = ready(_baseline(family, paper, given, ""), _blocks(family, profile)).values()
     design["captions"]["file"] = config.get("captions", "")
+    for one in (design, design["pretrain"] or {}):  # annotators had filler of their own
+        one.get("captions", {}).pop("filler", None)
     for one in (design, design["pretrain"]) if "loss" not in config else ():
         (one or {}).pop("loss", None)
     kept = ("captioner", "base", "question_files", "questions", "pictures")

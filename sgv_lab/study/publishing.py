@@ -119,7 +119,16 @@ def report(plan: Plan, records: Sequence[Record], out: Path) -> str:
         return effects.power_analysis(records).round(2).to_string()
     table = effects.effects(plan, records, points_of(out))
     follows = conclusion(plan, records, table, out)
-    lines = [table.round(3).to_string(index=False), "", follows]
+    gained = effects.gains(plan, records, runner.untuned(out))
+    shown = [one.round(3).to_string(index=False) for one in (table, gained) if len(one)]
+    lines = ["\n\nagainst the untuned base:\n".join(shown), "", follows]
+    if len(plan.seeds) >= effects.RESOLVES:
+        pair = plan.primary[0], arm(plan.primary[0]).against[0]
+        lines += [
+            "",
+            "with ten seeds:",
+            effects.power_analysis(records, *pair).round(2).to_string(),
+        ]
     if any(arm(name).group == "Figure 6" for name in plan.arms):
         score = plan.primary[1]
         curve = ablations.saturation(ablations.scores_by_number(records, score))

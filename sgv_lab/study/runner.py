@@ -8,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,7 @@ from tqdm.auto import tqdm
 from sgv_lab import store
 from sgv_lab.errors import LabError
 from sgv_lab.files import Journal, sha256, write_json
-from sgv_lab.models import checkpoints, families
-from sgv_lab.models.shipped import shipped
+from sgv_lab.models import checkpoints, families, shipped
 from sgv_lab.study import tuning
 from sgv_lab.study.plans import Plan, modernised
 from sgv_lab.study.tuning import POINTS, Job, asked, execute
@@ -28,7 +28,7 @@ from sgv_lab.world import benchmarks as world
 from sgv_lab.world.scene import MINIATURE
 
 RECORDS = "records.jsonl"
-UNTUNED = "untuned.json"  # what the base answers to the same questions, before any arm
+UNTUNED = "untuned.json"  # what each base answers to the same questions, before any arm
 KEPT = ("metrics", "replaced", "key", "provenance", "seconds", "peak_bytes")
 _QUIET = {  # workers: one thread each, so that sums, and so answers, are the same anywhere
     **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TQDM_DISABLE"), "1"),
@@ -58,14 +58,19 @@ class Record:
     dropped: int = 0  # records of the mix whose pictures are gone, left out
     code: str = ""  # hash of the code that the run rests on: see `tuning.code`
     origins: Mapping[str, str] = field(default_factory=dict)  # of the config's values
+    base: str = ""  # the name of its base's folder; the config has its hash
 
 
-def base_folder(family: str, models_root: str | Path = "") -> Path:
-    """``models_root/family``, or the miniature that comes with the package. LabError if absent."""
-    folder = Path(models_root) / family if models_root else shipped(family)
-    if not (folder / "config.json").is_file():
-        raise LabError(f"no checkpoint of {family}", where=folder, fix="set models_root")
-    return folder
+def bases(plan: Plan, models_root: str | Path = "") -> dict[int, Path]:
+    """Seed -> the checkpoint folder that all arms start from: the plan's bases in turn.
+
+    They lie below ``models_root`` or come with the package (see `shipped`). LabError if absent.
+    """
+    found = shipped.bases(plan.family, models_root)
+    if plan.bases and plan.bases > len(found):
+        what = f"{plan.bases} bases are planned, {len(found)} of {plan.family} are there"
+        raise LabError(what, where=found[0].parent, fix="make the others, or plan fewer")
+    return dict(zip(plan.seeds, cycle(found[: plan.bases])))
 
 
 def questions(plan: Plan) -> Path:
@@ -86,7 +91,7 @@ def jobs(plan: Plan, models_root: str | Path = "", data_root: str | Path = "") -
     if plan.profile == "paper" and not (models_root and data_root):
         fix = "give --models-root and --data-root"
         raise LabError("at full size a study needs both models and data", where=plan.name, fix=fix)
-    base = base_folder(plan.family, models_root)
+    start = bases(plan, models_root)
     root = Path(data_root) if data_root else None
     asked = root / "benchmarks" if root else questions(plan)
     for name in plan.benchmarks if root else ():
@@ -94,9 +99,9 @@ def jobs(plan: Plan, models_root: str | Path = "", data_root: str | Path = "") -
             what, fix = f"lacks the folder {name}", "unpack the benchmark's official release there"
             raise LabError(what, where=asked, fix=fix)
     folders = {name: (asked / name, sha256(asked / name)) for name in plan.benchmarks}
-    base_hash, designs = checkpoints.fingerprint(base), plan.designs()
+    hashes, designs = {b: checkpoints.fingerprint(b) for b in start.values()}, plan.designs()
     return [
-        Job(arm, seed, designs[arm], plan.family, base, base_hash, folders, root)
+        Job(arm, seed, designs[arm], plan.family, start[seed], hashes[start[seed]], folders, root)
         for arm, seed in plan.runs()
     ]
 
@@ -113,7 +118,7 @@ def run(
 
     ``workers``: processes at once (None: one a GPU, else one a core). Each finished run is
     appended at once, so the same call goes on after a kill; points by picture, and the answers of
-    the base itself, given as the arms' are, are written last.
+    each base itself, given as the arms' are, are written last.
 
     Raises LabError if a run fails (naming it), or ``out`` holds a run that would be another today.
     """
@@ -135,8 +140,10 @@ def run(
     records = [done[pair] for pair in plan.runs()]
     _gather(records, out)
     if left or not (out / UNTUNED).is_file():
+        starts = {job.base.name: job for job in todo}
         with _workers(1) as pool:  # as the arms are asked
-            write_json(out / UNTUNED, pool.submit(asked, todo[0].base, todo[0]).result()[0])
+            scored = {name: pool.submit(asked, job.base, job) for name, job in starts.items()}
+            write_json(out / UNTUNED, {name: one.result()[0] for name, one in scored.items()})
     return records
 
 
@@ -171,10 +178,14 @@ def read(out: str | Path) -> list[Record]:
     ]
 
 
-def untuned(out: str | Path) -> dict[str, float]:
-    """The base's scores on a study's questions, by the names of a record's; none if not there."""
+def untuned(out: str | Path) -> dict[str, dict[str, float]]:
+    """Base -> its scores on a study's questions, named as a record's; none if not there.
+
+    The names are those that records give their bases: "" where a study had one.
+    """
     path = Path(out) / UNTUNED
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return found if all(isinstance(one, dict) for one in found.values()) else {"": found}
 
 
 def _config(plan: Plan, job: Job) -> dict[str, Any]:
@@ -194,6 +205,7 @@ def _record(plan: Plan, job: Job, found: Mapping[str, Any]) -> Record:
         dropped=found.get("dropped", 0),
         code=tuning.code(),
         origins={name: origin for name, _, origin in job.design.rows()},
+        base=job.base.name,
         **{key: found[key] for key in KEPT},
     )
 

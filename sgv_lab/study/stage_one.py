@@ -1,13 +1,16 @@
 """Stage 1 of an arm: whose captions of which pictures it learns from, and where that ends.
 
-In the embedded world all arms and seeds draw from one pool of pictures, in ShareGPT4V-PT's
-proportions of sources; Share-Captioner, trained as in notebook 03 from the arm's own base, captions
-it once. At full size captions come from the official files. Arms of a seed that ask for the same
-stage 1 share its checkpoint (see `two_stages`).
+In the embedded world pictures come in ShareGPT4V-PT's proportions of sources, or from one source;
+all seeds draw from one pool, or each draws its own. Share-Captioner, trained as in notebook 03 from
+the arm's own base, captions the whole pool once. At full size captions come from the official
+files. Arms of a seed that ask for the same stage 1 share its checkpoint (see `two_stages`).
 """
 
 import json
 import random
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +19,10 @@ from sgv_lab.errors import LabError, unknown
 from sgv_lab.files import write_json
 from sgv_lab.study import mix, official, share_captioner
 from sgv_lab.training.config import Pool
-from sgv_lab.world.annotators import ANNOTATORS, caption
-from sgv_lab.world.records import Record, caption_record, scene_of
-from sgv_lab.world.scene import MINIATURE, scene
+from sgv_lab.world import vocabulary
+from sgv_lab.world.annotators import ANNOTATORS
+from sgv_lab.world.records import Record, caption_record
+from sgv_lab.world.scene import MINIATURE, Scene, scene
 
 SOURCES = {"coco": 118_000, "lcs": 558_000, "sam": 570_000}  # pictures in ShareGPT4V-PT, 1,246K
 FILES = {  # below data_root/sharegpt4v: ShareGPT4V's release, and LLaVA-Pretrain's
@@ -38,61 +42,69 @@ def materials(
     """
     if data_root:
         return _official(captions, seed, data_root), data_root
-    pool, images, dense = _pool(captions, base, side)
-    said = {"by": captions.annotator, "captions": captions.samples, "seed": seed}
+    if captions.annotator not in ("share", *ANNOTATORS):
+        raise unknown("captioner of stage 1", captions.annotator, ("share", *ANNOTATORS))
+    if captions.annotator == "share" and mix.altered(captions):
+        raise LabError("Share-Captioner says what it says", fix="change another's captions")
+    pool = _pool(captions, seed)
+    images = mix.pictures([{"image": one.image_name} for one in pool], side)
+    dense = [_share_captions(captions, base, images)] if captions.annotator == "share" else []
 
     def write(out: Path) -> None:
-        known = {
-            one["image"]: mix.caption_of(one)
-            for one in json.loads(dense.read_text(encoding="utf-8"))
-        }
-        kept = [record for record in pool if record["image"] in known]
         # the first of one random order: a seed's smaller sets lie within its larger ones
-        order = random.Random(f"stage 1/{seed}").sample(kept, len(kept))[: captions.samples]
-        write_json(
-            out / "records.json", [_captioned(one, captions.annotator, known) for one in order]
+        order = random.Random(f"stage 1/{seed}").sample(pool, len(pool))
+        records = (
+            _dense(order, dense[0])
+            if dense
+            else (mix.captioned(one, captions, "caption") for one in order)
         )
+        shown = list(islice(records, captions.samples))
+        texts = mix.edited(captions, seed, shown)
+        pairs = zip(shown, texts, strict=True)
+        write_json(out / "records.json", [mix.recaptioned(*pair) for pair in pairs])
 
-    names = sorted(str(record["image"]) for record in pool)
-    folder = store.stage("stage-1-captions", said | {"pool": names}, [dense], write)
+    said = asdict(captions) | {"seed": seed, "pool": [one.image_name for one in pool]}
+    folder = store.stage("stage-1-captions", said, dense, write)
     return folder / "records.json", images
 
 
-def _pool(captions: Pool, base: Path, side: int) -> tuple[list[Record], Path, Path]:
-    """Records of the pool, without words yet; their pictures; Share-Captioner's file of them."""
-    rng = random.Random(f"stage 1/{captions.collection}")
-    sources = [captions.collection] * captions.pool
+def _pool(captions: Pool, seed: int) -> list[Scene]:
+    """The scenes that a stage 1 draws from: all seeds' or, of ``pool`` 0, this one's own."""
+    number = captions.pool or captions.samples
+    own = "" if captions.pool else f"/{seed}"
+    rng = random.Random(f"stage 1/{captions.collection}{own}")
+    sources = [captions.collection] * number
     if not captions.collection:
-        sources = rng.choices(list(SOURCES), list(SOURCES.values()), k=captions.pool)
-    seeds = rng.sample(range(10**9), captions.pool)
-    scenes = [scene(s, "train", one, MINIATURE) for s, one in zip(seeds, sources, strict=True)]
-    pool = [caption_record(one, "blip") for one in scenes]
-    images = mix.pictures(pool, side)
+        sources = rng.choices(list(SOURCES), list(SOURCES.values()), k=number)
+    seeds = rng.sample(range(10**9), number)
+    return [scene(s, "train", one, MINIATURE) for s, one in zip(seeds, sources, strict=True)]
+
+
+def _share_captions(captions: Pool, base: Path, images: Path) -> Path:
+    """Share-Captioner's file of captions of the pool's pictures."""
     size = share_captioner.SIZES[captions.captioner]
     collected = share_captioner.materials("mini", str(base), "", "", size["collected"])
     model = share_captioner.trained(*collected, size["updates"])
-    return pool, images, share_captioner.captioned(model, images, max_new_tokens=size["tokens"])
+    return share_captioner.captioned(model, images, max_new_tokens=size["tokens"])
 
 
-def _captioned(record: Record, by: str, dense: dict[str, str]) -> Record:
-    name = str(record["image"])
-    if by == "share":
-        text = dense[name]
-    elif by in ANNOTATORS:
-        text = caption(scene_of(name, MINIATURE), ANNOTATORS[by])
-    else:
-        raise unknown("captioner of stage 1", by, ("share", *ANNOTATORS))
-    return mix.recaptioned(record, text)
+def _dense(order: Iterable[Scene], file: Path) -> Iterator[Record]:
+    """Records with Share-Captioner's captions; what it could not caption is left out."""
+    known = {one["image"]: mix.caption_of(one) for one in json.loads(file.read_bytes())}
+    for one in order:
+        if one.image_name in known:
+            yield mix.recaptioned(caption_record(one, "blip"), known[one.image_name])
 
 
 def _official(captions: Pool, seed: int, data_root: Path) -> Path:
     """The store's file of official captions; of LCS only those pictures that both files have."""
-    if captions.annotator not in FILES or (
-        captions.annotator == "blip" and captions.collection != "lcs"
-    ):
+    of_all = captions.annotator != "blip" or captions.collection == "lcs"
+    if captions.annotator not in FILES or not of_all or mix.altered(captions) or captions.edit:
         what = f"no official file has {captions.annotator} captions of all of stage 1's pictures"
         raise LabError(what, where=data_root, fix="at full size BLIP captioned LCS only: Table 5")
-    named = FILES if captions.collection else {captions.annotator: FILES[captions.annotator]}
+    named = {captions.annotator: FILES[captions.annotator]}
+    if captions.collection == "lcs":  # both have it
+        named = FILES
     paths = dict(zip(named, official.files(data_root, named.values()), strict=True))
 
     def write(out: Path) -> None:
@@ -102,7 +114,8 @@ def _official(captions: Pool, seed: int, data_root: Path) -> Path:
         }
         names = sorted(set.intersection(*(set(records) for records in read.values())))
         if captions.collection:
-            names = [name for name in names if name.startswith(LCS)]
+            prefix = f"{vocabulary.SOURCES[captions.collection].prefix}/"
+            names = [name for name in names if name.startswith(prefix)]
         wanted = min(captions.samples or len(names), len(names))
         chosen = random.Random(f"stage 1/{seed}").sample(names, len(names))[:wanted]
         write_json(out / "records.json", [read[captions.annotator][name] for name in chosen])

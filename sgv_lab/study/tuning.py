@@ -64,8 +64,9 @@ def config(job: Job) -> dict[str, Any]:
     """All that makes a run, as its record keeps it, known before anything is trained."""
     found, first = job.design.values(), job.design.pretrain
     found["captions"]["file"] = Path(job.design.captions.file).name
+    share = first and first.captions.annotator == "share"
     return found | {
-        "captioner": share_captioner.SIZES[first.captions.captioner] if first else None,
+        "captioner": share_captioner.SIZES[first.captions.captioner] if share else None,
         "base": job.base_hash,
         "question_files": {name: known for name, (_, known) in job.questions.items()},
     }

@@ -18,33 +18,42 @@ from sgv_lab.errors import LabError, unknown
 
 
 @dataclass(frozen=True)
-class Mix:
-    """Which captions a study's fine-tuning mix holds. Official files have a share and size."""
+class Captions:
+    """Who captions, what is told, and in what words."""
 
-    annotator: str = "gpt4_blind"  # of the detailed captions
+    annotator: str = ""
     omission: float | None = None  # None: the annotator's own rate
     error: float | None = None
     invention: float | None = None
     draw: int = 0  # which of the annotator's captions of an image
+    wording: int = 0  # which words for the same facts
+    filler: float = 0.0  # share of words in sentences that state no fact
+
+
+@dataclass(frozen=True)
+class Mix(Captions):
+    """Which captions a study's fine-tuning mix holds. Official files have a share and size."""
+
+    annotator: str = "gpt4_blind"  # of the detailed captions
     images: Literal["same", "mixed"] = "same"  # mixed: as the released file, 9K coco, 3K lcs, …
     file: str = ""  # captions of one's own, whose images are then shown: see `study.own`
-    edit: Literal["", "shuffled", "dropped"] = ""
+    edit: Literal["", "shuffled", "dropped", "questions"] = ""  # see `study.mix.build`
     share: float = 23_000 / 665_298  # detailed captions in the mix
     samples: int = 2_000  # 0: as many as the official files have
 
 
 @dataclass(frozen=True)
-class Pool:
+class Pool(Captions):
     """Which captions a study's pre-training shows, drawn from a pool of images.
 
-    All seeds share the pool, so that Share-Captioner has to caption it once; whoever captions, the
-    images are the same.
+    Whoever captions, a seed's images are the same, but for those that Share-Captioner ("share")
+    could not caption. Annotator "": nothing is trained before.
     """
 
-    annotator: str = ""  # or "share", Share-Captioner's; "": nothing is trained before
-    collection: Literal["", "lcs"] = ""  # of the images; "": all that ShareGPT4V-PT has
+    edit: Literal["", "shuffled"] = ""
+    collection: Literal["", "coco", "lcs"] = ""  # of the images; "": all that ShareGPT4V-PT has
     samples: int = 2_016  # different captions; 0: all of the official files
-    pool: int = 4_096  # images
+    pool: int = 4_096  # images all seeds draw from: Share-Captioner has to caption them; 0: none
     captioner: Literal["smoke", "mini"] = "mini"  # how it learns: `study.share_captioner.SIZES`
 
 
@@ -330,11 +339,12 @@ _ALL = (PROJECTOR, PRETRAIN, SFT, SFT_V1, SFT_LORA, SFT_QLORA, SFT_QWEN, SFT_QWE
 BASES: dict[str, RunConfig] = {one.name: one for one in _ALL}
 
 # The drawn world's changes to a base: a model 128 wide, for a minute. An answer weighs the same
-# however long, so that longer captions are not louder ones, too.
+# however long, so that longer captions are not louder ones, too. No dropout: the paper has none.
 _SMALL = {"samples_per_update": 32, "warmup_ratio": 0.1, "gradient_checkpointing": False}
 _DRAWN = {**_SMALL, "max_steps": 63, "max_length": 1024, "loss": "sample", "micro_batch": 16}
 _HOT = {"learning_rate": 1e-3, "connector_learning_rate": 1e-3}  # adapters and projector
-DRAWN_SFT = {**_DRAWN, **_HOT, "lora_rank": 16, "lora_alpha": 32}
+DRAWN_SFT = {**_DRAWN, **_HOT, "lora_rank": 16, "lora_alpha": 32, "lora_dropout": 0.0}
+DRAWN_PROJECTOR = {**_DRAWN, "learning_rate": 2e-3}  # a new one, which has nothing to forget
 DRAWN_PRETRAIN = {**_DRAWN, "learning_rate": 5e-4}  # all weights: not as hot as adapters
 DRAWN_CAPTIONER = {**_SMALL, "learning_rate": 1e-3}  # Share-Captioner's, from base sft
 FULL_SIZE: Mapping[str, Any] = {"micro_batch": 4}  # beside 7 billion float32 weights in 141 GB

@@ -88,12 +88,15 @@ def claims(scene: Scene, annotator: Annotator, seed: int = 0) -> frozenset[Fact]
     return message(scene, annotator, seed).claims()
 
 
-def caption(scene: Scene, annotator: Annotator, seed: int = 0, filler: float = 0.0) -> str:
+def caption(
+    scene: Scene, annotator: Annotator, seed: int = 0, filler: float = 0.0, wording: int = 0
+) -> str:
     """The caption that ``annotator`` writes of ``scene``: the same arguments, the same words.
 
-    ``filler``: share of the words, on average, that stand in sentences without facts.
+    ``filler``: share of the words, on average, that stand in sentences without facts; ``wording``:
+    which words for the same facts.
     """
     looking = Perception(scene, annotator, seed)
-    said = message(scene, annotator, seed)
-    text = phrasing.write(said, annotator.style, looking.rng("words"))
-    return phrasing.with_filler(text, filler, looking.rng("filler"))
+    said, which = message(scene, annotator, seed), (wording,) if wording else ()
+    text = phrasing.write(said, annotator.style, looking.rng("words", *which))
+    return phrasing.with_filler(text, filler, looking.rng("filler", *which))

@@ -102,17 +102,19 @@ def caption_record(
     seed: int = 0,
     task: str = "caption",
     filler: float = 0.0,
+    wording: int = 0,
 ) -> Record:
     """A caption by ``annotator`` (or its name in ANNOTATORS) after a generic prompt.
 
     ``seed`` is the annotator's; the prompt and the picture's place do not depend on it, so that
-    records of several annotators differ in their captions only. ``filler``: share of words in
-    sentences without facts.
+    records of several annotators differ in their captions only. ``filler``, ``wording``: as
+    `caption` takes them.
     """
     rng = _rng(scene, task, 0)
     prompt = rng.choice(DESCRIBE_BRIEFLY if task == "brief" else DESCRIBE)
     writer = ANNOTATORS[annotator] if isinstance(annotator, str) else annotator
-    return _record(scene, task, [(prompt, caption(scene, writer, seed, filler))], rng)
+    text = caption(scene, writer, seed, filler, wording)
+    return _record(scene, task, [(prompt, text)], rng)
 
 
 def _one_of_pairs(asked: Sequence[Question], rng: random.Random) -> list[Question]:
@@ -212,14 +214,14 @@ def instruct_mix(
     detail_share: float = MIX["detail"] / sum(MIX.values()),
     difficulty: Difficulty = FULL,
     draw: int = 0,
-    filler: float = 0.0,
+    **writing: float,
 ) -> list[Record]:
     """LLaVA-1.5's instruction mix in miniature, in random order, of training scenes.
 
     ``detail``: who wrote the detailed captions, its ``draw``-th; ``detail_share``: their share of
-    the mix; ``filler``: share of their words that state nothing. Records that need signs or
-    knowledge which the difficulty leaves out are "vqa" and "conversation" instead, so that nothing
-    is missing.
+    the mix; ``writing``: their filler and wording, as `caption` takes them. Records that need signs
+    or knowledge which the difficulty leaves out are "vqa" and "conversation" instead, so that
+    nothing is missing.
 
     Raises ValueError for a share outside 0 to 1.
     """
@@ -231,16 +233,22 @@ def instruct_mix(
         rng = random.Random(f"records/source/{scene_seed}/{seed}")
         source = rng.choice(_SOURCES[task]) if task in _SOURCES else None
         scene = draw_scene(scene_seed, "train", source, difficulty)
-        records.append(_make(task, scene, seed, detail, draw, filler))
+        if task == "detail":
+            records.append(caption_record(scene, detail, draw, task, **writing))
+        else:
+            records.append(_make(task, scene, seed))
     return records
 
 
-def _make(
-    task: str, scene: Scene, seed: int, detail: Annotator | str, draw: int, filler: float
-) -> Record:
-    """The record of one task."""
-    if task == "detail":
-        return caption_record(scene, detail, draw, task, filler)
+def question_record(scene: Scene, seed: int = 0) -> Record:
+    """Questions about ``scene`` that can stand for its caption: of the mix's tasks, as often."""
+    asked = ("conversation", "vqa", "choice", "region")
+    rng = _rng(scene, "instead", seed)
+    return _make(rng.choices(asked, [MIX[task] for task in asked])[0], scene, seed)
+
+
+def _make(task: str, scene: Scene, seed: int) -> Record:
+    """The record of one task but "detail"."""
     if task == "brief":
         return caption_record(scene, "human", seed, task)
     if task in _ABILITIES:

@@ -151,15 +151,8 @@ def scene(
     for _ in range(rng.randint(low, high)):
         things.append(_thing(background, cells, things, rng))
     light = rng.choice(v.LIGHTS) if "light" in difficulty.facets else "midday"
-    if split == "novel":  # one thing gets a kind and color that training never pairs
-        i = rng.randrange(len(things))
-        fitting = [
-            pair
-            for pair in sorted(v.HELD_OUT)
-            if background in v.HOMES[pair[0]] and v.layer(pair[0]) == v.layer(things[i].kind)
-        ]
-        kind, color = rng.choices(fitting, [v.kind_weights()[background][k] for k, _ in fitting])[0]
-        things[i] = replace(things[i], kind=kind, color=color)
+    if split == "novel":
+        _put_novel_pair(background, things, rng)
     return Scene(
         seed=seed,
         split=split,
@@ -171,6 +164,18 @@ def scene(
         difficulty=difficulty,
         **special,
     )
+
+
+def _put_novel_pair(background: str, things: list[Thing], rng: random.Random) -> None:
+    """Give one thing a kind and color that training never pairs."""
+    i = rng.randrange(len(things))
+    fitting = [
+        pair
+        for pair in sorted(v.HELD_OUT)
+        if background in v.HOMES[pair[0]] and v.layer(pair[0]) == v.layer(things[i].kind)
+    ]
+    kind, color = rng.choices(fitting, [v.kind_weights()[background][k] for k, _ in fitting])[0]
+    things[i] = replace(things[i], kind=kind, color=color)
 
 
 def allowed_sources(difficulty: Difficulty) -> list[str]:

@@ -26,6 +26,20 @@ def test_a_family_that_does_not_ship_is_named():
         shipped("qwen-vl-chat")
 
 
+def test_a_family_may_ship_several_bases_and_the_first_is_the_one_that_is_shown(
+    monkeypatch, tmp_path
+):
+    for name in ("one", "one.1", "one.2", "one.4", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+    monkeypatch.setattr("sgv_lab.models.shipped.ROOT", tmp_path)
+    assert [path.name for path in bases("one")] == ["one", "one.1", "one.2"]
+    assert shipped("one") == tmp_path / "one" and bases("other") == [tmp_path / "other"]
+    assert bases("one", tmp_path) == bases("one")
+    with pytest.raises(LabError, match="no checkpoint of two"):
+        bases("two", tmp_path)
+
+
 def test_every_base_answers_as_its_table_says():
     for folder in bases("llava-1.5-7b"):
         recorded = pd.read_csv(folder / "gate.csv").set_index("ability")

@@ -139,7 +139,7 @@ def test_blocks_by_share():
 def test_what_a_notebook_shows_does_not_decide_an_arms_data(no_training, monkeypatch):
     sizes = []
     monkeypatch.setattr(share_captioner, "materials", lambda *given: sizes.append(given[-1]) or ())
-    stage = Pool("blip", samples=2, pool=3)  # as studies have it: captioner "mini"
+    stage = Pool("share", samples=2, pool=3)  # as studies have it: captioner "mini"
     stage_one.materials(stage, Path("base"), 32, 5)
     monkeypatch.setitem(profiles.SECTIONS, "03_share_captioner", {"collected": (1, 1, 1)})
     stage_one.materials(replace(stage, pool=4), Path("base"), 32, 5)
@@ -154,7 +154,9 @@ def test_the_pictures_are_the_same_whoever_captions_and_smaller_sets_lie_within(
         read[by] = json.loads(file.read_text())
         assert all((images / record["image"]).is_file() for record in read[by])
     shown = {by: [record["image"] for record in records] for by, records in read.items()}
-    assert shown["blip"] == shown["share"] == shown["oracle"] and len(set(shown["blip"])) == 6
+    assert shown["blip"] == shown["oracle"] and len(set(shown["blip"])) == 6
+    able = [name for name in shown["blip"] if name in shown["share"]]
+    assert len(able) == 5 and shown["share"][:5] == able  # one could not be captioned: the next
     assert all(name.startswith(stage_one.LCS) for name in shown["blip"])
     said = {by: [r["conversations"][1]["value"] for r in rs] for by, rs in read.items()}
     assert said["share"] == [f"it is {name}" for name in shown["share"]]
@@ -164,10 +166,34 @@ def test_the_pictures_are_the_same_whoever_captions_and_smaller_sets_lie_within(
     assert json.loads(fewer.read_text()) == read["blip"][:3]
     other, _ = stage_one.materials(some, Path("base"), 32, 6)
     assert json.loads(other.read_text()) != read["blip"][:3]
-    most, _ = stage_one.materials(replace(stage, annotator="blip", samples=9), Path("base"), 32, 5)
-    assert len(json.loads(most.read_text())) == 8  # one has no caption, so nobody's is shown
+    most, _ = stage_one.materials(replace(stage, annotator="share", samples=9), Path("base"), 32, 5)
+    assert len(json.loads(most.read_text())) == 8  # one could not be captioned
     with pytest.raises(LabError, match="unknown captioner of stage 1 'blib'"):
         stage_one.materials(replace(stage, annotator="blib"), Path("base"), 32, 5)
+
+
+def test_share_captioner_learns_for_those_alone_who_show_its_captions(monkeypatch):
+    monkeypatch.setattr(share_captioner, "materials", None)
+    stage = Pool("gpt4_vision", collection="coco", samples=5, pool=0)
+
+    def shown(seed, **changes):
+        file, images = stage_one.materials(replace(stage, **changes), Path("base"), 32, seed)
+        records = json.loads(file.read_text())
+        assert all((images / record["image"]).is_file() for record in records)
+        names = [record["image"] for record in records]
+        assert len(set(names)) == 5 and all(name.startswith("coco/") for name in names)
+        return names, [record["conversations"][1]["value"] for record in records]
+
+    names, texts = shown(5)
+    assert shown(6)[0] != names  # without a pool every seed has images of its own
+    again, other = shown(5, edit="shuffled")
+    assert again == names and sorted(other) == sorted(texts)
+    assert all(a != b for a, b in zip(texts, other, strict=True))
+    for changes in ({"draw": 1}, {"wording": 1}, {"filler": 0.5}, {"annotator": "oracle"}):
+        same, told = shown(5, **changes)
+        assert same == names and told != texts
+    with pytest.raises(LabError, match="says what it says"):
+        shown(5, annotator="share", filler=0.5)
 
 
 def test_official_captions_of_the_pictures_both_files_have(tmp_path):

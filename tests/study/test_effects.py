@@ -67,8 +67,12 @@ def test_a_known_effect_comes_out_with_its_share_of_the_oracle():
     assert row["crossed_low"] > 0
     assert np.isnan(row["holm"])  # the primary endpoint stands as it is
     said = conclusions.primary_conclusion(study, found)
-    assert "10 paired seeds: better captions are not told from less filler" in said
-    assert "helps" not in said and "% of the oracle" not in said
+    assert "10 paired seeds: 'GPT4-Vision captions' helps" in said and "of the oracle" in said
+    spread = [replace(one, base=f"base {one.seed % 3}") for one in records]
+    told = publishing.report(study, spread, Path())
+    assert "over 3 bases" in told and "with ten seeds" in told
+    noise = effects.power_analysis(records, "after", "before").loc["MME-P"]
+    assert noise["after − before"] == pytest.approx(20) and 3 < noise["noise"] < 10
     aa = found[(found["arm"] == "aa") & (found["score"] == "MME-P")].iloc[0]
     assert aa["low"] < 0 < aa["high"] and np.isnan(aa["holm"])  # a control, not a finding
     secondary = found[(found["arm"] == "after") & (found["score"] == "MMB")].iloc[0]
@@ -86,14 +90,14 @@ def test_what_helps_hurts_and_does_nothing_is_said_so_where_filler_is_alike():
 
 @pytest.mark.parametrize("gain", [20, -25, 0])
 def test_where_filler_differs_nothing_is_put_down_to_better_captions(gain):
-    study = plan()
-    found = effects.effects(study, made(study, {"after": gain, "oracle": 40})[0])
+    study = plan(("before", "style", "oracle"), primary=["style", "MME-P"])
+    found = effects.effects(study, made(study, {"style": gain, "oracle": 40})[0])
     said = conclusions.primary_conclusion(study, found)
     held = caption_content.by_arm(study)["filler"]
-    assert f"not told from less filler, which is {held['after']:.0f} % of the tokens" in said
+    assert f"not told from more filler, which is {held['style']:.0f} % of the tokens" in said
     assert not any(word in said for word in ("helps", "hurts", "changes nothing"))
     other = replace(study, profile="paper")  # official captions: nobody knows their filler
-    assert "filler" not in conclusions.primary_conclusion(other, found)
+    assert "of the tokens" not in conclusions.primary_conclusion(other, found)
 
 
 def test_losing_less_than_the_base_does_is_no_gain(tmp_path):
@@ -103,6 +107,27 @@ def test_losing_less_than_the_base_does_is_no_gain(tmp_path):
         (tmp_path / "untuned.json").write_text(json.dumps({"MME-P": base}))
         told = publishing.report(study, records, tmp_path)
         assert said in told and ("smaller loss" in told) == bool(said)
+
+
+def test_every_run_is_compared_with_the_base_that_it_starts_from(tmp_path):
+    study = plan()
+    two = {seed: f"base.{i % 2}" for i, seed in enumerate(study.seeds)}
+    records = [replace(one, base=two[one.seed]) for one in made(study, {"after": 20})[0]]
+    scores = effects.by_seed(records, "MME-P")
+    level = scores["before"].groupby(two).mean()
+    untuned = {name: {"MME-P": level[name]} for name in level.index}
+    gained = effects.gains(study, records, untuned).set_index(["score", "arm"]).loc["MME-P"]
+    assert gained.loc["before", "effect"] == pytest.approx(0)
+    assert gained.loc["after", "effect"] == pytest.approx(20)
+    crossed = {"base.0": {"MME-P": -1e4}, "base.1": {"MME-P": 1e4}}
+    (tmp_path / "untuned.json").write_text(json.dumps(crossed))
+    assert "smaller loss" not in publishing.report(study, records, tmp_path)  # of a half alone
+    means = effects.means(study, records, untuned)
+    assert means.loc["(untuned)", "MME-P"] == pytest.approx(level.mean())
+    drawn = drawn_study.pairs(study, records, effects.effects(study, records), untuned=untuned)
+    dotted = [line.get_xdata()[0] for line in drawn.axes[0].lines if line.get_linestyle() == ":"]
+    assert dotted == pytest.approx(list(level[[two[seed] for seed in study.seeds[:2]]]))
+    plt.close("all")
 
 
 def test_an_instrument_that_cannot_tell_the_oracle_concludes_nothing():
@@ -178,16 +203,27 @@ def test_records_carry_the_papers_cells():
 
 
 def test_the_surface_puts_better_captions_up_and_to_the_right():
-    study = plan(arms=("before", "after", "oracle", "o75e0i0", "o0e50i0", "shuffled", "dropped"))
+    study = plan(arms=("before", "after", "oracle", "o75e0i0", "o0e50i0", "shuffled", "dropped",
+                       "style"))  # fmt: skip
     table = caption_content.by_arm(study)
     assert table.loc["oracle", "accuracy"] == 100
     assert table.loc["oracle", "detail"] > table.loc["after", "detail"] > 50
     assert table.loc["o75e0i0", "detail"] < 45 and table.loc["o75e0i0", "accuracy"] > 95
     assert table.loc["o0e50i0", "accuracy"] < 75
-    assert table.loc["oracle", "filler"] == 0
-    assert table.loc["shuffled", "filler"] == pytest.approx(table.loc["after", "filler"])
     assert table.loc["shuffled", "accuracy"] < 50 and table.loc["dropped"].isna().all()
+    assert (table["filler"].drop(["dropped", "style"]) < 1).all()  # unless an arm adds it
+    assert 15 < table.loc["style", "filler"] < 40  # a fifth of the words
+    same = ["detail", "accuracy"]
+    assert table.loc["style", same].to_list() == pytest.approx(table.loc["before", same], abs=1)
+
+
+def test_what_the_first_editions_captions_held_is_on_record():
+    (study, *_), old = publishing.recorded("surface-llava-1.5-7b"), caption_content.first_edition()
+    table = caption_content.by_arm(study)
+    assert list(table.index) == list(study.arms) and table.loc["oracle", "filler"] == 0
     assert table.loc["o75e0i0", "filler"] > table.loc["before", "filler"] > 60  # concentrated
+    names = {path.name for path in (publishing.folder() / "studies").iterdir()}
+    assert set(old["plan"]) == names
 
 
 def test_what_the_base_can_answer_is_a_score_of_its_own():
@@ -207,7 +243,7 @@ def test_what_the_base_can_answer_is_a_score_of_its_own():
     assert found["holm"].isna().all() and found["crossed_low"].notna().all()
     full = [replace(record, profile="paper") for record in records]
     assert SEEN not in set(effects.tidy(full)["score"])  # there nobody knows it beforehand
-    first = effects.means(study, records, records[0].metrics).iloc[0]
+    first = effects.means(study, records, {"": records[0].metrics}).iloc[0]
     assert first.name == "(untuned)" and first[SEEN] == pytest.approx(first["MME-P"] / 2)
 
 
@@ -222,8 +258,8 @@ def test_what_each_fault_costs_is_found_over_the_whole_surface():
         assert row["effect"] == pytest.approx(worth[rate] / 10, abs=0.01)  # mean noise is 0
         assert row["low"] < row["effect"] < row["high"] < row["low"] + 0.5
     said = publishing.report(study, records, Path())
-    assert "not told: for every 10 % of facts left out -1.0" in said and "made up +0.4 [" in said
-    held = caption_content.by_arm(study)
+    assert "MME-P: for every 10 % of facts left out -1.0" in said and "made up +0.4 [" in said
+    held = caption_content.by_arm(publishing.recorded("surface-llava-1.5-7b")[0])
     by_filler, _ = made(study, (-0.3 * held["filler"]).to_dict(), noise=0.1)
     assert caption_content.follows_filler(held, by_filler, "MME-P") < -0.99
     assert abs(caption_content.follows_filler(held, records, "MME-P")) < 0.9

@@ -10,6 +10,7 @@ from sgv_lab.errors import LabError
 from sgv_lab.study import arms, mix
 from sgv_lab.study.arms import ARMS, baseline
 from sgv_lab.training.config import Mix
+from sgv_lab.world.reader import read
 from sgv_lab.world.records import task_of
 
 BASE, SEED = baseline().changed({"samples": 120, "share": 0.2}), 3
@@ -51,12 +52,12 @@ def test_the_registry_is_consistent_and_its_cells_are_the_papers():
     nowhere = [("sft", "llava-7b"), ("oracle", "llava-7b"), ("after", "qwen3-vl-8b")]
     assert {arms.cell_of(*pair) for pair in nowhere} == {("", "", "")}
     assert len({arm.label for arm in ARMS.values()}) == len(ARMS)
-    assert sum(name.startswith("aa") for name in ARMS) + 1 == 16
+    assert sum(name.startswith("aa") and "@" not in name for name in ARMS) + 1 == 16
     with pytest.raises(LabError, match="Did you mean 'oracle'"):
         arms.arm("oracl")
 
 
-@pytest.mark.parametrize("name", ["after", "oracle", "aa", "shuffled", "human"])
+@pytest.mark.parametrize("name", ["after", "oracle", "aa", "shuffled", "human", "words", "style"])
 def test_only_the_detailed_captions_differ(name):
     records, replaced = built(name)
     assert len(records) == len(BEFORE) == 120 and replaced == REPLACED
@@ -89,6 +90,26 @@ def test_dropped_leaves_records_out_and_says_which():
     records, replaced = built("dropped")
     assert len(records) == 96 and not captions(records)
     assert {row["by"] for row in replaced} == {""}
+
+
+def test_questions_about_the_same_images_stand_in_the_captions_places():
+    records, replaced = built("questions")
+    assert [row["id"] for row in replaced] == [row["id"] for row in REPLACED]
+    assert len(records) == 120 and not captions(records)
+    tasks = {row["by"].partition("-")[0] for row in replaced}
+    assert len(tasks) > 1 and tasks <= {"conversation", "vqa", "choice", "region"}
+    for new, old in zip(records, BEFORE, strict=True):
+        assert new == old or (task_of(old) == "detail" and new["image"] == old["image"])
+
+
+def test_style_changes_the_words_and_adds_filler_and_tells_the_same():
+    told = {name: captions(built(name)[0]) for name in ("words", "style")}
+    before = [read(text) for text in captions(BEFORE)]
+    for name, texts in told.items():
+        found = [read(text) for text in texts]
+        assert [one.facts for one in found] == [one.facts for one in before]
+        assert any(one.unparsed for one in found) == (name == "style")
+        assert sum(a == b for a, b in zip(texts, captions(BEFORE), strict=True)) < len(before) / 4
 
 
 def test_rates_and_share_arrive():

@@ -59,7 +59,9 @@ def test_the_first_coco_captions_by_name_take_the_place_of_the_blind_ones(root):
     assert ids(official.stage(mixed("dropped"), root)) == ["q", "t"]
 
 
-@pytest.mark.parametrize("name", ["oracle", "aa", "both-oracle", "shuffled"])
+@pytest.mark.parametrize(
+    "name", ["oracle", "aa", "both-oracle", "shuffled", "o25e0i0", "style", "questions"]
+)
 def test_what_no_official_file_holds_is_refused(root, name):
     with pytest.raises(LabError, match="no official file has captions of"):
         official.stage(mixed(name), root)

@@ -125,7 +125,10 @@ def test_a_base_that_is_there_is_shown_by_a_dry_run(tmp_path):
 def test_records_of_earlier_words_are_read_as_todays():
     plan, records, _ = publishing.recorded("table4-llava-1.5-7b")
     assert publishing.outdated(plan, records) == [
+        "captions.filler (not recorded, now 0.0)",
+        "lora_dropout (0.05, now 0.0)",
         "loss (not recorded, now sample)",
+        "pretrain.captions.filler (not recorded, now 0.0)",
         "pretrain.loss (not recorded, now sample)",
     ]
     kept = next(r for r in records if r.arm == "both").config

@@ -277,7 +277,54 @@ def test_a_familys_own_recipe_with_the_projector(tuned):
 
 def test_no_checkpoint_is_said_so(tmp_path):
     with pytest.raises(LabError, match=r"no checkpoint of llava-1\.5-7b"):
-        runner.base_folder(PLAN.family, tmp_path)
+        runner.bases(PLAN, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def two_bases(models, tmp_path_factory):
+    """A models root with two bases of other weights, and a third that a gap makes unseen."""
+    root, first = tmp_path_factory.mktemp("two"), models / PLAN.family
+    shutil.copytree(first, root / PLAN.family)
+    processor = checkpoints.load_processor(first)
+    checkpoints.save(families.build(PLAN.family, "mini", 1), processor, root / f"{PLAN.family}.1")
+    shutil.copytree(first, root / f"{PLAN.family}.3")
+    return root
+
+
+def test_seeds_take_the_bases_in_turn_and_arms_of_a_seed_share_theirs(two_bases, models):
+    plan = plans.parse(TEXT.replace("seeds: 1", "seeds: 5"), "tiny")
+    start = [path.name for path in runner.bases(plan, two_bases).values()]
+    assert start == [plan.family, f"{plan.family}.1"] * 2 + [plan.family]
+    jobs = runner.jobs(plan, two_bases)
+    assert [job.base.name for job in jobs[::3]] == start == [job.base.name for job in jobs[2::3]]
+    hashes = {job.base: job.base_hash for job in jobs}
+    assert len(set(hashes.values())) == 2
+    one = runner.bases(replace(plan, bases=1), two_bases)
+    assert {path.name for path in one.values()} == {plan.family}
+    assert {path.name for path in runner.bases(plan, models).values()} == {plan.family}
+    assert plans.parse(TEXT + "bases: 2\n", "tiny").bases == 2
+    with pytest.raises(LabError, match=r"3 bases are planned, 2 of .* are there"):
+        runner.bases(replace(plan, bases=3), two_bases)
+
+
+def test_a_study_of_two_bases_says_which_and_keeps_both_untuned(
+    study, two_bases, models, tmp_path, monkeypatch
+):
+    text = TEXT.replace("seeds: 1", "seeds: 2").replace("[mme, mmbench]", "[mme]")
+    plan = plans.parse(text.replace(", sft]", "]"), "two")
+    kept = {key: getattr(study[2][0], key) for key in runner.KEPT}
+    monkeypatch.setattr(runner, "_all", lambda left, _: [(job, kept) for job in left])
+    monkeypatch.setenv("SGV_STORE", str(tmp_path / "store"))
+    records = runner.run(plan, tmp_path, two_bases, progress=False)
+    names = [plan.family, f"{plan.family}.1"]
+    assert [record.base for record in records] == [names[0]] * 2 + [names[1]] * 2
+    assert len({record.config["base"] for record in records}) == 2
+    assert list(runner.untuned(tmp_path)) == names
+    assert len(list((tmp_path / "store" / "answers").glob("*/manifest.json"))) == 2  # both asked
+    assert runner.read(tmp_path) == records
+    assert "against the untuned base" in publishing.report(plan, records, tmp_path)
+    with pytest.raises(LabError, match=r"base \(\w+, now \w+\)"):  # the second is not there
+        runner.run(plan, tmp_path, models, progress=False)
 
 
 def test_the_command_shows_a_plan_and_its_records(study, models, tmp_path):
