@@ -46,11 +46,11 @@ def study(
     Records go to OUT/records.jsonl as they finish. The same command goes on after a kill. With
     official files each arm's training is checked before anything runs, by --dry-run too.
     """
-    from sgv_lab.study import plans, publishing, runner, tuning
+    from sgv_lab.study import plans, publishing, run_arm, runner
 
     read = plans.load(plan)
-    yield publishing.outline(read)
-    first = [one.pretrain.captions for one in read.designs().values() if one.pretrain]
+    yield publishing.describe_plan(read)
+    first = [one.pretrain.captions for one in read.configs().values() if one.pretrain]
     if not data_root and any(captions.annotator == "share" for captions in first):
         # Share-Captioner learns from collected captions: known before hours of training.
         import openai  # noqa: F401
@@ -59,7 +59,7 @@ def study(
         start = runner.bases(read, models_root)
         yield f"bases      {', '.join(path.name for path in start.values())}"
     if data_root:
-        yield from tuning.check(runner.jobs(read, models_root, data_root))
+        yield from run_arm.check(runner.jobs(read, models_root, data_root))
     elif read.profile == "paper" and dry_run:
         yield "Files are not checked: that takes --models-root and --data-root."
     if dry_run:

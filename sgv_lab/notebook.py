@@ -94,7 +94,7 @@ def parameters(path: str | Path) -> dict[str, Parameter]:
     return declared
 
 
-def begin(name: str, namespace: MutableMapping[str, Any]) -> SimpleNamespace:
+def load_settings(name: str, namespace: MutableMapping[str, Any]) -> SimpleNamespace:
     """Check the parameters in ``namespace`` (a notebook's ``globals()``) and return the settings.
 
     Settings are the profile's section for this notebook with the parameters on top. A parameter

@@ -38,7 +38,7 @@ def root() -> Path:
     return folder
 
 
-def stage(
+def artifact(
     name: str,
     settings: Any,
     inputs: Sequence[str | Path],

@@ -12,18 +12,18 @@ import pytest
 
 from sgv_lab import closure
 from sgv_lab.errors import LabError
-from sgv_lab.study import mix, runner, share_captioner, tuning, two_stages
+from sgv_lab.study import cached_training, mix, run_arm, runner, share_captioner
 
 PACKAGE = Path(closure.__file__).parent
-RUN = ("sgv_lab.study.tuning", "execute")
+RUN = ("sgv_lab.study.run_arm", "execute")
 ENTRIES = {
     "run": RUN,
-    "training": ("sgv_lab.study.two_stages", "train_cached"),
+    "training": ("sgv_lab.study.cached_training", "train_cached"),
     "captioning": ("sgv_lab.study.share_captioner", "captioned"),
-    "pictures": ("sgv_lab.study.mix", "pictures"),
+    "pictures": ("sgv_lab.study.mix", "drawn_images"),
     "questions": ("sgv_lab.world.benchmarks", "write"),
     "captions": ("sgv_lab.captions.convert", "convert"),
-    "100K": ("sgv_lab.captioning.miniature", "hundred_k"),
+    "100K": ("sgv_lab.captioning.miniature", "collect_100k"),
 }
 
 
@@ -136,7 +136,7 @@ def undocumented(text):
 
 @pytest.mark.parametrize(
     "file",
-    ["benchmarks/mme.py", "training/trainer.py", "captioning/bulk.py", "study/tuning.py",
+    ["benchmarks/mme.py", "training/trainer.py", "captioning/bulk.py", "study/run_arm.py",
      "world/scene.py", "models/qwen_vl.py", "captions/convert.py", "store.py"],
 )  # fmt: skip
 def test_docstrings_comments_and_layout_do_not_count(library, before, parsed, file):
@@ -254,15 +254,15 @@ def test_a_build_without_a_source_file_is_refused():
 
 def test_builds_of_the_study_are_found_and_the_order_of_processes_does_not_matter():
     asked = [
-        tuning.execute,
-        two_stages.train_cached,
-        mix.stage,
+        run_arm.execute,
+        cached_training.train_cached,
+        mix.mix_artifact,
         share_captioner.captioned,
         runner.jobs,
     ]
     said = [closure.digest(one) for one in asked]
     assert len(set(said)) == len(asked)
-    script = "from sgv_lab.study import tuning\nprint(tuning.code())"
+    script = "from sgv_lab.study import run_arm\nprint(run_arm.code())"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )

@@ -9,7 +9,7 @@ import pytest
 
 from sgv_lab import notebook, profiles
 from sgv_lab.errors import LabError
-from sgv_lab.notebook import Parameter, begin, convert
+from sgv_lab.notebook import Parameter, convert, load_settings
 
 CELL = """profile: str = "smoke"  # the size
 samples: int = 0  # 0: as the profile says
@@ -37,32 +37,35 @@ def save(folder: Path, source: str, tags: tuple[str, ...] = ("parameters",)) -> 
 
 
 def test_settings_are_the_profiles_with_parameters_on_top() -> None:
-    settings = begin("x", dict(DEFAULTS))
+    settings = load_settings("x", dict(DEFAULTS))
     assert (settings.samples, settings.steps, settings.lr, settings.flag) == (5, 7, 0.1, True)
-    settings = begin("x", {**DEFAULTS, "profile": "mini", "samples": 9, "flag": "false"})
+    settings = load_settings("x", {**DEFAULTS, "profile": "mini", "samples": 9, "flag": "false"})
     assert (settings.samples, settings.steps, settings.flag) == (9, 70, False)
 
 
 def test_converted_values_are_written_back() -> None:
     namespace = {**DEFAULTS, "samples": 1e3, "lr": "1e-3", "names": "a, b"}
-    begin("x", namespace)
+    load_settings("x", namespace)
     assert namespace["samples"] == 1000 and isinstance(namespace["samples"], int)
     assert namespace["lr"] == 0.001
     assert namespace["names"] == ["a", "b"]
 
 
 def test_a_name_that_is_injected_and_not_declared_is_refused_others_are_not() -> None:
-    begin("x", {**DEFAULTS, "In": ["", "# Parameters\nsamples = 3\n"], "spark": 1, "begin": begin})
+    load_settings(
+        "x",
+        {**DEFAULTS, "In": ["", "# Parameters\nsamples = 3\n"], "spark": 1, "begin": load_settings},
+    )
     with pytest.raises(LabError, match=r"x: unknown parameter 'sample'. Did you mean 'samples'\?"):
-        begin("x", {**DEFAULTS, "In": ["", "# Parameters\nsample = 3\n"], "sample": 3})
+        load_settings("x", {**DEFAULTS, "In": ["", "# Parameters\nsample = 3\n"], "sample": 3})
 
 
 def test_may_be_called_again_by_hand_when_the_notebook_has_names_of_its_own() -> None:
     namespace: dict[str, Any] = dict(DEFAULTS)
-    begin("x", namespace)
+    load_settings("x", namespace)
     namespace["result"] = 3
     namespace["samples"] = 8
-    assert begin("x", namespace).samples == 8
+    assert load_settings("x", namespace).samples == 8
 
 
 def test_what_a_notebook_requires_stops_it_in_words() -> None:
@@ -73,7 +76,7 @@ def test_what_a_notebook_requires_stops_it_in_words() -> None:
 
 def test_an_unknown_profile_names_the_nearest() -> None:
     with pytest.raises(LabError, match="'mini'"):
-        begin("x", {**DEFAULTS, "profile": "minni"})
+        load_settings("x", {**DEFAULTS, "profile": "minni"})
 
 
 @pytest.mark.parametrize(

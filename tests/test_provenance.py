@@ -12,7 +12,7 @@ import pytest
 
 from sgv_lab import provenance as module
 from sgv_lab.provenance import provenance
-from sgv_lab.study import two_stages
+from sgv_lab.study import cached_training
 
 
 def test_names_code_and_versions_and_nothing_private() -> None:
@@ -39,7 +39,7 @@ def test_versions_of_packages_that_are_not_there_are_none(monkeypatch) -> None:
     found = provenance()["packages"]
     assert found.pop("sgv-lab") and found.pop("torch") == version("torch")
     assert {"polars", "openai", "jupyterlab"} <= set(found) and set(found.values()) == {None}
-    assert two_stages.computer("cpu")["versions"]["peft"] is None
+    assert cached_training.computer("cpu")["versions"]["peft"] is None
 
 
 def git(folder: Path, *command: str) -> str:

@@ -28,7 +28,7 @@ def build(folder):
     time.sleep(float(sys.argv[2]))
     (folder / "whole").write_text("whole")
 
-print(store.stage("t", {"a": 1}, [], build))
+print(store.artifact("t", {"a": 1}, [], build))
 """
 
 
@@ -52,8 +52,8 @@ class Counter:
 
 def test_is_computed_once_and_found_again() -> None:
     build = Counter("four")
-    first = store.stage("t", {"a": 1, "b": [2.5, None]}, [], build)
-    assert store.stage("t", {"b": [2.5, None], "a": 1}, [], build) == first
+    first = store.artifact("t", {"a": 1, "b": [2.5, None]}, [], build)
+    assert store.artifact("t", {"b": [2.5, None], "a": 1}, [], build) == first
     assert build.calls == 1
     assert (first / "sub" / "file.txt").read_text() == "four"
     manifest = json.loads((first / "manifest.json").read_text())
@@ -76,26 +76,26 @@ def test_name_settings_inputs_and_code_each_make_another(
     build = importlib.import_module("some_code").build
     monkeypatch.setattr(closure, "_sources", closure.Sources)  # as a process begins
     made = [
-        store.stage("t", Settings(), [source], build),
-        store.stage("u", Settings(), [source], build),
-        store.stage("t", Settings(2), [source], build),
+        store.artifact("t", Settings(), [source], build),
+        store.artifact("u", Settings(), [source], build),
+        store.artifact("t", Settings(2), [source], build),
     ]
     source.write_text("two")
-    made.append(store.stage("t", Settings(), [source], build))
+    made.append(store.artifact("t", Settings(), [source], build))
     code.write_text(code.read_text().replace("1", "2"))
-    made.append(store.stage("t", Settings(), [source], build))
+    made.append(store.artifact("t", Settings(), [source], build))
     assert len(set(made)) == 5
     source.write_text("one")
     code.write_text(code.read_text().replace("2", "1  # a comment"))
-    assert store.stage("t", {"a": 1}, [source], build) == made[0]
+    assert store.artifact("t", {"a": 1}, [source], build) == made[0]
 
 
 def test_an_artefact_as_input_counts_by_its_key() -> None:
-    first = store.stage("a", {}, [], Counter())
-    second = store.stage("b", {}, [first], Counter())
+    first = store.artifact("a", {}, [], Counter())
+    second = store.artifact("b", {}, [first], Counter())
     assert json.loads((second / "manifest.json").read_text())["inputs"] == [first.name]
-    other = store.stage("a", {"n": 2}, [], Counter())
-    assert store.stage("b", {}, [other], Counter()) != second
+    other = store.artifact("a", {"n": 2}, [], Counter())
+    assert store.artifact("b", {}, [other], Counter()) != second
 
 
 def test_a_folder_in_an_artefact_counts_by_the_artefact_and_its_place() -> None:
@@ -104,18 +104,18 @@ def test_a_folder_in_an_artefact_counts_by_the_artefact_and_its_place() -> None:
             (folder / name).mkdir()
             (folder / name / "manifest.json").write_text("{}")
 
-    one, two = (store.stage("t", {"seed": seed}, [], build) for seed in (1, 2))
+    one, two = (store.artifact("t", {"seed": seed}, [], build) for seed in (1, 2))
     inputs = (one / "model", two / "model", one / "other", one)
-    made = {store.stage("u", {}, [given], Counter()) for given in (*inputs, one / "model")}
+    made = {store.artifact("u", {}, [given], Counter()) for given in (*inputs, one / "model")}
     assert len(made) == len(inputs)
 
 
 def test_refuses_what_json_cannot_hold_and_missing_inputs(tmp_path: Path) -> None:
     for value in (Path("x"), float("nan"), {1, 2}):
         with pytest.raises(LabError, match=r"stage 't'"):
-            store.stage("t", {"a": value}, [], Counter())
+            store.artifact("t", {"a": value}, [], Counter())
     with pytest.raises(LabError, match=r"gone\.txt"):
-        store.stage("t", {}, [tmp_path / "gone.txt"], Counter())
+        store.artifact("t", {}, [tmp_path / "gone.txt"], Counter())
 
 
 class FailsOnce(Counter):
@@ -131,15 +131,15 @@ class FailsOnce(Counter):
 def test_a_failed_build_is_not_there_and_is_made_again(root: Path) -> None:
     build = FailsOnce()
     with pytest.raises(RuntimeError):
-        store.stage("t", {}, [], build)
-    assert not (store.stage("t", {}, [], build) / "half").exists()
+        store.artifact("t", {}, [], build)
+    assert not (store.artifact("t", {}, [], build) / "half").exists()
 
 
 def test_a_build_that_resumes_finds_what_it_left() -> None:
     build = FailsOnce()
     with pytest.raises(RuntimeError):
-        store.stage("t", {}, [], build, resumes=True)
-    assert (store.stage("t", {}, [], build, resumes=True) / "half").read_text() == "half"
+        store.artifact("t", {}, [], build, resumes=True)
+    assert (store.artifact("t", {}, [], build, resumes=True) / "half").read_text() == "half"
 
 
 def test_a_full_disk_is_said_and_leaves_nothing(root: Path) -> None:
@@ -148,9 +148,9 @@ def test_a_full_disk_is_said_and_leaves_nothing(root: Path) -> None:
         Path("/dev/full").write_text("x" * 100)
 
     with pytest.raises(LabError, match=r"/t: the disk is full.*SGV_STORE"):
-        store.stage("t", {}, [], fills)
+        store.artifact("t", {}, [], fills)
     assert not [path for path in root.rglob("*") if path.suffix != ".lock" and path.is_file()]
-    assert store.stage("t", {}, [], Counter()).is_dir()
+    assert store.artifact("t", {}, [], Counter()).is_dir()
 
 
 def start(tmp_path: Path, seconds: float) -> subprocess.Popen[str]:

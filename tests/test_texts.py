@@ -130,15 +130,15 @@ def printed() -> set[float]:
 @cache
 def audited() -> list[pd.DataFrame]:
     """What the recorded studies came to when they were looked at again, and what caused it."""
-    sft, _, _ = publishing.recorded("sft-llava-1.5-7b")
-    surface, runs, _ = publishing.recorded("surface-llava-1.5-7b")
+    sft, _, _ = publishing.load_study("sft-llava-1.5-7b")
+    surface, runs, _ = publishing.load_study("surface-llava-1.5-7b")
     held = caption_content.by_arm(surface)
     r = caption_content.follows_filler(held, runs, "MME-P")
     means = effects.by_seed(runs, "MME-P").mean().reindex(held.index)
     slope = stats.linregress(held["filler"], means).slope
     share = caption_content.by_arm(sft)["filler"]
     predicted = slope * (share.fillna(0) - share["before"])
-    _, swept, _ = publishing.recorded("figure6-llava-1.5-7b")
+    _, swept, _ = publishing.load_study("figure6-llava-1.5-7b")
     data = ROOT / "figures" / "data"
     table = effects.by_seed(runs, SEEN)
     first = caption_content.first_edition().query("plan == @sft.name")
@@ -159,7 +159,7 @@ def audited() -> list[pd.DataFrame]:
 
 def _right(arm: str) -> tuple[float, float, float]:
     """Percentage points of right answers that ``arm`` has more than blind captions' on SEEN."""
-    _, _, points = publishing.recorded("sft-llava-1.5-7b")
+    _, _, points = publishing.load_study("sft-llava-1.5-7b")
     seen = points[points["stratum"].isin(SUBTASKS)].astype({"stratum": str, "arm": str})
     right = seen.assign(right=seen["points"].astype(float).replace(200, 100))  # of a pair of two
     table = right.groupby(["seed", "arm", "stratum"])["right"].mean().groupby(["seed", "arm"])
@@ -168,7 +168,7 @@ def _right(arm: str) -> tuple[float, float, float]:
 
 
 def test_arms_rank_by_their_filler_and_the_readme_says_what_each_holds() -> None:
-    sft, _, _ = publishing.recorded("sft-llava-1.5-7b")
+    sft, _, _ = publishing.load_study("sft-llava-1.5-7b")
     held = caption_content.by_arm(sft)["filler"]
     found = pd.read_csv(ROOT / "figures" / "data" / f"{sft.name}.csv").query("against == 'before'")
     gained = found.set_index(["score", "arm"])["effect"]

@@ -33,7 +33,7 @@ def held_out(scenes: int, side: int, split: str = "eval", seed: int = 0) -> Path
     """The store's folder of an exam of that many scenes that no training and no study has."""
     known = {"pictures": scenes, "size": side, "split": split, "seed": seed}
     write = partial(world.write, benchmarks=["exam"], difficulty=MINIATURE, **known)
-    return store.stage("exam", known, [], write) / "exam"
+    return store.artifact("exam", known, [], write) / "exam"
 
 
 def ask(

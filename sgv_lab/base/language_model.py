@@ -44,7 +44,7 @@ def untrained_model(seed: int, texts: int = 2_000) -> Path:
         tokenizer = mini.train_tokenizer(_texts(texts, seed))
         checkpoints.save(model, families.processor(FAMILY, "mini", tokenizer), out / "model")
 
-    return store.stage("untrained", {"seed": seed, "texts": texts}, [], build) / "model"
+    return store.artifact("untrained", {"seed": seed, "texts": texts}, [], build) / "model"
 
 
 @torch.no_grad()
@@ -109,7 +109,7 @@ def teach(start: Path, lesson: str, steps: int, seed: int) -> Path:
         shutil.rmtree(images)
 
     settings = {"lesson": lesson, "steps": steps, "seed": seed, "recipe": changes}
-    return store.stage("lesson", settings, [start], build, resumes=True) / "model"
+    return store.artifact("lesson", settings, [start], build, resumes=True) / "model"
 
 
 def ship(

@@ -58,7 +58,7 @@ def align_projector(
 
     settings = {"images": images, "steps": steps, "seed": seed, "batch": batch}
     settings |= {"learning_rate": learning_rate}
-    return store.stage("aligned-projector", settings, [start], build) / "model"
+    return store.artifact("aligned-projector", settings, [start], build) / "model"
 
 
 @torch.no_grad()

@@ -71,7 +71,7 @@ def train_vision_tower(
 
     settings = {"images": images, "steps": steps, "seed": seed, "batch": batch}
     settings |= {"learning_rate": learning_rate, "examined": examined}
-    return store.stage("vision-tower", settings, [start], build) / "model"
+    return store.artifact("vision-tower", settings, [start], build) / "model"
 
 
 class DenseImages(torch.utils.data.Dataset[dict[str, torch.Tensor]]):

@@ -16,7 +16,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from sgv_lab.benchmarks import core, llava_w, mmvet
-from sgv_lab.captioning.client import Answer, Client, NoAnswer, Rejected, about_content
+from sgv_lab.captioning.client import Answer, Client, NoAnswer, RequestRefused, about_content
 from sgv_lab.errors import LabError
 from sgv_lab.files import Journal, write_json, write_jsonl
 
@@ -46,7 +46,7 @@ def endpoint(model: str, url: str | None) -> Ask:
                 found.problem = "only reasoning"
             if room or found.problem != "only reasoning":
                 return found
-        except Rejected as error:
+        except RequestRefused as error:
             if room or not re.search(r"max_\w*tokens|output limit", str(error)):
                 raise
         room = ROOM
@@ -58,7 +58,7 @@ def endpoint(model: str, url: str | None) -> Ask:
             found = answer(messages, temperature, max_tokens)
             if not found.problem:
                 return str(found.served or model), found.text
-        raise Rejected(f"no answer: {found.problem}")
+        raise RequestRefused(f"no answer: {found.problem}")
 
     return ask
 
@@ -153,7 +153,7 @@ class _Grades:
             if not reason:
                 try:
                     return self.ask(*given)
-                except Rejected as error:
+                except RequestRefused as error:
                     reason = str(error)
             return "", ""
 

@@ -23,9 +23,9 @@ from transformers import (
     ProcessorMixin,
 )
 
-from sgv_lab.captioning.pictures import Pictures, ahead, find
+from sgv_lab.captioning.image_lists import ImageList, ahead, list_images
 from sgv_lab.captioning.prompts import CAPTIONER
-from sgv_lab.captioning.writer import Row, Shards
+from sgv_lab.captioning.writer import CaptionRun, Row
 from sgv_lab.errors import LabError
 from sgv_lab.models.checkpoints import weights_hash
 from sgv_lab.training.collate import prompts
@@ -62,7 +62,7 @@ ORIGINAL = Decoding(max_new_tokens=500, do_sample=True, num_beams=3, repetition_
 def caption(
     model: PreTrainedModel,
     processor: ProcessorMixin,
-    images: str | Path | Pictures,
+    images: str | Path | ImageList,
     out: str | Path,
     *,
     name: str = "",
@@ -72,14 +72,14 @@ def caption(
     seed: int = 0,
     shard: tuple[int, int] = (0, 1),
 ) -> Path:
-    """Caption ``images`` (folder, list or Parquet file, see `pictures.find`) into the run ``out``.
+    """Caption ``images`` (see `image_lists.list_images`) into the run ``out``.
 
     Rows as `writer.Row`, with "tokens" (of the caption) and "ended" (False: cut at the limit).
     The same call goes on where a killed one stopped. ``name``: what the model is called in the
     rows; ``seed``: of sampling; ``shard``: (i, n), this process's part. Raises LabError if ``out``
     holds another run, or the disk is full.
     """
-    pictures = find(images)
+    pictures = list_images(images)
     aspect = usual_aspect(model)
     settings = {"model": name or model.config.model_type, "revision": weights_hash(model)}
     settings |= {"seed": seed, "prompt": prompt, "aspect": aspect, "dtype": str(model.dtype)}
@@ -93,7 +93,7 @@ def caption(
         return [row for row, *_ in found], inputs
 
     with (
-        Shards(out, pictures, settings, shard) as shards,
+        CaptionRun(out, pictures, settings, shard) as shards,
         tqdm(unit="caption", disable=None) as bar,
     ):
         left: set[int] = set()  # images without a row
@@ -109,7 +109,7 @@ def caption(
     return Path(out)
 
 
-def _batches(shards: Shards, left: set[int], size: int) -> Iterator[Sequence[int]]:
+def _batches(shards: CaptionRun, left: set[int], size: int) -> Iterator[Sequence[int]]:
     """Batches of each file's images, largest image files first, unless all have a row.
 
     The numbers of images without one are put into ``left``.

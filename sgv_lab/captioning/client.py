@@ -43,7 +43,7 @@ class NoAnswer(Exception):
     """A request that got no answer, also when repeated."""
 
 
-class Rejected(Exception):
+class RequestRefused(Exception):
     """A request that the endpoint refuses."""
 
 
@@ -139,7 +139,7 @@ class Client:
                 raise NoAnswer(told) from None
             except UnicodeEncodeError:
                 what = "the request holds half a surrogate pair, which is no text"
-                raise Rejected(what) from None
+                raise RequestRefused(what) from None
 
     def _learns(self, told: str, given: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
         """Whether a refused request is worth another try, as something is known that was not."""
@@ -164,12 +164,12 @@ class Client:
         """Raise Rejected or LabError for a status that no repetition mends."""
         told = self.redacted(f"{status or 'an error:'} {told}")[:300]
         if status in (None, 400, 403, 422) and about_content(told):
-            raise Rejected(told) from None  # the cause may hold the key
+            raise RequestRefused(told) from None  # the cause may hold the key
         if status in (401, 402, 403, 404, 405):
             fix = "check OPENAI_API_KEY, the address (it often ends in /v1) and the model's name"
             raise LabError(f"the endpoint says {told}", fix=fix) from None
         if status is not None and 400 <= status < 500 and status not in (408, 409, 425, 429):
-            raise Rejected(told) from None
+            raise RequestRefused(told) from None
 
     def _pace(self) -> None:
         """Wait until the next request may start."""

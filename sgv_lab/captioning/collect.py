@@ -21,9 +21,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from sgv_lab.captioning import prompts, writer
-from sgv_lab.captioning.client import Answer, Client, NoAnswer, Rejected, about_content
-from sgv_lab.captioning.pictures import Pictures, ahead, find
-from sgv_lab.captioning.writer import Row, Shards
+from sgv_lab.captioning.client import Answer, Client, NoAnswer, RequestRefused, about_content
+from sgv_lab.captioning.image_lists import ImageList, ahead, list_images
+from sgv_lab.captioning.writer import CaptionRun, Row
 from sgv_lab.errors import LabError
 
 FILTERS = ("empty", "over_long", "list_form", "citation", "prompt_leakage", "refusal", "reasoning",
@@ -64,7 +64,7 @@ class Terms:
 def collect(
     url: str,
     model: str,
-    images: str | Path | Pictures,
+    images: str | Path | ImageList,
     out: str | Path,
     terms: Terms = Terms(),
     *,
@@ -72,7 +72,7 @@ def collect(
     seed: int = 0,
     shard: tuple[int, int] = (0, 1),
 ) -> Path:
-    """Caption ``images`` (see `pictures.find`) by ``model`` at ``url`` into the run ``out``.
+    """Caption ``images`` (see `list_images`) by ``model`` at ``url`` into the run ``out``.
 
     Rows as `writer.Row`, with the tokens in and out of all answers about the picture, and those
     "discarded" (reason and text). ``ask``: a picture's path -> the prompt. The same call goes on
@@ -85,7 +85,7 @@ def collect(
     if (terms.extra or {}).get("stream"):
         raise LabError("streams are not read", fix='leave "stream" out of the request')
     client = Client(url, model, terms.timeout, terms.per_minute)
-    pictures = find(images)
+    pictures = list_images(images)
     settings = {
         "model": model,
         "revision": urlsplit(client.url).hostname,
@@ -97,7 +97,7 @@ def collect(
         "filters": FILTERS,
         "tries": TRIES,
     }
-    with Shards(out, pictures, settings, shard) as shards:
+    with CaptionRun(out, pictures, settings, shard) as shards:
         client.learned |= shards.learned
         _Collector(client, shards, terms, ask).run()
     return Path(out)
@@ -105,7 +105,7 @@ def collect(
 
 class _Collector:
     def __init__(
-        self, client: Client, shards: Shards, terms: Terms, ask: Callable[[str], str]
+        self, client: Client, shards: CaptionRun, terms: Terms, ask: Callable[[str], str]
     ) -> None:
         self.client, self.shards, self.terms, self.ask = client, shards, terms, ask
         limits = [self._fields(0).get(name) for name in ("max_tokens", "max_completion_tokens")]
@@ -193,7 +193,7 @@ class _Collector:
         row |= {"tokens_in": 0, "tokens_out": 0, "discarded": []}
         try:
             self._ask(row, self.ask(self.shards.pictures[number]), data_url(data, image))
-        except Rejected as error:
+        except RequestRefused as error:
             row["reason"] = f"rejected: {error}"
         except NoAnswer as error:
             row["reason"] = f"unanswered: {error}"

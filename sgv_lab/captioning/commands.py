@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from sgv_lab.captioning.pictures import Pictures, find
+from sgv_lab.captioning.image_lists import ImageList, list_images
 from sgv_lab.captioning.prompts import CAPTIONER
 from sgv_lab.errors import LabError
 from sgv_lab.options import refuse_ignored
@@ -28,11 +28,11 @@ class Asking:
     timeout: float = 120.0  # Seconds without a sign.
     request: str = "{}"  # JSON: More fields of a request; null leaves one out.
 
-    def pictures(self) -> Pictures:
+    def pictures(self) -> ImageList:
         """The images to caption."""
         if self.images is None:
             raise LabError("--images is missing", fix="give a folder or a list of pictures")
-        return find(self.images, self.root)
+        return list_images(self.images, self.root)
 
     def terms(self, **more: float) -> Any:
         """How an endpoint is asked."""
@@ -110,7 +110,7 @@ def caption(
 
 
 def _with_checkpoint(
-    model: str, pictures: Pictures, out: Path, decoding: dict[str, Any], **given: Any
+    model: str, pictures: ImageList, out: Path, decoding: dict[str, Any], **given: Any
 ) -> Path:
     import torch
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from PIL import Image
 
-from sgv_lab.captioning.pictures import find
+from sgv_lab.captioning.image_lists import list_images
 from sgv_lab.captioning.prompts import END
 from sgv_lab.errors import LabError
 from sgv_lab.images import load_image
@@ -74,7 +74,7 @@ def annotator(images: str | Path) -> Responder:
 
     @cache  # made at the first request: there may be none
     def known() -> dict[str, str]:
-        pictures = find(images)
+        pictures = list_images(images)
         return {pixels(load_image(pictures.root, name)[1]): name for name in pictures.names}
 
     def answer(picture: Image.Image, prompt: str, seed: int) -> tuple[str, str]:

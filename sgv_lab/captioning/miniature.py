@@ -27,11 +27,11 @@ def miniature_100k(pictures: int, seed: int = 0) -> tuple[Path, Path]:
 
     images = sources.world(pictures, seed, 64, difficulty=MINIATURE)
     with endpoint.opened("", images) as url:
-        folder = hundred_k(url, endpoint.MODEL, images, "", Terms(), seed)
+        folder = collect_100k(url, endpoint.MODEL, images, "", Terms(), seed)
     return folder / "sharegpt4v" / FILE, images
 
 
-def hundred_k(
+def collect_100k(
     url: str, model: str, images: str | Path, out: str | Path, terms: "Terms", seed: int = 0
 ) -> Path:
     """Collect captions of ``images`` at ``url``, merge them, and return the folder.
@@ -55,4 +55,4 @@ def hundred_k(
         raise LabError(f"captions by {model} need a folder", fix="give one as `out`")
     settings = {"model": model, "seed": seed, "temperature": terms.temperature}
     settings |= {"max_tokens": terms.max_tokens, "answers": digest(endpoint.opened)}
-    return store.stage("miniature-100k", settings, [images], build, resumes=True)
+    return store.artifact("miniature-100k", settings, [images], build, resumes=True)

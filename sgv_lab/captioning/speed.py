@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from sgv_lab.captioning import bulk
-from sgv_lab.captioning.pictures import Pictures, find
+from sgv_lab.captioning.image_lists import ImageList, list_images
 from sgv_lab.captioning.prompts import CAPTIONER
 from sgv_lab.models import families, mini
 from sgv_lab.training.conversation import SYSTEM
@@ -78,25 +78,25 @@ def longest(mean: float, batch_size: int) -> int:
     return round(sizes.max(1).mean())
 
 
-def _pictures(folder: Path, count: int) -> Pictures:
+def _pictures(folder: Path, count: int) -> ImageList:
     for number in range(min(count, 32)):
         shown = render(scene(number), 128).resize((PICTURE, PICTURE))
         for copy in range(number, count, 32):
             shown.save(folder / f"{copy:04d}.jpg")
-    return find(folder)
+    return list_images(folder)
 
 
 def _measure(
     model: Any,
     processor: Any,
-    pictures: Pictures,
+    pictures: ImageList,
     decoding: bulk.Decoding,
     batch_size: int,
     batches: int,
 ) -> tuple[int, float]:
     """Captions, and the seconds they took, after a first batch."""
     given = {"batch_size": batch_size, "decoding": decoding}
-    some = [Pictures(pictures.root, pictures.names[: n * batch_size]) for n in (1, batches)]
+    some = [ImageList(pictures.root, pictures.names[: n * batch_size]) for n in (1, batches)]
     with tempfile.TemporaryDirectory() as folder:
         bulk.caption(model, processor, some[0], f"{folder}/first", **given)
         began = time.perf_counter()

@@ -13,7 +13,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from sgv_lab.captioning.pictures import Pictures
+from sgv_lab.captioning.image_lists import ImageList
 from sgv_lab.errors import LabError
 from sgv_lab.files import Journal, full_disk, write_json
 
@@ -24,7 +24,7 @@ Row = dict[str, Any]
 else its maker tells."""
 
 
-class Shards:
+class CaptionRun:
     """The files of a run, as one process sees them: what is missing, and a way to add it.
 
     ``settings`` say everything that decides the captions and hold "model", "revision" and "seed";
@@ -36,7 +36,7 @@ class Shards:
     def __init__(
         self,
         out: str | Path,
-        pictures: Pictures,
+        pictures: ImageList,
         settings: Mapping[str, Any],
         shard: tuple[int, int] = (0, 1),
     ) -> None:
@@ -118,7 +118,7 @@ class Shards:
         while self._open:
             self._open.popitem()[1][0].close()
 
-    def __enter__(self) -> "Shards":
+    def __enter__(self) -> "CaptionRun":
         return self
 
     def __exit__(self, *failure: object) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from sgv_lab.captions import lexical, statistics
 from sgv_lab.captions.convert import Captions, convert
 from sgv_lab.captions.defects import KINDS, defects
-from sgv_lab.captions.records import Broken, entries, file_problem
+from sgv_lab.captions.records import Broken, file_problem, read_records
 from sgv_lab.captions.scan import layout
 from sgv_lab.captions.sources import SOURCES, recognise, resolve
 from sgv_lab.options import refuse_ignored
@@ -93,7 +93,7 @@ def report(
 def _training(file: Path, images: Path) -> dict[str, Any]:
     """How many records training would refuse, whatever the template, and why."""
     broken = []
-    for number, (record, line, wrong) in enumerate(entries(file)):
+    for number, (record, line, wrong) in enumerate(read_records(file)):
         if not wrong and (problem := file_problem(images, [record.get("image")])):
             wrong = Broken(number, record["id"], line, problem)
         broken += [wrong] if wrong else []

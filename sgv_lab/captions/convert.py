@@ -107,7 +107,7 @@ def convert(file: str | Path) -> Captions:
     """
     file = Path(file)
     layout(file)  # refuses what is no caption file before its contents are hashed
-    folder = store.stage("captions", {}, [file], lambda out: _build(file, out))
+    folder = store.artifact("captions", {}, [file], lambda out: _build(file, out))
     return Captions(file, folder)
 
 
@@ -119,7 +119,7 @@ def load(root: str | Path) -> dict[str, Captions | None]:
     return {name: convert(file) if file else None for name, file in find(root).items()}
 
 
-def named(files: Iterable[str]) -> dict[str, Captions]:
+def convert_all(files: Iterable[str]) -> dict[str, Captions]:
     """Any caption files, converted, by the dataset their name tells or else by that name.
 
     Raises LabError as ``resolve`` and ``convert`` do, and for two files of one name.

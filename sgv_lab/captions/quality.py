@@ -26,7 +26,7 @@ FACET_NAMES = tuple(dict.fromkeys(FACETS.values()))
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedCaption:
     """A caption's facts: those that hold, those mistaken, those invented, and those it leaves out.
 
     ``unparsed``: its sentences that state no known fact.
@@ -39,7 +39,7 @@ class Judged:
     unparsed: tuple[str, ...]
 
 
-def judge(caption: str, scene: Scene) -> Judged:
+def judge_caption(caption: str, scene: Scene) -> JudgedCaption:
     """``caption`` against ``scene``."""
     reading, truth = read(caption), facts(scene)
     true = frozenset(fact for fact in reading.facts if holds(fact, scene))
@@ -51,7 +51,7 @@ def judge(caption: str, scene: Scene) -> Judged:
         for fact in wrong
         if (fact.subject not in there if fact.subject else fact.kind not in whole)
     )
-    return Judged(true, wrong - invented, invented, truth - reading.facts, reading.unparsed)
+    return JudgedCaption(true, wrong - invented, invented, truth - reading.facts, reading.unparsed)
 
 
 def judgeable(captions: Mapping[str, "Captions | None"], root: str | Path) -> dict[str, "Captions"]:
@@ -79,7 +79,7 @@ def quality(
     from sgv_lab.captions.statistics import ratio
 
     table = captions.rows().select("image", "caption").collect()
-    found = [judge(text, scene_of(image, difficulty)) for image, text in table.iter_rows()]
+    found = [judge_caption(text, scene_of(image, difficulty)) for image, text in table.iter_rows()]
     judged = [(one.true, one.mistaken, one.invented, one.omitted) for one in found]
     rows = []
     for facet in FACET_NAMES if facets else ("all",):

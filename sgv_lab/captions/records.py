@@ -19,13 +19,13 @@ IMAGE = "<image>"
 QUESTIONS, ANSWERS = ("human", "user"), ("gpt", "assistant")  # LLaVA's names, and Qwen's
 
 
-def counted(broken: Iterable[Broken]) -> str:
+def count_reasons(broken: Iterable[Broken]) -> str:
     """The reasons, each with how many there are, the most frequent first."""
     reasons = Counter(one.reason for one in broken).most_common()
     return ", ".join(f"{reason} ({count:,})" for reason, count in reasons)
 
 
-def entries(
+def read_records(
     records: Sequence[Any] | str | Path,
 ) -> Iterator[tuple[Mapping[str, Any], int | None, Broken | None]]:
     """Each record in order with its id as text, its line where known, and what is wrong with it.
@@ -38,7 +38,7 @@ def entries(
     for number, line, record, broken in found:
         given = record.get("id") if isinstance(record, Mapping) else None
         name = _name(broken.id if broken else given, number)
-        if wrong := broken.problem if broken else problem(record):
+        if wrong := broken.problem if broken else record_problem(record):
             yield {"id": name}, line, Broken(number, name, line, wrong)
         else:
             yield {**record, "id": name}, line, None
@@ -70,7 +70,7 @@ def _name(given: Any, number: int) -> str:
     return str(given).encode(errors="replace").decode()
 
 
-def problem(record: Any, images: Path | None = None) -> str:
+def record_problem(record: Any, images: Path | None = None) -> str:
     """What keeps a record from being trained on, or "".
 
     Its form (conversations of {from, value}, known roles that alternate, text that is Unicode),

@@ -153,7 +153,7 @@ def world(
         drawn = [scene(first + i, split, kinds[i % len(kinds)], difficulty) for i in range(samples)]
         write_dataset(out, drawn, size, _files(drawn, seed, size))
 
-    return store.stage("caption-world", settings, [], build)
+    return store.artifact("caption-world", settings, [], build)
 
 
 def _files(scenes: list[Scene], seed: int, size: int) -> dict[str, Iterable[Any]]:

@@ -19,7 +19,7 @@ from matplotlib.offsetbox import AnchoredOffsetbox, HPacker, TextArea, VPacker
 from PIL import Image
 
 from sgv_lab.captions.convert import Captions, captions_of
-from sgv_lab.captions.quality import judge
+from sgv_lab.captions.quality import judge_caption
 from sgv_lab.captions.sources import SOURCES, scene_of, source
 from sgv_lab.errors import LabError
 from sgv_lab.figures.style import FULL_WIDTH, INK, MARKS, PALE, label_point, list_rows, palette
@@ -41,7 +41,7 @@ def marked(caption: str, scene: Scene | None) -> list[Word]:
     words: list[Word] = []
     for sentence in re.findall(r"[^.!?]+[.!?]*", caption):
         parts = sentence.split()
-        judged = judge(sentence, scene) if scene is not None else None
+        judged = judge_caption(sentence, scene) if scene is not None else None
         if judged is None or not (judged.true or judged.mistaken or judged.invented):
             words += [(part, "none") for part in parts]
             continue

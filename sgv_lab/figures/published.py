@@ -101,7 +101,7 @@ def draw(out: Path) -> None:
     for name, figure in caption_figures(out / "data").items():
         style.save(figure, out / name)
     for name in publishing.status().query("done > 0").index:
-        style.save(*study.study_figure(*publishing.recorded(name), out))
+        style.save(*study.study_figure(*publishing.load_study(name), out))
     for name in REPORTED:
         figure, table = reported_figure(name, out / "data")
         style.save(figure, out / name, table)

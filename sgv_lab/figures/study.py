@@ -38,9 +38,9 @@ from sgv_lab.study import (
 )
 from sgv_lab.study.arms import SURFACE, arm
 from sgv_lab.study.plans import Plan
+from sgv_lab.study.run_arm import POINTS
 from sgv_lab.study.runner import RECORDS, UNTUNED, Record
 from sgv_lab.study.scores import UNITS
-from sgv_lab.study.tuning import POINTS
 
 SOURCE_COLORS = {  # arm -> the colour its caption source has in every figure
     "before": COLORS["LLaVA-23K"],
@@ -62,7 +62,7 @@ def _color(name: str) -> str:
 
 def recorded_figure(name: str) -> Figure:
     """The figure of a committed study."""
-    return study_figure(*publishing.recorded(name), publishing.folder().parent)[0]
+    return study_figure(*publishing.load_study(name), publishing.folder().parent)[0]
 
 
 def study_figure(

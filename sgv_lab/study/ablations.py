@@ -14,12 +14,12 @@ from sgv_lab import intervals, paper
 from sgv_lab.errors import LabError
 from sgv_lab.intervals import Interval, jackknife_variance, student_t
 from sgv_lab.models import families
-from sgv_lab.study import effects, tuning
+from sgv_lab.study import effects, run_arm
 from sgv_lab.study.arms import ARMS, arm
 from sgv_lab.study.mix import caption_of
 from sgv_lab.study.plans import Plan
+from sgv_lab.study.run_arm import Job
 from sgv_lab.study.runner import Record
-from sgv_lab.study.tuning import Job
 from sgv_lab.training import estimates, trainable
 from sgv_lab.training.config import base
 
@@ -126,7 +126,7 @@ def part(plan: Plan, group: str) -> Plan:
     without such arms.
     """
     arms = tuple(name for name in plan.arms if _shown(name, group))
-    compared = [name for name in arms if arm(name).against]
+    compared = [name for name in arms if arm(name).compared_with]
     if not compared:
         raise LabError(f"has no arms of {group}", where=plan.name, fix="add them to its arms")
     return replace(plan, arms=arms, primary=(compared[-1], plan.primary[1]))
@@ -143,8 +143,8 @@ def first_captions(jobs: Iterable[Job]) -> pd.DataFrame:
     """
     rows: dict[str, tuple[str, str]] = {}
     for job in jobs:
-        if job.design.pretrain and job.arm not in rows:
-            first, *_ = json.loads(tuning.stages(job)[0].records.read_text(encoding="utf-8"))
+        if job.config.pretrain and job.arm not in rows:
+            first, *_ = json.loads(run_arm.stages(job)[0].records.read_text(encoding="utf-8"))
             rows[job.arm] = (first["image"], caption_of(first))
     return pd.DataFrame.from_dict(rows, orient="index", columns=["picture", "caption"])
 
@@ -160,10 +160,10 @@ def memory() -> pd.DataFrame:
     config, rows = families.config("llava-1.5-7b", "paper"), {}
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(config)
-    batch = estimates.Batch(ROWS * POSITIONS, ROWS * (POSITIONS - 576), ROWS)
+    batch = estimates.LargestBatch(ROWS * POSITIONS, ROWS * (POSITIONS - 576), ROWS)
     table6 = paper.table6().query("column == 'memory'").set_index("row")["value"]
     for one in (one for one in ARMS.values() if one.group == "Table 6"):
-        chosen = base("pretrain", {"vision_share": one.delta["pretrain.vision_share"]})
+        chosen = base("pretrain", {"vision_share": one.changes["pretrain.vision_share"]})
         chosen = chosen.for_tower(config.vision_config.num_hidden_layers)
         first = chosen.vision_from
         learning = trainable.set_trainable(model, chosen)[1]

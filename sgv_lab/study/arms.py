@@ -69,15 +69,15 @@ def baseline(
 
 @dataclass(frozen=True)
 class Arm:
-    """A named change to the baseline. ``against``: the arms whose runs are subtracted from its."""
+    """A named change to the baseline; runs of arms ``compared_with`` are subtracted from its."""
 
     name: str
     label: str
-    delta: Mapping[str, Any]  # as `RunConfig.changed` takes it
-    against: tuple[str, ...] = ("before",)
+    changes: Mapping[str, Any]  # as `RunConfig.changed` takes it
+    compared_with: tuple[str, ...] = ("before",)
     row: str | None = None  # of the paper's table that it stands for; "": its family's
     group: str = ""  # the paper's table, or what the paper left out
-    ceiling: str = "oracle"  # effects are shares of ceiling − before; "": nothing bounds them
+    upper_bound: str = "oracle"  # effects are shares of ceiling − before; "": nothing bounds them
 
     @property
     def cell(self) -> tuple[str, str, str] | None:
@@ -86,9 +86,9 @@ class Arm:
         column = self.name if place == "figure2" else ""
         return None if self.row is None else (place, self.row, column)
 
-    def design(self, baseline: RunConfig, blocks: int = 3) -> RunConfig:
+    def config(self, baseline: RunConfig, blocks: int = 3) -> RunConfig:
         """The baseline with this arm's change, ready to run, for a vision tower of ``blocks``."""
-        return ready(baseline.changed(self.delta, f"arm {self.name}"), blocks)
+        return ready(baseline.changed(self.changes, f"arm {self.name}"), blocks)
 
 
 def ready(design: RunConfig, blocks: int) -> RunConfig:
@@ -138,7 +138,7 @@ def _rates(name: str, omission: float, error: float, invention: float) -> Arm:
     return Arm(name, label, {**VISION, **rates})
 
 
-_REGISTRY = {  # (group, ceiling) -> its arms
+_REGISTRY = {  # (group, upper bound) -> its arms
     ("Figure 2", "oracle"): [
         Arm("before", "blind GPT-4 captions", {}, (), ""),
         Arm("after", "GPT4-Vision captions", VISION, row=""),
@@ -260,7 +260,7 @@ _REGISTRY = {  # (group, ceiling) -> its arms
     ],
 }
 ARMS: dict[str, Arm] = {
-    one.name: replace(one, group=group, ceiling=ceiling)
+    one.name: replace(one, group=group, upper_bound=ceiling)
     for (group, ceiling), arms in _REGISTRY.items()
     for one in arms
 }
@@ -288,8 +288,8 @@ def table() -> pd.DataFrame:
         name: (
             one.group,
             one.label,
-            ", ".join(f"{key} {value}" for key, value in one.delta.items()) or "nothing",
-            ", ".join(one.against) or "–",
+            ", ".join(f"{key} {value}" for key, value in one.changes.items()) or "nothing",
+            ", ".join(one.compared_with) or "–",
             " ".join(filter(None, one.cell or ("–",))),
         )
         for name, one in ARMS.items()

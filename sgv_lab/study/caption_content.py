@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sgv_lab import intervals, notebook
-from sgv_lab.captions.quality import judge
+from sgv_lab.captions.quality import judge_caption
 from sgv_lab.models import checkpoints
 from sgv_lab.models.shipped import shipped
 from sgv_lab.study import effects, mix
@@ -34,7 +34,7 @@ def by_arm(plan: Plan, arms: Sequence[str] = ()) -> pd.DataFrame:
     earlier = first_edition().query("digest == @plan.digest").set_index("arm")
     if len(earlier):
         return earlier.loc[list(arms or plan.arms), COLUMNS]
-    designs, alike = plan.designs(), {"images": "same", "share": 1.0, "samples": 0}
+    designs, alike = plan.configs(), {"images": "same", "share": 1.0, "samples": 0}
     written = {name: replace(designs[name].captions, **alike) for name in arms or plan.arms}
     rows = {name: _content(plan.family, one) for name, one in written.items()}
     return pd.DataFrame.from_dict(rows, orient="index", columns=COLUMNS)
@@ -54,7 +54,7 @@ def _content(family: str, shown: Mix) -> tuple[float, ...]:
     scenes = [scene(i, "eval", "coco", MINIATURE) for i in range(_SHOWN)]
     records = [mix.captioned(one, shown) for one in scenes]
     texts = mix.edited(shown, 0, records)
-    judged = [judge(text, one) for text, one in zip(texts, scenes, strict=True) if text]
+    judged = [judge_caption(text, one) for text, one in zip(texts, scenes, strict=True) if text]
     true = sum(len(one.true) for one in judged)
     wrong = sum(len(one.mistaken | one.invented) for one in judged)
     omitted = sum(len(one.omitted) for one in judged)
@@ -73,7 +73,7 @@ def slopes(records: Sequence[Record], score: str) -> pd.DataFrame:
     """
     runs = effects.by_seed(records, score)
     runs = runs[[name for name in runs if arm(name).group == SURFACE]]
-    rates = [[1.0, *(10 * arm(name).delta[rate] for rate in RATES)] for name in runs]
+    rates = [[1.0, *(10 * arm(name).changes[rate] for rate in RATES)] for name in runs]
     (_, *found), _, rank, _ = np.linalg.lstsq(np.array(rates), runs.to_numpy().T)
     told_apart = rank == 1 + len(RATES)
     rows = dict(zip(RATES, map(intervals.paired, found), strict=True)) if told_apart else {}

@@ -60,7 +60,7 @@ def primary_conclusion(plan: Plan, table: pd.DataFrame) -> str:
     """
     name, score = plan.primary
     rows = table[table["score"] == score].set_index(["arm", "against"])
-    top, base = arm(name).ceiling, arm(name).against[0]
+    top, base = arm(name).upper_bound, arm(name).compared_with[0]
     main = rows.loc[name, base]
     effect = f"{score} {_with_interval(main)}"
     how = _TRAINED[plan.baseline.language_model]
@@ -91,7 +91,7 @@ def primary_conclusion(plan: Plan, table: pd.DataFrame) -> str:
 def _filler(plan: Plan, name: str, base: str, top: str) -> str:
     """That an arm's captions and its base's differ in filler, in words; "" where they do not."""
     arms = [name, base, top]
-    drawn = all(plan.designs()[one].captions.annotator in ANNOTATORS for one in arms)
+    drawn = all(plan.configs()[one].captions.annotator in ANNOTATORS for one in arms)
     if plan.profile == "paper" or plan.baseline.captions.file or not drawn:
         return ""  # what others wrote: nobody knows which of it is filler
     mine, its, true = caption_content.by_arm(plan, arms)["filler"].reindex(arms)

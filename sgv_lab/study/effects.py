@@ -111,8 +111,8 @@ def effects(
     for score in (name for name in SHOWN if name in scores):
         runs = by_seed(records, score)
         for name in plan.arms:
-            for against in arm(name).against:
-                primary = (name, score, against) == (*plan.primary, arm(name).against[0])
+            for against in arm(name).compared_with:
+                primary = (name, score, against) == (*plan.primary, arm(name).compared_with[0])
                 row = {"arm": name, "against": against, "score": score, "primary": primary}
                 row |= paired(runs, score, name, against, points)
                 rows.append(row | _share(runs, score, name, against))
@@ -154,9 +154,9 @@ def paired(
 
 def _share(runs: pd.DataFrame, score: str, name: str, against: str) -> dict[str, float]:
     """share, share_low and share_high of `effects`."""
-    ceiling, share = arm(name).ceiling, None
+    ceiling, share = arm(name).upper_bound, None
     if ceiling in runs and score not in (BIAS, EXAM_BIAS) and len(runs) > 1:
-        top = runs[ceiling] - runs[arm(ceiling).against[0]]
+        top = runs[ceiling] - runs[arm(ceiling).compared_with[0]]
         share = intervals.share_of(runs[name] - runs[against], top)
     return dict(zip(("share", "share_low", "share_high"), share or [np.nan] * 3, strict=True))
 

@@ -18,7 +18,7 @@ from nltk.metrics import interval_distance
 from nltk.metrics.agreement import AnnotationTask
 
 from sgv_lab import intervals
-from sgv_lab.captions.quality import Judged, judge
+from sgv_lab.captions.quality import JudgedCaption, judge_caption
 from sgv_lab.errors import LabError
 from sgv_lab.files import Journal
 from sgv_lab.world.scene import Scene
@@ -121,7 +121,7 @@ def truthful(
     """
     votes = []
     for pair, scene in zip(asked, scenes, strict=True):
-        judged = {source: judge(text, scene) for source, text in pair.captions}
+        judged = {source: judge_caption(text, scene) for source, text in pair.captions}
         for number in range(raters):
             rater = f"knows the truth {number + 1}"
             severity = 1 + 2 * number / max(raters - 1, 1)
@@ -134,7 +134,7 @@ def truthful(
     return votes
 
 
-def _points(found: Judged, severity: float, who: str) -> float:
+def _points(found: JudgedCaption, severity: float, who: str) -> float:
     true, wrong = (
         sum(random.Random(f"{who}/{fact}").random() < NOTICES for fact in facts)
         for facts in (found.true, found.mistaken | found.invented)

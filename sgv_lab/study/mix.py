@@ -13,7 +13,7 @@ from pathlib import Path
 from sgv_lab import store
 from sgv_lab.errors import LabError
 from sgv_lab.files import write_json
-from sgv_lab.study import own
+from sgv_lab.study import user_captions
 from sgv_lab.training.config import Captions, Mix, Pool
 from sgv_lab.world.annotators import ANNOTATORS, Annotator
 from sgv_lab.world.export import write_images
@@ -94,9 +94,9 @@ def _own_pictures(mix: Mix, seed: int, records: list[Record], places: Sequence[i
 
     A file of fewer pictures leaves places over, which keep the mix's own picture and caption.
     """
-    said = own.drawn(mix.file)
+    said = user_captions.validate_for_world(mix.file)
     names = random.Random(f"own/{seed}").sample(sorted(said), min(len(said), len(places)))
-    its = mix.annotator == own.ARM
+    its = mix.annotator == user_captions.ARM
     for i, name in zip(places, names, strict=False):
         record = captioned(scene_of(name, MINIATURE), Mix() if its else mix)
         records[i] = recaptioned(record, said[name]) if its else record
@@ -137,7 +137,7 @@ def recaptioned(record: Record, text: str) -> Record:
     return {**record, "conversations": [question, {**answer, "value": text}, *rest]}
 
 
-def stage(mix: Mix, seed: int) -> Path:
+def mix_artifact(mix: Mix, seed: int) -> Path:
     """The store's folder of the mix: records.json, and replaced.json, the list of replaced ids."""
 
     def write(folder: Path) -> None:
@@ -145,11 +145,11 @@ def stage(mix: Mix, seed: int) -> Path:
         write_json(folder / "records.json", records)
         write_json(folder / "replaced.json", replaced)
 
-    files = [own.read(mix.file).folder] if mix.file else []
-    return store.stage("mix", asdict(mix) | {"file": "", "seed": seed}, files, write)
+    files = [user_captions.read(mix.file).folder] if mix.file else []
+    return store.artifact("mix", asdict(mix) | {"file": "", "seed": seed}, files, write)
 
 
-def pictures(records: Sequence[Record], side: int) -> Path:
+def drawn_images(records: Sequence[Record], side: int) -> Path:
     """The store's folder with the records' pictures, (side, side) pixels, in the official layout.
 
     Arms of one seed that show the same pictures share it: drawing is slower than captioning.
@@ -160,4 +160,4 @@ def pictures(records: Sequence[Record], side: int) -> Path:
         write_images(folder, {name: scene_of(name, MINIATURE) for name in names}, side)
 
     settings = {"names": names, "side": side}
-    return store.stage("pictures", settings, [], draw)
+    return store.artifact("pictures", settings, [], draw)

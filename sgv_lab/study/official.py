@@ -18,7 +18,7 @@ from sgv_lab import store
 from sgv_lab.benchmarks.tasks import TASKS
 from sgv_lab.errors import LabError
 from sgv_lab.files import write_json
-from sgv_lab.study import own
+from sgv_lab.study import user_captions
 from sgv_lab.study.mix import altered, caption_of, recaptioned
 from sgv_lab.training.config import Mix
 
@@ -38,11 +38,12 @@ def files(data_root: Path, names: Iterable[str]) -> list[Path]:
     root = data_root / "sharegpt4v"
     paths = [root / name for name in names]
     if absent := [path.name for path in paths if not path.is_file()]:
-        raise LabError(f"lacks {', '.join(absent)}", where=root, fix="download them (README)")
+        fix = "download them: docs/full_size.md"
+        raise LabError(f"lacks {', '.join(absent)}", where=root, fix=fix)
     return paths
 
 
-def stage(mix: Mix, data_root: Path, family: str = "llava-1.5-7b") -> Path:
+def official_mix(mix: Mix, data_root: Path, family: str = "llava-1.5-7b") -> Path:
     """The store's folder with records.json and replaced.json of an arm, as `mix.stage`'s.
 
     A ``family`` with a mix of its own has no released file, so no arm "mixed".
@@ -60,7 +61,7 @@ def stage(mix: Mix, data_root: Path, family: str = "llava-1.5-7b") -> Path:
         new, old = (set(map(_key, rows)) for rows in (made, before))
         rows = [{"id": r["id"], "by": ""} for r in before if _key(r) not in new]
         rows += [{"id": "", "by": r["id"]} for r in made if _key(r) not in old]
-        if mix.annotator == own.ARM:  # the same records in the same places
+        if mix.annotator == user_captions.ARM:  # the same records in the same places
             pairs = zip(before, made, strict=True)
             rows = [{"id": a["id"], "by": b["id"]} for a, b in pairs if a != b]
         write_json(folder / "records.json", made)
@@ -68,9 +69,9 @@ def stage(mix: Mix, data_root: Path, family: str = "llava-1.5-7b") -> Path:
 
     settings = {key: getattr(mix, key) for key in ("annotator", "images", "edit", "draw")}
     inputs = list(paths)
-    if mix.annotator == own.ARM:
-        inputs.append(own.read(mix.file).folder)
-    return store.stage("mix", settings, inputs, write)
+    if mix.annotator == user_captions.ARM:
+        inputs.append(user_captions.read(mix.file).folder)
+    return store.artifact("mix", settings, inputs, write)
 
 
 def _placed(record: Record) -> Record:
@@ -109,7 +110,7 @@ def arm(
         return rest
     if known == ("gpt4_blind", "same", ""):
         return before
-    if known == (own.ARM, "same", ""):
+    if known == (user_captions.ARM, "same", ""):
         return _own(before, said, mix.file)
     if known == ("gpt4_vision", "same", ""):
         coco = [r for r in captions if str(r.get("image", "")).startswith(COCO)]
@@ -124,7 +125,7 @@ def _replaced(before: list[Record], said: set[str], new: list[Record]) -> list[R
     wanted = sum(caption_of(record) in said for record in before)
     if not 0 < wanted <= len(new):
         what = f"{wanted} detailed captions in the mix, {len(new)} to put in their place"
-        raise LabError(what, fix="give the files of one release: see the README")
+        raise LabError(what, fix="give the files of one release: see docs/full_size.md")
     left = iter(new)
     return [next(left) if caption_of(record) in said else record for record in before]
 
@@ -135,7 +136,7 @@ def _own(before: list[Record], detailed: set[str], file: str) -> list[Record]:
     ``detailed``: the captions that may be replaced. Raises LabError as `own.read` does, and where
     the file covers none of their pictures.
     """
-    known = own.said(own.read(file))
+    known = user_captions.captions_by_image(user_captions.read(file))
     shown = [str(record.get("image")) for record in before if caption_of(record) in detailed]
     if known.keys().isdisjoint(shown):
         fix = f'name the images as the mix does, such as "{(shown or [""])[-1]}"'

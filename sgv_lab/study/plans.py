@@ -18,7 +18,7 @@ import yaml
 from sgv_lab.errors import LabError, unknown
 from sgv_lab.files import sha256
 from sgv_lab.models import families
-from sgv_lab.study import own
+from sgv_lab.study import user_captions
 from sgv_lab.study.arms import END_TO_END, PROJECTOR, arm, ready
 from sgv_lab.study.arms import baseline as baseline_of
 from sgv_lab.study.scores import HEADLINES
@@ -70,16 +70,16 @@ class Plan:
         """Of the vision tower."""
         return _blocks(self.family, self.profile)
 
-    def designs(self) -> dict[str, RunConfig]:
+    def configs(self) -> dict[str, RunConfig]:
         """Arm -> the baseline with its change."""
-        return {name: arm(name).design(self.baseline, self.blocks) for name in self.arms}
+        return {name: arm(name).config(self.baseline, self.blocks) for name in self.arms}
 
     def resolved(self) -> pd.DataFrame:
         """Every value of every arm with its origin; arm "all" where all have it from one place."""
         rows = pd.DataFrame(
             [
                 (setting, str(value), origin, name)
-                for name, design in self.designs().items()
+                for name, design in self.configs().items()
                 for setting, value, origin in design.rows()
             ],
             columns=["setting", "value", "from", "arm"],
@@ -134,7 +134,9 @@ def parse(text: str, name: str, folder: str | Path = "", origin: str = "plan") -
         raise LabError(f"in its baseline: {error}", where=name) from error
     if given.get("captions"):
         file = Path(folder, given["captions"]).absolute()
-        (own.read if paper else own.drawn)(file)  # refuses it before anything runs
+        (user_captions.read if paper else user_captions.validate_for_world)(
+            file
+        )  # refuses it before anything runs
         text, baseline = text + sha256(file), baseline.changed({"file": str(file)}, origin)
     digest = hashlib.sha256(text.encode()).hexdigest()
     plan = Plan(
@@ -219,7 +221,7 @@ def _modernised(text: str, family: str, profile: str) -> Mapping[str, Any]:
 
 def _check(plan: Plan, pilot: bool) -> None:
     """Refuse what could not be evaluated afterwards."""
-    needs = {name: (*arm(name, plan.name).against, *plan.primary[:1]) for name in plan.arms}
+    needs = {name: (*arm(name, plan.name).compared_with, *plan.primary[:1]) for name in plan.arms}
     for name, others in needs.items():
         for needed in others:
             if needed not in plan.arms:
@@ -227,8 +229,8 @@ def _check(plan: Plan, pilot: bool) -> None:
                 raise LabError(f"{name!r} needs the arm {needed!r}", where=plan.name, fix=fix)
     if len(set(plan.arms)) < len(plan.arms) or not plan.seeds:
         raise LabError("an arm stands twice, or there is no seed", where=plan.name)
-    if (own.ARM in plan.arms) != bool(plan.baseline.captions.file):
-        fix = f"write `captions: FILE` and {own.ARM!r} among the arms, or neither"
+    if (user_captions.ARM in plan.arms) != bool(plan.baseline.captions.file):
+        fix = f"write `captions: FILE` and {user_captions.ARM!r} among the arms, or neither"
         raise LabError("captions and their arm go together", where=plan.name, fix=fix)
     scores = []
     for name in plan.benchmarks:

@@ -9,12 +9,12 @@ from pathlib import Path
 import pandas as pd
 
 from sgv_lab import notebook
-from sgv_lab.study import ablations, effects, own, plans, runner
+from sgv_lab.study import ablations, effects, plans, runner, user_captions
 from sgv_lab.study.arms import arm
 from sgv_lab.study.conclusions import conclusion
 from sgv_lab.study.plans import PILOT, Plan
+from sgv_lab.study.run_arm import POINTS
 from sgv_lab.study.runner import RECORDS, Record
-from sgv_lab.study.tuning import POINTS
 
 
 def folder() -> Path:
@@ -22,7 +22,7 @@ def folder() -> Path:
     return notebook.folder().parent / "figures" / "data"
 
 
-def recorded(name: str) -> tuple[Plan, list[Record], pd.DataFrame | None]:
+def load_study(name: str) -> tuple[Plan, list[Record], pd.DataFrame | None]:
     """A committed plan, the records of its whole seeds (none: not run), and their points."""
     plan, out = plans.load(folder() / "plans" / f"{name}.yaml"), folder() / "studies" / name
     records = [one for one in runner.read(out) if one.digest == plan.digest]
@@ -43,7 +43,7 @@ def outdated(plan: Plan, records: Sequence[Record]) -> list[str]:
     They are compared by design and recipe; `runner.run`, which alone adds runs to a study, compares
     base, questions and code, too.
     """
-    now = json.loads(json.dumps({name: one.values() for name, one in plan.designs().items()}))
+    now = json.loads(json.dumps({name: one.values() for name, one in plan.configs().items()}))
     fields = set()
     for record in records:
         before = {key: record.config[key] for key in now[record.arm] if key in record.config}
@@ -58,7 +58,7 @@ def status() -> pd.DataFrame:
     """
     rows = {}
     for path in sorted((folder() / "plans").glob("*.yaml")):
-        plan, records, _ = recorded(path.stem)
+        plan, records, _ = load_study(path.stem)
         runs, done = len(plan.runs()), len(records)
         state = "not run" if not done else "complete" if done >= runs else "part"
         if outdated(plan, records):
@@ -73,7 +73,7 @@ def _hours(plan: Plan) -> float | None:
     return round(len(plan.runs()) * plan.minutes / 60, 1) if plan.minutes else None
 
 
-def outline(plan: Plan) -> str:
+def describe_plan(plan: Plan) -> str:
     """A plan in lines: primary endpoint, arms, seeds, questions, budget."""
     hours = f", {_hours(plan)} hours on one core or GPU, as planned" if plan.minutes else ""
     questions = f"set {plan.questions}: {', '.join(plan.benchmarks)}, {plan.pictures} pictures"
@@ -82,11 +82,15 @@ def outline(plan: Plan) -> str:
     lines = [
         f"{plan.name}: {plan.title}",
         f"family     {plan.family}",
-        f"primary    {' on '.join(plan.primary)}, against {arm(plan.primary[0]).against[0]}",
+        f"primary    {' on '.join(plan.primary)}, against {arm(plan.primary[0]).compared_with[0]}",
         f"seeds      {', '.join(map(str, plan.seeds))} (from {plan.digest[:12]})",
         f"questions  {questions}",
         f"budget     {len(plan.runs())} runs{hours}",
-        *([f"captions   {own.told(file)}"] if (file := plan.baseline.captions.file) else []),
+        *(
+            [f"captions   {user_captions.summary(file)}"]
+            if (file := plan.baseline.captions.file)
+            else []
+        ),
         *(f"  {name:<14} {arm(name).label}" for name in plan.arms),
     ]
     return "\n".join(lines)
@@ -104,7 +108,7 @@ def conclusions() -> pd.DataFrame:
 @cache  # seconds a study, and every look at the ledger asks for all of them
 def _conclusion(name: str, path: Path, written: int) -> str:
     """What follows from a committed plan whose records at ``path`` were ``written`` then."""
-    plan, records, points = recorded(name)
+    plan, records, points = load_study(name)
     if not records:
         return "not run"
     if points is not None:  # a sentence needs the primary endpoint's other images alone
@@ -123,7 +127,7 @@ def report(plan: Plan, records: Sequence[Record], out: Path) -> str:
     shown = [one.round(3).to_string(index=False) for one in (table, gained) if len(one)]
     lines = ["\n\nagainst the untuned base:\n".join(shown), "", follows]
     if len(plan.seeds) >= effects.RESOLVES:
-        pair = plan.primary[0], arm(plan.primary[0]).against[0]
+        pair = plan.primary[0], arm(plan.primary[0]).compared_with[0]
         lines += [
             "",
             "with ten seeds:",
@@ -133,7 +137,7 @@ def report(plan: Plan, records: Sequence[Record], out: Path) -> str:
         score = plan.primary[1]
         curve = ablations.saturation(ablations.scores_by_number(records, score))
         lines.append(f"{score}: {curve}")
-    if replaced := [one.replaced["count"] for one in records if one.arm == own.ARM]:
+    if replaced := [one.replaced["count"] for one in records if one.arm == user_captions.ARM]:
         which = f"{min(replaced)} of a mix's detailed captions replaced by the file's"
-        lines.append(f"{own.ARM}: {which}")
+        lines.append(f"{user_captions.ARM}: {which}")
     return "\n".join(lines)

@@ -21,9 +21,9 @@ from sgv_lab import store
 from sgv_lab.errors import LabError
 from sgv_lab.files import Journal, sha256, write_json
 from sgv_lab.models import checkpoints, families, shipped
-from sgv_lab.study import tuning
+from sgv_lab.study import run_arm
 from sgv_lab.study.plans import Plan, modernised
-from sgv_lab.study.tuning import POINTS, Job, asked, execute
+from sgv_lab.study.run_arm import POINTS, Job, evaluate_cached, execute
 from sgv_lab.world import benchmarks as world
 from sgv_lab.world.scene import MINIATURE
 
@@ -56,7 +56,7 @@ class Record:
     peak_bytes: int  # of the process (on a GPU: of its memory)
     pretrain: Mapping[str, Any] = field(default_factory=dict)  # stage 1: see `tuning`
     dropped: int = 0  # records of the mix whose pictures are gone, left out
-    code: str = ""  # hash of the code that the run rests on: see `tuning.code`
+    code: str = ""  # hash of the code that the run rests on: see `run_arm.code`
     origins: Mapping[str, str] = field(default_factory=dict)  # of the config's values
     base: str = ""  # the name of its base's folder; the config has its hash
 
@@ -78,7 +78,7 @@ def questions(plan: Plan) -> Path:
     settings = {"benchmarks": plan.benchmarks, "pictures": plan.pictures, "seed": plan.questions,
                 "size": families.family(plan.family).image_size}  # fmt: skip
     write = partial(world.write, **settings, difficulty=MINIATURE)
-    return store.stage("questions", settings, [], write)
+    return store.artifact("questions", settings, [], write)
 
 
 def jobs(plan: Plan, models_root: str | Path = "", data_root: str | Path = "") -> list[Job]:
@@ -99,7 +99,7 @@ def jobs(plan: Plan, models_root: str | Path = "", data_root: str | Path = "") -
             what, fix = f"lacks the folder {name}", "unpack the benchmark's official release there"
             raise LabError(what, where=asked, fix=fix)
     folders = {name: (asked / name, sha256(asked / name)) for name in plan.benchmarks}
-    hashes, designs = {b: checkpoints.fingerprint(b) for b in start.values()}, plan.designs()
+    hashes, designs = {b: checkpoints.fingerprint(b) for b in start.values()}, plan.configs()
     return [
         Job(arm, seed, designs[arm], plan.family, start[seed], hashes[start[seed]], folders, root)
         for arm, seed in plan.runs()
@@ -142,7 +142,9 @@ def run(
     if left or not (out / UNTUNED).is_file():
         starts = {job.base.name: job for job in todo}
         with _workers(1) as pool:  # as the arms are asked
-            scored = {name: pool.submit(asked, job.base, job) for name, job in starts.items()}
+            scored = {
+                name: pool.submit(evaluate_cached, job.base, job) for name, job in starts.items()
+            }
             write_json(out / UNTUNED, {name: one.result()[0] for name, one in scored.items()})
     return records
 
@@ -161,7 +163,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], part: str = "
 
 def _same_today(plan: Plan, job: Job, record: Record, out: Path) -> None:
     """Refuse a record of what the same arm and seed would not be today."""
-    now = json.loads(json.dumps(_config(plan, job) | {"code": tuning.code()}))
+    now = json.loads(json.dumps(_config(plan, job) | {"code": run_arm.code()}))
     before = {**record.config, "code": record.code} if record.code else record.config
     if other := differences(before, now):
         what = f"holds {job.arm}, seed {job.seed}, of another experiment: {', '.join(other)}"
@@ -189,7 +191,7 @@ def untuned(out: str | Path) -> dict[str, dict[str, float]]:
 
 
 def _config(plan: Plan, job: Job) -> dict[str, Any]:
-    return tuning.config(job) | {"questions": plan.questions, "pictures": plan.pictures}
+    return run_arm.config(job) | {"questions": plan.questions, "pictures": plan.pictures}
 
 
 def _record(plan: Plan, job: Job, found: Mapping[str, Any]) -> Record:
@@ -203,8 +205,8 @@ def _record(plan: Plan, job: Job, found: Mapping[str, Any]) -> Record:
         config=_config(plan, job),
         pretrain=found.get("pretrain", {}),
         dropped=found.get("dropped", 0),
-        code=tuning.code(),
-        origins={name: origin for name, _, origin in job.design.rows()},
+        code=run_arm.code(),
+        origins={name: origin for name, _, origin in job.config.rows()},
         base=job.base.name,
         **{key: found[key] for key in KEPT},
     )

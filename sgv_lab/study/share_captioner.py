@@ -11,12 +11,12 @@ import pandas as pd
 
 from sgv_lab import store
 from sgv_lab.captioning import bulk
+from sgv_lab.captioning.image_lists import list_images
 from sgv_lab.captioning.merge import merge
 from sgv_lab.captioning.miniature import miniature_100k
-from sgv_lab.captioning.pictures import find
 from sgv_lab.errors import LabError
 from sgv_lab.models import checkpoints, shipped
-from sgv_lab.study import two_stages
+from sgv_lab.study import cached_training
 from sgv_lab.training import plan as planning
 from sgv_lab.training.config import DRAWN_CAPTIONER, RunConfig, base
 
@@ -58,7 +58,7 @@ def preflight(
     start: Path, collected: Path, image_root: Path, updates: int = 0, miniature: bool = True
 ) -> planning.Plan:
     """What `trained` needs of the same arguments, and what stands in its way; trains nothing."""
-    return two_stages.preflight(start, collected, image_root, settings(miniature, updates))
+    return cached_training.preflight(start, collected, image_root, settings(miniature, updates))
 
 
 def trained(
@@ -75,7 +75,7 @@ def trained(
     ``updates``: 0 takes one epoch.
     """
     config = settings(miniature, updates)
-    return two_stages.train_cached(
+    return cached_training.train_cached(
         start, collected, image_root, config, seed, name="share-captioner"
     )
 
@@ -83,16 +83,16 @@ def trained(
 def captioned(model: str | Path, images: str | Path, max_new_tokens: int) -> Path:
     """A caption of each picture by the captioner ``model``: an official file, made once.
 
-    ``images``: as `pictures.find` takes them. Paths in the file are relative to the pictures' root;
+    ``images``: as `list_images` takes them. Paths in the file are relative to the images' root;
     what could not be captioned is left out and counted in the card beside it. Raises LabError as
     `bulk.caption` does.
     """
-    pictures, decoding = find(images), bulk.Decoding(max_new_tokens=max_new_tokens)
+    pictures, decoding = list_images(images), bulk.Decoding(max_new_tokens=max_new_tokens)
 
     def build(out: Path) -> None:
         run = bulk.caption(*checkpoints.load(model), pictures, out / "run", decoding=decoding)
         merge(run, out, NAME)
 
-    said = {"pictures": pictures.digest(), **asdict(decoding), **two_stages.computer()}
-    folder = store.stage("share-captions", said, [model], build, resumes=True)
+    said = {"pictures": pictures.digest(), **asdict(decoding), **cached_training.computer()}
+    folder = store.artifact("share-captions", said, [model], build, resumes=True)
     return folder / f"{NAME}.json"

@@ -16,16 +16,16 @@ from typing import Any
 import pandas as pd
 
 from sgv_lab.study import (
+    cached_training,
     effects,
     official,
     plans,
+    pretraining_data,
+    run_arm,
     runner,
-    stage_one,
-    tuning,
-    two_stages,
 )
 from sgv_lab.study.arms import BOTH, PROJECTOR, ready
-from sgv_lab.study.tuning import Job
+from sgv_lab.study.run_arm import Job
 from sgv_lab.training import metrics
 from sgv_lab.training.config import FULL_SIZE, base
 
@@ -36,7 +36,7 @@ _CHANGES: Mapping[str, Mapping[str, Any]] = {  # to the mix with blind captions
     OURS: BOTH,
 }
 Found = Mapping[tuple[str, int], tuple[Mapping[str, float], pd.DataFrame]]
-"""(model, seed) -> its scores and points by picture, as `tuning.asked` gives them."""
+"""(model, seed) -> its scores and points by picture, as `run_arm.evaluate_cached` gives them."""
 
 
 def jobs(
@@ -70,23 +70,23 @@ def jobs(
     return found
 
 
-def launch(gpus: int) -> str:
+def torchrun_commands(gpus: int) -> str:
     """Both stages at full size on ``gpus`` GPUs, as commands, a line each."""
     lines, start = [], "BASE"
-    files = {"pretrain": stage_one.FILES["share"], "sft": official.FILES["released"]}
+    files = {"pretrain": pretraining_data.FILES["share"], "sft": official.FILES["released"]}
     for name, file in files.items():
         config, out = base(name, FULL_SIZE), f"runs/{name}"
         given = (start, f"data/sharegpt4v/{file}", "data", config, out, 0)
         how = {"fsdp": True, "drop_broken": True}
-        lines.append(" ".join(two_stages.command(*given, processes=gpus, **how)))
+        lines.append(" ".join(cached_training.command(*given, processes=gpus, **how)))
         start = out
     return "\n".join(lines)
 
 
-def spent(models: Sequence[Path], price: float = 0.0) -> pd.DataFrame:
+def training_costs(models: Sequence[Path], price: float = 0.0) -> pd.DataFrame:
     """Stage -> updates, samples, tokens, speed, memory, hours, cost, from what training wrote."""
     rows = {}
-    for name, folder in zip(tuning.STAGES[-len(models) :], models, strict=True):
+    for name, folder in zip(run_arm.STAGES[-len(models) :], models, strict=True):
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         steps = metrics.read(folder / "metrics.jsonl")
         tokens = sum(row["tokens"] for row in steps)
@@ -107,7 +107,7 @@ def losses(models: Sequence[Path]) -> pd.DataFrame:
     """Loss a supervised token: stage, step, loss."""
     tables = [
         pd.DataFrame(metrics.read(folder / "metrics.jsonl")).assign(stage=name)
-        for name, folder in zip(tuning.STAGES[-len(models) :], models, strict=True)
+        for name, folder in zip(run_arm.STAGES[-len(models) :], models, strict=True)
     ]
     return pd.concat(tables, ignore_index=True)[["stage", "step", "loss"]]
 

@@ -39,7 +39,7 @@ from sgv_lab.training.trainable import Trainable
 MARKER = "complete.json"  # written last: the size of every other file
 
 
-class State:
+class TrainingState:
     """What of a run changes from step to step; loaded from and saved to ``folder``."""
 
     def __init__(

@@ -65,13 +65,13 @@ class Collator:
         batch["record_ids"] = [sample["id"] for sample in samples]
         return batch
 
-    def blank(self) -> Sample:
+    def blank_sample(self) -> Sample:
         """A black picture with what encloses it, of which nothing is learned."""
         black = torch.zeros(3, self.image_size, self.image_size)
         labels = [IGNORED] * len(self.place)
         return {"id": "", "input_ids": list(self.place), "labels": labels, "images": [black]}
 
-    def widened(self, ids: Sequence[int], *more: Sequence[int]) -> list[torch.Tensor]:
+    def expand_image_tokens(self, ids: Sequence[int], *more: Sequence[int]) -> list[torch.Tensor]:
         """``ids`` (T,) with every image place (-200) as long as an image is, and more like them."""
         ids = torch.tensor(ids)
         times = torch.where(ids == IMAGE_ID, self.image_tokens or 1, 1)
@@ -87,7 +87,7 @@ class Collator:
         self._check(sample)
         pairs = zip(sample["input_ids"], sample["labels"], strict=True)
         labels = [IGNORED if token == IMAGE_ID else label for token, label in pairs]
-        ids, labels = self.widened(sample["input_ids"], labels)
+        ids, labels = self.expand_image_tokens(sample["input_ids"], labels)
         return {"position_ids": torch.arange(len(ids)), **self._weighted(ids, labels)}
 
     def _weighted(self, ids: torch.Tensor, labels: torch.Tensor) -> Row:
@@ -256,7 +256,7 @@ def prompts(
     for turns, image in zip(conversations, images, strict=True):
         has_image = image is not None
         ids = prompt_ids(turns, processor, taught, has_image, system=system)
-        rows += feed.widened(ids)
+        rows += feed.expand_image_tokens(ids)
     pixels = [prepare(image, processor.image_processor, aspect) for image in shown]
     given = padded_left(rows, processor.tokenizer.pad_token_id)
     return BatchFeature(given | (feed.pixels(pixels) if pixels else {}))

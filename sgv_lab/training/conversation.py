@@ -1,6 +1,6 @@
 """Conversations as a model sees them: token ids with the image at -200, labels with -100.
 
-Templates: ``v1`` (Vicuna), ``plain`` (pre-training), ``qwen`` (Qwen-VL, in qwen_chat), and
+Templates: ``v1`` (Vicuna), ``plain`` (pre-training), ``qwen`` (Qwen-VL, in qwen_vl_chat), and
 ``chat``: the model's own, of any model of transformers (in `chat`).
 Training and inference build their ids with the same code, segment by segment; the label mask is
 written while the stream grows, so no later re-tokenising can shift it. Held to
@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from sgv_lab.errors import LabError
 from sgv_lab.models.architectures import VICUNA_SYSTEM
-from sgv_lab.training import chat, qwen_chat
+from sgv_lab.training import chat, qwen_vl_chat
 from sgv_lab.training.segments import (
     DEFAULT_VARIANT,
     IGNORED,
@@ -59,8 +59,8 @@ def encode(
         if template == "chat":
             ids, labels = chat.encode_turns(record, tokenizer)
         elif template == "qwen":
-            ids, labels = qwen_chat.encode_turns(record, tokenizer, max_length)
-            max_length = qwen_chat.limit(ids, max_length)
+            ids, labels = qwen_vl_chat.encode_turns(record, tokenizer, max_length)
+            max_length = qwen_vl_chat.limit(ids, max_length)
         else:
             stream = Stream(tokenizer, variant, record.get("image") is not None)
             if template == "plain":
@@ -95,7 +95,7 @@ def prompt_ids(
         return chat.prompt_turns(turns, tokenizer, has_image)
     tokenizer = text_tokenizer(tokenizer)
     if template == "qwen":
-        return qwen_chat.prompt_turns(turns, tokenizer, has_image)
+        return qwen_vl_chat.prompt_turns(turns, tokenizer, has_image)
     stream = Stream(tokenizer, variant, has_image)
     if template == "plain":
         stream.add(IMAGE, supervised=False)

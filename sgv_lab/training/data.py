@@ -16,10 +16,10 @@ import pyarrow.compute as pc
 from torch.utils.data import Dataset
 from transformers import ProcessorMixin
 
-from sgv_lab.captions.records import Broken, entries, file_problem
+from sgv_lab.captions.records import Broken, file_problem, read_records
 from sgv_lab.errors import LabError
 from sgv_lab.files import sha256
-from sgv_lab.training import chat, qwen_chat
+from sgv_lab.training import chat, qwen_vl_chat
 from sgv_lab.training.config import RunConfig
 from sgv_lab.training.conversation import check_names, encode
 from sgv_lab.training.preprocessing import open_image, prepare, shaped
@@ -68,7 +68,7 @@ class RecordDataset(Dataset[dict[str, Any]]):
         self, records: Sequence[Mapping[str, Any]] | str | Path
     ) -> Iterator[pa.RecordBatch]:
         """The records; an empty row in the place of each whose form is broken."""
-        found = entries(records)
+        found = read_records(records)
         while chunk := list(islice(found, 10_000)):
             self.malformed |= {wrong.number: wrong for _, _, wrong in chunk if wrong}
             rows = [{**record, "line": line} for record, line, _ in chunk]
@@ -98,7 +98,7 @@ class RecordDataset(Dataset[dict[str, Any]]):
         """Paths of a record's images, relative to the image folder."""
         if "image" in record:
             return [record["image"]]
-        return qwen_chat.paths(record) if self.recipe.template == "qwen" else []
+        return qwen_vl_chat.paths(record) if self.recipe.template == "qwen" else []
 
     def all_paths(self) -> list[str]:
         """Paths of all records' images, each once."""

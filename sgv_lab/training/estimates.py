@@ -13,7 +13,7 @@ from sgv_lab.training.trainable import Trainable
 
 
 @dataclass(frozen=True)
-class Batch:
+class LargestBatch:
     """The largest batch of a run."""
 
     positions: int  # in the language model, padding included
@@ -25,7 +25,7 @@ def step_memory(
     config: PreTrainedConfig,
     trainable: Trainable,
     recipe: RunConfig,
-    batch: Batch,
+    batch: LargestBatch,
     weight_bytes: int,
     autocast: bool,
 ) -> dict[str, float]:
@@ -50,7 +50,9 @@ def step_memory(
     return parts
 
 
-def activations(config: PreTrainedConfig, recipe: RunConfig, batch: Batch, size: int) -> float:
+def activations(
+    config: PreTrainedConfig, recipe: RunConfig, batch: LargestBatch, size: int
+) -> float:
     """Bytes that the blocks keep for the backward pass, ``size`` bytes a number.
 
     A language block keeps its two norms' inputs and outputs (6 D), q, k, v and the attention's

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedConfig, ProcessorMixin
 
-from sgv_lab.captions.records import counted
+from sgv_lab.captions.records import count_reasons
 from sgv_lab.errors import LabError
 from sgv_lab.models import checkpoints
 from sgv_lab.models.weights import open_weights, read_json
@@ -17,10 +17,10 @@ from sgv_lab.training import packing
 from sgv_lab.training.collate import collator
 from sgv_lab.training.config import Machine, RunConfig
 from sgv_lab.training.data import RecordDataset
-from sgv_lab.training.estimates import Batch, step_memory
-from sgv_lab.training.survey import Place, places, survey
+from sgv_lab.training.estimates import LargestBatch, step_memory
+from sgv_lab.training.survey import ImageFolder, image_folders, survey
 from sgv_lab.training.trainable import Trainable, count_trainable
-from sgv_lab.training.trainer import total_updates
+from sgv_lab.training.trainer import total_steps
 
 _MACHINE = Machine(progress=False)
 SHOWN = 5  # broken records listed in the text form; the JSON form has all
@@ -77,10 +77,10 @@ class Plan:
         return {name: state for name, state in self.weights.items() if state != "whole"}
 
     @property
-    def sources(self) -> dict[str, Place]:
+    def sources(self) -> dict[str, ImageFolder]:
         """Folder of the official layout that lacks pictures -> where to get them, and terms."""
         lacking = [name for name, (_, absent) in self.pictures.items() if absent]
-        return {name: places()[name] for name in lacking if name in places()}
+        return {name: image_folders()[name] for name in lacking if name in image_folders()}
 
     def __str__(self) -> str:
         learning = sum(row["effective"] for row in self.parameters.values())
@@ -161,7 +161,7 @@ def plan(
     found = survey(examples, feed.image_tokens, run.workers, run.progress)
     lengths, supervised = found.lengths[found.kept], found.supervised[found.kept]
     counts, largest = count_trainable(config, recipe), _largest(lengths, supervised, recipe)
-    steps = recipe.max_steps or total_updates(len(lengths), recipe)
+    steps = recipe.max_steps or total_steps(len(lengths), recipe)
     hours = _hours(lengths, steps * recipe.samples_per_update, tokens_per_second, devices)
     return Plan(
         recipe=recipe.name,
@@ -170,7 +170,7 @@ def plan(
         pictures=found.folders,
         missing=found.missing,
         broken=list(map(str, found.broken.values())),
-        reasons=counted(found.broken.values()),
+        reasons=count_reasons(found.broken.values()),
         dropped=drop_broken,
         too_long=packing.unpackable(lengths, recipe.tokens_per_batch) if recipe.packing else "",
         cut=int(found.truncated.sum()),
@@ -231,14 +231,14 @@ def _free(folder: Path) -> int:
     return shutil.disk_usage(there).free
 
 
-def _largest(lengths: np.ndarray, supervised: np.ndarray, recipe: RunConfig) -> Batch:
+def _largest(lengths: np.ndarray, supervised: np.ndarray, recipe: RunConfig) -> LargestBatch:
     """The largest batch that can come up: the longest samples together, or one full pack."""
     if recipe.packing:
         size = recipe.tokens_per_batch
         some = lengths[:: max(1, len(lengths) // 1000)]  # as many as tell how full packs get
         packs = packing.best_fit(some[some <= size], size)
         share = supervised.sum() / max(lengths.sum(), 1)
-        return Batch(size, int(share * size), max(map(len, packs), default=0))
+        return LargestBatch(size, int(share * size), max(map(len, packs), default=0))
     longest = np.argsort(-lengths)[: recipe.micro_batch]
     width = int(lengths.max(initial=0))
-    return Batch(width * len(longest), int(supervised[longest].sum()), len(longest))
+    return LargestBatch(width * len(longest), int(supervised[longest].sum()), len(longest))

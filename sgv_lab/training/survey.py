@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from sgv_lab import store
-from sgv_lab.captions.records import Broken, counted
+from sgv_lab.captions.records import Broken, count_reasons
 from sgv_lab.errors import LabError
 from sgv_lab.images import opened_image
 from sgv_lab.training import chat
@@ -32,7 +32,7 @@ MANY = 50_000  # records; as many or more are encoded by all cores
 
 
 @dataclass(frozen=True)
-class Place:
+class ImageFolder:
     """A folder of ShareGPT4V's layout, relative to the data root, and where its images come from.
 
     ``terms``: the owners', in short; read them there.
@@ -44,10 +44,10 @@ class Place:
 
 
 @cache
-def places() -> dict[str, Place]:
+def image_folders() -> dict[str, ImageFolder]:
     """The folders of ShareGPT4V's docs/Data.md, from the table beside this module."""
     with Path(__file__).with_name("image_folders.csv").open(encoding="utf-8") as file:
-        return {row["folder"]: Place(**row) for row in csv.DictReader(file)}
+        return {row["folder"]: ImageFolder(**row) for row in csv.DictReader(file)}
 
 
 def folder(path: str) -> str:
@@ -57,7 +57,7 @@ def folder(path: str) -> str:
     'llava/llava_pretrain/images'
     """
     own, *above = (parent.as_posix() for parent in PurePosixPath(path).parents)
-    return next((one for one in (own, *above) if one in places()), own)
+    return next((one for one in (own, *above) if one in image_folders()), own)
 
 
 @dataclass
@@ -99,13 +99,13 @@ class Survey:
         why = list(self.broken.values())
         if refuse:
             raise LabError(
-                f"{len(why)} of {len(self.lengths)} records cannot be trained on ({counted(why)}): "
-                + "; ".join(map(str, why[:3])),
+                f"{len(why)} of {len(self.lengths)} records cannot be trained on "
+                f"({count_reasons(why)}): " + "; ".join(map(str, why[:3])),
                 where=records if isinstance(records, str | Path) else "records",
                 fix="`sgv-lab plan` lists them; mend them, or say drop_broken to leave them out",
             )
         if shown:
-            log.warning("%d left out: %s", len(why), counted(why))
+            log.warning("%d left out: %s", len(why), count_reasons(why))
 
 
 class _Reports(Dataset[RecordReport]):
@@ -161,7 +161,7 @@ def survey(
     if isinstance(dataset.source, str | Path):
         settings = _settings(dataset, image_tokens)
         with contextlib.suppress(OSError):  # a store that cannot be written to is done without
-            made = store.stage("survey", settings, [dataset.source], build)
+            made = store.artifact("survey", settings, [dataset.source], build)
             reports = msgspec.json.decode((made / "reports.json").read_bytes(),
                                           type=list[RecordReport])  # fmt: skip
     found = Survey(reports or _reports(dataset, image_tokens, workers, progress))

@@ -27,7 +27,7 @@ from sgv_lab.errors import LabError
 from sgv_lab.files import write_json
 from sgv_lab.models import checkpoints
 from sgv_lab.models.architectures import PROJECTORS
-from sgv_lab.training import checkpointing, updates
+from sgv_lab.training import checkpointing, steps
 from sgv_lab.training import processes as several
 from sgv_lab.training.collate import Collator, Sample, collator
 from sgv_lab.training.config import Machine, RunConfig, configured
@@ -35,9 +35,9 @@ from sgv_lab.training.data import RecordDataset
 from sgv_lab.training.metrics import Metrics
 from sgv_lab.training.packing import Batching, packed, varlen
 from sgv_lab.training.segments import IGNORED
+from sgv_lab.training.steps import padded
 from sgv_lab.training.survey import survey
 from sgv_lab.training.trainable import GradientGuard, set_trainable
-from sgv_lab.training.updates import padded
 
 CHECKPOINTING = {"use_reentrant": False}  # the other kind freezes a partly frozen tower, silently
 NO_DECAY = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)"]
@@ -111,7 +111,7 @@ def fit(
     for, a tensor does not learn, a loss is not finite, or saving fails.
     """
     out, processes = Path(out), several.start(recipe, run, len(examples))
-    steps = recipe.max_steps or total_updates(len(examples), recipe)
+    steps = recipe.max_steps or total_steps(len(examples), recipe)
     settings = {  # what makes a run this run and no other
         "recipe": recipe.training(),
         "seed": seed,
@@ -124,10 +124,10 @@ def fit(
         return out
     if processes.is_main_process:
         write_json(out / "run.json", settings)
-    data = updates.Updates(
+    data = steps.Steps(
         examples,
         collate,
-        updates.Order(len(examples), seed),
+        steps.SampleOrder(len(examples), seed),
         batching or padded(recipe.micro_batch),
         recipe.samples_per_update,
         processes.process_index,
@@ -140,7 +140,7 @@ def fit(
 def _learn(
     model: PreTrainedModel,
     processor: ProcessorMixin | None,
-    data: updates.Updates,
+    data: steps.Steps,
     recipe: RunConfig,
     run: Machine,
     settings: dict[str, Any],
@@ -161,7 +161,7 @@ def _learn(
     optimizer = _adamw(model, recipe)
     schedule = learning_rates(optimizer, recipe, steps)
     set_seed(settings["seed"])  # dropout, whatever was drawn so far
-    state = checkpointing.State(out / "checkpoints", model, optimizer, schedule, processes)
+    state = checkpointing.TrainingState(out / "checkpoints", model, optimizer, schedule, processes)
     start = state.load()
     loader = DataLoader(
         data,
@@ -176,7 +176,7 @@ def _learn(
     kernel = varlen(model) if recipe.packing and half else contextlib.nullcontext()
     with kernel, Metrics(out / "metrics.jsonl", start, steps, run, processes) as metrics:
         for step, batches in enumerate(loader, start + 1):
-            counts = updates.counts(batches, processes)
+            counts = steps.counts(batches, processes)
             row = _step(wrapped, batches, counts, step, recipe, run, half)
             guard.check(model, has_image=counts["images"] > 0)
             row["learning_rate"] = schedule.get_last_lr()[0]
@@ -289,6 +289,6 @@ def learning_rates(
     return get_cosine_schedule_with_warmup(optimizer, warmup, steps)
 
 
-def total_updates(records: int, recipe: RunConfig) -> int:
+def total_steps(records: int, recipe: RunConfig) -> int:
     """How many steps the recipe's epochs take; the last one is filled from the next epoch."""
     return math.ceil(recipe.epochs * records / recipe.samples_per_update)

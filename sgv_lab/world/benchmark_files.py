@@ -22,7 +22,7 @@ _PATIENCE = 10_000
 
 
 @dataclass
-class Pictures:
+class BenchmarkFolder:
     """Fresh scenes of one benchmark, drawn one after the other, and the folder of its files."""
 
     folder: Path

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from sgv_lab.world import benchmarks_choice as choice
 from sgv_lab.world import benchmarks_open as free
-from sgv_lab.world.benchmark_files import Pictures
+from sgv_lab.world.benchmark_files import BenchmarkFolder
 from sgv_lab.world.benchmarks_exam import exam
 from sgv_lab.world.scene import FULL, Difficulty
 
-WRITERS: dict[str, Callable[[Pictures, int], None]] = {
+WRITERS: dict[str, Callable[[BenchmarkFolder, int], None]] = {
     "mme": choice.mme,
     "mmbench": choice.mmbench,
     "mmbench-cn": partial(choice.mmbench, name="mmbench_dev_cn_20231003.tsv", chinese=True),
@@ -54,7 +54,7 @@ def write(
         if name not in WRITERS:
             raise ValueError(f"unknown benchmark {name!r}: one of {', '.join(WRITERS)}")
         first = 10**8 + seed * 10**7 + list(WRITERS).index(name) * 10**5
-        of_its_own = Pictures(Path(folder) / name, first, difficulty, size, split)
+        of_its_own = BenchmarkFolder(Path(folder) / name, first, difficulty, size, split)
         WRITERS[name](of_its_own, pictures)
         folders.append(of_its_own.folder)
     return folders

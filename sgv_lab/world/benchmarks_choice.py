@@ -7,7 +7,7 @@ import random
 from sgv_lab.files import write_json
 from sgv_lab.world import phrases
 from sgv_lab.world.annotators import ANNOTATORS, caption
-from sgv_lab.world.benchmark_files import Pictures
+from sgv_lab.world.benchmark_files import BenchmarkFolder
 from sgv_lab.world.phrasing import NUMBERS, plural
 from sgv_lab.world.questions import LETTERS
 from sgv_lab.world.scene import Difficulty, Scene
@@ -45,7 +45,7 @@ MMBENCH_GROUPS = {  # ability -> l2-category of the official file
 SUBJECTS = {"text": "language science", "knowledge": "social science"}
 
 
-def mme(pictures: Pictures, n: int) -> None:
+def mme(pictures: BenchmarkFolder, n: int) -> None:
     """``n`` pictures a subtask, two questions each; numerical_calculation asks for sums."""
     for subtask, (abilities, source) in MME_SUBTASKS.items():
         able = pictures.able(abilities)
@@ -58,7 +58,9 @@ def mme(pictures: Pictures, n: int) -> None:
         _mme_pair(pictures, drawn, "numerical_calculation", pair)
 
 
-def _mme_pair(pictures: Pictures, drawn: Scene, subtask: str, pair: list[tuple[str, str]]) -> None:
+def _mme_pair(
+    pictures: BenchmarkFolder, drawn: Scene, subtask: str, pair: list[tuple[str, str]]
+) -> None:
     pictures.save(drawn, f"{subtask}/{drawn.seed:012d}.png")
     lines = "".join(f"{text} Please answer yes or no.\t{said}\n" for text, said in pair)
     pictures.text(f"{subtask}/{drawn.seed:012d}.txt", lines)
@@ -69,7 +71,9 @@ def _totals(difficulty: Difficulty) -> range:
     return range(2, min(difficulty.max_objects, SOURCES["coco"].objects[1]) + 1)
 
 
-def _sum(pictures: Pictures, totals: range, number: int) -> tuple[Scene, list[tuple[str, str]]]:
+def _sum(
+    pictures: BenchmarkFolder, totals: range, number: int
+) -> tuple[Scene, list[tuple[str, str]]]:
     """A scene with two kinds, and the pair of questions about how many they are together.
 
     ``totals`` are the true one in turn, by the pair's ``number``, and the wrong one is any other:
@@ -87,7 +91,7 @@ def _sum(pictures: Pictures, totals: range, number: int) -> tuple[Scene, list[tu
 
 
 def mmbench(
-    pictures: Pictures, n: int, name: str = "mmbench_dev_20230712.tsv", chinese: bool = False
+    pictures: BenchmarkFolder, n: int, name: str = "mmbench_dev_20230712.tsv", chinese: bool = False
 ) -> None:
     """MMBench's legacy TSV: every rotation of the options is a row of its own."""
     rows = []
@@ -112,7 +116,7 @@ def mmbench(
     pictures.text(name, "\n".join(lines) + "\n")
 
 
-def seed(pictures: Pictures, n: int) -> None:
+def seed(pictures: BenchmarkFolder, n: int) -> None:
     """About ``n`` questions over the dimensions the world can be asked about."""
     rows, types = [], {}
     for number, (name, abilities) in enumerate(SEED_TYPES.items(), 1):
@@ -131,7 +135,7 @@ def seed(pictures: Pictures, n: int) -> None:
     write_json(pictures.folder / "SEED-Bench.json", {"questions": rows, "question_type": types})
 
 
-def qbench(pictures: Pictures, n: int) -> None:
+def qbench(pictures: BenchmarkFolder, n: int) -> None:
     """What a picture looks like rather than what is in it: light, sizes, patterns, colours."""
     rows, able = [], pictures.able(("size", "pattern", "light", "color"))
     for number in range(n):
@@ -149,7 +153,7 @@ def qbench(pictures: Pictures, n: int) -> None:
     write_json(pictures.folder / "llvisionqa_dev.json", rows)
 
 
-def scienceqa(pictures: Pictures, n: int) -> None:
+def scienceqa(pictures: BenchmarkFolder, n: int) -> None:
     """Every third question shows a description instead of the picture."""
     problems, converted = {}, []
     abilities = ("count", "scene", "position", "knowledge", "color", "text")

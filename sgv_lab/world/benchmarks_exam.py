@@ -1,7 +1,7 @@
 """The exam of the drawn world: every scene asked about every ability in every form."""
 
 from sgv_lab.files import write_jsonl
-from sgv_lab.world.benchmark_files import Pictures
+from sgv_lab.world.benchmark_files import BenchmarkFolder
 from sgv_lab.world.facts import FACETS, facts
 from sgv_lab.world.questions import questions
 from sgv_lab.world.records import DESCRIBE, LETTER, SHORT
@@ -12,7 +12,7 @@ TOLD = frozenset(FACETS) - {"relation"}  # relations follow from positions; nobo
 _RARE = ("textcaps", "landmark", "celebrity", "wikiart")  # sources of signs, landmarks, people, art
 
 
-def exam(pictures: Pictures, n: int) -> None:
+def exam(pictures: BenchmarkFolder, n: int) -> None:
     """``n`` scenes with all questions they allow: open, a yes/no pair and a choice an ability.
 
     Captions, which take as long as dozens of answers, are asked for of every fourth scene. Every

@@ -11,7 +11,7 @@ from sgv_lab.files import write_json, write_jsonl
 from sgv_lab.world import phrases
 from sgv_lab.world import vocabulary as v
 from sgv_lab.world.annotators import ANNOTATORS, caption
-from sgv_lab.world.benchmark_files import Pictures
+from sgv_lab.world.benchmark_files import BenchmarkFolder
 from sgv_lab.world.facts import VALUES
 from sgv_lab.world.phrasing import NUMBERS, article
 from sgv_lab.world.questions import Question
@@ -45,7 +45,9 @@ def _oracle(drawn: Scene) -> str:
     return caption(drawn, ANNOTATORS["oracle"], drawn.seed)
 
 
-def _answered(pictures: Pictures, n: int) -> Iterator[tuple[Scene, Question, str, list[str]]]:
+def _answered(
+    pictures: BenchmarkFolder, n: int
+) -> Iterator[tuple[Scene, Question, str, list[str]]]:
     """(scene, question, answer type, ten human answers) of open and yes/no questions."""
     for number in range(n):
         ability = ("color", "count", "scene", "existence", "position")[number % 5]
@@ -66,7 +68,7 @@ def _people(humans: list[str]) -> list[dict[str, Any]]:
     return [{"answer": a, "answer_confidence": "yes", "answer_id": i} for i, a in people]
 
 
-def vqav2(pictures: Pictures, n: int) -> None:
+def vqav2(pictures: BenchmarkFolder, n: int) -> None:
     """One question a picture, with ten human answers."""
     asked, known = [], []
     for number, (drawn, question, kind, humans) in enumerate(_answered(pictures, n)):
@@ -87,7 +89,7 @@ def vqav2(pictures: Pictures, n: int) -> None:
     )
 
 
-def vizwiz(pictures: Pictures, n: int) -> None:
+def vizwiz(pictures: BenchmarkFolder, n: int) -> None:
     """One question in five is about something that is not in the picture: unanswerable."""
     rows = []
     for number, (drawn, question, kind, humans) in enumerate(_answered(pictures, n)):
@@ -105,7 +107,7 @@ def vizwiz(pictures: Pictures, n: int) -> None:
     write_json(pictures.folder / "val.json", rows)
 
 
-def mmvet(pictures: Pictures, n: int) -> None:
+def mmvet(pictures: BenchmarkFolder, n: int) -> None:
     """Open questions in turn; every fourth asks for a description."""
     rows, able = {}, pictures.able(tuple(CAPABILITIES))
     for number in range(n):
@@ -123,7 +125,7 @@ def mmvet(pictures: Pictures, n: int) -> None:
     pictures.text("prompt.txt", FEW_SHOT)
 
 
-def llava_w(pictures: Pictures, n: int) -> None:
+def llava_w(pictures: BenchmarkFolder, n: int) -> None:
     """Short questions, descriptions and knowledge in turn, with the oracle's text as context."""
     files: dict[str, list[Any]] = {"questions": [], "context": [], "answers_gpt4": []}
     categories = ("conv", "detail", "complex")
@@ -147,7 +149,7 @@ def llava_w(pictures: Pictures, n: int) -> None:
     )
 
 
-def pope(pictures: Pictures, n: int) -> None:
+def pope(pictures: BenchmarkFolder, n: int) -> None:
     """Kinds that are there, and as many that are not: any, the most frequent, or fitting ones."""
     scenes = [s for s, _ in zip(pictures.scenes("coco"), range(n), strict=False)]
     seen = [list(dict.fromkeys(t.kind for t in s.things))[:3] for s in scenes]
@@ -175,7 +177,7 @@ def pope(pictures: Pictures, n: int) -> None:
         write_jsonl(pictures.folder / f"coco_pope_{split}.json", found)
 
 
-def captions(pictures: Pictures, n: int) -> None:
+def captions(pictures: BenchmarkFolder, n: int) -> None:
     """Five human captions a picture, its objects, and the list of object words for CHAIR."""
     images, told, boxes = [], [], []
     for drawn, _ in zip(pictures.scenes("coco"), range(n), strict=False):

@@ -94,7 +94,9 @@ def test_generation_is_the_official_prompt_greedily_continued(loaded, data: Path
     model, processor = loaded
     question = list(TASK.questions(data))[-1]
     ids = (
-        collator(model.config).widened(module._ids(question, model, processor, SYSTEM))[0].tolist()
+        collator(model.config)
+        .expand_image_tokens(module._ids(question, model, processor, SYSTEM))[0]
+        .tolist()
     )
     text = processor.tokenizer.decode([i for i in ids if i != model.config.image_token_id])
     assert text.endswith("single word or phrase. ASSISTANT:") and text.count("USER:") == 1

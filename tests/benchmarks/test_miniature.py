@@ -156,7 +156,7 @@ def test_sums_cannot_be_guessed_from_the_words(
     difficulty: Difficulty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody who has seen each word of other such questions, and its answer, but no image."""
-    monkeypatch.setattr(world.Pictures, "save", lambda *_: None)
+    monkeypatch.setattr(world.BenchmarkFolder, "save", lambda *_: None)
     world.write(tmp_path, ["mme"], pictures=240, difficulty=difficulty)
     files = sorted((tmp_path / "mme/numerical_calculation").glob("*.txt"))
     rows = [line.split("\t") for path in files for line in path.read_text().splitlines()]

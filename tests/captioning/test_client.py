@@ -12,7 +12,7 @@ from PIL import Image
 
 from sgv_lab.captioning import client as module
 from sgv_lab.captioning import writer
-from sgv_lab.captioning.client import Client, NoAnswer, Rejected, read_answer
+from sgv_lab.captioning.client import Client, NoAnswer, RequestRefused, read_answer
 from sgv_lab.captioning.collect import Terms, collect
 from sgv_lab.captioning.merge import merge, outcome, table
 from sgv_lab.cli import main
@@ -324,7 +324,7 @@ def test_several_fields_are_learned_one_after_the_other(chat_server):
 )
 def test_a_request_that_is_wrong_otherwise_is_rejected_with_the_reason(chat_server, told):
     client = Client(chat_server(lambda body: (400, {"error": {"message": told}})), "m")
-    with pytest.raises(Rejected, match=r"^400 "):
+    with pytest.raises(RequestRefused, match=r"^400 "):
         client.ask(CHAT, max_tokens=99, temperature=2, seed=1)
     assert client.learned == {}
 
@@ -422,7 +422,7 @@ def test_an_error_and_its_traceback_hold_no_key(chat_server, secret, status, mon
     client = Client(chat_server(echo), "m")
     try:
         told = client.ask(CHAT, temperature=1).problem
-    except (LabError, Rejected, NoAnswer):
+    except (LabError, RequestRefused, NoAnswer):
         told = traceback.format_exc()
     assert "[key]" in told and secret not in told and secret not in caplog.text
 
@@ -430,7 +430,7 @@ def test_an_error_and_its_traceback_hold_no_key(chat_server, secret, status, mon
 def test_a_short_word_leaves_errors_readable(chat_server, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "a")
     told = {"error": {"message": "a bad image"}}
-    with pytest.raises(Rejected, match="400 a bad image"):
+    with pytest.raises(RequestRefused, match="400 a bad image"):
         Client(chat_server(lambda body: (400, told)), "m").ask(CHAT)
 
 

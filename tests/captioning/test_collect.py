@@ -222,7 +222,7 @@ def test_each_source_is_asked_with_its_prompt_and_a_path_cannot_leave_the_root(w
     shutil.copytree(world, tmp_path / "data")
     (tmp_path / "list.json").write_text(json.dumps(names))
     with endpoint.serve(listening) as url:
-        found = module.find(tmp_path / "list.json", tmp_path / "data")
+        found = module.list_images(tmp_path / "list.json", tmp_path / "data")
         rows = table(collect(url, "m", found, tmp_path / "out"))
     assert list(rows["reason"][5:]) == ["unsafe: leads out of the root"] * 2
     assert Counter(asked) == Counter(map(prompts.prompt, names[:5]))

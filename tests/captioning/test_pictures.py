@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from sgv_lab.captioning.pictures import find
+from sgv_lab.captioning.image_lists import list_images
 from sgv_lab.errors import LabError
 from sgv_lab.images import load_image
 
@@ -34,23 +34,23 @@ def test_a_folder_or_any_list_names_the_same_pictures(tmp_path):
     (tmp_path / "records.json").write_text(json.dumps([*records, {"id": "text only"}]))
     (tmp_path / "records.jsonl").write_text("\n".join(map(json.dumps, records)))
     pq.write_table(pa.table({"image": [*names, None, names[0]]}), tmp_path / "list.parquet")
-    assert find(tmp_path).names == sorted(names)
+    assert list_images(tmp_path).names == sorted(names)
     for file in tmp_path.glob("*.*"):
-        found = find(file)
+        found = list_images(file)
         assert (found.names, found.root) == (names, tmp_path), file
-        assert find(file, "elsewhere").root == Path("elsewhere")
-    assert find(tmp_path).digest() != find(tmp_path / "list.txt").digest()
+        assert list_images(file, "elsewhere").root == Path("elsewhere")
+    assert list_images(tmp_path).digest() != list_images(tmp_path / "list.txt").digest()
 
 
 def test_a_folders_names_begin_at_the_root(tmp_path):
     folder = tmp_path / "wikiart" / "images"
     folder.mkdir(parents=True)
     Image.new("RGB", (40, 40)).save(folder / "a.jpg")
-    assert find(folder).names == ["a.jpg"]
-    found = find(folder, tmp_path)
+    assert list_images(folder).names == ["a.jpg"]
+    found = list_images(folder, tmp_path)
     assert found.names == ["wikiart/images/a.jpg"] and found.root == tmp_path
     with pytest.raises(LabError, match="does not lie below the root"):
-        find(tmp_path, folder)
+        list_images(tmp_path, folder)
 
 
 def test_what_is_no_list_is_refused(tmp_path):
@@ -60,10 +60,10 @@ def test_what_is_no_list_is_refused(tmp_path):
     (tmp_path / "d.parquet").write_text("no")
     for name in ("a.parquet", "b.json", "c.json", "d.parquet", "none.txt"):
         with pytest.raises(LabError, match=f"{name}: is no list of pictures"):
-            find(tmp_path / name)
+            list_images(tmp_path / name)
     (tmp_path / "nothing.txt").touch()
     with pytest.raises(LabError, match="holds no pictures"):
-        find(tmp_path / "nothing.txt")
+        list_images(tmp_path / "nothing.txt")
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -82,7 +82,7 @@ def test_lists_as_other_systems_write_them(tmp_path, packed):
         for mark in ("", "\ufeff"):
             data = (mark + text).encode()
             (tmp_path / name).write_bytes(gzip.compress(data) if packed else data)
-            assert find(tmp_path / name).names == ["a.jpg", "ä b,c.png"], name
+            assert list_images(tmp_path / name).names == ["a.jpg", "ä b,c.png"], name
 
 
 def test_linked_folders_are_captioned_under_the_names_they_are_given(tmp_path):
@@ -94,12 +94,12 @@ def test_linked_folders_are_captioned_under_the_names_they_are_given(tmp_path):
     (disk / "up").symlink_to(tmp_path)
     (tmp_path / "root").symlink_to(data)
     for root in (data, tmp_path / "root"):
-        assert find(root).names == ["sam/images/a.jpg"]
+        assert list_images(root).names == ["sam/images/a.jpg"]
         # a folder below the root by its name, through a link, or where links lead
         for folder in (root / "sam", root / "sam" / "images", data / "sam" / "images"):
-            assert find(folder, root).names == ["sam/images/a.jpg"]
+            assert list_images(folder, root).names == ["sam/images/a.jpg"]
         with pytest.raises(LabError, match="does not lie below the root"):
-            find(disk, root)
+            list_images(disk, root)
 
 
 def test_a_file_name_that_is_not_unicode_is_named(tmp_path):
@@ -108,4 +108,4 @@ def test_a_file_name_that_is_not_unicode_is_named(tmp_path):
     except OSError:
         pytest.skip("this file system takes Unicode alone")
     with pytest.raises(LabError, match="is not in UTF-8"):
-        find(tmp_path)
+        list_images(tmp_path)

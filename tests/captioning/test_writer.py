@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 
 from sgv_lab.captioning import writer
+from sgv_lab.captioning.image_lists import ImageList
 from sgv_lab.captioning.merge import discarded, merge, outcome, table
-from sgv_lab.captioning.pictures import Pictures
-from sgv_lab.captioning.writer import Shards
+from sgv_lab.captioning.writer import CaptionRun
 from sgv_lab.captions.convert import convert
 from sgv_lab.errors import LabError
 
@@ -27,8 +27,8 @@ def short_files(monkeypatch):
     monkeypatch.setattr(writer, "CHUNK", 4)
 
 
-def pictures(count: int = 10) -> Pictures:
-    return Pictures(Path("nowhere"), [f"a/{n}.png" for n in range(count)])
+def pictures(count: int = 10) -> ImageList:
+    return ImageList(Path("nowhere"), [f"a/{n}.png" for n in range(count)])
 
 
 def row(index: int, **more) -> dict:
@@ -38,7 +38,7 @@ def row(index: int, **more) -> dict:
 def fill(out: Path, shard=(0, 1), most: int = 99, settings=SETTINGS) -> list[int]:
     """Write what is missing, a row at a time; the numbers written."""
     written = []
-    with Shards(out, pictures(), settings, shard) as shards:
+    with CaptionRun(out, pictures(), settings, shard) as shards:
         for _, left in shards.missing():
             for number in reversed(left):
                 if len(written) < most:
@@ -84,7 +84,7 @@ def test_another_run_in_the_same_folder_is_refused(tmp_path):
     with pytest.raises(LabError, match=r"holds another run \(prompt was 'Say\.'; seed was '0'\)"):
         fill(tmp_path, settings=SETTINGS | {"seed": 1, "prompt": "Tell."})
     with pytest.raises(LabError, match="names was"):
-        Shards(tmp_path, Pictures(Path(), list("abcdefghij")), SETTINGS)
+        CaptionRun(tmp_path, ImageList(Path(), list("abcdefghij")), SETTINGS)
 
 
 def test_two_processes_cannot_write_the_same_file(tmp_path):
@@ -144,16 +144,16 @@ def test_a_disk_filled_by_the_run_itself(tmp_path):
 
 
 def test_merging_gives_the_official_records_parquet_and_a_card(tmp_path):
-    from sgv_lab.captions.records import problem
+    from sgv_lab.captions.records import record_problem
 
-    with Shards(tmp_path, pictures(), SETTINGS) as shards:
+    with CaptionRun(tmp_path, pictures(), SETTINGS) as shards:
         for numbers, _ in shards.missing():
             shards.add([row(n) for n in numbers if n != 5])
             if 5 in numbers:
                 shards.add([row(5, caption=None, reason="animated: 3 frames")])
     records = json.loads(merge(tmp_path, tmp_path / "made", "set").read_text())
     assert [r["id"] for r in records] == [str(n) for n in range(10) if n != 5]
-    assert not any(map(problem, records))  # as the trainer reads them
+    assert not any(map(record_problem, records))  # as the trainer reads them
     assert len({r["conversations"][0]["value"] for r in records}) > 3
     frame = convert(tmp_path / "made/set.json").rows().collect()  # as the statistics read them
     assert frame["caption"].to_list() == [row(n)["caption"] for n in range(10) if n != 5]
@@ -188,8 +188,8 @@ def test_merging_refuses_duplicates_strangers_and_mixed_runs(tmp_path):
 
 
 def test_names_that_two_folders_share_become_paths(tmp_path):
-    names = Pictures(Path(), ["a/1.png", "b/1.png"])
-    with Shards(tmp_path, names, SETTINGS) as shards:
+    names = ImageList(Path(), ["a/1.png", "b/1.png"])
+    with CaptionRun(tmp_path, names, SETTINGS) as shards:
         for numbers, _ in shards.missing():
             shards.add([row(n) for n in numbers])
     assert [r["id"] for r in json.loads(merge(tmp_path).read_text())] == ["a/1", "b/1"]

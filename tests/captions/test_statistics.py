@@ -12,7 +12,7 @@ from PIL import Image
 from scipy import stats as scipy_stats
 
 from sgv_lab.captions import lexical, quality, sources, statistics
-from sgv_lab.captions.convert import Captions, captions_of, convert, load, named
+from sgv_lab.captions.convert import Captions, captions_of, convert, convert_all, load
 from sgv_lab.cli import main
 from sgv_lab.errors import LabError
 from sgv_lab.figures import captions as figures
@@ -103,12 +103,14 @@ def test_processes_agree_with_one() -> None:
 @pytest.mark.parametrize("source", ["coco", "sam", "textcaps", "landmark"])
 def test_the_oracle_is_right_and_a_liar_is_caught(source: str) -> None:
     one = scene(7, "train", source)
-    judged = quality.judge(caption(one, ANNOTATORS["oracle"]), one)
+    judged = quality.judge_caption(caption(one, ANNOTATORS["oracle"]), one)
     assert judged.true
     assert not judged.mistaken | judged.invented
     absent = {"star", "heart", "boat"} - {t.kind for t in one.things}
     kind = sorted(absent)[0]
-    assert {f.subject for f in quality.judge(f"There is a red {kind}.", one).invented} == {kind}
+    assert {f.subject for f in quality.judge_caption(f"There is a red {kind}.", one).invented} == {
+        kind
+    }
 
 
 def test_quality_agrees_with_what_annotators_meant() -> None:
@@ -186,7 +188,7 @@ def test_files_that_were_brought_stand_beside_the_five(tmp_path: Path) -> None:
     records = json.loads((root / export.CAPTIONS["oracle"]).read_text())
     for name in ("mine", "others"):
         (tmp_path / f"{name}.json").write_text(json.dumps(records))
-    brought = named([str(tmp_path / "mine.json"), str(tmp_path / "others.json")])
+    brought = convert_all([str(tmp_path / "mine.json"), str(tmp_path / "others.json")])
     captions = load(root) | brought
     table = statistics.table1(captions)
     assert table.index.to_list() == [*sources.SOURCES, "mine", "others"]
@@ -218,12 +220,12 @@ def test_a_file_that_is_brought_is_refused_by_name(tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
     with pytest.raises(LabError, match="two files are called 'x'"):
-        named([str(made(tmp_path, ["A dog."]).file), str(made(other, ["A cat."]).file)])
+        convert_all([str(made(tmp_path, ["A dog."]).file), str(made(other, ["A cat."]).file)])
     (tmp_path / "bad.json").write_text("<html>")
     with pytest.raises(LabError, match=r"bad\.json: is not JSON"):
-        named([str(tmp_path / "x.json"), str(tmp_path / "bad.json")])
+        convert_all([str(tmp_path / "x.json"), str(tmp_path / "bad.json")])
     with pytest.raises(LabError, match=r"none\.json: cannot be read"):
-        named([str(tmp_path / "none.json")])
+        convert_all([str(tmp_path / "none.json")])
 
 
 def test_stats_with_images_tells_what_training_refuses(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_begins_with_typed_documented_parameters(path: Path) -> None:
     assert sum("parameters" in tags(cell) for cell in cells) == 1
     declared = notebook.parameters(path)
     assert next(iter(declared)) == "profile" and declared["profile"].default == "smoke"
-    assert f'notebook.begin("{path.stem}", globals())' in cells[1].source
+    assert f'notebook.load_settings("{path.stem}", globals())' in cells[1].source
     said = CliRunner().invoke(papermill, ["--help-notebook", str(path)]).output
     for name, parameter in declared.items():
         line = rf"  {name}: {re.escape(parameter.annotation)} \(default .*\)\s+\w.*"

@@ -19,11 +19,11 @@ from sgv_lab.study import (
     conclusions,
     effects,
     plans,
+    pretraining_data,
     publishing,
+    run_arm,
     runner,
     share_captioner,
-    stage_one,
-    tuning,
 )
 from sgv_lab.study.arms import ARMS, arm
 from sgv_lab.study.runner import Record
@@ -94,10 +94,10 @@ def models(tmp_path_factory):
 def test_arms_of_a_plan_differ_in_what_the_registry_says_and_train_equally(name):
     plan = committed(name)
     start = {name: (value, origin) for name, value, origin in plan.baseline.rows()}
-    for key, design in plan.designs().items():
+    for key, design in plan.configs().items():
         one = {name: (value, origin) for name, value, origin in design.rows()}
         changed = {name for name, (_, origin) in one.items() if origin == f"arm {key}"}
-        said = {name for name in arm(key).delta if design.pretrain or "." not in name}
+        said = {name for name in arm(key).changes if design.pretrain or "." not in name}
         assert changed - {"pretrain.vision_from"} == said - {"pretrain.base"}
         for name in ("max_steps", "samples_per_update", "learning_rate", "samples", "share"):
             assert one[name] == start[name]
@@ -110,7 +110,7 @@ def test_arms_of_a_plan_differ_in_what_the_registry_says_and_train_equally(name)
         if plan.profile == "mini":
             assert shown.annotator and design.pretrain.max_steps  # as many steps in both
             assert shown.samples <= shown.pool
-    assert plan.seeds and plan.minutes and arm(plan.primary[0]).against[0] in plan.arms
+    assert plan.seeds and plan.minutes and arm(plan.primary[0]).compared_with[0] in plan.arms
 
 
 def test_the_plans_ask_what_the_paper_asks_and_its_missing_control():
@@ -122,7 +122,8 @@ def test_the_plans_ask_what_the_paper_asks_and_its_missing_control():
     rows = {row for place, row in cells if place == "table6"}
     assert rows == {"24", "18", "12", "6", "0"}
     assert {"0", "100000", "1200000"} <= {row for place, row in cells if place == "figure6"}
-    assert "pt" in arm("pt-blip").against and arm("pt-blip").delta["pretrain.annotator"] == "blip"
+    on_blip = arm("pt-blip")
+    assert "pt" in on_blip.compared_with and on_blip.changes["pretrain.annotator"] == "blip"
     mini_, paper_ = (set(profiles.section("07_ablations", size).arms) for size in ("mini", "paper"))
     assert mini_ | paper_ <= set(ARMS)
 
@@ -140,9 +141,9 @@ def test_what_a_notebook_shows_does_not_decide_an_arms_data(no_training, monkeyp
     sizes = []
     monkeypatch.setattr(share_captioner, "materials", lambda *given: sizes.append(given[-1]) or ())
     stage = Pool("share", samples=2, pool=3)  # as studies have it: captioner "mini"
-    stage_one.materials(stage, Path("base"), 32, 5)
+    pretraining_data.materials(stage, Path("base"), 32, 5)
     monkeypatch.setitem(profiles.SECTIONS, "03_share_captioner", {"collected": (1, 1, 1)})
-    stage_one.materials(replace(stage, pool=4), Path("base"), 32, 5)
+    pretraining_data.materials(replace(stage, pool=4), Path("base"), 32, 5)
     assert sizes == [2_000, 2_000]
 
 
@@ -150,26 +151,28 @@ def test_the_pictures_are_the_same_whoever_captions_and_smaller_sets_lie_within(
     stage = Pool(collection="lcs", samples=6, pool=9)
     read = {}
     for by in ("blip", "share", "oracle"):
-        file, images = stage_one.materials(replace(stage, annotator=by), Path("base"), 32, 5)
+        file, images = pretraining_data.materials(replace(stage, annotator=by), Path("base"), 32, 5)
         read[by] = json.loads(file.read_text())
         assert all((images / record["image"]).is_file() for record in read[by])
     shown = {by: [record["image"] for record in records] for by, records in read.items()}
     assert shown["blip"] == shown["oracle"] and len(set(shown["blip"])) == 6
     able = [name for name in shown["blip"] if name in shown["share"]]
     assert len(able) == 5 and shown["share"][:5] == able  # one could not be captioned: the next
-    assert all(name.startswith(stage_one.LCS) for name in shown["blip"])
+    assert all(name.startswith(pretraining_data.LCS) for name in shown["blip"])
     said = {by: [r["conversations"][1]["value"] for r in rs] for by, rs in read.items()}
     assert said["share"] == [f"it is {name}" for name in shown["share"]]
     assert not set(said["blip"]) & set(said["oracle"])
     some = replace(stage, annotator="blip", samples=3)
-    fewer, _ = stage_one.materials(some, Path("base"), 32, 5)
+    fewer, _ = pretraining_data.materials(some, Path("base"), 32, 5)
     assert json.loads(fewer.read_text()) == read["blip"][:3]
-    other, _ = stage_one.materials(some, Path("base"), 32, 6)
+    other, _ = pretraining_data.materials(some, Path("base"), 32, 6)
     assert json.loads(other.read_text()) != read["blip"][:3]
-    most, _ = stage_one.materials(replace(stage, annotator="share", samples=9), Path("base"), 32, 5)
+    most, _ = pretraining_data.materials(
+        replace(stage, annotator="share", samples=9), Path("base"), 32, 5
+    )
     assert len(json.loads(most.read_text())) == 8  # one could not be captioned
     with pytest.raises(LabError, match="unknown captioner of stage 1 'blib'"):
-        stage_one.materials(replace(stage, annotator="blib"), Path("base"), 32, 5)
+        pretraining_data.materials(replace(stage, annotator="blib"), Path("base"), 32, 5)
 
 
 def test_share_captioner_learns_for_those_alone_who_show_its_captions(monkeypatch):
@@ -177,7 +180,7 @@ def test_share_captioner_learns_for_those_alone_who_show_its_captions(monkeypatc
     stage = Pool("gpt4_vision", collection="coco", samples=5, pool=0)
 
     def shown(seed, **changes):
-        file, images = stage_one.materials(replace(stage, **changes), Path("base"), 32, seed)
+        file, images = pretraining_data.materials(replace(stage, **changes), Path("base"), 32, seed)
         records = json.loads(file.read_text())
         assert all((images / record["image"]).is_file() for record in records)
         names = [record["image"] for record in records]
@@ -200,25 +203,29 @@ def test_official_captions_of_the_pictures_both_files_have(tmp_path):
     root = tmp_path / "data"
     names = [f"{i:05d}.jpg" for i in range(8)]
     turns = [{"from": "human", "value": "<image>"}, {"from": "gpt", "value": "words"}]
-    dense = [{"id": n, "image": stage_one.LCS + n, "conversations": turns} for n in names[:6]]
+    dense = [
+        {"id": n, "image": pretraining_data.LCS + n, "conversations": turns} for n in names[:6]
+    ]
     dense.append({"id": "sam", "image": "sam/images/sa_1.jpg", "conversations": turns})
     short = [{"id": n, "image": n, "conversations": turns} for n in names[2:]]
     ask = Pool("share", collection="lcs", samples=0)
     with pytest.raises(LabError, match="lacks share-captioner"):
-        stage_one.materials(ask, Path("base"), 32, 0, root)
+        pretraining_data.materials(ask, Path("base"), 32, 0, root)
     for by, records in (("share", dense), ("blip", short)):
-        write_json(root / "sharegpt4v" / stage_one.FILES[by], records)
+        write_json(root / "sharegpt4v" / pretraining_data.FILES[by], records)
     found = {}
     for by in ("share", "blip"):
-        file, images = stage_one.materials(replace(ask, annotator=by), Path("base"), 32, 0, root)
+        file, images = pretraining_data.materials(
+            replace(ask, annotator=by), Path("base"), 32, 0, root
+        )
         found[by] = [record["image"] for record in json.loads(file.read_text())]
         assert images == root
     assert found["share"] == found["blip"]
-    assert sorted(found["share"]) == [stage_one.LCS + n for n in names[2:6]]
-    whole, _ = stage_one.materials(replace(ask, collection=""), Path("base"), 32, 0, root)
+    assert sorted(found["share"]) == [pretraining_data.LCS + n for n in names[2:6]]
+    whole, _ = pretraining_data.materials(replace(ask, collection=""), Path("base"), 32, 0, root)
     assert len(json.loads(whole.read_text())) == 7
     with pytest.raises(LabError, match="no official file has blip captions"):
-        stage_one.materials(
+        pretraining_data.materials(
             replace(ask, annotator="blip", collection=""), Path("base"), 32, 0, root
         )
 
@@ -229,15 +236,15 @@ def test_stage_1_once_a_seed_for_all_arms_and_a_run_found_again(
     store = tmp_path / "store"
     wanted = ("before", "pt", "both")
     jobs = {job.arm: job for job in runner.jobs(PLAN, models) if job.arm in wanted}
-    real = tuning.evaluate
-    monkeypatch.setattr(tuning, "evaluate", None)  # dies after both trainings
+    real = run_arm.evaluate
+    monkeypatch.setattr(run_arm, "evaluate", None)  # dies after both trainings
     with pytest.raises(TypeError):
-        tuning.execute(jobs["pt"])
+        run_arm.execute(jobs["pt"])
     made = list((store / "pretrain").glob("*/model/manifest.json"))
     assert len(made) == 1 and not list((store / "arms").glob("*/manifest.json"))
     stamp = made[0].stat().st_mtime_ns
-    monkeypatch.setattr(tuning, "evaluate", real)
-    found = {name: tuning.execute(job) for name, job in jobs.items()}
+    monkeypatch.setattr(run_arm, "evaluate", real)
+    found = {name: run_arm.execute(job) for name, job in jobs.items()}
     assert made[0].stat().st_mtime_ns == stamp  # found, not trained again
     counts = {n: len(list((store / n).glob("*/manifest.json")))
               for n in ("pretrain", "projector-only", "arms")}  # fmt: skip
@@ -247,10 +254,10 @@ def test_stage_1_once_a_seed_for_all_arms_and_a_run_found_again(
     assert found["before"]["pretrain"]["first_block"] is None
     assert {one["pretrain"]["captions"] for one in found.values()} == {6}
     assert len({one["key"] for one in found.values()}) == 3
-    monkeypatch.setattr(tuning, "_result", None)
-    assert tuning.execute(jobs["both"]) == found["both"]
-    alias = replace(jobs["both"], arm="tower@50%", design=arm("tower@50%").design(PLAN.baseline))
-    assert tuning.execute(alias)["key"] == found["both"]["key"]
+    monkeypatch.setattr(run_arm, "_result", None)
+    assert run_arm.execute(jobs["both"]) == found["both"]
+    alias = replace(jobs["both"], arm="tower@50%", design=arm("tower@50%").config(PLAN.baseline))
+    assert run_arm.execute(alias)["key"] == found["both"]["key"]
     record = runner._record(PLAN, jobs["both"], found["both"])
     assert (
         record.pretrain["updates"] == 1
@@ -265,9 +272,9 @@ def test_a_plan_of_no_stage_1_is_addressed_by_its_fine_tuning(models, no_trainin
     plain = plans.make("plain", **{**TINY, "arms": ["before", "after"], "primary": ["after",
                        "MME-P"], "baseline": {"samples": 24, "updates": 1}})  # fmt: skip
     settings = []
-    monkeypatch.setattr(tuning.store, "stage", _spy(tuning.store.stage, settings))
-    monkeypatch.setattr(tuning, "_result", lambda *a: (a[-1] / "result.json").write_text("{}"))
-    tuning.execute(runner.jobs(plain, models)[0])
+    monkeypatch.setattr(run_arm.store, "stage", _spy(run_arm.store.artifact, settings))
+    monkeypatch.setattr(run_arm, "_result", lambda *a: (a[-1] / "result.json").write_text("{}"))
+    run_arm.execute(runner.jobs(plain, models)[0])
     (address,) = (said for name, said in settings if name == "arms")
     assert set(address) == {"config", "seed", "base", "pictures", "questions", "device", "versions"}
     assert len(address["config"]) == 1
@@ -350,7 +357,7 @@ def test_the_conclusion_names_what_is_compared_and_its_own_ceiling():
     found = effects.effects(tower, made(tower, {"tower@50%": 12}))
     said = conclusions.primary_conclusion(tower, found)
     assert "against 'the ViT frozen', helps" in said and found["share"].isna().all()
-    assert "against tower@0%" in publishing.outline(tower)
+    assert "against tower@0%" in publishing.describe_plan(tower)
 
 
 def title(axis):

@@ -174,7 +174,7 @@ def test_the_costs_follow_from_what_the_authors_report() -> None:
     tuning, before = 16 * 7 * 60, 16 * 12 * 60  # minutes of one A100
     assert list(60 * took.sort_values()) == [tuning, before]
     plans = [name for names in ledger.tasks()["full size"] for name in names]
-    minutes = {p.removeprefix("full-"): publishing.recorded(p)[0].minutes for p in plans}
+    minutes = {p.removeprefix("full-"): publishing.load_study(p)[0].minutes for p in plans}
     assert minutes["llava-1.5-7b"] == tuning
     assert math.isclose(minutes["llava-7b"], tuning * 3 * 158 / 665, rel_tol=0.01)
     assert math.isclose(minutes["table4-llava-1.5-7b"], tuning + before / 2, rel_tol=0.01)

@@ -218,7 +218,10 @@ def test_the_surface_puts_better_captions_up_and_to_the_right():
 
 
 def test_what_the_first_editions_captions_held_is_on_record():
-    (study, *_), old = publishing.recorded("surface-llava-1.5-7b"), caption_content.first_edition()
+    (study, *_), old = (
+        publishing.load_study("surface-llava-1.5-7b"),
+        caption_content.first_edition(),
+    )
     table = caption_content.by_arm(study)
     assert list(table.index) == list(study.arms) and table.loc["oracle", "filler"] == 0
     assert table.loc["o75e0i0", "filler"] > table.loc["before", "filler"] > 60  # concentrated
@@ -251,7 +254,7 @@ def test_what_each_fault_costs_is_found_over_the_whole_surface():
     grid = [one for one in ARMS.values() if one.group == SURFACE]
     study = plan(arms=("before", "after", "oracle", *(one.name for one in grid)), seeds=6)
     worth = {"omission": -10.0, "error": -30.0, "invention": 4.0}  # of all facts
-    gains = {a.name: sum(w * a.delta[rate] for rate, w in worth.items()) for a in grid}
+    gains = {a.name: sum(w * a.changes[rate] for rate, w in worth.items()) for a in grid}
     records, _ = made(study, gains, noise=0.5)
     table = caption_content.slopes(records, "MME-P")
     for rate, row in table.iterrows():
@@ -259,7 +262,7 @@ def test_what_each_fault_costs_is_found_over_the_whole_surface():
         assert row["low"] < row["effect"] < row["high"] < row["low"] + 0.5
     said = publishing.report(study, records, Path())
     assert "MME-P: for every 10 % of facts left out -1.0" in said and "made up +0.4 [" in said
-    held = caption_content.by_arm(publishing.recorded("surface-llava-1.5-7b")[0])
+    held = caption_content.by_arm(publishing.load_study("surface-llava-1.5-7b")[0])
     by_filler, _ = made(study, (-0.3 * held["filler"]).to_dict(), noise=0.1)
     assert caption_content.follows_filler(held, by_filler, "MME-P") < -0.99
     assert abs(caption_content.follows_filler(held, records, "MME-P")) < 0.9
@@ -300,7 +303,7 @@ def test_committed_records_are_read_back_and_half_a_seed_is_left_out(tmp_path, m
     points.to_parquet(out / "points.parquet")
     drawn_study.publish(one, records, out, tmp_path)
     assert (tmp_path / "one.png").is_file() and (tmp_path / "data" / "one.csv").is_file()
-    assert len(publishing.recorded("one")[1]) == 21
+    assert len(publishing.load_study("one")[1]) == 21
     assert list(publishing.status()["state"]) == ["part, by an earlier design", "not run"]
     said = publishing.conclusions()["what follows, in miniature"]
     assert "7 paired seeds" in said["one"] and said["two"] == "not run"

@@ -21,7 +21,7 @@ def words(text):
 
 
 def built(name, **changes):
-    return mix.build(ARMS[name].design(BASE.changed(changes)).captions, SEED)
+    return mix.build(ARMS[name].config(BASE.changed(changes)).captions, SEED)
 
 
 def captions(records):
@@ -39,9 +39,9 @@ def _own_store(tmp_path, monkeypatch):
 def test_the_registry_is_consistent_and_its_cells_are_the_papers():
     facts = paper.facts()
     for name, arm in ARMS.items():
-        assert arm.design(BASE) and set(arm.against) <= set(ARMS)
-        assert arm.ceiling in {*ARMS, ""}
-        assert not arm.against or arm.against != (name,)
+        assert arm.config(BASE) and set(arm.compared_with) <= set(ARMS)
+        assert arm.upper_bound in {*ARMS, ""}
+        assert not arm.compared_with or arm.compared_with != (name,)
         if arm.cell:
             place, row, column = arm.cell
             here = (facts["place"] == place) & (facts["arm"] == column)
@@ -120,15 +120,15 @@ def test_rates_and_share_arrive():
 
 
 def test_the_artefact_holds_records_and_replaced_ids_and_shares_pictures():
-    before, after = (ARMS[name].design(BASE).captions for name in ("before", "after"))
-    first = mix.stage(before, SEED)
+    before, after = (ARMS[name].config(BASE).captions for name in ("before", "after"))
+    first = mix.mix_artifact(before, SEED)
     assert json.loads((first / "replaced.json").read_text()) == REPLACED
-    assert mix.stage(before, SEED) == first
-    assert mix.stage(after, SEED) != first
+    assert mix.mix_artifact(before, SEED) == first
+    assert mix.mix_artifact(after, SEED) != first
     small = [r for r in BEFORE if "image" in r][:3]
-    drawn = mix.pictures(small, 32)
+    drawn = mix.drawn_images(small, 32)
     assert sum(1 for _ in drawn.rglob("*.png")) == 3
-    assert mix.pictures(built("after")[0][:0] + small[::-1], 32) == drawn
+    assert mix.drawn_images(built("after")[0][:0] + small[::-1], 32) == drawn
 
 
 def test_an_unknown_annotator_is_named():

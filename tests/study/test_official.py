@@ -8,7 +8,7 @@ from PIL import Image
 
 from sgv_lab.errors import LabError
 from sgv_lab.files import write_json
-from sgv_lab.study import official, plans, publishing, runner, tuning
+from sgv_lab.study import official, plans, publishing, run_arm, runner
 from sgv_lab.study.arms import ARMS, baseline
 
 
@@ -41,7 +41,7 @@ def root(tmp_path, monkeypatch):
 
 
 def mixed(name):
-    return ARMS[name].design(baseline()).captions
+    return ARMS[name].config(baseline()).captions
 
 
 def ids(folder, name="records"):
@@ -49,14 +49,14 @@ def ids(folder, name="records"):
 
 
 def test_the_first_coco_captions_by_name_take_the_place_of_the_blind_ones(root):
-    after = official.stage(mixed("after"), root)
+    after = official.official_mix(mixed("after"), root)
     assert ids(after) == ["x", "q", "y", "t"]  # 3 and 5 come before 12; each in a blind one's place
     rows = json.loads((after / "replaced.json").read_text())
     assert {row["id"] for row in rows} - {""} == {"a", "b"}
     assert {row["by"] for row in rows} - {""} == {"x", "y"}
-    assert ids(official.stage(mixed("before"), root)) == ["a", "q", "b", "t"]
-    assert ids(official.stage(mixed("sft"), root)) == ["q", "t", "sa_1"]
-    assert ids(official.stage(mixed("dropped"), root)) == ["q", "t"]
+    assert ids(official.official_mix(mixed("before"), root)) == ["a", "q", "b", "t"]
+    assert ids(official.official_mix(mixed("sft"), root)) == ["q", "t", "sa_1"]
+    assert ids(official.official_mix(mixed("dropped"), root)) == ["q", "t"]
 
 
 @pytest.mark.parametrize(
@@ -64,13 +64,13 @@ def test_the_first_coco_captions_by_name_take_the_place_of_the_blind_ones(root):
 )
 def test_what_no_official_file_holds_is_refused(root, name):
     with pytest.raises(LabError, match="no official file has captions of"):
-        official.stage(mixed(name), root)
+        official.official_mix(mixed(name), root)
 
 
 def test_a_missing_file_is_named(root):
     (root / "sharegpt4v" / official.FILES["detail"]).unlink()
     with pytest.raises(LabError, match=r"lacks detail_23k\.json"):
-        official.stage(mixed("before"), root)
+        official.official_mix(mixed("before"), root)
 
 
 def test_test_pictures_that_were_trained_on_are_counted(tmp_path):
@@ -104,7 +104,7 @@ def test_a_study_is_refused_before_it_trains_where_questions_or_models_are_missi
         runner.jobs(plan, base.parent, tmp_path)
     (tmp_path / "benchmarks" / "seed").mkdir()
     with pytest.raises(LabError, match=r"benchmarks/mme"):  # an empty folder has no questions
-        tuning.check(runner.jobs(plan, base.parent, tmp_path))
+        run_arm.check(runner.jobs(plan, base.parent, tmp_path))
 
 
 def test_a_benchmark_without_its_pictures_or_its_truth_is_refused(tmp_path):
@@ -113,14 +113,14 @@ def test_a_benchmark_without_its_pictures_or_its_truth_is_refused(tmp_path):
     write_json(tmp_path / "v2_OpenEnded_mscoco_test-dev2015_questions.json", asked)
     picture = "test2015/COCO_test2015_000000000007.jpg"
     with pytest.raises(LabError, match=f"lacks the picture {picture}"):
-        tuning._check_questions("vqav2", tmp_path)
+        run_arm._check_questions("vqav2", tmp_path)
     (tmp_path / picture).parent.mkdir()
     (tmp_path / picture).touch()
     with pytest.raises(LabError, match=rf"lacks the picture {picture} \(empty: 0 bytes\)"):
-        tuning._check_questions("vqav2", tmp_path)
+        run_arm._check_questions("vqav2", tmp_path)
     Image.new("RGB", (8, 8)).save(tmp_path / picture)
     with pytest.raises(LabError, match="no right answers to score by"):
-        tuning._check_questions("vqav2", tmp_path)
+        run_arm._check_questions("vqav2", tmp_path)
 
 
 def test_files_of_different_releases_are_refused():

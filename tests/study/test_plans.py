@@ -43,7 +43,7 @@ def test_the_baseline_is_the_miniatures_with_the_plans_changes():
     assert captions.share == 0.145 and captions.samples == baseline().captions.samples
     expected = baseline().changed({"learning_rate": 5e-4, "share": 0.145})
     assert plan.baseline.training() == expected.training()
-    assert plan.designs()["after"].captions.share == 0.145
+    assert plan.configs()["after"].captions.share == 0.145
 
 
 def test_what_weighs_the_same_is_an_answer_in_miniature_and_a_token_at_full_size():
@@ -123,7 +123,7 @@ def test_a_base_that_is_there_is_shown_by_a_dry_run(tmp_path):
 
 
 def test_records_of_earlier_words_are_read_as_todays():
-    plan, records, _ = publishing.recorded("table4-llava-1.5-7b")
+    plan, records, _ = publishing.load_study("table4-llava-1.5-7b")
     assert publishing.outdated(plan, records) == [
         "captions.filler (not recorded, now 0.0)",
         "lora_dropout (0.05, now 0.0)",

@@ -19,7 +19,7 @@ from sgv_lab.cli import main
 from sgv_lab.errors import LabError
 from sgv_lab.files import write_jsonl
 from sgv_lab.models import checkpoints, families, mini
-from sgv_lab.study import arms, effects, plans, publishing, runner, tuning
+from sgv_lab.study import arms, effects, plans, publishing, run_arm, runner
 from sgv_lab.world.records import instruct_mix
 from sgv_lab.world.scene import MINIATURE
 
@@ -42,7 +42,7 @@ import sys
 from sgv_lab.study import plans, runner, tuning
 tuning._result = lambda *a: (a[-1] / "result.json").write_text("{{}}")
 job = runner.jobs(plans.parse({TEXT!r}, "tiny"), sys.argv[1])[0]
-print(tuning.execute(job)["key"])
+print(run_arm.execute(job)["key"])
 """
 
 
@@ -103,13 +103,13 @@ def test_two_arms_that_come_to_the_same_are_computed_once(study, models):
     keys = {r.arm: r.key for r in records}
     assert len(set(keys.values())) == 3
     again = replace(runner.jobs(PLAN, models)[0], arm="of another name")
-    assert tuning.execute(again)["key"] == keys["before"]
+    assert run_arm.execute(again)["key"] == keys["before"]
     assert len([f for f in (root / "arms").iterdir() if (f / "manifest.json").is_file()]) == 3
 
 
 def test_points_by_picture_add_up_to_the_scores(study):
     _, out, records = study
-    points = pd.read_parquet(out / tuning.POINTS)
+    points = pd.read_parquet(out / run_arm.POINTS)
     found = points.groupby(["arm", "score", "stratum"], observed=True)["points"].mean()
     found = found.groupby(["arm", "score"], observed=True).sum()
     for r in records:
@@ -146,7 +146,7 @@ def _recipe(**new):
     """A change to a setting that no arm names: the base's own."""
     changed = replace(PLAN.baseline, **new)
     return lambda patch: patch.setattr(runner.Plan, "designs", lambda plan: {
-        name: arms.arm(name).design(changed) for name in plan.arms})  # fmt: skip
+        name: arms.arm(name).config(changed) for name in plan.arms})  # fmt: skip
 
 
 OTHERS = {  # what is named -> the change
@@ -158,7 +158,7 @@ OTHERS = {  # what is named -> the change
     r"pretrain \(None, now .*projector-only": _arm(
         annotator="gpt4_vision", **arms.PROJECTOR, **{"pretrain.annotator": "blip"}
     ),
-    r"code \(\w+, now edited\)": lambda patch: patch.setattr(tuning, "code", lambda: "edited"),
+    r"code \(\w+, now edited\)": lambda patch: patch.setattr(run_arm, "code", lambda: "edited"),
 }
 
 
@@ -228,18 +228,18 @@ def test_the_same_run_gives_the_same_answers_to_the_byte_one_caption_changed_is_
     monkeypatch.setenv("SGV_STORE", str(tmp_path))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as the workers have
-    again = tuning.execute(job)
+    again = run_arm.execute(job)
     torch.set_num_threads(threads)
     assert again["key"] == records[0].key
     assert answers(tmp_path / "arms" / again["key"]) == first
-    data, changed, images = tuning.materials(job)
+    data, changed, images = run_arm.materials(job)
     turns = next(r for r in changed if r["id"].startswith("detail"))["conversations"]
     turns[1]["value"] += " Indeed."
     other_data = shutil.copytree(data, tmp_path / "changed")  # an artefact counts by its key
     (other_data / "records.json").write_text(json.dumps(changed))
-    monkeypatch.setattr(tuning, "_result", lambda *a: (a[-1] / "result.json").write_text("{}"))
-    monkeypatch.setattr(tuning, "materials", lambda _: (other_data, changed, images))
-    other = tuning.execute(job)
+    monkeypatch.setattr(run_arm, "_result", lambda *a: (a[-1] / "result.json").write_text("{}"))
+    monkeypatch.setattr(run_arm, "materials", lambda _: (other_data, changed, images))
+    other = run_arm.execute(job)
     assert other["key"] != again["key"]
     assert (store.root() / "arms" / other["key"]).is_dir()
 
@@ -263,7 +263,7 @@ def test_a_run_that_fails_is_named(study, models, tmp_path):
 
 
 def test_the_preflight_finds_nothing_missing(models):
-    found = tuning.preflight(runner.jobs(PLAN, models)[0])["fine-tuning"]
+    found = run_arm.preflight(runner.jobs(PLAN, models)[0])["fine-tuning"]
     assert found.obstacles == [] and found.updates == 1
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from sgv_lab import profiles
 from sgv_lab.errors import LabError
-from sgv_lab.study import sharegpt4v, tuning
+from sgv_lab.study import run_arm, sharegpt4v
 from sgv_lab.study.sharegpt4v import LLAVA, OURS
 
 
@@ -52,7 +52,7 @@ def test_what_follows_goes_with_the_interval_whichever_way(gained: list[float], 
 def test_in_miniature_both_recipes_get_as_many_updates_of_as_many_samples(profile: str) -> None:
     jobs = sharegpt4v.jobs(profiles.section("05_sharegpt4v_7b", profile), profile)
     for seed in {seed for _, seed in jobs}:
-        ours, theirs = (jobs[name, seed].design for name in (OURS, LLAVA))
+        ours, theirs = (jobs[name, seed].config for name in (OURS, LLAVA))
         assert ours.captions.samples == theirs.captions.samples
         assert ours.training() == theirs.training() and ours.max_steps == theirs.max_steps
         assert (ours.language_model, ours.loss) == ("full", "token")
@@ -68,7 +68,7 @@ def test_in_miniature_both_recipes_get_as_many_updates_of_as_many_samples(profil
 
 
 def test_the_full_size_commands_are_the_papers_recipes_unchanged() -> None:
-    first, second = sharegpt4v.launch(8).splitlines()
+    first, second = sharegpt4v.torchrun_commands(8).splitlines()
     for line, name in ((first, "pretrain"), (second, "sft")):
         assert line.startswith("torchrun --standalone --nproc-per-node=8 -m sgv_lab train")
         assert f"--recipe {name} " in line and "--set" not in line and "--max-steps" not in line
@@ -81,11 +81,11 @@ def test_a_check_names_what_training_leaves_out(monkeypatch: pytest.MonkeyPatch)
     whole = SimpleNamespace(obstacles=[], broken=[], records=3, reasons="")
     spoilt = SimpleNamespace(obstacles=[], broken=[named], records=3, reasons="image empty (1)")
     stages = {"pre-training": whole, "fine-tuning": spoilt}
-    monkeypatch.setattr(tuning, "preflight", lambda job, drop: stages)
+    monkeypatch.setattr(run_arm, "preflight", lambda job, drop: stages)
     job = SimpleNamespace(arm="before", questions={})
-    assert tuning.check([job]) == [
+    assert run_arm.check([job]) == [
         f"before, fine-tuning: 1 of 3 records are left out, image empty (1): {named}"
     ]
     spoilt.obstacles = ["no record is left to train on"]
     with pytest.raises(LabError, match="before, fine-tuning: no record is left"):
-        tuning.check([job])
+        run_arm.check([job])

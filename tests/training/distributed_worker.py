@@ -33,7 +33,7 @@ def fit(name: str, out: Path, **given) -> Path:
 def look_at_shards(out: Path, name: str) -> None:
     """Write down what of a model is sharded when it is saved; stop there."""
     facts = {"unsharded": [], "share": 0.0}
-    usual = checkpointing.State.save
+    usual = checkpointing.TrainingState.save
 
     def save(self, step):
         tensors, whole = self.tensors, tiny_llava.model()
@@ -45,10 +45,10 @@ def look_at_shards(out: Path, name: str) -> None:
         if step == 4:
             raise Stopped
 
-    checkpointing.State.save = save
+    checkpointing.TrainingState.save = save
     with contextlib.suppress(Stopped):
         fit(name, out)
-    checkpointing.State.save = usual
+    checkpointing.TrainingState.save = usual
     (out / f"facts-{dist.get_rank()}.json").write_text(json.dumps(facts))
 
 

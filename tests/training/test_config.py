@@ -50,9 +50,9 @@ def test_first_update_runs_at_zero_and_warm_up_is_rounded_up():
 
 
 def test_number_of_updates_of_the_paper():
-    assert trainer.total_updates(665_298, config.base("sft")) == 5198
-    assert trainer.total_updates(1_246_000, config.base("pretrain")) == 4868
-    assert trainer.total_updates(558_128, config.base("projector-only")) == 2181
+    assert trainer.total_steps(665_298, config.base("sft")) == 5198
+    assert trainer.total_steps(1_246_000, config.base("pretrain")) == 4868
+    assert trainer.total_steps(558_128, config.base("projector-only")) == 2181
 
 
 def test_pictures_are_cropped_in_pre_training_and_padded_in_fine_tuning():

@@ -63,7 +63,9 @@ def test_shards_are_resumed_by_as_many_processes(tmp_path, two):
     torch.save({"step": 4, "processes": 2}, folder / "process-0.pt")
     size = (folder / "process-0.pt").stat().st_size
     (folder / checkpointing.MARKER).write_text(json.dumps({"process-0.pt": size}))
-    state = checkpointing.State(folder.parent, torch.nn.Linear(1, 1), None, None, PartialState())
+    state = checkpointing.TrainingState(
+        folder.parent, torch.nn.Linear(1, 1), None, None, PartialState()
+    )
     state.sharded = True
     with pytest.raises(LabError, match="saved in shards by 2 processes"):
         state.load()

@@ -12,7 +12,7 @@ from sgv_lab.models import checkpoints, families, mini
 from sgv_lab.training import estimates, plan, trainer
 from sgv_lab.training.collate import collator
 from sgv_lab.training.config import base
-from sgv_lab.training.survey import places
+from sgv_lab.training.survey import image_folders
 from sgv_lab.training.trainable import count_trainable, set_trainable
 
 KEY = "llava-1.5-7b"
@@ -222,7 +222,7 @@ def test_memory_of_full_fine_tuning_at_true_size(folder):
     config = families.config(KEY, "paper")
     recipe = base("sft")
     counts = count_trainable(config, recipe)
-    batch = estimates.Batch(8 * 1024, 2000, 8)
+    batch = estimates.LargestBatch(8 * 1024, 2000, 8)
     parts = estimates.step_memory(config, counts, recipe, batch, weight_bytes=4, autocast=True)
     learning, total = counts.total("effective"), counts.total("total")
     assert parts["weights"] + parts["gradients"] + parts["optimiser"] == (
@@ -264,7 +264,9 @@ def test_activations_equal_what_autograd_keeps(name, checkpointing):
         bare = model.get_base_model() if name == "sft-lora" else model
         output = bare.model(**inputs, use_cache=False).last_hidden_state
     positions = batch["labels"].numel()
-    expected = estimates.activations(config, recipe, estimates.Batch(positions, 960, 4), size=4)
+    expected = estimates.activations(
+        config, recipe, estimates.LargestBatch(positions, 960, 4), size=4
+    )
     if checkpointing:  # the one unfolded block exists in the backward pass only
         inner = dataclasses.replace(recipe, gradient_checkpointing=False)
         shallow = families.config(
@@ -273,7 +275,9 @@ def test_activations_equal_what_autograd_keeps(name, checkpointing):
             text_config={"num_hidden_layers": 1},
             vision_config={"num_hidden_layers": 2},
         )
-        block = estimates.activations(shallow, inner, estimates.Batch(positions, 960, 4), size=4)
+        block = estimates.activations(
+            shallow, inner, estimates.LargestBatch(positions, 960, 4), size=4
+        )
         expected -= block - 2 * positions * config.text_config.hidden_size * 4
     assert sum(kept.values()) == pytest.approx(expected, rel=0.1)
     assert output.shape[1] * 4 == positions
@@ -311,14 +315,14 @@ def test_what_lacks_is_counted_by_the_layouts_folders_with_source_and_terms(
     folder, tmp_path, recipe
 ):
     inner = [f"llava/llava_pretrain/images/00{i}/4.jpg" for i in range(3)]
-    outer = [f"{place.folder}/7.jpg" for place in places().values()]
+    outer = [f"{place.folder}/7.jpg" for place in image_folders().values()]
     report = _lacking([*inner, *outer, "own/x.jpg"], folder, tmp_path, recipe)
-    counts = {place.folder: (1, 1) for place in places().values()}
+    counts = {place.folder: (1, 1) for place in image_folders().values()}
     counts |= {"llava/llava_pretrain/images": (4, 4), "own": (1, 1)}
     assert report.pictures == dict(sorted(counts.items()))
-    assert set(report.sources) == {place.folder for place in places().values()}
+    assert set(report.sources) == {place.folder for place in image_folders().values()}
     text, told = str(report), json.loads(report.to_json())
-    for place in places().values():
+    for place in image_folders().values():
         assert place.where in text and place.terms in text
         assert told["sources"][place.folder]["where"] == place.where
 

@@ -6,7 +6,7 @@ import pytest
 
 from sgv_lab.errors import LabError
 from sgv_lab.models.tokenizers import qwen_vl_tokenizer
-from sgv_lab.training import qwen_chat
+from sgv_lab.training import qwen_vl_chat
 from sgv_lab.training.conversation import IGNORED, IMAGE_ID, encode, prompt_ids
 from sgv_lab.training.segments import DEFAULT_VARIANT, Stream, TextTokenizer, load_tokenizer
 
@@ -39,12 +39,12 @@ def test_probes_of_the_official_tokenizer(reference: Path) -> None:
     for probe in file["tokenizer_probes"]:
         stream = Stream(tokenizer, DEFAULT_VARIANT, has_image=False, apart=True)
         if "ids" in probe:
-            qwen_chat._add_text(stream, probe["text"], supervised=False)
+            qwen_vl_chat._add_text(stream, probe["text"], supervised=False)
             assert stream.ids == probe["ids"], probe["text"]
         else:
             raised += 1
             with pytest.raises(LabError):
-                qwen_chat._add_text(stream, probe["text"], supervised=False)
+                qwen_vl_chat._add_text(stream, probe["text"], supervised=False)
     assert 0 < raised < len(file["tokenizer_probes"])
 
 

@@ -8,8 +8,8 @@ from transformers import AutoModelForImageTextToText
 
 from sgv_lab.errors import LabError
 from sgv_lab.training import checkpointing, metrics
+from sgv_lab.training.steps import SampleOrder
 from sgv_lab.training.trainer import supervised_loss
-from sgv_lab.training.updates import Order
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_the_first_loss_is_the_models_own(tmp_path, loss):
     tiny_llava.fit(tmp_path, loss=loss, max_steps=1, micro_batch=4)
     model, samples = tiny_llava.model(), tiny_llava.Samples()
     means, counts = [], []
-    for index in Order(40, seed=0).slice(0, 8):
+    for index in SampleOrder(40, seed=0).slice(0, 8):
         batch = tiny_llava.collator()([samples[index]])
         inputs = {k: v for k, v in batch.items() if k not in ("record_ids", "loss_weights")}
         means.append(model(**inputs).loss.item())
@@ -117,7 +117,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_one_others(tmp_path):
 
 
 def test_every_record_is_seen_once_an_epoch():
-    order = Order(10, seed=3)
+    order = SampleOrder(10, seed=3)
     first, second = order.slice(0, 10), order.slice(10, 20)
     assert sorted(first) == sorted(second) == list(range(10))
     assert first != second
@@ -219,5 +219,5 @@ def test_only_the_first_process_clears_what_a_killed_save_left(tmp_path):
     scratch = tmp_path / ".saving"
     scratch.mkdir()
     (scratch / "process-0.pt").write_text("just saved")
-    checkpointing.State(tmp_path, torch.nn.Linear(1, 1), None, None, second).save(1)
+    checkpointing.TrainingState(tmp_path, torch.nn.Linear(1, 1), None, None, second).save(1)
     assert at_the_barrier == [["process-0.pt"], ["process-0.pt", "process-1.pt"]]

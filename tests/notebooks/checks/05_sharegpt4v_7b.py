@@ -6,7 +6,7 @@ assert (bill["tokens a second"] > 0).all()
 assert bill["peak GB"].gt(0).all()
 assert "recipe `sft`" in card
 assert len(set(models.values())) == len(jobs)
-assert len({job.design.max_steps for job in jobs.values()}) == 1
+assert len({job.config.max_steps for job in jobs.values()}) == 1
 assert table["gain"].notna().all()
 assert ((table["low"] <= table["gain"]) & (table["gain"] <= table["high"])).all()
 assert set(recorded) <= set(publishing.status().index)

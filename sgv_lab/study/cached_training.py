@@ -79,7 +79,7 @@ def train_cached(
         train(*loaded, *given[1:], out / "model", seed, progress=progress, **how)
 
     settings |= computer(machine.get("device"))
-    return store.stage(name or config.name, settings, inputs, build, resumes=True) / "model"
+    return store.artifact(name or config.name, settings, inputs, build, resumes=True) / "model"
 
 
 def computer(device: str | None = None) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 In the embedded world pictures come in ShareGPT4V-PT's proportions of sources, or from one source;
 all seeds draw from one pool, or each draws its own. Share-Captioner, trained as in notebook 03 from
 the arm's own base, captions the whole pool once. At full size captions come from the official
-files. Arms of a seed that ask for the same stage 1 share its checkpoint (see `two_stages`).
+files. Arms of a seed that ask for the same stage 1 share its checkpoint (see `cached_training`).
 """
 
 import json
@@ -47,7 +47,7 @@ def materials(
     if captions.annotator == "share" and mix.altered(captions):
         raise LabError("Share-Captioner says what it says", fix="change another's captions")
     pool = _pool(captions, seed)
-    images = mix.pictures([{"image": one.image_name} for one in pool], side)
+    images = mix.drawn_images([{"image": one.image_name} for one in pool], side)
     dense = [_share_captions(captions, base, images)] if captions.annotator == "share" else []
 
     def write(out: Path) -> None:
@@ -64,7 +64,7 @@ def materials(
         write_json(out / "records.json", [mix.recaptioned(*pair) for pair in pairs])
 
     said = asdict(captions) | {"seed": seed, "pool": [one.image_name for one in pool]}
-    folder = store.stage("stage-1-captions", said, dense, write)
+    folder = store.artifact("stage-1-captions", said, dense, write)
     return folder / "records.json", images
 
 
@@ -126,7 +126,7 @@ def _official(captions: Pool, seed: int, data_root: Path) -> Path:
         "captions": captions.samples,
         "seed": seed,
     }
-    return store.stage("stage-1-captions", said, list(paths.values()), write) / "records.json"
+    return store.artifact("stage-1-captions", said, list(paths.values()), write) / "records.json"
 
 
 def _placed(records: list[dict[str, Any]], by: str) -> dict[str, dict[str, Any]]:

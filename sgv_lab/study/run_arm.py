@@ -27,7 +27,7 @@ from sgv_lab.errors import LabError
 from sgv_lab.files import sha256, write_json
 from sgv_lab.models import checkpoints, families
 from sgv_lab.provenance import provenance
-from sgv_lab.study import mix, official, scores, share_captioner, stage_one, two_stages
+from sgv_lab.study import cached_training, mix, official, pretraining_data, scores, share_captioner
 from sgv_lab.training import plan as planning
 from sgv_lab.training.config import RunConfig
 from sgv_lab.training.trainer import train
@@ -42,7 +42,7 @@ class Job:
 
     arm: str
     seed: int
-    design: RunConfig
+    config: RunConfig
     family: str
     base: Path
     base_hash: str
@@ -62,8 +62,8 @@ class Stage:
 
 def config(job: Job) -> dict[str, Any]:
     """All that makes a run, as its record keeps it, known before anything is trained."""
-    found, first = job.design.values(), job.design.pretrain
-    found["captions"]["file"] = Path(job.design.captions.file).name
+    found, first = job.config.values(), job.config.pretrain
+    found["captions"]["file"] = Path(job.config.captions.file).name
     share = first and first.captions.annotator == "share"
     return found | {
         "captioner": share_captioner.SIZES[first.captions.captioner] if share else None,
@@ -79,23 +79,25 @@ def code() -> str:
 
 def materials(job: Job) -> tuple[Path, list[dict[str, Any]], Path]:
     """The mix's folder in the store, its records, and the folder that holds their images."""
-    shown = job.design.captions
+    shown = job.config.captions
     if job.data_root:
-        data = official.stage(shown, job.data_root, job.family)
+        data = official.official_mix(shown, job.data_root, job.family)
     else:
-        data = mix.stage(shown, job.seed)
+        data = mix.mix_artifact(shown, job.seed)
     records = json.loads((data / "records.json").read_text(encoding="utf-8"))
-    return data, records, job.data_root or mix.pictures(records, _side(job))
+    return data, records, job.data_root or mix.drawn_images(records, _side(job))
 
 
 def stages(job: Job) -> list[Stage]:
     """What a job trains, in order; its records and drawn images are made here, once."""
-    first, found = job.design.pretrain, []
+    first, found = job.config.pretrain, []
     if first:
-        shown = stage_one.materials(first.captions, job.base, _side(job), job.seed, job.data_root)
+        shown = pretraining_data.materials(
+            first.captions, job.base, _side(job), job.seed, job.data_root
+        )
         found.append(Stage(STAGES[0], *shown, first))
     data, _, images = materials(job)
-    return [*found, Stage(STAGES[1], data / "records.json", images, job.design)]
+    return [*found, Stage(STAGES[1], data / "records.json", images, job.config)]
 
 
 def _side(job: Job) -> int:
@@ -117,7 +119,7 @@ def preflight(
     on_gpu = torch.cuda.is_available()
     memory = torch.cuda.get_device_properties(0).total_memory if on_gpu else None
     return {
-        stage.name: two_stages.preflight(
+        stage.name: cached_training.preflight(
             job.base,
             stage.records,
             stage.images,
@@ -183,7 +185,7 @@ def execute(job: Job) -> dict[str, Any]:
         "base": job.base_hash,
         "pictures": shown,
         "questions": {name: known for name, (_, known) in job.questions.items()},
-        **two_stages.computer(),
+        **cached_training.computer(),
     }
 
     def build(folder: Path) -> None:
@@ -192,7 +194,7 @@ def execute(job: Job) -> dict[str, Any]:
         shutil.rmtree(folder / "model", ignore_errors=True)  # answers are kept, weights are not
 
     inputs = [one.records for one in trained]
-    folder = store.stage("arms", settings, inputs, build, resumes=True)
+    folder = store.artifact("arms", settings, inputs, build, resumes=True)
     ids = last.records.with_name("replaced.json")
     listed = {"count": len(json.loads(ids.read_text(encoding="utf-8"))), "sha256": sha256(ids),
               "mix": ids.parent.name}  # fmt: skip
@@ -213,7 +215,7 @@ def trained(
     base, made = job.base, []
     how = {"fsdp": True} if processes > 1 and torch.cuda.is_available() else {}
     for stage in stages(job):
-        base = two_stages.train_cached(
+        base = cached_training.train_cached(
             base, stage.records, stage.images, stage.config, job.seed,
             processes=processes, price=price, progress=progress, drop_broken=drop, **how,
         )  # fmt: skip
@@ -229,7 +231,7 @@ def fine_tune(job: Job, records: Path | list[dict[str, Any]], images: Path, out:
     """
     model, processor = checkpoints.load(job.base, device=_device())
     drop = job.data_root is not None  # OCR-VQA and SAM images are gone; counted
-    train(model, processor, records, images, job.design, out, job.seed,
+    train(model, processor, records, images, job.config, out, job.seed,
           progress=False, drop_broken=drop)  # fmt: skip
 
 
@@ -237,18 +239,18 @@ def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def loaded(job: Job, model: Path) -> tuple[PreTrainedModel, ProcessorMixin]:
+def load_for_eval(job: Job, model: Path) -> tuple[PreTrainedModel, ProcessorMixin]:
     """A trained checkpoint, ready to be asked."""
     asked_in = torch.bfloat16 if job.data_root else torch.float32
     return checkpoints.load(model, device=_device(), dtype=asked_in)
 
 
-def ask(job: Job, model: Path, out: Path) -> dict[str, float]:
+def evaluate_all(job: Job, model: Path, out: Path) -> dict[str, float]:
     """Have a checkpoint answer every benchmark into ``out``, going on after a kill; its scores.
 
     Points by picture are written beside the answers, as POINTS.
     """
-    ready, metrics, tables = loaded(job, model), {}, []
+    ready, metrics, tables = load_for_eval(job, model), {}, []
     for name, (data, _) in job.questions.items():
         found = evaluate(model, name, data, out / name, batch_size=64, loaded=ready)
         metrics |= scores.metrics(name, found, out / name)
@@ -257,21 +259,21 @@ def ask(job: Job, model: Path, out: Path) -> dict[str, float]:
     return metrics
 
 
-def asked(model: Path, job: Job) -> tuple[dict[str, float], pd.DataFrame]:
+def evaluate_cached(model: Path, job: Job) -> tuple[dict[str, float], pd.DataFrame]:
     """A checkpoint's scores, by the paper's names, and its points by picture; asked once."""
 
     def build(out: Path) -> None:
-        write_json(out / "scores.json", ask(job, model, out))
+        write_json(out / "scores.json", evaluate_all(job, model, out))
 
     known = {"questions": {name: key for name, (_, key) in job.questions.items()},
-             "threads": torch.get_num_threads(), **two_stages.computer()}  # fmt: skip
-    out = store.stage("answers", known, [model], build, resumes=True)
+             "threads": torch.get_num_threads(), **cached_training.computer()}  # fmt: skip
+    out = store.artifact("answers", known, [model], build, resumes=True)
     return json.loads((out / "scores.json").read_bytes()), pd.read_parquet(out / POINTS)
 
 
 def _pretrained(job: Job, stage: Stage) -> tuple[Path, dict[str, Any]]:
     """The checkpoint that pre-training ends at, made once, and what a record keeps of it."""
-    model = two_stages.train_cached(
+    model = cached_training.train_cached(
         job.base, stage.records, stage.images, stage.config, job.seed,
         drop_broken=job.data_root is not None,
     )  # fmt: skip
@@ -298,7 +300,7 @@ def _result(job: Job, stages: list[Stage], folder: Path) -> None:
     base, first = _pretrained(job, before[0]) if before else (job.base, {})
     started, trained = time.monotonic(), folder / "model"
     fine_tune(replace(job, base=base), last.records, last.images, trained)
-    metrics = ask(job, trained, folder)
+    metrics = evaluate_all(job, trained, folder)
     manifest = json.loads((trained / "manifest.json").read_text(encoding="utf-8"))
     result = {
         "metrics": metrics,

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from sgv_lab.captions import sources
 from sgv_lab.errors import LabError
 from sgv_lab.models import checkpoints, families, mini
-from sgv_lab.study import two_stages
+from sgv_lab.study import cached_training
 from sgv_lab.training import metrics
 from sgv_lab.training.config import BASES, base
 from sgv_lab.world.scene import MINIATURE
@@ -47,12 +47,12 @@ def empty_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def pretrained(start, records, images, blocks, updates, seed, changes, **how):
     config = base("pretrain", {**changes, "vision_from": blocks, "max_steps": updates})
-    return two_stages.train_cached(start, records, images, config, seed, **how)
+    return cached_training.train_cached(start, records, images, config, seed, **how)
 
 
 def finetuned(start, records, images, updates, seed, changes, **how):
     config = base("sft", {**changes, "max_steps": updates})
-    return two_stages.train_cached(start, records, images, config, seed, **how)
+    return cached_training.train_cached(start, records, images, config, seed, **how)
 
 
 def _moved(before: Path, after: Path) -> set[str]:
@@ -98,12 +98,12 @@ def test_stage_2_starts_from_stage_1_and_leaves_its_tower_alone(
 
 
 def test_without_changes_it_is_the_papers_recipe() -> None:
-    said = two_stages.command("m", "r.json", "d", BASES["pretrain"], "o", 0)
+    said = cached_training.command("m", "r.json", "d", BASES["pretrain"], "o", 0)
     assert " ".join(said) == (
         "sgv-lab train --model m --records r.json --images d --recipe pretrain --out o --seed 0"
     )
     other = base("sft", {"learning_rate": 0.1, "max_steps": 7, "micro_batch": 4})
-    many = two_stages.command("m", "r.json", "d", other, "o", 0, processes=8, fsdp=True)
+    many = cached_training.command("m", "r.json", "d", other, "o", 0, processes=8, fsdp=True)
     assert many[:5] == ["torchrun", "--standalone", "--nproc-per-node=8", "-m", "sgv_lab"]
     assert many[many.index("--set") + 1] == "learning_rate=0.1"
     assert many[-5:] == ["--max-steps", "7", "--micro-batch", "4", "--fsdp"]

@@ -19,7 +19,7 @@ from sgv_lab.training.packing import Batching
 from sgv_lab.training.segments import IGNORED
 
 
-class Order:
+class SampleOrder:
     """An endless stream of indices: every epoch a new permutation of ``size``, from ``seed``."""
 
     def __init__(self, size: int, seed: int) -> None:
@@ -48,7 +48,7 @@ def padded(micro_batch: int, lengths: Sequence[int] | np.ndarray = ()) -> Batchi
     return batches
 
 
-class Updates(Dataset):
+class Steps(Dataset):
     """Update number -> this process's batches, each ready for the model.
 
     Every process gets the same number of batches, as sharded models need.
@@ -58,7 +58,7 @@ class Updates(Dataset):
         self,
         examples: Dataset[Sample],
         collate: Collator,
-        order: Order,
+        order: SampleOrder,
         batching: Batching,
         samples_per_update: int,
         rank: int = 0,

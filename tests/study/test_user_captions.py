@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from sgv_lab.cli import main
 from sgv_lab.errors import LabError
-from sgv_lab.study import mix, official, own, plans, publishing
+from sgv_lab.study import mix, official, plans, publishing, user_captions
 from sgv_lab.study.arms import ARMS, baseline
 from sgv_lab.world.export import CAPTIONS, export
 from sgv_lab.world.records import task_of
@@ -44,7 +44,7 @@ def built(file, name, **changes):
 
 
 def mixed(name, **changes):
-    return ARMS[name].design(baseline().changed(changes)).captions
+    return ARMS[name].config(baseline().changed(changes)).captions
 
 
 def detailed(records):
@@ -81,12 +81,12 @@ def test_another_caption_is_another_mix_and_another_plan(tmp_path):
     records, file = exported(tmp_path / "world")
     shown = mixed("own", samples=60, share=0.2, file=str(file))
     (tmp_path / "plan.yaml").write_text(json.dumps({**PLAN, "captions": "world/own.json"}))
-    first = mix.stage(shown, SEED), plans.load(tmp_path / "plan.yaml")
-    assert mix.stage(shown, SEED) == first[0]
-    assert "own.json: 10 pictures" in publishing.outline(first[1])
+    first = mix.mix_artifact(shown, SEED), plans.load(tmp_path / "plan.yaml")
+    assert mix.mix_artifact(shown, SEED) == first[0]
+    assert "own.json: 10 pictures" in publishing.describe_plan(first[1])
     records[0]["conversations"][1]["value"] = "Another."
     written(file, records)
-    second = mix.stage(shown, SEED), plans.load(tmp_path / "plan.yaml")
+    second = mix.mix_artifact(shown, SEED), plans.load(tmp_path / "plan.yaml")
     assert first[0] != second[0]
     assert "Another." in (second[0] / "records.json").read_text()
     assert first[1].seeds != second[1].seeds and first[1].digest != second[1].digest
@@ -109,28 +109,28 @@ def test_a_file_that_cannot_serve_is_refused(tmp_path):
     records, file = exported(tmp_path / "world")
     photo = {**records[0], "image": "coco/train2017/000000000009.jpg"}
     with pytest.raises(LabError, match=r"000000000009\.jpg is no picture of the embedded world"):
-        own.drawn(written(file, [*records, photo]))
+        user_captions.validate_for_world(written(file, [*records, photo]))
     blank = {**records[0], "conversations": [{"from": "human", "value": "?"},
                                              {"from": "gpt", "value": " \n"}]}  # fmt: skip
     with pytest.raises(LabError, match="record 10 has no words"):
-        own.drawn(written(file, [*records, blank]))
+        user_captions.validate_for_world(written(file, [*records, blank]))
     nowhere = [{k: v for k, v in r.items() if k != "image"} for r in records]
     with pytest.raises(LabError, match="no caption names its image"):
-        own.drawn(written(file, nowhere))
+        user_captions.validate_for_world(written(file, nowhere))
     _, test = exported(tmp_path / "test", split="eval")
     with pytest.raises(LabError, match="of the split eval, which the models are tested on"):
-        own.drawn(test)
+        user_captions.validate_for_world(test)
 
 
 def test_captions_of_the_full_worlds_pictures_are_told_from_the_miniatures(tmp_path):
     _, file = exported(tmp_path / "full", 20, difficulty=replace(MINIATURE, max_objects=8))
     with pytest.raises(LabError, match="fit the full world's pictures"):
-        own.drawn(file)
+        user_captions.validate_for_world(file)
     done = CliRunner().invoke(
         main, ["world", "export", str(tmp_path / "mini"), "--scenes", "20", "--size", "32",
                "--miniature"])  # fmt: skip
     assert done.exit_code == 0, done.output
-    assert len(own.drawn(tmp_path / "mini" / CAPTIONS["gpt4_vision"])) == 20
+    assert len(user_captions.validate_for_world(tmp_path / "mini" / CAPTIONS["gpt4_vision"])) == 20
 
 
 def test_of_the_official_mix_the_covered_captions_are_replaced(tmp_path):
@@ -147,19 +147,21 @@ def test_of_the_official_mix_the_covered_captions_are_replaced(tmp_path):
         written(root / name, before[::2] if name == official.FILES["detail"] else before)
     file = written(tmp_path / "own.json", [record("x", f"mine {i}", photo(i)) for i in (3, 2, 8)])
     shown = mixed("own", file=str(file))
-    made = official.stage(shown, tmp_path)
+    made = official.official_mix(shown, tmp_path)
     told = [r["conversations"][1]["value"] for r in json.loads((made / "records.json").read_text())]
     assert told == ["blind 1", "yes", "mine 3"]  # a short answer is no caption
     assert json.loads((made / "replaced.json").read_text()) == [{"id": "c", "by": "c"}]
     written(file, [record("x", "mine", "3.jpg")])
     with pytest.raises(LabError, match=r'such as "coco/train2017/3\.jpg"'):
-        official.stage(shown, tmp_path)
+        official.official_mix(shown, tmp_path)
 
 
 def test_several_captions_of_a_picture_count_by_their_first(tmp_path):
     records, file = exported(tmp_path / "world")
     again = json.loads(json.dumps(records[0]))
     again["conversations"][1]["value"] = "Later."
-    assert own.drawn(written(file, [*records, again])) == own.drawn(written(file, records))
+    assert user_captions.validate_for_world(
+        written(file, [*records, again])
+    ) == user_captions.validate_for_world(written(file, records))
     coco = Path(tmp_path, "world", "annotations", "captions_train2017.json")
-    assert len(own.drawn(coco)) == 10
+    assert len(user_captions.validate_for_world(coco)) == 10

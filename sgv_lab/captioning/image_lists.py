@@ -26,7 +26,7 @@ Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Pictures:
+class ImageList:
     """Names below a root folder, each once."""
 
     root: Path
@@ -60,7 +60,7 @@ class Pictures:
         return "stem" if len(stems) == len(self) else "path"
 
 
-def find(images: str | Path | Pictures, root: str | Path | None = None) -> Pictures:
+def list_images(images: str | Path | ImageList, root: str | Path | None = None) -> ImageList:
     """The images of a folder (by name), a list or a Parquet file (in its order), each once.
 
     Linked folders are followed. A list is JSON (paths, or records with "image"), JSON lines of
@@ -69,14 +69,14 @@ def find(images: str | Path | Pictures, root: str | Path | None = None) -> Pictu
     source. Raises LabError if there is nothing, the file cannot be read, or the folder is not below
     ``root``. What was found already is given back.
     """
-    if isinstance(images, Pictures):
+    if isinstance(images, ImageList):
         return images
     images = Path(images)
     root = Path(root or (images if images.is_dir() else images.parent))
     names = _below(images, root) if images.is_dir() else list(dict.fromkeys(_listed(images)))
     if not names:
         raise LabError("holds no pictures", where=images, fix="give a folder or list of pictures")
-    return Pictures(root, names)
+    return ImageList(root, names)
 
 
 def _below(folder: Path, root: Path) -> list[str]:

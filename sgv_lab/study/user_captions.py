@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sgv_lab.captions.quality import judge
+from sgv_lab.captions.quality import judge_caption
 from sgv_lab.errors import LabError
 from sgv_lab.world.records import scene_of
 from sgv_lab.world.scene import FULL, MINIATURE
@@ -35,21 +35,21 @@ def read(file: str | Path) -> "Captions":
     if len(blank):
         fix = "write it, or leave the record out"
         raise LabError(f"record {blank['record'][0]} has no words", where=file, fix=fix)
-    if not said(captions):
+    if not captions_by_image(captions):
         raise LabError("no caption names its image", where=file, fix='add "image" to the records')
     return captions
 
 
-def told(file: str | Path) -> str:
+def summary(file: str | Path) -> str:
     """The file in words: its name, how many pictures it captions, how many records it spoils."""
     captions = read(file)
     bad = captions.rejected().height
     lost = f"; {bad} records cannot be used (`sgv-lab stats` says why)" if bad else ""
-    return f"{captions.file.name}: {len(said(captions)):,} pictures{lost}"
+    return f"{captions.file.name}: {len(captions_by_image(captions)):,} pictures{lost}"
 
 
 @cache
-def said(captions: "Captions") -> Mapping[str, str]:
+def captions_by_image(captions: "Captions") -> Mapping[str, str]:
     """Picture -> caption; where it has several, its first."""
     import polars as pl
 
@@ -57,7 +57,7 @@ def said(captions: "Captions") -> Mapping[str, str]:
     return dict(rows.unique("image", keep="first", maintain_order=True).collect().iter_rows())
 
 
-def drawn(file: str | Path) -> Mapping[str, str]:
+def validate_for_world(file: str | Path) -> Mapping[str, str]:
     """Picture of the miniature's world -> caption, for a mix of the embedded world.
 
     Raises LabError as `read` does, for a picture that is none of the world's or of a test split,
@@ -68,7 +68,7 @@ def drawn(file: str | Path) -> Mapping[str, str]:
 
 @cache
 def _drawn(captions: "Captions") -> Mapping[str, str]:
-    found, file = said(captions), captions.file
+    found, file = captions_by_image(captions), captions.file
     fix = "caption pictures of `sgv-lab world export OUT --miniature`"
     for name in found:
         try:
@@ -81,7 +81,7 @@ def _drawn(captions: "Captions") -> Mapping[str, str]:
             what = f"{name} is of the split {split}, which the models are tested on"
             raise LabError(what, where=file, fix=fix)
     some = list(found.items())[:_LOOKED_AT]
-    true = {world: sum(len(judge(text, scene_of(name, world)).true) for name, text in some)
+    true = {world: sum(len(judge_caption(text, scene_of(name, world)).true) for name, text in some)
             for world in (MINIATURE, FULL)}  # fmt: skip
     if true[FULL] > true[MINIATURE]:  # words that the reader does not know count for neither
         what = "these captions fit the full world's pictures, not the miniature's of these names"
