@@ -184,11 +184,23 @@ def test_no_file_names_a_machine() -> None:
     assert not found
 
 
-def test_what_the_readme_links_to_is_there() -> None:
-    text = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_text_links_to_is_there(page: Path) -> None:
+    text = page.read_text()
     links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
-    assert len(links) >= 4
-    assert [link for link in links if not (ROOT / link).exists()] == []
+    assert links or page.name == "imports.md"
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    places = {"#" + re.sub(r"[^\w -]", "", one).lower().replace(" ", "-") for one in headings}
+    there = [link in places if link[0] == "#" else (page.parent / link).exists() for link in links]
+    assert [link for link, found in zip(links, there, strict=True) if not found] == []
+
+
+def test_every_page_of_docs_can_be_reached_from_the_readme() -> None:
+    texts = "".join(page.read_text() for page in PAGES[:2])
+    assert [page.name for page in PAGES[2:] if f"(docs/{page.name})" not in texts] == []
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What README, CONTRIBUTING and notebooks 00 and 08 say: commands that parse, numbers on record."""
+"""What README, CONTRIBUTING, docs and two notebooks say: commands parse, numbers are on record."""
 
 import re
 import shlex
@@ -14,6 +14,7 @@ from scipy import stats
 
 from sgv_lab import intervals, paper
 from sgv_lab.cli import main
+from sgv_lab.models import families
 from sgv_lab.study import (
     ablations,
     caption_content,
@@ -56,7 +57,9 @@ def text(name: str) -> str:
     return "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
 
 
-TEXTS = ["README.md", "CONTRIBUTING.md", "notebooks/00_start_here.ipynb",
+DOCS = [f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md"))
+        if page.name != "imports.md"]  # fmt: skip
+TEXTS = ["README.md", "CONTRIBUTING.md", *DOCS, "notebooks/00_start_here.ipynb",
          "notebooks/08_claims.ipynb"]  # fmt: skip
 each = pytest.mark.parametrize("name", TEXTS)
 
@@ -167,14 +170,14 @@ def _right(arm: str) -> tuple[float, float, float]:
     return intervals.paired(wide[arm] - wide["before"])
 
 
-def test_arms_rank_by_their_filler_and_the_readme_says_what_each_holds() -> None:
+def test_arms_rank_by_their_filler_and_a_page_says_what_each_holds() -> None:
     sft, _, _ = publishing.load_study("sft-llava-1.5-7b")
     held = caption_content.by_arm(sft)["filler"]
     found = pd.read_csv(ROOT / "figures" / "data" / f"{sft.name}.csv").query("against == 'before'")
     gained = found.set_index(["score", "arm"])["effect"]
     number = r"([+−][\d.]+) \([^|]+"
     row = rf"^\| [^|]+ \| (\d+ %|none) \| {number} \| {number} \|$"
-    rows = re.findall(row, text("README.md"), re.MULTILINE)
+    rows = re.findall(row, text("docs/first_instrument.md"), re.MULTILINE)
     arms = ("after", "oracle", "aa", "shuffled", "dropped")
     for name, (filler, *gains) in zip(arms, rows, strict=True):
         assert filler == ("none" if pd.isna(held[name]) else f"{held[name]:.0f} %")
@@ -188,9 +191,14 @@ def derived() -> tuple[float, ...]:
     data = ROOT / "figures" / "data"
     studies = [pd.read_csv(data / f"{one.name}.csv") for one in (data / "studies").iterdir()]
     tables = [paper.effects(), claims.effects(), claims.votes(), claims.leads(),
-              claims.same_harness(), ledger.what_to_run(), paper.reevaluations(),
+              claims.same_harness(), paper.reevaluations(),
+              ledger.what_to_run().replace(",", "", regex=True),
               *audited(), *studies]  # fmt: skip
     values = [v for t in tables for v in pd.to_numeric(t.stack(), errors="coerce").dropna()]
+    told = publishing.conclusions().iloc[:, 0]["aa-llava-1.5-7b"]
+    values += [value for _, value, _ in numbers(told)]
+    built = [families.build(key, "mini", 0, device="meta") for key in families.FAMILIES]
+    values += [sum(families.counts(model).values()) for model in built]
     return (*map(abs, values), claims.MARGIN, claims.EXACT, claims.SEEDS)
 
 
@@ -229,6 +237,36 @@ def test_no_text_gives_a_claim_another_verdict_than_the_ledger(
         assert verdicts[claim] == said
 
 
+def in_readme() -> dict[str, list[str]]:
+    """Claim -> the cells of its row in the README's table: printed, evidence, miniature, price."""
+    rows = re.findall(r"^\| (C\d+) [^|]+\| (.+) \|$", text("README.md"), re.MULTILINE)
+    return {claim: rest.split(" | ") for claim, rest in rows}
+
+
+def test_the_readme_s_table_is_the_ledger_s() -> None:
+    table, known, effects = in_readme(), ledger.ledger(), claims.effects()
+    assert list(table) == list(known.index) and set(known["verdict"]) == {claims.UNRESOLVED}
+    beyond = effects["effect"] > 1.96 * effects["error"]
+    for claim, own in beyond.groupby(effects["claim"]):
+        assert f"{own.sum()} of {len(own)} beyond chance" in table[claim][1], claim
+    priced = ledger.what_to_run()[["A100-hours", "for 80 % power on MME-P"]].agg(" / ".join, axis=1)
+    for claim, (printed, _, seen, price) in table.items():
+        assert printed == known.loc[claim, "reported"]
+        assert (priced[claim] == price) == (claim in claims.CONTRASTS)
+        silent = {"not run": "not run", "no study planned": "no study"}
+        assert seen == silent.get(known.loc[claim, "miniature"], seen)
+        assert (seen in silent.values()) == (known.loc[claim, "miniature"] in silent)
+
+
+def test_the_readme_counts_what_chance_could_give() -> None:
+    effects = claims.effects()
+    small = effects["effect"] < 1.96 * effects["error"]
+    seed = effects["column"] == "SEED-I"
+    said = (f"{(~seed).sum()} differences on MME and MMBench, of which {small[~seed].sum()} are no",
+            f"{seed.sum()} on SEED-Bench, of which {(~small)[seed].sum()} are larger")  # fmt: skip
+    assert [phrase for phrase in said if phrase not in text("README.md")] == []
+
+
 WITHDRAWN = (  # sentences of the first reading of the recorded studies
     "by a third of what true ones do", "might be nothing", "no number of captions stands out",
     "stays at chance", "rarely cries wolf", "detail is worth something",
@@ -245,8 +283,11 @@ def test_no_text_says_again_what_was_withdrawn(name: str) -> None:
 
 NEEDED = {  # what a reader must meet, and where
     "README.md": ("66 %", "equal filler", "another program", "−1.0 to 4.0", "forgetting",
-                  "One base carries", "without looking", "16 are too few", "two scales",
-                  "at the floor", "not corrected"),
+                  "a smaller loss", "One base carries", "16 captions are too few",
+                  "All ten claims are not resolved", "too few to conclude", "none was measured"),
+    "docs/first_instrument.md": ("66 %", "equal filler", "another program", "−1.0 to 4.0",
+                                 "Forgetting", "One base carries", "without looking",
+                                 "16 are too few", "two scales", "at the floor", "not corrected"),
     "notebooks/00_start_here.ipynb": ("filler", "another program", "forgotten", "one base"),
     "notebooks/04_sft_substitution.ipynb": ("equal filler", "another program", "without looking",
                                             "untuned base", "one base", "at the floor"),
