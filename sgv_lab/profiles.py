@@ -117,7 +117,7 @@ SECTIONS: dict[str, dict[str, tuple[Any, Any, Any]]] = {  # notebook -> setting 
         "lessons": (  # steps of 32 records; in sgv_lab.base.lessons
             {"describe": 6, "look": 4},
             {"describe": 80, "look": 60},
-            {"describe": 1_000, "look": 1_200, "check": 400},
+            {"describe": 1_000, "look": 1_200, "check": 900},
         ),
         "align_steps": (4, 20, 200),  # of 32 of BLIP's captions
         "projectors": (1, 1, 3),  # new ones

@@ -20,7 +20,7 @@ from sgv_lab.world.records import (
 from sgv_lab.world.scene import Difficulty, Scene, allowed_sources, scene
 
 DRILLED = ("existence", "color", "size", "position", "count", "pattern", "scene")
-LATE = ("position", "count", "pattern", "size", "light", "relation")  # verified last
+LATE = ("existence", "scene", "size", "count", "position")  # verified last
 FILLER = 0.2  # share of filler in every other whole caption
 TRUE = {name: ANNOTATORS[name].with_rates(None, 0, 0) for name in ("blip", "human")}
 
