@@ -2,7 +2,7 @@
 
 `train` checks and encodes records; `fit` makes a model learn from the samples; `_learn` is the
 loop, `_step` one optimizer step, `supervised_loss` what it minimises. What a step is shown is
-decided in `updates`, which tensors learn in `trainable`, how processes share the work in
+decided in `step_data`, which tensors learn in `trainable`, how processes share the work in
 `processes`, and how a run is saved, resumed and finished in `checkpointing`.
 """
 
@@ -27,7 +27,7 @@ from sgv_lab.errors import LabError
 from sgv_lab.files import write_json
 from sgv_lab.models import checkpoints
 from sgv_lab.models.architectures import PROJECTORS
-from sgv_lab.training import checkpointing, steps
+from sgv_lab.training import checkpointing, step_data
 from sgv_lab.training import processes as several
 from sgv_lab.training.collate import Collator, Sample, collator
 from sgv_lab.training.config import Machine, RunConfig, configured
@@ -35,7 +35,7 @@ from sgv_lab.training.data import RecordDataset
 from sgv_lab.training.metrics import Metrics
 from sgv_lab.training.packing import Batching, packed, varlen
 from sgv_lab.training.segments import IGNORED
-from sgv_lab.training.steps import padded
+from sgv_lab.training.step_data import padded
 from sgv_lab.training.survey import survey
 from sgv_lab.training.trainable import GradientGuard, set_trainable
 
@@ -124,10 +124,10 @@ def fit(
         return out
     if processes.is_main_process:
         write_json(out / "run.json", settings)
-    data = steps.Steps(
+    data = step_data.Steps(
         examples,
         collate,
-        steps.SampleOrder(len(examples), seed),
+        step_data.SampleOrder(len(examples), seed),
         batching or padded(recipe.micro_batch),
         recipe.samples_per_update,
         processes.process_index,
@@ -140,7 +140,7 @@ def fit(
 def _learn(
     model: PreTrainedModel,
     processor: ProcessorMixin | None,
-    data: steps.Steps,
+    data: step_data.Steps,
     recipe: RunConfig,
     run: Machine,
     settings: dict[str, Any],
@@ -176,7 +176,7 @@ def _learn(
     kernel = varlen(model) if recipe.packing and half else contextlib.nullcontext()
     with kernel, Metrics(out / "metrics.jsonl", start, steps, run, processes) as metrics:
         for step, batches in enumerate(loader, start + 1):
-            counts = steps.counts(batches, processes)
+            counts = step_data.counts(batches, processes)
             row = _step(wrapped, batches, counts, step, recipe, run, half)
             guard.check(model, has_image=counts["images"] > 0)
             row["learning_rate"] = schedule.get_last_lr()[0]

@@ -106,7 +106,7 @@ def test_the_oracle_is_right_and_a_liar_is_caught(source: str) -> None:
     judged = quality.judge_caption(caption(one, ANNOTATORS["oracle"]), one)
     assert judged.true
     assert not judged.mistaken | judged.invented
-    absent = {"star", "heart", "boat"} - {t.kind for t in one.things}
+    absent = {"kite", "ball", "boat"} - {t.kind for t in one.things}
     kind = sorted(absent)[0]
     assert {f.subject for f in quality.judge_caption(f"There is a red {kind}.", one).invented} == {
         kind
@@ -151,8 +151,8 @@ def test_marks_name_the_wrong_words() -> None:
         if {t.kind for t in s.things} == {"car"} and len(s.things) == 1
     )
     color = next(c for c in ("red", "blue") if c != one.things[0].color)
-    words = dict(figures.marked(f"There is a {color} car. A star is near. It is calm.", one))
-    assert (words[color], words["car."], words["star"]) == ("mistaken", "true", "invented")
+    words = dict(figures.marked(f"There is a {color} car. A kite is near. It is calm.", one))
+    assert (words[color], words["car."], words["kite"]) == ("mistaken", "true", "invented")
     assert words["calm."] == "none"
     assert {mark for _, mark in figures.marked("A car.", None)} == {"none"}
 

@@ -8,7 +8,7 @@ from transformers import AutoModelForImageTextToText
 
 from sgv_lab.errors import LabError
 from sgv_lab.training import checkpointing, metrics
-from sgv_lab.training.steps import SampleOrder
+from sgv_lab.training.step_data import SampleOrder
 from sgv_lab.training.trainer import supervised_loss
 
 
