@@ -54,7 +54,12 @@ def test_converted_values_are_written_back() -> None:
 def test_a_name_that_is_injected_and_not_declared_is_refused_others_are_not() -> None:
     load_settings(
         "x",
-        {**DEFAULTS, "In": ["", "# Parameters\nsamples = 3\n"], "spark": 1, "begin": load_settings},
+        {
+            **DEFAULTS,
+            "In": ["", "# Parameters\nsamples = 3\n"],
+            "spark": 1,
+            "load_settings": load_settings,
+        },
     )
     with pytest.raises(LabError, match=r"x: unknown parameter 'sample'. Did you mean 'samples'\?"):
         load_settings("x", {**DEFAULTS, "In": ["", "# Parameters\nsample = 3\n"], "sample": 3})

@@ -17,7 +17,7 @@ from sgv_lab.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
 PARAMETERS = 'profile: str = "smoke"  # the size\nsamples: int = 3  # how many\n'
-BEGIN = "from sgv_lab.notebook import begin\nbegin('00_start_here', globals())"
+BEGIN = "from sgv_lab.notebook import load_settings\nload_settings('00_start_here', globals())"
 
 
 class Said(NamedTuple):

@@ -44,7 +44,7 @@ def files(data_root: Path, names: Iterable[str]) -> list[Path]:
 
 
 def official_mix(mix: Mix, data_root: Path, family: str = "llava-1.5-7b") -> Path:
-    """The store's folder with records.json and replaced.json of an arm, as `mix.stage`'s.
+    """The store's folder with records.json and replaced.json of an arm, as `mix.mix_artifact`'s.
 
     A ``family`` with a mix of its own has no released file, so no arm "mixed".
     """

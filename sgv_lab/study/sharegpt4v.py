@@ -66,7 +66,7 @@ def jobs(
             design = plan.baseline.changed(change, name)
             if name == LLAVA:  # a projector learns faster than a whole model
                 design = design.changed(faster, f"profile {profile}")
-            found[name, job.seed] = replace(job, arm=name, design=ready(design, plan.blocks))
+            found[name, job.seed] = replace(job, arm=name, config=ready(design, plan.blocks))
     return found
 
 

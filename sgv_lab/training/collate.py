@@ -146,7 +146,7 @@ class ChatCollator(Collator):
     processor: ProcessorMixin | None = None  # to make a blank image with
     rotary: Callable[..., Any] | None = None  # the model's own arithmetic of those positions
 
-    def blank(self) -> Sample:
+    def blank_sample(self) -> Sample:
         """A black picture with what encloses it, of which nothing is learned."""
         return chat.blank(self.processor)
 

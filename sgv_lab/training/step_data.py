@@ -86,7 +86,7 @@ class Steps(Dataset):
         """
         if self.processes == 1 or any(e["images"] for e in examples):
             return []
-        return [self.collate.blank()]
+        return [self.collate.blank_sample()]
 
 
 def counts(batches: Sequence[dict[str, Any]], processes: PartialState) -> dict[str, int]:

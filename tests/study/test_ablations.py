@@ -272,7 +272,7 @@ def test_a_plan_of_no_stage_1_is_addressed_by_its_fine_tuning(models, no_trainin
     plain = plans.make("plain", **{**TINY, "arms": ["before", "after"], "primary": ["after",
                        "MME-P"], "baseline": {"samples": 24, "updates": 1}})  # fmt: skip
     settings = []
-    monkeypatch.setattr(run_arm.store, "stage", _spy(run_arm.store.artifact, settings))
+    monkeypatch.setattr(run_arm.store, "artifact", _spy(run_arm.store.artifact, settings))
     monkeypatch.setattr(run_arm, "_result", lambda *a: (a[-1] / "result.json").write_text("{}"))
     run_arm.execute(runner.jobs(plain, models)[0])
     (address,) = (said for name, said in settings if name == "arms")

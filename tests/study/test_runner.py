@@ -39,8 +39,8 @@ PLAN = plans.parse(TEXT, "tiny")
 
 KEY = f"""
 import sys
-from sgv_lab.study import plans, runner, tuning
-tuning._result = lambda *a: (a[-1] / "result.json").write_text("{{}}")
+from sgv_lab.study import plans, run_arm, runner
+run_arm._result = lambda *a: (a[-1] / "result.json").write_text("{{}}")
 job = runner.jobs(plans.parse({TEXT!r}, "tiny"), sys.argv[1])[0]
 print(run_arm.execute(job)["key"])
 """
@@ -139,13 +139,15 @@ def _job(**new):
 
 def _arm(**delta):
     """A change to what an arm of the registry is."""
-    return lambda patch: patch.setitem(arms.ARMS, "after", replace(arms.ARMS["after"], delta=delta))
+    return lambda patch: patch.setitem(
+        arms.ARMS, "after", replace(arms.ARMS["after"], changes=delta)
+    )
 
 
 def _recipe(**new):
     """A change to a setting that no arm names: the base's own."""
     changed = replace(PLAN.baseline, **new)
-    return lambda patch: patch.setattr(runner.Plan, "designs", lambda plan: {
+    return lambda patch: patch.setattr(runner.Plan, "configs", lambda plan: {
         name: arms.arm(name).config(changed) for name in plan.arms})  # fmt: skip
 
 

@@ -112,5 +112,5 @@ def test_a_store_that_cannot_be_written_is_done_without(
     def refuse(*given: Any, **more: Any) -> Path:
         raise PermissionError("read-only")
 
-    monkeypatch.setattr(store, "stage", refuse)
+    monkeypatch.setattr(store, "artifact", refuse)
     assert list(_survey(root, tokenizer).broken) == [2]
