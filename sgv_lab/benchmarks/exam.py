@@ -17,7 +17,7 @@ from sgv_lab.world.benchmarks_exam import TOLD
 from sgv_lab.world.reader import read
 
 VARIANTS = ()
-PRIMARY = ("existence", "color", "size", "position", "count", "scene")
+PRIMARY = ("existence", "color", "pattern", "scene")  # those that pass the gate (notebook 10)
 SHARES = ("yesno", "pairs", "ranking", "open", "choice")  # scores that are means over PRIMARY
 CAPTION = 192  # tokens; the longest caption of any annotator has 136
 Row = dict[str, Any]
