@@ -256,7 +256,7 @@ def test_stage_1_once_a_seed_for_all_arms_and_a_run_found_again(
     assert len({one["key"] for one in found.values()}) == 3
     monkeypatch.setattr(run_arm, "_result", None)
     assert run_arm.execute(jobs["both"]) == found["both"]
-    alias = replace(jobs["both"], arm="tower@50%", design=arm("tower@50%").config(PLAN.baseline))
+    alias = replace(jobs["both"], arm="tower@50%", config=arm("tower@50%").config(PLAN.baseline))
     assert run_arm.execute(alias)["key"] == found["both"]["key"]
     record = runner._record(PLAN, jobs["both"], found["both"])
     assert (
