@@ -46,6 +46,6 @@ def test_every_base_answers_as_its_table_says():
         data = abilities.held_out(60, 64)
         answers = abilities.ask(*checkpoints.load(folder), data, forms=("yesno",))
         found = abilities.ability_table(answers).query("form == 'yesno'").set_index("ability")
-        for ability, row in found.iterrows():
+        for ability, row in found.query("questions >= 60").iterrows():
             # other scenes than the table's: their interval and the recorded one must meet
             assert row["low"] - 5 < recorded.loc[ability, "untuned"] < row["high"] + 5, ability

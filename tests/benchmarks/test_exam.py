@@ -63,14 +63,15 @@ def test_a_bias_costs_accuracy_but_no_ranking(data: Path, tmp_path: Path) -> Non
 
 
 def test_headlines_are_means_over_the_primary_abilities(data: Path, tmp_path: Path) -> None:
-    knows = ("color", "light")  # one of the six that count, and one that does not
+    knows = ("color", "light")  # one of those that count, and one that does not
     found = scored(
         data, tmp_path, lambda q: {"text": q["answer"] if q["ability"] in knows else "x"}
     )
-    assert found["open"] == found["choice"] == found["pairs"] == pytest.approx(100 / 6)
+    share = 100 / len(exam.PRIMARY)
+    assert found["open"] == found["choice"] == found["pairs"] == pytest.approx(share)
     assert found["abilities"]["open"]["light"] == found["abilities"]["yesno"]["color"] == 100
     low, high = found["interval"]["open"]
-    assert low == high == pytest.approx(100 / 6)  # within an ability nothing varies
+    assert low == high == pytest.approx(share)  # within an ability nothing varies
 
 
 def test_captions_are_read_for_facts(data: Path, tmp_path: Path) -> None:
