@@ -94,23 +94,23 @@ def caption_quality(answers: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["measure", "percent", "low", "high"])
 
 
-def gate_table(eyes: Loaded, base: Loaded, scenes: int = 1_000) -> pd.DataFrame:
+def gate_table(eyes: Loaded, data: Path, answers: pd.DataFrame) -> pd.DataFrame:
     """One row an ability, in percent: yes/no questions right with the language model's own eyes
     (``ceiling``) and so with another scene's image (``blind``), yes/no and open ones of the base
     (``untuned``, ``open``), all with their intervals; ``asked``: whether the ceiling is reached.
 
-    ``eyes``: model and processor before the projector was renewed; ``base``: after it.
+    ``eyes``: model and processor before the projector was renewed; ``answers``: the base's to the
+    exam in ``data``.
     """
-    data = held_out(scenes, base[0].config.vision_config.image_size)
     columns = {
         "ceiling": ("yesno", ask(*eyes, data, forms=("yesno",))),
         "blind": ("yesno", ask(*eyes, data, forms=("yesno",), blind=True)),
-        "untuned": ("yesno", answers := ask(*base, data, forms=("yesno", "open"))),
+        "untuned": ("yesno", answers),
         "open": ("open", answers),
     }
     found = []
-    for name, (form, answers) in columns.items():
-        table = ability_table(answers)
+    for name, (form, said) in columns.items():
+        table = ability_table(said)
         table = table[table["form"] == form].set_index("ability")
         names = {"accuracy": name, "low": f"{name}_low", "high": f"{name}_high"}
         found.append(table[list(names)].rename(columns=names))
@@ -136,11 +136,11 @@ def ability_tables(eyes: Loaded, base: Loaded, scenes: int = 1_000) -> dict[str,
 
     A new pair of kind and color is one that no training scene holds.
     """
-    answers, told = [], []
-    for split in ("eval", "novel"):
-        data = held_out(scenes, base[0].config.vision_config.image_size, split)
-        found = ask(*base, data)
-        answers.append(ability_table(found).assign(split=split))
-        told.append(caption_quality(found).assign(split=split))
-    gate = gate_table(eyes, base, scenes)
-    return {"gate": gate, "abilities": pd.concat(answers), "captions": pd.concat(told)}
+    side = base[0].config.vision_config.image_size
+    exams = {split: held_out(scenes, side, split) for split in ("eval", "novel")}
+    found = {split: ask(*base, data) for split, data in exams.items()}
+    return {
+        "gate": gate_table(eyes, exams["eval"], found["eval"]),
+        "abilities": pd.concat(ability_table(one).assign(split=s) for s, one in found.items()),
+        "captions": pd.concat(caption_quality(one).assign(split=s) for s, one in found.items()),
+    }

@@ -85,10 +85,10 @@ def teach(start: Path, lesson: str, steps: int, seed: int) -> Path:
 
     Lesson "align" is a new projector's alone, from ``seed``; language model and tower are frozen.
     """
-    make, learning_rate = LESSONS[lesson]
+    taught = LESSONS[lesson]
     changes: dict[str, Any] = {
-        "template": "plain" if lesson in ("describe", "align") else "v1",
-        "learning_rate": learning_rate,
+        "template": taught.template,
+        "learning_rate": taught.learning_rate,
         "samples_per_update": SAMPLES,
         "gradient_checkpointing": False,
         "warmup_ratio": 0.05,
@@ -97,13 +97,13 @@ def teach(start: Path, lesson: str, steps: int, seed: int) -> Path:
 
     def build(out: Path) -> None:
         model, processor = checkpoints.load(start)
-        if lesson == "align":
+        if taught.base == "projector-only":
             renew_projector(model, processor, seed)
         drawn = training_scenes(min(steps * SAMPLES, _RECORDS), seed, MINIATURE)
         side, images = model.config.vision_config.image_size, out / "images"
         write_images(images, {one.image_name: one for one in drawn}, side)
-        records = [make(one) for one in drawn]
-        chosen = base("projector-only" if lesson == "align" else "sft", changes)
+        records = [taught.make(one) for one in drawn]
+        chosen = base(taught.base, changes)
         train(model, processor, records, images, chosen, out / "model", seed,
               max_steps=steps, micro_batch=16, progress=False)  # fmt: skip
         shutil.rmtree(images)

@@ -6,6 +6,7 @@ Captions come first, questions after; what is verified last gets a lesson more. 
 
 import random
 from collections.abc import Callable
+from typing import NamedTuple
 
 from sgv_lab.world.annotators import ANNOTATORS
 from sgv_lab.world.records import (
@@ -75,10 +76,18 @@ def align(drawn: Scene) -> Record:
     return caption_record(drawn, "blip", task="brief")
 
 
-# lesson -> how it makes a record of a scene, and its learning rate
-LESSONS: dict[str, tuple[Callable[[Scene], Record], float]] = {
-    "describe": (describe, 2e-3),
-    "look": (look, 1.5e-3),
-    "check": (check, 1.2e-3),
-    "align": (align, 3e-3),
+class Lesson(NamedTuple):
+    """How a lesson makes a record of a scene, and how it is taught."""
+
+    make: Callable[[Scene], Record]
+    learning_rate: float
+    template: str = "v1"
+    base: str = "sft"  # of its config; of "projector-only" the projector is a new one
+
+
+LESSONS = {
+    "describe": Lesson(describe, 2e-3, "plain"),
+    "look": Lesson(look, 1.5e-3),
+    "check": Lesson(check, 1.2e-3),
+    "align": Lesson(align, 3e-3, "plain", "projector-only"),
 }

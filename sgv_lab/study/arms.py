@@ -77,7 +77,7 @@ class Arm:
     compared_with: tuple[str, ...] = ("before",)
     row: str | None = None  # of the paper's table that it stands for; "": its family's
     group: str = ""  # the paper's table, or what the paper left out
-    upper_bound: str = "oracle"  # effects are shares of ceiling − before; "": nothing bounds them
+    upper_bound: str = "oracle"  # effects are shares of it − before; "": nothing bounds them
 
     @property
     def cell(self) -> tuple[str, str, str] | None:
