@@ -11,11 +11,12 @@ PROFILE ?= mini
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BROWSER := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
-MARKS := not slow and not gpu and not browser
+# a worker a core, with one thread each; the tests of a file stay with one worker and its fixtures
+SPREAD := -n logical --dist loadfile
 # the pins of environment.yml, one "name==version" a line
 PINS = sed -n 's/^ *- *\([A-Za-z0-9._-]*==[^ ]*\).*/\1/p' environment.yml
 
-.PHONY: study test check lab figures outputs lint unit notebooks clean
+.PHONY: study test check lab figures outputs lint unit slow notebooks clean
 .DELETE_ON_ERROR:
 
 study: $(READY)
@@ -23,8 +24,7 @@ study: $(READY)
 
 test: lint unit notebooks
 
-check: MARKS := not gpu$(if $(BROWSER),, and not browser)
-check: lint unit notebooks
+check: lint unit slow notebooks
 
 lab: $(READY)
 	$(BIN)/jupyter lab notebooks
@@ -43,10 +43,15 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 
 unit: $(READY)
-	$(BIN)/python -m pytest -m "$(MARKS)" tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SPREAD) tests
+
+# alone on the machine: these measure time, or drive a browser
+slow: $(READY)
+	$(BIN)/python -m pytest -m "slow$(if $(BROWSER), or browser)" tests
 
 notebooks: $(READY)
-	$(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout 300 notebooks
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SPREAD) --nbval --nbval-current-env \
+	--nbval-cell-timeout 300 notebooks
 
 # A wheel without CUDA where the index offers one (a tenth of the size), else the package index's.
 $(READY): environment.yml pyproject.toml
