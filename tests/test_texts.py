@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from papermill.cli import papermill
 from scipy import stats
+from torch.distributed.run import get_args_parser
 
 from sgv_lab import intervals, paper
 from sgv_lab.cli import main
@@ -28,7 +29,7 @@ from sgv_lab.study.scores import SEEN, SUBTASKS
 
 ROOT = Path(__file__).resolve().parents[1]
 FILLED = {"SPEED": "1000", "SEED": "0", "FILE…": "FILE"}  # placeholders that must be numbers, …
-PROGRAMS = ("sgv-lab", "papermill", "make")
+PROGRAMS = ("sgv-lab", "papermill", "make", "torchrun")
 CODE = re.compile(r"```\w*\n(.*?)```", re.DOTALL)
 SIZES = {"": 1, "K": 1e3, "M": 1e6, " million": 1e6}
 STRUCTURE = {  # numbers that are no results -> (file, what it holds that they follow from)
@@ -70,7 +71,8 @@ def commands() -> dict[str, bool]:
     for name in TEXTS:
         spans = re.findall(r"`([^`\n]+)`", CODE.sub("", text(name)))
         found |= dict.fromkeys(spans, False)
-        found |= {line: True for one in CODE.findall(text(name)) for line in one.splitlines()}
+        lines = [line for one in CODE.findall(text(name)) for line in one.splitlines()]
+        found |= {line.removeprefix("srun "): True for line in lines}
     found |= {line: True for one in ledger.tasks()["command"] for line in one.splitlines()}
     return {line: whole for line, whole in found.items() if line.split(" ")[0] in PROGRAMS}
 
@@ -83,6 +85,10 @@ def test_there_are_commands_to_test() -> None:
 def test_every_command_parses(line: str, whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(click.Path, "convert", lambda self, value, param, ctx: value)
     words = [FILLED.get(word, word) for word in shlex.split(line, comments=True)]
+    if words[0] == "torchrun":
+        started = get_args_parser().parse_args(words[1:])
+        assert started.module and started.training_script == "sgv_lab"
+        words = ["sgv-lab", *started.training_script_args]
     if words[0] == "make":
         targets = [word for word in words[1:] if "=" not in word]
         makefile = (ROOT / "Makefile").read_text()
