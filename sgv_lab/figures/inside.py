@@ -1,4 +1,4 @@
-"""The inside of a model drawn: pixels, patches, tokens, attention over an image, LoRA's matrices."""
+"""The inside of a model drawn: pixels, patches, tokens, attention, LoRA's matrices."""
 
 from collections.abc import Mapping, Sequence
 
