@@ -6,6 +6,7 @@ the rest.
 """
 
 import ast
+import math
 import os
 import warnings
 from collections.abc import MutableMapping
@@ -32,6 +33,7 @@ CONTENTS = {  # the study in reading order
     "08_claims": "ten claims and their verdicts",
     "09_explore": "caption a picture, talk with a model",
     "10_how_the_miniature_learned_to_see": "its vision tower, projector and language model",
+    "11_inside_the_model": "one image through a LLaVA, by hand and by the library",
 }
 _TYPES = {"bool": bool, "int": int, "float": float, "str": str}
 _TYPES |= {f"list[{name}]": list[kind] for name, kind in _TYPES.items()}
@@ -123,6 +125,18 @@ def require(truth: object, what: str) -> None:
     """Stop the notebook with a LabError that says ``what``, unless ``truth`` holds."""
     if not truth:
         raise LabError(what)
+
+
+def check_answer(given: float, truth: float, hint: str) -> str:
+    """What a reader is told of an answer to an exercise: "Right.", or a hint.
+
+    Where ``truth`` is no whole number, three digits of it are enough.
+
+    >>> check_answer(0, 6, "two times three")
+    'Not yet. Hint: two times three.'
+    """
+    right = math.isclose(given, truth, rel_tol=0 if isinstance(truth, int) else 5e-3)
+    return "Right." if right else f"Not yet. Hint: {hint}."
 
 
 def _injected(namespace: MutableMapping[str, Any]) -> set[str]:

@@ -123,6 +123,7 @@ SECTIONS: dict[str, dict[str, tuple[Any, Any, Any]]] = {  # notebook -> setting 
         "projectors": (1, 1, 3),  # new ones
         "scenes": (10, 40, 1_000),  # held-out ones that are asked about
     },
+    "11_inside_the_model": {},
 }
 
 

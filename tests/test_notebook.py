@@ -79,6 +79,13 @@ def test_what_a_notebook_requires_stops_it_in_words() -> None:
         notebook.require([], "nothing is here")
 
 
+def test_an_answer_is_right_or_gets_a_hint() -> None:
+    assert notebook.check_answer(576, 576, "squared") == "Right."
+    assert notebook.check_answer(575, 576, "squared") == "Not yet. Hint: squared."
+    assert notebook.check_answer(6.93, 6.9315, "a logarithm") == "Right."
+    assert notebook.check_answer(0, 6.9315, "a logarithm") == "Not yet. Hint: a logarithm."
+
+
 def test_an_unknown_profile_names_the_nearest() -> None:
     with pytest.raises(LabError, match="'mini'"):
         load_settings("x", {**DEFAULTS, "profile": "minni"})
