@@ -10,24 +10,18 @@ from transformers import LlamaTokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer
 from sgv_lab.errors import LabError
 from sgv_lab.models.tokenizers import of_llamas_make, qwen_tokenizer
 
-VOCAB_SIZE = 1024
 CONTEXT = 2048
 _LLAMA_BYTES = [f"<0x{byte:02X}>" for byte in range(256)]  # ids 3..258, as in LLaMA's vocabulary
-IMAGE_ID, PAD_ID = 259, 260
 # Qwen's special tokens stand behind the 256 bytes, in the order of both real vocabularies.
 QWEN_SPECIAL = (
     *("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
     *("<img>", "</img>", "<imgpad>"),  # Qwen-VL
     *("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>"),
 )
-ENDOFTEXT_ID, IM_END_ID, IMGPAD_ID, IMAGE_PAD_ID = (
-    256 + QWEN_SPECIAL.index(token)
-    for token in ("<|endoftext|>", "<|im_end|>", "<imgpad>", "<|image_pad|>")
-)
 
 
 def train_tokenizer(
-    texts: Iterable[str], vocab_size: int = VOCAB_SIZE, make: str = "llama"
+    texts: Iterable[str], vocab_size: int = 1024, make: str = "llama"
 ) -> PreTrainedTokenizerFast:
     """Train a tokenizer on ``texts``: the same texts give the same tokenizer.
 

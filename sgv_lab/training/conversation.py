@@ -14,7 +14,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
-from sgv_lab.errors import LabError
+from sgv_lab.errors import LabError, unknown
 from sgv_lab.models.architectures import VICUNA_SYSTEM
 from sgv_lab.training import chat, qwen_vl_chat
 from sgv_lab.training.segments import (
@@ -108,10 +108,9 @@ def prompt_ids(
 
 def check_names(template: str, variant: str) -> None:
     """Raise LabError for a template or variant that does not exist."""
-    if template not in TEMPLATES:
-        raise LabError(f"no template {template!r}", fix=f"use one of {', '.join(TEMPLATES)}")
-    if variant not in VARIANTS:
-        raise LabError(f"no variant {variant!r}", fix=f"use one of {', '.join(VARIANTS)}")
+    for kind, name, known in ("template", template, TEMPLATES), ("variant", variant, VARIANTS):
+        if name not in known:
+            raise unknown(kind, name, known)
 
 
 def _image_first(text: str) -> str:

@@ -25,14 +25,12 @@ from sgv_lab.training.conversation import check_names, encode
 from sgv_lab.training.preprocessing import open_image, prepare, shaped
 from sgv_lab.training.segments import IMAGE_ID, Encoded
 
-_TURN = pa.struct([("from", pa.string()), ("value", pa.string())])
+_TURN = pa.struct({"from": pa.string(), "value": pa.string()})
 _SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("image", pa.string()),
-        ("conversations", pa.list_(_TURN)),
-        ("line", pa.int32()),  # of the file, where known
-    ]
+    {
+        **{"id": pa.string(), "image": pa.string(), "conversations": pa.list_(_TURN)},
+        "line": pa.int32(),  # of the file, where known
+    }
 )
 
 
@@ -121,12 +119,8 @@ class RecordDataset(Dataset[dict[str, Any]]):
                 encoded = self.encode(record)
             except LabError as error:
                 wrong = str(error).removeprefix(f"record {record['id']!r}: ").rstrip(".")
-        return (self.broken(index, wrong) if wrong else None), encoded
-
-    def broken(self, index: int, problem: str) -> Broken:
-        """A record named as one that has a problem."""
-        name, line = (self._table[key][index].as_py() for key in ("id", "line"))
-        return Broken(index, name, line, problem)
+        line = self._table["line"][index].as_py()
+        return (Broken(index, record["id"], line, wrong) if wrong else None), encoded
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         if index in self.malformed:

@@ -105,7 +105,7 @@ def encode_turns(
     at ``max_length`` would fall into an image.
     """
     pairs = _texts(record["conversations"], record.get("image"))
-    if all(role == "user" for role, _ in pairs):
+    if len(pairs) < 2:
         raise LabError("no answer in it", fix="give one, or drop the record")
     ids, labels = _encoded(pairs, tokenizer)
     kept = ids[: limit(ids, max_length)]

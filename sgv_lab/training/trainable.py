@@ -3,9 +3,9 @@
 Setting ``requires_grad`` does not make a tensor learn. With features taken from layer -2 the last
 vision block, and always the layer norm behind it, lies outside the graph: marked trainable by the
 official code, never updated. So both sets are counted: the *nominal* one as the official flags
-mark it, and the *effective* one, which is the one that gets ``requires_grad`` here. The weights
-come out the same (AdamW skips tensors without a gradient, weight decay included), and
-distributed wrappers and the gradient guard can rely on every trainable tensor being used.
+mark it, and the *effective* one, which gets ``requires_grad`` here. The weights come out the same
+(AdamW skips tensors without a gradient), and every trainable tensor is used, as distributed
+wrappers need.
 """
 
 import logging
@@ -94,13 +94,11 @@ def _plain_name(name: str) -> str:
 
 def _trained(name: str, recipe: RunConfig) -> bool:
     """Whether the recipe's flags mark this tensor of the original model as trainable."""
-    module = part(name)
+    module, first = part(name), recipe.vision_from
     if module == "connector":
         return recipe.connector
     if module == "vision tower":
-        if recipe.vision_from is None:
-            return False
-        return recipe.vision_from == -1 or vision_block(name) >= recipe.vision_from
+        return first is not None and (first == -1 or vision_block(name) >= first)
     return recipe.language_model == "full"
 
 

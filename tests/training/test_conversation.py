@@ -186,9 +186,9 @@ def test_what_lies_behind_the_cut_is_not_checked(llama: TextTokenizer) -> None:
 
 
 def test_names_are_checked(llama: TextTokenizer) -> None:
-    with pytest.raises(LabError, match="no template 'v2'"):
+    with pytest.raises(LabError, match="unknown template 'v2'"):
         encode(CASES["one turn"], llama, "v2")
-    with pytest.raises(LabError, match="no variant 'latest'"):
+    with pytest.raises(LabError, match="unknown variant 'latest'"):
         encode(CASES["one turn"], llama, "v1", "latest")
 
 
