@@ -14,7 +14,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
-from sgv_lab.errors import LabError, unknown
+from sgv_lab.errors import LabError
 from sgv_lab.models.architectures import VICUNA_SYSTEM
 from sgv_lab.training import chat, qwen_vl_chat
 from sgv_lab.training.segments import (
@@ -22,7 +22,6 @@ from sgv_lab.training.segments import (
     IGNORED,
     IMAGE,
     IMAGE_ID,
-    VARIANTS,
     Encoded,
     TextTokenizer,
     Turn,
@@ -32,7 +31,7 @@ from sgv_lab.training.segments import (
 )
 
 MAX_LENGTH = 2048
-__all__ = ["IGNORED", "IMAGE_ID", "Encoded", "check_names", "encode", "prompt_ids"]
+__all__ = ["IGNORED", "IMAGE_ID", "Encoded", "encode", "prompt_ids"]
 TEMPLATES = ("v1", "plain", "qwen", "chat")
 SYSTEM = VICUNA_SYSTEM  # of v1
 _TO_ANSWER = " ASSISTANT: "
@@ -54,7 +53,6 @@ def encode(
     "<unk>" or " ASSISTANT: " inside a turn, turns out of order), and where no supervised token is
     left.
     """
-    check_names(template, variant)
     tokenizer = tokenizer if template == "chat" else text_tokenizer(tokenizer)
     try:
         if template == "chat":
@@ -82,35 +80,24 @@ def prompt_ids(
     tokenizer: TextTokenizer | PreTrainedTokenizerBase | ProcessorMixin,
     template: str = "v1",
     has_image: bool = True,
-    variant: str = DEFAULT_VARIANT,
     system: str = SYSTEM,
 ) -> list[int]:
     """Ids to ask a model with: those of ``encode`` up to where the last answer would begin.
 
-    ``turns`` end with a human one; the image is -200. For ``plain`` the prompt is the image alone.
+    ``turns`` end with a human one; the image is -200. ``template`` is "v1", "qwen" or "chat".
     ``system``: what ``v1`` begins with; only the Q-Bench script asks with another sentence.
     Raises LabError for turns that ``encode`` would refuse.
     """
-    check_names(template, variant)
     if template == "chat":
         return chat.prompt_turns(turns, tokenizer, has_image)
     tokenizer = text_tokenizer(tokenizer)
     if template == "qwen":
         return qwen_vl_chat.prompt_turns(turns, tokenizer, has_image)
-    if template == "plain":
-        return tokenised([(IMAGE, False)], tokenizer, variant, has_image)[0]
     answered = [*turns, {"from": "gpt", "value": "."}]
     parts, unclear = _dialogue(answered, tokenizer, has_image, system, asking=True)
     if unclear:
         raise unclear
-    return tokenised(parts[:-1], tokenizer, variant, has_image)[0]
-
-
-def check_names(template: str, variant: str) -> None:
-    """Raise LabError for a template or variant that does not exist."""
-    for kind, name, known in ("template", template, TEMPLATES), ("variant", variant, VARIANTS):
-        if name not in known:
-            raise unknown(kind, name, known)
+    return tokenised(parts[:-1], tokenizer, DEFAULT_VARIANT, has_image)[0]
 
 
 def _image_first(text: str) -> str:

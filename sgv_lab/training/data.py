@@ -17,13 +17,13 @@ from torch.utils.data import Dataset
 from transformers import ProcessorMixin
 
 from sgv_lab.captions.records import Broken, file_problem, read_records
-from sgv_lab.errors import LabError
+from sgv_lab.errors import LabError, unknown
 from sgv_lab.files import sha256
 from sgv_lab.training import chat, qwen_vl_chat
 from sgv_lab.training.config import RunConfig
-from sgv_lab.training.conversation import check_names, encode
+from sgv_lab.training.conversation import encode
 from sgv_lab.training.preprocessing import open_image, prepare, shaped
-from sgv_lab.training.segments import IMAGE_ID, Encoded
+from sgv_lab.training.segments import IMAGE_ID, VARIANTS, Encoded
 
 _TURN = pa.struct({"from": pa.string(), "value": pa.string()})
 _SCHEMA = pa.schema(
@@ -52,7 +52,8 @@ class RecordDataset(Dataset[dict[str, Any]]):
         processor: ProcessorMixin,
         recipe: RunConfig,
     ) -> None:
-        check_names(recipe.template, recipe.variant)
+        if recipe.variant not in VARIANTS:
+            raise unknown("variant", recipe.variant, VARIANTS)
         self.malformed: dict[int, Broken] = {}
         self._table = pa.Table.from_batches(self._batches(records), _SCHEMA)
         if not len(self):
