@@ -71,7 +71,7 @@ class TrainingState:
                 kept["model"] = local({n: p.detach() for n, p in self.tensors.items()})
                 kept["optimizer"] = local(self.optimizer.state_dict())
                 kept["schedule"] = self.schedule.state_dict()
-            torch.save(kept, scratch / self._name(self.processes.process_index))
+            torch.save(kept, _file(scratch, self.processes.process_index))
             self.processes.wait_for_everyone()
             if self.processes.is_main_process:
                 complete(scratch, self.folder / f"checkpoint-{step}")
@@ -81,15 +81,15 @@ class TrainingState:
         found = checkpoints(self.folder)
         if not found:
             return 0
-        kept = self._read(found[-1], 0)
+        kept = torch.load(_file(found[-1], 0), "cpu", weights_only=True)
         if self.sharded and kept["processes"] != self.processes.num_processes:
             raise LabError(
                 f"was saved in shards by {kept['processes']} processes",
                 where=found[-1],
                 fix="resume with as many, or delete it to begin again",
             )
-        if (found[-1] / self._name(self.processes.process_index)).is_file():
-            own = self._read(found[-1], self.processes.process_index)
+        if (file := _file(found[-1], self.processes.process_index)).is_file():
+            own = torch.load(file, "cpu", weights_only=True)
             kept = own if self.sharded else kept | {k: own[k] for k in own if "random" in k}
         with torch.no_grad():
             for name, tensor in self.tensors.items():
@@ -101,11 +101,9 @@ class TrainingState:
             torch.cuda.set_rng_state(kept["random_gpu"])
         return kept["step"]
 
-    def _name(self, process: int) -> str:
-        return f"process-{process}.pt"
 
-    def _read(self, checkpoint: Path, process: int) -> dict[str, Any]:
-        return torch.load(checkpoint / self._name(process), "cpu", weights_only=True)
+def _file(checkpoint: Path, process: int) -> Path:
+    return checkpoint / f"process-{process}.pt"
 
 
 @contextmanager

@@ -65,11 +65,9 @@ def unpackable(lengths: np.ndarray, capacity: int) -> str:
 def packed(lengths: np.ndarray, capacity: int) -> Batching:
     """Split an update's samples into packs: each batch is one row for ``Collator(packed=True)``.
 
-    ``lengths``: tokens of every record of the data, image tokens counted (`data.survey`).
-    Which samples an update has is not touched, so arms with captions of other lengths still see
-    the same samples in the same number of updates. Longest packs first: what does not fit into
-    memory fails at once, and processes work on packs of similar length. The number of packs is a
-    multiple of ``processes``, of which there are at most as many as samples.
+    ``lengths``: tokens of every record of the data, image tokens counted (`survey`). Longest packs
+    first: what does not fit into memory fails at once, and processes work on packs of similar
+    length. The number of packs is a multiple of ``processes``, at most as many as samples.
     """
     if wrong := unpackable(lengths, capacity):
         raise LabError(wrong, where="packing", fix="give tokens_per_batch at least that length")

@@ -9,14 +9,14 @@ import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import msgspec
 import numpy as np
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from sgv_lab import store
@@ -106,34 +106,32 @@ class Survey:
             log.warning("%d left out: %s", len(why), count_reasons(why))
 
 
-class _Reports(Dataset[RecordReport]):
-    """Record number -> what it is found to be."""
+def _reports_of(
+    dataset: RecordDataset, image_tokens: int | None, numbers: list[int]
+) -> list[RecordReport]:
+    """What some records are found to be."""
+    found = []
+    for number in numbers:
+        record = dataset.record(number)
+        paths = [] if number in dataset.malformed else dataset.paths(record)
+        one = RecordReport(record["id"], paths)
+        one.broken, encoded = dataset.examine(number)
+        if encoded:
+            places = encoded.input_ids.count(IMAGE_ID)
+            each = (image_tokens or _image_tokens(dataset, paths[0])) if places else 0
+            one.length = len(encoded.input_ids) + places * (each - 1)
+            one.supervised, one.truncated = encoded.supervised, encoded.truncated
+        found.append(one)
+    return found
 
-    def __init__(self, dataset: RecordDataset, image_tokens: int | None) -> None:
-        self.dataset, self.image_tokens = dataset, image_tokens
 
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> RecordReport:
-        data = self.dataset
-        record = data.record(index)
-        paths = [] if index in data.malformed else data.paths(record)
-        broken, encoded = data.examine(index)
-        if encoded is None:
-            return RecordReport(record["id"], paths, broken=broken)
-        length = len(encoded.input_ids)
-        if places := encoded.input_ids.count(IMAGE_ID):
-            length += places * ((self.image_tokens or self._tokens(paths[0])) - 1)
-        return RecordReport(record["id"], paths, length, encoded.supervised, encoded.truncated)
-
-    def _tokens(self, path: str) -> int:
-        """How many tokens an image takes at its own shape, which its file's header tells."""
-        with opened_image(self.dataset.image_root, path) as image:
-            width, height = image.size
-        if self.dataset.recipe.aspect == "pad":
-            width = height = max(width, height)
-        return chat.image_tokens(self.dataset.processor, width, height)
+def _image_tokens(dataset: RecordDataset, path: str) -> int:
+    """How many tokens an image takes at its own shape, which its file's header tells."""
+    with opened_image(dataset.image_root, path) as image:
+        width, height = image.size
+    if dataset.recipe.aspect == "pad":
+        width = height = max(width, height)
+    return chat.image_tokens(dataset.processor, width, height)
 
 
 def survey(
@@ -174,9 +172,9 @@ def _reports(
 ) -> list[RecordReport]:
     if not workers and len(dataset) >= MANY:
         workers = os.cpu_count() or 1
-    loader = DataLoader(
-        _Reports(dataset, image_tokens), batch_size=256, num_workers=workers, collate_fn=list
-    )
+    look = partial(_reports_of, dataset, image_tokens)
+    numbers = range(len(dataset))
+    loader = DataLoader(numbers, batch_size=256, num_workers=workers, collate_fn=look)
     hidden = None if progress is None else not progress
     found: list[RecordReport] = []
     with tqdm(total=len(dataset), unit="record", disable=hidden, delay=2) as bar:
