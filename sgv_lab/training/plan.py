@@ -162,10 +162,7 @@ def plan(
     lengths, supervised = found.lengths[found.kept], found.supervised[found.kept]
     counts, largest = count_trainable(config, recipe), _largest(lengths, supervised, recipe)
     steps = recipe.max_steps or total_steps(len(lengths), recipe)
-    hours = None
-    if tokens_per_second:
-        tokens = lengths.sum() / max(len(lengths), 1) * steps * recipe.samples_per_update
-        hours = float(tokens) / tokens_per_second / devices / 3600
+    tokens = float(lengths.sum() / max(len(lengths), 1) * steps * recipe.samples_per_update)
     return Plan(
         recipe=recipe.name,
         changed=recipe.differences(),
@@ -187,9 +184,16 @@ def plan(
         device_bytes=device_bytes,
         disk_needed=_disk(counts) * weight_bytes,
         disk_free=_free(Path(out)),
-        hours=hours,
-        cost=None if None in (hours, price_per_hour) else hours * price_per_hour * devices,
+        **_time_and_cost(tokens, tokens_per_second, price_per_hour, devices),
     )
+
+
+def _time_and_cost(
+    tokens: float, speed: float | None, price: float | None, devices: int
+) -> dict[str, float | None]:
+    """Hours, and what they cost; None where speed or price is not known."""
+    hours = tokens / speed / devices / 3600 if speed else None
+    return {"hours": hours, "cost": hours * price * devices if hours and price else None}
 
 
 def weight_states(folder: Path) -> dict[str, str]:
