@@ -2,15 +2,18 @@
 
 import textwrap
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import AutoModelForImageTextToText, PreTrainedModel, PreTrainedTokenizerBase
 
 from sgv_lab.errors import LabError
 from sgv_lab.files import atomic
-from sgv_lab.models import architectures, convert_llava, convert_qwen
+from sgv_lab.models import convert_llava, convert_qwen
+from sgv_lab.models.architectures import PROCESSORS
 from sgv_lab.models.weights import State, read_json
+
+LAYOUTS = dict.fromkeys(("llava", "llava_llama", "share4v"), convert_llava) | {"qwen": convert_qwen}
+"""The ``model_type`` of an original config.json -> the module that reads its folder."""
 
 
 def convert(
@@ -28,10 +31,9 @@ def convert(
     Qwen-VL-Chat layout. Weights keep their precision, and stay in their files until they are
     written: little memory is needed. ``tokenizer`` is taken instead of the one in ``source``.
 
-    Raises LabError, before anything is written, when a file or a weight is missing, left over,
-    misshapen or damaged, when the weights are LoRA adapters or a delta, when the vision tower is
-    not there or not the one named, when the tokenizer does not fit, or when a file could only be
-    unpickled. ``target`` appears whole or not at all; it must not exist.
+    Raises LabError, before anything is written, for weights that are not whole, not this layout's,
+    adapters, a delta or pickled code, for another vision tower than the one named, and for a
+    tokenizer that does not fit. ``target`` appears whole or not at all; it must not exist.
     """
     source, target = Path(source), Path(target)
     if target.exists():
@@ -40,7 +42,11 @@ def convert(
     try:
         if "text_config" in original:
             raise LabError("is in Hugging Face format already", where=source, fix="use it as it is")
-        layout = _layout(original, source)
+        kind = original["model_type"]
+        if kind not in LAYOUTS:
+            what, known = f"model_type {kind!r} is not an original layout", ", ".join(LAYOUTS)
+            raise LabError(what, where=source / "config.json", fix=f"known are {known}")
+        layout = LAYOUTS[kind]
         tower = None if vision_tower is None else Path(vision_tower)
         config, state = layout.read(source, original, tower)
         tokenizer = tokenizer or layout.tokenizer(source, original)
@@ -53,27 +59,10 @@ def convert(
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(config)
     _fill(model, state, source)
-    qwen = config.model_type == "qwen_vl"
-    make = architectures.qwen_vl_processor if qwen else architectures.llava_processor
     with atomic(target) as folder:
         model.save_pretrained(folder, max_shard_size=max_shard_size)
-        make(config, tokenizer).save_pretrained(folder)
+        PROCESSORS[config.model_type](config, tokenizer).save_pretrained(folder)
     return target
-
-
-def _layout(original: dict[str, Any], source: Path) -> Any:
-    """The module that reads the layout that ``original``, a config.json, names."""
-    kind = original["model_type"]
-    if kind in convert_llava.MODEL_TYPES:
-        return convert_llava
-    if kind in convert_qwen.MODEL_TYPES and "visual" in original:
-        return convert_qwen
-    known = ", ".join((*convert_llava.MODEL_TYPES, *convert_qwen.MODEL_TYPES))
-    raise LabError(
-        f"model_type {kind!r} is not an original layout",
-        where=source / "config.json",
-        fix=f"known are {known}",
-    )
 
 
 def _fill(model: PreTrainedModel, state: State, source: Path) -> None:

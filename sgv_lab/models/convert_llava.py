@@ -22,10 +22,10 @@ from sgv_lab.models.architectures import LlavaLinearConfig
 from sgv_lab.models.tokenizers import llama_tokenizer
 from sgv_lab.models.weights import State, read_json, refuse_settings, renamed, weight_files
 
-MODEL_TYPES = ("llava", "llava_llama", "share4v")
 _BUFFERS = ("rotary_emb.inv_freq", "embeddings.position_ids")
 _CLIP_TEXT = ("text_model.", "text_projection.", "visual_projection.", "logit_scale")
 _KINDS = {"mlp2x_gelu": LlavaConfig, "linear": LlavaLinearConfig}
+_SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 _WIDTHS = {"base": 768, "large": 1024}  # of OpenAI's towers
 
 
@@ -102,14 +102,13 @@ def _tower(source: Path, vision_tower: Path | None, original: dict[str, Any]) ->
             where=vision_tower,
             fix=f"download {named}; if this is that tower, name its folder {Path(named).name}",
         )
-    size = re.fullmatch(r"clip-vit-(base|large)-patch(\d+)(?:-(\d+))?", Path(named).name)
-    if size:
+    if size := re.fullmatch(r"clip-vit-(base|large)-patch(\d+)(?:-(\d+))?", Path(named).name):
         found = _vision_config(read_json(vision_tower / "config.json"), vision_tower)
         wanted = (int(size[2]), int(size[3] or 224))
         if found.hidden_size == _WIDTHS[size[1]] and (found.patch_size, found.image_size) != wanted:
+            what = f"is for images of {found.image_size} pixels in patches of {found.patch_size}"
             raise LabError(
-                f"is for images of {found.image_size} pixels in patches of {found.patch_size}, but "
-                f"the checkpoint was trained with {named!r}",
+                f"{what}, but the checkpoint was trained with {named!r}",
                 where=vision_tower / "config.json",
                 fix=f"download {named}",
             )
@@ -159,20 +158,14 @@ def _config(original: dict[str, Any], source: Path, vision_tower: Path | None) -
     }
     refuse_settings(known, place / "config.json")
     rows, default = original["vocab_size"], LlamaConfig()
+    theta = original.get("rope_theta") or default.rope_parameters["rope_theta"]
     text = LlamaConfig(
-        **{name: original[name] for name in ("hidden_size", "intermediate_size")},
-        num_hidden_layers=original["num_hidden_layers"],
-        num_attention_heads=original["num_attention_heads"],
+        **{name: original[name] for name in _SIZES},
         num_key_value_heads=original.get("num_key_value_heads"),  # None: as many
         vocab_size=-(-(rows + 2) // 64) * 64,  # <image> and <pad>, and up to a multiple
         max_position_embeddings=_context(original),
         rms_norm_eps=original.get("rms_norm_eps", default.rms_norm_eps),
-        rope_parameters={
-            "rope_type": "default",
-            "rope_theta": float(
-                original.get("rope_theta") or default.rope_parameters["rope_theta"]
-            ),
-        },
+        rope_parameters={"rope_type": "default", "rope_theta": float(theta)},
     )
     return _KINDS[projector or "linear"](
         vision_config=vision,

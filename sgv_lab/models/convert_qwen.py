@@ -12,7 +12,6 @@ from sgv_lab.models.qwen_vl_visual import QwenVLVisionConfig
 from sgv_lab.models.tokenizers import qwen_vl_tokenizer
 from sgv_lab.models.weights import State, refuse_settings, renamed, weight_files
 
-MODEL_TYPES = ("qwen",)
 _LAYER = {  # within a block of the language model; w2 is the gate
     "ln_1": "input_layernorm",
     "ln_2": "post_attention_layernorm",
@@ -86,10 +85,7 @@ def _config(original: dict[str, Any], source: Path) -> QwenVLConfig:
         num_key_value_heads=heads,
         max_position_embeddings=original["seq_length"],
         rms_norm_eps=original["layer_norm_epsilon"],
-        rope_parameters={
-            "rope_type": "default",
-            "rope_theta": float(original["rotary_emb_base"]),
-        },
+        rope_parameters={"rope_type": "default", "rope_theta": float(original["rotary_emb_base"])},
     )
     return QwenVLConfig(
         vision_config=vision,

@@ -33,7 +33,7 @@ from transformers import (
     ProcessorMixin,
 )
 
-from sgv_lab.errors import LabError
+from sgv_lab.errors import unknown
 from sgv_lab.models.architectures import PROCESSORS, part, processor_class, template
 
 
@@ -65,22 +65,18 @@ class Family:
         return int(vision.num_position_embeddings**0.5) * vision.patch_size
 
 
-def _read() -> dict[str, Family]:
-    files = sorted(Path(__file__).parent.glob("*.json"))
-    given = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
-    return {
-        key: Family(key, one["released"], given[one.get("like", key)], one.get("chat_template"))
-        for key, one in given.items()
-    }
-
-
-FAMILIES = _read()
+_FOLDER = Path(__file__).parent
+_FILES = {file.stem: json.loads(file.read_bytes()) for file in sorted(_FOLDER.glob("*.json"))}
+FAMILIES = {
+    key: Family(key, one["released"], _FILES[one.get("like", key)], one.get("chat_template"))
+    for key, one in _FILES.items()
+}
 
 
 def family(key: str) -> Family:
     """The family named ``key``; LabError with the known names for any other."""
     if key not in FAMILIES:
-        raise LabError(f"no model family {key!r}", fix=f"choose from {', '.join(FAMILIES)}")
+        raise unknown("model family", key, FAMILIES)
     return FAMILIES[key]
 
 
@@ -91,7 +87,7 @@ def config(key: str, size: str, **changes: Any) -> PreTrainedConfig:
     """
     known = family(key).sizes
     if size not in ("paper", "mini"):
-        raise LabError(f"no size {size!r}", where=key, fix='say "paper" or "mini"')
+        raise unknown("size", size, ("paper", "mini"), where=key)
     given = dict(known[size]["config"])
     for name, value in changes.items():
         given[name] = given[name] | value if isinstance(value, dict) else value
@@ -135,9 +131,8 @@ def processor(
 
 def counts(model: PreTrainedModel) -> dict[str, int]:
     """Parameters by part: vision tower, connector, embeddings, language model, output head."""
-    parts = dict.fromkeys(
-        ("vision tower", "connector", "embeddings", "language model", "output head"), 0
-    )
+    names = ("vision tower", "connector", "embeddings", "language model", "output head")
+    parts = dict.fromkeys(names, 0)
     for name, parameter in model.named_parameters():
         parts[part(name)] += parameter.numel()
     return parts

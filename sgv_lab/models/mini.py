@@ -2,15 +2,14 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 from tokenizers import Tokenizer, pre_tokenizers, trainers
 from tokenizers.models import BPE
-from transformers import LlamaTokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer
+from transformers import PreTrainedTokenizerFast, Qwen2Tokenizer
 
-from sgv_lab.errors import LabError
 from sgv_lab.models.tokenizers import of_llamas_make, qwen_tokenizer
 
-VOCAB_SIZE = 1024
 CONTEXT = 2048
 _LLAMA_BYTES = [f"<0x{byte:02X}>" for byte in range(256)]  # ids 3..258, as in LLaMA's vocabulary
 IMAGE_ID, PAD_ID = 259, 260
@@ -20,14 +19,10 @@ QWEN_SPECIAL = (
     *("<img>", "</img>", "<imgpad>"),  # Qwen-VL
     *("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>"),
 )
-ENDOFTEXT_ID, IM_END_ID, IMGPAD_ID, IMAGE_PAD_ID = (
-    256 + QWEN_SPECIAL.index(token)
-    for token in ("<|endoftext|>", "<|im_end|>", "<imgpad>", "<|image_pad|>")
-)
 
 
 def train_tokenizer(
-    texts: Iterable[str], vocab_size: int = VOCAB_SIZE, make: str = "llama"
+    texts: Iterable[str], vocab_size: int = 1024, make: Literal["llama", "qwen"] = "llama"
 ) -> PreTrainedTokenizerFast:
     """Train a tokenizer on ``texts``: the same texts give the same tokenizer.
 
@@ -39,13 +34,32 @@ def train_tokenizer(
     ``make`` "qwen": byte-level BPE over Qwen's pieces of text, the bytes being ids 0..255, and
     QWEN_SPECIAL behind them. Any text in Unicode's normal form C comes back unchanged.
 
-    The vocabulary has at most ``vocab_size`` tokens. LabError for another ``make``.
+    The vocabulary has at most ``vocab_size`` tokens.
     """
     if make == "llama":
-        return _train_llama(texts, vocab_size)
-    if make == "qwen":
-        return _train_qwen(texts, vocab_size)
-    raise LabError(f"no tokenizer of make {make!r}", fix='say "llama" or "qwen"')
+        vocab, merges = _learn(
+            (line for text in texts for line in text.splitlines()),
+            (
+                pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="first"),
+                pre_tokenizers.Digits(individual_digits=True),
+                pre_tokenizers.Punctuation(),
+            ),
+            vocab_size,
+            ["<unk>", "<s>", "</s>", *_LLAMA_BYTES, "<image>", "<pad>"],
+            [chr(code) for code in range(33, 127)],  # printable ASCII, seen or not
+        )
+        return of_llamas_make(vocab, merges, CONTEXT)
+    blank = Qwen2Tokenizer().backend_tokenizer
+    learned, merges = _learn(
+        (blank.normalizer.normalize_str(text) for text in texts),
+        [blank.pre_tokenizer],
+        vocab_size - len(QWEN_SPECIAL),
+        [],
+        pre_tokenizers.ByteLevel.alphabet(),
+    )
+    vocab = {token: i if i < 256 else i + len(QWEN_SPECIAL) for token, i in learned.items()}
+    special = {token: 256 + i for i, token in enumerate(QWEN_SPECIAL)}
+    return qwen_tokenizer(vocab | special, merges, QWEN_SPECIAL, CONTEXT)
 
 
 def _learn(
@@ -67,32 +81,3 @@ def _learn(
     learner.train_from_iterator(texts, trainer=trainer)
     trained = json.loads(learner.to_str())["model"]
     return trained["vocab"], [tuple(pair) for pair in trained["merges"]]
-
-
-def _train_llama(texts: Iterable[str], vocab_size: int) -> LlamaTokenizer:
-    vocab, merges = _learn(
-        (line for text in texts for line in text.splitlines()),
-        (
-            pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="first"),
-            pre_tokenizers.Digits(individual_digits=True),
-            pre_tokenizers.Punctuation(),
-        ),
-        vocab_size,
-        ["<unk>", "<s>", "</s>", *_LLAMA_BYTES, "<image>", "<pad>"],
-        [chr(code) for code in range(33, 127)],  # printable ASCII, seen or not
-    )
-    return of_llamas_make(vocab, merges, CONTEXT)
-
-
-def _train_qwen(texts: Iterable[str], vocab_size: int) -> Qwen2Tokenizer:
-    blank = Qwen2Tokenizer().backend_tokenizer
-    learned, merges = _learn(
-        (blank.normalizer.normalize_str(text) for text in texts),
-        [blank.pre_tokenizer],
-        vocab_size - len(QWEN_SPECIAL),
-        [],
-        pre_tokenizers.ByteLevel.alphabet(),
-    )
-    vocab = {token: i if i < 256 else i + len(QWEN_SPECIAL) for token, i in learned.items()}
-    special = {token: 256 + i for i, token in enumerate(QWEN_SPECIAL)}
-    return qwen_tokenizer(vocab | special, merges, list(QWEN_SPECIAL), CONTEXT)

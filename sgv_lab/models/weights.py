@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from sgv_lab.errors import LabError
+from sgv_lab.files import below
 
 State = dict[str, torch.Tensor]
 # what peft, DeepSpeed, torch.compile and FSDP put before a model's own names
@@ -49,7 +50,10 @@ def weight_files(folder: Path) -> list[Path]:
             weight_map = read_json(index).get("weight_map")
             if not isinstance(weight_map, dict):
                 raise LabError("has no weight_map", where=index, fix="download it again")
-            return [_shard(folder, name) for name in sorted(set(weight_map.values()))]
+            shards = [below(folder, name) for name in sorted(set(weight_map.values()))]
+            if missing := [shard for shard in shards if not shard.is_file()]:
+                raise LabError("this shard is missing", where=missing[0], fix="download it")
+            return shards
         if (folder / f"{stem}.{ending}").is_file():
             return [folder / f"{stem}.{ending}"]
     alone = " but a projector" if (folder / "mm_projector.bin").is_file() else ""
@@ -58,17 +62,6 @@ def weight_files(folder: Path) -> list[Path]:
         where=folder,
         fix="it should hold model.safetensors or pytorch_model.bin, or shards with their index",
     )
-
-
-def _shard(folder: Path, name: str) -> Path:
-    """The shard ``name`` of ``folder``: a plain name, which may be a link (the hub's cache)."""
-    if Path(name).name != name:
-        raise LabError(
-            f"the shard {name!r} lies outside its folder", where=folder, fix="download it again"
-        )
-    if not (folder / name).is_file():
-        raise LabError("this shard is missing", where=folder / name, fix="download it")
-    return folder / name
 
 
 def open_weights(file: Path) -> State:

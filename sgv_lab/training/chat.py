@@ -9,6 +9,7 @@ image is one token, -200; the processor makes it as long as the model needs it (
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import takewhile
 from typing import Any
 
 from PIL import Image
@@ -29,7 +30,7 @@ def encode_turns(record: Mapping[str, Any], processor: ProcessorMixin) -> tuple[
     template that shows a conversation otherwise once it goes on.
     """
     messages = _messages(record["conversations"])
-    if all(message["role"] == "user" for message in messages):
+    if len(messages) < 2:
         raise LabError("no answer in it", fix="give one, or drop the record")
     ids = _tokens(processor, _text(processor, messages))
     template = processor.chat_template or processor.tokenizer.chat_template or ""
@@ -41,17 +42,16 @@ def encode_turns(record: Mapping[str, Any], processor: ProcessorMixin) -> tuple[
 def _found(ids: list[int], messages: list[dict[str, Any]], processor: ProcessorMixin) -> list[int]:
     """1 for the tokens of answers, 0 for others: what is new behind each generation prompt."""
     asked = [0] * len(ids)
-    for number, message in enumerate(messages):
-        if message["role"] == "assistant":
-            begin = _tokens(processor, _text(processor, messages[:number], asking=True))
-            end = _tokens(processor, _text(processor, messages[: number + 1]))
-            if ids[: len(begin)] != begin or ids[: len(end)] != end:
-                raise LabError(
-                    f"answer {number // 2 + 1} cannot be told from what the chat template puts "
-                    "around it",
-                    fix="mark answers with {% generation %} in the template, or drop the record",
-                )
-            asked[len(begin) : len(end)] = [1] * (len(end) - len(begin))
+    for number in range(1, len(messages), 2):
+        begin = _tokens(processor, _text(processor, messages[:number], asking=True))
+        end = _tokens(processor, _text(processor, messages[: number + 1]))
+        if ids[: len(begin)] != begin or ids[: len(end)] != end:
+            raise LabError(
+                f"answer {number // 2 + 1} cannot be told from what the chat template puts around "
+                "it",
+                fix="mark answers with {% generation %} in the template, or drop the record",
+            )
+        asked[len(begin) : len(end)] = [1] * (len(end) - len(begin))
     return asked
 
 
@@ -208,5 +208,5 @@ def _widened(short: list[int], labels: list[int], whole: list[int]) -> tuple[lis
 
 def _alike(one: Sequence[int], other: Sequence[int]) -> int:
     """How many ids from the start are the same."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
+    pairs = zip(one, other, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

@@ -71,7 +71,7 @@ class TrainingState:
                 kept["model"] = local({n: p.detach() for n, p in self.tensors.items()})
                 kept["optimizer"] = local(self.optimizer.state_dict())
                 kept["schedule"] = self.schedule.state_dict()
-            torch.save(kept, scratch / self._name(self.processes.process_index))
+            torch.save(kept, _file(scratch, self.processes.process_index))
             self.processes.wait_for_everyone()
             if self.processes.is_main_process:
                 complete(scratch, self.folder / f"checkpoint-{step}")
@@ -81,15 +81,15 @@ class TrainingState:
         found = checkpoints(self.folder)
         if not found:
             return 0
-        kept = self._read(found[-1], 0)
+        kept = torch.load(_file(found[-1], 0), "cpu", weights_only=True)
         if self.sharded and kept["processes"] != self.processes.num_processes:
             raise LabError(
                 f"was saved in shards by {kept['processes']} processes",
                 where=found[-1],
                 fix="resume with as many, or delete it to begin again",
             )
-        if (found[-1] / self._name(self.processes.process_index)).is_file():
-            own = self._read(found[-1], self.processes.process_index)
+        if (file := _file(found[-1], self.processes.process_index)).is_file():
+            own = torch.load(file, "cpu", weights_only=True)
             kept = own if self.sharded else kept | {k: own[k] for k in own if "random" in k}
         with torch.no_grad():
             for name, tensor in self.tensors.items():
@@ -101,11 +101,9 @@ class TrainingState:
             torch.cuda.set_rng_state(kept["random_gpu"])
         return kept["step"]
 
-    def _name(self, process: int) -> str:
-        return f"process-{process}.pt"
 
-    def _read(self, checkpoint: Path, process: int) -> dict[str, Any]:
-        return torch.load(checkpoint / self._name(process), "cpu", weights_only=True)
+def _file(checkpoint: Path, process: int) -> Path:
+    return checkpoint / f"process-{process}.pt"
 
 
 @contextmanager
@@ -130,11 +128,11 @@ def _saving(folder: Path) -> Iterator[None]:
 
 def complete(scratch: Path, target: Path) -> None:
     """Mark ``scratch`` as complete, on the disk, and move it to ``target``; delete older ones."""
-    files = [p for p in sorted(scratch.rglob("*")) if p.is_file()]
-    for path in files:
+    sizes = {}
+    for path in scratch.iterdir():
         with path.open("rb") as file:
             os.fsync(file.fileno())
-    sizes = {p.relative_to(scratch).as_posix(): p.stat().st_size for p in files}
+        sizes[path.name] = path.stat().st_size
     write_json(scratch / MARKER, sizes)
     if target.exists():
         shutil.rmtree(target)
@@ -146,34 +144,26 @@ def complete(scratch: Path, target: Path) -> None:
 
 def is_complete(checkpoint: Path) -> bool:
     """Whether the marker is there and every file it lists has its size."""
-    marker = checkpoint / MARKER
-    if not marker.is_file():
+    try:
+        sizes = json.loads((checkpoint / MARKER).read_bytes())
+        return all((checkpoint / name).stat().st_size == size for name, size in sizes.items())
+    except FileNotFoundError:
         return False
-    sizes = json.loads(marker.read_text(encoding="utf-8"))
-    return all(
-        (checkpoint / name).is_file() and (checkpoint / name).stat().st_size == size
-        for name, size in sizes.items()
-    )
 
 
 def checkpoints(folder: Path) -> list[Path]:
     """All complete checkpoints below ``folder``, the oldest first."""
-    found = [p for p in folder.glob("checkpoint-*") if is_complete(p)]
-    return sorted(found, key=lambda p: int(p.name.split("-")[1]))
+    found = [path for path in folder.glob("checkpoint-*") if is_complete(path)]
+    return sorted(found, key=lambda path: int(path.name.split("-")[1]))
 
 
 def finished(out: Path, settings: dict[str, Any]) -> bool:
     """Whether ``out`` holds this run, complete. Raises LabError if it holds another one."""
-    plain = json.loads(json.dumps(settings))
     if (out / "run.json").is_file():
-        before = json.loads((out / "run.json").read_text(encoding="utf-8"))
-        changed = [k for k in {*before, *plain} if before.get(k) != plain.get(k)]
-        if changed:
-            raise LabError(
-                f"holds a run with other settings ({', '.join(sorted(changed))})",
-                where=out,
-                fix="choose another folder, or delete this one",
-            )
+        before, ours = json.loads((out / "run.json").read_bytes()), json.loads(json.dumps(settings))
+        if changed := [k for k in sorted({*before, *ours}) if before.get(k) != ours.get(k)]:
+            what = f"holds a run with other settings ({', '.join(changed)})"
+            raise LabError(what, where=out, fix="choose another folder, or delete this one")
     return (out / "manifest.json").is_file()
 
 

@@ -24,7 +24,6 @@ from sgv_lab.training.segments import IGNORED, IMAGE_ID, Turn
 
 Sample = dict[str, Any]  # an item of RecordDataset
 Row = dict[str, torch.Tensor]
-FILL = {"labels": IGNORED}  # what padding is, where it is not 0
 
 
 @dataclass(frozen=True)
@@ -33,19 +32,16 @@ class Collator:
 
     Padded (B samples, one a row): ``input_ids``, ``labels``, ``position_ids``, ``attention_mask``
     (B, T) int64, ``loss_weights`` (B, T) float32, ``pixel_values`` (N, 3, H, W) float32.
-    Packed (``packed=True``): all samples in one row (1, T) without padding and without attention
-    mask; how they are kept apart is drawn in `sgv_lab.training.packing`. There are also
-    ``cu_seq_lens_q``, ``cu_seq_lens_k`` (samples + 1,) int32 and ``max_length_q``, ``max_length_k``
-    for kernels that take them. The model must be called with ``use_cache=False``, as in any
-    training: a cache would hide the positions from transformers.
+    Packed (``packed=True``): all samples in one row (1, T) without padding and attention mask, kept
+    apart as drawn in `sgv_lab.training.packing`; ``cu_seq_lens_q`` and ``_k`` (samples + 1,) int32
+    and ``max_length_q`` and ``_k`` are for kernels that take them.
 
-    Only real images are in ``pixel_values``; a batch of text alone has no such key. The official
-    code sends a black picture through the tower for each text-only sample, which changes no
-    gradient of the others; where several processes need the same graph, the trainer adds it.
+    Only real images are in ``pixel_values``; a batch of text alone has no such key (the official
+    code sends a black picture through the tower for each text-only sample).
 
     ``loss_weights`` are 1 for a supervised token, or with ``per_sample`` 1 / (the sample's
-    supervised tokens), so that every sample weighs the same however long its answer. The first
-    token of a sample is never predicted, so its label is dropped (ChatML supervises it).
+    supervised tokens). The first token of a sample is never predicted, so its label is dropped
+    (ChatML supervises it).
     """
 
     pad_id: int
@@ -85,9 +81,8 @@ class Collator:
     def _row(self, sample: Sample) -> Row:
         """The sample's tensors (T,), each image place widened."""
         self._check(sample)
-        pairs = zip(sample["input_ids"], sample["labels"], strict=True)
-        labels = [IGNORED if token == IMAGE_ID else label for token, label in pairs]
-        ids, labels = self.expand_image_tokens(sample["input_ids"], labels)
+        ids, labels = self.expand_image_tokens(sample["input_ids"], sample["labels"])
+        labels[labels == IMAGE_ID] = IGNORED
         return {"position_ids": torch.arange(len(ids)), **self._weighted(ids, labels)}
 
     def _weighted(self, ids: torch.Tensor, labels: torch.Tensor) -> Row:
@@ -100,8 +95,6 @@ class Collator:
     def _check(self, sample: Sample) -> None:
         ids, images, where = sample["input_ids"], sample["images"], f"record {sample['id']!r}"
         places = ids.count(IMAGE_ID)
-        if places and places != len(images):
-            raise LabError(f"{len(images)} images for {places} places", where=where, fix="mend it")
         # Qwen's own vocabulary spells an image out, so there the token belongs to the record.
         if self.image_token_id in ids and (places or not images):
             raise LabError("its text holds the image token", where=where, fix="reword it")
@@ -116,7 +109,7 @@ class Collator:
     def _padded(self, rows: list[Row]) -> dict[str, Any]:
         for row in rows:
             row["attention_mask"] = torch.ones_like(row["input_ids"])
-        fill = FILL | {"input_ids": self.pad_id}
+        fill = {"labels": IGNORED, "input_ids": self.pad_id}  # elsewhere 0
         batch = {
             key: pad_sequence([row[key] for row in rows], True, fill.get(key, 0)) for key in rows[0]
         }

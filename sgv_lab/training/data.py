@@ -17,22 +17,20 @@ from torch.utils.data import Dataset
 from transformers import ProcessorMixin
 
 from sgv_lab.captions.records import Broken, file_problem, read_records
-from sgv_lab.errors import LabError
+from sgv_lab.errors import LabError, unknown
 from sgv_lab.files import sha256
 from sgv_lab.training import chat, qwen_vl_chat
 from sgv_lab.training.config import RunConfig
-from sgv_lab.training.conversation import check_names, encode
+from sgv_lab.training.conversation import encode
 from sgv_lab.training.preprocessing import open_image, prepare, shaped
-from sgv_lab.training.segments import IMAGE_ID, Encoded
+from sgv_lab.training.segments import IMAGE_ID, VARIANTS, Encoded
 
-_TURN = pa.struct([("from", pa.string()), ("value", pa.string())])
+_TURN = pa.struct({"from": pa.string(), "value": pa.string()})
 _SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("image", pa.string()),
-        ("conversations", pa.list_(_TURN)),
-        ("line", pa.int32()),  # of the file, where known
-    ]
+    {
+        **{"id": pa.string(), "image": pa.string(), "conversations": pa.list_(_TURN)},
+        "line": pa.int32(),  # of the file, where known
+    }
 )
 
 
@@ -54,7 +52,8 @@ class RecordDataset(Dataset[dict[str, Any]]):
         processor: ProcessorMixin,
         recipe: RunConfig,
     ) -> None:
-        check_names(recipe.template, recipe.variant)
+        if recipe.variant not in VARIANTS:
+            raise unknown("variant", recipe.variant, VARIANTS)
         self.malformed: dict[int, Broken] = {}
         self._table = pa.Table.from_batches(self._batches(records), _SCHEMA)
         if not len(self):
@@ -121,12 +120,8 @@ class RecordDataset(Dataset[dict[str, Any]]):
                 encoded = self.encode(record)
             except LabError as error:
                 wrong = str(error).removeprefix(f"record {record['id']!r}: ").rstrip(".")
-        return (self.broken(index, wrong) if wrong else None), encoded
-
-    def broken(self, index: int, problem: str) -> Broken:
-        """A record named as one that has a problem."""
-        name, line = (self._table[key][index].as_py() for key in ("id", "line"))
-        return Broken(index, name, line, problem)
+        line = self._table["line"][index].as_py()
+        return (Broken(index, record["id"], line, wrong) if wrong else None), encoded
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         if index in self.malformed:

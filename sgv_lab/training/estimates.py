@@ -34,8 +34,7 @@ def step_memory(
     ``weight_bytes`` per number of weights, gradients and AdamW's two moments (4: float32,
     2: bfloat16); ``autocast`` keeps a bfloat16 copy of every weight for the forward pass.
     """
-    learning = trainable.total("effective")
-    total = trainable.total("total")
+    learning, total = trainable.total("effective"), trainable.total("total")
     parts = {
         "weights": total * weight_bytes * (0.25 if recipe.four_bit else 1.0),
         "autocast copies": 2.0 * total if autocast else 0.0,
@@ -74,11 +73,8 @@ def activations(
         patches, width = batch.images * _patches(vision), vision.hidden_size
         used = vision.num_hidden_layers - hasattr(config, "vision_feature_layer")
         tuned = used - max(recipe.vision_from, 0)
-        block, kept = (
-            patches * (7 * width + 4 * vision.intermediate_size) * size,
-            patches * width * size,
-        )
-        total += _stack(tuned, block, kept, recipe.gradient_checkpointing)
+        block = patches * (7 * width + 4 * vision.intermediate_size) * size
+        total += _stack(tuned, block, patches * width * size, recipe.gradient_checkpointing)
     return float(total)
 
 
@@ -109,18 +105,13 @@ def useful_flops(
     text, vision = config.text_config, config.vision_config
     counts = trainable.counts
     adapters = counts.get("adapters", {"total": 0})["total"]
-    language = counts["language model"]["total"]
-    passes = {"full": 6, "lora": 4, "frozen": 4}[recipe.language_model]
-    tokens = float(lengths.sum())
-    flops = tokens * (passes * language + 6 * adapters)
+    passes = 6 if recipe.language_model == "full" else 4
+    flops = float(lengths.sum()) * (passes * counts["language model"]["total"] + 6 * adapters)
     flops += supervised * passes * counts["output head"]["total"]
-    # scores and mixing, causal: 2 T D forward a position, twice that backward
-    flops += (
-        6 * text.num_hidden_layers * text.hidden_size * float((lengths.astype(float) ** 2).sum())
-    )
+    squares = float((lengths.astype(float) ** 2).sum())
+    flops += 6 * text.num_hidden_layers * text.hidden_size * squares
     patches = images * _patches(vision)
     merged = getattr(vision, "spatial_merge_size", 1) ** 2
     flops += patches / merged * 6 * counts["connector"]["total"]
-    learning = counts["vision tower"]["effective"]
-    flops += patches * (2 * counts["vision tower"]["total"] + 4 * learning)
-    return flops
+    tower = counts["vision tower"]
+    return flops + patches * (2 * tower["total"] + 4 * tower["effective"])

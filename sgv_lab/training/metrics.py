@@ -77,14 +77,11 @@ class Metrics:
         """Tokens a second of all devices, peak memory, the cost so far and in the end."""
         last = self.rows[-LAST:]
         speed = sum(row["tokens"] for row in last) / sum(row["seconds"] for row in last)
-        found = {
-            "tokens/s": f"{speed:,.0f}",
-            "memory": f"{peak_bytes(self.on_gpu) / 1e9:.1f} GB",
-        }
+        memory = f"{peak_bytes(self.on_gpu) / 1e9:.1f} GB"
+        found = {"tokens/s": f"{speed:,.0f}", "memory": memory}
         if self.price:
-            spent = sum(row["seconds"] for row in self.rows)
-            costs = [self.price * self.devices * t / 3600 for t in (spent, spent + self._left())]
-            found["cost"] = "{:,.2f} of {:,.2f}".format(*costs)
+            spent, rate = sum(row["seconds"] for row in self.rows), self.price * self.devices / 3600
+            found["cost"] = f"{rate * spent:,.2f} of {rate * (spent + self._left()):,.2f}"
         return found
 
     def _left(self) -> float:

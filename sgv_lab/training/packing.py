@@ -20,10 +20,8 @@ the dots and needs no mask (CUDA only).
 """
 
 import inspect
-from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from operator import itemgetter
 
 import numpy as np
 import torch
@@ -35,54 +33,41 @@ from sgv_lab.errors import LabError
 Batching = Callable[[list[int], int], list[list[int]]]  # (indices, processes) -> batches
 
 
-def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
+def best_fit(lengths: Sequence[int] | np.ndarray, capacity: int) -> list[list[int]]:
     """Positions in ``lengths`` grouped into packs of at most ``capacity`` tokens.
 
     Longest first, each into the fullest pack that still has room (best-fit decreasing: at most
-    11/9 of the fewest packs possible). Raises LabError for a length above ``capacity``.
+    11/9 of the fewest packs possible). No length is above ``capacity``.
     """
     packs: list[list[int]] = []
-    rooms: list[tuple[int, int]] = []  # (free tokens, pack), ascending by the former
-    free = itemgetter(0)
+    free: list[int] = []  # tokens of each pack
     for position in np.argsort(-np.asarray(lengths), kind="stable").tolist():
         length = int(lengths[position])
-        if length > capacity:
-            raise LabError(
-                f"a sample of {length} tokens does not fit into a pack of {capacity}",
-                fix="make the packs as long as the longest sample",
-            )
-        at = bisect_left(rooms, length, key=free)
-        if at == len(rooms):
-            room, pack = capacity, len(packs)
+        roomy = [pack for pack, room in enumerate(free) if room >= length]
+        if not roomy:
+            roomy = [len(packs)]
             packs.append([])
-        else:  # of several with that room, the last that got it
-            room, pack = rooms.pop(bisect_right(rooms, rooms[at][0], key=free) - 1)
-        packs[pack].append(position)
-        insort(rooms, (room - length, pack), key=free)
+            free.append(capacity)
+        fullest = min(roomy, key=free.__getitem__)
+        packs[fullest].append(position)
+        free[fullest] -= length
     return packs
 
 
-def unpackable(lengths: Sequence[int] | np.ndarray, capacity: int) -> str:
+def unpackable(lengths: np.ndarray, capacity: int) -> str:
     """Why packs of ``capacity`` tokens cannot hold every sample, or ""."""
-    lengths = np.asarray(lengths)
     count = int((lengths > capacity).sum())
-    if not count:
-        return ""
     what = "sample is" if count == 1 else "samples are"
-    return (
-        f"{count:,} {what} longer than a pack of {capacity:,} tokens, the longest {lengths.max():,}"
-    )
+    longest = f"than a pack of {capacity:,} tokens, the longest {lengths.max(initial=0):,}"
+    return f"{count:,} {what} longer {longest}" if count else ""
 
 
-def packed(lengths: Sequence[int] | np.ndarray, capacity: int) -> Batching:
+def packed(lengths: np.ndarray, capacity: int) -> Batching:
     """Split an update's samples into packs: each batch is one row for ``Collator(packed=True)``.
 
-    ``lengths``: tokens of every record of the data, image tokens counted (`data.survey`).
-    Which samples an update has is not touched, so arms with captions of other lengths still see
-    the same samples in the same number of updates. Longest packs first: what does not fit into
-    memory fails at once, and processes work on packs of similar length. The number of packs is a
-    multiple of ``processes``, of which there are at most as many as samples. Raises LabError where
-    any sample is longer than ``capacity``.
+    ``lengths``: tokens of every record of the data, image tokens counted (`survey`). Longest packs
+    first: what does not fit into memory fails at once, and processes work on packs of similar
+    length. The number of packs is a multiple of ``processes``, at most as many as samples.
     """
     if wrong := unpackable(lengths, capacity):
         raise LabError(wrong, where="packing", fix="give tokens_per_batch at least that length")
@@ -110,19 +95,13 @@ def varlen_attention(
     key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
+    *,
+    cu_seq_lens_q: torch.Tensor,
+    max_length_q: int,
     scaling: float | None = None,
-    cu_seq_lens_q: torch.Tensor | None = None,
-    max_length_q: int | None = None,
     **_: object,
 ) -> tuple[torch.Tensor, None]:
-    """Causal attention within each sample of a packed row: (1, H, T, D) -> (1, T, H, D).
-
-    Raises LabError for a batch that is not packed (several rows, or no ``cu_seq_lens_q``).
-    """
-    if cu_seq_lens_q is None or max_length_q is None or len(query) != 1:
-        raise LabError(
-            "varlen attention takes packed rows only", fix="pack the samples, or use sdpa"
-        )
+    """Causal attention within each sample of a packed row: (1, H, T, D) -> (1, T, H, D)."""
     # The rotary embedding gives float32 back under autocast, which does not know this kernel.
     dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else query.dtype
     heads = [tensor[0].transpose(0, 1).to(dtype) for tensor in (query, key, value)]  # (T, H, D)
@@ -133,15 +112,8 @@ def varlen_attention(
         how["enable_gqa"] = shared > 1
     elif shared > 1:  # before torch 2.12 each query head needs a key head of its own
         heads[1:] = [tensor.repeat_interleave(shared, dim=1) for tensor in heads[1:]]
-    out = varlen_attn(
-        *heads,
-        cu_seq_lens_q,
-        cu_seq_lens_q,
-        max_length_q,
-        max_length_q,
-        scale=scaling,
-        **how,
-    )
+    ends, longest = [cu_seq_lens_q] * 2, [max_length_q] * 2  # of queries, and of keys
+    out = varlen_attn(*heads, *ends, *longest, scale=scaling, **how)
     return out[None], None
 
 

@@ -67,8 +67,8 @@ class Plan:
             found.append("weights: " + ", ".join(f"{n} {w}" for n, w in self._bad.items()))
         if self.disk_needed > self.disk_free:
             found.append(f"disk: {_gb(self.disk_needed)} needed, {_gb(self.disk_free)} free")
-        if self.device_bytes and sum(self.memory.values()) > self.device_bytes:
-            needed = sum(self.memory.values())
+        needed = sum(self.memory.values())
+        if self.device_bytes and needed > self.device_bytes:
             found.append(f"memory: {_gb(needed)} needed, {_gb(self.device_bytes)} there")
         return found
 
@@ -86,13 +86,13 @@ class Plan:
         learning = sum(row["effective"] for row in self.parameters.values())
         total = sum(row["total"] for row in self.parameters.values())
         what = "broken, left out" if self.dropped and self.broken else "broken"
-        rows = [("recipe", self.recipe)]
-        rows += [(f"  {k}, original {a}", str(b)) for k, (a, b) in self.changed.items()]
-        rows.append(
-            ("records", f"{self.records:,} ({len(self.broken):,} {what}, {self.cut:,} cut)")
-        )
-        for folder, (asked, absent) in self.pictures.items():
-            rows.append((f"  {folder}", f"{asked:,} images, {absent:,} missing"))
+        counts = f"{self.records:,} ({len(self.broken):,} {what}, {self.cut:,} cut)"
+        rows = [
+            ("recipe", self.recipe),
+            *((f"  {k}, original {a}", b) for k, (a, b) in self.changed.items()),
+            ("records", counts),
+            *((f"  {f}", f"{n:,} images, {k:,} missing") for f, (n, k) in self.pictures.items()),
+        ]
         for folder, one in self.sources.items():
             rows += [(f"  {folder}: get it at", one.where), ("    terms", one.terms)]
         if self.broken:
@@ -162,7 +162,7 @@ def plan(
     lengths, supervised = found.lengths[found.kept], found.supervised[found.kept]
     counts, largest = count_trainable(config, recipe), _largest(lengths, supervised, recipe)
     steps = recipe.max_steps or total_steps(len(lengths), recipe)
-    hours = _hours(lengths, steps * recipe.samples_per_update, tokens_per_second, devices)
+    tokens = float(lengths.sum() / max(len(lengths), 1) * steps * recipe.samples_per_update)
     return Plan(
         recipe=recipe.name,
         changed=recipe.differences(),
@@ -184,17 +184,16 @@ def plan(
         device_bytes=device_bytes,
         disk_needed=_disk(counts) * weight_bytes,
         disk_free=_free(Path(out)),
-        hours=hours,
-        cost=None if None in (hours, price_per_hour) else hours * price_per_hour * devices,
+        **_time_and_cost(tokens, tokens_per_second, price_per_hour, devices),
     )
 
 
-def _hours(
-    lengths: np.ndarray, samples: int, tokens_per_second: float | None, devices: int
-) -> float | None:
-    """Hours that so many samples of these lengths take; None where no speed is known."""
-    tokens = float(lengths.sum() / max(len(lengths), 1) * samples)
-    return tokens / tokens_per_second / devices / 3600 if tokens_per_second else None
+def _time_and_cost(
+    tokens: float, speed: float | None, price: float | None, devices: int
+) -> dict[str, float | None]:
+    """Hours, and what they cost; None where speed or price is not known."""
+    hours = tokens / speed / devices / 3600 if speed else None
+    return {"hours": hours, "cost": hours * price * devices if hours and price else None}
 
 
 def weight_states(folder: Path) -> dict[str, str]:

@@ -15,8 +15,6 @@ from transformers.image_processing_backends import PilBackend
 from sgv_lab.errors import LabError
 from sgv_lab.images import load_image
 
-ASPECTS = ("pad", "square")
-
 
 def open_image(root: str | Path, relative: str, record: str = "") -> Image.Image:
     """The image ``root / relative``, decoded, as RGB (see `sgv_lab.images`).
@@ -43,13 +41,6 @@ def pad_to_square(image: Image.Image, colour: tuple[int, int, int]) -> Image.Ima
 
 def shaped(image: Image.Image, processor: PilBackend, aspect: str) -> Image.Image:
     """``image`` in RGB, by ``aspect`` "pad" within a square of the processor's mean colour."""
-    if aspect not in ASPECTS:
-        raise LabError(f"no aspect {aspect!r}", fix=f"use {' or '.join(ASPECTS)}")
-    if not isinstance(processor, PilBackend):
-        raise LabError(
-            f"{type(processor).__name__} does not resize with PIL",
-            fix="load the image processor of the same name ending in Pil",
-        )
     # By way of an array: a palette image keeps its "transparency" entry through convert("RGB"),
     # and the processor would act on it.
     image = Image.fromarray(np.asarray(image.convert("RGB")))

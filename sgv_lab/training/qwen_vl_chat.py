@@ -17,15 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sgv_lab.errors import LabError
-from sgv_lab.training.segments import (
-    DEFAULT_VARIANT,
-    IMAGE,
-    IMAGE_ID,
-    Stream,
-    TextTokenizer,
-    Turn,
-    ordered,
-)
+from sgv_lab.training.segments import IGNORED, IMAGE, IMAGE_ID, TextTokenizer, Turn, ordered
 
 SYSTEM = "You are a helpful assistant."
 SPAN = 256  # tokens between <img> and </img>: as many as the resampler has queries
@@ -69,35 +61,39 @@ def _span(path: str, tokenizer: TextTokenizer) -> list[int]:
     return [first, *content, *[pad] * (SPAN - len(content)), last]
 
 
-def _add_text(stream: Stream, text: str, supervised: bool) -> None:
+def text_ids(text: str, tokenizer: TextTokenizer) -> list[int]:
+    """Ids of a text with spans <img>PATH</img>; LabError for one that cannot be an image's."""
+    ids = []
     for part in _SPANS.split(unicodedata.normalize("NFC", text)):
         if _SPANS.fullmatch(part):
-            stream.push(_span(part[5:-6], stream.tokenizer), supervised)
+            ids += _span(part[5:-6], tokenizer)
         elif "<img>" in part:
             raise LabError(f"<img> without </img>: {part[:60]!r}", fix="close it")
         else:
-            stream.add(part, supervised)
+            ids += tokenizer.ids(part)
+    return ids
 
 
-def _stream(pairs: Sequence[tuple[str, str]], tokenizer: TextTokenizer) -> Stream:
+def _encoded(
+    pairs: Sequence[tuple[str, str]], tokenizer: TextTokenizer
+) -> tuple[list[int], list[int]]:
     if missing := [name for name in _NEEDED if name not in tokenizer.special]:
         raise LabError(
             f"the qwen template needs a tokenizer with {', '.join(missing)}",
             fix="give the model's own tokenizer, or use the template v1",
         )
-    stream = Stream(tokenizer, DEFAULT_VARIANT, has_image=False, apart=True)
+    ids, labels = [], []
     for role, text in [("system", SYSTEM), *pairs]:
-        _open(stream, role)
-        _add_text(stream, text, supervised=role == "assistant")
-        for mark in ("<|im_end|>", "\n"):
-            stream.add(mark, supervised=True)
-    return stream
+        content = (text, role == "assistant")
+        for part, learned in [*_opening(role), content, ("<|im_end|>", True), ("\n", True)]:
+            new = text_ids(part, tokenizer)
+            ids += new
+            labels += new if learned else [IGNORED] * len(new)
+    return ids, labels
 
 
-def _open(stream: Stream, role: str) -> None:
-    stream.add("<|im_start|>", supervised=True)
-    for text in (role, "\n"):
-        stream.add(text, supervised=False)
+def _opening(role: str) -> list[tuple[str, bool]]:
+    return [("<|im_start|>", True), (role, False), ("\n", False)]
 
 
 def encode_turns(
@@ -109,15 +105,15 @@ def encode_turns(
     at ``max_length`` would fall into an image.
     """
     pairs = _texts(record["conversations"], record.get("image"))
-    if all(role == "user" for role, _ in pairs):
+    if len(pairs) < 2:
         raise LabError("no answer in it", fix="give one, or drop the record")
-    stream = _stream(pairs, tokenizer)
-    kept = stream.ids[: limit(stream.ids, max_length)]
+    ids, labels = _encoded(pairs, tokenizer)
+    kept = ids[: limit(ids, max_length)]
     if kept.count(tokenizer.special["<img>"]) != kept.count(tokenizer.special["</img>"]):
         raise LabError(
             f"the cut at {max_length} tokens falls into an image", fix="shorten the text"
         )
-    return stream.ids, stream.labels
+    return ids, labels
 
 
 def limit(ids: Sequence[int], max_length: int) -> int:
@@ -127,6 +123,5 @@ def limit(ids: Sequence[int], max_length: int) -> int:
 
 def prompt_turns(turns: Sequence[Turn], tokenizer: TextTokenizer, has_image: bool) -> list[int]:
     """Ids up to where the assistant's next answer begins; the image's path is left empty."""
-    stream = _stream(_texts(turns, "" if has_image else None), tokenizer)
-    _open(stream, "assistant")
-    return stream.ids
+    ids, _ = _encoded(_texts(turns, "" if has_image else None), tokenizer)
+    return ids + [i for part, _ in _opening("assistant") for i in tokenizer.ids(part)]

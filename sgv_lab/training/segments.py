@@ -1,16 +1,16 @@
-"""A text's token ids with their labels, segment by segment, for the tokenizers the study meets.
+"""A text's token ids with their labels, for the tokenizers the study meets.
 
-A conversation is tokenised in segments: text between special tokens or images. Where a segment
-stands decides its ids (LLaMA puts a space in front of a text, but not behind "</s>" unless the
-tokenizer is "legacy"), so `TextTokenizer` is asked for the place; `Stream` knows it. Everything
-else, templates and label masks, is built from segments and never looks at a token's characters.
+Where a text stands decides its ids (LLaMA puts a space in front of one, but not behind "</s>"
+unless the tokenizer is "legacy"), so `TextTokenizer` is told. Everything else, templates and label
+masks, is built from texts and never looks at a token's characters.
 """
 
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain, repeat
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, ProcessorMixin
@@ -21,8 +21,9 @@ from sgv_lab.models.tokenizers import llama_tokenizer, qwen_vl_tokenizer
 
 IMAGE_ID = -200
 IGNORED = -100
+Span = tuple[int, int, int]  # a token's id, and where it begins and ends in the text
 Turn = Mapping[str, str]  # {"from": "human"|"gpt", "value": text}
-# Official code on its pinned stack -> how a segment behind a special token is treated. The paper's
+# Official code on its pinned stack -> how a text behind a special token is treated. The paper's
 # own is sg4v_tf4.31_legacy_false; the default is what today's tokenizers emit by themselves.
 VARIANTS = {
     "llava_tf4.37.2_legacy_false": "no space",
@@ -34,7 +35,7 @@ DEFAULT_VARIANT = "llava_tf4.37.2_legacy_false"
 
 
 class TextTokenizer:
-    """A Hugging Face tokenizer, asked segment by segment.
+    """A Hugging Face tokenizer, asked text by text.
 
     ``special``: spelling -> id of each token that text is split at. With ``spells_images`` an
     image stands in the text as its path's bytes, as in Qwen-VL's own vocabulary.
@@ -55,7 +56,7 @@ class TextTokenizer:
         self.special |= {text: tokenizer.convert_tokens_to_ids(text) for text in marks}
         # LLaMA puts a space in front of every text, also of one that begins with a space; the
         # fast tokenizers leave the latter out.
-        self._space = "▁" if self._ids("a") == self._ids("▁a") else ""
+        self._space = "▁" if self.ids("a") == self.ids("▁a") else ""
 
     def digest(self) -> str:
         """A hash of all that decides its ids."""
@@ -64,43 +65,42 @@ class TextTokenizer:
         )
         return hashlib.sha256(f"{known} {self.spells_images}".encode()).hexdigest()
 
-    def _ids(self, text: str) -> list[int]:
-        return self._backend.encode(text, add_special_tokens=False).ids
+    def ids(self, text: str) -> list[int]:
+        """Ids of a text that stands alone."""
+        return [token for token, _, _ in self._spans(text)]
 
-    def start(self, segment: str) -> list[int]:
-        """Ids of a segment that begins a text (or follows an image)."""
-        return self._ids(self._space + segment if segment.startswith(" ") else segment)
+    def spans(self, text: str, variant: str) -> list[Span]:
+        """The tokens of a text that stands alone or behind an image, by ``variant`` (VARIANTS)."""
+        if (how := VARIANTS[variant]) == "no space":
+            return self._spans(text)
+        found: list[Span] = []
+        end, after_special = 0, False
+        for part in re.split("(" + "|".join(map(re.escape, self.special)) + ")", text):
+            start, end = end, end + len(part)
+            if part in self.special:
+                found.append((self.special[part], start, end))
+            elif part:
+                new = self._spans(part, start)
+                if after_special and how == "space stripped" and not part.startswith(" "):
+                    new[:1] = self._without_space(new[0])
+                found += new
+            after_special = part in self.special
+        return found
 
-    def after_special(self, segment: str, variant: str) -> list[int]:
-        """Ids of a segment right behind a special token, as ``variant`` (VARIANTS) gives them."""
-        how = VARIANTS[variant]
-        if how == "no space":
-            mark = next(text for text, i in self.special.items() if i == self.eos_id)
-            return _continuation(self._ids(mark + segment), [self.eos_id], segment)
-        first, *rest = self.start(segment)
-        if how == "space" or segment.startswith(" "):
-            return [first, *rest]
-        piece = self._backend.id_to_token(first).removeprefix("▁")
+    def _spans(self, text: str, start: int = 0) -> list[Span]:
+        space = self._space if text.startswith(" ") else ""
+        made = self._backend.encode(space + text, add_special_tokens=False)
+        places = [[start + max(at - len(space), 0) for at in ends] for ends in made.offsets]
+        return [(token, *place) for token, place in zip(made.ids, places, strict=True)]
+
+    def _without_space(self, first: Span) -> list[Span]:
+        piece = self._backend.id_to_token(first[0]).removeprefix("▁")
         known = self._backend.token_to_id(piece)
-        return ([self._unk_id if known is None else known] if piece else []) + rest
-
-    def after_text(self, segment: str, before: str) -> list[int]:
-        """Ids of a segment behind the text ``before``, as they would be in one piece."""
-        return _continuation(self._ids(before + segment), self._ids(before), segment)
+        return [(self._unk_id if known is None else known, *first[1:])] if piece else []
 
     def text(self, ids: list[int]) -> str:
         """The text of ordinary (not special) tokens, spaces in front kept."""
-        return self._backend.decode([*self._ids("a"), *ids], skip_special_tokens=False)[1:]
-
-
-def _continuation(whole: list[int], before: list[int], text: str) -> list[int]:
-    """``whole`` without its beginning ``before``; LabError if a token straddles the border."""
-    if whole[: len(before)] != before:
-        raise LabError(
-            f"the tokenizer merges across the border before {text[:20]!r}",
-            fix="use a tokenizer that keeps ':' and the word behind it apart, as LLaMA's does",
-        )
-    return whole[len(before) :]
+        return self._backend.decode([*self.ids("a"), *ids], skip_special_tokens=False)[1:]
 
 
 _wrapped = lru_cache(maxsize=8)(TextTokenizer)
@@ -154,50 +154,32 @@ class Encoded:
         return self.untruncated > len(self.input_ids)
 
 
-@dataclass
-class Stream:
-    """A growing token stream that knows where the next segment stands."""
+def tokenised(
+    parts: Sequence[tuple[str, bool]], tokenizer: TextTokenizer, variant: str, has_image: bool
+) -> tuple[list[int], list[int]]:
+    """Ids and labels of one text given in parts: (part, whether it carries a loss).
 
-    tokenizer: TextTokenizer
-    variant: str
-    has_image: bool
-    apart: bool = False  # whether every text added stands as at the start of one (ChatML)
-    ids: list[int] = field(default_factory=list)
-    labels: list[int] = field(default_factory=list)
-    _before: str | None = None  # None: at the start of a text; "": behind a special token
-
-    def __post_init__(self) -> None:
-        marks = [IMAGE] * self.has_image + list(self.tokenizer.special)
-        self._split = re.compile("(" + "|".join(map(re.escape, marks)) + ")")
-        if self.tokenizer.bos_id is not None:
-            self.push([self.tokenizer.bos_id], supervised=False)
-
-    def push(self, ids: list[int], supervised: bool) -> None:
-        """Append ids."""
-        self.ids += ids
-        self.labels += ids if supervised else [IGNORED] * len(ids)
-
-    def add(self, text: str, supervised: bool) -> None:
-        """Append a text, split at images and at special tokens."""
-        if self.apart:
-            self._before = None
-        for part in self._split.split(text):
-            if part == IMAGE and self.has_image:
-                self.push([IMAGE_ID], supervised)
-                self._before = None
-            elif part in self.tokenizer.special:
-                self.push([self.tokenizer.special[part]], supervised)
-                self._before = ""
-            elif part:
-                self.push(self._segment(part), supervised)
-                self._before = part.rsplit(" ", 1)[-1] or part
-
-    def _segment(self, part: str) -> list[int]:
-        if self._before is None:
-            return self.tokenizer.start(part)
-        if not self._before:
-            return self.tokenizer.after_special(part, self.variant)
-        return self.tokenizer.after_text(part, self._before)
+    With ``has_image`` each tag <image> is the image, -200. Raises LabError where a token lies in
+    two parts of which one carries a loss.
+    """
+    text = "".join(part for part, _ in parts)
+    loss = list(chain.from_iterable(repeat(learned, len(part)) for part, learned in parts))
+    ids = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
+    labels, at = [IGNORED] * len(ids), 0
+    for part in re.split(f"({IMAGE})", text) if has_image else [text]:
+        whole = has_image and part == IMAGE
+        spans = [(IMAGE_ID, 0, len(part))] if whole else tokenizer.spans(part, variant)
+        for token, start, end in spans:
+            learned = loss[at + start]
+            if (not learned) in loss[at + start : at + end]:
+                raise LabError(
+                    f"the tokenizer merges across the border in {text[at + start : at + end]!r}",
+                    fix="use a tokenizer that keeps ':' and the word behind it apart, as LLaMA's",
+                )
+            ids.append(token)
+            labels.append(token if learned else IGNORED)
+        at += len(part)
+    return ids, labels
 
 
 def ordered(turns: Sequence[Turn], roles: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -9,14 +9,14 @@ import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import msgspec
 import numpy as np
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from sgv_lab import store
@@ -33,14 +33,11 @@ MANY = 50_000  # records; as many or more are encoded by all cores
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """A folder of ShareGPT4V's layout, relative to the data root, and where its images come from.
-
-    ``terms``: the owners', in short; read them there.
-    """
+    """A folder of ShareGPT4V's layout, relative to the data root."""
 
     folder: str
-    where: str
-    terms: str
+    where: str  # its images come from
+    terms: str  # the owners', in short; read them there
 
 
 @cache
@@ -71,9 +68,11 @@ class RecordReport:
     truncated: bool = False  # longer than max_length
     broken: Broken | None = None
 
-    def lacks(self, path: str) -> bool:
-        """Whether ``path`` is an image that is not there."""
-        return bool(self.broken) and self.broken.problem.startswith(f"image missing: {path} (")
+    @property
+    def missing(self) -> list[str]:
+        """The image that is not there, if that is what is wrong."""
+        wrong = self.broken.problem if self.broken else ""
+        return [path for path in self.paths if wrong.startswith(f"image missing: {path} (")]
 
 
 class Survey:
@@ -86,11 +85,10 @@ class Survey:
         # by record number
         self.broken = {number: one.broken for number, one in enumerate(reports) if one.broken}
         self.kept = np.setdiff1d(np.arange(len(reports)), list(self.broken))
-        paths = [(one, path) for one in reports for path in one.paths]
         # record id -> the image it lacks
-        self.missing = {one.id: path for one, path in paths if one.lacks(path)}
-        absent = Counter(folder(path) for one, path in paths if one.lacks(path))
-        asked = Counter(folder(path) for _, path in paths)
+        self.missing = {one.id: path for one in reports for path in one.missing}
+        absent = Counter(folder(path) for one in reports for path in one.missing)
+        asked = Counter(folder(path) for one in reports for path in one.paths)
         # image folder -> (images asked for, missing)
         self.folders = {name: (count, absent[name]) for name, count in sorted(asked.items())}
 
@@ -108,35 +106,32 @@ class Survey:
             log.warning("%d left out: %s", len(why), count_reasons(why))
 
 
-class _Reports(Dataset[RecordReport]):
-    """Record number -> what it is found to be."""
+def _reports_of(
+    dataset: RecordDataset, image_tokens: int | None, numbers: list[int]
+) -> list[RecordReport]:
+    """What some records are found to be."""
+    found = []
+    for number in numbers:
+        record = dataset.record(number)
+        paths = [] if number in dataset.malformed else dataset.paths(record)
+        one = RecordReport(record["id"], paths)
+        one.broken, encoded = dataset.examine(number)
+        if encoded:
+            places = encoded.input_ids.count(IMAGE_ID)
+            each = (image_tokens or _image_tokens(dataset, paths[0])) if places else 0
+            one.length = len(encoded.input_ids) + places * (each - 1)
+            one.supervised, one.truncated = encoded.supervised, encoded.truncated
+        found.append(one)
+    return found
 
-    def __init__(self, dataset: RecordDataset, image_tokens: int | None) -> None:
-        self.dataset, self.image_tokens = dataset, image_tokens
 
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> RecordReport:
-        data = self.dataset
-        record = data.record(index)
-        found = RecordReport(record["id"], [] if index in data.malformed else data.paths(record))
-        found.broken, encoded = data.examine(index)
-        if encoded is None:
-            return found
-        found.length, found.supervised = len(encoded.input_ids), encoded.supervised
-        found.truncated = encoded.truncated
-        if places := encoded.input_ids.count(IMAGE_ID):
-            found.length += places * ((self.image_tokens or self._tokens(found.paths[0])) - 1)
-        return found
-
-    def _tokens(self, path: str) -> int:
-        """How many tokens an image takes at its own shape, which its file's header tells."""
-        with opened_image(self.dataset.image_root, path) as image:
-            width, height = image.size
-        if self.dataset.recipe.aspect == "pad":
-            width = height = max(width, height)
-        return chat.image_tokens(self.dataset.processor, width, height)
+def _image_tokens(dataset: RecordDataset, path: str) -> int:
+    """How many tokens an image takes at its own shape, which its file's header tells."""
+    with opened_image(dataset.image_root, path) as image:
+        width, height = image.size
+    if dataset.recipe.aspect == "pad":
+        width = height = max(width, height)
+    return chat.image_tokens(dataset.processor, width, height)
 
 
 def survey(
@@ -154,16 +149,15 @@ def survey(
     """
 
     def build(out: Path) -> None:
-        reports = _reports(dataset, image_tokens, workers, progress)
-        (out / "reports.json").write_bytes(msgspec.json.encode(reports))
+        made = _reports(dataset, image_tokens, workers, progress)
+        (out / "reports.json").write_bytes(msgspec.json.encode(made))
 
-    reports = None
+    reports: list[RecordReport] = []
     if isinstance(dataset.source, str | Path):
         settings = _settings(dataset, image_tokens)
         with contextlib.suppress(OSError):  # a store that cannot be written to is done without
-            made = store.artifact("survey", settings, [dataset.source], build)
-            reports = msgspec.json.decode((made / "reports.json").read_bytes(),
-                                          type=list[RecordReport])  # fmt: skip
+            made = store.artifact("survey", settings, [dataset.source], build) / "reports.json"
+            reports = msgspec.json.decode(made.read_bytes(), type=list[RecordReport])
     found = Survey(reports or _reports(dataset, image_tokens, workers, progress))
     log.info(
         "%d samples, %d tokens, %d supervised, %d cut at %d, %d cannot be trained on",
@@ -178,9 +172,9 @@ def _reports(
 ) -> list[RecordReport]:
     if not workers and len(dataset) >= MANY:
         workers = os.cpu_count() or 1
-    loader = DataLoader(
-        _Reports(dataset, image_tokens), batch_size=256, num_workers=workers, collate_fn=list
-    )
+    look = partial(_reports_of, dataset, image_tokens)
+    numbers = range(len(dataset))
+    loader = DataLoader(numbers, batch_size=256, num_workers=workers, collate_fn=look)
     hidden = None if progress is None else not progress
     found: list[RecordReport] = []
     with tqdm(total=len(dataset), unit="record", disable=hidden, delay=2) as bar:

@@ -8,8 +8,10 @@ same device just before.
 """
 
 import gc
+import operator
 import tempfile
 from collections.abc import Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,7 @@ from sgv_lab.training.trainable import count_trainable
 from sgv_lab.training.trainer import train
 
 WARM_UP = 2  # steps before the clock starts
+COUNTED = ("tokens", "positions", "supervised_tokens", "samples")
 WORDS = ("a", "picture", "of", "the", "red", "dog", "near", "two", "trees", "on", "green", "grass")
 # Tokens of text per sample at paper size: mean and spread of a log-normal. Captions: 826 characters
 # (ShareGPT4V-PT, Table 1) at 4.3 characters a token; fine-tuning: an assumption, to be replaced by
@@ -45,11 +48,10 @@ TEXT_TOKENS = {"plain": (192.0, 0.35)} | dict.fromkeys(("v1", "qwen", "chat"), (
 
 def ways(gpu: bool) -> dict[str, dict[str, Any]]:
     """Row -> what `train` is given; each has all changes of the one before and one more."""
-    rows: dict[str, dict[str, Any]] = {"padded": {}, "+ packing": {"packing": True}}
-    if gpu:
-        rows["+ bf16 weights"] = rows["+ packing"] | {"dtype": "bfloat16"}
-    *_, last = rows.values()
-    return rows | {"+ no checkpointing": last | {"gradient_checkpointing": False}}
+    half = {"+ bf16 weights": {"dtype": "bfloat16"}} if gpu else {}
+    more = {"padded": {}, "+ packing": {"packing": True}, **half}
+    more["+ no checkpointing"] = {"gradient_checkpointing": False}
+    return dict(zip(more, accumulate(more.values(), operator.or_), strict=True))
 
 
 def measure(
@@ -103,20 +105,11 @@ def _train(
     timed = pd.DataFrame(rows[WARM_UP:])
     seconds, per_second = timed["seconds"].mean(), timed.sum() / timed["seconds"].sum()
     found = survey(RecordDataset(records, folder, processor, recipe), collator(config).image_tokens)
-    flops = useful_flops(
-        config,
-        count_trainable(config, recipe),
-        recipe,
-        found.lengths,
-        int(found.supervised.sum()),
-        len(records),
-    )
+    shown = found.lengths, int(found.supervised.sum()), len(records)
+    flops = useful_flops(config, count_trainable(config, recipe), recipe, *shown)
     return {
         "seconds_per_update": seconds,
-        "tokens_per_second": per_second["tokens"],
-        "positions_per_second": per_second["positions"],
-        "supervised_tokens_per_second": per_second["supervised_tokens"],
-        "samples_per_second": per_second["samples"],
+        **{f"{what}_per_second": per_second[what] for what in COUNTED},
         "useful_tflops": flops / seconds / 1e12,
         "first_loss": rows[0]["loss"],
         "last_loss": rows[-1]["loss"],

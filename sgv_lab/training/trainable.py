@@ -3,13 +3,12 @@
 Setting ``requires_grad`` does not make a tensor learn. With features taken from layer -2 the last
 vision block, and always the layer norm behind it, lies outside the graph: marked trainable by the
 official code, never updated. So both sets are counted: the *nominal* one as the official flags
-mark it, and the *effective* one, which is the one that gets ``requires_grad`` here. The weights
-come out the same (AdamW skips tensors without a gradient, weight decay included), and
-distributed wrappers and the gradient guard can rely on every trainable tensor being used.
+mark it, and the *effective* one, which gets ``requires_grad`` here. The weights come out the same
+(AdamW skips tensors without a gradient), and every trainable tensor is used, as distributed
+wrappers need.
 """
 
 import logging
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,7 +18,7 @@ from torch.distributed.tensor import DTensor
 from transformers import AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
 
 from sgv_lab.errors import LabError
-from sgv_lab.models.architectures import LANGUAGE_MODELS, PROJECTORS, part, vision_block
+from sgv_lab.models.architectures import LANGUAGE_MODELS, part, vision_block
 from sgv_lab.training.config import RunConfig
 
 logger = logging.getLogger(__name__)
@@ -66,11 +65,9 @@ def set_trainable(model: PreTrainedModel, recipe: RunConfig) -> tuple[torch.nn.M
     nominal = [n for n, _ in model.named_parameters() if _trained(n, recipe)]
     if recipe.language_model == "lora":
         model, full = _add_lora(model, recipe), set(nominal)
-        nominal = [  # adapters are all that peft leaves trainable, and its copy of the connector
-            n for n, p in model.named_parameters() if p.requires_grad or _plain_name(n) in full
-        ]
+        nominal = [n for n, p in model.named_parameters() if p.requires_grad or _plain(n) in full]
     used = _last_used_block(model, layers)
-    effective = [n for n in nominal if _in_graph(_plain_name(n), used)]
+    effective = [n for n in nominal if _in_graph(_plain(n), used)]
     learning = set(effective)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in learning)
@@ -86,21 +83,18 @@ def count_trainable(config: PreTrainedConfig, recipe: RunConfig) -> Trainable:
         return set_trainable(model, recipe)[1]
 
 
-def _plain_name(name: str) -> str:
+def _plain(name: str) -> str:
     """A parameter's name without peft's wrapping."""
-    name = name.removeprefix("base_model.model.")
-    return re.sub(r"\.(base_layer|modules_to_save\.default)\b", "", name)
+    return name.removeprefix("base_model.model.").replace(".base_layer.", ".")
 
 
 def _trained(name: str, recipe: RunConfig) -> bool:
     """Whether the recipe's flags mark this tensor of the original model as trainable."""
-    module = part(name)
+    module, first = part(name), recipe.vision_from
     if module == "connector":
         return recipe.connector
     if module == "vision tower":
-        if recipe.vision_from is None:
-            return False
-        return recipe.vision_from == -1 or vision_block(name) >= recipe.vision_from
+        return first is not None and (first == -1 or vision_block(name) >= first)
     return recipe.language_model == "full"
 
 
@@ -131,33 +125,19 @@ def _add_lora(model: PreTrainedModel, recipe: RunConfig) -> torch.nn.Module:
         lora_alpha=recipe.lora_alpha,
         lora_dropout=recipe.lora_dropout,
         target_modules=targets,
-        modules_to_save=_connector(model) if recipe.connector else None,
         task_type="CAUSAL_LM",
     )
     return get_peft_model(model, config)
 
 
-def _connector(model: PreTrainedModel) -> list[str]:
-    """The connector's modules, a list's one by one: peft copies no list as a whole."""
-    names = {name for name, _ in model.named_modules()}
-    found = []
-    for name in names.intersection(prefix.rstrip(".") for prefix in PROJECTORS):
-        module = model.get_submodule(name)
-        numbers = range(len(module)) if isinstance(module, torch.nn.ModuleList) else ()
-        found += [f"{name}.{i}" for i in numbers] or [name]
-    return sorted(found)
-
-
 def _counts(
     model: torch.nn.Module, nominal: list[str], effective: list[str]
 ) -> dict[str, dict[str, int]]:
-    """Parameters by module; frozen copies that peft keeps are left out."""
+    """Parameters by module."""
     counts: dict[str, dict[str, int]] = {}
     marked, learning = set(nominal), set(effective)
     for name, parameter in model.named_parameters():
-        if ".original_module." in name:
-            continue
-        module = "adapters" if ".lora_" in name else part(_plain_name(name))
+        module = "adapters" if ".lora_" in name else part(_plain(name))
         row = counts.setdefault(module, {"total": 0, "nominal": 0, "effective": 0})
         row["total"] += parameter.numel()
         row["nominal"] += parameter.numel() if name in marked else 0

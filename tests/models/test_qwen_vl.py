@@ -10,6 +10,8 @@ from sgv_lab.models import families, mini
 from sgv_lab.models.qwen_vl import image_processor
 from sgv_lab.models.qwen_vl_visual import resized_positions, sincos_positions
 
+IMGPAD_ID = 256 + mini.QWEN_SPECIAL.index("<imgpad>")
+
 
 @pytest.fixture(scope="module")
 def model():
@@ -17,7 +19,7 @@ def model():
 
 
 def span(images: int, queries: int = 16) -> list[int]:
-    start = mini.IMGPAD_ID - 2
+    start = IMGPAD_ID - 2
     return [*[70, 71], *([start, *[start + 2] * queries, start + 1, 10] * images), 72, 73]
 
 
@@ -67,7 +69,7 @@ def test_pictures_land_between_the_tags(model):
     ids = torch.tensor([span(2), [*span(1), *[5] * 19]])
     mask = model.model.image_mask(ids, 3)
     assert mask.sum().item() == 48
-    assert (ids[mask] == mini.IMGPAD_ID).all()
+    assert (ids[mask] == IMGPAD_ID).all()
     images = pixels(3)
     both = model(input_ids=ids, pixel_values=images).logits
     alone = model(input_ids=ids[1:], pixel_values=images[2:]).logits
@@ -112,7 +114,7 @@ def test_cached_generation_is_greedy_without_cache(model):
     )
     for _ in range(6):
         logits = model(input_ids=ids, pixel_values=images).logits[0, -1]
-        logits[[mini.IM_END_ID]] = -torch.inf  # min_new_tokens
+        logits[[256 + mini.QWEN_SPECIAL.index("<|im_end|>")]] = -torch.inf  # min_new_tokens
         ids = torch.cat([ids, logits.argmax()[None, None]], dim=1)
     assert made.tolist() == ids.tolist()
 

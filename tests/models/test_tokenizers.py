@@ -105,8 +105,8 @@ def test_mini_qwen_gives_any_text_back(mini_qwen, text):
 
 
 def test_mini_qwen_ids(mini_qwen, tmp_path):
-    assert mini_qwen.convert_tokens_to_ids("<imgpad>") == mini.IMGPAD_ID
-    assert mini_qwen("<|im_end|>").input_ids == [mini.IM_END_ID]
+    assert mini_qwen.convert_tokens_to_ids("<imgpad>") == 256 + mini.QWEN_SPECIAL.index("<imgpad>")
+    assert mini_qwen("<|im_end|>").input_ids == [256 + mini.QWEN_SPECIAL.index("<|im_end|>")]
     assert len(mini_qwen) <= 400
     mini_qwen.save_pretrained(tmp_path)
     loaded = AutoTokenizer.from_pretrained(tmp_path)

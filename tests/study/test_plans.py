@@ -62,7 +62,7 @@ def test_what_weighs_the_same_is_an_answer_in_miniature_and_a_token_at_full_size
         ({"seeds": 0}, "no seed"),
         ({"primary": ["after", "MME"]}, "primary endpoint"),
         ({"primary": ["oracle", "MME-P"]}, "needs the arm 'oracle'"),
-        ({"family": "llava"}, "no model family 'llava'"),
+        ({"family": "llava"}, "unknown model family 'llava'"),
         ({"benchmarks": ["mme", "sed"]}, "Did you mean 'seed'"),
         ({"baseline": {"shar": 1}}, "Did you mean 'share'"),
         ({"baseline": {"recipe": {"lerning_rate": 1}}}, "Did you mean 'learning_rate'"),

@@ -75,7 +75,6 @@ def test_per_sample_weights_make_samples_equal(packed: bool) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"images": []}, "0 images for 1 places"),
         ({"input_ids": [1, IMAGE_ID, 50, 8, 2]}, "its text holds the image token"),
         ({"images": [torch.zeros(3, 8, 8)]}, "shape (3, 8, 8), the model takes (3, 6, 6)"),
     ],

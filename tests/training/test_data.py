@@ -212,7 +212,7 @@ def test_bad_files_and_settings_are_refused(root: Path, tokenizer: TextTokenizer
             _dataset(root / name, root, tokenizer)
     with pytest.raises(LabError, match="no records"):
         _dataset([], root, tokenizer)
-    with pytest.raises(LabError, match="no variant 'latest'"):
+    with pytest.raises(LabError, match="unknown variant 'latest'"):
         _dataset(RECORDS, root, tokenizer, variant="latest")
 
 

@@ -6,9 +6,8 @@ import numpy as np
 import official
 import pytest
 from PIL import Image
-from transformers import CLIPImageProcessorPil, CLIPVisionConfig
+from transformers import CLIPImageProcessorPil
 
-from sgv_lab.errors import LabError
 from sgv_lab.models.qwen_vl import image_processor
 from sgv_lab.training.preprocessing import open_image, pad_to_square, prepare
 
@@ -75,10 +74,3 @@ def test_transparency_is_dropped_not_acted_on() -> None:
     palette.save(buffer, "PNG", transparency=0)
     pixels = levels(prepare(Image.open(buffer), SMALL, "square").numpy())
     assert np.abs(pixels - np.array([10, 200, 30])[:, None, None]).max() < 1e-3
-
-
-def test_other_aspects_and_processors_are_refused() -> None:
-    with pytest.raises(LabError, match="no aspect 'stretch'"):
-        prepare(Image.new("RGB", (9, 9)), SMALL, "stretch")
-    with pytest.raises(LabError, match="does not resize with PIL"):
-        prepare(Image.new("RGB", (9, 9)), CLIPVisionConfig(), "pad")

@@ -8,7 +8,7 @@ from sgv_lab.errors import LabError
 from sgv_lab.models.tokenizers import qwen_vl_tokenizer
 from sgv_lab.training import qwen_vl_chat
 from sgv_lab.training.conversation import IGNORED, IMAGE_ID, encode, prompt_ids
-from sgv_lab.training.segments import DEFAULT_VARIANT, Stream, TextTokenizer, load_tokenizer
+from sgv_lab.training.segments import TextTokenizer, load_tokenizer
 
 RECORD = made_up.record("<image>\nWhat?", "A cat.", "Is it <ref>red</ref>?", "No.")
 
@@ -37,14 +37,12 @@ def test_probes_of_the_official_tokenizer(reference: Path) -> None:
     tokenizer = load_tokenizer(reference / "data/tokenizers/qwen")
     raised = 0
     for probe in file["tokenizer_probes"]:
-        stream = Stream(tokenizer, DEFAULT_VARIANT, has_image=False, apart=True)
         if "ids" in probe:
-            qwen_vl_chat._add_text(stream, probe["text"], supervised=False)
-            assert stream.ids == probe["ids"], probe["text"]
+            assert qwen_vl_chat.text_ids(probe["text"], tokenizer) == probe["ids"], probe["text"]
         else:
             raised += 1
             with pytest.raises(LabError):
-                qwen_vl_chat._add_text(stream, probe["text"], supervised=False)
+                qwen_vl_chat.text_ids(probe["text"], tokenizer)
     assert 0 < raised < len(file["tokenizer_probes"])
 
 
@@ -91,7 +89,7 @@ def test_stream_and_mask(qwen: TextTokenizer) -> None:
     # Supervised: every <|im_start|>, every <|im_end|> with its newline, and the answers.
     expected = [start, end, newline]  # system
     for answer in ("A cat.", "No."):
-        expected += [start, end, newline, start, *qwen.start(answer), end, newline]
+        expected += [start, end, newline, start, *qwen.ids(answer), end, newline]
     assert [label for label in encoded.labels if label != IGNORED] == expected
     at = encoded.input_ids.index(qwen.special["<img>"])
     span = encoded.input_ids[at + 1 : at + 257]
@@ -141,9 +139,9 @@ def test_a_mended_file_is_read_anew(tmp_path: Path) -> None:
     path = made_up.tiktoken_file(tmp_path)
     lines = path.read_text().splitlines()
     path.write_text("\n".join(lines[:-1]))
-    before = [len(load_tokenizer(path).start(" cat")), len(qwen_vl_tokenizer(path))]
+    before = [len(load_tokenizer(path).ids(" cat")), len(qwen_vl_tokenizer(path))]
     path.write_text("\n".join(lines))
-    after = [len(load_tokenizer(path).start(" cat")), len(qwen_vl_tokenizer(path))]
+    after = [len(load_tokenizer(path).ids(" cat")), len(qwen_vl_tokenizer(path))]
     assert [before[0] - after[0], after[1] - before[1]] == [1, 1]
 
 

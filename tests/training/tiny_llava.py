@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
@@ -90,7 +91,7 @@ def fit(out: Path, *, seed: int = 0, samples: Samples | None = None, **given: An
     collate = collator(per_sample=chosen.loss == "sample", packed=chosen.packing)
     batching = None
     if chosen.packing:
-        lengths = [length(samples[i]) for i in range(len(samples))]
+        lengths = np.array([length(samples[i]) for i in range(len(samples))])
         batching = packed(lengths, chosen.tokens_per_batch)
     return trainer.fit(start, None, samples, collate, chosen, out, seed, run, {}, batching, keep)
 
