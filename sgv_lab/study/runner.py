@@ -22,7 +22,7 @@ from sgv_lab.errors import LabError
 from sgv_lab.files import Journal, sha256, write_json
 from sgv_lab.models import checkpoints, families, shipped
 from sgv_lab.study import run_arm
-from sgv_lab.study.plans import Plan, modernised
+from sgv_lab.study.plans import Plan
 from sgv_lab.study.run_arm import POINTS, Job, evaluate_cached, execute
 from sgv_lab.world import benchmarks as world
 from sgv_lab.world.scene import MINIATURE
@@ -172,12 +172,8 @@ def _same_today(plan: Plan, job: Job, record: Record, out: Path) -> None:
 
 
 def read(out: str | Path) -> list[Record]:
-    """The records in a study's folder, none if there is no file; their configs in today's words."""
-    rows = Journal(Path(out) / RECORDS).read()
-    return [
-        Record(**row | {"config": modernised(row["config"], row["family"], row["profile"])})
-        for row in rows
-    ]
+    """The records in a study's folder; none if there is no file."""
+    return [Record(**row) for row in Journal(Path(out) / RECORDS).read()]
 
 
 def untuned(out: str | Path) -> dict[str, dict[str, float]]:
