@@ -107,8 +107,8 @@ def make(name: str, **keys: Any) -> Plan:
 def parse(text: str, name: str, folder: str | Path = "", origin: str = "plan") -> Plan:
     """The plan that ``text`` writes down: see the files under figures/data/plans.
 
-    ``captions`` names a file from ``folder`` on. It counts as text: with other captions it is
-    another plan, with other seeds and questions, so that no captions are fitted to the test.
+    ``captions`` names a file from ``folder`` on. It counts as text: other captions make another
+    plan, with other seeds and questions.
     """
     try:
         given = yaml.safe_load(text)

@@ -62,10 +62,7 @@ class Record:
 
 
 def bases(plan: Plan, models_root: str | Path = "") -> dict[int, Path]:
-    """Seed -> the checkpoint folder that all arms start from: the plan's bases in turn.
-
-    They lie below ``models_root`` or come with the package (see `shipped`). LabError if absent.
-    """
+    """Seed -> the checkpoint folder that all arms start from: the plan's bases in turn."""
     found = shipped.bases(plan.family, models_root)
     if plan.bases and plan.bases > len(found):
         what = f"{plan.bases} bases are planned, {len(found)} of {plan.family} are there"
@@ -84,9 +81,7 @@ def questions(plan: Plan) -> Path:
 def jobs(plan: Plan, models_root: str | Path = "", data_root: str | Path = "") -> list[Job]:
     """All runs of a plan, seed by seed; its questions are written here, once for all of them.
 
-    ``data_root``: the official files (see `official`) in place of the embedded world. Raises
-    LabError where a plan of profile "paper" lacks them or a base, or a benchmark's files are not
-    there: days of training come before the first question.
+    ``data_root``: the official files (see `official`), which a plan of profile "paper" needs.
     """
     if plan.profile == "paper" and not (models_root and data_root):
         fix = "give --models-root and --data-root"
@@ -117,10 +112,9 @@ def run(
     """Do what is missing of ``plan`` and return its records, which ``out`` holds as JSON lines.
 
     ``workers``: processes at once (None: one a GPU, else one a core). Each finished run is
-    appended at once, so the same call goes on after a kill; points by picture, and the answers of
-    each base itself, given as the arms' are, are written last.
-
-    Raises LabError if a run fails (naming it), or ``out`` holds a run that would be another today.
+    appended at once, so the same call goes on after a kill; points by picture, and the scores of
+    each base itself, are written last. Refuses an ``out`` that holds what would be another run
+    today.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
