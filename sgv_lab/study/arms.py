@@ -102,9 +102,10 @@ END_TO_END = {"pretrain.base": "pretrain", "pretrain.vision_share": 0.5}
 ON_BLIP = {**END_TO_END, "pretrain.annotator": "blip"}
 ON_SHARE = {**END_TO_END, "pretrain.annotator": "share"}
 ON_ORACLE = {**END_TO_END, "pretrain.annotator": "oracle"}
+BOTH_ORACLE = {**ALL_SOURCES, **ON_ORACLE, "annotator": "oracle"}
 BOTH = {**ALL_SOURCES, **ON_SHARE}  # ShareGPT4V-7B: Table 6 and Figure 6 stand on it
 LCS = {**VISION, "pretrain.collection": "lcs"}  # Table 5: one fine-tuning mix, one set of images
-SHUFFLED = {**VISION, "edit": "shuffled"}
+SHUFFLED, QUESTIONS = {**VISION, "edit": "shuffled"}, {"edit": "questions"}
 STYLE = {"wording": 1, "filler": 0.2}
 
 
@@ -143,12 +144,7 @@ _REGISTRY = {  # (group, upper bound) -> its arms
         Arm("aa", "A/A: blind captions drawn again", {"draw": 1}),
         Arm("shuffled", "GPT4-Vision captions of other pictures", SHUFFLED, ("before", "after")),
         Arm("dropped", "no detailed captions", {"edit": "dropped"}, ("before", "after")),
-        Arm(
-            "questions",
-            "questions in the captions' place",
-            {"edit": "questions"},
-            ("before", "after"),
-        ),
+        Arm("questions", "questions in the captions' place", QUESTIONS, ("before", "after")),
         Arm("style", "the same facts in other words, a fifth filler", STYLE),
         # aa-2 to aa-15: sixteen draws of one annotator are 120 pairs.
         *(Arm(f"aa-{draw}", f"A/A: draw {draw}", {"draw": draw}) for draw in range(2, 16)),
@@ -167,11 +163,7 @@ _REGISTRY = {  # (group, upper bound) -> its arms
         Arm("pt-blip", "stage 1 end to end on BLIP captions", ON_BLIP, ("before", "pt")),
         Arm("pt", "dense captions in stage 1", ON_SHARE, ("before", "sft"), "PT yes, SFT no"),
         Arm("both", "dense captions in both", BOTH, ("before", "pt", "sft"), "PT yes, SFT yes"),
-        Arm(
-            "both-oracle",
-            "true and whole captions in both",
-            {**ALL_SOURCES, **ON_ORACLE, "annotator": "oracle"},
-        ),
+        Arm("both-oracle", "true and whole captions in both", BOTH_ORACLE),
     ],
     ("Table 5", "oracle@PT"): [  # who captions pre-training's images
         Arm("none@PT", "no stage 1 end to end", LCS, (), "Baseline"),

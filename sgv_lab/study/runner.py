@@ -134,12 +134,11 @@ def run(
     records = [done[pair] for pair in plan.runs()]
     _gather(records, out)
     if left or not (out / UNTUNED).is_file():
-        starts = {job.base.name: job for job in todo}
+        starts = {job.base: job for job in todo}
         with _workers(1) as pool:  # as the arms are asked
-            scored = {
-                name: pool.submit(evaluate_cached, job.base, job) for name, job in starts.items()
-            }
-            write_json(out / UNTUNED, {name: one.result()[0] for name, one in scored.items()})
+            scored = pool.map(evaluate_cached, starts, starts.values())
+            names = [base.name for base in starts]
+            write_json(out / UNTUNED, dict(zip(names, (one for one, _ in scored), strict=True)))
     return records
 
 
@@ -243,10 +242,8 @@ def _workers(count: int) -> Iterator[ProcessPoolExecutor]:
     mine = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus)))).split(",")
     for number in range(count):
         devices.put(mine[number % gpus] if gpus else None)
-    with (
-        patch_environment(**_QUIET),
-        ProcessPoolExecutor(count, context, _begin, (devices,)) as pool,
-    ):
+    pool = ProcessPoolExecutor(count, context, _begin, (devices,))
+    with patch_environment(**_QUIET), pool:
         yield pool
 
 
