@@ -137,8 +137,7 @@ def examples(
 ) -> Iterator[Figure]:
     """Each source's first captioned image that is there, with what every source says of it.
 
-    An image is shown once. With ``difficulty`` the images are of that drawn world: facts are
-    marked.
+    With ``difficulty`` the images are of that drawn world: facts are marked.
     """
     shown, colors = set(), palette(captions)
     for one in filter(None, captions.values()):

@@ -95,10 +95,7 @@ def scores_by_number(records: Sequence[Record], score: str) -> pd.DataFrame:
 
 
 def most_against_fewer(scores: pd.DataFrame) -> pd.DataFrame:
-    """The most captions against each smaller number but none, paired: effect, low, high.
-
-    ``scores``: of `scores_by_number`. With none, something else is trained as well.
-    """
+    """The most captions against each smaller number but none, paired: effect, low, high."""
     *fewer, most = sorted(n for n in scores if n > 0)
     rows = {n: intervals.paired(scores[most] - scores[n]) for n in fewer}
     return pd.DataFrame.from_dict(rows, orient="index", columns=["effect", "low", "high"])
@@ -131,9 +128,8 @@ def memory() -> pd.DataFrame:
     """What Table 6's arms take in stage 1: an estimate by formulas (`training.estimates`).
 
     For the whole of LLaVA-1.5-7B on one device, float32 weights under bfloat16 autocast, in batches
-    of ROWS samples of POSITIONS each. Index: the arm. Columns: from block, learning (million
-    parameters), estimated, GB, and reported, GB: the paper's, whose 16 GPUs shared weights and
-    moments.
+    of ROWS samples of POSITIONS each; beside it the paper's, whose 16 GPUs shared weights and
+    moments. Index: the arm.
     """
     config, rows = families.config("llava-1.5-7b", "paper"), {}
     batch = estimates.LargestBatch(ROWS * POSITIONS, ROWS * (POSITIONS - 576), ROWS)
@@ -155,11 +151,7 @@ def memory() -> pd.DataFrame:
 
 
 def measured(records: Sequence[Record]) -> pd.DataFrame:
-    """Each Table 6 arm's memory in stage 1 where it was measured: the highest peak on a GPU, in GB.
-
-    Runs on a CPU are missing: a process's memory says nothing of this. Index: arm; column:
-    measured, GB.
-    """
+    """Arm of Table 6 -> "measured, GB", its highest peak on a GPU in stage 1; missing on a CPU."""
     shown = [one for one in records if arm(one.arm).group == "Table 6"]
     on_gpu = [one.pretrain.get("device", "cpu") != "cpu" for one in shown]
     peaks = pd.Series([one.pretrain["peak_bytes"] / 1e9 for one in shown], dtype=float)

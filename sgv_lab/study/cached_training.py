@@ -25,10 +25,7 @@ _FLAGS = ("max_steps", "packing", "tokens_per_batch", "micro_batch", "loss")  # 
 def preflight(
     base: Path, records: Path, image_root: Path, config: RunConfig, **known: Any
 ) -> planning.Plan:
-    """What `train_cached` needs of the same arguments, and what is missing; trains nothing.
-
-    ``known``: what else `training.plan.plan` takes.
-    """
+    """What `train_cached` needs, and what is missing; ``known``: what else `plan.plan` takes."""
     on_gpu = torch.cuda.is_available()
     memory = torch.cuda.get_device_properties(0).total_memory if on_gpu else None
     run = Machine(progress=None)  # a bar in a terminal

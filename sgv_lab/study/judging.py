@@ -137,8 +137,7 @@ def shares(votes: pd.DataFrame) -> pd.DataFrame:
     """As Table 2: percent of votes by what was preferred, and the two sources' difference.
 
     Columns: preferred, votes, percent, low, high. The last row tells how often the left caption
-    won among decided votes: 50 where nobody favours a side. Raises LabError unless the votes are on
-    two sources.
+    won among decided votes: 50 where nobody favours a side.
     """
     (first, second), signs = _sources(votes), _signs(votes)
     decided = votes["choice"] != "same"
@@ -170,10 +169,10 @@ def _signs(votes: pd.DataFrame) -> pd.Series:
 
 
 def agreement(votes: pd.DataFrame) -> dict[str, float]:
-    """How alike raters vote: Krippendorff's alpha over pairs, and the share of pairs of votes
-    that are the same. 1 is perfect, 0 is chance; alpha treats better, same, worse as 1, 0, -1.
+    """How alike raters vote: Krippendorff's alpha over pairs (1 is perfect, 0 is chance; better,
+    same, worse count as 1, 0, -1), and the share of pairs of votes that are the same.
 
-    NaN where no pair has two votes, or all votes are the same. Raises LabError as `shares`.
+    NaN where no pair has two votes, or all votes are the same.
     """
     signs = _signs(votes)
     counts = pd.crosstab(votes["pair"], signs).to_numpy()

@@ -82,7 +82,7 @@ def ledger(data: str | Path = "") -> pd.DataFrame:
 
     Columns: statement, reported, reproduced if, contradicted if, evidence (the paper's own and
     published numbers), full size (what was re-run, or what it would take), verdict, miniature
-    (what it saw, which decides nothing; always of the committed studies), rests on.
+    (what the committed studies saw, which decides nothing), rests on.
     """
     measured = claims.full_size_effects(records(data))
     lengths = claims.lengths(files(data))
@@ -174,8 +174,7 @@ def what_to_run() -> pd.DataFrame:
     """Per claim: the commands of a full-size re-run, its runs, and its A100-hours.
 
     The last column is what it would take to show the reported effect on MME-P, by runs of the two
-    arms compared alone, with 80 % power (`claims.effects`). Hours are the plans' own, scaled from
-    what the authors report; nothing here was measured.
+    arms compared alone, with 80 % power. Hours are the plans' own; none was measured.
     """
     effects, planned = claims.effects().dropna(subset="pairs"), _planned()
     rows = {}

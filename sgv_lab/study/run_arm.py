@@ -208,9 +208,8 @@ def trained(
 def _result(job: Job, stages: list[Stage], folder: Path) -> None:
     """Train into ``folder/model``, answer every benchmark beside it, and write result.json.
 
-    ``seconds`` there are fine-tuning's and the answers'; pre-training, which arms share, has its
-    own. Weights learn in float32 at any size (on a GPU under bfloat16 autocast): a step of 2e-5 is
-    lost in bfloat16.
+    Its ``seconds`` leave out pre-training, which arms share. Weights learn in float32 at any size:
+    a step of 2e-5 is lost in bfloat16.
     """
     drop = job.data_root is not None  # OCR-VQA and SAM images are gone; counted
     *before, mixed = stages

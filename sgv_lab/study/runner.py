@@ -170,10 +170,7 @@ def read(out: str | Path) -> list[Record]:
 
 
 def untuned(out: str | Path) -> dict[str, dict[str, float]]:
-    """Base -> its scores on a study's questions, named as a record's; none if not there.
-
-    The names are those that records give their bases: "" where a study had one.
-    """
+    """Base ("" in earlier studies, which had one) -> its scores on a study's questions."""
     path = Path(out) / UNTUNED
     found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return found if all(isinstance(one, dict) for one in found.values()) else {"": found}

@@ -98,10 +98,7 @@ def losses(models: Sequence[Path]) -> pd.DataFrame:
 
 
 def compared(found: Found) -> pd.DataFrame:
-    """Score -> both models' means in miniature and what ShareGPT4V-7B gains, seeds paired.
-
-    The other columns are those of `effects.paired`.
-    """
+    """Score -> both models' means, what ShareGPT4V-7B gains, and the rest of `effects.paired`."""
     points = pd.concat(
         [one.assign(arm=name, seed=seed) for (name, seed), (_, one) in found.items()]
     )
