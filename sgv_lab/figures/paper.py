@@ -204,7 +204,7 @@ def reported_radar(table: pd.DataFrame, _: Effects) -> Figure:
 
 
 def radar(table: pd.DataFrame) -> Figure:
-    """Models (rows) by benchmarks (columns), each axis from 80 % of the lowest value to the best."""
+    """Models (rows) by benchmarks (columns), each axis from 80 % of its least value to its best."""
     angles = np.linspace(0, 2 * np.pi, len(table.columns), endpoint=False)
     low, high = 0.8 * table.min(), table.max()
     figure, axis = plt.subplots(figsize=(6.4, 5.6), subplot_kw={"polar": True})
