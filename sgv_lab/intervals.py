@@ -2,8 +2,7 @@
 
 One mechanism for all 95 % intervals: an estimate, its variance over groups that are independent of
 each other (seeds, images, raters, questions asked together), and Student's t with as many degrees
-of freedom as there are groups, less one. Where two runs are compared, ``differences`` is (S,): one
-number a seed, an arm minus the arm it is compared with, the same seed in both.
+of freedom as there are groups, less one. ``differences`` are (S,): one number a seed.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -55,9 +54,9 @@ def clustered(
     """Low and high end for ``statistic`` of the column sums, by the delete-one-cluster jackknife.
 
     ``sums`` is (C, S), one row a cluster; ``statistic`` maps (..., S) to (...), values from 0 to
-    ``most``, where the interval ends, too. Robust to any dependence within clusters (the CR3
-    variance for a mean; Bell & McCaffrey 2002). None for fewer than FEWEST clusters, and where one
-    of them decides whether the statistic is defined.
+    ``most``. Robust to any dependence within clusters (the CR3 variance for a mean; Bell &
+    McCaffrey 2002). None for fewer than FEWEST clusters, and where one of them decides whether the
+    statistic is defined.
     """
     if len(sums) < FEWEST:
         return None
@@ -107,8 +106,7 @@ def crossed(units: np.ndarray, strata: Sequence[str]) -> Interval:
 
     ``units`` is (S, I): by seed and image, the arm's points minus the other's; ``strata`` (I,)
     names each image's subtask. The effect is the sum over subtasks of mean points, as MME's.
-    Variance: that of seeds + that of images - that of their interaction, which both of the first
-    hold (Cameron, Gelbach & Miller 2011); at least the larger of the two, as the true one is.
+    Variance as in `two_way`.
     """
     seeds, of = len(units), np.asarray(strata)
     parts = [units[:, of == name] for name in dict.fromkeys(strata)]
@@ -130,8 +128,7 @@ def crossed(units: np.ndarray, strata: Sequence[str]) -> Interval:
 def share_of(effect: Sequence[float], ceiling: Sequence[float]) -> Interval | None:
     """``effect`` as a share of ``ceiling`` (both (S,) differences) with Fieller's interval.
 
-    None where the ceiling's own interval reaches 0 or below: the instrument is insensitive then,
-    and a share of nothing says nothing.
+    None where the ceiling's own interval reaches 0 or below: a share of nothing says nothing.
     """
     y, x = np.asarray(effect, float), np.asarray(ceiling, float)
     mean, low, _ = paired(x)
@@ -184,8 +181,7 @@ def detectable(seeds: int) -> float:
 def minimum_detectable(pilot: Sequence[float], seeds: int) -> tuple[float, float]:
     """The effect that ``seeds`` pairs show in 80 % of studies, from a pilot's differences.
 
-    Second number: the same if the noise is as large as its 80 % upper limit, since a pilot of a
-    few seeds knows it badly.
+    Second number: the same if the noise is as large as its 80 % upper limit.
     """
     d = np.asarray(pilot, float)
     if len(d) < 2 or seeds < 2 or not d.std():
@@ -193,14 +189,3 @@ def minimum_detectable(pilot: Sequence[float], seeds: int) -> tuple[float, float
     upper = np.sqrt((len(d) - 1) / stats.chi2.ppf(0.2, len(d) - 1))
     effect = detectable(seeds) * d.std(ddof=1)
     return float(effect), float(effect * upper)
-
-
-def rejection_rate(scores: np.ndarray) -> tuple[float, int]:
-    """Share of A/A pairs that the paired-t interval calls different, and the number of pairs.
-
-    ``scores`` is (D, S): D draws of one annotator's captions, S training seeds. Every two draws
-    are an A/A study; what is rejected here is the instrument's own false-alarm rate.
-    """
-    first, second = np.triu_indices(len(scores), 1)
-    pairs = [paired(d) for d in scores[first] - scores[second]]
-    return float(np.mean([low > 0 or high < 0 for _, low, high in pairs])), len(pairs)

@@ -142,16 +142,6 @@ def test_the_minimum_detectable_effect_is_detected_as_often_as_it_says():
     assert few > 2 * effect
 
 
-def test_the_rejection_rate_of_draws_that_differ_in_nothing():
-    rng = np.random.default_rng(11)
-    rates = [s.rejection_rate(rng.normal(0, 1, (16, 10))) for _ in range(60)]
-    assert rates[0][1] == 120
-    assert np.mean([rate for rate, _ in rates]) == pytest.approx(0.05, abs=0.015)
-    odd = np.zeros((16, 10)) + rng.normal(0, 0.1, (16, 10))
-    odd[0] += 5
-    assert s.rejection_rate(odd)[0] >= 15 / 120
-
-
 def test_yes_bias():
     assert yes_bias(["yes"] * 4, ["yes", "no"] * 2) == 50
     assert yes_bias(["no", "other"], ["yes", "no"]) == -50

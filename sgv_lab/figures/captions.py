@@ -8,6 +8,7 @@ from contextlib import suppress
 from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -36,7 +37,7 @@ def marked(caption: str, scene: Scene | None) -> list[Word]:
     """The words of a caption, each with its mark, a key of MARKS.
 
     In a sentence with facts the words are "true", but those that name what is wrong "mistaken"
-    or "invented"; all of them where none names it. Without a scene every word is "none".
+    or "invented"; all of them where none names it.
     """
     words: list[Word] = []
     for sentence in re.findall(r"[^.!?]+[.!?]*", caption):
@@ -45,12 +46,12 @@ def marked(caption: str, scene: Scene | None) -> list[Word]:
         if judged is None or not (judged.true or judged.mistaken or judged.invented):
             words += [(part, "none") for part in parts]
             continue
-        right = {w for f in judged.true for w in _stems(f"{f.subject} {f.value}")}
-        named = {
-            "invented": {w for f in judged.invented for w in _stems(f"{f.subject} {f.value}")}
-            - right,
-            "mistaken": {w for f in judged.mistaken for w in _stems(f.value)} - right,
-        }
+        right, invented = (
+            {w for f in facts for w in _stems(f"{f.subject} {f.value}")}
+            for facts in (judged.true, judged.invented)
+        )
+        mistaken = {w for f in judged.mistaken for w in _stems(f.value)}
+        named = {"invented": invented - right, "mistaken": mistaken - right}
         marks = [next((m for m in named if _stems(p) & named[m]), "true") for p in parts]
         for mark in ("mistaken", "invented"):
             if getattr(judged, mark) and mark not in marks:
@@ -72,10 +73,9 @@ def side_by_side(
     scene: Scene | None = None,
     colors: Mapping[str, str] | None = None,
 ) -> Figure:
-    """An image, and beside it what each source says of it.
+    """An image, and beside it what each source says of it; ``colors``: of the sources' names.
 
     With ``scene``, the truth, words are coloured by what they state: true, mistaken, invented.
-    ``colors``: of the sources' names (None: `palette`'s of these).
     """
     colors = colors or palette(captions)
     blocks = [_block(name, texts, scene, colors[name]) for name, texts in captions.items()]
@@ -90,16 +90,19 @@ def side_by_side(
     shown.set_axis_off()
     legend = ["true", "mistaken: there, but not so", "invented: not in the picture"]
     for i, words in enumerate(legend if scene is not None else ()):
-        mark = words.partition(":")[0]
-        top = 1 - (side + 0.16 + 0.19 * i) / height
-        weight = "normal" if mark == "true" else "bold"
-        figure.text(0.04 / width, top, words, c=MARKS[mark], fontsize=9, weight=weight, va="top")
+        look, top = _look(words.partition(":")[0]), 1 - (side + 0.16 + 0.19 * i) / height
+        figure.text(0.04 / width, top, words, **look, va="top")
     packed = VPacker(children=[block for block, _ in blocks], pad=0, sep=9)
     place = {"bbox_to_anchor": ((side + 0.3) / width, 1.0), "bbox_transform": figure.transFigure}
     figure.add_artist(
         AnchoredOffsetbox("upper left", child=packed, pad=0, borderpad=0, frameon=False, **place)
     )
     return figure
+
+
+def _look(mark: str) -> dict[str, Any]:
+    weight = "bold" if mark in ("mistaken", "invented") else "normal"
+    return {"color": MARKS[mark], "size": 9, "weight": weight}
 
 
 def _block(name: str, texts: Sequence[str], scene: Scene | None, color: str) -> tuple[VPacker, int]:
@@ -123,9 +126,7 @@ def _lines(words: Sequence[Word]) -> Iterator[HPacker]:
     for line in wrapped:
         runs = []
         for mark, run in groupby(islice(left, len(line.split())), key=itemgetter(1)):
-            weight = "bold" if mark in ("mistaken", "invented") else "normal"
-            props = {"color": MARKS[mark], "size": 9, "weight": weight}
-            runs.append(TextArea(" ".join(word for word, _ in run), textprops=props))
+            runs.append(TextArea(" ".join(word for word, _ in run), textprops=_look(mark)))
         yield HPacker(children=runs, pad=0, sep=3.4, align="baseline")
 
 
@@ -136,8 +137,7 @@ def examples(
 ) -> Iterator[Figure]:
     """Each source's first captioned image that is there, with what every source says of it.
 
-    An image is shown once. With ``difficulty`` the images are of that drawn world: facts are
-    marked.
+    With ``difficulty`` the images are of that drawn world: facts are marked.
     """
     shown, colors = set(), palette(captions)
     for one in filter(None, captions.values()):

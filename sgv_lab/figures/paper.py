@@ -1,7 +1,7 @@
 """The paper's own numbers drawn, each labelled as reported, with what is known of their noise.
 
-Bars and bands are 95 %, by `claims.standard_error`; where nothing is known there is none. What a
-recorded study found in miniature has a panel and an axis of its own, or that panel says "not run".
+Bars and bands are 95 %, by `claims.standard_error`. What a recorded study found in miniature has a
+panel and an axis of its own, or that panel says "not run".
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,16 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sgv_lab import paper
-from sgv_lab.figures.style import (
-    COLORS,
-    FULL_WIDTH,
-    INK,
-    INVENTED,
-    PALE,
-    RULE,
-    label_point,
-    list_rows,
-)
+from sgv_lab.figures import style
+from sgv_lab.figures.style import COLORS, INK, PALE, label_point, list_rows
 from sgv_lab.study.claims import standard_error
 
 BAR = "#C9CED6"
@@ -67,7 +59,7 @@ def numbers(*places: str) -> pd.DataFrame:
 
 def substitution(table: pd.DataFrame, _: Effects) -> Figure:
     """Figure 2: a panel a benchmark, and in it what each model gains by the swap."""
-    figure, axes = plt.subplots(2, 4, figsize=(FULL_WIDTH + 1, 5.2), sharey=True)
+    figure, axes = plt.subplots(2, 4, figsize=(style.FULL_WIDTH + 1, 5.2), sharey=True)
     models = list(dict.fromkeys(table["row"]))
     names = sorted(table["column"].unique(), key=paper.BENCHMARKS.index)
     sides = table.pivot(index=["column", "row"], columns="arm", values=["value", "error"])
@@ -91,7 +83,7 @@ def _gain(axis: Axes, y: int, gain: float, half: float) -> None:
     """One model's gain; ``half`` is half the length of the grey bar, or nan."""
     gain = round(gain, 2)
     mark, color, weight = (
-        ("v", INVENTED, "bold") if gain < 0 else ("o", COLORS["LLaVA-23K"], "normal")
+        ("v", style.INVENTED, "bold") if gain < 0 else ("o", COLORS["LLaVA-23K"], "normal")
     )
     axis.plot([-half, half], [y, y], color=BAR, lw=9, solid_capstyle="butt", zorder=1)
     axis.plot(gain, y, mark, ms=7, color=color, zorder=3)
@@ -100,13 +92,10 @@ def _gain(axis: Axes, y: int, gain: float, half: float) -> None:
 
 
 def ablations(table: pd.DataFrame, miniature: Effects) -> Figure:
-    """Tables 4, 5 and 6: a row of panels a table, a panel a benchmark, a dot an arm.
-
-    A last panel a table shows what its own study found in ``miniature``.
-    """
+    """Tables 4, 5 and 6: a row of panels a table, a panel a benchmark, a last one in miniature."""
     heights = [len(rows) for _, rows in _TITLES.values()]
     run = any(place in miniature for place in _TITLES)
-    size = (FULL_WIDTH + (5.0 if run else 3.4), 7.6)  # arms' names need room
+    size = (style.FULL_WIDTH + (5.0 if run else 3.4), 7.6)  # arms' names need room
     figure, axes = plt.subplots(3, 4, figsize=size, height_ratios=heights, layout="constrained")
     for column in axes.T[: 4 if run else 3]:
         column[0].sharex(column[1])
@@ -166,11 +155,8 @@ def _miniature_gains(axis: Axes, table: pd.DataFrame | None) -> None:
 
 
 def scaling(table: pd.DataFrame, miniature: Effects) -> Figure:
-    """Figure 6: two benchmarks by the number of pre-training captions, in the paper's steps.
-
-    A second panel shows what its own study found in ``miniature``, on its own axes.
-    """
-    size = (FULL_WIDTH * 1.2, 3.9)
+    """Figure 6: two benchmarks by the number of pre-training captions; a panel in miniature."""
+    size = (style.FULL_WIDTH * 1.2, 3.9)
     figure, (axis, right) = plt.subplots(1, 2, figsize=size, width_ratios=(3, 2))
     _miniature_growth(right, miniature.get("figure6"))
     higher = table.groupby("row")["value"].transform("max") == table["value"]
@@ -218,10 +204,7 @@ def reported_radar(table: pd.DataFrame, _: Effects) -> Figure:
 
 
 def radar(table: pd.DataFrame) -> Figure:
-    """Models (rows) by benchmarks (columns), each axis from 80 % of its lowest value.
-
-    A model without a number on a benchmark has a gap there; the ring's labels are the best values.
-    """
+    """Models (rows) by benchmarks (columns), each axis from 80 % of its least value to its best."""
     angles = np.linspace(0, 2 * np.pi, len(table.columns), endpoint=False)
     low, high = 0.8 * table.min(), table.max()
     figure, axis = plt.subplots(figsize=(6.4, 5.6), subplot_kw={"polar": True})
@@ -236,8 +219,8 @@ def radar(table: pd.DataFrame) -> Figure:
     axis.set_xticks(angles, [f"{name}\n{high[name]:g}" for name in table.columns])
     axis.tick_params(axis="x", pad=9)
     axis.set_yticklabels([])
-    axis.grid(True, color=RULE)
-    axis.spines["polar"].set_color(RULE)
+    axis.grid(True, color=style.RULE)
+    axis.spines["polar"].set_color(style.RULE)
     axis.legend(loc="upper left", bbox_to_anchor=(1.08, 1.05))
     return figure
 

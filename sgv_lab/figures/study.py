@@ -1,7 +1,4 @@
-"""The study drawn: runs paired by seed, detail × accuracy, numbers of captions, votes.
-
-All of it in the miniature's own points; the paper's MME points are never on the same axis.
-"""
+"""The study drawn, in the miniature's own points: runs by seed, detail × accuracy, curve, votes."""
 
 import shutil
 import textwrap
@@ -12,20 +9,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sgv_lab import intervals
 from sgv_lab.figures import style
-from sgv_lab.figures.style import (
-    COLORS,
-    FULL_WIDTH,
-    INK,
-    INVENTED,
-    PALE,
-    RULE,
-    label_point,
-    list_rows,
-)
+from sgv_lab.figures.style import COLORS, INK, PALE, label_point
 from sgv_lab.files import atomic
 from sgv_lab.study import (
     ablations,
@@ -70,7 +59,7 @@ def study_figure(
 ) -> tuple[Figure, Path, pd.DataFrame]:
     """A study's figure, its path below ``root`` without ending, and the table behind it.
 
-    ``root``: the folder whose data/studies holds the study, and with it the base's scores.
+    ``root``: the folder whose data/studies holds the study.
     """
     table = effects.effects(plan, records, points)
     untuned = runner.untuned(root / "data" / "studies" / plan.name)
@@ -78,10 +67,7 @@ def study_figure(
 
 
 def publish(plan: Plan, records: Sequence[Record], out: Path, root: Path) -> list[Path]:
-    """Copy a study's files from ``out`` below ``root/data/studies``, draw its figure into ``root``.
-
-    Returns the paths of its records, its figure and the table behind it.
-    """
+    """The paths of a study's records, figure and table, after putting them below ``root``."""
     target = root / "data" / "studies" / plan.name
     for name in (RECORDS, POINTS, UNTUNED):
         if (out / name).is_file():
@@ -98,10 +84,7 @@ def plan_figure(
     table: pd.DataFrame,
     untuned: Mapping[str, Mapping[str, float]],
 ) -> Figure:
-    """The figure that suits a plan: the surface, the curve of Figure 6, or runs paired by seed.
-
-    ``table``: of `effects.effects`; ``untuned``: of `runner.untuned`.
-    """
+    """The figure that suits a plan: the surface, the curve of Figure 6, or runs paired by seed."""
     groups = {arm(name).group for name in plan.arms}
     if SURFACE in groups:
         return surface(plan, records, table)
@@ -119,18 +102,17 @@ def pairs(
 ) -> Figure:
     """Left: every seed a line over the arms. Right: the same runs minus what they are paired with.
 
-    ``table`` is that of `effects.effects`; the bars are 95 % paired-t intervals. ``note`` is put
-    into the title: what the figure is (a demonstration, a recorded study). ``untuned``: the bases'
-    scores, for a line each among the runs.
+    ``table`` is that of `effects.effects`; the bars are 95 % paired-t intervals. ``note``: the
+    title, if not the plan's. ``untuned``: the bases' scores, for a line each among the runs.
     """
     score = plan.primary[1]
     runs = effects.by_seed(records, score)[list(plan.arms)]
     shown = table[table["score"] == score].reset_index(drop=True)
-    size = (FULL_WIDTH, 1.4 + 0.42 * max(len(plan.arms), len(shown)))
+    size = (style.FULL_WIDTH, 1.4 + 0.42 * max(len(plan.arms), len(shown)))
     figure, (left, right) = plt.subplots(1, 2, figsize=size, layout="constrained")
     rows = np.arange(len(plan.arms))
     for _, values in runs.iterrows():
-        left.plot(values, rows, color=RULE, linewidth=1, zorder=1)
+        left.plot(values, rows, color=style.RULE, linewidth=1, zorder=1)
     for y, name in enumerate(plan.arms):
         left.scatter(runs[name], [y] * len(runs), color=_color(name), s=22, zorder=2)
     left.set(yticks=rows, yticklabels=[f"{arm(n).label}\n{n}" for n in plan.arms], title="runs")
@@ -144,9 +126,7 @@ def pairs(
     for y, row in shown.iterrows():
         d, color = runs[row["arm"]] - runs[row["against"]], _color(row["arm"])
         right.scatter(d, [y] * len(d), color=color, s=16, alpha=0.45)
-        if np.isfinite(row["low"]):
-            right.plot([row["low"], row["high"]], [y, y], color=color, linewidth=2.2)
-        right.scatter([row["effect"]], [y], color=color, s=52, marker="D", zorder=3)
+        _interval(right, row["effect"], row["low"], row["high"], y, color)
     right.axvline(0, color=INK, linewidth=0.8)
     names = [f"{row.arm} − {row.against}" for row in shown.itertuples()]
     right.set(yticks=range(len(shown)), yticklabels=names, title="paired differences")
@@ -163,7 +143,7 @@ def surface(plan: Plan, records: Sequence[Record], table: pd.DataFrame) -> Figur
     """Detail × accuracy of the captions, coloured by what replacing with them gained.
 
     A ring marks an effect whose interval excludes 0; the paper's caption sources, smaller dots,
-    bear their names. ``table`` is that of `effects.effects`.
+    bear their names.
     """
     score = plan.primary[1]
     quality = caption_content.by_arm(plan)
@@ -174,17 +154,10 @@ def surface(plan: Plan, records: Sequence[Record], table: pd.DataFrame) -> Figur
     figure, axis = plt.subplots(figsize=(6.4, 4.8), layout="constrained")
     reach = max(1e-9, dots["effect"].abs().max())
     ringed = (dots["low"] > 0) | (dots["high"] < 0)
-    drawn = axis.scatter(
-        dots["detail"],
-        dots["accuracy"],
-        c=dots["effect"],
-        cmap="PuOr_r",
-        vmin=-reach,
-        vmax=reach,
-        s=np.where(named, 90, 210),
-        edgecolors=np.where(ringed, INK, RULE),
-        linewidths=np.where(ringed, 1.8, 0.8),
-    )
+    look = {"s": np.where(named, 90, 210), "edgecolors": np.where(ringed, INK, style.RULE)}
+    look |= {"linewidths": np.where(ringed, 1.8, 0.8), "cmap": "PuOr_r"}
+    where = dots["detail"], dots["accuracy"]
+    drawn = axis.scatter(*where, c=dots["effect"], vmin=-reach, vmax=reach, **look)
     for name, (x, y) in dots.loc[named, ["detail", "accuracy"]].iterrows():
         label_point(axis, name, (x, y), (7, 6), ha="left", fontsize=9)
     axis.set_xlabel("detail: % of the true facts that captions state")
@@ -200,8 +173,7 @@ def scaling_curve(plan: Plan, records: Sequence[Record], note: str = "") -> Figu
     """Figure 6: a dot a run by its number of captions, log axis, means with 95 % over seeds.
 
     The line is `ablations.saturation`'s with its band; where there is none the figure says why.
-    Runs without stage 1 stand apart at the left: they differ in what is trained, too, and are no
-    part of the fit.
+    Runs without stage 1 stand apart at the left: they differ in what is trained, too.
     """
     score = plan.primary[1]
     runs = ablations.scores_by_number(records, score)
@@ -237,41 +209,53 @@ def two_models(found: sharegpt4v.Found, table: pd.DataFrame) -> Figure:
     ``found`` and ``table`` as `sharegpt4v.compared` takes and gives them.
     """
     ours, theirs = sharegpt4v.OURS, sharegpt4v.LLAVA
-    runs, seeds = sharegpt4v.scores_by_run(found), int(table["seeds"].iloc[0])
-    gained = (runs.loc[ours] - runs.loc[theirs])[list(table.index)]
-    rows = gained.melt(var_name="score", value_name="gained in miniature")
-    rows["unit"] = [UNITS.get(name, "percent") for name in rows["score"]]
-    grid = sns.FacetGrid(rows, col="unit", sharex=False, sharey=False, height=2.6, aspect=1.7)
-    where = {"x": "gained in miniature", "y": "score"}
-    bars = {"errorbar": lambda one: intervals.paired(one)[1:]} if seeds > 1 else {}
-    grid.map_dataframe(sns.stripplot, **where, color=PALE, jitter=False)
-    look = {"color": COLORS["ShareGPT4V-PT"], "markers": "D", "linestyle": "none", **bars}
-    grid.map_dataframe(sns.pointplot, **where, **look)
-    grid.refline(x=0, color=INK, linestyle="-").set_titles("{col_name}")
-    grid.figure.suptitle(f"{ours} − {theirs}, {seeds} paired seeds: a demonstration", y=1.06)
-    return grid.figure
+    runs = sharegpt4v.scores_by_run(found)[list(table.index)]
+    size = (3.6 * len(table), 2.2)
+    figure, axes = plt.subplots(1, len(table), figsize=size, squeeze=False, layout="constrained")
+    for axis, (score, row) in zip(axes[0], table.iterrows(), strict=True):
+        axis.plot(
+            runs.loc[ours, score] - runs.loc[theirs, score],
+            [0] * int(row["seeds"]),
+            "o",
+            color=PALE,
+        )
+        _interval(axis, row["gain"], row["low"], row["high"], 0, COLORS["ShareGPT4V-PT"])
+        axis.axvline(0, color=INK, linewidth=0.8)
+        axis.set(
+            title=score, yticks=[], xlabel=f"{UNITS.get(score, 'percent')} gained in miniature"
+        )
+    seeds = int(table["seeds"].iloc[0])
+    figure.suptitle(f"{ours} − {theirs}, {seeds} paired seeds: a demonstration", fontsize=11)
+    return figure
+
+
+def _interval(axis: Axes, value: float, low: float, high: float, y: int, color: str) -> None:
+    """A diamond with its bar; a single seed has none."""
+    if np.isfinite(low):
+        axis.plot([low, high], [y, y], color=color, linewidth=2.2)
+    axis.scatter([value], [y], color=color, s=52, marker="D", zorder=3)
 
 
 def vote_shares(table: pd.DataFrame) -> Figure:
     """`judging.shares`, drawn: a row each, its percent of votes and the interval; 0 is a line."""
     rows = table[table["preferred"] != "left, of decided"].reset_index(drop=True)
-    figure, axis = plt.subplots(figsize=(0.72 * FULL_WIDTH, 0.42 * len(rows) + 0.9))
+    figure, axis = plt.subplots(figsize=(0.72 * style.FULL_WIDTH, 0.42 * len(rows) + 0.9))
     axis.hlines(rows.index, rows["low"], rows["high"], color=INK, lw=3, alpha=0.45)
     axis.plot(rows["percent"], rows.index, "o", color=INK, ms=8)
     axis.axvline(0, color=PALE, lw=1)
     axis.set_xlabel("percent of votes, with 95 % intervals")
-    list_rows(axis, rows["preferred"])
+    style.list_rows(axis, rows["preferred"])
     return figure
 
 
 def panel_resolution(grid: pd.DataFrame, lead: float) -> Figure:
     """`judging.resolutions`, drawn: what a panel can detect, and the ``lead`` that was reported."""
-    figure, axis = plt.subplots(figsize=(FULL_WIDTH * 0.62, 3.2))
+    figure, axis = plt.subplots(figsize=(style.FULL_WIDTH * 0.62, 3.2))
     rows = grid.assign(rater=grid["rater"].map("{:.0%}".format))
     look = {"hue": "rater", "marker": "o", "palette": "blend:#A9B0BA,#22252A"}
     sns.lineplot(rows, x="picture", y="detectable", **look, ax=axis)
-    axis.axhline(lead, color=INVENTED, ls="--", lw=1)
-    axis.text(0.5, lead + 0.5, "Table 2", ha="right", color=INVENTED)
+    axis.axhline(lead, color=style.INVENTED, ls="--", lw=1)
+    axis.text(0.5, lead + 0.5, "Table 2", ha="right", color=style.INVENTED)
     axis.set(xlabel="share of a vote's variance that is the picture's", ylabel="points of votes")
     axis.set_ylim(0, 36)
     axis.legend(title="the rater's share", ncols=3, loc="upper left")

@@ -1,8 +1,5 @@
 """What the ShareGPT4V paper reports (arXiv 2311.12793), and what others published about it.
 
-One row a number: where it stands, its row, arm and column there, value, unit, version (v1, the
-repository, a card, a thread, a file, a third party), source, a note, how sure the reading is, and
-the place that it contradicts, if any.
 These are never our results. Benchmarks are named as in the paper's Table 3, MME's two parts MME-P
 (perception) and MME-C (cognition).
 """
@@ -44,12 +41,12 @@ BENCHMARKS = (  # in Table 3's order, then those reported elsewhere
 
 
 def _csv(name: str, **how: Any) -> pd.DataFrame:
-    return pd.read_csv(Path(__file__).with_name(f"{name}.csv"), **how)
+    return pd.read_csv(Path(__file__).with_name(f"{name}.csv"), keep_default_na=False, **how)
 
 
 @cache
 def _read() -> pd.DataFrame:
-    table = _csv("numbers", dtype=str, keep_default_na=False).rename(columns={"value": "printed"})
+    table = _csv("numbers", dtype=str).rename(columns={"value": "printed"})
     table.insert(4, "value", pd.to_numeric(table["printed"], errors="coerce"))
     return table
 
@@ -78,7 +75,7 @@ table1, figure2, table2, table3, table4, table5, table6, figure6 = (
 
 def claims() -> pd.DataFrame:
     """The ten claims: claim, statement, place, also (a further place), reported, noise."""
-    return _csv("claims", keep_default_na=False)
+    return _csv("claims")
 
 
 def wide(table: pd.DataFrame) -> pd.DataFrame:
@@ -99,15 +96,11 @@ def comparisons() -> pd.DataFrame:
     its ``columns``; without a contrast a row decides nothing. C9 compares nothing. Sides are named
     by their row and arm in `facts`.
     """
-    return _csv("comparisons", keep_default_na=False)
+    return _csv("comparisons")
 
 
 def effects() -> pd.DataFrame:
-    """Each of `comparisons` in the printed numbers: claim, before, after, column, from, to, gain.
-
-    One row a benchmark (or other column) that both sides report. Gains are rounded to the printed
-    decimals.
-    """
+    """Each of `comparisons` in printed numbers: claim, before, after, column, from, to, gain."""
     table = facts()
     table["side"] = (table["row"] + " " + table["arm"]).str.strip()
     sides = dict(list(table.groupby(["place", "side"], sort=False)))

@@ -2,13 +2,11 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
-import torch
 from scipy import optimize
-from transformers import AutoModelForImageTextToText
 
 from sgv_lab import intervals, paper
 from sgv_lab.errors import LabError
@@ -24,23 +22,21 @@ from sgv_lab.training import estimates, trainable
 from sgv_lab.training.config import base
 
 ROWS, POSITIONS = 16, 800  # of a batch on one GPU: a picture's 576 and a dense caption
-_POINTS = 100  # of the curve as drawn
 _EDGE = 1e-2  # of the logarithm of half: nearer to a bound, the fit ends there
 
 
 @dataclass(frozen=True)
 class Curve:
-    """score(n) = start + gain · n / (n + half), fitted over seeds; or why there is none.
+    """score(n) = start + gain · n / (n + half), fitted over seeds; or ``why`` there is none.
 
-    ``table``: captions, score, low, high, the band's ends; empty where ``why`` says what is wrong.
-    ``start``, ``gain`` and ``half`` (captions at which half of the gain is there): with intervals.
+    ``gain`` and ``half`` (captions at which half of the gain is there): with intervals; ``table``:
+    captions, score, low, high, the band's ends.
     """
 
-    table: pd.DataFrame
-    start: Interval | None = None
+    why: str = ""
     gain: Interval | None = None
     half: Interval | None = None
-    why: str = ""
+    table: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def __str__(self) -> str:
         if self.why:
@@ -67,38 +63,27 @@ def saturation(scores: pd.DataFrame) -> Curve:
     scores = scores[sorted(n for n in scores if n > 0)]
     n, y = scores.columns.to_numpy(float), scores.to_numpy(float)
     if y.shape[1] < 4 or len(y) < 3:
-        return _none(f"{y.shape[1]} numbers of captions and {len(y)} seeds; it takes 4 and 3")
-    left_out = [np.delete(y, seed, 0).mean(0) for seed in range(len(y))]
-    fits = np.array([_fit(n, line) for line in (y.mean(0), *left_out)])
-    if (np.abs(fits[:, 2:] - np.log(n[[0, -1]])) < _EDGE).any():
-        return _none("with all seeds or without one, the fit ends at the edge of the numbers tried")
-    start, gain, half = _with_ends(fits)
-    if gain[1] <= 0 <= gain[2]:
-        return _none(f"no gain is seen: {gain[0]:+.1f} [{gain[1]:.1f}, {gain[2]:.1f}]")
-    at = np.geomspace(n[0], n[-1], _POINTS)
-    lines = _with_ends(np.array([saturating(at, *fit) for fit in fits]))
-    table = pd.DataFrame(lines, columns=["score", "low", "high"])
-    table.insert(0, "captions", at)
-    return Curve(table, start, gain, tuple(float(np.exp(x)) for x in half))
-
-
-def _fit(n: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Least-squares (start, gain, log of half), half within the numbers tried, ``n``."""
+        return Curve(f"{y.shape[1]} numbers of captions and {len(y)} seeds; it takes 4 and 3")
     low, high = np.log(n[[0, -1]])
-    first = (y[0], y[-1] - y[0], (low + high) / 2)
     bounds = ([-np.inf, -np.inf, low], [np.inf, np.inf, high])
-    return optimize.curve_fit(saturating, n, y, first, bounds=bounds, x_scale="jac")[0]
-
-
-def _with_ends(estimates: np.ndarray) -> list[Interval]:
-    """(1 + S, K) estimates, from all seeds and without each of S: K intervals."""
-    variances = jackknife_variance(estimates[1:])
-    pairs = zip(estimates[0], variances, strict=True)
-    return [student_t(estimate, variance, len(estimates) - 1) for estimate, variance in pairs]
-
-
-def _none(why: str) -> Curve:
-    return Curve(pd.DataFrame(columns=["captions", "score", "low", "high"]), why=why)
+    at, rows = np.geomspace(n[0], n[-1], 100), []
+    for line in (y.mean(0), *(np.delete(y, seed, 0).mean(0) for seed in range(len(y)))):
+        first = (line[0], line[-1] - line[0], (low + high) / 2)
+        fit, _ = optimize.curve_fit(saturating, n, line, first, bounds=bounds, x_scale="jac")
+        if min(fit[2] - low, high - fit[2]) < _EDGE:
+            why = "with all seeds or without one, the fit ends at the edge of the numbers tried"
+            return Curve(why)
+        rows.append([*fit[1:], *saturating(at, *fit)])
+    variances = jackknife_variance(np.array(rows[1:]))
+    gain, half, *band = (
+        student_t(estimate, variance, len(y))
+        for estimate, variance in zip(rows[0], variances, strict=True)
+    )
+    if gain[1] <= 0 <= gain[2]:
+        return Curve(f"no gain is seen: {gain[0]:+.1f} [{gain[1]:.1f}, {gain[2]:.1f}]")
+    table = pd.DataFrame(band, columns=["score", "low", "high"])
+    table.insert(0, "captions", at)
+    return Curve("", gain, tuple(float(np.exp(x)) for x in half), table)
 
 
 def scores_by_number(records: Sequence[Record], score: str) -> pd.DataFrame:
@@ -110,10 +95,7 @@ def scores_by_number(records: Sequence[Record], score: str) -> pd.DataFrame:
 
 
 def most_against_fewer(scores: pd.DataFrame) -> pd.DataFrame:
-    """The most captions against each smaller number but none, paired: effect, low, high.
-
-    ``scores``: of `scores_by_number`. With none, something else is trained as well.
-    """
+    """The most captions against each smaller number but none, paired: effect, low, high."""
     *fewer, most = sorted(n for n in scores if n > 0)
     rows = {n: intervals.paired(scores[most] - scores[n]) for n in fewer}
     return pd.DataFrame.from_dict(rows, orient="index", columns=["effect", "low", "high"])
@@ -122,29 +104,22 @@ def most_against_fewer(scores: pd.DataFrame) -> pd.DataFrame:
 def part(plan: Plan, group: str) -> Plan:
     """``plan`` with its arms of one of the paper's tables alone, to show them.
 
-    Its primary endpoint is the last arm that is compared with another. Raises LabError for a plan
-    without such arms.
+    Its primary endpoint is the last arm that is compared with another.
     """
-    arms = tuple(name for name in plan.arms if _shown(name, group))
+    also = {"before"} if group == "Table 4" else set()
+    arms = tuple(name for name in plan.arms if arm(name).group == group or name in also)
     compared = [name for name in arms if arm(name).compared_with]
     if not compared:
         raise LabError(f"has no arms of {group}", where=plan.name, fix="add them to its arms")
     return replace(plan, arms=arms, primary=(compared[-1], plan.primary[1]))
 
 
-def _shown(name: str, group: str) -> bool:
-    return arm(name).group == group or (name == "before" and group == "Table 4")
-
-
 def first_captions(jobs: Iterable[Job]) -> pd.DataFrame:
-    """What stage 1 of each arm's first seed says of its first picture: picture, caption, by arm.
-
-    Arms of one seed and one source of pictures show the same, whoever captions.
-    """
+    """What stage 1 of each arm's first seed says of its first picture: picture, caption, by arm."""
     rows: dict[str, tuple[str, str]] = {}
     for job in jobs:
         if job.config.pretrain and job.arm not in rows:
-            first, *_ = json.loads(run_arm.stages(job)[0].records.read_text(encoding="utf-8"))
+            first, *_ = json.loads(run_arm.stages(job)[0].records.read_bytes())
             rows[job.arm] = (first["image"], caption_of(first))
     return pd.DataFrame.from_dict(rows, orient="index", columns=["picture", "caption"])
 
@@ -153,40 +128,32 @@ def memory() -> pd.DataFrame:
     """What Table 6's arms take in stage 1: an estimate by formulas (`training.estimates`).
 
     For the whole of LLaVA-1.5-7B on one device, float32 weights under bfloat16 autocast, in batches
-    of ROWS samples of POSITIONS each. Index: the arm. Columns: from block, learning (million
-    parameters), estimated, GB, and reported, GB: the paper's, whose 16 GPUs shared weights and
-    moments.
+    of ROWS samples of POSITIONS each; beside it the paper's, whose 16 GPUs shared weights and
+    moments. Index: the arm.
     """
     config, rows = families.config("llava-1.5-7b", "paper"), {}
-    with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(config)
     batch = estimates.LargestBatch(ROWS * POSITIONS, ROWS * (POSITIONS - 576), ROWS)
     table6 = paper.table6().query("column == 'memory'").set_index("row")["value"]
     for one in (one for one in ARMS.values() if one.group == "Table 6"):
         chosen = base("pretrain", {"vision_share": one.changes["pretrain.vision_share"]})
         chosen = chosen.for_tower(config.vision_config.num_hidden_layers)
-        first = chosen.vision_from
-        learning = trainable.set_trainable(model, chosen)[1]
+        learning = trainable.count_trainable(config, chosen)
         parts = estimates.step_memory(config, learning, chosen, batch, 4, True)
-        words = {None: "none", -1: "all and embeddings"}.get(first, str(first))
-        reported = table6.get(one.cell[1]) if one.cell else None
-        sizes = (learning.total("effective") / 1e6, sum(parts.values()) / 1e9)
-        rows[one.name] = (words, *sizes, reported)
-    columns = ["from block", "learning, million", "estimated, GB", "reported, GB"]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("arm")
+        rows[one.name] = {
+            "from block": {None: "none", -1: "all and embeddings"}.get(
+                chosen.vision_from, str(chosen.vision_from)
+            ),
+            "learning, million": learning.total("effective") / 1e6,
+            "estimated, GB": sum(parts.values()) / 1e9,
+            "reported, GB": table6.get(one.row),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("arm")
 
 
 def measured(records: Sequence[Record]) -> pd.DataFrame:
-    """Each Table 6 arm's memory in stage 1 where it was measured: the highest peak on a GPU, in GB.
-
-    Runs on a CPU are missing: a process's memory says nothing of this. Index: arm; column:
-    measured, GB.
-    """
-    rows = [
-        (one.arm, one.pretrain["peak_bytes"] / 1e9 if gpu else None)
-        for one in records
-        if arm(one.arm).group == "Table 6"
-        for gpu in [one.pretrain.get("device", "cpu") != "cpu"]
-    ]
-    table = pd.DataFrame(rows, columns=["arm", "measured, GB"])
-    return table.astype({"measured, GB": float}).groupby("arm", sort=False).max()
+    """Arm of Table 6 -> "measured, GB", its highest peak on a GPU in stage 1; missing on a CPU."""
+    shown = [one for one in records if arm(one.arm).group == "Table 6"]
+    on_gpu = [one.pretrain.get("device", "cpu") != "cpu" for one in shown]
+    peaks = pd.Series([one.pretrain["peak_bytes"] / 1e9 for one in shown], dtype=float)
+    table = peaks.where(on_gpu).groupby([one.arm for one in shown], sort=False).max()
+    return table.rename_axis("arm").to_frame("measured, GB")

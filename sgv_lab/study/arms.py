@@ -1,9 +1,7 @@
 """The arms of the study: short named changes to one baseline, in the paper's terms.
 
-``ARMS`` is the one registry: an arm's name joins its run, the paper's cell it stands for, the arms
-it is compared with and its label in every plot. All arms of a plan train on as many samples, in as
-many updates; they differ in what the registry says, and in nothing else. What can be changed is
-what `training.config.RunConfig` has, its captions' values and those of its pre-training.
+All arms of a plan train on as many samples, in as many updates; they differ in what the registry
+``ARMS`` says, and in nothing else. What can be changed is what `training.config.RunConfig` has.
 """
 
 from collections.abc import Mapping
@@ -45,26 +43,23 @@ def baseline(
     """What the arms of a study change: the family's base, the projector always trained.
 
     ``tuning``: "lora" or "full", besides the projector; "": full at full size alone; "projector":
-    it alone, as LLaVA's first stage does, on captions alone. At full size a token of any answer
-    weighs the same, as the authors trained. Its ``pretrain`` is what an arm begins from that names
-    an annotator there.
+    it alone, on captions alone. ``pretrain`` is for arms that name an annotator there.
     """
     tuning = tuning or ("full" if full_size else "lora")
-    size, changes, first = "drawn world", DRAWN_SFT, DRAWN_PRETRAIN
-    mix, pool = Mix(), Pool()
+    alone = tuning == "projector"
+    size, mix, pool = "drawn world", Mix(), Pool()
+    changes, first = DRAWN_PROJECTOR if alone else DRAWN_SFT, DRAWN_PRETRAIN
     if full_size:
-        size, changes, first = "full size", FULL_SIZE, FULL_SIZE
-        mix, pool = Mix(samples=0), Pool(samples=0, pool=0)
-    if tuning == "projector":
-        sft = base("projector-only")
-        changes = changes if full_size else DRAWN_PROJECTOR
-    else:
-        full, lora = _BASES.get(family, ("sft", "sft-lora"))
-        tuned = {"language_model": tuning, "connector": True}
-        sft = base(full if tuning == "full" else lora, tuned, origin)
+        size, mix, pool = "full size", Mix(samples=0), Pool(samples=0, pool=0)
+        changes = first = FULL_SIZE
+    full, lora = _BASES.get(family, ("sft", "sft-lora"))
+    tuned = {"language_model": tuning, "connector": True}
+    sft = (
+        base("projector-only") if alone else base(full if tuning == "full" else lora, tuned, origin)
+    )
     before = replace(base("pretrain", first, size), captions=pool)
     made = replace(sft.changed(changes, size), captions=mix, pretrain=before)
-    return made.changed({"share": 1.0}, "tuning projector") if tuning == "projector" else made
+    return made.changed({"share": 1.0}, "tuning projector") if alone else made
 
 
 @dataclass(frozen=True)
@@ -93,10 +88,9 @@ class Arm:
 
 def ready(design: RunConfig, blocks: int) -> RunConfig:
     """A design as it is run: without a pre-training that shows no captions. Both weigh alike."""
-    first = design.pretrain
-    if not first.captions.annotator:
+    if not design.pretrain.captions.annotator:
         return replace(design, pretrain=None)
-    alike = first.changed({"loss": design.loss}, design.origins.get("loss", ""))
+    alike = design.pretrain.changed({"loss": design.loss}, design.origins.get("loss", ""))
     return replace(design, pretrain=alike.for_tower(blocks))
 
 
@@ -108,10 +102,11 @@ END_TO_END = {"pretrain.base": "pretrain", "pretrain.vision_share": 0.5}
 ON_BLIP = {**END_TO_END, "pretrain.annotator": "blip"}
 ON_SHARE = {**END_TO_END, "pretrain.annotator": "share"}
 ON_ORACLE = {**END_TO_END, "pretrain.annotator": "oracle"}
+BOTH_ORACLE = {**ALL_SOURCES, **ON_ORACLE, "annotator": "oracle"}
 BOTH = {**ALL_SOURCES, **ON_SHARE}  # ShareGPT4V-7B: Table 6 and Figure 6 stand on it
 LCS = {**VISION, "pretrain.collection": "lcs"}  # Table 5: one fine-tuning mix, one set of images
-WORDS = {"wording": 1}
-STYLE = {**WORDS, "filler": 0.2}
+SHUFFLED, QUESTIONS = {**VISION, "edit": "shuffled"}, {"edit": "questions"}
+STYLE = {"wording": 1, "filler": 0.2}
 
 
 def _tower(name: str, share: float, label: str, row: str | None) -> Arm:
@@ -119,23 +114,24 @@ def _tower(name: str, share: float, label: str, row: str | None) -> Arm:
     return Arm(name, label, {**BOTH, "pretrain.vision_share": share}, against, row)
 
 
-def _captions(name: str, number: int, row: str | None = None) -> Arm:
-    delta = {**BOTH, "pretrain.samples": number}
-    return Arm(name, f"{number:,} captions", delta, ("captions@0",), row)
+def _captions(number: int, row: str | None = None) -> Arm:
+    changes = {**BOTH, "pretrain.samples": number}
+    return Arm(f"captions@{number}", f"{number:,} captions", changes, ("captions@0",), row)
 
 
 def _first(
     name: str, label: str, shown: Mapping[str, Any], against: tuple[str, ...] = ("blind@P",)
 ) -> Arm:
     """Captions ``shown`` to the projector alone; then the baseline's fine-tuning."""
-    delta = {f"pretrain.{key}": value for key, value in shown.items()}
-    return Arm(name, label, {**PROJECTOR, **delta}, against)
+    changes = {f"pretrain.{key}": value for key, value in shown.items()}
+    return Arm(name, label, {**PROJECTOR, **changes}, against)
 
 
-def _rates(name: str, omission: float, error: float, invention: float) -> Arm:
-    label = f"{omission:.0%} left out, {error:.0%} wrong, {invention:.0%} made up"
-    rates = dict(zip(RATES, (omission, error, invention), strict=True))
-    return Arm(name, label, {**VISION, **rates})
+def _rates(omission: int, error: int, invention: int) -> Arm:
+    """Rates in percent: o25e10i0 leaves out 25 %, gets 10 % wrong, makes nothing up."""
+    label = f"{omission}% left out, {error}% wrong, {invention}% made up"
+    rates = {"omission": omission / 100, "error": error / 100, "invention": invention / 100}
+    return Arm(f"o{omission}e{error}i{invention}", label, {**VISION, **rates})
 
 
 _REGISTRY = {  # (group, upper bound) -> its arms
@@ -146,20 +142,9 @@ _REGISTRY = {  # (group, upper bound) -> its arms
     ("controls", "oracle"): [
         Arm("oracle", "true and whole captions", {"annotator": "oracle"}),
         Arm("aa", "A/A: blind captions drawn again", {"draw": 1}),
-        Arm(
-            "shuffled",
-            "GPT4-Vision captions of other pictures",
-            {**VISION, "edit": "shuffled"},
-            ("before", "after"),
-        ),
+        Arm("shuffled", "GPT4-Vision captions of other pictures", SHUFFLED, ("before", "after")),
         Arm("dropped", "no detailed captions", {"edit": "dropped"}, ("before", "after")),
-        Arm(
-            "questions",
-            "questions in the captions' place",
-            {"edit": "questions"},
-            ("before", "after"),
-        ),
-        Arm("words", "the same facts in other words", WORDS),
+        Arm("questions", "questions in the captions' place", QUESTIONS, ("before", "after")),
         Arm("style", "the same facts in other words, a fifth filler", STYLE),
         # aa-2 to aa-15: sixteen draws of one annotator are 120 pairs.
         *(Arm(f"aa-{draw}", f"A/A: draw {draw}", {"draw": draw}) for draw in range(2, 16)),
@@ -170,41 +155,15 @@ _REGISTRY = {  # (group, upper bound) -> its arms
     ],
     ("own captions", "oracle"): [Arm("own", "captions of one's own", {"annotator": "own"})],
     (SURFACE, "oracle"): [
-        _rates("o0e0i0", 0.0, 0.0, 0.0),
-        _rates("o0e10i0", 0.0, 0.1, 0.0),
-        _rates("o0e30i0", 0.0, 0.3, 0.0),
-        _rates("o0e50i0", 0.0, 0.5, 0.0),
-        _rates("o25e0i0", 0.25, 0.0, 0.0),
-        _rates("o25e10i0", 0.25, 0.1, 0.0),
-        _rates("o25e30i0", 0.25, 0.3, 0.0),
-        _rates("o25e50i0", 0.25, 0.5, 0.0),
-        _rates("o50e0i0", 0.5, 0.0, 0.0),
-        _rates("o50e10i0", 0.5, 0.1, 0.0),
-        _rates("o50e30i0", 0.5, 0.3, 0.0),
-        _rates("o50e50i0", 0.5, 0.5, 0.0),
-        _rates("o75e0i0", 0.75, 0.0, 0.0),
-        _rates("o75e10i0", 0.75, 0.1, 0.0),
-        _rates("o75e30i0", 0.75, 0.3, 0.0),
-        _rates("o75e50i0", 0.75, 0.5, 0.0),
-        _rates("o0e0i30", 0.0, 0.0, 0.3),
-        _rates("o0e0i60", 0.0, 0.0, 0.6),
-        _rates("o25e0i30", 0.25, 0.0, 0.3),
-        _rates("o25e0i60", 0.25, 0.0, 0.6),
-        _rates("o50e0i30", 0.5, 0.0, 0.3),
-        _rates("o50e0i60", 0.5, 0.0, 0.6),
-        _rates("o75e0i30", 0.75, 0.0, 0.3),
-        _rates("o75e0i60", 0.75, 0.0, 0.6),
+        *(_rates(o, e, 0) for o in (0, 25, 50, 75) for e in (0, 10, 30, 50)),
+        *(_rates(o, 0, i) for o in (0, 25, 50, 75) for i in (30, 60)),
     ],
     ("Table 4", "both-oracle"): [  # where dense captions are used, and its missing control
         Arm("sft", "dense captions in fine-tuning", ALL_SOURCES, row="PT no, SFT yes"),
         Arm("pt-blip", "stage 1 end to end on BLIP captions", ON_BLIP, ("before", "pt")),
         Arm("pt", "dense captions in stage 1", ON_SHARE, ("before", "sft"), "PT yes, SFT no"),
         Arm("both", "dense captions in both", BOTH, ("before", "pt", "sft"), "PT yes, SFT yes"),
-        Arm(
-            "both-oracle",
-            "true and whole captions in both",
-            {**ALL_SOURCES, **ON_ORACLE, "annotator": "oracle"},
-        ),
+        Arm("both-oracle", "true and whole captions in both", BOTH_ORACLE),
     ],
     ("Table 5", "oracle@PT"): [  # who captions pre-training's images
         Arm("none@PT", "no stage 1 end to end", LCS, (), "Baseline"),
@@ -231,7 +190,7 @@ _REGISTRY = {  # (group, upper bound) -> its arms
         _first(
             "shuffled@P",
             "the projector on GPT4-Vision's of other pictures",
-            {**VISION, "edit": "shuffled"},
+            SHUFFLED,
             ("none@P", "blind@P", "vision@P"),
         ),
     ],
@@ -245,18 +204,8 @@ _REGISTRY = {  # (group, upper bound) -> its arms
     ],
     ("Figure 6", ""): [  # how many different captions pre-training shows
         Arm("captions@0", "no dense captions in stage 1", ALL_SOURCES, (), "0"),
-        _captions("captions@16", 16),
-        _captions("captions@64", 64),
-        _captions("captions@256", 256),
-        _captions("captions@1024", 1_024),
-        _captions("captions@4096", 4_096),
-        _captions("captions@100000", 100_000, "100000"),
-        _captions("captions@200000", 200_000, "200000"),
-        _captions("captions@400000", 400_000, "400000"),
-        _captions("captions@600000", 600_000, "600000"),
-        _captions("captions@800000", 800_000, "800000"),
-        _captions("captions@1000000", 1_000_000, "1000000"),
-        _captions("captions@1200000", 1_200_000, "1200000"),
+        *map(_captions, (16, 64, 256, 1_024, 4_096)),
+        *(_captions(n, str(n)) for n in (100_000, *range(200_000, 1_200_001, 200_000))),
     ],
 }
 ARMS: dict[str, Arm] = {
@@ -285,14 +234,14 @@ def cell_of(name: str, family: str) -> tuple[str, str, str]:
 def table() -> pd.DataFrame:
     """The registry: arm, group, label, what it changes, what it is compared with, paper's cell."""
     rows = {
-        name: (
-            one.group,
-            one.label,
-            ", ".join(f"{key} {value}" for key, value in one.changes.items()) or "nothing",
-            ", ".join(one.compared_with) or "–",
-            " ".join(filter(None, one.cell or ("–",))),
-        )
+        name: {
+            "group": one.group,
+            "label": one.label,
+            "changes": ", ".join(f"{key} {value}" for key, value in one.changes.items())
+            or "nothing",
+            "against": ", ".join(one.compared_with) or "–",
+            "paper": " ".join(filter(None, one.cell or ("–",))),
+        }
         for name, one in ARMS.items()
     }
-    columns = ["group", "label", "changes", "against", "paper"]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("arm")
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("arm")

@@ -1,9 +1,6 @@
 """A training as an artefact of the store: each stage of an arm, ShareGPT4V-7B's, Share-Captioner's.
 
-Pre-training shows detailed captions to a roughly aligned model, ViT blocks, projector and language
-model all trained; SFT then trains projector and language model on the mix with replaced captions
-(section 4.2 and 4.3; ShareGPT4V scripts/sharegpt4v/slurm_{pretrain,finetune}_7b.sh). A training
-that was killed goes on where its last checkpoint stands; one that is done is found.
+One that was killed goes on where its last checkpoint stands; one that is done is found.
 """
 
 import subprocess
@@ -26,26 +23,22 @@ _FLAGS = ("max_steps", "packing", "tokens_per_batch", "micro_batch", "loss")  # 
 
 
 def preflight(
-    base: str | Path,
-    records: str | Path,
-    image_root: str | Path,
-    config: RunConfig,
-    **known: Any,
+    base: Path, records: Path, image_root: Path, config: RunConfig, **known: Any
 ) -> planning.Plan:
-    """What `train_cached` needs of the same arguments, and what is missing; trains nothing.
-
-    ``known``: what else `training.plan.plan` takes.
-    """
-    known = {"run": Machine(progress=None), "weights": base, **known}  # a bar in a terminal
+    """What `train_cached` needs, and what is missing; ``known``: what else `plan.plan` takes."""
+    on_gpu = torch.cuda.is_available()
+    memory = torch.cuda.get_device_properties(0).total_memory if on_gpu else None
+    run = Machine(progress=None)  # a bar in a terminal
+    known = {"run": run, "weights": base, "device_bytes": memory, **known}
     model = AutoConfig.from_pretrained(base, trust_remote_code=False, local_files_only=True)
     processor = checkpoints.load_processor(base, model)
     return planning.plan(model, processor, records, image_root, config, store.root(), **known)
 
 
 def train_cached(
-    base: str | Path,
-    records: str | Path,
-    image_root: str | Path,
+    base: Path,
+    records: Path,
+    image_root: Path,
     config: RunConfig,
     seed: int,
     *,
@@ -64,9 +57,9 @@ def train_cached(
     Images that lie in the store count by their key, others by their names alone: half a terabyte is
     not hashed. Raises LabError also when a process fails.
     """
-    inputs = [Path(base), Path(records)]
-    if Path(image_root).is_relative_to(store.root()):
-        inputs.append(Path(image_root))
+    inputs = [base, records]
+    if image_root.is_relative_to(store.root()):
+        inputs.append(image_root)
     config = config.alone()
     settings = {"config": config.values(), "seed": seed, "drop_broken": drop_broken}
 
@@ -106,9 +99,10 @@ def command(
     words = ["train", "--model", base, "--records", records, "--images", image_root]
     words += ["--recipe", config.name, "--out", out, "--seed", seed]
     changed = {name: new for name, (_, new) in config.differences().items()}
+    flags = {name: changed.pop(name) for name in _FLAGS if name in changed}
     for name, value in changed.items():
-        words += [] if name in _FLAGS else ["--set", f"{name}={value}"]
-    for name, value in {**{n: changed[n] for n in _FLAGS if n in changed}, **how}.items():
+        words += ["--set", f"{name}={value}"]
+    for name, value in {**flags, **how}.items():
         flag = "--" + name.replace("_", "-")
         words += [flag] * value if isinstance(value, bool) else [flag, value]
     start = ["sgv-lab"]
@@ -121,8 +115,5 @@ def _launch(words: list[str]) -> None:
     """Train in processes of torchrun; what they say goes to where ours goes."""
     done = subprocess.run([sys.executable, "-m", "torch.distributed.run", *words[1:]], check=False)
     if done.returncode:
-        raise LabError(
-            f"a process ended with {done.returncode}",
-            where=" ".join(words[:3]),
-            fix="its message stands above; the same call goes on from the last checkpoint",
-        )
+        what, fix = f"a process ended with {done.returncode}", "its message stands above; run again"
+        raise LabError(what, where=" ".join(words[:3]), fix=fix)

@@ -28,8 +28,7 @@ def by_arm(plan: Plan, arms: Sequence[str] = ()) -> pd.DataFrame:
 
     Detail: the share of the true facts that they state (recall); accuracy: that of the stated
     facts that are true (precision); filler: that of their tokens that lie in sentences without a
-    fact. Missing where an arm has no captions. Of a study recorded in the first edition of the
-    drawn world, whose captions nobody can write any more, it is what they held then.
+    fact. Of a study recorded in the first edition of the drawn world it is what they held then.
     """
     earlier = first_edition().query("digest == @plan.digest").set_index("arm")
     if len(earlier):
@@ -67,9 +66,9 @@ def _content(family: str, shown: Mix) -> tuple[float, ...]:
 def slopes(records: Sequence[Record], score: str) -> pd.DataFrame:
     """What ten points more, in percent, of facts left out, wrong or made up are worth.
 
-    Over all of detail × accuracy, a seed at a time: least squares of its arms' scores on the three
-    rates that were set and a constant; effect, low, high: the seeds' mean and its paired-t
-    interval, in points of ``score``. Index: RATES; empty where the arms do not tell them apart.
+    Least squares, a seed at a time, of its arms' scores on the three rates that were set; effect,
+    low, high: the seeds' mean and its paired-t interval. Index: RATES; empty where the arms do not
+    tell them apart.
     """
     runs = effects.by_seed(records, score)
     runs = runs[[name for name in runs if arm(name).group == SURFACE]]
@@ -81,9 +80,5 @@ def slopes(records: Sequence[Record], score: str) -> pd.DataFrame:
 
 
 def follows_filler(quality: pd.DataFrame, records: Sequence[Record], score: str) -> float:
-    """How the arms' means go with the filler in their captions: Pearson's r.
-
-    ``quality``: of `by_arm`. Filler varies with the rates that `slopes` sets, as omission
-    concentrates it and invention dilutes it, so that neither is told from it.
-    """
+    """Pearson's r of the arms' means and their captions' filler (``quality``: of `by_arm`)."""
     return float(effects.by_seed(records, score).mean().corr(quality["filler"]))

@@ -1,9 +1,8 @@
 """The ledger of ten claims: what would decide each, fixed here beforehand, and what is known.
 
-Verdicts come from full-size records and from the paper's own and published numbers; the
-miniature never decides one. A claim about training is a contrast, a weighted sum of arms of one
-of the paper's tables, and only records of paired full-size runs decide it: the paper has one run
-an arm, so its own numbers cannot.
+A claim about training is a contrast, a weighted sum of arms of one of the paper's tables, and only
+records of paired full-size runs decide it: the paper has one run an arm, and the miniature never
+decides one.
 """
 
 from collections import Counter
@@ -13,6 +12,7 @@ from functools import cache
 from itertools import count
 from math import sqrt
 
+import numpy as np
 import pandas as pd
 from scipy import stats
 
@@ -38,15 +38,13 @@ class Contrast:
 
 def _contrasts() -> dict[str, tuple[Contrast, ...]]:
     """Claim -> its contrasts, added up from `paper.comparisons`."""
-    facts = paper.facts()
-    sides = {f"{f.row} {f.arm}".strip(): (f.row, f.arm) for f in facts.itertuples()}
+    sides = {f"{f.row} {f.arm}".strip(): (f.row, f.arm) for f in paper.facts().itertuples()}
     contrasts: dict[str, tuple[Contrast, ...]] = {}
     rows = paper.comparisons().query("contrast != ''")
     for (claim, what), part in rows.groupby(["claim", "contrast"], sort=False):
         sums = Counter()
         for row in part.itertuples():
-            sums[sides[row.after]] += int(row.sign)
-            sums[sides[row.before]] -= int(row.sign)
+            sums.update({sides[row.after]: int(row.sign), sides[row.before]: -int(row.sign)})
         weights = {side: weight for side, weight in sums.items() if weight}
         contrast = Contrast(what, row.place, weights, tuple(row.columns.split()))
         contrasts[claim] = (*contrasts.get(claim, ()), contrast)
@@ -84,11 +82,10 @@ def effects() -> pd.DataFrame:
     rows = []
     for claim, contrast, column in _numbers():
         table = paper.facts(contrast.place).query("column == @column")
-        table = table.set_index(["row", "arm"])["value"]
-        scores = {side: table[side] for side in contrast.weights}
+        scores = table.set_index(["row", "arm"])["value"]
         effect = sum(weight * scores[side] for side, weight in contrast.weights.items())
-        error, at = sqrt(sum(standard_error(column, x) ** 2 for x in scores.values())), level(claim)
-        pairs = None
+        errors = [standard_error(column, scores[side]) for side in contrast.weights]
+        error, at, pairs = sqrt(sum(one**2 for one in errors)), level(claim), None
         if column == "MME-P":
             pairs = next(n for n in count(2) if intervals.power(effect, error, n, at) >= 0.8)
         rows.append((claim, contrast.what, column, round(effect, 2), error, pairs))
@@ -106,8 +103,8 @@ def _numbers() -> list[tuple[str, Contrast, str]]:
 def number_verdict(low: float, high: float, effect: float) -> str:
     """The verdict on one positive ``effect`` from a re-run's interval ``low`` to ``high``.
 
-    "Contradicted" is about the effect as it was claimed: no gain is seen, and one of that size is
-    excluded. A smaller one may be there still, and more seeds may show it.
+    "Contradicted": no gain is seen, and one of the claimed size is excluded. A smaller one may be
+    there still.
     """
     if low > 0:
         return REPRODUCED
@@ -117,10 +114,9 @@ def number_verdict(low: float, high: float, effect: float) -> str:
 def full_size_effects(records: pd.DataFrame) -> pd.DataFrame:
     """Full-size records held against the claims, a row each deciding number that they cover.
 
-    ``records``: tidy, as paper.facts, with a column seed; a (place, row, arm, column) is measured
-    once a seed. Columns: claim, contrast, column, effect (the paper's), seeds, found, low, high,
-    verdict. Intervals are paired Student t over seeds, at `level`; fewer than SEEDS seeds decide
-    nothing.
+    ``records``: of `ledger.records`. Columns: claim, contrast, column, effect (the paper's), seeds,
+    found, low, high, verdict. Intervals are paired Student t over seeds, at `level`; fewer than
+    SEEDS seeds decide nothing.
     """
     rows = []
     reported = effects().set_index(["contrast", "column"])["effect"]
@@ -150,30 +146,27 @@ def claim_verdict(verdicts: Sequence[str], needed: int) -> str:
 def votes() -> pd.DataFrame:
     """Table 2 tested: GPT4-Vision's lead over Share-Captioner in percentage points of all votes.
 
-    Two rows: all votes independent, and the ten votes on an image all alike; the truth lies
-    between. Columns: votes, lead, low, high (95 %), z and p (sign test of the decided votes).
+    The truth lies between the two rows. Columns: votes, lead, low, high (95 %), z and p (sign test
+    of the decided votes).
     """
     asked = paper.facts("design").set_index(["row", "column"])["value"]["human evaluation"]
     share = paper.table2().set_index("row")["value"] / 100
-    ours, theirs = share["Share-Captioner"], share["GPT4-Vision"]
-    rows = {}
-    for what, n in {
-        "votes independent": asked["images"] * asked["volunteers"],
-        "votes on an image alike": asked["images"],
-    }.items():
-        lead = theirs - ours
-        half = stats.norm.ppf(0.975) * sqrt((theirs + ours - lead**2) / n)
-        z = lead * sqrt(n) / sqrt(theirs + ours)
-        ends = (100 * (lead - half), 100 * (lead + half))
-        rows[what] = (int(n), 100 * lead, *ends, z, 2 * stats.norm.sf(z))
-    return pd.DataFrame(rows, index=["votes", "lead", "low", "high", "z", "p"]).T
+    decided = share["GPT4-Vision"] + share["Share-Captioner"]
+    lead = share["GPT4-Vision"] - share["Share-Captioner"]
+    table = pd.DataFrame(index=["votes independent", "votes on an image alike"])
+    table["votes"] = [asked["images"] * asked["volunteers"], asked["images"]]
+    half = stats.norm.ppf(0.975) * np.sqrt((decided - lead**2) / table["votes"])
+    table["lead"], table["low"], table["high"] = (
+        100 * lead,
+        100 * (lead - half),
+        100 * (lead + half),
+    )
+    table["z"] = lead * np.sqrt(table["votes"]) / sqrt(decided)
+    return table.assign(p=2 * stats.norm.sf(table["z"]))
 
 
 def verdict_c8(table: pd.DataFrame) -> str:
-    """The verdict on C8 from ``votes()``: every reading's interval within ±MARGIN, or none's near.
-
-    "No significant difference" is not enough: the interval has to be narrow, too.
-    """
+    """The verdict on C8 from ``votes()``: each reading's interval within ±MARGIN, or none near."""
     if table[["low", "high"]].abs().to_numpy().max() <= MARGIN:
         return REPRODUCED
     apart = (table["low"] > MARGIN) | (table["high"] < -MARGIN)
@@ -181,10 +174,9 @@ def verdict_c8(table: pd.DataFrame) -> str:
 
 
 def lengths(files: pd.DataFrame) -> pd.DataFrame:
-    """Table 1's mean characters beside those of files at hand; blank where there is no file.
+    """Table 1's mean characters beside those of ``files`` at hand, with a verdict on each row.
 
-    ``files``: columns dataset, file, captions, characters, whole (whether it is the very file the
-    paper describes). Adds the verdict on each row: only a whole file decides.
+    Only a file that is ``whole``, the very one that the paper describes, decides.
     """
     printed = paper.table1().query("column == 'mean characters'").set_index("row")["value"]
     table = printed.rename("reported").to_frame().join(files.set_index("dataset"))
@@ -221,20 +213,19 @@ def same_harness() -> pd.DataFrame:
     facts = paper.facts("re-evaluation").query("arm == 'VLMEvalKit'")
     found = facts.pivot(index="column", columns="row", values="value")
     printed = paper.table3().pivot(index="column", columns="row", values="value")
-    ours, theirs = "ShareGPT4V-7B", "LLaVA-1.5-7B"
     sides = {
-        "Table 3": printed[f"{ours} (Vicuna-7B)"] - printed["LLaVA-1.5 (Vicuna-7B)"],
-        "found": found[ours] - found[theirs],
+        "Table 3": printed["ShareGPT4V-7B (Vicuna-7B)"] - printed["LLaVA-1.5 (Vicuna-7B)"],
+        "found": found["ShareGPT4V-7B"] - found["LLaVA-1.5-7B"],
     }
     table = pd.DataFrame(sides).dropna().round(2)
     return table.assign(low=float("nan"), high=float("nan")).rename_axis(index=None)
 
 
 def verdict_c10(table: pd.DataFrame) -> str:
-    """The verdict on C10 from leads over the best rival in one harness, with 95 % intervals.
+    """The verdict on C10 from leads over the best rival in one harness, columns low and high.
 
-    ``table``: a row a benchmark, columns low and high. Reproduced by LEADS leads above zero,
-    contradicted when more than the others lie below it, so that LEADS cannot be reached.
+    Reproduced by LEADS leads above zero, contradicted when so many lie below it that LEADS cannot
+    be reached.
     """
     if (table["low"] > 0).sum() >= LEADS:
         return REPRODUCED

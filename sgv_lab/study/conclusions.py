@@ -19,9 +19,8 @@ FILLER = 5.0  # percentage points of it from which two arms' captions are not al
 def conclusion(plan: Plan, records: Sequence[Record], table: pd.DataFrame, out: Path) -> str:
     """What follows from a study, ``table`` being its `effects.effects` and ``out`` its folder.
 
-    For most plans `primary_conclusion`; for the surface also what each fault costs, for Figure 6
-    what captions are worth among themselves; and whether all of it is a smaller loss. For a pilot,
-    what ten seeds could detect; for draws of one annotator alone, the false-alarm rate.
+    For a pilot, what ten seeds could detect; for draws of one annotator alone, the false-alarm
+    rate; else `primary_conclusion`, and whether all of it is a smaller loss.
     """
     score = plan.primary[1]
     groups = {arm(name).group for name in plan.arms}
@@ -55,8 +54,8 @@ def conclusion(plan: Plan, records: Sequence[Record], table: pd.DataFrame, out: 
 def primary_conclusion(plan: Plan, table: pd.DataFrame) -> str:
     """One sentence: what follows for this family from the primary endpoint.
 
-    ``table`` is that of `effects.effects`. Where the oracle cannot be told from before, nothing
-    does; where the captions compared differ in filler, what better ones do is not known.
+    Where the oracle cannot be told from before, nothing does; where the captions compared differ in
+    filler, what better ones do is not known.
     """
     name, score = plan.primary
     rows = table[table["score"] == score].set_index(["arm", "against"])

@@ -1,7 +1,7 @@
 """From records to effects: every arm minus the arms it is compared with, paired by seed."""
 
 from collections.abc import Mapping, Sequence
-from itertools import chain
+from itertools import chain, combinations
 
 import numpy as np
 import pandas as pd
@@ -24,21 +24,16 @@ RESOLVES = 6  # seeds below which no sign-flip p can reach 0.05
 
 
 def tidy(records: Sequence[Record]) -> pd.DataFrame:
-    """One row a score of a run: family, arm, seed, score, value, and the paper's place, row, cell.
-
-    Raises LabError for runs of several devices: they are not comparable.
-    """
+    """A row a score of a run: family, arm, seed, score, value; the paper's place, row, cell."""
     devices = {record.provenance["device"] for record in records}
     if len(devices) > 1:
         fix = "run all arms of a comparison on one kind of device"
         raise LabError(f"runs of several devices: {', '.join(sorted(devices))}", fix=fix)
-    rows = [
-        (one.family, one.arm, one.seed, score, value, *cell_of(one.arm, one.family))
-        for one in records
-        for score, value in (
-            one.metrics if one.profile == "paper" else with_seen(one.metrics)
-        ).items()
-    ]
+    rows = []
+    for one in records:
+        scores = one.metrics if one.profile == "paper" else with_seen(one.metrics)
+        cell = cell_of(one.arm, one.family)
+        rows += [(one.family, one.arm, one.seed, *score, *cell) for score in scores.items()]
     names = ["family", "arm", "seed", "score", "value", "place", "row", "cell"]
     return pd.DataFrame(rows, columns=names)
 
@@ -58,10 +53,7 @@ def by_seed(records: Sequence[Record], score: str) -> pd.DataFrame:
 def means(
     plan: Plan, records: Sequence[Record], untuned: Mapping[str, Mapping[str, float]] | None = None
 ) -> pd.DataFrame:
-    """Arms by scores in miniature: means over seeds, to be read beside no number of the paper's.
-
-    ``untuned``: what each base scores, for a first row, their mean.
-    """
+    """Arms by scores in miniature: means over seeds; ``untuned``: the bases', for a first row."""
     wide = tidy(records).pivot_table(index="arm", columns="score", values="value")
     wide = wide.reindex(list(plan.arms))[[name for name in SHOWN if name in wide]]
     if untuned:
@@ -83,8 +75,8 @@ def gains(
 ) -> pd.DataFrame:
     """What training does in every arm: its runs minus the base that each starts from.
 
-    Columns: arm, score, effect, low, high (paired t over seeds); no test, and no correction. Scores
-    that a base lacks are left out.
+    Columns: arm, score, effect, low, high (paired t over seeds). Scores that a base lacks are left
+    out.
     """
     rows, scores = [], set(tidy(records)["score"])
     for score in (name for name in TESTED if name in scores):
@@ -134,22 +126,16 @@ def paired(
     """
     d = runs[name] - runs[against]
     effect, low, high = intervals.paired(d)
-    noisy = len(d) > 1 and d.std() > 0
-    crossed = (np.nan, np.nan)
+    found = {"seeds": len(d), "effect": effect, "low": low, "high": high, "p": np.nan}
+    found |= {"flip": np.nan, "crossed_low": np.nan, "crossed_high": np.nan}
+    if len(d) > 1 and d.std() > 0:
+        found |= {"p": stats.ttest_1samp(d, 0).pvalue, "flip": intervals.sign_flip(d)}
     if points is not None and len(points := _points_of(points, score)):
         mine, its = (_seeds_by_image(points, which) for which in (name, against))
         strata = [stratum for stratum, _ in mine.columns]
-        _, *crossed = intervals.crossed((mine - its[mine.columns]).to_numpy(), strata)
-    return {
-        "seeds": len(d),
-        "effect": effect,
-        "low": low,
-        "high": high,
-        "p": stats.ttest_1samp(d, 0).pvalue if noisy else np.nan,
-        "flip": intervals.sign_flip(d) if noisy else np.nan,
-        "crossed_low": crossed[0],
-        "crossed_high": crossed[1],
-    }
+        _, *ends = intervals.crossed((mine - its[mine.columns]).to_numpy(), strata)
+        found |= dict(zip(("crossed_low", "crossed_high"), ends, strict=True))
+    return found
 
 
 def _share(runs: pd.DataFrame, score: str, name: str, against: str) -> dict[str, float]:
@@ -194,7 +180,11 @@ def power_analysis(
 
 
 def false_alarm_rate(records: Sequence[Record], score: str) -> tuple[float, int]:
-    """The instrument's rejection rate where nothing differs, from all A/A draws; pairs of draws."""
+    """Share of A/A pairs that the paired-t interval calls different, and the number of pairs.
+
+    Every two draws of one annotator's captions are an A/A study: it is the instrument's own rate.
+    """
     runs = by_seed(records, score)
     draws = [name for name in runs if name == "before" or name.startswith("aa")]
-    return intervals.rejection_rate(runs[draws].to_numpy().T)
+    ends = [intervals.paired(runs[a] - runs[b])[1:] for a, b in combinations(draws, 2)]
+    return float(np.mean([low > 0 or high < 0 for low, high in ends])), len(ends)

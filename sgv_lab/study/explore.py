@@ -29,10 +29,7 @@ class Shown:
 
 
 def picked(root: str | Path, name: str, difficulty: Difficulty | None = None) -> Shown:
-    """The picture ``name`` below ``root``; with ``difficulty`` it is one of that drawn world.
-
-    Raises LabError for one that cannot be shown, as `images.load_image` does.
-    """
+    """The picture ``name`` below ``root``; with ``difficulty`` it is one of that drawn world."""
     _, image = load_image(Path(root), name)
     return Shown(name, image, scene_of(name, difficulty) if difficulty else None)
 
@@ -54,7 +51,7 @@ class Model:
 
     @cached_property
     def loaded(self) -> "tuple[PreTrainedModel, ProcessorMixin]":
-        """Model and processor. Raises LabError as `checkpoints.load` does."""
+        """Model and processor."""
         from sgv_lab.models import checkpoints
 
         return checkpoints.load(self.folder)

@@ -1,8 +1,4 @@
-"""Which of two captions of a picture is better: asking it, keeping the votes, what they say.
-
-Table 2 of the paper in a form that can be checked: every vote with its picture and rater, shares
-with intervals over both, agreement, and what a study of that size can resolve.
-"""
+"""Which of two captions of an image is better: asking it, keeping the votes, what they say."""
 
 import hashlib
 import json
@@ -50,11 +46,8 @@ class Pair:
 def pairs(captions: Mapping[str, Mapping[str, str]], n: int, seed: int = 0) -> list[Pair]:
     """``n`` pairs (or all), drawn at random from the pictures that both sources caption.
 
-    ``captions``: two sources' names -> picture's path -> caption. Raises LabError for another
-    number of sources or no picture in common.
+    ``captions``: two sources' names -> picture's path -> caption.
     """
-    if len(captions) != 2:
-        raise LabError(f"{len(captions)} sources to judge", fix="give the captions of two")
     (a, first), (b, second) = captions.items()
     common = sorted(first.keys() & second.keys())
     if not common:
@@ -76,7 +69,15 @@ class Votes:
 
     def add_all(self, votes: Sequence[tuple[Pair, str, str]]) -> None:
         """Append votes, all or none. Several processes may write at once."""
-        self.journal.append([_vote(*vote) for vote in votes])
+        rows = []
+        for pair, rater, choice in votes:
+            if choice not in CHOICES:
+                what, fix = f"no choice {choice!r}", f"one of {', '.join(CHOICES)}"
+                raise LabError(what, where="vote", fix=fix)
+            (left, _), (right, _) = pair.shown(rater)
+            row = {"pair": pair.key, "image": pair.image, "rater": rater, "left": left}
+            rows.append(row | {"right": right, "choice": choice})
+        self.journal.append(rows)
 
     def table(self) -> pd.DataFrame:
         """All votes, one row each, with ``preferred``: a source or COMPARABLE.
@@ -102,14 +103,6 @@ class Votes:
         return [pair for pair in order if pair.key not in done]
 
 
-def _vote(pair: Pair, rater: str, choice: str) -> dict[str, str]:
-    if choice not in CHOICES:
-        raise LabError(f"no choice {choice!r}", where="vote", fix=f"one of {', '.join(CHOICES)}")
-    (left, _), (right, _) = pair.shown(rater)
-    names = {"left": left, "right": right, "choice": choice}
-    return {"pair": pair.key, "image": pair.image, "rater": rater, **names}
-
-
 def truthful(
     asked: Sequence[Pair], scenes: Sequence[Scene], raters: int
 ) -> list[tuple[Pair, str, str]]:
@@ -125,10 +118,8 @@ def truthful(
         for number in range(raters):
             rater = f"knows the truth {number + 1}"
             severity = 1 + 2 * number / max(raters - 1, 1)
-            left, right = (
-                _points(judged[source], severity, f"{rater}/{pair.image}")
-                for source, _ in pair.shown(rater)
-            )
+            shown = [judged[source] for source, _ in pair.shown(rater)]
+            left, right = (_points(one, severity, f"{rater}/{pair.image}") for one in shown)
             lead = left - right
             votes.append((pair, rater, "same" if abs(lead) <= 1 else CHOICES[2 * (lead < 0)]))
     return votes
@@ -146,18 +137,16 @@ def shares(votes: pd.DataFrame) -> pd.DataFrame:
     """As Table 2: percent of votes by what was preferred, and the two sources' difference.
 
     Columns: preferred, votes, percent, low, high. The last row tells how often the left caption
-    won among decided votes: 50 where nobody favours a side. Raises LabError unless the votes are on
-    two sources.
+    won among decided votes: 50 where nobody favours a side.
     """
-    first, second = _sources(votes)
-    signs = _signs(votes)
+    (first, second), signs = _sources(votes), _signs(votes)
     decided = votes["choice"] != "same"
-    rows = [(name, votes["preferred"] == name, votes) for name in (first, second, COMPARABLE)]
-    rows.append((f"{first} − {second}", signs, votes))
+    rows = {name: (votes["preferred"] == name, votes) for name in (first, second, COMPARABLE)}
+    rows[f"{first} − {second}"] = signs, votes
     if decided.any():
-        rows.append(("left, of decided", (votes["choice"] == "left")[decided], votes[decided]))
+        rows["left, of decided"] = (votes["choice"] == "left")[decided], votes[decided]
     table = []
-    for name, values, of in rows:
+    for name, (values, of) in rows.items():
         ends = intervals.two_way(100.0 * values, of["image"], of["rater"])
         least = -100 if values is signs else 0
         table.append((name, len(of), *np.clip(ends, least, 100).tolist()))
@@ -169,9 +158,7 @@ def _sources(votes: pd.DataFrame) -> list[str]:
     found = sorted({*votes["left"], *votes["right"]})
     if len(found) != 2:
         what = f"{len(found)} sources among {len(votes)} votes"
-        raise LabError(
-            what, fix="judge pairs of two sources, and keep each two in a file of its own"
-        )
+        raise LabError(what, fix="keep the votes on each two sources in a file of its own")
     return found
 
 
@@ -182,19 +169,21 @@ def _signs(votes: pd.DataFrame) -> pd.Series:
 
 
 def agreement(votes: pd.DataFrame) -> dict[str, float]:
-    """How alike raters vote: Krippendorff's alpha over pairs, and the share of pairs of votes
-    that are the same. 1 is perfect, 0 is chance; alpha treats better, same, worse as 1, 0, -1.
+    """How alike raters vote: Krippendorff's alpha over pairs (1 is perfect, 0 is chance; better,
+    same, worse count as 1, 0, -1), and the share of pairs of votes that are the same.
 
-    NaN where no pair has two votes, or all votes are the same. Raises LabError as `shares`.
+    NaN where no pair has two votes, or all votes are the same.
     """
     signs = _signs(votes)
-    triples = list(zip(votes["rater"], votes["pair"], signs, strict=True))
     counts = pd.crosstab(votes["pair"], signs).to_numpy()
-    sizes = counts.sum(1) if counts.size else np.zeros(0)
-    both = (counts * (counts - 1)).sum() / max((sizes * (sizes - 1)).sum(), 1)
-    if not (sizes > 1).any() or signs.nunique() < 2:
-        return {"alpha": math.nan, "same vote": both if (sizes > 1).any() else math.nan}
-    return {"alpha": AnnotationTask(triples, interval_distance).alpha(), "same vote": float(both)}
+    sizes = counts.sum(1)
+    if not (sizes > 1).any():
+        return {"alpha": math.nan, "same vote": math.nan}
+    same = (counts * (counts - 1)).sum() / (sizes * (sizes - 1)).sum()
+    triples = list(zip(votes["rater"], votes["pair"], signs, strict=True))
+    one_sided = signs.nunique() < 2
+    alpha = math.nan if one_sided else AnnotationTask(triples, interval_distance).alpha()
+    return {"alpha": alpha, "same vote": float(same)}
 
 
 def resolution(
@@ -203,13 +192,10 @@ def resolution(
     """What a study can see of the difference between two sources, in percentage points of votes.
 
     ``image_share`` and ``rater_share``: how much of a vote's variance all raters of a picture, all
-    votes of a rater have in common.
-    Gives ``half_width`` of the 95 % interval and ``detectable``, the difference that 80 % of such
-    studies show, with Student's t as in `intervals.two_way`.
+    votes of a rater have in common. ``half_width`` of the 95 % interval; ``detectable``: the
+    difference that 80 % of such studies show, with Student's t as in `intervals.two_way`.
     """
     single = 1 - image_share - rater_share
-    if not 0 <= single <= 1 or min(images, raters) < 2:
-        raise LabError("no such study", fix="give two raters or more, and shares that sum to 1")
     variance = image_share / images + rater_share / raters + single / (images * raters)
     fewest, variance = min(images, raters), 100**2 * DECIDED * variance
     return {

@@ -21,21 +21,19 @@ _RECORD = ["place", "row", "arm", "column", "seed", "value"]
 def records(data: str | Path = "") -> pd.DataFrame:
     """All full-size measurements below ``data`` ("": `publishing.folder`), a row a number.
 
-    Empty until somebody runs one. They come from the study's records of profile ``paper`` in an
-    arm that stands for a cell of the paper, and from the file FULL_SIZE with the same columns:
-    place, row, arm, column as in paper.facts, seed, value.
+    They come from the study's records of profile ``paper`` in an arm that stands for a cell of the
+    paper, and from the file FULL_SIZE with the same columns: place, row, arm, column as in
+    paper.facts, seed, value.
     """
     data = Path(data or publishing.folder())
     studies = [read(path) for path in sorted(data.glob("studies/*"))]
     tables = [tidy([r for r in study if r.profile == "paper"]) for study in studies]
-    full = pd.concat([tidy([]), *tables], ignore_index=True)
-    full = full[full["place"] != ""].drop(columns="arm")
-    full = full.rename(columns={"cell": "arm", "score": "column"})[_RECORD]
-    path = data / FULL_SIZE
-    if path.is_file():
-        more = pd.read_csv(path, dtype={"row": str, "arm": str}, keep_default_na=False)
-        full = pd.concat([full, more[_RECORD]], ignore_index=True)
-    return full.drop_duplicates(_RECORD[:-1])  # two arms of a plan may stand for one cell
+    full = pd.concat([tidy([]), *tables], ignore_index=True).query("place != ''")
+    full = full.drop(columns="arm").rename(columns={"cell": "arm", "score": "column"})
+    if (data / FULL_SIZE).is_file():
+        text = {"dtype": {"row": str, "arm": str}, "keep_default_na": False}
+        full = pd.concat([full, pd.read_csv(data / FULL_SIZE, **text)], ignore_index=True)
+    return full[_RECORD].drop_duplicates(_RECORD[:-1])  # two arms of a plan may stand for one cell
 
 
 def files(data: str | Path = "") -> pd.DataFrame:
@@ -49,9 +47,8 @@ def tasks() -> pd.DataFrame:
     Columns: miniature, full size (in the order of the claim's contrasts), not run (what it would
     take without a plan), command (MODEL, DATA and so on are yours).
     """
-    table = pd.read_csv(
-        Path(__file__).with_suffix(".csv"), index_col="claim", keep_default_na=False
-    )
+    text = {"index_col": "claim", "keep_default_na": False}
+    table = pd.read_csv(Path(__file__).with_suffix(".csv"), **text)
     table["full size"] = table["full size"].str.split()
     planned = table["full size"].map(lambda names: "\n".join(map(COMMAND.format, names)))
     table["command"] = planned.where(planned != "", table["command"])
@@ -85,7 +82,7 @@ def ledger(data: str | Path = "") -> pd.DataFrame:
 
     Columns: statement, reported, reproduced if, contradicted if, evidence (the paper's own and
     published numbers), full size (what was re-run, or what it would take), verdict, miniature
-    (what it saw, which decides nothing; always of the committed studies), rests on.
+    (what the committed studies saw, which decides nothing), rests on.
     """
     measured = claims.full_size_effects(records(data))
     lengths = claims.lengths(files(data))
@@ -94,13 +91,11 @@ def ledger(data: str | Path = "") -> pd.DataFrame:
     table["evidence"] = _evidence(lengths)
     planned = _planned()
     table["full size"] = [_full_size(claim, measured, planned[claim]) for claim in table.index]
-    verdicts = {
-        claim: claims.claim_verdict(
-            list(measured.loc[measured["claim"] == claim, "verdict"]),
-            sum(len(contrast.columns) for contrast in contrasts),
-        )
-        for claim, contrasts in claims.CONTRASTS.items()
-    }
+    verdicts = {}
+    for claim, contrasts in claims.CONTRASTS.items():
+        needed = sum(len(contrast.columns) for contrast in contrasts)
+        found = measured.loc[measured["claim"] == claim, "verdict"]
+        verdicts[claim] = claims.claim_verdict(list(found), needed)
     verdicts["C8"] = claims.verdict_c8(claims.votes())
     verdicts["C9"] = claims.claim_verdict(list(lengths["verdict"]), len(lengths))
     verdicts["C10"] = claims.verdict_c10(claims.same_harness())
@@ -109,17 +104,14 @@ def ledger(data: str | Path = "") -> pd.DataFrame:
     table["miniature"] = plans.map(
         lambda plan: seen.get(plan, "not run" if plan else "no study planned")
     )
-    table["rests on"] = [
-        "; ".join(
-            [
-                f"sgv_lab.paper: {', '.join(sorted(filter(None, (place, also))))}",
-                *([FILES] if claim == "C9" else []),
-                *(["full-size records"] if (measured["claim"] == claim).any() else []),
-                *([f"plan {plans[claim]}"] if plans[claim] else []),
-            ]
-        )
-        for claim, (place, also) in known[["place", "also"]].iterrows()
-    ]
+    for claim, (place, also) in known[["place", "also"]].iterrows():
+        parts = [
+            f"sgv_lab.paper: {', '.join(sorted(filter(None, (place, also))))}",
+            FILES if claim == "C9" else "",
+            "full-size records" if claim in set(measured["claim"]) else "",
+            f"plan {plans[claim]}" if plans[claim] else "",
+        ]
+        table.loc[claim, "rests on"] = "; ".join(filter(None, parts))
     return table
 
 
@@ -173,9 +165,8 @@ def _full_size(claim: str, measured: pd.DataFrame, plans: pd.DataFrame) -> str:
 
 def _planned() -> dict[str, pd.DataFrame]:
     """Claim -> its full-size plans: runs, hours, and hours of a run."""
-    status = publishing.status()[["runs", "hours on one core or GPU"]]
-    status = status.set_axis(["runs", "hours"], axis=1)
-    status = status.assign(each=status["hours"] / status["runs"])
+    status = publishing.status().rename(columns={"hours on one core or GPU": "hours"})
+    status = status[["runs", "hours"]].assign(each=status["hours"] / status["runs"])
     return {claim: status.loc[names] for claim, names in tasks()["full size"].items()}
 
 
@@ -183,8 +174,7 @@ def what_to_run() -> pd.DataFrame:
     """Per claim: the commands of a full-size re-run, its runs, and its A100-hours.
 
     The last column is what it would take to show the reported effect on MME-P, by runs of the two
-    arms compared alone, with 80 % power (`claims.effects`). Hours are the plans' own, scaled from
-    what the authors report; nothing here was measured.
+    arms compared alone, with 80 % power. Hours are the plans' own; none was measured.
     """
     effects, planned = claims.effects().dropna(subset="pairs"), _planned()
     rows = {}
@@ -201,9 +191,9 @@ def inconsistencies() -> pd.DataFrame:
     swaps = paper.effects().query("claim in ['C1', 'C2', 'C3'] and gain < 0")
     rows = []
     for row in swaps.itertuples():
-        change = f"goes from {row.to - row.gain:g} to {row.to:g}"
-        what = f"{row.column} of {row.before.split()[0]} {change}"
-        rows.append(("Figure 2", f"{what}, while the text speaks of consistent gains"))
+        change = f"{row.column} of {row.before.split()[0]} goes from {row.to - row.gain:g}"
+        what = f"{change} to {row.to:g}, while the text speaks of consistent gains"
+        rows.append(("Figure 2", what))
     sizes = paper.figure6().pivot(index="row", columns="column", values="value")
     sizes = sizes.loc[sorted(sizes.index, key=int)]
     for column, step in sizes.diff().round(2).items():

@@ -1,8 +1,7 @@
-"""The fine-tuning mix of an arm in the embedded world, and which records it replaced.
+"""The fine-tuning mix of an arm in the drawn world, and which records it replaced.
 
-The paper's Figure 2 swaps captions of (as far as it could) the same kind of pictures; its released
-file also swaps the pictures, 9K from COCO, 3K from LCS, 9K from SAM, 2K from TextCaps, WikiArt and
-the web. Both are here, as ``images`` of `training.config.Mix`, which says what a mix holds.
+The paper's Figure 2 swaps captions of (as far as it could) the same kind of images; its released
+file also swaps the images. Both are here, as ``images`` of `training.config.Mix`.
 """
 
 import random
@@ -33,7 +32,7 @@ RELEASED = {"coco": 9_000, "lcs": 3_000, "sam": 9_000,
 
 
 def annotator(shown: Captions) -> Annotator:
-    """Who writes these captions. Raises LabError for a name that is no annotator's."""
+    """Who writes these captions."""
     if shown.annotator not in ANNOTATORS:
         raise LabError(f"no annotator {shown.annotator!r}", fix=f"one of {', '.join(ANNOTATORS)}")
     return ANNOTATORS[shown.annotator].with_rates(shown.omission, shown.error, shown.invention)
@@ -46,7 +45,7 @@ def altered(shown: Captions) -> bool:
 
 
 def captioned(scene: Scene, shown: Captions, task: str = "detail") -> Record:
-    """A record with the caption of ``scene`` that is shown. LabError as `annotator` raises it."""
+    """A record with the caption of ``scene`` that is shown."""
     writer = annotator(shown)
     return caption_record(scene, writer, shown.draw, task, shown.filler, shown.wording)
 
@@ -54,10 +53,9 @@ def captioned(scene: Scene, shown: Captions, task: str = "detail") -> Record:
 def build(mix: Mix, seed: int) -> tuple[list[Record], list[dict[str, str]]]:
     """The mix's records in order, and what was replaced: ``{"id": baseline's, "by": its own}``.
 
-    ``seed`` chooses scenes, tasks and order, whoever captions; everything but the detailed
-    captions is the same in all arms of a seed. Edits of these: "shuffled" shows each image another
-    one's, "dropped" leaves them out, "questions" has questions about the image in their place.
-    ``by`` is "" where a record is left out.
+    Everything but the detailed captions is the same in all arms of a seed. Edits of these:
+    "shuffled" shows each image another one's, "dropped" leaves them out (``by`` ""), "questions"
+    has questions about the image in their place.
     """
     records, places = _drawn(mix, seed)
     old = [str(records[i]["id"]) for i in places]
@@ -107,11 +105,11 @@ def _other_pictures(mix: Mix, seed: int, n: int) -> list[Record]:
     """``n`` captions of pictures from all sources, in the released file's proportions."""
     rng = random.Random(f"mixed/{seed}")
     sources = rng.choices(list(RELEASED), list(RELEASED.values()), k=n)
-    scenes = [
-        scene(s, "train", source, MINIATURE)
-        for s, source in zip(rng.sample(range(10**9), n), sources, strict=True)
+    seeds = rng.sample(range(10**9), n)
+    return [
+        captioned(scene(s, "train", source, MINIATURE), mix)
+        for s, source in zip(seeds, sources, strict=True)
     ]
-    return [captioned(drawn, mix) for drawn in scenes]
 
 
 def edited(shown: Mix | Pool, seed: int, records: Sequence[Record]) -> list[str | None]:

@@ -1,6 +1,6 @@
-"""The arms at full size, from the official files, and what training and test pictures share.
+"""The arms at full size, from the official files, and what training and test images share.
 
-Below ``data_root`` lie the pictures in ShareGPT4V's layout, ``sharegpt4v/`` with the files named
+Below ``data_root`` lie the images in ShareGPT4V's layout, ``sharegpt4v/`` with the files named
 here, and ``benchmarks/<name>/``, each an official release unpacked.
 """
 
@@ -44,19 +44,14 @@ def files(data_root: Path, names: Iterable[str]) -> list[Path]:
 
 
 def official_mix(mix: Mix, data_root: Path, family: str = "llava-1.5-7b") -> Path:
-    """The store's folder with records.json and replaced.json of an arm, as `mix.mix_artifact`'s.
-
-    A ``family`` with a mix of its own has no released file, so no arm "mixed".
-    """
-    names = dict(FILES)
-    if family in OWN_MIX:
-        names = {"mix": OWN_MIX[family], "detail": FILES["detail"], "captions": FILES["captions"]}
-    paths = files(data_root, names.values())
+    """The store's folder with records.json and replaced.json of an arm, as `mix.mix_artifact`'s."""
+    names = list(FILES.values())
+    if family in OWN_MIX:  # there is no released file, so no arm "mixed"
+        names = [OWN_MIX[family], *names[1:3]]
+    paths = files(data_root, names)
 
     def write(folder: Path) -> None:
-        before, *others = (
-            [_placed(r) for r in json.loads(path.read_text(encoding="utf-8"))] for path in paths
-        )
+        before, *others = ([_placed(r) for r in json.loads(p.read_bytes())] for p in paths)
         made = arm(mix, before, *others)
         new, old = (set(map(_key, rows)) for rows in (made, before))
         rows = [{"id": r["id"], "by": ""} for r in before if _key(r) not in new]
@@ -68,10 +63,8 @@ def official_mix(mix: Mix, data_root: Path, family: str = "llava-1.5-7b") -> Pat
         write_json(folder / "replaced.json", rows)
 
     settings = {key: getattr(mix, key) for key in ("annotator", "images", "edit", "draw")}
-    inputs = list(paths)
-    if mix.annotator == user_captions.ARM:
-        inputs.append(user_captions.read(mix.file).folder)
-    return store.artifact("mix", settings, inputs, write)
+    own = [user_captions.read(mix.file).folder] if mix.annotator == user_captions.ARM else []
+    return store.artifact("mix", settings, [*paths, *own], write)
 
 
 def _placed(record: Record) -> Record:
@@ -94,20 +87,17 @@ def arm(
 ) -> list[Record]:
     """An arm's records. The mix's detailed captions are those whose words stand in ``detail``.
 
-    "same" pictures: the first COCO captions of the 100K in the order of their names, as many as
-    were taken out (an author's words, InternLM-XComposer issue 107; only 9,599 pictures are in
+    "same" images: the first COCO captions of the 100K in the order of their names, as many as
+    were taken out (an author's words, InternLM-XComposer issue 107; only 9,599 images are in
     both sets), each in the place of one of those, so that a seed's order stays the same. "mixed":
-    the released file, in its own order. "own": the same pictures, as far as the mix's file has
-    them. Raises LabError for an arm that needs the truth, which only the embedded world knows, and
-    where there is nothing to replace or not enough to replace it with.
+    the released file, in its own order. "own": the same images, as far as the mix's file has them.
     """
     known = None if altered(mix) else (mix.annotator, mix.images, mix.edit)
     said = set(map(caption_of, detail))
-    rest = [r for r in before if caption_of(r) not in said]
     if known == ("gpt4_vision", "mixed", "") and released:
         return released
     if known == ("gpt4_blind", "same", "dropped"):
-        return rest
+        return [r for r in before if caption_of(r) not in said]
     if known == ("gpt4_blind", "same", ""):
         return before
     if known == (user_captions.ARM, "same", ""):
@@ -131,20 +121,15 @@ def _replaced(before: list[Record], said: set[str], new: list[Record]) -> list[R
 
 
 def _own(before: list[Record], detailed: set[str], file: str) -> list[Record]:
-    """The mix with the words of one's own ``file`` for the pictures that it covers.
-
-    ``detailed``: the captions that may be replaced. Raises LabError as `own.read` does, and where
-    the file covers none of their pictures.
-    """
+    """``before`` with the words of one's own ``file`` for the ``detailed`` captions it covers."""
     known = user_captions.captions_by_image(user_captions.read(file))
-    shown = [str(record.get("image")) for record in before if caption_of(record) in detailed]
+    shown = [r["image"] for r in before if caption_of(r) in detailed and "image" in r]
     if known.keys().isdisjoint(shown):
-        fix = f'name the images as the mix does, such as "{(shown or [""])[-1]}"'
+        fix = f'name the images as the mix does, such as "{shown[-1] if shown else ""}"'
         raise LabError("covers no detailed caption of the mix", where=file, fix=fix)
-    covered = known.keys() & set(shown)
     return [
         recaptioned(r, known[r["image"]])
-        if r.get("image") in covered and caption_of(r) in detailed
+        if r.get("image") in known and caption_of(r) in detailed
         else r
         for r in before
     ]

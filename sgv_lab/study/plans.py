@@ -1,14 +1,12 @@
 """A plan: which arms, how many seeds, what is measured, fixed in a file before anything runs.
 
-Seeds and question sets derive from the hash of the plan's text, so nobody chooses them after a
-look, and a pilot (its own file) never shares them with the study it sizes.
+Seeds and question sets derive from the hash of the plan's text: nobody chooses them after a look.
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ from sgv_lab.errors import LabError, unknown
 from sgv_lab.files import sha256
 from sgv_lab.models import families
 from sgv_lab.study import user_captions
-from sgv_lab.study.arms import END_TO_END, PROJECTOR, arm, ready
+from sgv_lab.study.arms import END_TO_END, PROJECTOR, arm
 from sgv_lab.study.arms import baseline as baseline_of
 from sgv_lab.study.scores import HEADLINES
 from sgv_lab.training.config import RunConfig
@@ -65,10 +63,12 @@ class Plan:
         """(arm, seed), seed by seed, so that what is done is paired at any moment."""
         return [(name, seed) for seed in self.seeds for name in self.arms]
 
-    @property
+    @cached_property
     def blocks(self) -> int:
         """Of the vision tower."""
-        return _blocks(self.family, self.profile)
+        size = "paper" if self.profile == "paper" else "mini"
+        vision = families.config(self.family, size).vision_config
+        return getattr(vision, "num_hidden_layers", None) or vision.depth
 
     def configs(self) -> dict[str, RunConfig]:
         """Arm -> the baseline with its change."""
@@ -76,18 +76,15 @@ class Plan:
 
     def resolved(self) -> pd.DataFrame:
         """Every value of every arm with its origin; arm "all" where all have it from one place."""
-        rows = pd.DataFrame(
-            [
-                (setting, str(value), origin, name)
-                for name, design in self.configs().items()
-                for setting, value, origin in design.rows()
-            ],
-            columns=["setting", "value", "from", "arm"],
-        )
-        found = rows.groupby(["setting", "value", "from"], sort=False)["arm"].agg(list)
-        every = [list(self.arms) == arms for arms in found]
-        found = found.str.join(", ").mask(every, "all")
-        return found.reset_index()[["arm", "setting", "value", "from"]]
+        found: dict[tuple[str, str, str], list[str]] = {}
+        for name, design in self.configs().items():
+            for setting, value, origin in design.rows():
+                found.setdefault((setting, str(value), origin), []).append(name)
+        rows = [
+            ("all" if arms == list(self.arms) else ", ".join(arms), *row)
+            for row, arms in found.items()
+        ]
+        return pd.DataFrame(rows, columns=["arm", "setting", "value", "from"])
 
 
 def load(path: str | Path) -> Plan:
@@ -110,8 +107,8 @@ def make(name: str, **keys: Any) -> Plan:
 def parse(text: str, name: str, folder: str | Path = "", origin: str = "plan") -> Plan:
     """The plan that ``text`` writes down: see the files under figures/data/plans.
 
-    ``captions`` names a file from ``folder`` on. It counts as text: with other captions it is
-    another plan, with other seeds and questions, so that no captions are fitted to the test.
+    ``captions`` names a file from ``folder`` on. It counts as text: other captions make another
+    plan, with other seeds and questions.
     """
     try:
         given = yaml.safe_load(text)
@@ -134,9 +131,8 @@ def parse(text: str, name: str, folder: str | Path = "", origin: str = "plan") -
         raise LabError(f"in its baseline: {error}", where=name) from error
     if given.get("captions"):
         file = Path(folder, given["captions"]).absolute()
-        (user_captions.read if paper else user_captions.validate_for_world)(
-            file
-        )  # refuses it before anything runs
+        refuse = user_captions.read if paper else user_captions.validate_for_world
+        refuse(file)  # before anything runs
         text, baseline = text + sha256(file), baseline.changed({"file": str(file)}, origin)
     digest = hashlib.sha256(text.encode()).hexdigest()
     plan = Plan(
@@ -162,61 +158,25 @@ def _number(digest: str, of: str) -> int:
     return int(hashlib.sha256(f"{digest} {of}".encode()).hexdigest()[:12], 16)
 
 
-@lru_cache(maxsize=64)
-def _blocks(family: str, profile: str) -> int:
-    vision = families.config(family, "paper" if profile == "paper" else "mini").vision_config
-    return getattr(vision, "num_hidden_layers", None) or vision.depth
-
-
 def _baseline(family: str, paper: bool, given: Mapping[str, Any], origin: str) -> RunConfig:
     """The study's baseline with what a plan's ``baseline`` gives on top, in a plan's words.
 
     ``recipe`` holds names of `RunConfig`, beside it stand those of the captions, and so in
     ``pretrain``. ``tuning`` and ``pretrain.tunes`` choose the base.
     """
-    first = dict(given.get("pretrain") or {})
-    tunes, recipe = first.pop("tunes", "all"), first.pop("recipe", {})
+    own, first = dict(given), dict(given.get("pretrain") or {})
+    own.pop("pretrain", None)
+    base = baseline_of(family, str(own.pop("tuning", "")), paper, origin)
+    tunes = first.pop("tunes", "all")
     if tunes not in _TUNES:
         raise unknown("choice of what pre-training tunes", str(tunes), _TUNES)
-    own = {_WORDS.get(key, key): value for key, value in given.items()}
-    for key in ("tuning", "recipe", "pretrain"):
-        own.pop(key, None)
     if "file" in own:  # the plan's own ``captions``
         raise unknown("setting", "file", ("share",))
-    first = {_PRETRAIN.get(key, key): value for key, value in first.items()} | recipe
-    base = baseline_of(family, str(given.get("tuning", "")), paper, origin)
-    first = {f"pretrain.{key}": value for key, value in first.items()}
-    return base.changed({**own, **given.get("recipe", {}), **_TUNES[tunes], **first}, origin)
-
-
-def modernised(config: Mapping[str, Any], family: str, profile: str) -> Mapping[str, Any]:
-    """The config of a record as today's are; earlier ones used a plan's words.
-
-    What they did not hold is missing here, too.
-    """
-    if "recipe" not in config:
-        return config
-    return _modernised(json.dumps(config, sort_keys=True), family, profile)
-
-
-@lru_cache(maxsize=1024)  # all seeds of an arm have one config
-def _modernised(text: str, family: str, profile: str) -> Mapping[str, Any]:
-    config = json.loads(text)
-    words = ("annotator", "omission", "error", "invention", "draw", "images", "edit", "share",
-             "samples", "tuning", "updates", "loss", "recipe", "pretrain")  # fmt: skip
-    given = {key: config[key] for key in words if key in config}
-    given["recipe"] = {k: v for k, v in config["recipe"].items() if k not in ("name", "source")}
-    if (first := config["pretrain"])["tunes"] == "projector":  # whatever its tower says
-        given["pretrain"] = {key: value for key, value in first.items() if key != "tower"}
-    paper = profile == "paper"
-    design = ready(_baseline(family, paper, given, ""), _blocks(family, profile)).values()
-    design["captions"]["file"] = config.get("captions", "")
-    for one in (design, design["pretrain"] or {}):  # annotators had filler of their own
-        one.get("captions", {}).pop("filler", None)
-    for one in (design, design["pretrain"]) if "loss" not in config else ():
-        (one or {}).pop("loss", None)
-    kept = ("captioner", "base", "question_files", "questions", "pictures")
-    return design | {key: config[key] for key in kept if key in config}
+    own |= own.pop("recipe", {})
+    first |= first.pop("recipe", {})
+    changes = {_WORDS.get(key, key): value for key, value in own.items()} | _TUNES[tunes]
+    changes |= {f"pretrain.{_PRETRAIN.get(key, key)}": value for key, value in first.items()}
+    return base.changed(changes, origin)
 
 
 def _check(plan: Plan, pilot: bool) -> None:

@@ -1,27 +1,24 @@
-"""Stage 1 of an arm: whose captions of which pictures it learns from, and where that ends.
+"""Pre-training of an arm: whose captions of which images it learns from.
 
-In the embedded world pictures come in ShareGPT4V-PT's proportions of sources, or from one source;
-all seeds draw from one pool, or each draws its own. Share-Captioner, trained as in notebook 03 from
-the arm's own base, captions the whole pool once. At full size captions come from the official
-files. Arms of a seed that ask for the same stage 1 share its checkpoint (see `cached_training`).
+In the drawn world images come in ShareGPT4V-PT's proportions of sources, or from one source; all
+seeds draw from one pool, or each draws its own. Share-Captioner, trained as in notebook 03 from the
+arm's own base, captions the whole pool once.
 """
 
 import json
 import random
-from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from sgv_lab import store
-from sgv_lab.errors import LabError, unknown
+from sgv_lab.errors import LabError
 from sgv_lab.files import write_json
 from sgv_lab.study import mix, official, share_captioner
 from sgv_lab.training.config import Pool
 from sgv_lab.world import vocabulary
-from sgv_lab.world.annotators import ANNOTATORS
-from sgv_lab.world.records import Record, caption_record
+from sgv_lab.world.records import caption_record
 from sgv_lab.world.scene import MINIATURE, Scene, scene
 
 SOURCES = {"coco": 118_000, "lcs": 558_000, "sam": 570_000}  # pictures in ShareGPT4V-PT, 1,246K
@@ -38,12 +35,10 @@ def materials(
     """The file of the stage's records, and the folder that holds their pictures.
 
     ``side``: of drawn pictures in pixels; ``data_root``: of the official files, in place of the
-    embedded world. Raises LabError for captions that nobody has.
+    drawn world. Raises LabError for captions that nobody has.
     """
     if data_root:
         return _official(captions, seed, data_root), data_root
-    if captions.annotator not in ("share", *ANNOTATORS):
-        raise unknown("captioner of stage 1", captions.annotator, ("share", *ANNOTATORS))
     if captions.annotator == "share" and mix.altered(captions):
         raise LabError("Share-Captioner says what it says", fix="change another's captions")
     pool = _pool(captions, seed)
@@ -53,15 +48,17 @@ def materials(
     def write(out: Path) -> None:
         # the first of one random order: a seed's smaller sets lie within its larger ones
         order = random.Random(f"stage 1/{seed}").sample(pool, len(pool))
-        records = (
-            _dense(order, dense[0])
-            if dense
-            else (mix.captioned(one, captions, "caption") for one in order)
-        )
+        records = (mix.captioned(one, captions, "caption") for one in order)
+        if dense:  # what Share-Captioner could not caption is left out
+            known = {one["image"]: mix.caption_of(one) for one in json.loads(dense[0].read_bytes())}
+            records = (
+                mix.recaptioned(caption_record(one, "blip"), known[one.image_name])
+                for one in order
+                if one.image_name in known
+            )
         shown = list(islice(records, captions.samples))
         texts = mix.edited(captions, seed, shown)
-        pairs = zip(shown, texts, strict=True)
-        write_json(out / "records.json", [mix.recaptioned(*pair) for pair in pairs])
+        write_json(out / "records.json", list(map(mix.recaptioned, shown, texts)))
 
     said = asdict(captions) | {"seed": seed, "pool": [one.image_name for one in pool]}
     folder = store.artifact("stage-1-captions", said, dense, write)
@@ -84,16 +81,9 @@ def _share_captions(captions: Pool, base: Path, images: Path) -> Path:
     """Share-Captioner's file of captions of the pool's pictures."""
     size = share_captioner.SIZES[captions.captioner]
     collected = share_captioner.materials("mini", str(base), "", "", size["collected"])
-    model = share_captioner.trained(*collected, size["updates"])
+    config = share_captioner.settings(updates=size["updates"])
+    model = share_captioner.trained(*collected, config, 0)
     return share_captioner.captioned(model, images, max_new_tokens=size["tokens"])
-
-
-def _dense(order: Iterable[Scene], file: Path) -> Iterator[Record]:
-    """Records with Share-Captioner's captions; what it could not caption is left out."""
-    known = {one["image"]: mix.caption_of(one) for one in json.loads(file.read_bytes())}
-    for one in order:
-        if one.image_name in known:
-            yield mix.recaptioned(caption_record(one, "blip"), known[one.image_name])
 
 
 def _official(captions: Pool, seed: int, data_root: Path) -> Path:
@@ -102,17 +92,15 @@ def _official(captions: Pool, seed: int, data_root: Path) -> Path:
     if captions.annotator not in FILES or not of_all or mix.altered(captions) or captions.edit:
         what = f"no official file has {captions.annotator} captions of all of stage 1's pictures"
         raise LabError(what, where=data_root, fix="at full size BLIP captioned LCS only: Table 5")
-    named = {captions.annotator: FILES[captions.annotator]}
-    if captions.collection == "lcs":  # both have it
-        named = FILES
-    paths = dict(zip(named, official.files(data_root, named.values()), strict=True))
+    named = FILES if captions.collection == "lcs" else [captions.annotator]  # both have LCS
+    paths = official.files(data_root, [FILES[by] for by in named])
 
     def write(out: Path) -> None:
         read = {
-            by: _placed(json.loads(path.read_text(encoding="utf-8")), by)
-            for by, path in paths.items()
+            by: _placed(json.loads(path.read_bytes()), by)
+            for by, path in zip(named, paths, strict=True)
         }
-        names = sorted(set.intersection(*(set(records) for records in read.values())))
+        names = sorted(set.intersection(*map(set, read.values())))
         if captions.collection:
             prefix = f"{vocabulary.SOURCES[captions.collection].prefix}/"
             names = [name for name in names if name.startswith(prefix)]
@@ -120,13 +108,8 @@ def _official(captions: Pool, seed: int, data_root: Path) -> Path:
         chosen = random.Random(f"stage 1/{seed}").sample(names, len(names))[:wanted]
         write_json(out / "records.json", [read[captions.annotator][name] for name in chosen])
 
-    said = {
-        "by": captions.annotator,
-        "source": captions.collection,
-        "captions": captions.samples,
-        "seed": seed,
-    }
-    return store.artifact("stage-1-captions", said, list(paths.values()), write) / "records.json"
+    said = {**asdict(captions), "seed": seed}
+    return store.artifact("stage-1-captions", said, paths, write) / "records.json"
 
 
 def _placed(records: list[dict[str, Any]], by: str) -> dict[str, dict[str, Any]]:

@@ -38,11 +38,7 @@ def points_of(out: Path) -> pd.DataFrame | None:
 
 
 def outdated(plan: Plan, records: Sequence[Record]) -> list[str]:
-    """The fields in which recorded runs are not what the same arms would be today, none if none.
-
-    They are compared by design and recipe; `runner.run`, which alone adds runs to a study, compares
-    base, questions and code, too.
-    """
+    """The fields of their configs in which recorded runs are not what the arms would be today."""
     now = json.loads(json.dumps({name: one.values() for name, one in plan.configs().items()}))
     fields = set()
     for record in records:
@@ -52,21 +48,22 @@ def outdated(plan: Plan, records: Sequence[Record]) -> list[str]:
 
 
 def status() -> pd.DataFrame:
-    """Every committed plan: what it is, its runs planned and done, and its budget in hours.
-
-    ``state``: also whether its records are of an earlier design of the same arms.
-    """
+    """Every committed plan: what it is, its runs planned and done, and its budget in hours."""
     rows = {}
     for path in sorted((folder() / "plans").glob("*.yaml")):
         plan, records, _ = load_study(path.stem)
         runs, done = len(plan.runs()), len(records)
         state = "not run" if not done else "complete" if done >= runs else "part"
-        if outdated(plan, records):
-            state += ", by an earlier design"
-        sizes = (len(plan.arms), len(plan.seeds), runs, _hours(plan), done)
-        rows[plan.name] = (plan.title, *sizes, state)
-    columns = ["about", "arms", "seeds", "runs", "hours on one core or GPU", "done", "state"]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("plan")
+        rows[plan.name] = {
+            "about": plan.title,
+            "arms": len(plan.arms),
+            "seeds": len(plan.seeds),
+            "runs": runs,
+            "hours on one core or GPU": _hours(plan),
+            "done": done,
+            "state": state + ", by an earlier design" * bool(outdated(plan, records)),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("plan")
 
 
 def _hours(plan: Plan) -> float | None:
@@ -86,14 +83,10 @@ def describe_plan(plan: Plan) -> str:
         f"seeds      {', '.join(map(str, plan.seeds))} (from {plan.digest[:12]})",
         f"questions  {questions}",
         f"budget     {len(plan.runs())} runs{hours}",
-        *(
-            [f"captions   {user_captions.summary(file)}"]
-            if (file := plan.baseline.captions.file)
-            else []
-        ),
-        *(f"  {name:<14} {arm(name).label}" for name in plan.arms),
     ]
-    return "\n".join(lines)
+    if file := plan.baseline.captions.file:
+        lines.append(f"captions   {user_captions.summary(file)}")
+    return "\n".join([*lines, *(f"  {name:<14} {arm(name).label}" for name in plan.arms)])
 
 
 def conclusions() -> pd.DataFrame:
@@ -128,11 +121,8 @@ def report(plan: Plan, records: Sequence[Record], out: Path) -> str:
     lines = ["\n\nagainst the untuned base:\n".join(shown), "", follows]
     if len(plan.seeds) >= effects.RESOLVES:
         pair = plan.primary[0], arm(plan.primary[0]).compared_with[0]
-        lines += [
-            "",
-            "with ten seeds:",
-            effects.power_analysis(records, *pair).round(2).to_string(),
-        ]
+        power = effects.power_analysis(records, *pair).round(2).to_string()
+        lines += ["", "with ten seeds:", power]
     if any(arm(name).group == "Figure 6" for name in plan.arms):
         score = plan.primary[1]
         curve = ablations.saturation(ablations.scores_by_number(records, score))

@@ -22,7 +22,7 @@ from sgv_lab.errors import LabError
 from sgv_lab.files import Journal, sha256, write_json
 from sgv_lab.models import checkpoints, families, shipped
 from sgv_lab.study import run_arm
-from sgv_lab.study.plans import Plan, modernised
+from sgv_lab.study.plans import Plan
 from sgv_lab.study.run_arm import POINTS, Job, evaluate_cached, execute
 from sgv_lab.world import benchmarks as world
 from sgv_lab.world.scene import MINIATURE
@@ -62,10 +62,7 @@ class Record:
 
 
 def bases(plan: Plan, models_root: str | Path = "") -> dict[int, Path]:
-    """Seed -> the checkpoint folder that all arms start from: the plan's bases in turn.
-
-    They lie below ``models_root`` or come with the package (see `shipped`). LabError if absent.
-    """
+    """Seed -> the checkpoint folder that all arms start from: the plan's bases in turn."""
     found = shipped.bases(plan.family, models_root)
     if plan.bases and plan.bases > len(found):
         what = f"{plan.bases} bases are planned, {len(found)} of {plan.family} are there"
@@ -84,9 +81,7 @@ def questions(plan: Plan) -> Path:
 def jobs(plan: Plan, models_root: str | Path = "", data_root: str | Path = "") -> list[Job]:
     """All runs of a plan, seed by seed; its questions are written here, once for all of them.
 
-    ``data_root``: the official files (see `official`) in place of the embedded world. Raises
-    LabError where a plan of profile "paper" lacks them or a base, or a benchmark's files are not
-    there: days of training come before the first question.
+    ``data_root``: the official files (see `official`), which a plan of profile "paper" needs.
     """
     if plan.profile == "paper" and not (models_root and data_root):
         fix = "give --models-root and --data-root"
@@ -117,10 +112,9 @@ def run(
     """Do what is missing of ``plan`` and return its records, which ``out`` holds as JSON lines.
 
     ``workers``: processes at once (None: one a GPU, else one a core). Each finished run is
-    appended at once, so the same call goes on after a kill; points by picture, and the answers of
-    each base itself, given as the arms' are, are written last.
-
-    Raises LabError if a run fails (naming it), or ``out`` holds a run that would be another today.
+    appended at once, so the same call goes on after a kill; points by picture, and the scores of
+    each base itself, are written last. Refuses an ``out`` that holds what would be another run
+    today.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -140,12 +134,11 @@ def run(
     records = [done[pair] for pair in plan.runs()]
     _gather(records, out)
     if left or not (out / UNTUNED).is_file():
-        starts = {job.base.name: job for job in todo}
+        starts = {job.base: job for job in todo}
         with _workers(1) as pool:  # as the arms are asked
-            scored = {
-                name: pool.submit(evaluate_cached, job.base, job) for name, job in starts.items()
-            }
-            write_json(out / UNTUNED, {name: one.result()[0] for name, one in scored.items()})
+            scored = pool.map(evaluate_cached, starts, starts.values())
+            names = [base.name for base in starts]
+            write_json(out / UNTUNED, dict(zip(names, (one for one, _ in scored), strict=True)))
     return records
 
 
@@ -172,19 +165,12 @@ def _same_today(plan: Plan, job: Job, record: Record, out: Path) -> None:
 
 
 def read(out: str | Path) -> list[Record]:
-    """The records in a study's folder, none if there is no file; their configs in today's words."""
-    rows = Journal(Path(out) / RECORDS).read()
-    return [
-        Record(**row | {"config": modernised(row["config"], row["family"], row["profile"])})
-        for row in rows
-    ]
+    """The records in a study's folder; none if there is no file."""
+    return [Record(**row) for row in Journal(Path(out) / RECORDS).read()]
 
 
 def untuned(out: str | Path) -> dict[str, dict[str, float]]:
-    """Base -> its scores on a study's questions, named as a record's; none if not there.
-
-    The names are those that records give their bases: "" where a study had one.
-    """
+    """Base ("" in earlier studies, which had one) -> its scores on a study's questions."""
     path = Path(out) / UNTUNED
     found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return found if all(isinstance(one, dict) for one in found.values()) else {"": found}
@@ -253,10 +239,8 @@ def _workers(count: int) -> Iterator[ProcessPoolExecutor]:
     mine = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus)))).split(",")
     for number in range(count):
         devices.put(mine[number % gpus] if gpus else None)
-    with (
-        patch_environment(**_QUIET),
-        ProcessPoolExecutor(count, context, _begin, (devices,)) as pool,
-    ):
+    pool = ProcessPoolExecutor(count, context, _begin, (devices,))
+    with patch_environment(**_QUIET), pool:
         yield pool
 
 

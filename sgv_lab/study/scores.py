@@ -34,8 +34,7 @@ EXAM_BIAS = "Yes/no bias"  # the same of the exam's
 
 
 def metrics(benchmark: str, scores: Mapping[str, Any] | None, answers: Path) -> dict[str, float]:
-    """What a record keeps of a benchmark: its headlines, yes-bias, MME's subtasks, and the exam's
-    yes/no and open accuracy by ability.
+    """What a record keeps of a benchmark: headlines, yes-bias, MME's subtasks, exam's abilities.
 
     ``scores``: None where the answers are for a server to judge, as VQAv2's test-dev: {}.
     """
@@ -71,8 +70,7 @@ def _mme(folder: Path) -> Iterator[tuple[str, str, str, str]]:
 
 
 def points(benchmark: str, answers: Path) -> pd.DataFrame:
-    """Points by picture: score, stratum, picture, points. Empty where a benchmark has no scorer
-    by picture here (all but MME, MMBench and the exam).
+    """Points by picture: score, stratum, picture, points; of MME, MMBench and the exam.
 
     A score is the sum over its strata of the mean points, exactly: MME's subtasks at 0 to 200
     points a picture, MMBench's circular groups at 0 or 100, the exam's abilities at 0 to 100 over

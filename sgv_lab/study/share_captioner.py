@@ -17,7 +17,6 @@ from sgv_lab.captioning.miniature import miniature_100k
 from sgv_lab.errors import LabError
 from sgv_lab.models import checkpoints, shipped
 from sgv_lab.study import cached_training
-from sgv_lab.training import plan as planning
 from sgv_lab.training.config import DRAWN_CAPTIONER, RunConfig, base
 
 NAME = "share-captioner_coco_lcs_sam"
@@ -31,7 +30,7 @@ CHOICES = pd.read_csv(Path(__file__).with_suffix(".csv"), index_col="choice", dt
 """What makes a Share-Captioner; published: ShareGPT4V's repository, cards and threads."""
 
 
-def settings(miniature: bool, updates: int = 0) -> RunConfig:
+def settings(miniature: bool = True, updates: int = 0) -> RunConfig:
     """How it is fine-tuned: LLaVA's fine-tuning recipe, in miniature hotter; 0: for one epoch."""
     config = base("sft", DRAWN_CAPTIONER if miniature else {}, "drawn world")
     return config.changed({"max_steps": updates or None}, "profile")
@@ -43,7 +42,7 @@ def materials(
     """The base checkpoint, the collected records, and the root of their pictures.
 
     What is not given is, in miniature, the shipped base and what notebook 02 collects about that
-    many ``pictures``. Raises LabError where it is not given at profile "paper", or none is shipped.
+    many ``pictures``; at profile "paper" it is refused.
     """
     given = {"base": start, "collected": collected, "image_root": image_root}
     if profile == "paper" and (missing := [name for name, value in given.items() if not value]):
@@ -54,38 +53,17 @@ def materials(
     return Path(start or shipped.shipped("llava-1.5-7b")), Path(collected), Path(image_root)
 
 
-def preflight(
-    start: Path, collected: Path, image_root: Path, updates: int = 0, miniature: bool = True
-) -> planning.Plan:
-    """What `trained` needs of the same arguments, and what stands in its way; trains nothing."""
-    return cached_training.preflight(start, collected, image_root, settings(miniature, updates))
-
-
-def trained(
-    start: str | Path,
-    collected: str | Path,
-    image_root: str | Path,
-    updates: int = 0,
-    seed: int = 0,
-    miniature: bool = True,
-) -> Path:
-    """The captioner's checkpoint: ``start`` fine-tuned on ``collected``, made once per arguments.
-
-    ``collected``: a JSON file of LLaVA records with their pictures below ``image_root``;
-    ``updates``: 0 takes one epoch.
-    """
-    config = settings(miniature, updates)
-    return cached_training.train_cached(
-        start, collected, image_root, config, seed, name="share-captioner"
-    )
+def trained(start: Path, collected: Path, image_root: Path, config: RunConfig, seed: int) -> Path:
+    """The captioner's checkpoint: ``start`` fine-tuned on ``collected``, made once."""
+    given = (start, collected, image_root, config, seed)
+    return cached_training.train_cached(*given, name="share-captioner")
 
 
 def captioned(model: str | Path, images: str | Path, max_new_tokens: int) -> Path:
     """A caption of each picture by the captioner ``model``: an official file, made once.
 
-    ``images``: as `list_images` takes them. Paths in the file are relative to the images' root;
-    what could not be captioned is left out and counted in the card beside it. Raises LabError as
-    `bulk.caption` does.
+    ``images``: as `list_images` takes them. What could not be captioned is left out and counted in
+    the card beside it.
     """
     pictures, decoding = list_images(images), bulk.Decoding(max_new_tokens=max_new_tokens)
 

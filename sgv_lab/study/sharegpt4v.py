@@ -1,10 +1,9 @@
 """ShareGPT4V-7B beside LLaVA-1.5's recipe: what both are shown, what it takes, what they answer.
 
-In miniature both start from the shipped base, which stands for CLIP, Vicuna and LLaVA's projector,
-and train as many updates on as many samples of the same pictures. ShareGPT4V-7B: Share-Captioner's
-captions, half of the ViT, projector and language model trained; then the mix with GPT4-Vision's
-captions of all sources. LLaVA-1.5: BLIP's captions, the projector alone trained; then the mix with
-blind GPT-4's. At full size LLaVA-1.5's first stage is in the base, and is not done again.
+ShareGPT4V-7B: Share-Captioner's captions, half of the ViT, projector and language model trained;
+then the mix with GPT4-Vision's captions of all sources. LLaVA-1.5: BLIP's captions, the projector
+alone trained; then the mix with blind GPT-4's. In miniature both train as many updates on as many
+samples. At full size LLaVA-1.5's first stage is in the base, and is not done again.
 """
 
 import json
@@ -30,11 +29,7 @@ from sgv_lab.training import metrics
 from sgv_lab.training.config import FULL_SIZE, base
 
 LLAVA, OURS = "LLaVA-1.5 recipe", "ShareGPT4V-7B"
-FAMILY = "llava-1.5-7b"  # the architecture of both
-_CHANGES: Mapping[str, Mapping[str, Any]] = {  # to the mix with blind captions
-    LLAVA: PROJECTOR,
-    OURS: BOTH,
-}
+_CHANGES = {LLAVA: PROJECTOR, OURS: BOTH}  # to the mix with blind captions
 Found = Mapping[tuple[str, int], tuple[Mapping[str, float], pd.DataFrame]]
 """(model, seed) -> its scores and points by picture, as `run_arm.evaluate_cached` gives them."""
 
@@ -44,13 +39,12 @@ def jobs(
 ) -> dict[tuple[str, int], Job]:
     """(model, seed) -> what is trained and asked; seeds and questions follow from the sizes.
 
-    ``size``: the section of notebook 05 in `profiles`, or settings with its fields;
-    ``models_root`` and ``data_root`` as `runner.jobs` takes them, and what it raises.
+    ``size``: settings of notebook 05; ``models_root``, ``data_root`` as `runner.jobs` takes them.
     """
     plan = plans.make(
         "sharegpt4v-7b",
         title="a demonstration, which resolves nothing",
-        family=FAMILY,
+        family="llava-1.5-7b",
         arms=["before"],
         seeds=size.seeds,
         primary=["before", "MME-P"],
@@ -72,51 +66,39 @@ def jobs(
 
 def torchrun_commands(gpus: int) -> str:
     """Both stages at full size on ``gpus`` GPUs, as commands, a line each."""
-    lines, start = [], "BASE"
     files = {"pretrain": pretraining_data.FILES["share"], "sft": official.FILES["released"]}
+    lines, start, how = [], "BASE", {"fsdp": True, "drop_broken": True}
     for name, file in files.items():
-        config, out = base(name, FULL_SIZE), f"runs/{name}"
-        given = (start, f"data/sharegpt4v/{file}", "data", config, out, 0)
-        how = {"fsdp": True, "drop_broken": True}
-        lines.append(" ".join(cached_training.command(*given, processes=gpus, **how)))
-        start = out
+        given = (start, f"data/sharegpt4v/{file}", "data", base(name, FULL_SIZE), f"runs/{name}")
+        lines.append(" ".join(cached_training.command(*given, 0, processes=gpus, **how)))
+        start = f"runs/{name}"
     return "\n".join(lines)
 
 
 def training_costs(models: Sequence[Path], price: float = 0.0) -> pd.DataFrame:
     """Stage -> updates, samples, tokens, speed, memory, hours, cost, from what training wrote."""
-    rows = {}
-    for name, folder in zip(run_arm.STAGES[-len(models) :], models, strict=True):
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        steps = metrics.read(folder / "metrics.jsonl")
-        tokens = sum(row["tokens"] for row in steps)
-        hours = manifest["seconds"] / 3600
-        rows[name] = {
-            "updates": manifest["updates"],
-            "samples": sum(row["samples"] for row in steps),
-            "tokens": tokens,
-            "tokens a second": tokens / manifest["seconds"],
-            "peak GB": manifest["peak_bytes"] / 1e9,
-            "hours": hours,
-            "cost": hours * price * manifest["processes"],
-        }
-    return pd.DataFrame.from_dict(rows, orient="index")
+    table = losses(models).groupby("stage", sort=False)[["samples", "tokens"]].sum()
+    manifests = [json.loads((folder / "manifest.json").read_bytes()) for folder in models]
+    told = pd.DataFrame(manifests, index=table.index)
+    table.insert(0, "updates", told["updates"])
+    table["tokens a second"] = table["tokens"] / told["seconds"]
+    table["peak GB"] = told["peak_bytes"] / 1e9
+    table["hours"] = told["seconds"] / 3600
+    table["cost"] = table["hours"] * price * told["processes"]
+    return table.rename_axis(None)
 
 
 def losses(models: Sequence[Path]) -> pd.DataFrame:
-    """Loss a supervised token: stage, step, loss."""
+    """A row a step of each stage, as training wrote it: stage, step, loss (a supervised token)."""
     tables = [
         pd.DataFrame(metrics.read(folder / "metrics.jsonl")).assign(stage=name)
         for name, folder in zip(run_arm.STAGES[-len(models) :], models, strict=True)
     ]
-    return pd.concat(tables, ignore_index=True)[["stage", "step", "loss"]]
+    return pd.concat(tables, ignore_index=True)
 
 
 def compared(found: Found) -> pd.DataFrame:
-    """Score -> both models' means in miniature and what ShareGPT4V-7B gains, seeds paired.
-
-    The other columns are those of `effects.paired`.
-    """
+    """Score -> both models' means, what ShareGPT4V-7B gains, and the rest of `effects.paired`."""
     points = pd.concat(
         [one.assign(arm=name, seed=seed) for (name, seed), (_, one) in found.items()]
     )
@@ -138,10 +120,8 @@ def conclude(table: pd.DataFrame) -> str:
     seeds = int(table["seeds"].iloc[0])
     if seeds < effects.RESOLVES:
         return f"{seeds} paired seeds resolve nothing: a demonstration that both recipes run"
-    apart = {
-        "more": table.index[table["low"] > 0].tolist(),
-        "less": table.index[table["high"] < 0].tolist(),
-    }
-    said = [f"{OURS} has {which} {', '.join(names)}" for which, names in apart.items() if names]
+    more, less = table.index[table["low"] > 0], table.index[table["high"] < 0]
+    said = [f"{OURS} has {which} {', '.join(names)}"
+            for which, names in (("more", more), ("less", less)) if len(names)]  # fmt: skip
     told = "; ".join(said) or f"no difference between {OURS} and the {LLAVA} can be seen"
     return f"{seeds} paired seeds: {told}, at equal updates"

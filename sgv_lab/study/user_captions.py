@@ -1,9 +1,8 @@
-"""Captions of one's own as an arm: which pictures of the mix they cover, and what they say there.
+"""Captions of one's own as an arm: which images of the mix they cover, and what they say there.
 
-A plan's ``captions: FILE`` names a JSON in LLaVA's or COCO's layout. In the embedded world the
-mixes of *all* its arms show that file's pictures (as many as they have detailed captions); in the
-official mix they are there already. Only covered pictures are captioned anew, by whomever an arm
-says; any other detailed caption stays blind GPT-4's, so arms differ in the covered ones alone.
+A plan's ``captions: FILE`` names a JSON in LLaVA's or COCO's layout. In the drawn world the mixes
+of *all* its arms show that file's images; in the official mix they are there already. Any other
+detailed caption stays blind GPT-4's, so arms differ in the covered ones alone.
 """
 
 from collections.abc import Mapping
@@ -20,12 +19,10 @@ if TYPE_CHECKING:
     from sgv_lab.captions.convert import Captions
 
 ARM = "own"  # the arm, and the annotator in its design
-_LOOKED_AT = 100  # captions by which the two worlds are told apart
 
 
 def read(file: str | Path) -> "Captions":
-    """The file, converted. Raises LabError as `convert` does, for a caption without words and
-    where no caption has a picture."""
+    """The file, converted. Raises LabError for a blank caption, and where none has an image."""
     import polars as pl
 
     from sgv_lab.captions.convert import convert
@@ -58,10 +55,10 @@ def captions_by_image(captions: "Captions") -> Mapping[str, str]:
 
 
 def validate_for_world(file: str | Path) -> Mapping[str, str]:
-    """Picture of the miniature's world -> caption, for a mix of the embedded world.
+    """Image of the miniature's world -> caption, for a mix of the drawn world.
 
-    Raises LabError as `read` does, for a picture that is none of the world's or of a test split,
-    and for captions that describe the pictures of the same names in the full world.
+    Raises LabError for an image that is none of the world's or of a test split, and for captions
+    that describe the images of the same names in the full world.
     """
     return _drawn(read(file))
 
@@ -74,13 +71,12 @@ def _drawn(captions: "Captions") -> Mapping[str, str]:
         try:
             split = scene_of(name, MINIATURE).split
         except ValueError as error:
-            raise LabError(
-                f"{name} is no picture of the embedded world", where=file, fix=fix
-            ) from error
+            what = f"{name} is no picture of the embedded world"
+            raise LabError(what, where=file, fix=fix) from error
         if split != "train":
             what = f"{name} is of the split {split}, which the models are tested on"
             raise LabError(what, where=file, fix=fix)
-    some = list(found.items())[:_LOOKED_AT]
+    some = list(found.items())[:100]
     true = {world: sum(len(judge_caption(text, scene_of(name, world)).true) for name, text in some)
             for world in (MINIATURE, FULL)}  # fmt: skip
     if true[FULL] > true[MINIATURE]:  # words that the reader does not know count for neither

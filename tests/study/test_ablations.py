@@ -171,7 +171,7 @@ def test_the_pictures_are_the_same_whoever_captions_and_smaller_sets_lie_within(
         replace(stage, annotator="share", samples=9), Path("base"), 32, 5
     )
     assert len(json.loads(most.read_text())) == 8  # one could not be captioned
-    with pytest.raises(LabError, match="unknown captioner of stage 1 'blib'"):
+    with pytest.raises(LabError, match="no annotator 'blib'"):
         pretraining_data.materials(replace(stage, annotator="blib"), Path("base"), 32, 5)
 
 

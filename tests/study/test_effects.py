@@ -186,6 +186,21 @@ def test_draws_of_one_annotator_give_the_false_alarm_rate(tmp_path):
     assert "6 pairs of draws" in publishing.report(study, records, tmp_path)
 
 
+def test_the_false_alarm_rate_of_draws_that_differ_in_nothing(monkeypatch):
+    def rate(scores):
+        runs = pd.DataFrame(scores, columns=["before", *(f"aa-{i}" for i in range(15))])
+        monkeypatch.setattr(effects, "by_seed", lambda *_: runs)
+        return effects.false_alarm_rate([], "MME-P")
+
+    rng = np.random.default_rng(11)
+    found = [rate(rng.normal(0, 1, (10, 16))) for _ in range(60)]
+    assert {pairs for _, pairs in found} == {120}
+    assert np.mean([share for share, _ in found]) == pytest.approx(0.05, abs=0.015)
+    odd = rng.normal(0, 0.1, (10, 16))
+    odd[:, 0] += 5
+    assert rate(odd)[0] >= 15 / 120
+
+
 def test_devices_are_not_mixed():
     study = plan(seeds=1)
     records = made(study, {})[0] + made(study, {}, device="NVIDIA H100")[0]

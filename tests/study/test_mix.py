@@ -57,7 +57,7 @@ def test_the_registry_is_consistent_and_its_cells_are_the_papers():
         arms.arm("oracl")
 
 
-@pytest.mark.parametrize("name", ["after", "oracle", "aa", "shuffled", "human", "words", "style"])
+@pytest.mark.parametrize("name", ["after", "oracle", "aa", "shuffled", "human", "style"])
 def test_only_the_detailed_captions_differ(name):
     records, replaced = built(name)
     assert len(records) == len(BEFORE) == 120 and replaced == REPLACED
@@ -103,13 +103,11 @@ def test_questions_about_the_same_images_stand_in_the_captions_places():
 
 
 def test_style_changes_the_words_and_adds_filler_and_tells_the_same():
-    told = {name: captions(built(name)[0]) for name in ("words", "style")}
-    before = [read(text) for text in captions(BEFORE)]
-    for name, texts in told.items():
-        found = [read(text) for text in texts]
-        assert [one.facts for one in found] == [one.facts for one in before]
-        assert any(one.unparsed for one in found) == (name == "style")
-        assert sum(a == b for a, b in zip(texts, captions(BEFORE), strict=True)) < len(before) / 4
+    texts, blind = captions(built("style")[0]), captions(BEFORE)
+    found = [read(text) for text in texts]
+    assert [one.facts for one in found] == [read(text).facts for text in blind]
+    assert any(one.unparsed for one in found)
+    assert sum(a == b for a, b in zip(texts, blind, strict=True)) < len(blind) / 4
 
 
 def test_rates_and_share_arrive():

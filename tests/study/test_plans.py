@@ -120,18 +120,3 @@ def test_a_base_that_is_there_is_shown_by_a_dry_run(tmp_path):
     assert away.exit_code == 1 and "no checkpoint of llava-1.5-7b" in away.output
     full = CliRunner().invoke(main, ["study", str(plans / "full-llava-7b.yaml"), "--dry-run"])
     assert full.exit_code == 0 and "not checked" in full.output
-
-
-def test_records_of_earlier_words_are_read_as_todays():
-    plan, records, _ = publishing.load_study("table4-llava-1.5-7b")
-    assert publishing.outdated(plan, records) == [
-        "captions.filler (not recorded, now 0.0)",
-        "lora_dropout (0.05, now 0.0)",
-        "loss (not recorded, now sample)",
-        "pretrain.captions.filler (not recorded, now 0.0)",
-        "pretrain.loss (not recorded, now sample)",
-    ]
-    kept = next(r for r in records if r.arm == "both").config
-    assert kept["captions"]["annotator"] == "gpt4_vision" and kept["questions"] == plan.questions
-    assert (kept["pretrain"]["name"], kept["pretrain"]["vision_from"]) == ("pretrain", 1)
-    assert plans.modernised(kept, plan.family, plan.profile) is kept

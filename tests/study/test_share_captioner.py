@@ -9,7 +9,7 @@ from sgv_lab import profiles
 from sgv_lab.captions import convert, sources
 from sgv_lab.errors import LabError
 from sgv_lab.models import checkpoints, families, mini
-from sgv_lab.study import share_captioner
+from sgv_lab.study import cached_training, share_captioner
 from sgv_lab.training.config import BASES
 from sgv_lab.world.scene import MINIATURE
 
@@ -26,17 +26,18 @@ def test_it_is_trained_once_captions_new_pictures_and_its_file_is_recognised(
     processor = families.processor("llava-1.5-7b", "mini", mini.train_tokenizer(texts))
     base = checkpoints.save(families.build("llava-1.5-7b", "mini", 0), processor, tmp_path / "base")
 
-    checked = share_captioner.preflight(base, records, world, updates=2)
+    config = share_captioner.settings(updates=2)
+    checked = cached_training.preflight(base, records, world, config)
     assert checked.obstacles == [] and checked.updates == 2 and checked.records == 12
-    model = share_captioner.trained(base, records, world, updates=2)
+    model = share_captioner.trained(base, records, world, config, 0)
     weights = (model / "model.safetensors").stat().st_mtime_ns
-    assert share_captioner.trained(base, records, world, updates=2) == model
+    assert share_captioner.trained(base, records, world, config, 0) == model
     assert (model / "model.safetensors").stat().st_mtime_ns == weights
     run = json.loads((model / "run.json").read_text())
     assert run["updates"] == 2 and run["recipe"]["learning_rate"] == 1e-3
 
     (world / json.loads(records.read_text())[0]["image"]).unlink()
-    checked = share_captioner.preflight(base, records, world)
+    checked = cached_training.preflight(base, records, world, config)
     assert checked.obstacles == ["1 of 12 records cannot be trained on"]
     assert len(checked.missing) == 1
 

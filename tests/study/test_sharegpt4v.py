@@ -81,7 +81,7 @@ def test_a_check_names_what_training_leaves_out(monkeypatch: pytest.MonkeyPatch)
     whole = SimpleNamespace(obstacles=[], broken=[], records=3, reasons="")
     spoilt = SimpleNamespace(obstacles=[], broken=[named], records=3, reasons="image empty (1)")
     stages = {"pre-training": whole, "fine-tuning": spoilt}
-    monkeypatch.setattr(run_arm, "preflight", lambda job, drop: stages)
+    monkeypatch.setattr(run_arm, "preflight", lambda job, drop_broken: stages)
     job = SimpleNamespace(arm="before", questions={})
     assert run_arm.check([job]) == [
         f"before, fine-tuning: 1 of 3 records are left out, image empty (1): {named}"
