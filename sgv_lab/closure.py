@@ -198,8 +198,10 @@ class Sources:
             return {(node.value, EVERYTHING)}
         if not isinstance(node, ast.JoinedStr) or not _is_text(node.values[0]):
             return set()
-        package, dot, rest = node.values[0].value.rpartition(".")
-        inside = {n for n in self.paths if dot and not rest and n.rpartition(".")[0] == package}
+        package, _, rest = node.values[0].value.rpartition(".")
+        if rest or not package:
+            return set()
+        inside = {n for n in self.paths if n.rpartition(".")[0] == package}
         named = {n for n in inside if n.removeprefix(f"{package}.") in one.strings}
         return {(n, EVERYTHING) for n in named or inside}
 
