@@ -154,17 +154,6 @@ def sha256(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def below(root: str | Path, relative: str) -> Path:
-    """``root / relative``, by the letters alone: links below ``root`` are the user's to lay.
-
-    Raises LabError for a path that `leaves_root`.
-    """
-    if leaves_root(relative):
-        what = f"the path {relative!r} leaves its root"
-        raise LabError(what, where=root, fix="use a path below the root")
-    return Path(root) / relative
-
-
 def leaves_root(relative: str) -> bool:
     """Whether a path is absolute, climbs by "..", is empty or no path at all, on any system."""
     parts = relative.replace("\\", "/").split("/")

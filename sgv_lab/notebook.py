@@ -10,7 +10,6 @@ import math
 import os
 import warnings
 from collections.abc import MutableMapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -40,15 +39,6 @@ _TYPES |= {f"list[{name}]": list[kind] for name, kind in _TYPES.items()}
 _INJECTED = "# Parameters"  # how the cell begins that papermill puts in
 
 
-@dataclass(frozen=True)
-class Parameter:
-    """One line of a parameters cell: ``name: annotation = default  # help``."""
-
-    name: str
-    annotation: str
-    default: Any
-
-
 def folder() -> Path:
     """The folder of the notebooks: ``SGV_NOTEBOOKS``, or ``notebooks`` beside the package."""
     return Path(
@@ -65,34 +55,30 @@ def contents() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["notebook", "about", "state"]).set_index("notebook")
 
 
-def parameters(path: str | Path) -> dict[str, Parameter]:
-    """The parameters a notebook declares, in order.
+def parameters(path: str | Path) -> dict[str, str]:
+    """The parameters a notebook declares, in order: name -> type.
 
     Raises LabError unless exactly one cell is tagged ``parameters`` and every line of it is an
     annotated literal.
     """
     import nbformat
 
-    path = Path(path)
+    path, declared = Path(path), {}
     try:
         cells = nbformat.read(path, as_version=4).cells
     except OSError as error:
         raise LabError("cannot read the notebook", where=path) from error
     tagged = [cell for cell in cells if "parameters" in cell.metadata.get("tags", ())]
     if len(tagged) != 1:
-        raise LabError(
-            f"{len(tagged)} cells are tagged 'parameters'", where=path.name, fix="tag exactly one"
-        )
-    declared = {}
+        what = f"{len(tagged)} cells are tagged 'parameters'"
+        raise LabError(what, where=path.name, fix="tag exactly one")
     for node in ast.parse(tagged[0].source).body:
         try:
-            default = ast.literal_eval(node.value)
-            name, annotation = node.target.id, ast.unparse(node.annotation)
+            ast.literal_eval(node.value)
+            declared[node.target.id] = ast.unparse(node.annotation)
         except (AttributeError, ValueError) as error:
-            fix = "write each parameter as `name: type = literal  # help`"
-            line = ast.unparse(node)
+            fix, line = "write each parameter as `name: type = literal  # help`", ast.unparse(node)
             raise LabError(f"not a parameter: {line}", where=path.name, fix=fix) from error
-        declared[name] = Parameter(name, annotation, default)
     return declared
 
 
@@ -110,7 +96,7 @@ def load_settings(name: str, namespace: MutableMapping[str, Any]) -> SimpleNames
     declared = parameters(folder() / f"{name}.ipynb")
     for given in sorted(_injected(namespace) - set(declared)):
         raise unknown("parameter", given, declared, where=name)
-    values = {key: convert(namespace[key], one, name) for key, one in declared.items()}
+    values = {key: convert(namespace[key], kind, key, name) for key, kind in declared.items()}
     section = profiles.section(name, values["profile"])
     namespace.update(values)
     _quiet(bars=values["profile"] != "smoke")
@@ -149,16 +135,14 @@ def _injected(namespace: MutableMapping[str, Any]) -> set[str]:
     return {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
 
 
-def convert(value: Any, parameter: Parameter, where: str) -> Any:
-    """``value`` as the parameter's declared type, from text too.
+def convert(value: Any, kind: str, name: str, where: str) -> Any:
+    """``value`` as a parameter's declared type, from text too.
 
-    >>> lr = Parameter("lr", "float", 0.1)
-    >>> convert("1e-3", lr, "notebook")
+    >>> convert("1e-3", "float", "lr", "notebook")
     0.001
 
     Raises LabError naming the parameter, the value and the type.
     """
-    kind = parameter.annotation
     try:
         given = _items(value) if kind.startswith("list[") else value
         return msgspec.convert(given, _TYPES[kind], strict=False)
@@ -166,7 +150,7 @@ def convert(value: Any, parameter: Parameter, where: str) -> Any:
         fix = f"give a {kind}"
         if kind == "str":
             fix = "papermill reads -p as a number where it can: use -r for text, or sgv-lab run"
-        problem = f"the parameter {parameter.name!r} is {kind}, and {value!r} is not"
+        problem = f"the parameter {name!r} is {kind}, and {value!r} is not"
         raise LabError(problem, where=where, fix=fix) from error
 
 

@@ -41,10 +41,6 @@ class Job:
     code: str
 
 
-class NotebookFailed(LabError):
-    """A notebook did not run to its end; names notebook, cell and error."""
-
-
 def plan(names: Iterable[str], profile: str, given: Mapping[str, str], folder: Path) -> list[Job]:
     """The jobs for the notebooks ``names`` ("01" or "01_x"; none: all) of ``folder``, in order.
 
@@ -63,7 +59,9 @@ def plan(names: Iterable[str], profile: str, given: Mapping[str, str], folder: P
     jobs = []
     for path, known in declared.items():
         own = {
-            name: convert(given[name], known[name], path.stem) for name in given if name in known
+            name: convert(given[name], kind, name, path.stem)
+            for name, kind in known.items()
+            if name in given
         }
         jobs.append(Job(path.stem, dict(sorted({"profile": profile, **own}.items())), _code(path)))
     return jobs
@@ -107,7 +105,7 @@ def run(jobs: list[Job], folder: Path, out: Path, bars: bool = False) -> Iterato
     """Run what is missing of ``jobs``, notebooks of ``folder``, into ``out``; a line for each.
 
     ``out`` then holds the executed notebooks, report.html and manifest.json, written last.
-    ``bars``: show each notebook's progress. Raises NotebookFailed at the first that fails.
+    ``bars``: show each notebook's progress. Raises LabError naming the first cell that fails.
     """
     fix = "free some space and run the same command again: it does only what is missing"
     with full_disk(out, fix):
@@ -188,13 +186,13 @@ def _place(book: NotebookNode, begun: list[NotebookNode]) -> str:
     return f", code cell {len(reached)} of {len(own)} ({reached[-1].strip().splitlines()[0][:60]})"
 
 
-def _failure(job: Job, out: Path, executed: Path, error: str, place: str) -> NotebookFailed:
+def _failure(job: Job, out: Path, executed: Path, error: str, place: str) -> LabError:
     """Name notebook, cell and error; keep what was executed as ``NAME.failed.ipynb``."""
     fix = "mend it and run the same command again: it does only what is missing"
     if executed.is_file():
         executed.replace(out / f"{job.notebook}.failed.ipynb")
         fix += f"; what ran so far is in {out / job.notebook}.failed.ipynb"
-    return NotebookFailed(error, where=job.notebook + place, fix=fix + _foreign_kernel())
+    return LabError(error, where=job.notebook + place, fix=fix + _foreign_kernel())
 
 
 def _foreign_kernel() -> str:

@@ -22,26 +22,24 @@ from sgv_lab.study.explore import Model, Shown, picked, uploaded
 from sgv_lab.study.judging import Pair, Votes
 from sgv_lab.world.scene import Difficulty, Scene
 
+LISTED = 500
 KEYS = {"1": "left", "2": "same", "3": "right",
         "ArrowLeft": "left", "ArrowDown": "same", "ArrowRight": "right"}  # fmt: skip
 
 
-def caption_browser(
-    captions: Mapping[str, Captions | None], root: str | Path, limit: int = 500
-) -> w.Widget:
-    """Walk through images, and see what the chosen sources say of each.
+def caption_browser(captions: Mapping[str, Captions | None], root: str | Path) -> w.Widget:
+    """Walk through LISTED images, the first of each source, and see what the chosen sources say.
 
-    ``limit``: how many images are listed, the first of each source. Images are read below
-    ``root`` alone; one that cannot be read is named in its place.
+    Images are read below ``root`` alone; one that cannot be read is named in its place.
     """
     there = {name: one for name, one in captions.items() if one is not None}
     heads = (
-        one.rows().select(pl.col("image").drop_nulls().unique(maintain_order=True)).head(limit)
+        one.rows().select(pl.col("image").drop_nulls().unique(maintain_order=True)).head(LISTED)
         for one in there.values()
     )
     images = pl.concat([head.collect() for head in heads])["image"].unique(maintain_order=True)
     source = w.SelectMultiple(options=list(there), value=list(there), description="sources", rows=5)
-    image = w.Combobox(options=images.head(limit).to_list(), description="image",
+    image = w.Combobox(options=images.head(LISTED).to_list(), description="image",
                        value=images[0], ensure_option=True,
                        layout=w.Layout(width="28em"))  # fmt: skip
     colors = palette(there)
@@ -139,57 +137,50 @@ def explorer(
     ``images`` below ``root`` are of that drawn world, so true, mistaken and invented words are
     marked. Bad pictures and models are refused in words.
     """
-    return _Explorer(Path(root), models, captions, difficulty).page(images)
+    there = {name: one for name, one in captions.items() if one is not None}
+    page = _Explorer(models, there)
+    pick = w.Dropdown(options=images, description="picture", layout=w.Layout(width="330px"))
+    upload = w.FileUpload(accept="image/*", description="or upload one")
+    question = w.Text(placeholder="ask the models about the picture", continuous_update=False,
+                      layout=w.Layout(width="24em"))  # fmt: skip
+    describe, ask = w.Button(description="Describe"), w.Button(description="Ask")
+    for name, control in {"pick": pick, "upload": upload, "question": question, "ask": ask,
+                          "describe": describe, "message": page.message}.items():  # fmt: skip
+        control.add_class(f"sgv-{name}")
+
+    def picking(_: object = None) -> None:
+        page.show(picked, root, pick.value, difficulty)
+
+    def uploading(change: dict) -> None:
+        for one in change["new"]:
+            page.show(uploaded, one["name"], bytes(one["content"]))
+
+    def asking(change: dict[str, str]) -> None:  # by Enter, or by leaving the field for the button
+        question.value = ""
+        if change["new"]:
+            page.ask(change["new"])
+
+    pick.observe(picking, "value")
+    upload.observe(uploading, "value")
+    question.observe(asking, "value")
+    describe.on_click(lambda _: page.ask(CAPTIONER))
+    if images:
+        picking()
+    aside = w.VBox([pick, upload, page.picture, page.message])
+    columns = w.HBox([column.box for column in page.columns])
+    return w.HBox([aside, w.VBox([w.HBox([describe, question, ask]), columns, _LEGEND])])
 
 
 class _Explorer:
     """The state of `explorer`: the picture shown and its two columns."""
 
-    def __init__(
-        self,
-        root: Path,
-        models: Mapping[str, Model],
-        captions: Mapping[str, Captions | None],
-        difficulty: Difficulty | None,
-    ) -> None:
-        self.root, self.models, self.difficulty = root, models, difficulty
-        self.captions = {name: one for name, one in captions.items() if one is not None}
-        self.shown: Shown | None = None
+    def __init__(self, models: Mapping[str, Model], captions: Mapping[str, Captions]) -> None:
+        self.models, self.captions, self.shown = models, captions, None
         self.picture, self.message = w.VBox(layout=w.Layout(width="340px")), w.HTML()
-        who = [*models, *self.captions]
+        who = [*models, *captions]
         if not who:
             raise LabError("nobody to describe pictures", fix="give a model or captions")
         self.columns = [_Column(self, who, who[number % len(who)]) for number in range(2)]
-
-    def page(self, images: Sequence[str]) -> w.Widget:
-        """The page, showing the first of ``images``."""
-        pick = w.Dropdown(options=images, description="picture", layout=w.Layout(width="330px"))
-        upload = w.FileUpload(accept="image/*", description="or upload one")
-        question = w.Text(placeholder="ask the models about the picture", continuous_update=False,
-                          layout=w.Layout(width="24em"))  # fmt: skip
-        describe, ask = w.Button(description="Describe"), w.Button(description="Ask")
-        for name, control in {"pick": pick, "upload": upload, "question": question, "ask": ask,
-                              "describe": describe, "message": self.message}.items():  # fmt: skip
-            control.add_class(f"sgv-{name}")
-        pick.observe(lambda change: self.show(picked, self.root, change["new"], self.difficulty),
-                     "value")  # fmt: skip
-        upload.observe(lambda change: [self.show(uploaded, one["name"], bytes(one["content"]))
-                                       for one in change["new"]], "value")  # fmt: skip
-        describe.on_click(lambda _: self.ask(CAPTIONER))
-
-        def asked(
-            change: dict[str, str],
-        ) -> None:  # by Enter, or by leaving the field for the button
-            question.value = ""
-            if change["new"]:
-                self.ask(change["new"])
-
-        question.observe(asked, "value")
-        if images:
-            self.show(picked, self.root, images[0], self.difficulty)
-        aside = w.VBox([pick, upload, self.picture, self.message])
-        columns = w.HBox([column.box for column in self.columns])
-        return w.HBox([aside, w.VBox([w.HBox([describe, question, ask]), columns, _LEGEND])])
 
     def show(self, make: Callable[..., Shown], *given: object) -> None:
         """Show the picture that ``make(*given)`` returns, or say why there is none."""
@@ -204,11 +195,12 @@ class _Explorer:
     def ask(self, text: str) -> None:
         """Put ``text`` to the models that are chosen."""
         with self._refusing():
-            if not any(column.who.value in self.models for column in self.columns):
+            asked = [column for column in self.columns if column.who.value in self.models]
+            if not asked:
                 raise LabError("only models answer", fix="choose one in a column")
             if self.shown is None:
                 raise LabError("no picture yet", fix="pick or upload one")
-            for column in self.columns:
+            for column in asked:
                 column.ask(text)
 
     @contextmanager
@@ -219,9 +211,7 @@ class _Explorer:
             yield
             self.message.value = ""
         except LabError as error:
-            self.message.value = (
-                f'<span style="color:{MARKS["invented"]}">{escape(str(error))}</span>'
-            )
+            self.message.value = f'<b style="color:{MARKS["invented"]}">{escape(str(error))}</b>'
 
 
 class _Column:
@@ -244,10 +234,8 @@ class _Column:
                 self._add(text)
 
     def ask(self, text: str) -> None:
-        """Have the model answer; a source of captions does not."""
-        model = self.page.models.get(self.who.value)
-        if model is None:
-            return
+        """Have the model answer."""
+        model = self.page.models[self.who.value]
         answer = model.say(self.page.shown.image, [*self.asked, text], self.said)
         self.asked, self.said = [*self.asked, text], [*self.said, answer]
         self.words.children += (w.HTML(f"<i>{escape(text)}</i>"),)
@@ -269,10 +257,7 @@ def marked_html(text: str, scene: Scene | None) -> str:
 
 
 _LEGEND = w.HTML(
-    "In drawn pictures: "
-    + ", ".join(
-        f'<span style="color:{MARKS[mark]}"><b>{words}</b></span>'
-        for mark, words in {"true": "true", "mistaken": "mistaken: there, but not so",
-                            "invented": "invented: not in the picture"}.items()
-    )
-)  # fmt: skip
+    f'In drawn pictures: <b style="color:{MARKS["true"]}">true</b>, '
+    f'<b style="color:{MARKS["mistaken"]}">mistaken: there, but not so</b>, '
+    f'<b style="color:{MARKS["invented"]}">invented: not in the picture</b>'
+)

@@ -55,8 +55,8 @@ def changed(library, before, parsed, file, edit):
     try:
         path.write_text(edited, encoding="utf-8")
         sources = closure.Sources(library)
-        kept = {name: one for name, one in parsed._modules.items() if one.path != path}
-        sources._modules.update(kept)
+        kept = {name: one for name, one in parsed.modules.items() if one.path != path}
+        sources.modules.update(kept)
         return {name for name, entry in ENTRIES.items() if sources.closure(entry) != before[name]}
     finally:
         path.write_text(text, encoding="utf-8")
@@ -184,7 +184,6 @@ def write(folder, **files):
 KINDS = {  # how a definition is reached -> the entry's module, with {} where `other` is used
     "imported within": "def entry():\n    from sgv_lab import other\n    return other.f()",
     "by name": "from sgv_lab.other import f as g\ndef entry():\n    return g()",
-    "relative": "from .other import f\ndef entry():\n    return f()",
     "in full": "import sgv_lab.other\ndef entry():\n    return sgv_lab.other.f()",
     "passed on": "from sgv_lab import again\ndef entry():\n    return again.f()",
     "as a value": "from sgv_lab import other\ndef entry():\n    return getattr(other, 'f')()",

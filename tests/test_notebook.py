@@ -9,7 +9,7 @@ import pytest
 
 from sgv_lab import notebook, profiles
 from sgv_lab.errors import LabError
-from sgv_lab.notebook import Parameter, convert, load_settings
+from sgv_lab.notebook import convert, load_settings
 
 CELL = """profile: str = "smoke"  # the size
 samples: int = 0  # 0: as the profile says
@@ -109,7 +109,7 @@ def test_an_unknown_profile_names_the_nearest() -> None:
     ],
 )
 def test_converts(annotation: str, given: Any, value: Any) -> None:
-    got = convert(given, Parameter("p", annotation, None), "x")
+    got = convert(given, annotation, "p", "x")
     assert got == value and type(got) is type(value)
 
 
@@ -130,7 +130,7 @@ def test_converts(annotation: str, given: Any, value: Any) -> None:
 )
 def test_refuses_what_does_not_convert(annotation: str, given: Any) -> None:
     with pytest.raises(LabError, match=r"x: the parameter 'p' is "):
-        convert(given, Parameter("p", annotation, None), "x")
+        convert(given, annotation, "p", "x")
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def test_a_death_is_named_and_the_same_command_finishes(
     broken.touch()
     cell = f"if __import__('pathlib').Path({str(broken)!r}).exists():\n    {death}"
     write(books, "01_b", [counting("01_b", log), cell, counting("end", log)])
-    with pytest.raises(pipeline.NotebookFailed) as failure:
+    with pytest.raises(LabError) as failure:
         run(books, out)
     assert re.search(rf"01_b, code cell 3 of 4 \(if __import.*{said}", str(failure.value))
     assert not (out / "manifest.json").exists() and not (out / "01_b.ipynb").exists()

@@ -21,7 +21,7 @@ from sgv_lab.benchmarks.evaluate import answer
 from sgv_lab.benchmarks.tasks import TASKS, Question
 from sgv_lab.intervals import clustered_mean
 from sgv_lab.world import benchmarks as world
-from sgv_lab.world.questions import ABILITIES, FORMS
+from sgv_lab.world.questions import FORMS
 from sgv_lab.world.scene import MINIATURE
 
 CEILING, BLIND, UNTUNED, OPEN = 85, 52, (50, 65), 45  # percent
@@ -29,9 +29,9 @@ Loaded = tuple[PreTrainedModel, ProcessorMixin]
 _BATCH = 64
 
 
-def held_out(scenes: int, side: int, split: str = "eval", seed: int = 0) -> Path:
+def held_out(scenes: int, side: int, split: str = "eval") -> Path:
     """The store's folder of an exam of that many scenes that no training and no study has."""
-    known = {"pictures": scenes, "size": side, "split": split, "seed": seed}
+    known = {"pictures": scenes, "size": side, "split": split, "seed": 0}
     write = partial(world.write, benchmarks=["exam"], difficulty=MINIATURE, **known)
     return store.artifact("exam", known, [], write) / "exam"
 
@@ -41,7 +41,6 @@ def ask(
     processor: ProcessorMixin,
     data: Path,
     *,
-    abilities: Collection[str] = (*ABILITIES, "caption"),
     forms: Collection[str] = (*FORMS, "caption"),
     blind: bool = False,
 ) -> pd.DataFrame:
@@ -49,11 +48,7 @@ def ask(
 
     ``blind``: with another scene's image in place of each, to see whether the model looks.
     """
-    asked = [
-        q
-        for q in TASKS["exam"].questions(data)
-        if q.row["ability"] in abilities and q.row["form"] in forms
-    ]
+    asked = [q for q in TASKS["exam"].questions(data) if q.row["form"] in forms]
     if blind:
         asked = _exchanged(asked)
     found = answer(model, processor, asked, TASKS["exam"], data, _BATCH, progress=False)

@@ -20,17 +20,11 @@ from sgv_lab.world.scene import Scene, region
 from sgv_lab.world.vocabulary import LABELS, WHOLE
 
 _SAID_EVERYWHERE = ("background", "light")
+BATCH, RATE = 64, 5e-3
 _SHARE = 0.5  # of these in every patch
 
 
-def align_projector(
-    start: Path,
-    images: int,
-    steps: int,
-    seed: int,
-    batch: int = 64,
-    learning_rate: float = 5e-3,
-) -> Path:
+def align_projector(start: Path, images: int, steps: int, seed: int) -> Path:
     """The checkpoint ``start`` with a projector that says what patches show, made once.
 
     Beside it lies metrics.jsonl, the learning curve.
@@ -52,12 +46,11 @@ def align_projector(
             for f, s, k in zip(features, said, filled, strict=True)
         ]
         set_seed(seed)
-        curve = fit(SpokenPatches(projector), data, out, seed, steps, batch, learning_rate)
+        curve = fit(SpokenPatches(projector), data, out, seed, steps, BATCH, RATE)
         checkpoints.save(model, processor, out / "model")
         write_jsonl(out / "model" / "metrics.jsonl", curve)
 
-    settings = {"images": images, "steps": steps, "seed": seed, "batch": batch}
-    settings |= {"learning_rate": learning_rate}
+    settings = {"images": images, "steps": steps, "seed": seed, "batch": BATCH}
     return store.artifact("aligned-projector", settings, [start], build) / "model"
 
 
@@ -121,13 +114,13 @@ def patch_words(
 
 
 @torch.no_grad()
-def words_in_patches(checkpoint: Path, shown: Scene, most: int = 3) -> list[str]:
-    """For each patch of an image, row by row, the words that its projection is nearest to."""
+def words_in_patches(checkpoint: Path, shown: Scene) -> list[str]:
+    """For each patch of an image, row by row, the three words that its projection is nearest to."""
     model, processor = checkpoints.load(checkpoint)
     images = DenseImages([shown], model.config.vision_config.image_size)
     (said,) = model.model.multi_modal_projector(patch_features(model, processor, images))
     words = [w for of in (*LABELS.values(), *(WHOLE[n] for n in _SAID_EVERYWHERE)) for w in of]
     ids = [processor.tokenizer(w, add_special_tokens=False).input_ids[0] for w in words]
     table = model.get_input_embeddings().weight[ids]
-    nearest = (said @ table.T).topk(most).indices.tolist()
+    nearest = (said @ table.T).topk(3).indices.tolist()
     return [", ".join(words[i] for i in row) for row in nearest]

@@ -33,22 +33,16 @@ from sgv_lab.world.scene import GRID, MINIATURE, Scene, allowed_sources, scene
 
 CROWDED = replace(MINIATURE, max_objects=4)
 PATCHES = ("kind", "color", "size", "pattern", "place")  # labels of patches, not of the whole
+BATCH, RATE = 128, 3e-3
+EXAMINED = 210
 _HELD_OUT = 9 * 10**8  # the first of the scenes that the tower is examined with
 
 
-def train_vision_tower(
-    start: Path,
-    images: int,
-    steps: int,
-    seed: int,
-    batch: int = 128,
-    learning_rate: float = 3e-3,
-    examined: int = 210,
-) -> Path:
+def train_vision_tower(start: Path, images: int, steps: int, seed: int) -> Path:
     """The checkpoint ``start`` with a vision tower that learned to see, made once per arguments.
 
     Beside it lie metrics.jsonl, the learning curve, and accuracy.csv: percent right by label where
-    there is something to see, in ``examined`` images of scenes that training never draws.
+    there is something to see, in EXAMINED images of scenes that training never draws.
     """
 
     def build(out: Path) -> None:
@@ -58,34 +52,33 @@ def train_vision_tower(
         set_seed(seed)
         classes = {name: int(values.max()) + 1 for name, values in seen.labels.items()}
         tower = DenseTower(model.model.vision_tower, processor.image_processor, classes)
-        curve = fit(tower, seen, out, seed, steps, batch, learning_rate)
+        curve = fit(tower, seen, out, seed, steps, BATCH, RATE)
         sources = allowed_sources(CROWDED)
         new = [
             scene(_HELD_OUT + i, "eval", sources[i % len(sources)], CROWDED)
-            for i in range(examined)
+            for i in range(EXAMINED)
         ]
         checkpoints.save(model, processor, out / "model")
         write_jsonl(out / "model" / "metrics.jsonl", curve)
         table = accuracy(tower.eval(), DenseImages(new, side))
         table.to_csv(out / "model" / "accuracy.csv", index=False)
 
-    settings = {"images": images, "steps": steps, "seed": seed, "batch": batch}
-    settings |= {"learning_rate": learning_rate, "examined": examined}
+    settings = {"images": images, "steps": steps, "seed": seed, "batch": BATCH}
     return store.artifact("vision-tower", settings, [start], build) / "model"
 
 
 class DenseImages(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
     """Scenes drawn once and kept: pixels (3, S, S) uint8 and the truth of ``patch_truth``."""
 
-    def __init__(self, scenes: Sequence[Scene], side: int, grid: int = GRID) -> None:
+    def __init__(self, scenes: Sequence[Scene], side: int) -> None:
         drawn = [np.asarray(render(one, side)) for one in scenes]
-        truth = [patch_truth(one, grid) for one in scenes]
+        truth = [patch_truth(one, GRID) for one in scenes]
         self.pixels = torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2).contiguous()
         self.labels = {
             name: torch.from_numpy(np.stack([one[name] for one in truth])) for name in truth[0]
         }
         # Without it the tower forgets where a patch is, and nothing later can say.
-        self.labels["place"] = torch.arange(grid * grid).view(grid, grid).repeat(len(scenes), 1, 1)
+        self.labels["place"] = torch.arange(GRID * GRID).view(GRID, GRID).repeat(len(scenes), 1, 1)
 
     def __len__(self) -> int:
         return len(self.pixels)

@@ -26,31 +26,24 @@ MODULES = {  # the name in the command -> (module, title)
     "chair": ("chair", "CHAIR"),
     "exam": ("exam", "Exam of the drawn world"),
 }
-ALIASES = {  # besides the names and titles above
-    "mmb": "mmbench",
-    "mmbcn": "mmbench-cn",
-    "seedbench": "seed",
-    "seedi": "seed",
-    "seedimage": "seed",
-    "llavabench": "llava-w",
-    "qbencha1dev": "qbench",
-    "llvisionqa": "qbench",
-    "sqa": "scienceqa",
-    "sqai": "scienceqa",
-    "vqa": "vqav2",
-    "coco": "captions",
-    "cider": "captions",
-    "cococaptions": "captions",
+ALIASES = {  # a name above -> what else it is called, besides its title
+    "mmbench": ("mmb",),
+    "mmbench-cn": ("mmbcn",),
+    "seed": ("seedbench", "seedi", "seedimage"),
+    "llava-w": ("llavabench",),
+    "qbench": ("qbencha1dev", "llvisionqa"),
+    "scienceqa": ("sqa", "sqai"),
+    "vqav2": ("vqa",),
+    "captions": ("coco", "cider", "cococaptions"),
 }
 
 
 def canonical(name: str) -> str:
     """The benchmark's name in ``MODULES``; case, "-", "_" and blanks do not matter."""
-    names = {_plain(known): key for key, (_, title) in MODULES.items() for known in (key, title)}
-    names |= ALIASES
-    if _plain(name) not in names:
-        raise unknown("benchmark", name, MODULES)
-    return names[_plain(name)]
+    for key, (_, title) in MODULES.items():
+        if _plain(name) in (_plain(key), _plain(title), *ALIASES.get(key, ())):
+            return key
+    raise unknown("benchmark", name, MODULES)
 
 
 def _plain(name: str) -> str:

@@ -20,7 +20,7 @@ from sgv_lab.benchmarks.core import EACH, Answers, Entry, File
 from sgv_lab.errors import LabError
 from sgv_lab.intervals import by_cluster, clustered, ratio
 
-VARIANTS = ("no_singular",)  # plural words stay unread
+VARIANTS = ()
 PAIRS = """motor bike,motor cycle,air plane,traffic light,street light,traffic signal,stop light,
 fire hydrant,stop sign,parking meter,suit case,sports ball,baseball bat,baseball glove,
 tennis racket,wine glass,hot dog,cell phone,mobile phone,teddy bear,hair drier,potted plant,bow tie,
@@ -45,7 +45,7 @@ SHARES = {  # a score -> the two of a caption's counts that it is the quotient o
 }
 
 
-def tokens(caption: str, singular: bool = True) -> list[str]:
+def tokens(caption: str) -> list[str]:
     """The caption's words: lower case, Treebank rules, each in the singular of pattern.en.
 
     nltk.word_tokenize cuts sentences with a model it downloads; here a sentence ends at . ! or ?
@@ -54,12 +54,12 @@ def tokens(caption: str, singular: bool = True) -> list[str]:
     tokeniser = NLTKWordTokenizer()
     sentences = re.split(r"(?<=[.!?])\s+|(?<=[.!?][\"')])\s+", caption.lower())
     words = [word for sentence in sentences for word in tokeniser.tokenize(sentence)]
-    return [_singular(word) for word in words] if singular else words
+    return [_singular(word) for word in words]
 
 
-def objects(caption: str, synonyms: dict[str, str], singular: bool = True) -> list[str]:
+def objects(caption: str, synonyms: dict[str, str]) -> list[str]:
     """Every mention of an object in ``caption``, by its class name, in order."""
-    joined = [DOUBLE.get(word, word) for word in MERGE.tokenize(tokens(caption, singular))]
+    joined = [DOUBLE.get(word, word) for word in MERGE.tokenize(tokens(caption))]
     if "toilet" in joined:  # a seat in its company is a part of it
         joined = [word for word in joined if word != "seat"]
     return [synonyms[word] for word in joined if word in synonyms]
@@ -92,7 +92,7 @@ def score(
     counts = []
     for key, entry in answers:
         caption = entry.text("caption", "text")
-        said = objects(caption, names, singular=variant == OFFICIAL)
+        said = objects(caption, names)
         wrong, recalled = sum(word not in truth[key] for word in said), len(truth[key] & set(said))
         row = (1, len(said), wrong, wrong > 0, recalled, len(truth[key]), len(caption.split()))
         counts.append(row)
@@ -127,25 +127,18 @@ def _truth(source: Path, names: dict[str, str], wanted: Set[str]) -> dict[str, s
     truth: dict[str, set[str]] = defaultdict(set)
     coco = sorted([*source.glob("instances_*.json"), *source.glob("captions_*.json")])
     for path in coco or core.find_files(source, "*.json"):
-        found = core.entries(path)
-        first = found[0].row
-        if "annotations" in first:
-            pairs = list(_coco(found[0], names, wanted))
-        elif "sentences" in first:  # the output of the official tool
-            pairs = [(row["image_id"], row["mscoco_gt_words"]) for row in first["sentences"]]
-        elif "image_id" in first or "image" in first:  # rows of an image and a list
-            pairs = [(e.first("image_id", "image"), _first_list(e)) for e in found]
+        file = core.entries(path)[0]
+        if "annotations" in file.row:
+            pairs = list(_coco(file, names, wanted))
+        elif "sentences" in file.row:  # the output of the official tool
+            pairs = [(row["image_id"], row["mscoco_gt_words"]) for row in file["sentences"]]
         else:
-            pairs = list(first.items())
+            pairs = list(file.row.items())
         for image, said in pairs:
             if not isinstance(said, list):
                 raise LabError(f"the objects of {image} are no list", where=path)
             truth[_image(image)] |= {names.get(word, word) for word in said}
     return dict(truth)
-
-
-def _first_list(entry: Entry) -> Any:
-    return next((value for value in entry.row.values() if isinstance(value, list)), None)
 
 
 def _coco(file: Entry, names: dict[str, str], wanted: Set[str]) -> Iterator[tuple[Any, list[str]]]:

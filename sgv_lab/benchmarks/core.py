@@ -232,8 +232,6 @@ def _sheet(path: Path) -> list[list[str]]:
     """The first worksheet as it was typed, formulas as their text (not as their last value)."""
     import openpyxl
 
-    if not path.is_file():
-        raise LabError("no such file", where=path)
     try:
         with path.open("rb") as file:
             sheet = openpyxl.load_workbook(file, read_only=True).worksheets[0]
@@ -254,14 +252,14 @@ def rows(path: str | Path) -> list[Entry]:
     return table(path) if Path(path).suffix in {".tsv", ".csv", ".xlsx"} else entries(path)
 
 
-def index(found: Iterable[Entry], *keys: str, name: str = "question") -> dict[str, Entry]:
-    """Records by the first of ``keys`` (as string); LabError if an id stands twice."""
+def index(found: Iterable[Entry], key: str) -> dict[str, Entry]:
+    """Records by ``key`` (as string); LabError if an id stands twice."""
     result: dict[str, Entry] = {}
     for entry in found:
-        identifier = str(entry.first(*keys))
+        identifier = str(entry[key])
         if identifier in result:
-            what = f"{name} {identifier} stands twice (first: {result[identifier].where})"
-            raise LabError(what, where=entry.where, fix="keep one answer a question")
+            what = f"{key} {identifier} stands twice (first: {result[identifier].where})"
+            raise entry.error(what, fix="keep one")
         result[identifier] = entry
     return result
 
@@ -272,8 +270,7 @@ def check_ids(answers: Mapping[str, Entry], asked: Iterable[Any], source: object
     for identifier, entry in answers.items():
         if identifier not in asked:
             what = f"question {identifier!r} is not in {source}"
-            fix = "score a file against the questions it answers"
-            raise LabError(what, where=entry.where, fix=fix)
+            raise entry.error(what, fix="score a file against the questions it answers")
     return len(asked - answers.keys())
 
 
@@ -282,7 +279,14 @@ def check_same_question(entry: Entry, said: str, asked: str) -> None:
     if " ".join(said.split()) != " ".join(asked.split()):
         what = f"answers {said!r}, but the question is {asked!r}"
         fix = "the files are out of step: use the version of the questions that was run"
-        raise LabError(what, where=entry.where, fix=fix)
+        raise entry.error(what, fix=fix)
+
+
+def check_one_judge(judges: Collection[str | None], where: object) -> None:
+    """Refuse grades of several judges."""
+    if len(judges) > 1:
+        what = f"grades of {', '.join(map(str, judges))} share a column"
+        raise LabError(what, where=where, fix="keep each judge's apart")
 
 
 def require(path: File, option: str, holding: str) -> Path:

@@ -12,7 +12,6 @@ import numpy as np
 
 from sgv_lab.benchmarks import OFFICIAL, core
 from sgv_lab.benchmarks.core import EACH, Answers, Entry, File
-from sgv_lab.errors import LabError
 from sgv_lab.intervals import by_cluster, clustered, ratio
 
 VARIANTS = ()
@@ -41,7 +40,7 @@ def score(
     runs = {path.stem: _score(path, questions or annotations) for path in files}
     if len(files) == 1:
         return runs[files[0].stem]
-    _check_one_judge({run["judge"] for run in runs.values()}, predictions)
+    core.check_one_judge({run["judge"] for run in runs.values()}, predictions)
     mean = float(np.mean([run["all"][0] for run in runs.values()]))
     sums = {key: sum(run[key] for run in runs.values()) for key in ("unparsed", "missing")}
     return {"mean": mean, "runs": runs, **sums}
@@ -55,7 +54,7 @@ def _score(path: Path, questions: File) -> dict[str, Any]:
         asked = core.index(core.entries(questions), "question_id")
         missing = core.check_ids(answers, asked, questions)
         clusters = [asked[key]["image"] for key in clusters]
-    _check_one_judge(judges := {entry.row.get("judge") for entry in reviews}, path)
+    core.check_one_judge(judges := {entry.row.get("judge") for entry in reviews}, path)
     marks, groups = np.array([_marks(entry) for entry in reviews]), defaultdict(list)
     for number, entry in enumerate(reviews):
         groups["all"].append(number)
@@ -70,12 +69,6 @@ def _score(path: Path, questions: File) -> dict[str, Any]:
         clusters=("question" if questions is None else "image", clusters),
         warnings=answers.warnings,
     )
-
-
-def _check_one_judge(judges: set[str | None], where: File) -> None:
-    if len(judges) > 1:
-        what = f"reviews of {', '.join(map(str, judges))} share a column"
-        raise LabError(what, where=where, fix="keep one folder a judge")
 
 
 def _marks(entry: Entry) -> list[float]:

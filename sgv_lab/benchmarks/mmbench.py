@@ -72,7 +72,7 @@ def score(
     rule = EACH if "index" in given[0].row else LAST
     answers = Answers(given, "index", "question_id", rule=rule)
     source = annotations or questions
-    truth = core.index(core.rows(source), "index", name="index") if source else answers
+    truth = core.index(core.rows(source), "index") if source else answers
     missing = core.check_ids(answers, truth, source or predictions)
     circles = circular_groups(truth, predictions)
     reads = {

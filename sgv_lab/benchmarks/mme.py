@@ -82,17 +82,16 @@ def score(
     lines: dict[str, list[Entry]] = defaultdict(list)
     for entry in given:
         lines[entry["subtask"]].append(entry)
-    for entries in lines.values():
-        _check_pairs(entries)
-    if absent := counts.keys() - lines.keys():
+    pairs = {name: list(_pairs(entries)) for name, entries in lines.items()}
+    if absent := counts.keys() - pairs.keys():
         raise LabError(
             f"has no {', '.join(sorted(absent))}",
             where=predictions,
             fix="complete it, or name with --annotations the data folder that asks for less",
         )
-    if more := lines.keys() - counts.keys():
+    if more := pairs.keys() - counts.keys():
         raise LabError(f"{more.pop()} is no subtask that is asked", where=predictions)
-    return _result({name: lines[name] for name in counts}, counts, variant)
+    return _result({name: pairs[name] for name in counts}, counts, variant)
 
 
 def _submitted(path: Path) -> Iterator[Entry]:
@@ -134,22 +133,20 @@ def _place(row: dict[str, str]) -> tuple[str, str, str]:
     return row["subtask"], Path(row["image"]).stem, " ".join(row["question"].split())
 
 
-def _check_pairs(entries: list[Entry]) -> None:
-    """Refuse what is not two questions an image on consecutive lines."""
-    for entry in entries:
-        if entry["truth"].lower() not in ("yes", "no"):
-            raise entry.error(f"the truth is {entry['truth']!r}, not Yes or No")
-    for one, *two in _pairs(entries):
-        if not two or two[0]["image"] != one["image"]:
+def _pairs(entries: list[Entry]) -> Iterator[list[Entry]]:
+    """The two questions of each image; LabError where they are not on consecutive lines."""
+    for pair in (entries[i : i + 2] for i in range(0, len(entries), 2)):
+        one, two = pair[0], pair[-1]
+        for entry in pair:
+            if entry["truth"].lower() not in ("yes", "no"):
+                raise entry.error(f"the truth is {entry['truth']!r}, not Yes or No")
+        if one is two or one["image"] != two["image"]:
             what = f"{one['image']} has no second question beside it"
             fix = "keep both questions of an image on consecutive lines, or drop both"
             raise one.error(what, fix=fix)
-        if two[0]["question"] == one["question"]:
-            raise two[0].error("stands twice, and the other question is missing")
-
-
-def _pairs(entries: list[Entry]) -> list[list[Entry]]:
-    return [entries[i : i + 2] for i in range(0, len(entries), 2)]
+        if one["question"] == two["question"]:
+            raise two.error("stands twice, and the other question is missing")
+        yield pair
 
 
 def truth(folder: Path) -> dict[str, list[Entry]]:
@@ -172,15 +169,17 @@ def truth(folder: Path) -> dict[str, list[Entry]]:
     return dict(found)
 
 
-def _result(lines: dict[str, list[Entry]], asked: dict[str, int], variant: str) -> dict[str, Any]:
+def _result(
+    pairs: dict[str, list[list[Entry]]], asked: dict[str, int], variant: str
+) -> dict[str, Any]:
     scores: dict[str, Any] = {}
     intervals: dict[str, Any] = {}
     reads = Counter[str]()
     for part, subtasks in PARTS.items():
-        names = [name for name in subtasks if name in lines]
+        names = [name for name in subtasks if name in pairs]
         sums, clusters = [], []
         for column, name in enumerate(names):
-            for pair in _pairs(lines[name]):
+            for pair in pairs[name]:
                 said = [parse(entry["text"], variant) for entry in pair]
                 right = [s == e["truth"].lower() for s, e in zip(said, pair, strict=True)]
                 reads.update(said)
@@ -197,12 +196,12 @@ def _result(lines: dict[str, list[Entry]], asked: dict[str, int], variant: str) 
             intervals[part] = clustered(
                 lambda s: _subtask_scores(s).sum(-1), table, 200.0 * len(names)
             )
-    every = [entry for entries in lines.values() for entry in entries]
+    every = [entry for part in pairs.values() for pair in part for entry in pair]
     by_place = [Entry(e.where, {"id": _place(e.row), "text": e["text"].strip()}) for e in every]
     answers = Answers(by_place, "id", rule=EACH)
     answered = Counter(entry["id"][0] for entry in answers.values())
     return core.result(
-        scores | {"questions": {name: len(entries) for name, entries in lines.items()}},
+        scores | {"questions": {name: 2 * len(part) for name, part in pairs.items()}},
         unparsed=reads["other"],
         missing=sum(max(0, count - answered[name]) for name, count in asked.items()),
         intervals=intervals,

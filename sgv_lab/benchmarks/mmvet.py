@@ -37,9 +37,7 @@ def score(
             what = f"the grades are {entry['score']}, not a list of numbers in [0, 1]"
             raise entry.error(what)
     judges = sorted({str(name) for entry in grades.values() for name in entry["model"]})
-    if len(judges) > 1:
-        what = f"grades of {', '.join(judges)} share a column"
-        raise LabError(what, where=predictions, fix="keep one file a judge")
+    core.check_one_judge(judges, predictions)
     runs = sorted({len(entry["score"]) for entry in grades.values()})
     if len(runs) > 1:
         raise LabError(f"questions have {runs} runs", where=predictions, fix="finish the grading")

@@ -122,14 +122,10 @@ def _paired(asked: list[Asked], labels: list[Entry], source: Path) -> Iterator[t
         if label["label"] not in ("yes", "no"):
             raise label.error(f"the label is {label['label']!r}, not yes or no")
         yield answer, label
-    if len(asked) > len(labels):
-        raise LabError(
-            f"{source} holds only {len(labels)} labels", where=asked[len(labels)][0].where
-        )
-    if len(labels) > len(asked):
-        what = "has no answer"
+    if len(asked) != len(labels):
+        what = f"holds {len(labels)} labels for {len(asked)} answers"
         fix = "the files are out of step: use the version that was run"
-        raise labels[len(asked)].error(what, fix=fix)
+        raise LabError(what, where=source, fix=fix)
 
 
 def _result(outcomes: list[tuple[str, str, str, str]], warnings: list[str]) -> dict[str, Any]:

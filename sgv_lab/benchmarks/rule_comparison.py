@@ -14,9 +14,8 @@ from typing import Any
 import pandas as pd
 
 from sgv_lab import benchmarks, store
-from sgv_lab.benchmarks import core, mmbench, mme, pope, qbench, seed_bench, vqa
+from sgv_lab.benchmarks import core, mmbench, mme, seed_bench
 from sgv_lab.benchmarks.tasks import TASKS, Question
-from sgv_lab.errors import LabError
 from sgv_lab.files import write_jsonl
 from sgv_lab.world import benchmarks as world
 
@@ -27,15 +26,7 @@ STYLES: dict[str, Callable[[str, str], str]] = {  # (answer, text of the option)
     "sentence": lambda said, text: f"The answer is {said}.",
     "explained": lambda said, text: f"{said}. {text}" if text else f"{said}, as far as I can see.",
 }
-COMPARED = {  # benchmark -> rules besides the official one; what a result file alone allows is out
-    "mme": mme.VARIANTS,
-    "mmbench": mmbench.VARIANTS,
-    "seed": seed_bench.VARIANTS,
-    "pope": pope.VARIANTS,
-    "scienceqa": ("lenient_letter",),
-    "qbench": qbench.VARIANTS,
-    "vqav2": vqa.VARIANTS,
-}
+COMPARED = ("mme", "mmbench", "seed", "pope", "scienceqa", "qbench", "vqav2")
 
 
 def full_marks(name: str, scores: Mapping[str, Any]) -> float:
@@ -73,8 +64,6 @@ def own_file(
     """A file of the reader's own for `compare`; empty without ``predictions``."""
     if not predictions:
         return {}
-    if not benchmark:
-        raise LabError("a predictions file needs the name of its benchmark", fix="set benchmark")
     paths = {"predictions": predictions, "annotations": annotations, "questions": questions}
     arguments = {key: Path(path) if path else None for key, path in paths.items()}
     return {(benchmarks.canonical(benchmark), "your file"): arguments}
@@ -87,8 +76,9 @@ def compare(files: Mapping[tuple[str, str], Arguments]) -> pd.DataFrame:
     """
     rows = []
     for (name, label), arguments in files.items():
-        for rule in (benchmarks.OFFICIAL, *COMPARED.get(name, ())):
-            scores = benchmarks.module(name).score(**arguments, variant=rule)
+        scorer = benchmarks.module(name)
+        for rule in (benchmarks.OFFICIAL, *scorer.VARIANTS):
+            scores = scorer.score(**arguments, variant=rule)
             rows.append((name, label, rule, full_marks(name, scores), scores["unparsed"]))
     return pd.DataFrame(rows, columns=["benchmark", "label", "rule", "value", "unparsed"])
 

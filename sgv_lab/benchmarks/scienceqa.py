@@ -12,7 +12,7 @@ from sgv_lab.benchmarks import OFFICIAL, core
 from sgv_lab.benchmarks.core import LAST, Answers, Entry, File
 from sgv_lab.intervals import clustered_mean
 
-VARIANTS = ("lenient_letter", "stored")  # lmms-eval's reading; the result file's own "acc"
+VARIANTS = ("lenient_letter",)  # lmms-eval's reading
 LETTERS = "ABCDE"
 COLUMNS = ("NAT", "SOC", "LAN", "TXT", "IMG", "NO", "G1-6", "G7-12", "AVG")
 SUBJECTS = {"natural science": "NAT", "social science": "SOC", "language science": "LAN"}
@@ -49,12 +49,9 @@ def score(
     """
     problems = _problems(annotations, questions)
     given = core.rows(predictions)
-    stored = given[0].row
-    if "results" in stored:
-        where = f"{predictions}, results"
-        given = [
-            Entry(where, {"question_id": k, "choice": v}) for k, v in stored["results"].items()
-        ]
+    if "results" in (file := given[0]).row:
+        rows = ({"question_id": key, "choice": n} for key, n in file["results"].items())
+        given = [Entry(f"{predictions}, results", row) for row in rows]
     answers = Answers(given, "question_id", rule=LAST)
     missing = core.check_ids(answers, problems, "the problems")
     reads = {key: _read(entry, problems[key], variant) for key, entry in answers.items()}
@@ -63,12 +60,10 @@ def score(
         name: [key for key, problem in problems.items() if name in problem["columns"]]
         for name in COLUMNS
     }
-    if "results" not in stored and all("prompt" in entry.row for entry in answers.values()):
+    if all("prompt" in entry.row for entry in answers.values()):
         # LLaVA's own count: prompts that held <image>
         columns["IMG_prompted"] = [k for k, e in answers.items() if "<image>" in e["prompt"]]
     scores = {name: _share([right[key] for key in keys]) for name, keys in columns.items()}
-    if variant == "stored":
-        scores["AVG"] |= {"accuracy": stored.get("acc")}
     intervals = {
         name: clustered_mean([right[key] for key in columns[name]], columns[name])
         for name in ("IMG", "AVG")

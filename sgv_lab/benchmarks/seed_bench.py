@@ -35,11 +35,11 @@ def score(
     given = core.rows(predictions)
     source = annotations or questions
     own = source is None and all("gt_answer" in entry.row for entry in given)
-    if not own:
-        source = core.require(source, "--annotations", "SEED-Bench.json, or rows with gt_answer")
+    source = predictions if own else source
+    source = core.require(source, "--annotations", "SEED-Bench.json, or rows with gt_answer")
     repeated = {} if own else REPEATED
     answers = Answers(given, "question_id", rule=EACH if own else LAST, often=repeated)
-    truth, kinds = _truth(source or predictions)
+    truth, kinds = _truth(source)
     core.check_ids({key: e for key, e in answers.items() if key.isdecimal()}, truth, source)
     if not answers.keys() & truth.keys():
         raise LabError(f"answers no question of {source}", where=predictions)

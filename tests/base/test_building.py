@@ -20,10 +20,8 @@ LESSONS = {"describe": 2, "look": 2, "check": 1, "align": 1}
 def build(seed):
     """The checkpoint after each stage, by name."""
     made = {"untrained": language_model.untrained_model(seed, texts=100)}
-    made["tower"] = vision_tower.train_vision_tower(
-        made["untrained"], 16, 2, seed, batch=8, examined=16
-    )
-    made["projector"] = projector.align_projector(made["tower"], 16, 2, seed, batch=8)
+    made["tower"] = vision_tower.train_vision_tower(made["untrained"], 16, 2, seed)
+    made["projector"] = projector.align_projector(made["tower"], 16, 2, seed)
     return made | language_model.train_language_model(made["projector"], LESSONS, seed)
 
 
@@ -32,6 +30,9 @@ def store(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SGV_STORE", str(tmp_path_factory.mktemp("store")))
         patch.setattr(language_model, "SAMPLES", 8)
+        patch.setattr(vision_tower, "BATCH", 8)
+        patch.setattr(vision_tower, "EXAMINED", 16)
+        patch.setattr(projector, "BATCH", 8)
         yield patch
 
 

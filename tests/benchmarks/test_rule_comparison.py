@@ -73,7 +73,7 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
     )
     assert (name, label) == ("seed", "your file")
     assert arguments == {"predictions": Path("p"), "annotations": Path("a"), "questions": None}
-    with pytest.raises(LabError, match="needs the name of its benchmark"):
+    with pytest.raises(LabError, match="unknown benchmark"):
         rule_comparison.own_file("", "p", "", "")
 
 
