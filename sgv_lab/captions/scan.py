@@ -93,7 +93,7 @@ def opened(path: str | Path) -> Iterator[BinaryIO]:
         with Path(path).open("rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
             file.seek(0)
-            with gzip.open(file) if packed else nullcontext(file) as plain:
+            with gzip.GzipFile(fileobj=file) if packed else nullcontext(file) as plain:
                 yield plain
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise LabError(f"is damaged gzip ({error})", where=path, fix=AGAIN) from error
