@@ -21,13 +21,13 @@ COMMANDS = {  # name -> "module:function", listed in --help in this order
     "figures": "sgv_lab.figures.published:figures",
     "collect": "sgv_lab.captioning.commands:collect",
     "caption": "sgv_lab.captioning.commands:caption",
-    "models": "sgv_lab.models.commands:models",
-    "convert": "sgv_lab.models.commands:convert",
-    "inspect": "sgv_lab.training.inspect_command:inspect",
+    "models": "sgv_lab.commands:models",
+    "convert": "sgv_lab.commands:convert",
+    "inspect": "sgv_lab.training.commands:inspect",
     "train": "sgv_lab.training.commands:train",
     "plan": "sgv_lab.training.commands:plan",
     "throughput train": "sgv_lab.training.commands:throughput_train",
-    "throughput caption": "sgv_lab.captioning.commands:throughput",
+    "throughput caption": "sgv_lab.captioning.speed:throughput",
     "score": "sgv_lab.benchmarks.commands:score",
     "evaluate": "sgv_lab.benchmarks.commands:evaluate",
     "study": "sgv_lab.commands:study",
@@ -35,18 +35,17 @@ COMMANDS = {  # name -> "module:function", listed in --help in this order
 GROUPS = {"world": "The drawn world.", "throughput": "Measure speed with random weights."}
 
 
-_UNWRITABLE = {
-    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
-    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
+_SYSTEM = {  # an error of the system -> what to do about it
+    **dict.fromkeys(("ENOSPC", "EDQUOT"), "free some space"),
+    **dict.fromkeys(("EACCES", "EPERM", "EROFS"), "give this user the right to it"),
+    **dict.fromkeys(("ENOENT", "ENOTDIR", "EISDIR", "EEXIST", "ENAMETOOLONG"), "mend the path"),
 }
-
-
-_SURROUNDINGS = {  # what an error says -> what it means
-    "determine home directory": LabError(
-        "there is no home folder", fix="set HOME to a folder that can be written"
-    ),
-    "surrogates not allowed": LabError(
-        "a name is not in the encoding of this locale", fix="set PYTHONUTF8=1, or LC_ALL=C.UTF-8"
+_ELSEWHERE = "or name another place with --out (SGV_STORE for the store)"
+_SURROUNDINGS = {  # what an error says -> what it means, and what to do
+    "determine home directory": ("there is no home folder", "set HOME to one that can be written"),
+    "surrogates not allowed": (
+        "a name is not in the encoding of this locale",
+        "set PYTHONUTF8=1, or LC_ALL=C.UTF-8",
     ),
 }
 
@@ -83,45 +82,31 @@ class _Lab(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
-        except ModuleNotFoundError as error:
-            package = (error.name or "").partition(".")[0]
-            if package in ("", "sgv_lab"):
-                raise
-            what = LabError(f"{package} is not installed", fix=f"run `pip install {package}`")
-            raise click.ClickException(str(what)) from error
-        except LabError as error:
-            raise click.ClickException(str(error)) from error
-        except OSError as error:
-            if error.errno not in _UNWRITABLE:
-                raise
-            raise click.ClickException(str(_unwritable(error))) from error
-        except (RuntimeError, UnicodeEncodeError) as error:
-            for said, told in _SURROUNDINGS.items():
-                if said in str(error):
-                    raise click.ClickException(str(told)) from error
+        except Exception as error:
+            if mistake := _mistake(error):
+                raise click.ClickException(str(mistake)) from error
             raise
 
 
-def _unwritable(error: OSError) -> LabError:
-    """What to do about a file or folder that the system does not let be written (or read)."""
-    name = error.filename2 or error.filename
-    path = Path(os.fsdecode(name) if isinstance(name, str | bytes | Path) else ".")
-    path = path.absolute().parent if path.name.startswith(".") else path  # a file in the making
-    store = os.environ.get("SGV_STORE") or os.path.expanduser("~/.cache/sgv_lab")  # noqa: PTH111
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        what, fix = "the disk is full", "free some space, or name a folder on another disk"
-    elif path.is_file() and not os.access(path, os.R_OK):
-        what, fix = "cannot be read", "give this user the right to read it"
-    else:
-        what = (
-            "is not there and cannot be made"
-            if error.errno == errno.ENOENT
-            else "cannot be written"
-        )
-        fix = "name another folder with --out, or run the command in one that can be written"
-    if path.absolute().is_relative_to(Path(store).absolute()):
-        fix = "set SGV_STORE to a folder that can be written, on a disk with space"
-    return LabError(f"{what} ({error.strerror})", where=path, fix=fix)
+def _mistake(error: Exception) -> LabError | None:
+    """What a user can do about an error; None for one of ours."""
+    if isinstance(error, LabError):
+        return error
+    if isinstance(error, ModuleNotFoundError):
+        package = (error.name or "").partition(".")[0]
+        if package not in ("", "sgv_lab"):
+            return LabError(f"{package} is not installed", fix=f"run `pip install {package}`")
+    if isinstance(error, OSError) and (fix := _SYSTEM.get(errno.errorcode.get(error.errno))):
+        name = error.filename2 or error.filename
+        path = Path(os.fsdecode(name) if isinstance(name, str | bytes | Path) else ".").absolute()
+        path = path.parent if path.name.startswith(".") else path  # a file in the making
+        what = f"cannot be written or read ({error.strerror})"
+        return LabError(what, where=path, fix=f"{fix}, {_ELSEWHERE}")
+    if isinstance(error, RuntimeError | UnicodeEncodeError):
+        for said, (what, fix) in _SURROUNDINGS.items():
+            if said in str(error):
+                return LabError(what, fix=fix)
+    return None
 
 
 def _docstring(place: str) -> str:

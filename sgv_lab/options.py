@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import click
+import msgspec
 from click.core import ParameterSource
 
 from sgv_lab.errors import LabError
@@ -27,6 +28,9 @@ Existing = Annotated[Path, click.Path(exists=True, path_type=Path)]
 """A type hint: a file or folder that is there."""
 Folder = Annotated[Path, click.Path(exists=True, file_okay=False, path_type=Path)]
 """A type hint: a folder that is there."""
+
+JsonObject = Annotated[dict[str, Any], lambda text: msgspec.json.decode(text, type=dict)]
+"""A type hint: an object, given as JSON."""
 
 _COMMENT = re.compile(r"^ +(\w+): [^#\n]*  # (?:([A-Z=]{2,}): )?(.+)$", re.MULTILINE)
 
@@ -51,9 +55,10 @@ def command(name: str, function: Callable[..., Any]) -> click.Command:
 
 
 def _parameters(function: Callable[..., Any]) -> Iterator[click.Parameter]:
-    """What can be given to a function, or for the fields of a dataclass."""
+    """What can be given to a function, or for the fields of a dataclass and of its bases."""
     hints = get_type_hints(function, include_extras=True)
-    said = {name: texts for name, *texts in _COMMENT.findall(getsource(function))}
+    texts = "".join(map(getsource, getattr(function, "__mro__", (function, object))[-2::-1]))
+    said = {name: (metavar, text) for name, metavar, text in _COMMENT.findall(texts)}
     for one in signature(function).parameters.values():
         if is_dataclass(hints[one.name]):
             yield from _parameters(hints[one.name])
@@ -94,12 +99,13 @@ def _type(hint: Any) -> tuple[Any, bool]:
 
 def pairs(option: str, texts: Iterable[str]) -> dict[str, str]:
     """Names and values of an option that is given as NAME=VALUE, any number of times."""
-    split = [text.partition("=") for text in texts]
-    for name, equals, value in split:
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
         if not (equals and name.strip()):
-            what = f"cannot read {option} {name + equals + value!r}"
-            raise LabError(what, fix=f"write {option} NAME=VALUE")
-    return {name.strip(): value for name, _, value in split}
+            raise LabError(f"cannot read {option} {text!r}", fix=f"write {option} NAME=VALUE")
+        found[name.strip()] = value
+    return found
 
 
 def refuse_ignored(what: str, *names: str, but: tuple[str, ...] = ()) -> None:

@@ -79,7 +79,7 @@ ON_THE_WAY = {  # file, function -> artefacts that have to be made again
     ("benchmarks/tasks.py", "_mme"): {"run"},
     ("benchmarks/evaluate.py", "_batches"): {"run"},
     ("benchmarks/exam.py", "marked"): {"run"},
-    ("captioning/prefix.py", "prefill"): {"run"},
+    ("captioning/bulk.py", "prefill"): {"run"},
     ("world/benchmarks_exam.py", "exam"): {"questions"},
     ("study/scores.py", "points"): {"run"},
     ("captioning/bulk.py", "decode"): {"run", "captioning"},

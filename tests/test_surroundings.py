@@ -164,9 +164,9 @@ def as_another_user() -> list[str]:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("run",), "runs: cannot be written (Permission denied). Name another folder with --out"),
-        (("world", "export", "x"), "cannot be written (Permission denied)"),
-        (("run", "--out", "/proc/runs"), "/proc/runs: is not there and cannot be made"),
+        (("run",), "runs: cannot be written or read (Permission denied). Give this user the right"),
+        (("world", "export", "x"), "cannot be written or read (Permission denied)"),
+        (("run", "--out", "/proc/runs"), "/proc/runs: cannot be written or read (No such file"),
     ],
 )
 def test_a_working_directory_that_cannot_be_written(

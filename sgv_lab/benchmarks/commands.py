@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from sgv_lab import benchmarks
 from sgv_lab.benchmarks import core
-from sgv_lab.errors import LabError
+from sgv_lab.errors import LabError, unknown
 
 
 def score(
@@ -35,9 +35,8 @@ def score(
         data = core.require(annotations, "--annotations", "the benchmark's data folder")
         predictions, annotations = graded(name, predictions, data, judge, judge_url, runs)
     scorer = benchmarks.module(name)
-    if variant not in (allowed := (benchmarks.OFFICIAL, *scorer.VARIANTS)):
-        fix = f"use one of {', '.join(allowed)}"
-        raise LabError(f"unknown scoring variant {variant!r}", fix=fix)
+    if variant not in (known := (benchmarks.OFFICIAL, *scorer.VARIANTS)):
+        raise unknown("scoring variant", variant, known)
     scores = scorer.score(predictions, annotations, questions, variant)
     value = {"benchmark": benchmarks.MODULES[name][1], "variant": variant, **scores}
     return as_table(value) if table else value
@@ -50,17 +49,17 @@ def as_table(value: dict[str, Any]) -> str:
     return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
 
 
-def _flat(value: dict[str, Any], above: str = "") -> Any:
+def _flat(value: dict[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
     for name, item in value.items():
         if isinstance(item, dict):
             yield from _flat(item, f"{above}{name}.")
-        elif isinstance(item, list):
-            yield above + name, "  ".join(_shown(part) for part in item)
         else:
             yield above + name, _shown(item)
 
 
 def _shown(item: Any) -> str:
+    if isinstance(item, list):
+        return "  ".join(map(_shown, item))
     return f"{item:.4f}" if isinstance(item, float) else "" if item is None else str(item)
 
 

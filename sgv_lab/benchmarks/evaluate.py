@@ -13,7 +13,6 @@ from sgv_lab.benchmarks import core
 from sgv_lab.benchmarks.core import Entry
 from sgv_lab.benchmarks.tasks import TASKS, Question, Task
 from sgv_lab.captioning import bulk
-from sgv_lab.captioning.prefix import continued, prefill
 from sgv_lab.closure import digest
 from sgv_lab.errors import LabError
 from sgv_lab.files import Journal, write_json
@@ -184,7 +183,7 @@ def _batches(
     if taught != "chat":
         shown = [prepare(i, processor.image_processor, aspect) for i in images if i is not None]
         pixels = collator(model.config).pixels(shown) if shown else {}
-        known = prefill(model, [[ids for _, ids in group] for group in groups], pixels)
+        known = bulk.prefill(model, [[ids for _, ids in group] for group in groups], pixels)
     asked = [(number, *one) for number, group in enumerate(groups) for one in group]
     for batch in _parts(sorted(asked, key=lambda one: -len(one[2])), batch_size):
         numbers, some, rows = (list(column) for column in zip(*batch, strict=True))
@@ -192,4 +191,4 @@ def _batches(
             turns, shown = [_turns(q) for q in some], [images[number] for number in numbers]
             yield some, prompts(model.config, processor, turns, shown, aspect)
         else:
-            yield some, continued(known, numbers, rows, processor.tokenizer.pad_token_id)
+            yield some, bulk.continued(known, numbers, rows, processor.tokenizer.pad_token_id)

@@ -2,12 +2,11 @@
 
 Batches are made of all pictures of a file of the writer, whatever is there already, so a run that
 was killed decodes the very batches of one that was not, and ends with the same captions, sampled
-ones too. Pictures of about the same size of file stand together: busy ones have long captions, and
-a batch takes as long as its longest.
+ones too.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from PIL import Image
 from tqdm import tqdm
 from transformers import (
     BatchFeature,
+    DynamicCache,
     LogitsProcessor,
     PreTrainedConfig,
     PreTrainedModel,
@@ -28,7 +28,7 @@ from sgv_lab.captioning.prompts import CAPTIONER
 from sgv_lab.captioning.writer import CaptionRun, Row
 from sgv_lab.errors import LabError
 from sgv_lab.models.checkpoints import weights_hash
-from sgv_lab.training.collate import prompts
+from sgv_lab.training.collate import padded_left, prompts
 
 LOADERS = 2  # threads that read pictures ahead
 
@@ -93,42 +93,24 @@ def caption(
         return [row for row, *_ in found], inputs
 
     with (
-        CaptionRun(out, pictures, settings, shard) as shards,
+        CaptionRun(out, pictures, settings, shard) as run,
         tqdm(unit="caption", disable=None) as bar,
     ):
-        left: set[int] = set()  # images without a row
-        for rows, inputs in ahead(load, _batches(shards, left, batch_size), LOADERS):
+        for rows, inputs in ahead(load, _batches(run, batch_size), LOADERS):
             first = f"{seed}/{rows[0]['index']}"
             said = decode(model, processor, inputs, decoding, first) if inputs else []
             for row, words in zip((r for r in rows if "reason" not in r), said, strict=True):
                 row |= words
-            new = [row for row in rows if row["index"] in left]
-            shards.add(new)
-            left.difference_update(row["index"] for row in new)
-            bar.update(len(new))
+            bar.update(run.add(rows))
     return Path(out)
 
 
-def _batches(shards: CaptionRun, left: set[int], size: int) -> Iterator[Sequence[int]]:
-    """Batches of each file's images, largest image files first, unless all have a row.
-
-    The numbers of images without one are put into ``left``.
-    """
-    pictures = shards.pictures
-    for numbers, missing in shards.missing():
-        left.update(missing)
-        order = sorted(numbers, key=lambda n: (-_bytes(pictures.root / pictures[n]), n))
-        for start in range(0, len(order), size):
-            batch = order[start : start + size]
-            if not left.isdisjoint(batch):
+def _batches(run: CaptionRun, size: int) -> Iterator[Sequence[int]]:
+    """Batches of each file's images, unless all have a row."""
+    for numbers, missing in run.missing():
+        for batch in (numbers[i : i + size] for i in range(0, len(numbers), size)):
+            if not set(batch).isdisjoint(missing):
                 yield batch
-
-
-def _bytes(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except (OSError, ValueError):
-        return 0
 
 
 def prepare(
@@ -143,10 +125,9 @@ def prepare(
     ``prompt``: a question, or the turns of a conversation that ends in one. Ids as in training; a
     checkpoint's own chat template may put the tokens another way.
     """
-    turns = (
-        [{"from": "human", "value": f"<image>\n{prompt}"}] if isinstance(prompt, str) else prompt
-    )
-    return prompts(config, processor, [turns] * len(images), images, aspect)
+    if isinstance(prompt, str):
+        prompt = [{"from": "human", "value": f"<image>\n{prompt}"}]
+    return prompts(config, processor, [prompt] * len(images), images, aspect)
 
 
 def usual_aspect(model: PreTrainedModel) -> str:
@@ -185,12 +166,12 @@ def decode(
             raise LabError(problem, fix="batch fewer") from error
     stop = torch.atleast_1d(torch.tensor(model.generation_config.eos_token_id)).tolist()
     said = []
-    for ids in output[:, width:].tolist():
+    for row, ids in enumerate(output[:, width:].tolist()):
         end = next((i for i, token in enumerate(ids) if token in stop), len(ids))
         text = processor.tokenizer.decode(ids[:end], skip_special_tokens=True).strip()
         said.append({"caption": text, "tokens": end, "ended": end < len(ids)})
-    for one, found in zip(said, margin.found.tolist() if margin else (), strict=False):
-        one["margin"] = found
+        if margin:
+            said[row]["margin"] = margin.found[row].item()
     return said
 
 
@@ -204,3 +185,56 @@ class _Margin(LogitsProcessor):
         if self.found is None:
             self.found = scores[:, self.token] - scores[:, self.other]
         return scores
+
+
+@torch.inference_mode()
+def prefill(
+    model: PreTrainedModel,
+    groups: Sequence[Sequence[list[int]]],
+    pixels: Mapping[str, torch.Tensor],
+) -> DynamicCache:
+    """The cache, N rows, of what the prompts about each of N images begin with.
+
+    ``groups``: an image's prompts as ids, for each image; ``pixels``: the images as ``forward``
+    takes them, none for text alone. All rows are as long as the shortest beginning, which always
+    holds the image. What all prompts begin with before it is computed once, not N times.
+    """
+    firsts = [group[0] for group in groups]
+    shortest = min(len(ids) for group in groups for ids in group)
+    end = min(shortest - 1, *(_alike(group) for group in groups))
+    head, image = firsts[0][: _alike(firsts)], model.config.image_token_id
+    # one token earlier than the image itself: Qwen-VL takes <img> together with what follows
+    start = min(end, head.index(image) - 1 if image in head else len(head))
+    cache = DynamicCache(config=model.config.get_text_config())
+
+    def extend(ids: list[list[int]], **images: torch.Tensor) -> None:
+        given = BatchFeature({"input_ids": torch.tensor(ids), **images})
+        given = given.to(model.device, model.dtype)
+        model(**given, past_key_values=cache, use_cache=True, logits_to_keep=1)
+
+    if start:
+        extend([head[:start]])
+        cache.batch_repeat_interleave(len(groups))
+    if end > start:
+        extend([ids[start:end] for ids in firsts], **pixels)
+    return cache
+
+
+def _alike(rows: Sequence[list[int]]) -> int:
+    """How many ids all rows begin with."""
+    columns = enumerate(zip(*rows, strict=False))
+    return next((at for at, ids in columns if len(set(ids)) > 1), min(map(len, rows)))
+
+
+def continued(
+    cache: DynamicCache, numbers: Sequence[int], prompts: Sequence[list[int]], pad_id: int
+) -> BatchFeature:
+    """What ``generate`` takes to go on from rows ``numbers`` of the cache with whole prompts (B).
+
+    Padding stands behind what is in the cache already.
+    """
+    length, rows = cache.get_seq_length(), torch.tensor(numbers)
+    given = padded_left([torch.tensor(ids) for ids in prompts], pad_id, length)
+    given["position_ids"] = (given["attention_mask"].cumsum(1) - 1).clamp(min=0)
+    given["past_key_values"] = DynamicCache([(k[rows], v[rows]) for k, v, *_ in cache])
+    return BatchFeature(given)

@@ -16,14 +16,17 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Annotated, Any
+
+import msgspec
 
 from sgv_lab.captions.answers import unfinished, without_reasoning
+from sgv_lab.captions.scan import HALF, HALF_PAIR
 from sgv_lab.errors import LabError
 
+OPENAI = "https://api.openai.com"
 RETRIES = 5  # of a request without an answer: 0.5 to 8 seconds apart, or as the endpoint says
+_ADDRESS = re.compile(r"https?://(\S+@)?([\w.-]+|\[[\da-fA-F:]+\])(:\d+)?(/\S*)?")
 _LEARNED = ("max_tokens", "temperature", "seed")
 _UNSUPPORTED = re.compile(
     r"unsupported|(?:not|n't) (?:be )?(?:support|permit|allow|accept|set|specified)|"
@@ -34,7 +37,7 @@ _UNSUPPORTED = re.compile(
 )
 _POLICY = re.compile(r"content.?(?:filter|policy|management)|moderation|flagged|safety", re.I)
 _FINISH = dict.fromkeys(("length", "max_tokens", "model_length", "error"), "truncated")
-_FINISH |= dict.fromkeys(("content_filter", "safety", "refusal"), "refusal")
+_FINISH |= dict.fromkeys(("content_filter", "safety"), "refusal")
 _TRANSPORT = ("openai", "httpx", "httpx2", "httpcore", "httpcore2")
 log = logging.getLogger(__name__)
 
@@ -57,13 +60,12 @@ class Answer:
     """What an endpoint answered. ``problem`` says which field was wrong, if it cannot be used."""
 
     text: str = ""
-    reasoning: str = ""  # was cut from the text
+    reasoning: str = ""  # was cut from it
     raw: str = ""  # the text as it came
     finish: str = ""  # "stop", "truncated", "refusal", "reasoning" (has no end), or its own word
     served: Any = None  # the model's name as the endpoint gives it
     tokens_in: int = 0
     tokens_out: int = 0
-    counted: bool = False  # the endpoint told its tokens
     problem: str = ""
     error: Any = None  # of an answer that is one
 
@@ -71,7 +73,6 @@ class Answer:
 class Client:
     """An endpoint and a model, for any number of threads.
 
-    ``learned``: what is known already to be refused, parameter -> its name here, or None.
     Raises LabError for an address or a key that cannot be right.
     """
 
@@ -80,7 +81,7 @@ class Client:
     ) -> None:
         import openai
 
-        url = url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
+        url = url or os.environ.get("OPENAI_BASE_URL") or f"{OPENAI}/v1"
         self.url = check_address(url.strip())
         self.key, self.model, self.per_minute = api_key(self.url), model, per_minute
         for name in (*_TRANSPORT, *logging.root.manager.loggerDict):
@@ -89,28 +90,30 @@ class Client:
         self.client = openai.OpenAI(
             base_url=self.url, api_key=self.key, timeout=timeout, max_retries=RETRIES
         )
-        self.learned: dict[str, str | None] = {}
+        self.learned: dict[str, str | None] = {}  # parameter -> its name here; None: refused
         self.lock, self.next_start = threading.Lock(), 0.0
 
     def ask(self, messages: list[dict[str, Any]], **settings: Any) -> Answer:
         """The answer to a chat; ``settings`` are more fields of the request, None leaves one out.
 
-        Raises Rejected, NoAnswer, and LabError for an endpoint that will answer no request at all.
+        Raises RequestRefused, NoAnswer, and LabError for an endpoint that will answer nothing.
         """
-        spent = [0, 0]
+        tokens_in = tokens_out = 0
         for retry in range(RETRIES):
+            if retry:
+                time.sleep(0.1 * 2**retry)
             answer = self._ask_once(messages, settings)
-            spent = [spent[0] + answer.tokens_in, spent[1] + answer.tokens_out]
-            answer.tokens_in, answer.tokens_out = spent
-            if answer.error is None and not answer.problem.startswith("no JSON"):
-                return answer
+            answer.tokens_in = tokens_in = tokens_in + answer.tokens_in
+            answer.tokens_out = tokens_out = tokens_out + answer.tokens_out
             if answer.error is not None:
-                self._raise_if_final(_status(answer.error), error_message(answer.error))
-            if retry + 1 < RETRIES:
-                time.sleep(min(0.1 * 2**retry, 8))
+                told, inside = error_message(answer.error), answer.error
+                code = inside.get("code", inside.get("status")) if isinstance(inside, dict) else ""
+                self._raise_if_final(int(code) if str(code).isdigit() else None, told)
+                answer.problem = self.redacted(f"an error: {told}")[:200]
+            elif not answer.problem.startswith("no JSON"):
+                return answer
         if answer.error is None:
             raise NoAnswer(answer.problem)
-        answer.problem = self.redacted(f"an error: {error_message(answer.error)}")[:200]
         return answer
 
     def _ask_once(self, messages: list[dict[str, Any]], settings: Mapping[str, Any]) -> Answer:
@@ -129,17 +132,16 @@ class Client:
                 )
                 return read_answer(raw.content)
             except openai.APIStatusError as error:
+                status = error.status_code
                 told = error_message(error.body if isinstance(error.body, dict) else error.message)
-                if error.status_code not in (400, 422) or not self._learns(told, given, learned):
-                    self._raise_if_final(error.status_code, told)
-                    told = self.redacted(f"status {error.status_code}: {told}")[:200]
-                    raise NoAnswer(told) from None
+                if status not in (400, 422) or not self._learns(told, given, learned):
+                    self._raise_if_final(status, told)
+                    raise NoAnswer(self.redacted(f"status {status}: {told}")[:200]) from None
             except openai.OpenAIError as error:
-                told = self.redacted(f"{type(error).__name__}: {error}")[:200]
-                raise NoAnswer(told) from None
+                told = f"{type(error).__name__}: {error}"
+                raise NoAnswer(self.redacted(told)[:200]) from None
             except UnicodeEncodeError:
-                what = "the request holds half a surrogate pair, which is no text"
-                raise RequestRefused(what) from None
+                raise RequestRefused(f"the request holds {HALF}") from None
 
     def _learns(self, told: str, given: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
         """Whether a refused request is worth another try, as something is known that was not."""
@@ -161,7 +163,7 @@ class Client:
         return any(name not in before for name in known)
 
     def _raise_if_final(self, status: int | None, told: str) -> None:
-        """Raise Rejected or LabError for a status that no repetition mends."""
+        """Raise RequestRefused or LabError for a status that no repetition mends."""
         told = self.redacted(f"{status or 'an error:'} {told}")[:300]
         if status in (None, 400, 403, 422) and about_content(told):
             raise RequestRefused(told) from None  # the cause may hold the key
@@ -181,11 +183,7 @@ class Client:
             time.sleep(wait)
 
     def redacted(self, text: str) -> str:
-        """An error's text without the key.
-
-        Short words, such as "x", "none" and "EMPTY", guard nothing: they stay, as an error without
-        its x could not be read.
-        """
+        """An error's text without the key; short words ("x", "EMPTY") guard nothing and stay."""
         guards = len(self.key) >= (8 if self.key.isalpha() else 6)
         return text.replace(self.key, "[key]") if guards else text
 
@@ -196,54 +194,41 @@ class Client:
         try:
             return self.client.models.list().data[0].id
         except (openai.OpenAIError, LookupError, AttributeError, TypeError, ValueError) as error:
-            told = f"lists no models ({type(error).__name__})"
-            where = urlsplit(self.url).hostname
-            raise LabError(told, where=where, fix="give --name") from None
+            what = f"the endpoint lists no models ({type(error).__name__})"
+            raise LabError(what, fix="give --name") from None
 
 
 def check_address(url: str) -> str:
     """The address. Raises LabError for one that is none, before anything is sent."""
-    try:
-        parts = urlsplit(url)
-        whole = parts.scheme in ("http", "https") and parts.hostname and (parts.port or True)
-    except ValueError:
-        whole = False
-    if whole and not re.search(r"\s", url):
-        return url
-    bare = re.sub(r"^\w+:/*(?=\D)", "", url).rpartition("@")[2].partition("?")[0]
-    raise LabError("is no address of an endpoint", where=bare, fix=f"write http://{bare or '…'}")
+    if not _ADDRESS.fullmatch(url):
+        what = "this is no address of an endpoint"
+        raise LabError(what, fix="write it as http://HOST:PORT/v1")  # it may hold a password
+    return url
 
 
 def api_key(url: str) -> str:
-    """OPENAI_API_KEY, which an endpoint on this machine or network does without.
-
-    Raises LabError if it is not set, or cannot be one; it is not shown.
-    """
+    """OPENAI_API_KEY; servers of one's own do without. LabError if it cannot be one; not shown."""
     value = os.environ.get("OPENAI_API_KEY")
-    if not value:
-        if _is_near(urlsplit(url).hostname or ""):
-            return "none"
+    if not value and url.startswith(OPENAI):
         raise LabError("OPENAI_API_KEY is not set", fix="export the endpoint's key")
-    kinds = {
-        "a line end": r"[\r\n]",
-        "a blank": r"\s",
-        "a quotation mark": "[\"'‘’“”]",
-        "a character that is not ASCII": r"[^\x00-\x7f]",
-        "a control character": r"[\x00-\x1f\x7f]",
-    }
-    for what, pattern in kinds.items():
-        if re.search(pattern, value):
-            raise LabError(f"OPENAI_API_KEY holds {what}", fix="export it anew without")
-    return value
+    if re.search("[^!-~]|[\"'`]", value or ""):
+        what = "OPENAI_API_KEY holds a blank, a line end, a quotation mark or what is not ASCII"
+        raise LabError(what, fix="export it anew without")
+    return value or "none"
 
 
-def _is_near(host: str) -> bool:
-    """Whether a host is this machine, or one of its network: such servers seldom have keys."""
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return "." not in host or host.endswith((".local", ".localhost", ".internal"))
-    return address.is_loopback or address.is_private or address.is_unspecified
+class _Message(msgspec.Struct):
+    content: str | None = None
+    refusal: Any = None
+
+
+class _Choice(msgspec.Struct):
+    message: _Message
+    finish_reason: Any = None
+
+
+class _Completion(msgspec.Struct):
+    choices: Annotated[list[_Choice], msgspec.Meta(min_length=1)]
 
 
 def read_answer(body: bytes) -> Answer:
@@ -251,65 +236,37 @@ def read_answer(body: bytes) -> Answer:
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
-        start = body.lstrip()[:20].lower()
-        if start.startswith((b"data:", b"event:", b": ")):
+        if body.lstrip().startswith((b"data:", b"event:", b": ")):
             return Answer(problem="a stream, though none was asked for")
-        what = "an HTML page" if start.startswith(b"<") else f"{len(body)} bytes"
-        return Answer(problem=f"no JSON but {what}")
-    if not isinstance(value, dict):
-        return Answer(problem=f"the answer is {_kind(value)}, not an object")
-    usage = value.get("usage")
-    usage = usage if isinstance(usage, dict) else {}
+        return Answer(problem=f"no JSON but {len(body)} bytes that begin with {body[:1]!r}")
+    fields = value if isinstance(value, dict) else {}
+    usage = fields["usage"] if isinstance(fields.get("usage"), dict) else {}
     counts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
     tokens = [int(n) if isinstance(n, int | float) and 0 < n < 1e9 else 0 for n in counts]
-    answer = Answer(
-        served=value.get("model"), tokens_in=tokens[0], tokens_out=tokens[1], counted=any(tokens)
-    )
-    _read_choice(answer, value)
-    if (answer.problem or not answer.raw) and value.get("error"):
-        answer.error = value["error"]
+    answer = Answer(served=fields.get("model"), tokens_in=tokens[0], tokens_out=tokens[1])
+    try:
+        _read_choice(answer, msgspec.convert(value, _Completion).choices[0])
+    except msgspec.ValidationError as error:
+        answer.problem = str(error)
+    if (answer.problem or not answer.raw) and fields.get("error"):
+        answer.error = fields["error"]
     return answer
 
 
-def _read_choice(answer: Answer, value: Mapping[str, Any]) -> None:
+def _read_choice(answer: Answer, choice: _Choice) -> None:
     """Fill in text and finish, or the problem."""
-    choices = value.get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices else None
-    message = choice.get("message") if isinstance(choice, dict) else None
-    if not isinstance(choice, dict) or not isinstance(message, dict):
-        where, what = "choices[0].message", message
-        if not isinstance(choice, dict):
-            where, what = ("choices", choices) if choice is None else ("choices[0]", choice)
-        answer.problem = f"{where} is {_kind(what)}"
-        return
-    finish = str(choice.get("finish_reason") or "stop").lower()
+    finish = str(choice.finish_reason or "stop").lower()
     answer.finish = _FINISH.get(finish, finish)
-    content = message.get("content")
-    if not content and isinstance(message.get("refusal"), str) and message["refusal"]:
-        content, answer.finish = message["refusal"], "refusal"
-    if content is not None and not isinstance(content, str):
-        answer.problem = f"choices[0].message.content is {_kind(content)}, not text"
+    content, refusal = choice.message.content or "", choice.message.refusal
+    if not content and refusal and isinstance(refusal, str):
+        content, answer.finish = refusal, "refusal"
+    if HALF_PAIR.search(content):
+        answer.problem = f"the content is {HALF}"
         return
-    if re.search("[\ud800-\udfff]", content or ""):
-        answer.problem = "choices[0].message.content holds half a surrogate pair, which is no text"
-        return
-    answer.raw = content or ""
-    answer.text, answer.reasoning = without_reasoning(answer.raw)
+    answer.raw = content
+    answer.text, answer.reasoning = without_reasoning(content)
     if unfinished(answer.text):
         answer.finish = "reasoning"
-
-
-def _kind(value: Any) -> str:
-    if value in (None, "", [], {}):
-        return "null or missing" if value is None else "empty"
-    kinds = {dict: "an object", list: "a list", str: "a text", bool: "a boolean"}
-    return kinds.get(type(value), "a number")
-
-
-def _status(error: Any) -> int | None:
-    """The status that an error inside an answer tells, or None."""
-    code = error.get("code", error.get("status")) if isinstance(error, dict) else None
-    return int(code) if str(code).isdigit() else None
 
 
 def error_message(error: Any) -> str:

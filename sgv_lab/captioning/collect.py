@@ -10,7 +10,7 @@ import io
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -25,6 +25,7 @@ from sgv_lab.captioning.client import Answer, Client, NoAnswer, RequestRefused, 
 from sgv_lab.captioning.image_lists import ImageList, ahead, list_images
 from sgv_lab.captioning.writer import CaptionRun, Row
 from sgv_lab.errors import LabError
+from sgv_lab.options import JsonObject
 
 FILTERS = ("empty", "over_long", "list_form", "citation", "prompt_leakage", "refusal", "reasoning",
            "truncated", "repeated_sentence")  # fmt: skip
@@ -36,25 +37,19 @@ _FAILED = ("unanswered", "rejected", "no answer")  # how reasons begin that say 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Terms:
-    """How an endpoint is asked; only ``temperature``, ``max_tokens`` and ``extra`` (further fields
-    of the request; None removes one) matter to the captions.
-
-    ``connections``: requests at once; ``per_minute``: most requests started (0: any number);
-    ``timeout``: seconds without a sign; ``price_in``, ``price_out``: per million tokens;
-    ``budget``: most to spend, in the same currency (0: no limit).
-    """
+    """How an endpoint is asked; the first three matter to the captions, the others do not."""
 
     temperature: float = 1.0
     max_tokens: int = 1024
-    extra: Mapping[str, Any] | None = None
-    connections: int = 8
-    per_minute: float = 0.0
-    timeout: float = 120.0
-    price_in: float = 0.0
-    price_out: float = 0.0
-    budget: float = 0.0
+    request: JsonObject | None = None  # JSON: More fields of a request; null leaves one out.
+    connections: int = 8  # Requests at once.
+    per_minute: float = 0.0  # Most requests a minute; 0: any number.
+    timeout: float = 120.0  # Seconds without a sign.
+    price_in: float = 0.0  # Of a million tokens.
+    price_out: float = 0.0  # Of a million tokens.
+    budget: float = 0.0  # Most to spend in all, in the same currency; 0: no limit.
 
     def cost(self, tokens_in: int, tokens_out: int) -> float:
         """What so many tokens cost."""
@@ -80,9 +75,10 @@ def collect(
 
     Raises LabError for a missing or refused key, an endpoint that is down or takes no picture,
     pictures without an answer, a spent budget (none is begun that could exceed it), if not one
-    caption was accepted, and as `Shards` does. What was collected stays.
+    caption was accepted, and as `CaptionRun` does. What was collected stays.
     """
-    if (terms.extra or {}).get("stream"):
+    more = dict(terms.request or {})
+    if more.get("stream"):
         raise LabError("streams are not read", fix='leave "stream" out of the request')
     client = Client(url, model, terms.timeout, terms.per_minute)
     pictures = list_images(images)
@@ -93,36 +89,36 @@ def collect(
         "prompts": {name: ask(f"{one.prefix}/") for name, one in prompts.SOURCES.items()},
         "temperature": terms.temperature,
         "max_tokens": terms.max_tokens,
-        "extra": dict(terms.extra or {}),
+        "extra": more,
         "filters": FILTERS,
         "tries": TRIES,
     }
-    with CaptionRun(out, pictures, settings, shard) as shards:
-        client.learned |= shards.learned
-        _Collector(client, shards, terms, ask).run()
+    with CaptionRun(out, pictures, settings, shard) as run:
+        client.learned |= run.learned
+        _Collector(client, run, terms, ask).run()
     return Path(out)
 
 
 class _Collector:
     def __init__(
-        self, client: Client, shards: CaptionRun, terms: Terms, ask: Callable[[str], str]
+        self, client: Client, run: CaptionRun, terms: Terms, ask: Callable[[str], str]
     ) -> None:
-        self.client, self.shards, self.terms, self.ask = client, shards, terms, ask
+        self.client, self.kept, self.terms, self.ask = client, run, terms, ask
         limits = [self._fields(0).get(name) for name in ("max_tokens", "max_completion_tokens")]
         self.longest = max((n for n in limits if isinstance(n, int)), default=terms.max_tokens)
         self.lock = threading.Lock()
         self.spent, captions, rows = 0.0, 0, 0
-        for row in writer.rows(shards.out):
+        for row in writer.rows(run.out):
             self.spent += terms.cost(row.get("tokens_in", 0), row.get("tokens_out", 0))
             captions, rows = captions + (row["caption"] is not None), rows + 1
-        if rows == len(shards.pictures) and not captions:
-            shards.start_over()  # all was in vain: what did not work may have been mended
+        if rows == len(run.pictures) and not captions:
+            writer.empty(run.out)  # all was in vain: what did not work may have been mended
         self.under_way, self.dearest_prompt = 0, 0.0
         self.answered, self.broke, self.estimated = False, False, False
 
     def run(self) -> None:
         """Ask about every picture without a row: one by one until an answer, then many at once."""
-        left = (number for _, missing in self.shards.missing() for number in missing)
+        left = (number for _, missing in self.kept.missing() for number in missing)
         first = ahead(self._work, self._affordable(left, alone=True), 1, 0)
         rest = ahead(self._work, self._affordable(left), self.terms.connections, 0)
         held: list[Row] = []  # kept back until a picture is taken: the request may be bad
@@ -131,36 +127,36 @@ class _Collector:
             for row in chain(first, rest):
                 self.under_way -= 1
                 reason = row.get("reason", "")
-                if reason.startswith(_FAILED):
-                    in_a_row += not about_content(reason)
-                    (unanswered if reason.startswith(_FAILED[0]) else held).append(row)
-                elif "tokens_in" not in row:  # it was not asked about: it cannot be read
+                if reason.startswith("unanswered"):
+                    unanswered.append(_told(reason))
+                elif reason.startswith(_FAILED) or "tokens_in" not in row:  # it cannot be read
                     held.append(row)
                 else:
-                    self.shards.add([*held, row])
-                    self.shards.learn(self.client.learned)
+                    self.kept.add([*held, row])
+                    self.kept.learn(self.client.learned)
                     bar.update(len(held) + 1)
                     bar.set_postfix_str(f"cost {self.spent:.2f}", refresh=False)
                     held, in_a_row = [], 0
+                in_a_row += reason.startswith(_FAILED) and not about_content(reason)
                 if in_a_row >= STOP_AFTER + self.terms.connections * self.answered:
                     raise LabError(f"the endpoint fails: {_told(reason)}", fix=_way_out(reason))
-        self._end(held, [_told(row["reason"]) for row in unanswered])
+        self._end(held, unanswered)
 
     def _end(self, held: list[Row], unanswered: list[str]) -> None:
         """Keep what was held back if the run has a caption, and raise what there is to tell."""
-        if any(row["caption"] is not None for row in writer.rows(self.shards.out)):
-            self.shards.add(held)
-        elif rows := [*writer.rows(self.shards.out), *held]:
+        rows = [*writer.rows(self.kept.out), *held]
+        if any(row["caption"] is not None for row in rows):
+            self.kept.add(held)
+        elif rows:
             reasons = Counter([*(row["reason"] for row in rows), *unanswered]).most_common()
             told = "; ".join(f"{number} × {reason}" for reason, number in reasons[:3])
             asked = unanswered + [row["reason"] for row in rows if "tokens_in" in row]
             if not asked:
                 fix = "mend the pictures, or give others"
                 raise LabError(f"no picture can be read ({told})", fix=fix)
-            spent = f", {self.spent:.2f} spent" if self.spent else ""
             fix = _way_out(next(reason for reason, _ in reasons if reason in asked))
-            what = f"no caption was accepted{spent} ({told})"
-            raise LabError(what, where=self.shards.out, fix=fix)
+            what = f"no caption was accepted, {self.spent:.2f} spent ({told})"
+            raise LabError(what, where=self.kept.out, fix=fix)
         if unanswered:
             told = f"{len(unanswered)} pictures got no answer: {unanswered[-1]}"
             raise LabError(told, fix="run again to go on")
@@ -187,12 +183,12 @@ class _Collector:
 
     def _work(self, number: int) -> Row:
         """The row of a picture: its caption, or the reason why there is none."""
-        row, data, image = self.shards.pictures.read(number)
+        row, data, image = self.kept.pictures.read(number)
         if image is None:
             return row
         row |= {"tokens_in": 0, "tokens_out": 0, "discarded": []}
         try:
-            self._ask(row, self.ask(self.shards.pictures[number]), data_url(data, image))
+            self._ask(row, self.ask(self.kept.pictures[number]), data_url(data, image))
         except RequestRefused as error:
             row["reason"] = f"rejected: {error}"
         except NoAnswer as error:
@@ -203,7 +199,7 @@ class _Collector:
         """Ask until an answer passes the filters, TRIES times at most; it completes the row."""
         shown = {"type": "image_url", "image_url": {"url": picture}}
         content = [{"type": "text", "text": prompt}, shown]
-        messages, seed = [{"role": "user", "content": content}], self.shards.stamp["seed"]
+        messages, seed = [{"role": "user", "content": content}], self.kept.stamp["seed"]
         for attempt in range(TRIES):
             answer = self.client.ask(messages, **self._fields(seed + attempt))
             self._count(row, answer, prompt)
@@ -213,7 +209,8 @@ class _Collector:
                 reason = flaw(text, answer.finish)
             if reason is None:
                 row["caption"] = text
-                row |= {"reasoning": answer.reasoning} if answer.reasoning else {}
+                if answer.reasoning:
+                    row["reasoning"] = answer.reasoning
                 return
             row["discarded"].append({"reason": reason, "text": answer.raw})
             if answer.error is not None:  # which was repeated already
@@ -224,12 +221,12 @@ class _Collector:
 
     def _fields(self, seed: int) -> dict[str, Any]:
         fields = {"temperature": self.terms.temperature, "max_tokens": self.terms.max_tokens}
-        return fields | {"seed": seed} | dict(self.terms.extra or {})
+        return fields | {"seed": seed} | (self.terms.request or {})
 
     def _count(self, row: Row, answer: Answer, prompt: str) -> None:
         """Add what an answer cost, usable or not, to the row and the sum."""
         given, made = answer.tokens_in, answer.tokens_out
-        if not answer.counted and not answer.problem:
+        if not (given or made or answer.problem):
             given, made = IMAGE_TOKENS + len(prompt) // 4, -(-len(answer.raw) // 4)
             if not self.estimated:
                 log.warning("the endpoint tells no tokens: they are estimated from the texts")
@@ -250,11 +247,8 @@ def _told(reason: str) -> str:
 def _way_out(reason: str) -> str:
     """What to change if the endpoint gives no caption for such a reason."""
     if reason.startswith("rejected"):
-        return (
-            "change the request, as by --request "
-            """'{"max_tokens": null, "max_completion_tokens": 1024}', where null leaves a field """
-            "out, or the model"
-        )
+        request = '{"max_tokens": null, "max_completion_tokens": 1024}'
+        return f"change the request, as by --request '{request}' (null: left out), or the model"
     if reason.startswith(("filtered: truncated", "filtered: reasoning", "filtered: empty")):
         return "raise --max-tokens, or turn the model's reasoning off by --request"
     if reason.startswith(("filtered", "no answer")):

@@ -13,7 +13,6 @@ import random
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -70,18 +69,16 @@ def annotator(images: str | Path) -> Responder:
     The seed decides the words, and together with the picture whether the answer is flawed.
     """
 
-    lock = threading.Lock()
-
-    @cache  # made at the first request: there may be none
-    def known() -> dict[str, str]:
-        pictures = list_images(images)
-        return {pixels(load_image(pictures.root, name)[1]): name for name in pictures.names}
+    lock, names = threading.Lock(), dict[str, str]()
 
     def answer(picture: Image.Image, prompt: str, seed: int) -> tuple[str, str]:
         with lock:
-            name = known().get(pixels(picture))
+            if not names:  # made at the first request: there may be none
+                listed = list_images(images)
+                names.update((pixels(load_image(listed.root, one)[1]), one) for one in listed.names)
+            name = names.get(pixels(picture), "")
         try:
-            one = scene_of(str(name), MINIATURE)
+            one = scene_of(name, MINIATURE)
         except ValueError as error:
             raise LabError("the picture is not of the drawn world") from error
         rates = [*FLAWS.values(), 1 - sum(FLAWS.values())]
@@ -93,9 +90,8 @@ def annotator(images: str | Path) -> Responder:
 
 def pixels(picture: Image.Image) -> str:
     """A hash of what a picture shows, whatever its file format."""
-    return hashlib.sha256(
-        repr(picture.size).encode() + picture.convert("RGB").tobytes()
-    ).hexdigest()
+    shown = picture.convert("RGB").tobytes()
+    return hashlib.sha256(repr(picture.size).encode() + shown).hexdigest()
 
 
 def with_flaw(text: str, flaw: str) -> tuple[str, str]:
@@ -156,31 +152,21 @@ class _Handler(BaseHTTPRequestHandler):
             return 400, {"error": {"message": str(error), "code": "invalid_image"}}
         message = {"role": "assistant", "content": text}
         choice = {"index": 0, "finish_reason": reason, "message": message}
-        given, made = len(json.dumps(prompt)) // 4 + IMAGE_TOKENS, -(-len(text) // 4)
-        return 200, {
-            "id": "chatcmpl-0",
-            "object": "chat.completion",
-            "created": 0,
-            "model": self.server.model,
-            "choices": [choice],
-            "usage": {
-                "prompt_tokens": given,
-                "completion_tokens": made,
-                "total_tokens": given + made,
-            },
-        }
+        usage = {"prompt_tokens": len(json.dumps(prompt)) // 4 + IMAGE_TOKENS}
+        usage |= {"completion_tokens": -(-len(text) // 4)}
+        usage |= {"total_tokens": sum(usage.values())}
+        value = {"id": "chatcmpl-0", "object": "chat.completion", "created": 0}
+        return 200, value | {"model": self.server.model, "choices": [choice], "usage": usage}
 
     def _send(self, status: int, value: Any, fault: str | None = None) -> None:
         data = b"<html>Bad gateway" if fault == "garbage" else json.dumps(value).encode()
         self.send_response(status)
-        if status != 200:
-            self.send_header("retry-after-ms", "20")
+        self.send_header("retry-after-ms", "20")  # of an error
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
-        if fault == "half":
-            data, self.close_connection = data[: len(data) // 2], True
-        self.wfile.write(data)
+        self.close_connection |= fault == "half"
+        self.wfile.write(data[: len(data) // 2] if fault == "half" else data)
 
 
 def _asked(body: dict[str, Any]) -> tuple[Image.Image, str, int]:

@@ -1,28 +1,25 @@
 """Which images are captioned."""
 
 import codecs
-import gzip
 import hashlib
 import os
 import re
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from sgv_lab.captions.scan import HALF_PAIR, opened
 from sgv_lab.errors import LabError
 from sgv_lab.files import files_below
 from sgv_lab.images import load_image
-
-Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -64,10 +61,9 @@ def list_images(images: str | Path | ImageList, root: str | Path | None = None) 
     """The images of a folder (by name), a list or a Parquet file (in its order), each once.
 
     Linked folders are followed. A list is JSON (paths, or records with "image"), JSON lines of
-    these, or a path a line, also gzipped; Parquet has a column "image". Paths start
-    from ``root``, by default the folder, or the file's; in the official layout they tell an image's
-    source. Raises LabError if there is nothing, the file cannot be read, or the folder is not below
-    ``root``. What was found already is given back.
+    these, or a path a line, also gzipped; Parquet has a column "image". Paths start from ``root``,
+    by default the folder, or the file's; in the official layout they tell an image's source. Raises
+    LabError if there is nothing, the file cannot be read, or the folder is not below ``root``.
     """
     if isinstance(images, ImageList):
         return images
@@ -83,7 +79,7 @@ def _below(folder: Path, root: Path) -> list[str]:
     suffixes, first = Image.registered_extensions(), _inside(folder, root)
     found = (path for path in files_below(folder) if path.suffix.lower() in suffixes)
     names = sorted(str(first / path.relative_to(folder)) for path in found)
-    if bad := next((name for name in names if re.search("[\ud800-\udfff]", name)), None):
+    if bad := next(filter(HALF_PAIR.search, names), None):
         what = f"the file name {bad!r} is not in UTF-8"
         raise LabError(what, where=folder, fix="rename the file")
     return names
@@ -103,35 +99,32 @@ class _Entry(msgspec.Struct):
 
 
 def _listed(file: Path) -> list[str]:
+    """What a list names, by its first character: a JSON array, JSON lines, or paths."""
     try:
         if file.suffix == ".parquet":
             names = pq.read_table(file, columns=["image"])["image"].cast(pa.string()).to_pylist()
-        else:
-            data = file.read_bytes()
-            if data.startswith(b"\x1f\x8b"):
-                data = gzip.decompress(data)
-            entries = _entries(data.removeprefix(codecs.BOM_UTF8))
-            names = [one.image if isinstance(one, _Entry) else one for one in entries]
-    except (OSError, EOFError, ValueError, KeyError, zlib.error, pa.ArrowException) as error:
+            return [name for name in names if name is not None]
+        with opened(file) as stream:
+            data = stream.read().removeprefix(codecs.BOM_UTF8)
+        start = data.lstrip()[:1]
+        if start not in (b"[", b"{", b'"'):
+            lines = (line.rstrip(" \t\r") for line in data.decode().split("\n"))
+            return [line for line in lines if line]
+        entries = (
+            msgspec.json.decode(data, type=list[str | _Entry])
+            if start == b"["
+            else msgspec.json.Decoder(str | _Entry).decode_lines(data)
+        )
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         fix = 'give paths, or records with "image", as JSON, JSON lines, text or Parquet'
         raise LabError(f"is no list of pictures ({error})", where=file, fix=fix) from error
+    names = (one.image if isinstance(one, _Entry) else one for one in entries)
     return [name for name in names if name is not None]
 
 
-def _entries(data: bytes) -> Iterable[str | _Entry]:
-    """What a list holds, by its first character: a JSON array, JSON lines, or paths."""
-    start = data.lstrip()[:1]
-    if start == b"[":
-        return msgspec.json.decode(data, type=list[str | _Entry])
-    if start in (b"{", b'"'):
-        return msgspec.json.Decoder(str | _Entry).decode_lines(data)
-    lines = (line.rstrip(" \t\r") for line in data.decode().split("\n"))
-    return (line for line in lines if line)
-
-
 def ahead(
-    work: Callable[[Item], Result], items: Iterable[Item], threads: int, spare: int = 1
-) -> Iterator[Result]:
+    work: Callable[[Any], Any], items: Iterable[Any], threads: int, spare: int = 1
+) -> Iterator[Any]:
     """``work`` of the items in threads, as it ends; at most ``spare`` results wait to be taken."""
     items = iter(items)
     with ThreadPoolExecutor(threads) as pool:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from sgv_lab.captioning import writer
 from sgv_lab.captioning.writer import Row
 from sgv_lab.errors import LabError
-from sgv_lab.files import atomic, full_disk
+from sgv_lab.files import Journal, atomic, full_disk
 from sgv_lab.world.records import DESCRIBE
 
 _STRINGS = ("id", "image", "caption", "sha256", "model", "revision", "settings")
@@ -25,13 +25,12 @@ def merge(out: str | Path, folder: str | Path | None = None, name: str = "captio
 
     Records are in the pictures' order and as the official ones: the human turn is one of LLaVA's
     generic prompts, not what the model was asked [ShareGPT4V#9]. Pictures that got a reason instead
-    of a caption are counted in the card. Raises LabError for a picture without a row, with two, or
-    of another run; then nothing is written.
+    of a caption are counted in the card. Raises LabError unless each picture has one row, of this
+    run; then nothing is written.
     """
     out, folder = Path(out), Path(folder or out)
     run = writer.settings(out)
     reasons: Counter[str] = Counter()
-    seen: set[int] = set()  # hashes of names
     captions, characters = 0, 0
     with (
         full_disk(folder),
@@ -41,21 +40,17 @@ def merge(out: str | Path, folder: str | Path | None = None, name: str = "captio
         pq.ParquetWriter(as_parquet, _SCHEMA) as table,
     ):
         file.write("[")
-        for chunk in range(writer.chunks(run["pictures"])):
+        for numbers, journal in writer.files(out, run):
             rows = []
-            for row in _whole(out, chunk, run):
-                if hash(row["image"]) in seen:
-                    fix = "caption it in another folder"
-                    raise LabError("holds a picture twice", where=out, fix=fix)
-                seen.add(hash(row["image"]))
+            for row in _whole(numbers, journal, run):
                 if row["caption"] is None:
                     reasons[row["reason"].partition(":")[0]] += 1
                     continue
                 image = PurePosixPath(row["image"])
-                named = image.stem if run["ids"] == "stem" else str(image.with_suffix(""))
-                rows.append(row | {"id": named})
-                text = json.dumps(record(rows[-1]), ensure_ascii=False)
+                row["id"] = image.stem if run["ids"] == "stem" else str(image.with_suffix(""))
+                text = json.dumps(record(row), ensure_ascii=False)
                 file.write(f"{',' if captions else ''}\n{text}")
+                rows.append(row)
                 captions, characters = captions + 1, characters + len(row["caption"])
             columns = {c: [row[c] for row in rows] for c in _SCHEMA.names}
             table.write_table(pa.table(columns, _SCHEMA))
@@ -75,20 +70,17 @@ def record(row: Row) -> dict[str, Any]:
     return {"id": row["id"], "image": row["image"], "conversations": turns}
 
 
-def _whole(out: Path, chunk: int, run: dict[str, Any]) -> list[Row]:
-    """A file's rows in the pictures' order. LabError unless there is one for each."""
-    rows = sorted(writer.journal(out, chunk).read(), key=lambda row: row["index"])
-    counted = Counter(row["index"] for row in rows)
-    span = writer.span(chunk, run["pictures"])
-    where = f"{out}, pictures {span[0]} to {span[-1]}"
-    if left := [number for number in span if number not in counted]:
-        problem = f"{len(left)} without a row, the first {left[0]}"
-        raise LabError(problem, where=where, fix="run the same captioning again to complete it")
-    if twice := [number for number, times in counted.items() if times > 1 or number not in span]:
-        fix = "delete this file of rows; its captions are made again"
-        raise LabError(f"picture {twice[0]} is there twice or foreign", where=where, fix=fix)
-    if {row["settings"] for row in rows} != {writer.digest(run["settings"])}:
-        raise LabError("rows of another run", where=where, fix="caption in a new folder")
+def _whole(numbers: range, file: Journal, run: dict[str, Any]) -> list[Row]:
+    """A file's rows in the pictures' order. LabError unless there is one for each, of this run."""
+    rows = sorted(file.read(), key=lambda row: row["index"])
+    found = [row["index"] for row in rows]
+    if left := sorted(set(numbers).difference(found)):
+        problem = f"{len(left)} pictures without a row, the first {left[0]}"
+        raise LabError(problem, where=file.path, fix="run the same captioning again")
+    settings = {row["settings"] for row in rows}
+    if found != list(numbers) or settings != {writer.digest(run["settings"])}:
+        problem = "holds a picture twice, or rows of another run"
+        raise LabError(problem, where=file.path, fix="delete it; its captions are made again")
     return rows
 
 
@@ -96,10 +88,6 @@ def _card(
     name: str, run: dict[str, Any], captions: int, characters: int, reasons: Counter[str]
 ) -> str:
     """The data set's README: what it is, who wrote it and how, what was left out."""
-    settings = "\n".join(f"- {key}: `{json.dumps(v)}`" for key, v in run["settings"].items())
-    for field, to in run.get("learned", {}).items():
-        told = f"was sent as `{to}`" if to else "was left out"
-        settings += f"\n- `{field}` {told}, as the endpoint refuses it"
     left_out = "\n".join(f"- {n} {reason}" for reason, n in reasons.most_common()) or "- none"
     mean = f"{characters / captions:.1f}" if captions else "no"
     return f"""---
@@ -119,7 +107,11 @@ The terms of the model that wrote the captions and of the pictures' owners apply
 
 ## How they were made
 
-{settings}
+What the endpoint refused in a request is under "learned": sent by another name, or (null) left out.
+
+```json
+{json.dumps(run, indent=1)}
+```
 
 ## Pictures left out
 
@@ -134,9 +126,9 @@ def table(out: str | Path) -> pd.DataFrame:
 
 def outcome(out: str | Path) -> pd.DataFrame:
     """How many pictures of a run ended how: captioned, or the kind of reason why not."""
-    rows = table(out)
-    reasons = rows.get("reason", pd.Series(index=rows.index, dtype=object))
-    ended = reasons.str.partition(":")[0].where(rows["caption"].isna(), "captioned")
+    ended = pd.Series(
+        [row.get("reason", "captioned").partition(":")[0] for row in writer.rows(out)]
+    )
     counted = ended.value_counts().rename_axis("outcome").rename("pictures")
     return counted.to_frame().assign(share=lambda t: t["pictures"] / t["pictures"].sum())
 

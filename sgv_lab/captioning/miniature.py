@@ -5,26 +5,21 @@ the result: it is the miniature's 100K, which later stages train on.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sgv_lab import store
 from sgv_lab.captioning import endpoint
+from sgv_lab.captioning.collect import Terms, collect
 from sgv_lab.captioning.merge import merge
 from sgv_lab.captions import sources
 from sgv_lab.closure import digest
 from sgv_lab.errors import LabError
 from sgv_lab.world.scene import MINIATURE
 
-if TYPE_CHECKING:
-    from sgv_lab.captioning.collect import Terms
-
 FILE = sources.SOURCES["ShareGPT4V"].file  # in the official folder "sharegpt4v"
 
 
 def miniature_100k(pictures: int, seed: int = 0) -> tuple[Path, Path]:
     """The records of that many drawn ``pictures``, and the folder their paths start from."""
-    from sgv_lab.captioning.collect import Terms
-
     images = sources.world(pictures, seed, 64, difficulty=MINIATURE)
     with endpoint.opened("", images) as url:
         folder = collect_100k(url, endpoint.MODEL, images, "", Terms(), seed)
@@ -32,7 +27,7 @@ def miniature_100k(pictures: int, seed: int = 0) -> tuple[Path, Path]:
 
 
 def collect_100k(
-    url: str, model: str, images: str | Path, out: str | Path, terms: "Terms", seed: int = 0
+    url: str, model: str, images: str | Path, out: str | Path, terms: Terms, seed: int = 0
 ) -> Path:
     """Collect captions of ``images`` at ``url``, merge them, and return the folder.
 
@@ -43,8 +38,6 @@ def collect_100k(
     """
 
     def build(folder: Path) -> None:
-        from sgv_lab.captioning.collect import collect
-
         collect(url, model, images, folder / "collected", terms, seed=seed)
         merge(folder / "collected", folder / "sharegpt4v", FILE.removesuffix(".json"))
 

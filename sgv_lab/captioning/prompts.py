@@ -5,8 +5,6 @@ word, through third-party code that reuses them; of the others only the content 
 words here are ours.
 """
 
-from dataclasses import dataclass
-
 import pandas as pd
 
 from sgv_lab.world.vocabulary import SOURCES
@@ -22,42 +20,25 @@ CAPTIONER = "Analyze the image in a comprehensive and detailed manner."
 
 _DETAILED = "Create detailed captions describing the contents of the given image."
 _FIGURE, _REUSED, _OURS = "Figure 3", "reused verbatim by third parties", "content only, our words"
-
-
-@dataclass(frozen=True)
-class Part:
-    """The part of the prompt that depends on the source, and how its words are known."""
-
-    text: str
-    known: str
-
-
-_BASE = Part(
+_BASE = (
     f"{_DETAILED} Include the object types and colors, counting the objects, object actions, "
-    "precise object locations, texts, doublechecking relative positions between objects, etc.",
-    _REUSED,
+    "precise object locations, texts, doublechecking relative positions between objects, etc."
 )
+_KNOWLEDGE = {
+    "wikiart": "Tell the artwork, its style and its genre, as far as you know them.",
+    "landmark": "Tell the landmark's name, its geographical location and related knowledge.",
+    "celebrity": "Tell who the person or the character is, the actions and the expressions.",
+}
 PARTS = {
-    "coco": _BASE,
-    "lcs": _BASE,
-    "sam": _BASE,
-    "textcaps": Part(
+    **dict.fromkeys(("coco", "lcs", "sam"), (_BASE, _REUSED)),
+    "textcaps": (
         f"{_DETAILED} Pay more attention to the text contents and the information they convey.",
         _REUSED,
     ),
-    "wikiart": Part(
-        f"{_DETAILED} Tell the artwork, its style and its genre, as far as you know them.", _OURS
-    ),
-    "landmark": Part(
-        f"{_DETAILED} Tell the landmark's name, its geographical location and related knowledge.",
-        _OURS,
-    ),
-    "celebrity": Part(
-        f"{_DETAILED} Tell who the person or the character is, the actions and the expressions.",
-        _OURS,
-    ),
+    **{source: (f"{_DETAILED} {text}", _OURS) for source, text in _KNOWLEDGE.items()},
 }
-"""Image source -> its part. An aesthetic prompt for some of the images is not known at all."""
+"""Image source -> its part, and how its words are known. An aesthetic prompt for some of the images
+is not known at all."""
 
 
 def source_of(image: str) -> str:
@@ -67,14 +48,14 @@ def source_of(image: str) -> str:
 
 def prompt(image: str) -> str:
     """What is asked about a picture: Figure 3's frame around its source's part."""
-    return f"{BEGIN} {PARTS[source_of(image)].text} {END}"
+    return f"{BEGIN} {PARTS[source_of(image)][0]} {END}"
 
 
 def table() -> pd.DataFrame:
     """The prompts' parts, which sources they are for, and how their words are known."""
     rows = [("all, first", BEGIN, f"{_FIGURE}, verbatim")]
-    for part in dict.fromkeys(PARTS.values()):
-        sources = ", ".join(name for name, one in PARTS.items() if one is part)
-        rows.append((sources, part.text, part.known))
+    for part, known in dict.fromkeys(PARTS.values()):
+        sources = ", ".join(name for name, (text, _) in PARTS.items() if text == part)
+        rows.append((sources, part, known))
     rows.append(("all, last", END, f"{_FIGURE}, verbatim"))
     return pd.DataFrame(rows, columns=["for", "text", "known from"])

@@ -9,7 +9,7 @@ where it stopped.
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -49,30 +49,24 @@ class CaptionRun:
         run["settings"] = dict(settings)
         self.run, self.learned = json.loads(json.dumps(run)), {}
         with full_disk(self.out):
-            (self.out / "rows").mkdir(parents=True, exist_ok=True)
-            self._claim(self.run)
-        self._open: dict[int, tuple[Journal, int]] = {}  # chunk -> file, rows still missing
+            self._claim()
+        self._open: dict[int, tuple[Journal, set[int]]] = {}  # first number -> file, missing
 
-    def _claim(self, run: dict[str, Any]) -> None:
-        path = self.out / "run.json"
-        if not path.is_file():
-            return write_json(path, run)
-        before = json.loads(path.read_text(encoding="utf-8"))
-        learned = before.pop("learned", {})
-        if before == run:
-            self.learned = learned
+    def _claim(self) -> None:
+        if not (self.out / "run.json").is_file():
+            return write_json(self.out / "run.json", self.run)
+        before = settings(self.out)
+        self.learned = before.pop("learned", {})
+        if before == self.run:
             return None
-        if not any(row["caption"] is not None for row in rows(self.out)) and _emptied(self.out):
-            return write_json(path, run)
-        old, new = ({**r.pop("settings"), **r} for r in (before, run))
-        keys = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
+        if not any(row["caption"] is not None for row in rows(self.out)) and empty(self.out):
+            self.learned = {}
+            return write_json(self.out / "run.json", self.run)
+        old, new = ({**run, **run["settings"], "settings": None} for run in (before, self.run))
+        keys = sorted(k for k in old | new if old.get(k) != new.get(k))
         told = "; ".join(f"{k} was {str(old.get(k))!r:.60}" for k in keys)
         fix = "give the same settings and pictures to go on, or another folder"
         raise LabError(f"holds another run ({told})", where=self.out, fix=fix)
-
-    def start_over(self) -> None:
-        """Delete all rows, unless another process is writing them."""
-        _emptied(self.out)
 
     def learn(self, learned: Mapping[str, Any]) -> None:
         """Note in run.json what the endpoint was found to refuse; it is no setting of the run."""
@@ -86,43 +80,43 @@ class CaptionRun:
 
         Raises LabError for a file another process is writing, or one that is damaged.
         """
-        for chunk in range(self.shard[0], chunks(len(self.pictures)), self.shard[1]):
-            numbers, file = span(chunk, len(self.pictures)), journal(self.out, chunk)
+        for numbers, file in islice(files(self.out, self.run), self.shard[0], None, self.shard[1]):
             file.claim()
             there = {row["index"] for row in file.read()}
-            left = [number for number in numbers if number not in there]
-            if not left:
+            if left := [number for number in numbers if number not in there]:
+                self._open[numbers.start] = (file, set(left))
+                yield numbers, left
+            else:
                 file.close()
-                continue
-            self._open[chunk] = (file, len(left))
-            yield numbers, left
 
-    def add(self, rows: Sequence[Row]) -> None:
-        """Append rows (``index`` and what the maker tells): all of a file's, or none of them.
+    def add(self, rows: Sequence[Row]) -> int:
+        """Append those of the rows that are missing, all of a file's or none; how many these are.
 
-        Raises LabError if the disk is full; what was there before stays.
+        A row holds ``index`` and what its maker tells. Raises LabError if the disk is full; what
+        was there before stays.
         """
-        for chunk, group in groupby(rows, key=lambda row: row["index"] // CHUNK):
-            stamped = [self._stamped(row) for row in group]
-            file, left = self._open[chunk]
-            file.append(stamped)
-            self._open[chunk] = (file, left - len(stamped))
-            if left == len(stamped):
-                self._open.pop(chunk)[0].close()
-
-    def _stamped(self, row: Row) -> Row:
-        return {"index": row["index"], "image": self.pictures[row["index"]], **row, **self.stamp}
-
-    def close(self) -> None:
-        """Let go of the files that are not whole."""
-        while self._open:
-            self._open.popitem()[1][0].close()
+        added = 0
+        for start, group in groupby(rows, key=lambda row: row["index"] // CHUNK * CHUNK):
+            file, missing = self._open[start]
+            new = [
+                {"index": row["index"], "image": self.pictures[row["index"]], **row, **self.stamp}
+                for row in group
+                if row["index"] in missing
+            ]
+            file.append(new)
+            missing.difference_update(row["index"] for row in new)
+            added += len(new)
+            if not missing:
+                self._open.pop(start)[0].close()
+        return added
 
     def __enter__(self) -> "CaptionRun":
         return self
 
     def __exit__(self, *failure: object) -> None:
-        self.close()
+        """Let go of the files that are not whole."""
+        while self._open:
+            self._open.popitem()[1][0].close()
 
 
 def digest(settings: Mapping[str, Any]) -> str:
@@ -130,25 +124,17 @@ def digest(settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def chunks(pictures: int) -> int:
-    """How many files hold the rows of that many pictures."""
-    return -(-pictures // CHUNK)
-
-
-def span(chunk: int, pictures: int) -> range:
-    """The numbers of a file's pictures."""
-    return range(chunk * CHUNK, min((chunk + 1) * CHUNK, pictures))
-
-
-def journal(out: str | Path, chunk: int) -> Journal:
-    """The file that holds those pictures' rows."""
-    return Journal(Path(out) / "rows" / f"{chunk:06d}.jsonl")
+def files(out: str | Path, run: Mapping[str, Any]) -> Iterator[tuple[range, Journal]]:
+    """(its pictures' numbers, the file) of each file of rows; ``run``: what run.json says."""
+    for start in range(0, run["pictures"], CHUNK):
+        file = Journal(Path(out) / "rows" / f"{start // CHUNK:06d}.jsonl")
+        yield range(start, min(start + CHUNK, run["pictures"])), file
 
 
 def rows(out: str | Path) -> Iterator[Row]:
     """All rows of a run so far, file by file."""
-    for chunk in range(chunks(settings(out)["pictures"])):
-        yield from journal(out, chunk).read()
+    for _, file in files(out, settings(out)):
+        yield from file.read()
 
 
 def settings(out: str | Path) -> dict[str, Any]:
@@ -159,17 +145,17 @@ def settings(out: str | Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _emptied(out: Path) -> bool:
+def empty(out: Path) -> bool:
     """Delete a run's rows; False, and nothing is done, if another process is writing them."""
-    files = [Journal(path) for path in (out / "rows").glob("*.jsonl")]
+    held = [Journal(path) for path in (out / "rows").glob("*.jsonl")]
     try:
-        for file in files:
+        for file in held:
             file.claim()
-        for file in files:
+        for file in held:
             file.path.unlink()
     except LabError:
         return False
     finally:
-        for file in files:
+        for file in held:
             file.close()
     return True

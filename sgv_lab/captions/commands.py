@@ -1,7 +1,6 @@
 """``sgv-lab stats``: what caption files hold."""
 
 import json
-import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -53,21 +52,18 @@ def report(
     """Everything ``sgv-lab stats`` tells about a file, as JSON can hold it.
 
     ``defects`` maps each kind to its count, ``defect_examples`` to what to see. ``size``: how
-    many captions are tagged, None for all, over all processors. Raises LabError as ``defects``
-    and ``statistics.tokens`` do.
+    many captions are tagged, None for all. Raises LabError as ``defects`` and
+    ``statistics.tokens`` do.
     """
-    found = statistics.totals(captions)
-    name = recognise(captions.file)
-    source = SOURCES.get(name)
+    found, name = statistics.totals(captions), recognise(captions.file)
     texts = statistics.sample(captions, size, seed)
     found["mean_sentences"] = statistics.mean_sentences(texts, found["samples"])[0]
-    tagged = lexical.analyse(texts, processes=os.cpu_count() or 1 if size is None else 1)
-    problems = defects(captions, images)
+    tagged, problems = lexical.analyse(texts), defects(captions, images)
     rejected = captions.rejected()
     parts = lexical.composition(tagged, found["samples"]).set_index("part")
     result: dict[str, Any] = {"file": captions.file.name, "source": name}
-    if source is not None:
-        result |= {"visible": source.visible, "captioned_by": source.captioned_by}
+    if name in SOURCES:
+        result |= {"visible": SOURCES[name].visible, "captioned_by": SOURCES[name].captioned_by}
         result["paper_mean_characters"] = int(statistics.printed(name, "mean characters"))
     result |= found | {
         "rejected": {"count": rejected.height, "examples": rejected.head(5).to_dicts()},
@@ -103,8 +99,10 @@ def _training(file: Path, images: Path) -> dict[str, Any]:
 
 def _text(one: dict[str, Any]) -> str:
     """A report for reading."""
-    by = f", captioned by {one['captioned_by']}" if "captioned_by" in one else ""
-    paper = f" (paper: {one['paper_mean_characters']})" if "captioned_by" in one else ""
+    by = paper = ""
+    if "captioned_by" in one:
+        by = f", captioned by {one['captioned_by']}"
+        paper = f" (paper: {one['paper_mean_characters']})"
     lines = [
         f"{one['file']}: {one['source']}{by}",
         f"  {one['samples']:,} captions of {one['images']:,} images; {one['rejected']['count']:,} "
@@ -117,27 +115,22 @@ def _text(one: dict[str, Any]) -> str:
         "(95 % intervals):",
     ]
     for part, (share, low, high) in one["lexical"].items():
-        interval = f"  [{low:.1%}, {high:.1%}]" if low < high else ""
-        lines.append(f"    {part:6}{share:7.1%}{interval}")
+        lines.append(f"    {part:6}{share:7.1%}  [{low:.1%}, {high:.1%}]")
     if "tokens" in one:
-        t = one["tokens"]
-        interval = f" [{t['low']:.1f}, {t['high']:.1f}]" if t["low"] < t["high"] else ""
-        lines.append(f"  mean tokens of {t['tokenizer']}: {t['mean_tokens']:.1f}{interval}")
-    for record in one["rejected"]["examples"]:
-        line = f", line {record['line']}" if record["line"] else ""
         lines.append(
-            f"  rejected record {record['record']} (id {record['id']}{line}): "
-            f"{record['reason']}; {record['fix']}"
+            "  mean tokens of {tokenizer}: {mean_tokens:.1f} [{low:.1f}, {high:.1f}]".format(
+                **one["tokens"]
+            )
         )
+    for example in one["rejected"]["examples"]:
+        lines.append(f"  rejected {Broken(*example.values())}; {example['fix']}")
     if "training" in one:
         lines.append(f"  cannot be trained on: {one['training']['refused']:,} records")
         lines += [f"    {reason}: {n:,}" for reason, n in one["training"]["reasons"].items()]
         lines += [f"    {example}" for example in one["training"]["examples"]]
-    for kind, count in one["defects"].items():
-        if count:
-            lines.append(f"  {kind}: {count:,} ({KINDS[kind].what}; {KINDS[kind].fix})")
-            lines += [
-                f"    record {e['record']}, id {e['id']}: {e['snippet']!r}"
-                for e in one["defect_examples"][kind]
-            ]
+    for kind, examples in one["defect_examples"].items():
+        count, about = one["defects"][kind], KINDS[kind]
+        lines.append(f"  {kind}: {count:,} ({about.what}; {about.fix})")
+        for example in examples:
+            lines.append("    record {record}, id {id}: {snippet!r}".format(**example))
     return "\n".join(lines)

@@ -6,7 +6,6 @@ One row a caption: ``record`` (its number in the file; COCO's, among the annotat
 sentence is one). Records that cannot be used stand beside it with the reason.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -20,7 +19,7 @@ from polars.io.plugins import register_io_source
 from tqdm import tqdm
 
 from sgv_lab import store
-from sgv_lab.captions.records import ANSWERS
+from sgv_lab.captions.records import ANSWERS, count_reasons
 from sgv_lab.captions.scan import AGAIN, Broken, layout, opened, scan
 from sgv_lab.captions.sources import find, recognise, resolve
 from sgv_lab.errors import LabError
@@ -28,59 +27,38 @@ from sgv_lab.files import leaves_root
 
 ROWS = 16_384  # captions of a row group
 _TAKEN = 2_048  # captions taken at a time: what fits the processor's cache is fastest
-_ROW = {
-    "record": pl.Int64,
-    "id": pl.String,
-    "image": pl.String,
-    "prompt": pl.String,
-    "caption": pl.String,
-}
-_REJECTED = {
-    "record": pl.Int64,
-    "id": pl.String,
-    "line": pl.Int64,
-    "reason": pl.String,
-    "fix": pl.String,
-}
+_ROW = {"record": pl.Int64} | dict.fromkeys(("id", "image", "prompt", "caption"), pl.String)
+_REJECTED = dict.fromkeys(("record", "id", "line", "reason", "fix"), pl.String)
+_REJECTED |= {"record": pl.Int64, "line": pl.Int64}
 Row = tuple[int, str | None, str | None, str | None, str]
 
 
-class Turn(msgspec.Struct, gc=False):
-    """One turn of a conversation."""
-
+class _Turn(msgspec.Struct, gc=False):
     value: str
     from_: str = msgspec.field(name="from")
 
 
-class LlavaRecord(msgspec.Struct, gc=False):
-    """A record of LLaVA's and ShareGPT4V's files."""
-
-    conversations: list[Turn]
+class _LlavaRecord(msgspec.Struct, gc=False):
+    conversations: list[_Turn]
     id: Any = None
     image: str | None = None
 
 
-class CocoImage(msgspec.Struct, gc=False):
-    """An image of a COCO file."""
-
+class _CocoImage(msgspec.Struct, gc=False):
     id: Any = None
     file_name: str = ""
     coco_url: str = ""
 
 
-class CocoAnnotation(msgspec.Struct, gc=False):
-    """A caption of a COCO file, or another kind of annotation."""
-
+class _CocoAnnotation(msgspec.Struct, gc=False):
     id: Any = None
     image_id: Any = None
     caption: str | None = None
 
 
-class CocoFile(msgspec.Struct):
-    """A COCO file: its largest has 592K captions, and is read at once."""
-
-    annotations: list[CocoAnnotation]
-    images: list[CocoImage] = []
+class _CocoFile(msgspec.Struct):
+    annotations: list[_CocoAnnotation]  # 592K in the largest file, which is read at once
+    images: list[_CocoImage] = []
 
 
 @dataclass(frozen=True)
@@ -134,12 +112,12 @@ def convert_all(files: Iterable[str]) -> dict[str, Captions]:
 
 def captions_of(sources: Mapping[str, Captions | None], image: str) -> dict[str, list[str]]:
     """What each source says of an image, leaving out those that say nothing."""
-    queries = {
-        name: one.rows().filter(pl.col("image") == image).select("caption").collect()["caption"]
+    found = {
+        name: one.rows().filter(pl.col("image") == image).collect()["caption"].to_list()
         for name, one in sources.items()
         if one is not None
     }
-    return {name: found.to_list() for name, found in queries.items() if len(found)}
+    return {name: texts for name, texts in found.items() if texts}
 
 
 def _build(file: Path, out: Path) -> None:
@@ -160,8 +138,7 @@ def _build(file: Path, out: Path) -> None:
     table = register_io_source(frames, schema=schema).with_columns(characters=characters)
     table.sink_parquet(out / "captions.parquet", compression="snappy", row_group_size=ROWS)
     if not Captions(file, out).rows().select(pl.len()).collect().item():
-        reasons = Counter(one.problem for one in broken).most_common(1)
-        why = f" ({reasons[0][1]} records: {reasons[0][0]})" if reasons else ""
+        why = f" ({count_reasons(broken)})" if broken else ""
         fix = "give LLaVA-format records or COCO captions"
         raise LabError(f"holds no usable caption{why}", where=file, fix=fix)
     given = [(one.number, one.id, one.line, one.problem, one.fix) for one in broken]
@@ -187,7 +164,7 @@ def _word_counts(captions: Sequence[str]) -> np.ndarray:
 
 
 def _llava_rows(file: Path, broken: list[Broken]) -> Iterator[Row]:
-    for batch in scan(file, LlavaRecord):
+    for batch in scan(file, _LlavaRecord):
         broken.extend(batch.broken)
         for number, line, record in batch.records:
             name = None if record.id is None else str(record.id)
@@ -213,7 +190,7 @@ def _leaves(number: int, name: str | None, line: int | None, image: str) -> Brok
 def _coco_rows(file: Path, broken: list[Broken]) -> Iterator[Row]:
     try:
         with opened(file) as stream:
-            found = msgspec.json.decode(stream.read().removeprefix(b"\xef\xbb\xbf"), type=CocoFile)
+            found = msgspec.json.decode(stream.read().removeprefix(b"\xef\xbb\xbf"), type=_CocoFile)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise LabError(f"is no sound COCO file ({error})", where=file, fix=AGAIN) from error
     paths: dict[str, str] = {}
@@ -228,9 +205,7 @@ def _coco_rows(file: Path, broken: list[Broken]) -> Iterator[Row]:
     for number, one in enumerate(found.annotations):
         if one.caption is not None and one.image_id is not None:
             yield number, str(one.id), paths.get(str(one.image_id)), None, one.caption
-        elif one.image_id is not None:
-            what, fix = "an annotation without caption", "give a captions_*.json file"
-            broken.append(Broken(number, str(one.id), None, what, fix))
-        elif one.caption is not None:
-            what, fix = "an annotation without image_id", "add its image_id"
+        else:
+            what = f"an annotation without {'image_id' if one.image_id is None else 'caption'}"
+            fix = "complete it, or give a captions_*.json file"
             broken.append(Broken(number, str(one.id), None, what, fix))

@@ -46,16 +46,12 @@ class Kind:
     rows: pl.Expr | None = None
 
 
-def _starts(items: str) -> pl.Expr:
-    return _TEXT.str.count_matches(rf"(?m)^\s*(?:{items})\s+\S") >= 2
-
-
 KINDS = {
     "empty": Kind("no text", "leave the record out", pl.col("caption").str.strip_chars() == ""),
     "over_long": Kind(f"over {OVER_LONG:,} characters", "check that it is one caption",
                       pl.col("characters") > OVER_LONG),
     "list_form": Kind("items in list form, which the prompt forbids", "rewrite as prose",
-                      _starts(r"[-*•]|\d+[.)]")),
+                      _TEXT.str.count_matches(r"(?m)^\s*(?:[-*•]|\d+[.)])\s+\S") >= 2),
     "citation": Kind("residue of a search tool, [^1^]", "cut the citation and its sentence",
                      _TEXT.str.contains(r"\[\^\d+\^\]")),
     "prompt_leakage": Kind("words of the collection prompt", "cut the sentence",
@@ -110,8 +106,14 @@ def defects(
     ``images``: the data root, to look at every image too (each is decoded). Raises LabError if
     it is no readable folder.
     """
-    seen = {name: kind.rows for name, kind in KINDS.items() if kind.rows is not None}
-    found = {name: _count(captions, rows, show) for name, rows in seen.items()}
+    columns = ["record", "id", pl.col("caption").str.slice(0, 160).alias("snippet")]
+    found = {}
+    for name, kind in KINDS.items():
+        if kind.rows is not None:
+            hits = captions.rows().filter(kind.rows)
+            count = hits.select(pl.len()).collect(engine="streaming").item()
+            shown = hits.select(columns).head(show).collect().to_dicts() if count else []
+            found[name] = Defect(count, shown)
     if images is not None:
         found |= _images(captions, Path(images), show)
     return found
@@ -119,11 +121,9 @@ def defects(
 
 def table(found: Mapping[str, dict[str, Defect]]) -> pd.DataFrame:
     """Defects of several sources side by side: a row a kind, a column a source, what it means."""
-    counts = {
-        name: {kind: one.count for kind, one in kinds.items()} for name, kinds in found.items()
-    }
-    frame = pd.DataFrame(counts).rename_axis("defect")
-    return frame.assign(meaning=[KINDS[kind].what for kind in frame.index])
+    frame = pd.DataFrame(found).map(lambda one: one.count, na_action="ignore")
+    meaning = [KINDS[kind].what for kind in frame.index]
+    return frame.rename_axis("defect").assign(meaning=meaning)
 
 
 def examples(found: Mapping[str, dict[str, Defect]]) -> pd.DataFrame:
@@ -137,31 +137,22 @@ def examples(found: Mapping[str, dict[str, Defect]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["defect", "source", "record", "what is there"])
 
 
-def _count(captions: Captions, rows: pl.Expr, show: int) -> Defect:
-    hits = captions.rows().filter(rows)
-    count = hits.select(pl.len()).collect(engine="streaming").item()
-    if not count:
-        return Defect(0)
-    columns = ["record", "id", pl.col("caption").str.slice(0, 160).alias("snippet")]
-    return Defect(count, hits.select(columns).head(show).collect().to_dicts())
-
-
 def _images(captions: Captions, root: Path, show: int) -> dict[str, Defect]:
     if not root.is_dir():
         raise LabError("is no folder", where=root, fix="give the folder the image paths start from")
     found = {name: Defect(0) for name, kind in KINDS.items() if kind.rows is None}
     wanted = captions.rows().filter(pl.col("image").is_not_null()).group_by("image")
     query = wanted.agg(pl.len(), pl.col("record", "id").first()).sort("record")
-    paths = query.collect(engine="streaming")
+    table = query.collect(engine="streaming")
     with ThreadPoolExecutor() as pool:
-        answers = pool.map(partial(check_image, root), paths["image"])
-        rows = zip(paths.iter_rows(named=True), answers, strict=True)
-        for row, problems in tqdm(rows, "images", len(paths), disable=None):
-            for kind, words in problems.items():
-                found[kind].count += row["len"]
+        checked = pool.map(partial(check_image, root), table["image"])
+        rows = zip(table.rows(), checked, strict=True)
+        for (image, count, record, name), kinds in tqdm(rows, "images", len(table), disable=None):
+            for kind, words in kinds.items():
+                found[kind].count += count
                 if len(found[kind].examples) < show:
-                    example = {"record": row["record"], "id": row["id"]}
-                    found[kind].examples.append(example | {"snippet": f"{row['image']}: {words}"})
+                    example = {"record": record, "id": name, "snippet": f"{image}: {words}"}
+                    found[kind].examples.append(example)
     return found
 
 

@@ -7,9 +7,7 @@ version compares such shares of GPT4-Vision and Share-Captioner.
 import re
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 
 import numpy as np
 import pandas as pd
@@ -41,20 +39,8 @@ class Lexical:
     pairs: Counter[tuple[str, str]]
 
 
-def analyse(texts: Sequence[str], processes: int = 1) -> Lexical:
-    """Tag every caption, over ``processes``: about 1 ms of one core for a long one."""
-    groups = [texts[i : i + 500] for i in range(0, len(texts), 500)]
-    if processes > 1 and len(groups) > 1:
-        with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-            done = list(pool.map(_analyse, groups))
-    else:
-        done = [_analyse(group) for group in groups]
-    parts = np.concatenate([one.parts for one in done])
-    words = np.concatenate([one.words for one in done])
-    return Lexical(parts, words, sum((one.pairs for one in done), Counter()))
-
-
-def _analyse(texts: Sequence[str]) -> Lexical:
+def analyse(texts: Sequence[str]) -> Lexical:
+    """Tag every caption: about 1 ms for a long one."""
     rows, words, pairs = [], [], Counter()
     for text in texts:
         tagged = [(word.lower(), label) for word, label in tag(text)]

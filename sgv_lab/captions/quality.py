@@ -80,14 +80,15 @@ def quality(
 
     table = captions.rows().select("image", "caption").collect()
     found = [judge_caption(text, scene_of(image, difficulty)) for image, text in table.iter_rows()]
-    judged = [(one.true, one.mistaken, one.invented, one.omitted) for one in found]
+    endless = 10**15
     rows = []
     for facet in FACET_NAMES if facets else ("all",):
-        counts = np.array([[_count(one, facet) for one in sets] for sets in judged])
-        true, _, invented, omitted = counts.T
-        said = counts[:, :3].sum(1)
-        row: dict[str, object] = {"facet": facet, "captions": len(judged), "facts": said.mean()}
-        endless = 10**15
+        true, mistaken, invented, omitted = (
+            np.array([_count(getattr(one, kind), facet) for one in found])
+            for kind in ("true", "mistaken", "invented", "omitted")
+        )
+        said = true + mistaken + invented
+        row: dict[str, object] = {"facet": facet, "captions": len(found), "facts": said.mean()}
         for name, parts, wholes in (
             ("precision", true, said),
             ("recall", true, true + omitted),

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sgv_lab.captions.scan import ENDS, HALF, Broken, layout, scan
+from sgv_lab.captions.scan import ENDS, HALF, HALF_PAIR, Broken, layout, scan
 from sgv_lab.errors import LabError
 from sgv_lab.files import leaves_root
 from sgv_lab.images import image_problem
@@ -34,7 +34,10 @@ def read_records(
     name. A record without an id takes its number; of a broken one only the id is given. Raises
     LabError for a file that cannot be read, is cut short, or holds no records of this kind.
     """
-    found = _read(Path(records)) if isinstance(records, str | Path) else _listed(records)
+    if isinstance(records, str | Path):
+        found = _read(Path(records))
+    else:
+        found = ((number, None, record, None) for number, record in enumerate(records))
     for number, line, record, broken in found:
         given = record.get("id") if isinstance(record, Mapping) else None
         name = _name(broken.id if broken else given, number)
@@ -42,11 +45,6 @@ def read_records(
             yield {"id": name}, line, Broken(number, name, line, wrong)
         else:
             yield {**record, "id": name}, line, None
-
-
-def _listed(records: Sequence[Any]) -> Iterator[tuple[int, None, Any, None]]:
-    for number, record in enumerate(records):
-        yield number, None, record, None
 
 
 def _read(path: Path) -> Iterator[tuple[int, int | None, Any, Broken | None]]:
@@ -70,12 +68,11 @@ def _name(given: Any, number: int) -> str:
     return str(given).encode(errors="replace").decode()
 
 
-def record_problem(record: Any, images: Path | None = None) -> str:
-    """What keeps a record from being trained on, or "".
+def record_problem(record: Any) -> str:
+    """What keeps a record from being trained on, whatever its image's file, or "".
 
     Its form (conversations of {from, value}, known roles that alternate, text that is Unicode),
-    its image (a path below the image folder, shown in exactly one question), and below ``images``,
-    if given, the file (there, not empty, an image by its header).
+    and its image (a path below the image folder, shown in exactly one question).
     """
     if not isinstance(record, Mapping):
         return "is not an object"
@@ -87,10 +84,12 @@ def record_problem(record: Any, images: Path | None = None) -> str:
             return "has a turn that is not {from, value} with text"
         if turn.get("from") not in (*QUESTIONS, *ANSWERS):
             return f"has the unknown role {turn.get('from')!r:.60}"
-    wrong = _order(turns) or _image(record.get("image"), turns)
-    if not wrong and not all(map(_is_unicode, _texts(record, turns))):
-        wrong = f"has {HALF}"
-    return wrong or file_problem(images, [record.get("image")])
+    if wrong := _order(turns) or _image(record.get("image"), turns):
+        return wrong
+    texts = (record.get("image") or "", *(turn["value"] for turn in turns))
+    if any(not text.isascii() and HALF_PAIR.search(text) for text in texts):
+        return f"has {HALF}"
+    return ""
 
 
 def file_problem(images: Path | None, paths: Iterable[str | None]) -> str:
@@ -103,18 +102,6 @@ def file_problem(images: Path | None, paths: Iterable[str | None]) -> str:
             kind, _, words = wrong.partition(": ")
             return f"image {kind}: {path} ({words or kind})"
     return ""
-
-
-def _texts(record: Mapping[str, Any], turns: Iterable[Mapping[str, str]]) -> list[str]:
-    return [record.get("image") or "", *(turn["value"] for turn in turns)]
-
-
-def _is_unicode(text: str) -> bool:
-    """Whether no half of a surrogate pair is in it."""
-    try:
-        return text.isascii() or bool(text.encode())
-    except UnicodeEncodeError:
-        return False
 
 
 def _order(turns: Sequence[Mapping[str, str]]) -> str:

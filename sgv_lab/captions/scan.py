@@ -11,19 +11,17 @@ import json
 import re
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO, Generic, TypeVar
+from typing import Any, BinaryIO
 
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sgv_lab.errors import LabError
-
-T = TypeVar("T")
 
 BLOCK = 1 << 20  # bytes read at a time: what fits the processor's cache is fastest
 ROWS = 1024  # records of a batch, where they can be counted
@@ -33,19 +31,11 @@ HALF = "text that is not Unicode: half of a surrogate pair"
 AGAIN, LEAVE = "download the file again", "correct the record or leave it out"
 
 _BOM = b"\xef\xbb\xbf"
-_FOREIGN = {  # first bytes -> what a file is, and what to do about it
-    b"version https://git-lfs": ("a Git LFS pointer", "download the file it points to"),
-    b"PK\x03\x04": ("a zip archive", "unpack it"),
-    b"BZh": ("compressed by bzip2", "unpack it"),
-    b"\xfd7zXZ": ("compressed by xz", "unpack it"),
-    b"\x28\xb5\x2f\xfd": ("compressed by zstandard", "unpack it"),
-    b"\xff\xfe": ("UTF-16", "save it as UTF-8"),
-    b"\xfe\xff": ("UTF-16", "save it as UTF-8"),
-}
 _TELLS = re.compile(rb'"(annotations|conversations)"\s*:\s*\[')
 _KEYS = rb"id|image|conversations"  # a record begins with one
 _FIRST = re.compile(rb'\{\s*"([^"\\]*)"\s*:')
 _ID = re.compile(rb'"id"\s*:\s*"?([^",}\s]{1,80})')
+HALF_PAIR = re.compile("[\ud800-\udfff]")
 _HALF = re.compile(  # an escape of one half of a surrogate pair without the other
     rb"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F]"
 )
@@ -74,14 +64,14 @@ class Broken:
 
 
 @dataclass
-class Batch(Generic[T]):
+class Batch:
     """Some records in the file's order: the sound ones as (number, line, record), and the rest."""
 
-    records: list[tuple[int, int | None, T]] = field(default_factory=list)
+    records: list[tuple[int, int | None, Any]] = field(default_factory=list)
     broken: list[Broken] = field(default_factory=list)
 
 
-def scan(path: str | Path, record: type[T]) -> Iterator[Batch[T]]:
+def scan(path: str | Path, record: type) -> Iterator[Batch]:
     """The objects of a file as ``record`` (a msgspec Struct, or dict), batch by batch and in order.
 
     The line is known of every broken record, and of sound ones in JSON lines. Raises LabError as
@@ -91,29 +81,27 @@ def scan(path: str | Path, record: type[T]) -> Iterator[Batch[T]]:
     if kind == "parquet":
         yield from _parquet(path, record)
         return
-    with opened(path) as file, undamaged(path):
+    with opened(path) as file:
         blocks = _lines if kind == "lines" else _Blocks(kind == "array").batches
         yield from blocks(file, record)
 
 
-def opened(path: str | Path) -> BinaryIO:
-    """The file, unpacked if it is gzipped. Raises LabError if it cannot be read."""
+@contextmanager
+def opened(path: str | Path) -> Iterator[BinaryIO]:
+    """The file, unpacked if it is gzipped. Raises LabError if it cannot be read or is damaged."""
     try:
         with Path(path).open("rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
-        return gzip.open(path, "rb") if packed else Path(path).open("rb")
-    except OSError as error:
-        fix = "give the path of a readable file"
-        raise LabError(f"cannot be read ({error.strerror})", where=path, fix=fix) from error
-
-
-@contextmanager
-def undamaged(path: str | Path) -> Iterator[None]:
-    """Raises LabError where a gzipped file turns out to be damaged or cut short."""
-    try:
-        yield
+            file.seek(0)
+            with gzip.GzipFile(fileobj=file) if packed else nullcontext(file) as plain:
+                yield plain
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise LabError(f"is damaged gzip ({error})", where=path, fix=AGAIN) from error
+    except OSError as error:
+        fix = "give the path of a readable file"
+        raise LabError(
+            f"cannot be read ({error.strerror or error})", where=path, fix=fix
+        ) from error
 
 
 def layout(path: str | Path) -> str:
@@ -122,20 +110,16 @@ def layout(path: str | Path) -> str:
     COCO's is known by its "annotations", wherever they stand. Raises LabError if the file cannot
     be read, is empty or is none of these.
     """
-    with opened(path) as file, undamaged(path):
+    with opened(path) as file:
         head = file.read(4096)
         if head.startswith(b"PAR1"):
             return "parquet"
-        for mark, (what, fix) in _FOREIGN.items():
-            if head.startswith(mark):
-                raise LabError(f"is {what}", where=path, fix=fix)
-        if b"\0" in head[:4]:
-            raise LabError("is UTF-16 or binary", where=path, fix="save it as JSON in UTF-8")
         begins = head.removeprefix(_BOM).lstrip()[:20]
         if not begins:
             raise LabError("is empty", where=path, fix=AGAIN)
-        if begins[:1] not in (b"[", b"{"):
-            raise LabError(f"is not JSON: it begins with {begins!r}", where=path, fix=AGAIN)
+        if begins[:1] not in (b"[", b"{") or b"\0" in begins:
+            fix = "download it again, or unpack it, or save it as JSON in UTF-8"
+            raise LabError(f"is not JSON: it begins with {begins!r}", where=path, fix=fix)
         if begins[:1] == b"[":
             return "array"
         file.seek(head.index(b"{"))
@@ -149,34 +133,32 @@ def layout(path: str | Path) -> str:
         return kind
 
 
-def _parquet(path: str | Path, record: type[T]) -> Iterator[Batch[T]]:
+def _parquet(path: str | Path, record: type) -> Iterator[Batch]:
     count = 0
     try:
-        with opened(path) as file, undamaged(path):
-            packed = isinstance(file, gzip.GzipFile)
-            table = pq.ParquetFile(pa.BufferReader(file.read()) if packed else path)
-        there = table.schema_arrow.names
-        if "conversations" not in there:
-            fix = "give a table with the columns id, image and conversations"
-            raise LabError("has no column conversations", where=path, fix=fix)
-        wanted = [name for name in ("id", "image", "conversations") if name in there]
-        for rows in table.iter_batches(ROWS, columns=wanted):
-            batch: Batch[T] = Batch()
-            for number, row in enumerate(rows.to_pylist(), count):
-                try:
-                    batch.records.append((number, None, msgspec.convert(row, record)))
-                except msgspec.ValidationError as error:
-                    batch.broken.append(Broken(number, str(row.get("id")), None, str(error)))
-            count += len(rows)
-            yield batch
-    except (pa.ArrowException, OSError) as error:
+        with opened(path) as file:
+            table = pq.ParquetFile(file)
+            names = {"id", "image", "conversations"} & set(table.schema_arrow.names)
+            if "conversations" not in names:
+                fix = "give a table with the columns id, image and conversations"
+                raise LabError("has no column conversations", where=path, fix=fix)
+            for rows in table.iter_batches(ROWS, columns=list(names)):
+                batch = Batch()
+                for number, row in enumerate(rows.to_pylist(), count):
+                    try:
+                        batch.records.append((number, None, msgspec.convert(row, record)))
+                    except msgspec.ValidationError as error:
+                        batch.broken.append(Broken(number, str(row.get("id")), None, str(error)))
+                count += len(rows)
+                yield batch
+    except pa.ArrowException as error:
         raise LabError(f"cannot be read as Parquet ({error})", where=path, fix=AGAIN) from error
 
 
-def _lines(file: BinaryIO, record: type[T]) -> Iterator[Batch[T]]:
+def _lines(file: BinaryIO, record: type) -> Iterator[Batch]:
     """JSON lines: each costs itself alone, blank ones nothing."""
     decoder, number = msgspec.json.Decoder(record), 0
-    batch: Batch[T] = Batch()
+    batch = Batch()
     for line, text in enumerate(file, 1):
         if raw := text.removeprefix(_BOM).strip():
             _take(batch, decoder, raw, number, line, cut=not text.endswith(b"\n"))
@@ -188,8 +170,8 @@ def _lines(file: BinaryIO, record: type[T]) -> Iterator[Batch[T]]:
 
 
 def _take(
-    batch: Batch[T],
-    decoder: msgspec.json.Decoder[T],
+    batch: Batch,
+    decoder: msgspec.json.Decoder,
     raw: bytes,
     number: int,
     line: int | None,
@@ -217,13 +199,13 @@ def _legible_id(raw: bytes) -> str | None:
     return found[1].decode(errors="replace") if found else None
 
 
-class _Blocks(Generic[T]):
+class _Blocks:
     """An array, or objects of several lines each: how many records were read, and of lines."""
 
     def __init__(self, array: bool) -> None:
         self.array, self.number, self.line = array, 0, 1
 
-    def batches(self, file: BinaryIO, record: type[T]) -> Iterator[Batch[T]]:
+    def batches(self, file: BinaryIO, record: type) -> Iterator[Batch]:
         self.one, self.many = msgspec.json.Decoder(record), msgspec.json.Decoder(list[record])
         block = file.read(BLOCK)
         data = block.lstrip(_BOM + b" \t\r\n")[self.array :]
@@ -253,7 +235,7 @@ class _Blocks(Generic[T]):
             at = data.rfind(b"{", 0, at)
         return at
 
-    def _sound(self, data: bytes, ended: bool) -> list[T] | None:
+    def _sound(self, data: bytes, ended: bool) -> list[Any] | None:
         """The records of a chunk, or None unless it holds nothing but whole and sound ones."""
         closing = b"" if ended and self.array else b"]"  # an array's own, where there is one
         try:
@@ -261,9 +243,9 @@ class _Blocks(Generic[T]):
         except (msgspec.DecodeError, UnicodeDecodeError):
             return None
 
-    def _one_by_one(self, data: bytes, ended: bool) -> tuple[Batch[T], int]:
+    def _one_by_one(self, data: bytes, ended: bool) -> tuple[Batch, int]:
         """The records of data that may hold unsound ones, and where what is left of it begins."""
-        batch: Batch[T] = Batch()
+        batch = Batch()
         text = data.decode("latin-1")  # a character a byte: only structure is looked for
         at, counted, line, end = 0, 0, self.line, len(text.rstrip())
         while (start := _GLUE.match(text, at).end()) < end:

@@ -53,27 +53,24 @@ def table1(sources: Mapping[str, Captions | None]) -> pd.DataFrame:
     Below it, files of any other name: the paper's columns are blank there.
     COCO's samples are captions here (five a picture), pictures in the paper.
     """
-    rows = []
+    rows = {}
     for name in dict.fromkeys((*SOURCES, *sources)):
-        row: dict[str, Any] = {
-            "dataset": name,
-            "visible": {True: "yes", False: "no", None: ""}[source(name).visible],
-            "captioned by": source(name).captioned_by,
-        }
+        visible = {True: "yes", False: "no", None: ""}[source(name).visible]
+        rows[name] = {"visible": visible, "captioned by": source(name).captioned_by}
         if name in SOURCES:
-            row["samples, paper"] = int(printed(name, "samples"))
-            row["characters, paper"] = int(printed(name, "mean characters"))
+            rows[name]["samples, paper"] = int(printed(name, "samples"))
+            rows[name]["characters, paper"] = int(printed(name, "mean characters"))
         captions = sources.get(name)
         if captions is not None:
             found = totals(captions)
-            row |= {"samples": found["samples"], "images": found["images"]}
-            row |= {key: round(found[f"mean_{key}"], 2) for key in ("characters", "words")}
-        row["note"] = "" if captions else "nothing behind it here"
-        rows.append(row)
-    order = ["dataset", "visible", "captioned by", "samples", "images", "characters", "words"]
+            rows[name] |= {key: found[key] for key in ("samples", "images")}
+            rows[name] |= {key: round(found[f"mean_{key}"], 2) for key in ("characters", "words")}
+        rows[name]["note"] = "" if captions else "nothing behind it here"
+    order = ["visible", "captioned by", "samples", "images", "characters", "words"]
     order += ["samples, paper", "characters, paper", "note"]
     counts = dict.fromkeys(("samples", "images", "samples, paper", "characters, paper"), "Int64")
-    return pd.DataFrame(rows, columns=order).astype(counts).set_index("dataset")
+    table = pd.DataFrame.from_dict(rows, "index", columns=order).astype(counts)
+    return table.rename_axis("dataset")
 
 
 def lengths(captions: Captions, column: str = "characters", bins: int = 60) -> pd.DataFrame:

@@ -303,9 +303,9 @@ def test_the_key_reaches_the_endpoint_and_nothing_else(few, tmp_path, monkeypatc
     assert len(texts) > 20 and not any(KEY.encode() in text for text in texts)
 
 
-def test_without_a_key_only_an_endpoint_on_this_machine_is_asked(few, tmp_path):
+def test_without_a_key_openai_is_not_asked(few, tmp_path):
     with pytest.raises(LabError, match="OPENAI_API_KEY is not set"):
-        collect("https://api.example.com/v1", "m", few, tmp_path / "out")
+        collect("https://api.openai.com/v1", "m", few, tmp_path / "out")
 
 
 def test_the_command_collects_goes_on_and_merges(world, tmp_path):
@@ -326,4 +326,4 @@ def test_the_command_collects_goes_on_and_merges(world, tmp_path):
             assert record["conversations"][1]["value"] == want
     assert writer.settings(out)["settings"]["extra"] == {"top_p": 0.9}
     bad = CliRunner().invoke(main, [*command[:-1], "[1"])
-    assert bad.exit_code == 1 and "--request is no JSON object" in bad.output
+    assert bad.exit_code == 2 and "Invalid value for '--request'" in bad.output

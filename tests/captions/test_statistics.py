@@ -93,13 +93,6 @@ def test_parts_of_speech_of_a_known_sentence() -> None:
     assert one.pairs == Counter({("dog", "run"): 2})
 
 
-def test_processes_agree_with_one() -> None:
-    texts = [f"The dog number {i} runs. A cat is sleeping." for i in range(600)]
-    one, two = lexical.analyse(texts), lexical.analyse(texts, processes=2)
-    assert (one.parts == two.parts).all()
-    assert one.pairs == two.pairs
-
-
 @pytest.mark.parametrize("source", ["coco", "sam", "textcaps", "landmark"])
 def test_the_oracle_is_right_and_a_liar_is_caught(source: str) -> None:
     one = scene(7, "train", source)
