@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from sgv_lab.errors import LabError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -60,6 +62,19 @@ def full_disk(
         if error.errno not in _FULL:
             raise
         raise LabError("the disk is full", where=where, fix=fix) from error
+
+
+@contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Keep a folder to this process while it writes there. LabError if another one does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = FileLock(folder / ".lock").acquire(timeout=0)
+    except Timeout as error:
+        fix = "wait for it, or choose another --out"
+        raise LabError("another run is writing here", where=folder, fix=fix) from error
+    with lock:
+        yield
 
 
 class Journal:

@@ -18,13 +18,12 @@ from typing import Any
 
 import nbformat
 import papermill
-from filelock import FileLock, Timeout
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 from nbformat import NotebookNode
 
 from sgv_lab import closure, profiles
 from sgv_lab.errors import LabError, unknown
-from sgv_lab.files import full_disk, write_json
+from sgv_lab.files import full_disk, only_writer, write_json
 from sgv_lab.notebook import convert, parameters
 from sgv_lab.provenance import provenance
 from sgv_lab.report import write_report
@@ -110,12 +109,7 @@ def run(jobs: list[Job], folder: Path, out: Path, bars: bool = False) -> Iterato
     fix = "free some space and run the same command again: it does only what is missing"
     with full_disk(out, fix):
         (out / "done").mkdir(parents=True, exist_ok=True)
-        try:
-            lock = FileLock(out / ".lock").acquire(timeout=0)
-        except Timeout as error:
-            fix = "wait for it, or choose another --out"
-            raise LabError("another run is writing here", where=out, fix=fix) from error
-        with lock:
+        with only_writer(out):
             for left in out.glob("work-*"):  # by a run that was killed
                 shutil.rmtree(left)
             for job in jobs:

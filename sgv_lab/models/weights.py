@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from sgv_lab.errors import LabError
-from sgv_lab.files import below
+from sgv_lab.files import leaves_root
 
 State = dict[str, torch.Tensor]
 # what peft, DeepSpeed, torch.compile and FSDP put before a model's own names
@@ -50,7 +50,11 @@ def weight_files(folder: Path) -> list[Path]:
             weight_map = read_json(index).get("weight_map")
             if not isinstance(weight_map, dict):
                 raise LabError("has no weight_map", where=index, fix="download it again")
-            shards = [below(folder, name) for name in sorted(set(weight_map.values()))]
+            names = sorted(set(weight_map.values()))
+            if outside := [name for name in names if leaves_root(name)]:
+                what = f"the path {outside[0]!r} leaves its root"
+                raise LabError(what, where=index, fix="use a path below the root")
+            shards = [folder / name for name in names]
             if missing := [shard for shard in shards if not shard.is_file()]:
                 raise LabError("this shard is missing", where=missing[0], fix="download it")
             return shards

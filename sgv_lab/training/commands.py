@@ -194,7 +194,7 @@ def inspect(
             row |= {"input_ids": encoded.input_ids, "labels": encoded.labels}
             cut = f", cut from {encoded.untruncated}" if encoded.truncated else ""
             shown = f"{len(encoded.input_ids)} tokens, {encoded.supervised} supervised{cut}\n"
-            shown += _marked(encoded, words)
+            shown += marked(encoded, words)
         rows.append(row)
         if not json_:
             yield click.style(str(row["id"]), bold=True) + "  " + shown + "\n"
@@ -202,7 +202,7 @@ def inspect(
     yield json.dumps(rows) if json_ else f"{len(rows)} records: {summary}"
 
 
-def _marked(encoded: Encoded, tokenizer: TextTokenizer) -> str:
+def marked(encoded: Encoded, tokenizer: TextTokenizer) -> str:
     """The tokens as text, supervised ones in green between [[ and ]]."""
     pairs = zip(encoded.input_ids, encoded.labels, strict=True)
     shown = ""

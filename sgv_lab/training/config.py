@@ -65,8 +65,7 @@ class RunConfig:
     source: str  # where the base's numbers come from
     # How the data is shown. Pre-training cropped, fine-tuning padded: keep that choice in view.
     template: Literal["plain", "v1", "qwen", "chat"]
-    # square: resize and centre crop; pad: to a square, mean colour.
-    aspect: Literal["square", "pad"]
+    aspect: Literal["square", "pad"]  # resize and centre crop; or pad with the mean colour
     # What is trained.
     language_model: Literal["frozen", "full", "lora"]
     connector: bool
@@ -85,7 +84,7 @@ class RunConfig:
     weight_decay: float = 0.0
     adam_beta1: float = 0.9
     adam_beta2: float = 0.999
-    max_grad_norm: float = 1.0
+    max_grad_norm: float = 0.0  # 0: unclipped, as LLaVA's zero2.json and zero3.json leave it
     loss: Literal["token", "sample"] = "token"  # what weighs the same, however long the sample
     # LoRA on every linear layer of the language model.
     lora_rank: int = 128
@@ -149,8 +148,7 @@ class RunConfig:
         if (share := self.vision_share) is None:
             return self
         first = -1 if share < 0 else math.floor(blocks * (1 - share)) if share else None
-        origin = self.origins.get("vision_share", "")
-        return self.changed({"vision_from": first}, origin)
+        return self.changed({"vision_from": first}, self.origins.get("vision_share", ""))
 
     def alone(self) -> "RunConfig":
         """A copy that says nothing of a study's captions and of what is trained before."""
@@ -170,9 +168,8 @@ class RunConfig:
 
     def rows(self, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
         """(name, value, origin) of each value; origin: the base, who changed it, or "default"."""
-        base = f"base {self.name}"
         for name in SETTINGS:
-            yield prefix + name, getattr(self, name), self.origins.get(name) or base
+            yield prefix + name, getattr(self, name), self.origins.get(name) or f"base {self.name}"
         for name, value in vars(self.captions).items() if self.captions else ():
             yield prefix + name, value, self.origins.get(name) or "default"
         if self.pretrain:
@@ -312,6 +309,7 @@ SFT_QWEN = dataclasses.replace(  # which recipe ShareGPT4V used for Qwen-VL-Chat
     epochs=5.0,
     weight_decay=0.1,
     adam_beta2=0.95,
+    max_grad_norm=1.0,  # its ds_config_zero2.json says "auto"
     warmup_ratio=0.01,
 )
 SFT_QWEN_LORA = dataclasses.replace(  # official: adapters only, the resampler stays frozen
@@ -332,6 +330,7 @@ SFT_QWEN3 = dataclasses.replace(  # the paper has no such model; its README name
     max_length=4096,
     learning_rate=2e-7,
     connector_learning_rate=1e-5,
+    max_grad_norm=1.0,
     epochs=3.0,
     weight_decay=0.01,
 )
@@ -340,7 +339,8 @@ BASES: dict[str, RunConfig] = {one.name: one for one in _ALL}
 
 # The drawn world's changes to a base: a model 128 wide, for a minute. An answer weighs the same
 # however long, so that longer captions are not louder ones, too. No dropout: the paper has none.
-_SMALL = {"samples_per_update": 32, "warmup_ratio": 0.1, "gradient_checkpointing": False}
+_SMALL = {"samples_per_update": 32, "warmup_ratio": 0.1, "gradient_checkpointing": False,
+          "max_grad_norm": 1.0}  # fmt: skip
 _DRAWN = {**_SMALL, "max_steps": 63, "max_length": 1024, "loss": "sample", "micro_batch": 16}
 _HOT = {"learning_rate": 1e-3, "connector_learning_rate": 1e-3}  # adapters and projector
 DRAWN_SFT = {**_DRAWN, **_HOT, "lora_rank": 16, "lora_alpha": 32, "lora_dropout": 0.0}

@@ -24,7 +24,7 @@ from transformers import PreTrainedModel, ProcessorMixin, get_cosine_schedule_wi
 from transformers.trainer_pt_utils import get_parameter_names
 
 from sgv_lab.errors import LabError
-from sgv_lab.files import write_json
+from sgv_lab.files import only_writer, write_json
 from sgv_lab.models import checkpoints
 from sgv_lab.models.architectures import PROJECTORS
 from sgv_lab.training import checkpointing, step_data
@@ -122,8 +122,6 @@ def fit(
     }
     if checkpointing.finished(out, settings):
         return out
-    if processes.is_main_process:
-        write_json(out / "run.json", settings)
     data = step_data.Steps(
         examples,
         collate,
@@ -133,7 +131,11 @@ def fit(
         processes.process_index,
         processes.num_processes,
     )
-    _learn(model, processor, data, recipe, run, settings, out, processes, keep)
+    first = processes.is_main_process
+    with only_writer(out) if first else contextlib.nullcontext():
+        if first:
+            write_json(out / "run.json", settings)
+        _learn(model, processor, data, recipe, run, settings, out, processes, keep)
     return out
 
 

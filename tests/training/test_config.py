@@ -55,6 +55,12 @@ def test_number_of_updates_of_the_paper():
     assert trainer.total_steps(558_128, config.base("projector-only")) == 2181
 
 
+def test_gradients_are_clipped_where_the_authors_deepspeed_files_clip_them():
+    clipped = {name: one.max_grad_norm for name, one in config.BASES.items() if one.max_grad_norm}
+    assert clipped == {"sft-qwen": 1.0, "sft-qwen-lora": 1.0, "sft-qwen3": 1.0}
+    assert config.base("sft", config.DRAWN_SFT).max_grad_norm == 1.0  # the drawn world's own
+
+
 def test_pictures_are_cropped_in_pre_training_and_padded_in_fine_tuning():
     assert config.BASES["pretrain"].aspect == "square"
     assert config.BASES["sft"].aspect == "pad"

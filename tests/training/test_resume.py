@@ -13,6 +13,7 @@ import torch
 from accelerate import PartialState
 
 from sgv_lab.errors import LabError
+from sgv_lab.files import only_writer
 from sgv_lab.training import checkpointing, metrics, trainer
 
 UPDATES = 12
@@ -125,6 +126,13 @@ def _survives(tmp_path, whole, kills):
 
 def test_killed_at_random_moments(tmp_path, adapters):
     _survives(tmp_path, adapters, kills=2)
+
+
+def test_a_folder_in_which_another_training_writes_is_refused_and_left_alone(tmp_path):
+    with only_writer(tmp_path), pytest.raises(LabError, match="another run is writing here"):
+        _run(tmp_path, tiny_llava.recipe("sft"), updates=2)
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    assert (_run(tmp_path, tiny_llava.recipe("sft"), updates=2) / "manifest.json").is_file()
 
 
 @pytest.mark.slow
