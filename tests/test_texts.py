@@ -45,7 +45,7 @@ STRUCTURE = {  # numbers that are no results -> (file, what it holds that they f
     "2": ("README.md", "Llama 2 Community License"),
     "95": ("sgv_lab/intervals.py", "LEVEL = 0.95"),
     "1.96": ("sgv_lab/figures/paper.py", "1.96"),
-    "4,096": ("sgv_lab/study/arms.py", "captions@4096"),
+    "4,096": ("figures/data/plans/figure6-llava-1.5-7b.yaml", "captions@4096"),
 }
 
 
