@@ -25,6 +25,7 @@ from sgv_lab.captions.sources import scene_of, source
 from sgv_lab.errors import LabError
 from sgv_lab.figures.style import FULL_WIDTH, INK, MARKS, PALE, label_point, list_rows, palette
 from sgv_lab.images import load_image
+from sgv_lab.world.facts import Fact
 from sgv_lab.world.phrases import NUMBERS, PATTERN_AFTER, SYNONYMS
 from sgv_lab.world.scene import Difficulty, Scene
 
@@ -49,24 +50,35 @@ def marked(caption: str, scene: Scene | None) -> list[Word]:
     "none".
     """
     words: list[Word] = []
-    for sentence in re.findall(r"[^.!?]+[.!?]*", caption):
-        parts = sentence.split()
-        judged = judge_caption(sentence, scene) if scene is not None else None
-        if judged is None or not (judged.true or judged.mistaken or judged.invented):
+    for sentence in re.finditer(r"[^.!?]+[.!?]*", caption):
+        parts = sentence[0].split()
+        stated = _stated(caption, *sentence.span(), scene) if scene is not None else {}
+        if not any(stated.values()):
             words += [(part, "none") for part in parts]
             continue
-        right = {w for f in judged.true for w in _stems(f"{f.subject} {f.value}")}
+        right = {w for f in stated["true"] for w in _stems(f"{f.subject} {f.value}")}
         named = {
-            "invented": {w for f in judged.invented for w in _stems(f"{f.subject} {f.value}")}
+            "invented": {w for f in stated["invented"] for w in _stems(f"{f.subject} {f.value}")}
             - right,
-            "mistaken": {w for f in judged.mistaken for w in _stems(f.value)} - right,
+            "mistaken": {w for f in stated["mistaken"] for w in _stems(f.value)} - right,
         }
         marks = [next((m for m in named if _stems(p) & named[m]), "true") for p in parts]
-        for mark in ("mistaken", "invented"):
-            if getattr(judged, mark) and mark not in marks:
+        for mark in named:
+            if stated[mark] and mark not in marks:
                 marks = ["true" if _stems(p) & right else mark for p in parts]
         words += zip(parts, marks, strict=True)
     return words
+
+
+def _stated(caption: str, start: int, end: int, scene: Scene) -> dict[str, frozenset[Fact]]:
+    """The facts of one sentence: of it alone ("a boat"), and after those before it ("it is red")."""
+    alone, before, after = (
+        judge_caption(text, scene) for text in (caption[start:end], caption[:start], caption[:end])
+    )
+    return {
+        mark: getattr(alone, mark) | (getattr(after, mark) - getattr(before, mark))
+        for mark in ("true", "mistaken", "invented")
+    }
 
 
 def _stems(text: str) -> set[str]:
