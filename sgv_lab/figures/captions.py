@@ -71,7 +71,7 @@ def marked(caption: str, scene: Scene | None) -> list[Word]:
 
 
 def _stated(caption: str, start: int, end: int, scene: Scene) -> dict[str, frozenset[Fact]]:
-    """The facts of one sentence: of it alone ("a boat"), and after those before it ("it is red")."""
+    """One sentence's facts: of it alone ("a boat"), and after those before it ("it is red")."""
     alone, before, after = (
         judge_caption(text, scene) for text in (caption[start:end], caption[:start], caption[:end])
     )
