@@ -2,33 +2,41 @@
 
 import matplotlib.pyplot as plt
 import pandas as pd
+import seaborn as sns
 from matplotlib.figure import Figure
 
 from sgv_lab import benchmarks
 from sgv_lab.figures.style import FULL_WIDTH, INK, PALE
 
-COLORS = (INK, "#E69F00", "#56B4E9", "#CC79A7", "#D55E00")  # of the rules, the official one first
+_READ = sns.light_palette("#009E73", as_cmap=True)  # pale: hardly any of the knowledge is counted
 
 
-def rules(table: pd.DataFrame, knows: float | None = None) -> Figure:
-    """Every rule's value by label, a panel a benchmark; ``knows`` is drawn as a dashed line.
+def rules(table: pd.DataFrame) -> Figure:
+    """A row per benchmark and rule, a column per label: the value, darker the more of it counts.
 
-    ``table``: of `rule_comparison.compare`.
+    Colours compare the cells of one benchmark. ``table``: of `rule_comparison.compare`.
     """
-    names = table["benchmark"].unique()
-    columns = min(4, len(names))
-    rows = -(-len(names) // columns)
-    figure = plt.figure(figsize=(FULL_WIDTH, 2.9 * rows), layout="constrained")
-    for number, name in enumerate(names, 1):
-        axis = figure.add_subplot(rows, columns, number, title=benchmarks.MODULES[name][1])
-        if knows is not None:
-            axis.axhline(100 * knows, color=PALE, linewidth=1, linestyle="--")
-        parts = table[table["benchmark"] == name].groupby("rule", sort=False)
-        for rank, (rule, part) in enumerate(parts):
-            look = {"markersize": 11 - 2 * rank, "color": COLORS[rank]}  # equal: nested marks
-            axis.plot(part["label"], part["value"], "o", label=rule.replace("_", " "), **look)
-        axis.set(ylim=(-5, 108), ylabel="% of full marks" if number % columns == 1 else "")
-        axis.tick_params(axis="x", labelsize=7.5, rotation=30)
-        axis.margins(x=0.12)
-        axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.24), ncols=2)
+    wide = table.pivot_table("value", ["benchmark", "rule"], "label", sort=False)
+    best = wide.groupby("benchmark", sort=False).transform("max").max(axis=1)
+    size = (FULL_WIDTH * 0.85, 0.33 * len(wide) + 1.1)
+    figure, axis = plt.subplots(figsize=size, layout="constrained")
+    look = {"annot": wide.to_numpy(), "fmt": ".0f", "cmap": _READ, "vmin": 0, "vmax": 1}
+    sns.heatmap(wide.div(best.clip(lower=1), axis=0), ax=axis, cbar=False, linewidths=1, **look)
+    names = wide.index.get_level_values("benchmark")
+    labels = [rule.replace("_", " ") for rule in wide.index.get_level_values("rule")]
+    axis.set(xlabel="", ylabel="")
+    axis.set_yticks(axis.get_yticks(), labels, rotation=0, fontsize=8.5)
+    axis.set_xticks(axis.get_xticks(), wide.columns, rotation=0)
+    axis.tick_params(length=0, labeltop=True, labelbottom=False)
+    for row, name in enumerate(names):
+        if row and name == names[row - 1]:
+            continue
+        axis.axhline(row, color=INK, lw=1)
+        where = {"xycoords": ("axes fraction", "data"), "va": "center", "ha": "left"}
+        title = benchmarks.MODULES[name][1]
+        axis.annotate(title, (-0.42, row + 0.5), weight="bold", fontsize=9, **where)
+    note = (
+        "% of full marks; the darker, the more of the benchmark's best value; official rule first"
+    )
+    axis.set_xlabel(note, fontsize=8.5, color=PALE)
     return figure

@@ -8,7 +8,6 @@ from contextlib import suppress
 from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -17,52 +16,75 @@ import polars as pl
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnchoredOffsetbox, HPacker, TextArea, VPacker
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from sgv_lab.captions.convert import Captions, captions_of
 from sgv_lab.captions.quality import judge_caption
-from sgv_lab.captions.sources import SOURCES, scene_of, source
+from sgv_lab.captions.sources import scene_of, source
 from sgv_lab.errors import LabError
 from sgv_lab.figures.style import FULL_WIDTH, INK, MARKS, PALE, label_point, list_rows, palette
 from sgv_lab.images import load_image
-from sgv_lab.world.phrases import NUMBERS
+from sgv_lab.world.facts import Fact
+from sgv_lab.world.phrases import NUMBERS, PATTERN_AFTER, SYNONYMS
 from sgv_lab.world.scene import Difficulty, Scene
 
 Word = tuple[str, str]  # a word and its mark
 _WIDTH = 98  # characters a line of caption
 _LINE = 0.178  # inches a line
+_LEGEND = {
+    "true": "true",
+    "mistaken": "wrong detail: it is there, this is not",
+    "invented": "invented: it is not in the image",
+    "none": "grey: states nothing to check",
+}
+_SAME = {other: word for word, others in SYNONYMS.items() for other in others}
+_SAME |= {phrase.split()[-1]: word for word, (phrase,) in PATTERN_AFTER.items()}  # "dots": "dotted"
 
 
 def marked(caption: str, scene: Scene | None) -> list[Word]:
     """The words of a caption, each with its mark, a key of MARKS.
 
     In a sentence with facts the words are "true", but those that name what is wrong "mistaken"
-    or "invented"; all of them where none names it.
+    or "invented"; where none names it, all that name nothing right. Without a scene every word is
+    "none".
     """
     words: list[Word] = []
-    for sentence in re.findall(r"[^.!?]+[.!?]*", caption):
-        parts = sentence.split()
-        judged = judge_caption(sentence, scene) if scene is not None else None
-        if judged is None or not (judged.true or judged.mistaken or judged.invented):
+    for sentence in re.finditer(r"[^.!?]+[.!?]*", caption):
+        parts = sentence[0].split()
+        stated = _stated(caption, *sentence.span(), scene) if scene is not None else {}
+        if not any(stated.values()):
             words += [(part, "none") for part in parts]
             continue
-        right, invented = (
-            {w for f in facts for w in _stems(f"{f.subject} {f.value}")}
-            for facts in (judged.true, judged.invented)
-        )
-        mistaken = {w for f in judged.mistaken for w in _stems(f.value)}
-        named = {"invented": invented - right, "mistaken": mistaken - right}
+        right = {w for f in stated["true"] for w in _stems(f"{f.subject} {f.value}")}
+        named = {
+            "invented": {w for f in stated["invented"] for w in _stems(f"{f.subject} {f.value}")}
+            - right,
+            "mistaken": {w for f in stated["mistaken"] for w in _stems(f.value)} - right,
+        }
         marks = [next((m for m in named if _stems(p) & named[m]), "true") for p in parts]
-        for mark in ("mistaken", "invented"):
-            if getattr(judged, mark) and mark not in marks:
-                marks = [mark] * len(parts)
+        for mark in named:
+            if stated[mark] and mark not in marks:
+                marks = ["true" if _stems(p) & right else mark for p in parts]
         words += zip(parts, marks, strict=True)
     return words
 
 
+def _stated(caption: str, start: int, end: int, scene: Scene) -> dict[str, frozenset[Fact]]:
+    """One sentence's facts: of it alone ("a boat"), and after those before it ("it is red")."""
+    alone, before, after = (
+        judge_caption(text, scene) for text in (caption[start:end], caption[:start], caption[:end])
+    )
+    return {
+        mark: getattr(alone, mark) | (getattr(after, mark) - getattr(before, mark))
+        for mark in ("true", "mistaken", "invented")
+    }
+
+
 def _stems(text: str) -> set[str]:
-    """The beginnings of a text's words, so that "stripes" is found in "striped"."""
+    """The beginnings of a text's words: "stripes" is found in "striped", "big" in "large"."""
     words = (word.strip(string.punctuation).lower() for word in text.split())
+    words = (_SAME.get(word, word) for word in words)
     words = (NUMBERS[int(word)] if word.isdigit() and len(word) == 1 else word for word in words)
     return {word[:4] for word in words if word not in ("", "of", "the", "a")}
 
@@ -73,25 +95,25 @@ def side_by_side(
     scene: Scene | None = None,
     colors: Mapping[str, str] | None = None,
 ) -> Figure:
-    """An image, and beside it what each source says of it; ``colors``: of the sources' names.
+    """An image, and beside it what each source says of it.
 
     With ``scene``, the truth, words are coloured by what they state: true, mistaken, invented.
+    ``colors``: of the sources' names (None: `palette`'s of these).
     """
     colors = colors or palette(captions)
     blocks = [_block(name, texts, scene, colors[name]) for name, texts in captions.items()]
     lines = sum(count for _, count in blocks)
     side = 3.1  # inches
-    height = max(side if scene is None else side + 0.8, _LINE * lines + 0.2)
+    height = max(side if scene is None else side + 1.0, _LINE * lines + 0.2)
     width = FULL_WIDTH + 2.5
     figure = plt.figure(figsize=(width, height))
     shown = figure.add_axes((0, 1 - side / height, side / width, side / height))
     shown.imshow(image.convert("RGB"))
     shown.set_anchor("N")
     shown.set_axis_off()
-    legend = ["true", "mistaken: there, but not so", "invented: not in the picture"]
-    for i, words in enumerate(legend if scene is not None else ()):
-        look, top = _look(words.partition(":")[0]), 1 - (side + 0.16 + 0.19 * i) / height
-        figure.text(0.04 / width, top, words, **look, va="top")
+    for i, (mark, words) in enumerate(_LEGEND.items() if scene is not None else ()):
+        look = {"fontsize": 9, "va": "top", **_look(mark, scene)}
+        figure.text(0.04 / width, 1 - (side + 0.16 + 0.19 * i) / height, words, **look)
     packed = VPacker(children=[block for block, _ in blocks], pad=0, sep=9)
     place = {"bbox_to_anchor": ((side + 0.3) / width, 1.0), "bbox_transform": figure.transFigure}
     figure.add_artist(
@@ -100,24 +122,28 @@ def side_by_side(
     return figure
 
 
-def _look(mark: str) -> dict[str, Any]:
-    weight = "bold" if mark in ("mistaken", "invented") else "normal"
-    return {"color": MARKS[mark], "size": 9, "weight": weight}
-
-
 def _block(name: str, texts: Sequence[str], scene: Scene | None, color: str) -> tuple[VPacker, int]:
     """A source's name above its captions, and how many lines high that is."""
     by = source(name).captioned_by
-    if scene is not None and name in SOURCES:
+    if scene is not None and source(name).annotator:
         by = f"a stand-in for {by}"
     title = TextArea(name, textprops={"color": color, "weight": "bold", "size": 11})
     writer = TextArea(f"captioned by {by}", textprops={"color": PALE, "size": 9})
     head = HPacker(children=[title, writer], pad=0, sep=8, align="baseline")
-    lines = [line for text in texts for line in _lines(marked(text, scene))]
+    lines = [line for text in texts for line in _lines(marked(text, scene), scene)]
     return VPacker(children=[head, *lines], pad=0, sep=3.2), len(lines) + 2
 
 
-def _lines(words: Sequence[Word]) -> Iterator[HPacker]:
+def _look(mark: str, scene: Scene | None) -> dict[str, str]:
+    """How words with a mark are printed: what is wrong bold; what states nothing pale."""
+    weight = "bold" if mark in ("mistaken", "invented") else "normal"
+    return {
+        "color": PALE if mark == "none" and scene is not None else MARKS[mark],
+        "weight": weight,
+    }
+
+
+def _lines(words: Sequence[Word], scene: Scene | None) -> Iterator[HPacker]:
     """Marked words, broken into lines of text."""
     left = iter(words)
     wrapped = textwrap.wrap(
@@ -126,7 +152,8 @@ def _lines(words: Sequence[Word]) -> Iterator[HPacker]:
     for line in wrapped:
         runs = []
         for mark, run in groupby(islice(left, len(line.split())), key=itemgetter(1)):
-            runs.append(TextArea(" ".join(word for word, _ in run), textprops=_look(mark)))
+            props = {"size": 9, **_look(mark, scene)}
+            runs.append(TextArea(" ".join(word for word, _ in run), textprops=props))
         yield HPacker(children=runs, pad=0, sep=3.4, align="baseline")
 
 
@@ -137,7 +164,8 @@ def examples(
 ) -> Iterator[Figure]:
     """Each source's first captioned image that is there, with what every source says of it.
 
-    With ``difficulty`` the images are of that drawn world: facts are marked.
+    An image is shown once. With ``difficulty`` the images are of that drawn world: facts are
+    marked.
     """
     shown, colors = set(), palette(captions)
     for one in filter(None, captions.values()):
@@ -184,7 +212,10 @@ def length_distributions(
         where = {"transform": axis.transAxes, "ha": "right"}
         axis.text(-0.01, 0.42, name, **where, weight="bold", fontsize=9.5, color=colors[name])
         axis.text(-0.01, 0.14, label, **where, fontsize=8.5)
-    axes[-1, 0].set_xlabel("characters a caption (logarithmic); dashed: the paper's mean")
+    dashed = (
+        "; dashed: the paper's mean" if any(pd.notna(mean) for _, mean in means.values()) else ""
+    )
+    axes[-1, 0].set_xlabel(f"characters per caption (logarithmic){dashed}")
     ticks = [10, 30, 100, 300, 1000, 3000]
     axes[-1, 0].set_xticks(ticks, [f"{n:,}" for n in ticks])
     axes[-1, 0].minorticks_off()
@@ -233,21 +264,28 @@ def quality_bars(tables: Mapping[str, pd.DataFrame]) -> Figure:
 
     ``tables``: as ``quality.quality`` gives them, the row "all".
     """
-    titles = ("precision: said and true", "recall: true and said", "invented: said, not there")
-    figure, axes = plt.subplots(1, 3, figsize=(FULL_WIDTH, 0.42 * len(tables) + 1.1), sharey=True)
-    for axis, title in zip(axes, titles, strict=True):
+    titles = {
+        "precision": "precision:\nof what is said, true",
+        "recall": "recall:\nof what is true, said",
+        "invented": "invented (another scale):\nof what is said, not there",
+    }
+    figure, axes = plt.subplots(1, 3, figsize=(FULL_WIDTH, 0.42 * len(tables) + 1.5), sharey=True)
+    for axis, (key, title) in zip(axes, titles.items(), strict=True):
         for y, (name, color) in enumerate(palette(tables).items()):
-            key = title.partition(":")[0]
             share, low, high = tables[name].iloc[0][[key, f"{key}_low", f"{key}_high"]]
             axis.plot([low, high], [y, y], c=color, lw=3, alpha=0.45, solid_capstyle="round")
             axis.plot(share, y, "o", color=color, ms=8, clip_on=False)
             label_point(axis, f"{share:.0%}", (share, y), (0, 8))
         list_rows(axis, list(tables))
-        axis.set(title=title, xlim=(0, None))
+        axis.set(xlim=(0, None))
+        axis.set_title(title, fontsize=10)
+        axis.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
         axis.xaxis.set_major_formatter("{x:.0%}")
         sns.despine(ax=axis, left=True)
     for axis in axes[:2]:
         axis.set_xlim(0, 1)
     axes[2].set_xlim(0, min(1, max(0.05, axes[2].dataLim.x1 * 1.25)))
-    figure.tight_layout(w_pad=2)
+    note = "drawn world, where all is known; the error rates of stand-ins are assumed"
+    figure.text(0.01, 0, note, fontsize=8.5, color=PALE, va="bottom")
+    figure.tight_layout(w_pad=2, rect=(0, 0.05, 1, 1))
     return figure

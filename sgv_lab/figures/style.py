@@ -38,6 +38,7 @@ def use() -> None:
     """Set the look for all figures drawn from here on."""
     sns.set_theme(context="notebook", style="ticks", palette=list(COLORS.values()))
     plt.style.use(Path(__file__).with_suffix(".mplstyle"))
+    plt.switch_backend(plt.get_backend())  # a notebook shows figures only after it is loaded
 
 
 def palette(names: Iterable[str]) -> dict[str, str]:
