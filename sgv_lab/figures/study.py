@@ -121,6 +121,7 @@ def pairs(
             left.axvline(start, color=INK, linestyle=":", linewidth=1.4)
         look = {"xycoords": ("data", "axes fraction"), "fontsize": 8}
         label_point(left, "untuned", (max(starts), 1), (0, 2), **look)
+        left.set_title("runs", pad=18)  # above that word
     left.tick_params("y", labelsize=8)
     left.set_xlabel(f"{score}, {UNITS.get(score, 'percent')} in miniature")
     for y, row in shown.iterrows():
