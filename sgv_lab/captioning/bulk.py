@@ -28,6 +28,7 @@ from sgv_lab.captioning.prompts import CAPTIONER
 from sgv_lab.captioning.writer import CaptionRun, Row
 from sgv_lab.errors import LabError
 from sgv_lab.models.checkpoints import weights_hash
+from sgv_lab.training.chat import shared_start
 from sgv_lab.training.collate import padded_left, prompts
 
 LOADERS = 2  # threads that read pictures ahead
@@ -201,8 +202,8 @@ def prefill(
     """
     firsts = [group[0] for group in groups]
     shortest = min(len(ids) for group in groups for ids in group)
-    end = min(shortest - 1, *(_alike(group) for group in groups))
-    head, image = firsts[0][: _alike(firsts)], model.config.image_token_id
+    end = min(shortest - 1, *(shared_start(*group) for group in groups))
+    head, image = firsts[0][: shared_start(*firsts)], model.config.image_token_id
     # one token earlier than the image itself: Qwen-VL takes <img> together with what follows
     start = min(end, head.index(image) - 1 if image in head else len(head))
     cache = DynamicCache(config=model.config.get_text_config())
@@ -218,12 +219,6 @@ def prefill(
     if end > start:
         extend([ids[start:end] for ids in firsts], **pixels)
     return cache
-
-
-def _alike(rows: Sequence[list[int]]) -> int:
-    """How many ids all rows begin with."""
-    columns = enumerate(zip(*rows, strict=False))
-    return next((at for at, ids in columns if len(set(ids)) > 1), min(map(len, rows)))
 
 
 def continued(

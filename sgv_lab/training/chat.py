@@ -9,7 +9,6 @@ image is one token, -200; the processor makes it as long as the model needs it (
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
-from itertools import takewhile
 from typing import Any
 
 from PIL import Image
@@ -195,8 +194,8 @@ def _widened(short: list[int], labels: list[int], whole: list[int]) -> tuple[lis
     Outside of one gap both are the same. ``labels`` are those of ``short``, which may be cut.
     """
     most, more = min(len(short), len(whole)), len(whole) - len(short)
-    front = _alike(short, whole)
-    back = min(_alike(short[::-1], whole[::-1]), most - front)
+    front = shared_start(short, whole)
+    back = min(shared_start(short[::-1], whole[::-1]), most - front)
     last = len(short) - back
     if any(label != IGNORED for label in labels[front:last]):
         fix = "take the checkpoint's own processor"
@@ -206,7 +205,7 @@ def _widened(short: list[int], labels: list[int], whole: list[int]) -> tuple[lis
     return whole[:cut], labels[:cut]
 
 
-def _alike(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many ids from the start are the same."""
-    pairs = zip(one, other, strict=False)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+def shared_start(*rows: Sequence[int]) -> int:
+    """How many ids all rows begin with."""
+    columns = enumerate(zip(*rows, strict=False))
+    return next((at for at, ids in columns if len(set(ids)) > 1), min(map(len, rows)))
