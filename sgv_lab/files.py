@@ -171,8 +171,9 @@ def sha256(path: str | Path) -> str:
 
 def leaves_root(relative: str) -> bool:
     """Whether a path is absolute, climbs by "..", is empty or no path at all, on any system."""
-    parts = relative.replace("\\", "/").split("/")
-    return not parts[0] or ".." in parts or relative[1:2] == ":" or "\0" in relative
+    path = relative.replace("\\", "/")
+    climbs = ".." in path and ".." in path.split("/")  # a million paths are not split
+    return climbs or path[:1] in ("", "/") or path[1:2] == ":" or "\0" in path
 
 
 def files_below(folder: str | Path) -> Iterator[Path]:

@@ -26,7 +26,7 @@ from sgv_lab.errors import LabError
 from sgv_lab.files import leaves_root
 
 ROWS = 16_384  # captions of a row group
-_TAKEN = 2_048  # captions taken at a time: what fits the processor's cache is fastest
+_TAKEN = 1_024  # captions taken at a time: what fits the processor's cache is fastest
 _ROW = {"record": pl.Int64} | dict.fromkeys(("id", "image", "prompt", "caption"), pl.String)
 _REJECTED = dict.fromkeys(("record", "id", "line", "reason", "fix"), pl.String)
 _REJECTED |= {"record": pl.Int64, "line": pl.Int64}
@@ -154,9 +154,9 @@ def _word_counts(captions: Sequence[str]) -> np.ndarray:
     text = np.frombuffer("\n".join(["", *plain, ""]).encode(), np.uint8)
     # ASCII's white space: 9 to 13, 28 to 31 and 32; what lies below wraps around and is large
     space = (text == 32) | (text - np.uint8(9) < 5) | (text - np.uint8(28) < 4)
-    starts = np.flatnonzero(space[:-1] & ~space[1:])
-    bounds = np.cumsum([0, *(len(one) + 1 for one in plain)])
-    counts = np.diff(np.searchsorted(starts, bounds)).astype(np.uint32)
+    starts = space[:-1] & ~space[1:]
+    firsts = np.cumsum([0, *(len(one) + 1 for one in plain[:-1])])
+    counts = np.add.reduceat(starts.view(np.uint8), firsts, dtype=np.uint32)
     for i, one in enumerate(captions):
         if not one.isascii():  # other alphabets have white space of their own
             counts[i] = len(one.split())

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from sgv_lab.errors import LabError
 
-BLOCK = 1 << 20  # bytes read at a time: what fits the processor's cache is fastest
+BLOCK = 1 << 18  # bytes read at a time: what fits the processor's cache is fastest
 ROWS = 1024  # records of a batch, where they can be counted
 LONGEST = 16 << 20  # bytes of a record; what does not end by then lacks a quote or a bracket
 ENDS = "the file ends"  # how the problem of what a cut file has last begins
