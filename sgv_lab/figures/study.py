@@ -25,7 +25,7 @@ from sgv_lab.study import (
     runner,
     sharegpt4v,
 )
-from sgv_lab.study.arms import SURFACE, arm
+from sgv_lab.study.arms import PAPER_ROWS, SURFACE, arm
 from sgv_lab.study.plans import Plan
 from sgv_lab.study.run_arm import POINTS
 from sgv_lab.study.runner import RECORDS, UNTUNED, Record
@@ -100,44 +100,60 @@ def pairs(
     note: str = "",
     untuned: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Figure:
-    """Left: every seed a line over the arms. Right: the same runs minus what they are paired with.
+    """A row a comparison. Left: the arm's runs. Right: what they gain over the runs they pair with.
 
     ``table`` is that of `effects.effects`; the bars are 95 % paired-t intervals. ``note``: the
     title, if not the plan's. ``untuned``: the bases' scores, for a line each among the runs.
     """
     score = plan.primary[1]
     runs = effects.by_seed(records, score)[list(plan.arms)]
-    shown = table[table["score"] == score].reset_index(drop=True)
-    size = (style.FULL_WIDTH, 1.4 + 0.42 * max(len(plan.arms), len(shown)))
-    figure, (left, right) = plt.subplots(1, 2, figsize=size, layout="constrained")
-    rows = np.arange(len(plan.arms))
-    for _, values in runs.iterrows():
-        left.plot(values, rows, color=style.RULE, linewidth=1, zorder=1)
-    for y, name in enumerate(plan.arms):
-        left.scatter(runs[name], [y] * len(runs), color=_color(name), s=22, zorder=2)
-    left.set(yticks=rows, yticklabels=[f"{arm(n).label}\n{n}" for n in plan.arms], title="runs")
-    if starts := effects.untuned_by_seed(records, untuned or {}, score).dropna().unique().tolist():
-        for start in starts:
-            left.axvline(start, color=INK, linestyle=":", linewidth=1.4)
-        look = {"xycoords": ("data", "axes fraction"), "fontsize": 8}
-        label_point(left, "untuned", (max(starts), 1), (0, 2), **look)
-        left.set_title("runs", pad=18)  # above that word
-    left.tick_params("y", labelsize=8)
-    left.set_xlabel(f"{score}, {UNITS.get(score, 'percent')} in miniature")
-    for y, row in shown.iterrows():
-        d, color = runs[row["arm"]] - runs[row["against"]], _color(row["arm"])
-        right.scatter(d, [y] * len(d), color=color, s=16, alpha=0.45)
-        _interval(right, row["effect"], row["low"], row["high"], y, color)
+    shown = table[table["score"] == score]
+    usual = shown["against"].mode()[0]  # what most arms are compared with
+    shown = shown.assign(other=shown["against"] != usual).sort_values("other", kind="stable")
+    gain = shown.groupby("arm")["effect"].first()  # an arm's rows stand together, by the first
+    shown = shown.sort_values("arm", key=lambda names: -names.map(gain), kind="stable")
+    alone = [(name, "") for name in plan.arms if name not in set(shown["arm"])]
+    rows = [*alone, *zip(shown["arm"], shown["against"], strict=True)]
+    size = (style.FULL_WIDTH, 1.5 + 0.34 * len(rows))
+    ratios = {"width_ratios": (1, 1.5)}
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=size, sharey=True, layout="constrained", gridspec_kw=ratios
+    )
+    for start in effects.untuned_by_seed(records, untuned or {}, score).dropna().unique():
+        left.axvline(start, color=INK, linestyle=":", linewidth=1.4)
+    first = {name: y for y, (name, _) in reversed([*enumerate(rows)])}
+    for name, y in first.items():
+        left.scatter(runs[name], [y] * len(runs), color=_color(name), s=16, alpha=0.45)
+        left.scatter(runs[name].mean(), y, color=_color(name), s=52, marker="D", zorder=3)
+    for y, row in enumerate(shown.itertuples(), len(alone)):
+        gained, color = runs[row.arm] - runs[row.against], _color(row.arm)
+        right.scatter(gained, [y] * len(gained), color=color, s=16, alpha=0.45)
+        _interval(right, row.effect, row.low, row.high, y, color)
+        told = f"{row.effect:+.1f} ({row.low:.1f} to {row.high:.1f})".replace("-", "−")
+        told = told if np.isfinite(row.low) else told.partition(" ")[0]
+        right.text(1.02, y, told, transform=right.get_yaxis_transform(), va="center", fontsize=9)
     right.axvline(0, color=INK, linewidth=0.8)
-    names = [f"{row.arm} − {row.against}" for row in shown.itertuples()]
-    right.set(yticks=range(len(shown)), yticklabels=names, title="paired differences")
-    spread = f"95 % interval over {len(runs)} seeds" if len(runs) > 1 else "one seed: no interval"
-    right.set_xlabel(f"{score} gained, {spread}")
-    for axis in (left, right):
-        axis.invert_yaxis()
-        axis.grid(True, axis="x")
-    figure.suptitle(f"{plan.family}: {note or plan.title}", fontsize=11)
+    names = [
+        _row_label(name, against, usual, first[name] == y) for y, (name, against) in enumerate(rows)
+    ]
+    style.list_rows(left, names)
+    right.grid(True, axis="x")
+    right.tick_params(axis="y", length=0)
+    unit, of = UNITS.get(score, "percent"), "base untuned: dotted" if left.lines else "runs, mean"
+    left.set_xlabel(f"{score}, {unit}\n{of}")
+    spread = f"95 % over {len(runs)} seeds" if len(runs) > 1 else "one seed: no interval"
+    other = ", or as said" if shown["other"].any() else ""
+    right.set_xlabel(f"gained over {arm(usual).label}{other}\n{spread}")
+    family = PAPER_ROWS.get(plan.family, plan.family)
+    figure.suptitle(f"{family} in miniature. {note or plan.title}", fontsize=11)
     return figure
+
+
+def _row_label(name: str, against: str, usual: str, first: bool) -> str:
+    """An arm in words, on its first row, and what it is compared with where that is not usual."""
+    said = [textwrap.fill(arm(name).label, 42)] if first else []
+    said += [f"against {arm(against).label}"] if against not in ("", usual) else []
+    return "\n".join(said)
 
 
 def surface(plan: Plan, records: Sequence[Record], table: pd.DataFrame) -> Figure:

@@ -142,10 +142,10 @@ _REGISTRY = {  # (group, upper bound) -> its arms
     ("controls", "oracle"): [
         Arm("oracle", "true and whole captions", {"annotator": "oracle"}),
         Arm("aa", "A/A: blind captions drawn again", {"draw": 1}),
-        Arm("shuffled", "GPT4-Vision captions of other pictures", SHUFFLED, ("before", "after")),
+        Arm("shuffled", "GPT4-Vision captions of other images", SHUFFLED, ("before", "after")),
         Arm("dropped", "no detailed captions", {"edit": "dropped"}, ("before", "after")),
         Arm("questions", "questions in the captions' place", QUESTIONS, ("before", "after")),
-        Arm("style", "the same facts in other words, a fifth filler", STYLE),
+        Arm("style", "same facts, other words, a fifth filler", STYLE),
         # aa-2 to aa-15: sixteen draws of one annotator are 120 pairs.
         *(Arm(f"aa-{draw}", f"A/A: draw {draw}", {"draw": draw}) for draw in range(2, 16)),
     ],
@@ -189,7 +189,7 @@ _REGISTRY = {  # (group, upper bound) -> its arms
         _first("style@P", "the projector on their facts in other words", {**BLIND, **STYLE}),
         _first(
             "shuffled@P",
-            "the projector on GPT4-Vision's of other pictures",
+            "the projector on GPT4-Vision's of other images",
             SHUFFLED,
             ("none@P", "blind@P", "vision@P"),
         ),
