@@ -1,5 +1,6 @@
 """The study drawn, in the miniature's own points: runs by seed, detail × accuracy, curve, votes."""
 
+import re
 import shutil
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -159,30 +160,36 @@ def _row_label(name: str, against: str, usual: str, first: bool) -> str:
 def surface(plan: Plan, records: Sequence[Record], table: pd.DataFrame) -> Figure:
     """Detail × accuracy of the captions, coloured by what replacing with them gained.
 
-    A ring marks an effect whose interval excludes 0; the paper's caption sources, smaller dots,
-    bear their names.
+    Round: the grid; diamonds with their names: the caption sources. A dark ring marks an effect
+    whose interval excludes 0. Colours end at the grid's largest effect.
     """
     score = plan.primary[1]
     quality = caption_content.by_arm(plan)
     gains = table[(table["score"] == score) & (table["against"] == "before")].set_index("arm")
     dots = quality.join(gains[["effect", "low", "high"]]).fillna({"effect": 0.0})
     named = dots.index.isin(list(SOURCE_COLORS))
-    dots, named = dots.iloc[np.argsort(named)], np.sort(named)  # the oracle lies on o0e0i0
     figure, axis = plt.subplots(figsize=(6.4, 4.8), layout="constrained")
-    reach = max(1e-9, dots["effect"].abs().max())
-    ringed = (dots["low"] > 0) | (dots["high"] < 0)
-    look = {"s": np.where(named, 90, 210), "edgecolors": np.where(ringed, INK, style.RULE)}
-    look |= {"linewidths": np.where(ringed, 1.8, 0.8), "cmap": "PuOr_r"}
-    where = dots["detail"], dots["accuracy"]
-    drawn = axis.scatter(*where, c=dots["effect"], vmin=-reach, vmax=reach, **look)
+    reach = max(1e-9, dots.loc[~named, "effect"].abs().max())
+    look = {"vmin": -reach, "vmax": reach, "cmap": "PuOr_r"}
+    for these, marker, size in ((~named, "o", 150), (named, "D", 90)):
+        some = dots[these]
+        ringed = (some["low"] > 0) | (some["high"] < 0)
+        edges = {"edgecolors": np.where(ringed, INK, PALE), "linewidths": np.where(ringed, 2, 0.7)}
+        where = some["detail"], some["accuracy"]
+        drawn = axis.scatter(*where, c=some["effect"], marker=marker, s=size, **look, **edges)
     for name, (x, y) in dots.loc[named, ["detail", "accuracy"]].iterrows():
-        label_point(axis, name, (x, y), (7, 6), ha="left", fontsize=9)
+        said = arm(name).label.removesuffix(" captions")
+        label_point(axis, said, (x, y), (0, -17), fontsize=9, fontweight="bold")
     axis.set_xlabel("detail: % of the true facts that captions state")
     axis.set_ylabel("accuracy: % of stated facts that are true")
+    axis.margins(0.08)
     title = conclusions.costs_of_faults(quality, records, score)
-    axis.set_title(textwrap.fill(title, 64), fontsize=9)
+    axis.set_title(
+        textwrap.fill(re.sub(r"-(?=\d)", "−", title), 72), fontsize=8.5, fontweight="normal"
+    )
     axis.grid(True)
-    figure.colorbar(drawn, label=f"{score} gained over before, in miniature")
+    said = f"{score} gained over blind captions, in miniature (ring: interval without 0)"
+    figure.colorbar(drawn, extend="both").set_label(said, fontsize=8.5)
     return figure
 
 
