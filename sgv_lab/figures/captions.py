@@ -187,12 +187,11 @@ def _first_sound(root: Path, paths: Iterable[str]) -> tuple[str, Image.Image | N
 
 
 def length_distributions(
-    tables: Mapping[str, pd.DataFrame], means: Mapping[str, tuple[float, float]]
+    tables: Mapping[str, pd.DataFrame], means: Mapping[str, float]
 ) -> Figure:
     """Characters a caption, one row a source on one logarithmic axis.
 
-    ``tables``: as ``statistics.lengths`` gives them; ``means``: of each source the mean found and
-    the paper's, the latter drawn as a line (missing: it has none).
+    ``tables``: as ``statistics.lengths`` gives them; ``means``: the mean of each source.
     """
     colors, size = palette(tables), (FULL_WIDTH, 1.05 * len(tables) + 0.6)
     figure, axes = plt.subplots(len(tables), 1, figsize=size, sharex=True, squeeze=False)
@@ -201,21 +200,13 @@ def length_distributions(
         density = share / np.log(table["end"] / table["start"].clip(lower=1))
         edges = [max(1, table["start"].iloc[0]), *table["end"]]
         axis.stairs(density, edges, fill=True, color=colors[name], alpha=0.85)
-        ours, papers = means[name]
-        label = f"mean {ours:.0f}"
-        if pd.notna(papers):
-            axis.axvline(papers, color=INK, lw=1.2, ls=(0, (4, 2)))
-            label += f", paper {papers:.0f}"
         axis.set(yticks=[], xscale="log", xlim=(10, 4000), ylim=(0, density.max() * 1.12))
         axis.grid(False)
         axis.spines["left"].set_visible(False)
         where = {"transform": axis.transAxes, "ha": "right"}
         axis.text(-0.01, 0.42, name, **where, weight="bold", fontsize=9.5, color=colors[name])
-        axis.text(-0.01, 0.14, label, **where, fontsize=8.5)
-    dashed = (
-        "; dashed: the paper's mean" if any(pd.notna(mean) for _, mean in means.values()) else ""
-    )
-    axes[-1, 0].set_xlabel(f"characters per caption (logarithmic){dashed}")
+        axis.text(-0.01, 0.14, f"mean {means[name]:.0f}", **where, fontsize=8.5)
+    axes[-1, 0].set_xlabel("characters per caption (logarithmic)")
     ticks = [10, 30, 100, 300, 1000, 3000]
     axes[-1, 0].set_xticks(ticks, [f"{n:,}" for n in ticks])
     axes[-1, 0].minorticks_off()

@@ -76,8 +76,7 @@ def caption_figures(data: Path) -> dict[str, Figure]:
     if not tables:
         fix = "run this in a checkout, or make them with --tables"
         raise LabError("holds no tables to draw", where=data, fix=fix)
-    means = tables["caption_table1_world"].set_index("dataset")
-    means = means[["characters", "characters, paper"]].dropna().T.to_dict("list")
+    means = tables["caption_table1_world"].set_index("dataset")["characters"]
     words = tables["caption_side_by_side"].groupby(["source", "caption"], sort=False)["word"]
     texts = words.agg(" ".join).groupby("source", sort=False).agg(list).to_dict()
     scene = sources.scene_of(SHOWN)
