@@ -186,9 +186,7 @@ def _first_sound(root: Path, paths: Iterable[str]) -> tuple[str, Image.Image | N
     return "", None
 
 
-def length_distributions(
-    tables: Mapping[str, pd.DataFrame], means: Mapping[str, float]
-) -> Figure:
+def length_distributions(tables: Mapping[str, pd.DataFrame], means: Mapping[str, float]) -> Figure:
     """Characters a caption, one row a source on one logarithmic axis.
 
     ``tables``: as ``statistics.lengths`` gives them; ``means``: the mean of each source.
