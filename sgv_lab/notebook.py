@@ -33,6 +33,7 @@ CONTENTS = {  # the study in reading order
     "09_explore": "caption a picture, talk with a model",
     "10_how_the_miniature_learned_to_see": "its vision tower, projector and language model",
     "11_inside_the_model": "one image through a LLaVA, by hand and by the library",
+    "12_captions_to_buy": "two offers of captions: defects, truth, votes, price",
 }
 _TYPES = {"bool": bool, "int": int, "float": float, "str": str}
 _TYPES |= {f"list[{name}]": list[kind] for name, kind in _TYPES.items()}

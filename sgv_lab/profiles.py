@@ -124,6 +124,10 @@ SECTIONS: dict[str, dict[str, tuple[Any, Any, Any]]] = {  # notebook -> setting 
         "scenes": (10, 40, 1_000),  # held-out ones that are asked about
     },
     "11_inside_the_model": {},
+    "12_captions_to_buy": {
+        "pictures": (210, 2_100, 0),  # drawn ones, captioned by two annotators; 0: give two files
+        "pairs": (20, 100, 100),  # images whose two captions are judged on the page
+    },
 }
 
 
