@@ -130,7 +130,9 @@ def pairs(
         gained, color = runs[row.arm] - runs[row.against], _color(row.arm)
         right.scatter(gained, [y] * len(gained), color=color, s=16, alpha=0.45)
         _interval(right, row.effect, row.low, row.high, y, color)
-        told = f"{row.effect:+.1f} ({row.low:.1f} to {row.high:.1f})".replace("-", "−")
+        told = f"{round(row.effect, 1) + 0.0:+.1f} ({row.low:.1f} to {row.high:.1f})".replace(
+            "-", "−"
+        )
         told = told if np.isfinite(row.low) else told.partition(" ")[0]
         right.text(1.02, y, told, transform=right.get_yaxis_transform(), va="center", fontsize=9)
     right.axvline(0, color=INK, linewidth=0.8)
