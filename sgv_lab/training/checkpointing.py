@@ -30,9 +30,11 @@ from transformers.utils.logging import (
 
 from sgv_lab.errors import LabError
 from sgv_lab.files import full_disk, write_json
+from sgv_lab.models import checkpoints as weights
 from sgv_lab.provenance import provenance
 from sgv_lab.training import metrics
 from sgv_lab.training.config import RunConfig
+from sgv_lab.training.preprocessing import as_trained
 from sgv_lab.training.processes import gathered, local, reshard
 from sgv_lab.training.trainable import Trainable
 
@@ -200,9 +202,8 @@ def finish(
     }
     with _saving(out):
         shutil.rmtree(scratch, ignore_errors=True)
-        model.save_pretrained(scratch)
-        if processor is not None:
-            processor.save_pretrained(scratch)
+        scratch.mkdir()
+        weights.write(model, processor and as_trained(processor, recipe.aspect), scratch)
         (scratch / "README.md").write_text(card(manifest), encoding="utf-8")
         for path in scratch.iterdir():
             path.replace(out / path.name)
