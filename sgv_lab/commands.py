@@ -44,9 +44,10 @@ def study(
 ) -> Iterator[Any]:
     """Run the arms and seeds of PLAN.yaml, as far as they are missing, and say what follows.
 
-    Records go to OUT/records.jsonl as they finish. The store keeps answers and loss curves of each
-    run in arms/KEY (a record names its key); of its weights nothing, unless told so. The same command goes on after a kill. With
-    official files each arm's training is checked before anything runs, by --dry-run too.
+    Records go to OUT/records.jsonl as they finish. The store keeps each run's answers and loss
+    curve in arms/KEY (records name their keys), and its weights only if told so. The same command
+    goes on after a kill. With official files each arm's training is checked before anything runs,
+    by --dry-run too.
     """
     from sgv_lab.study import plans, publishing, run_arm, runner
 
@@ -71,9 +72,7 @@ def study(
         yield read.resolved().to_string(index=False)
         return
     out = out or Path("runs") / "studies" / read.name
-    records = runner.run(
-        read, out, models_root, data_root, workers, keep_models=keep_models
-    )
+    records = runner.run(read, out, models_root, data_root, workers, keep_models=keep_models)
     yield publishing.report(read, records, out)
     if publish:
         from sgv_lab.figures.study import publish as publish_study  # needs matplotlib

@@ -55,7 +55,7 @@ def write(
         # transformers 4 would take them for none, and start with a random tower.
         model._weight_conversions = get_model_conversion_mapping(model, add_legacy=False)
     model.save_pretrained(folder, max_shard_size=max_shard_size)
-    for weights in folder.glob("*.safetensors"):  # which safetensors keeps to their owner
+    for weights in folder.rglob("*.safetensors"):  # which safetensors keeps to their owner
         weights.chmod((folder / "config.json").stat().st_mode)
     if processor is not None:
         processor.save_pretrained(folder)

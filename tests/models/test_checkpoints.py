@@ -130,7 +130,10 @@ def test_an_index_may_not_leave_its_folder(tmp_path, copy):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: s.pop("vision_tower.vision_model.pre_layrnorm.bias"), "1 missing keys: .*pre_layrnorm.bias"),
+        (
+            lambda s: s.pop("vision_tower.vision_model.pre_layrnorm.bias"),
+            "1 missing keys: .*pre_layrnorm.bias",
+        ),
         (lambda s: s.update(stray=torch.zeros(2)), "1 unexpected keys: stray"),
         (
             lambda s: s.update({"multi_modal_projector.linear_1.bias": torch.zeros(7)}),

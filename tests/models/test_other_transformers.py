@@ -1,6 +1,6 @@
-"""What is converted and trained here loads elsewhere: in transformers 4 and 5, without this library.
+"""What is converted and trained here loads in transformers 4 and 5, without this library.
 
-Transformers 4 comes from the package index into a folder of its own; torch is the one that is here.
+Transformers 4 comes from the package index into a folder of its own; torch is the one here.
 """
 
 import json
