@@ -37,6 +37,8 @@ def test_half_precision_comes_back_as_float32(tmp_path, good):
     model, processor = checkpoints.load(good)
     folder = checkpoints.save(model.half(), processor, tmp_path / "half")
     assert (folder / "model.safetensors").stat().st_size < 3.5e6  # 1.6 M numbers of 2 bytes
+    words = json.loads((folder / "tokenizer_config.json").read_text())
+    assert not {"backend", "is_local", "local_files_only"} & words.keys()  # of how it was loaded
     again, _ = checkpoints.load(folder)
     assert {p.dtype for p in again.parameters()} == {torch.float32}
     assert type(again.config.text_config).__name__ == "LlamaConfig"
