@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from sgv_lab import notebook
+from sgv_lab import notebook, store
 from sgv_lab.errors import LabError
 from sgv_lab.options import Folder, pairs
 
@@ -40,11 +40,14 @@ def study(
     workers: int | None = None,  # Runs at once.  [default: the GPUs, else the cores]
     dry_run: bool = False,  # Show the plan, check base and official files; run nothing.
     publish: Path | None = None,  # Also write into this figures/.
+    keep_models: bool = False,  # Keep the weights, to ask them more: their size is told first.
 ) -> Iterator[Any]:
     """Run the arms and seeds of PLAN.yaml, as far as they are missing, and say what follows.
 
-    Records go to OUT/records.jsonl as they finish. The same command goes on after a kill. With
-    official files each arm's training is checked before anything runs, by --dry-run too.
+    Records go to OUT/records.jsonl as they finish. The store keeps each run's answers and loss
+    curve in arms/KEY (records name their keys), and its weights only if told so. The same command
+    goes on after a kill. With official files each arm's training is checked before anything runs,
+    by --dry-run too.
     """
     from sgv_lab.study import plans, publishing, run_arm, runner
 
@@ -58,6 +61,9 @@ def study(
     if read.profile != "paper" or models_root:
         start = runner.bases(read, models_root)
         yield f"bases      {', '.join(path.name for path in start.values())}"
+    if keep_models and (read.profile != "paper" or models_root):
+        size = run_arm.check_disk(runner.jobs(read, models_root, data_root)) / 1e9
+        yield f"weights    {size:,.1f} GB of {len(read.runs())} runs, in {store.root() / 'arms'}"
     if data_root:
         yield from run_arm.check(runner.jobs(read, models_root, data_root))
     elif read.profile == "paper" and dry_run:
@@ -66,7 +72,7 @@ def study(
         yield read.resolved().to_string(index=False)
         return
     out = out or Path("runs") / "studies" / read.name
-    records = runner.run(read, out, models_root, data_root, workers)
+    records = runner.run(read, out, models_root, data_root, workers, keep_models=keep_models)
     yield publishing.report(read, records, out)
     if publish:
         from sgv_lab.figures.study import publish as publish_study  # needs matplotlib

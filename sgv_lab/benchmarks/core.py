@@ -17,6 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from sgv_lab.benchmarks.harness import as_answer
 from sgv_lab.errors import LabError
 
 File = str | Path | None  # a file or folder; None where a scorer can do without
@@ -190,7 +191,7 @@ def entries(path: str | Path) -> list[Entry]:
     for where, row in found:
         if not isinstance(row, dict):
             raise LabError(f"{row!r} is not a JSON object", where=where)
-    return [Entry(where, row) for where, row in found]
+    return [Entry(where, as_answer(row)) for where, row in found]
 
 
 def _objects(text: str, path: str | Path) -> Iterator[tuple[int, Any]]:

@@ -108,7 +108,9 @@ def _submitted(path: Path) -> Iterator[Entry]:
 def _as_submitted(entry: Entry) -> Entry:
     """The same, without truth, of a row of LLaVA's file (question_id "subtask/image.png", …)."""
     subtask, _, image = str(entry["question_id"]).partition("/")
-    question = entry["prompt"].removesuffix(SUFFIX).removesuffix(ASK).rstrip() + " " + ASK
+    question = (
+        entry.text("prompt", "question").removesuffix(SUFFIX).removesuffix(ASK).rstrip() + " " + ASK
+    )
     if any(c in (text := entry.text("text")) for c in "\t\n\r"):
         what = f"the answer {text!r} holds a tab or a newline"
         raise entry.error(what, fix="write each answer as one line without tabs")

@@ -3,14 +3,9 @@
 import re
 from functools import cache
 
-from torch import nn
 from transformers import (
-    AutoConfig,
-    AutoModelForImageTextToText,
-    AutoProcessor,
     CLIPImageProcessorPil,
     LlavaConfig,
-    LlavaForConditionalGeneration,
     LlavaProcessor,
     PreTrainedConfig,
     PreTrainedTokenizerFast,
@@ -53,7 +48,7 @@ PROJECTORS = (
 TOWERS = ("model.visual.", "model.vision_tower.", "model.vision_model.")
 LANGUAGE_MODELS = ("model.language_model.", "model.text_model.")
 _BLOCK = re.compile(r"\.(?:layers|blocks|resblocks)\.(\d+)\.")
-_TAUGHT = {"llava": "v1", "llava_linear": "v1", "qwen_vl": "qwen"}
+_TAUGHT = {"llava": "v1", "qwen_vl": "qwen"}
 
 
 def part(name: str) -> str:
@@ -85,34 +80,15 @@ def template(config: PreTrainedConfig) -> str:
     return _TAUGHT.get(kind, "chat")
 
 
-class LlavaLinearConfig(LlavaConfig):
-    """LLaVA v1's configuration: LLaVA-1.5's under a name of its own."""
+def passes_on(config: PreTrainedConfig, name: str) -> bool:
+    """Whether the tensor ``name`` belongs to a layer that gives what it is given, and never learns.
 
-    model_type = "llava_linear"
-
-
-class LlavaLinearForConditionalGeneration(LlavaForConditionalGeneration):
-    """LLaVA whose ``multi_modal_projector`` is one linear layer.
-
-    Source: mm_projector_type "linear", llava/model/multimodal_projector/builder.py of
-    haotian-liu/LLaVA@c121f04.
+    LLaVA v1's projector is one layer ("linear", llava/model/multimodal_projector/builder.py of
+    haotian-liu/LLaVA@c121f04), llava-hf's class has two: there the second is the identity, and the
+    activation between them none. So any transformers loads it.
     """
-
-    config_class = LlavaLinearConfig
-
-    def __init__(self, config: LlavaLinearConfig) -> None:
-        super().__init__(config)
-        self.model.multi_modal_projector = nn.Linear(
-            config.vision_config.hidden_size, config.text_config.hidden_size
-        )
-        self.post_init()
-
-
-AutoConfig.register("llava_linear", LlavaLinearConfig, exist_ok=True)
-AutoModelForImageTextToText.register(
-    LlavaLinearConfig, LlavaLinearForConditionalGeneration, exist_ok=True
-)
-AutoProcessor.register(LlavaLinearConfig, LlavaProcessor, exist_ok=True)
+    second = name.startswith("model.multi_modal_projector.linear_2.")
+    return second and config.projector_hidden_act == "linear"
 
 
 @cache
@@ -151,8 +127,4 @@ def qwen_vl_processor(config: QwenVLConfig, tokenizer: PreTrainedTokenizerFast) 
     )
 
 
-PROCESSORS = {
-    "llava": llava_processor,
-    "llava_linear": llava_processor,
-    "qwen_vl": qwen_vl_processor,
-}
+PROCESSORS = {"llava": llava_processor, "qwen_vl": qwen_vl_processor}

@@ -10,16 +10,20 @@ from transformers import (
     AutoModelForImageTextToText,
     PreTrainedConfig,
     PreTrainedModel,
+    PreTrainedTokenizerBase,
     ProcessorMixin,
 )
+from transformers.conversion_mapping import get_model_conversion_mapping
 
 from sgv_lab.errors import LabError
-from sgv_lab.files import atomic, sha256
+from sgv_lab.files import atomic, sha256, write_json
 from sgv_lab.models import qwen_vl  # noqa: F401  (registers our own classes with transformers)
 from sgv_lab.models.architectures import processor_class
 from sgv_lab.models.weights import open_weights, read_json, weight_files
 
 _LOADED = (".safetensors", ".json", ".jinja", ".model", ".txt", ".tiktoken")
+# how this library asks transformers to load, which belongs into no file
+_ASKED = ("backend", "is_local", "local_files_only", "trust_remote_code")
 _MEND = "copy, download or convert (sgv-lab convert) the checkpoint again"
 
 
@@ -32,9 +36,42 @@ def save(model: PreTrainedModel, processor: ProcessorMixin, folder: str | Path) 
     if folder.exists():
         raise LabError("is already there", where=folder, fix="choose another folder")
     with atomic(folder) as temporary:
-        model.save_pretrained(temporary)
-        processor.save_pretrained(temporary)
+        write(model, processor, temporary)
     return folder
+
+
+def write(
+    model: PreTrainedModel,
+    processor: ProcessorMixin | None,
+    folder: Path,
+    max_shard_size: int | str = "50GB",
+) -> None:
+    """Fill ``folder`` with what `save` tells, as the hub has it: any transformers reads it, 4 too.
+
+    Tensors get the hub's names, for LLaVA those of llava-hf/llava-1.5-7b-hf.
+    """
+    if getattr(model, "hf_quantizer", None) is None:
+        # Left alone, transformers 5 keeps its own name of CLIP's tensors unless it loaded others:
+        # transformers 4 would take them for none, and start with a random tower.
+        model._weight_conversions = get_model_conversion_mapping(model, add_legacy=False)
+    model.save_pretrained(folder, max_shard_size=max_shard_size)
+    for weights in folder.rglob("*.safetensors"):  # which safetensors keeps to their owner
+        weights.chmod((folder / "config.json").stat().st_mode)
+    if processor is not None:
+        processor.save_pretrained(folder)
+        _tokenizer_for_all(folder, processor.tokenizer)
+
+
+def _tokenizer_for_all(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Rewrite tokenizer_config.json so that transformers 4 takes tokenizer.json as it stands."""
+    settings = read_json(folder / "tokenizer_config.json")
+    for name in (*_ASKED, "model_specific_special_tokens"):
+        settings.pop(name, None)
+    named, standard = tokenizer.special_tokens_map, tokenizer.SPECIAL_TOKENS_ATTRIBUTES
+    settings["additional_special_tokens"] = settings.pop("extra_special_tokens", [])
+    settings["extra_special_tokens"] = {n: t for n, t in named.items() if n not in standard}
+    settings["tokenizer_class"] = "PreTrainedTokenizerFast"
+    write_json(folder / "tokenizer_config.json", settings)
 
 
 def load(

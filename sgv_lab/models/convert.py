@@ -8,7 +8,7 @@ from transformers import AutoModelForImageTextToText, PreTrainedModel, PreTraine
 
 from sgv_lab.errors import LabError
 from sgv_lab.files import atomic
-from sgv_lab.models import convert_llava, convert_qwen
+from sgv_lab.models import checkpoints, convert_llava, convert_qwen
 from sgv_lab.models.architectures import PROCESSORS
 from sgv_lab.models.weights import State, read_json
 
@@ -60,8 +60,8 @@ def convert(
         model = AutoModelForImageTextToText.from_config(config)
     _fill(model, state, source)
     with atomic(target) as folder:
-        model.save_pretrained(folder, max_shard_size=max_shard_size)
-        PROCESSORS[config.model_type](config, tokenizer).save_pretrained(folder)
+        processor = PROCESSORS[config.model_type](config, tokenizer)
+        checkpoints.write(model, processor, folder, max_shard_size)
     return target
 
 

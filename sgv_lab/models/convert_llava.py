@@ -18,13 +18,12 @@ from transformers import (
 )
 
 from sgv_lab.errors import LabError
-from sgv_lab.models.architectures import LlavaLinearConfig
 from sgv_lab.models.tokenizers import llama_tokenizer
 from sgv_lab.models.weights import State, read_json, refuse_settings, renamed, weight_files
 
 _BUFFERS = ("rotary_emb.inv_freq", "embeddings.position_ids")
 _CLIP_TEXT = ("text_model.", "text_projection.", "visual_projection.", "logit_scale")
-_KINDS = {"mlp2x_gelu": LlavaConfig, "linear": LlavaLinearConfig}
+_PROJECTORS = {"mlp2x_gelu": "gelu", "linear": "linear"}  # kind -> activation between its layers
 _SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 _WIDTHS = {"base": 768, "large": 1024}  # of OpenAI's towers
 
@@ -70,9 +69,12 @@ def _llava(name: str, tensor: torch.Tensor, extra: int) -> State:
     if name.startswith("model.vision_tower.vision_tower."):
         return _clip(name.removeprefix("model.vision_tower.vision_tower."), tensor)
     if name.startswith("model.mm_projector."):
-        name = name.replace("mm_projector.0.", "mm_projector.linear_1.")
-        name = name.replace("mm_projector.2.", "mm_projector.linear_2.")
-        return {name.replace("mm_projector", "multi_modal_projector"): tensor}
+        new = name.replace("mm_projector", "multi_modal_projector")
+        if name.removeprefix("model.mm_projector.") in ("weight", "bias"):  # one layer alone
+            first, second = (new.replace("or.", f"or.linear_{i}.") for i in (1, 2))
+            identity = torch.eye(len(tensor)) if tensor.ndim == 2 else torch.zeros(len(tensor))
+            return {first: tensor, second: identity.to(tensor.dtype)}
+        return {new.replace(".0.", ".linear_1.").replace(".2.", ".linear_2."): tensor}
     if name in ("model.embed_tokens.weight", "lm_head.weight"):
         mean = tensor.float().mean(0, keepdim=True).to(tensor.dtype)
         tensor = torch.cat([tensor, mean.expand(extra, -1)])
@@ -146,7 +148,7 @@ def _config(original: dict[str, Any], source: Path, vision_tower: Path | None) -
     vision = _vision_config(settings, place)
     projector = original.get("mm_projector_type", "linear")
     known = {
-        "mm_projector_type": (projector, (*_KINDS, None)),
+        "mm_projector_type": (projector, (*_PROJECTORS, None)),
         "mm_vision_select_feature": (original.get("mm_vision_select_feature"), ("patch", None)),
         "rope_scaling": (original.get("rope_scaling"), (None,)),
         "hidden_act": (original.get("hidden_act"), ("silu", None)),
@@ -167,9 +169,10 @@ def _config(original: dict[str, Any], source: Path, vision_tower: Path | None) -
         rms_norm_eps=original.get("rms_norm_eps", default.rms_norm_eps),
         rope_parameters={"rope_type": "default", "rope_theta": float(theta)},
     )
-    return _KINDS[projector or "linear"](
+    return LlavaConfig(
         vision_config=vision,
         text_config=text,
+        projector_hidden_act=_PROJECTORS[projector or "linear"],
         image_token_index=rows,
         image_seq_length=(vision.image_size // vision.patch_size) ** 2,
         vision_feature_layer=original["mm_vision_select_layer"],

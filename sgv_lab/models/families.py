@@ -34,7 +34,7 @@ from transformers import (
 )
 
 from sgv_lab.errors import unknown
-from sgv_lab.models.architectures import PROCESSORS, part, processor_class, template
+from sgv_lab.models.architectures import PROCESSORS, part, passes_on, processor_class, template
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,9 @@ def build(
     with torch.random.fork_rng(cuda), torch.device(device):
         torch.manual_seed(seed)
         model = AutoModelForImageTextToText.from_config(made, dtype=dtype)
+        for name, parameter in model.named_parameters():
+            if passes_on(made, name) and parameter.ndim == 2:
+                torch.nn.init.eye_(parameter)
     return model.eval()
 
 

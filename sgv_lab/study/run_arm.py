@@ -16,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from transformers import AutoModelForImageTextToText
 
 from sgv_lab import store
 from sgv_lab.benchmarks.evaluate import check_images, evaluate
@@ -46,6 +47,7 @@ class Job:
     base_hash: str
     questions: Mapping[str, tuple[Path, str]]  # benchmark -> folder, hash
     data_root: Path | None = None  # of the official files; None: the embedded world
+    keep_model: bool = False  # its weights, too, once its answers are there
 
     @property
     def side(self) -> int:
@@ -157,6 +159,24 @@ def _check_questions(name: str, data: Path) -> None:
             raise LabError("holds no right answers to score by", where=data, fix=fix)
 
 
+def check_disk(jobs: Sequence[Job]) -> int:
+    """The bytes that the models of ``jobs`` take, kept in float32. LabError if the disk lacks them.
+
+    Whole models, for adapters are merged; those of pre-training are kept in any case.
+    """
+    bases = {job.base for job in jobs}
+    with torch.device("meta"):
+        empty = {base: AutoModelForImageTextToText.from_config(checkpoints.configuration(base))
+                 for base in bases}  # fmt: skip
+    needed = sum(4 * empty[job.base].num_parameters() for job in jobs)
+    free = shutil.disk_usage(store.root()).free
+    if needed > free:
+        what = f"{needed / 1e9:,.1f} GB of weights are to be kept, {free / 1e9:,.1f} GB are free"
+        fix = "point SGV_STORE at a larger disk, or keep answers and loss curves alone"
+        raise LabError(what, where=store.root(), fix=fix)
+    return needed
+
+
 def execute(job: Job) -> dict[str, Any]:
     """Train and ask, or find it done; what came out, as `_result` wrote it, and its key."""
     trained = stages(job)
@@ -176,7 +196,10 @@ def execute(job: Job) -> dict[str, Any]:
     def build(folder: Path) -> None:
         if not (folder / "result.json").is_file():
             _result(job, trained, folder)
-        shutil.rmtree(folder / "model", ignore_errors=True)  # answers are kept, weights are not
+        if (curve := folder / "model" / "metrics.jsonl").is_file():
+            shutil.copy(curve, folder)
+        if not job.keep_model:
+            shutil.rmtree(folder / "model", ignore_errors=True)
 
     inputs = [stage.records for stage in trained]
     folder = store.artifact("arms", settings, inputs, build, resumes=True)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -108,10 +108,12 @@ def run(
     data_root: str | Path = "",
     workers: int | None = None,
     progress: bool = True,
+    keep_models: bool = False,
 ) -> list[Record]:
     """Do what is missing of ``plan`` and return its records, which ``out`` holds as JSON lines.
 
-    ``workers``: processes at once (None: one a GPU, else one a core). Each finished run is
+    ``workers``: processes at once (None: one a GPU, else one a core). The store keeps each run's
+    answers and loss curve, and with ``keep_models`` its weights. Each finished run is
     appended at once, so the same call goes on after a kill; points by picture, and the scores of
     each base itself, are written last. Refuses an ``out`` that holds what would be another run
     today.
@@ -124,6 +126,7 @@ def run(
         if (job.arm, job.seed) in done:
             _same_today(plan, job, done[job.arm, job.seed], out)
     left = [job for job in todo if (job.arm, job.seed) not in done]
+    left = [replace(job, keep_model=keep_models) for job in left]
     bar = tqdm(total=len(todo), initial=len(done), unit="run", desc=plan.name, disable=not progress)
     with bar:
         for job, found in _all(left, workers):

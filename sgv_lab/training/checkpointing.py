@@ -30,12 +30,18 @@ from transformers.utils.logging import (
 
 from sgv_lab.errors import LabError
 from sgv_lab.files import full_disk, write_json
+from sgv_lab.models import checkpoints as weights
 from sgv_lab.provenance import provenance
 from sgv_lab.training import metrics
+from sgv_lab.training.adapters import save_adapters
+from sgv_lab.training.card import card
 from sgv_lab.training.config import RunConfig
+from sgv_lab.training.preprocessing import as_trained
 from sgv_lab.training.processes import gathered, local, reshard
 from sgv_lab.training.trainable import Trainable
 
+ADAPTER = "adapter"  # the folder of LoRA's own weights, beside the merged ones
+TOLD = ("base", "records_file")  # where a run's inputs lay: hashes say what they were
 MARKER = "complete.json"  # written last: the size of every other file
 
 
@@ -161,7 +167,8 @@ def finished(out: Path, settings: dict[str, Any]) -> bool:
     """Whether ``out`` holds this run, complete. Raises LabError if it holds another one."""
     if (out / "run.json").is_file():
         before, ours = json.loads((out / "run.json").read_bytes()), json.loads(json.dumps(settings))
-        if changed := [k for k in sorted({*before, *ours}) if before.get(k) != ours.get(k)]:
+        names = {*before, *ours}.difference(TOLD)
+        if changed := [name for name in sorted(names) if before.get(name) != ours.get(name)]:
             what = f"holds a run with other settings ({', '.join(changed)})"
             raise LabError(what, where=out, fix="choose another folder, or delete this one")
     return (out / "manifest.json").is_file()
@@ -177,13 +184,18 @@ def finish(
     processes: PartialState,
     autocast: bool,
 ) -> None:
-    """Write the checkpoint, its card, and last the manifest."""
-    if recipe.language_model == "lora":  # a whole checkpoint, not adapters for another one
+    """Write the checkpoint, its card, and last the manifest; adapters beside the merged model."""
+    scratch, first = out / ".final", processes.is_main_process
+    if first:
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir()
+    if recipe.language_model == "lora":
+        with _saving(out):
+            save_adapters(model, set(trainable.effective), scratch / ADAPTER, first)
         model = model.merge_and_unload()
     model = gathered(model, processes)
-    if not processes.is_main_process:
+    if not first:
         return
-    scratch = out / ".final"
     rows = metrics.read(out / "metrics.jsonl")
     manifest = {
         **settings,
@@ -199,52 +211,11 @@ def finish(
         "provenance": provenance(),
     }
     with _saving(out):
-        shutil.rmtree(scratch, ignore_errors=True)
-        model.save_pretrained(scratch)
-        if processor is not None:
-            processor.save_pretrained(scratch)
+        weights.write(model, processor and as_trained(processor, recipe.aspect), scratch)
         (scratch / "README.md").write_text(card(manifest), encoding="utf-8")
+        shutil.rmtree(out / ADAPTER, ignore_errors=True)  # a killed move's
         for path in scratch.iterdir():
             path.replace(out / path.name)
         scratch.rmdir()
         write_json(out / "manifest.json", manifest)
     shutil.rmtree(out / "checkpoints")
-
-
-def card(manifest: dict[str, Any]) -> str:
-    """The checkpoint's README in Markdown, from the run's manifest."""
-    recipe, origin = manifest["recipe"], manifest["provenance"]
-    packages = origin["packages"]
-    rows = "\n".join(
-        f"| {module} | {n['total']:,} | {n['nominal']:,} | {n['effective']:,} |"
-        for module, n in manifest["trainable"].items()
-    )
-    changes = ", ".join(f"{k} {a} → {b}" for k, (a, b) in manifest["changed"].items())
-    return f"""---
-library_name: transformers
-pipeline_tag: image-text-to-text
-tags: [sgv-lab, {recipe["name"]}]
----
-# {manifest["model_type"]} trained by the recipe `{recipe["name"]}`
-
-Trained with sgv-lab on {manifest["records"]:,} records for {manifest["updates"]:,} steps of
-{recipe["samples_per_update"]} samples, seed {manifest["seed"]}. Last training loss:
-{manifest["final_loss"]:.4f}. Settings come from {recipe["source"]}\
-{f"; changed: {changes}" if changes else ""}.
-
-| module | parameters | marked trainable | of these learning |
-|---|---|---|---|
-{rows}
-
-- learning rate {recipe["learning_rate"]:g}, cosine, warm-up {recipe["warmup_ratio"]:g} of the
-  steps, weight decay {recipe["weight_decay"]:g}
-- template `{recipe["template"]}`, images `{recipe["aspect"]}`, weights in {manifest["dtype"]}\
-{", bf16 autocast" if manifest["bf16_autocast"] else ""}
-- device: {origin["device"]}, {manifest["processes"]} process(es), peak memory
-  {manifest["peak_bytes"] / 1e9:.2f} GB
-- code: revision {origin["revision"]}, clean tree: {origin["clean"]}; torch {packages["torch"]},
-  transformers {packages["transformers"]}
-
-Loads with `AutoModelForImageTextToText.from_pretrained` and `AutoProcessor.from_pretrained`.
-The terms of the base model and of the data apply. What it was not tested for, it is not fit for.
-"""

@@ -79,12 +79,14 @@ def train(
     fsdp: bool = False,  # Shard over torchrun's GPUs.
     save_every: int | None = None,  # Steps between checkpoints.
     price: float = 0.0,  # Of one GPU-hour, to tell the cost.
+    report_to: str = "",  # Trackers, too: tensorboard, trackio, wandb (by commas).
 ) -> Path:
     """Train a checkpoint by a recipe. Give the same command again to resume.
 
     Several GPUs: `torchrun --nproc-per-node N --no-python sgv-lab train … [--fsdp]`.
     """
     how = {"loss": loss, "device": device, "fsdp": fsdp, "save_every": save_every, "price": price}
+    how["report_to"] = report_to
     config, machine = given.configured(**how)
     load = _load_four_bit if config.four_bit else checkpoints.load
     loaded = load(given.model, dtype=DTYPES[given.dtype])

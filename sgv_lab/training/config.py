@@ -177,8 +177,7 @@ class RunConfig:
 
     def table(self) -> str:
         """`rows` as lines of text."""
-        rows = [(name, str(value), origin) for name, value, origin in self.rows()]
-        return "\n".join(f"{name:<32} {value:<28} {origin}" for name, value, origin in rows)
+        return "\n".join(f"{name:<32} {value!s:<28} {of}" for name, value, of in self.rows())
 
     def differences(self) -> dict[str, tuple[Any, Any]]:
         """Setting -> (value in the base, value here), for the settings that differ."""
@@ -221,6 +220,7 @@ class Machine:
     workers: int = 0  # processes that load images
     progress: bool | None = True  # None: while records are looked through, in a terminal only
     price: float = 0.0  # of one device-hour; above 0, progress tells the cost
+    report_to: str = ""  # accelerate's names of trackers beside metrics.jsonl, by commas
 
 
 def configured(

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
+from accelerate import Accelerator, PartialState
 from tqdm.auto import tqdm
 from transformers.utils import is_in_notebook
 
+from sgv_lab.errors import LabError
 from sgv_lab.files import Journal, write_jsonl
 
 REDRAW_SECONDS = 1.0
@@ -27,7 +28,8 @@ class Metrics:
         self, path: Path, start: int, steps: int, run: Any, processes: PartialState
     ) -> None:
         self.journal, self.start, self.steps = Journal(path), start, steps
-        self.shown, self.price = run.progress, run.price
+        self.shown, self.price, self.trackers = run.progress, run.price, None
+        self.report_to = [name for name in run.report_to.split(",") if name]
         self.main, self.devices = processes.is_main_process, processes.num_processes
         self.on_gpu = processes.device.type == "cuda"
         self.rows: list[dict[str, Any]] = []
@@ -39,6 +41,8 @@ class Metrics:
         if self.main:
             self.rows = [row for row in self.journal.read() if row["step"] <= self.start]
             write_jsonl(self.journal.path, self.rows)
+        if self.report_to:
+            self._report()
         shown = self.shown and self.main
         self.restart_clock()
         self.bar = tqdm(total=self.steps, initial=self.start, disable=not shown, unit="step")
@@ -52,6 +56,22 @@ class Metrics:
         if self.curve is not None and self.rows:
             self._draw()
         self.bar.close()
+        if self.trackers:
+            self.trackers.end_training()
+
+    def _report(self) -> None:
+        """Open the trackers; LabError for a name that is none, and for one not installed."""
+        try:
+            self.trackers = Accelerator(
+                log_with=self.report_to, project_dir=self.journal.path.parent
+            )
+        except ValueError as error:
+            raise LabError(str(error), where="--report-to") from error
+        known = {str(getattr(one, "value", one)) for one in self.trackers.log_with}
+        if lacking := sorted({*self.report_to} - known):
+            what, fix = f"{lacking[0]} is not installed", f"pip install {lacking[0]}"
+            raise LabError(what, where="--report-to", fix=fix)
+        self.trackers.init_trackers("sgv-lab")
 
     def restart_clock(self) -> None:
         """Let the next step begin now: what came since the last one was none of training's."""
@@ -66,6 +86,8 @@ class Metrics:
         self.restart_clock()
         self.rows.append(row)
         self.journal.append([row], sync=False)
+        if self.trackers:
+            self.trackers.log(row, step=row["step"])
         self.bar.update()
         if not self.bar.disable:
             rate = f"{row['learning_rate']:.1e}"

@@ -5,11 +5,13 @@
 share4v/train/train.py of ShareGPT4Omni/ShareGPT4V@b6f70e9; Qwen-VL: visual.py of Qwen-VL-Chat.
 """
 
+import copy
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
+from transformers import LlavaImageProcessorPil, ProcessorMixin
 from transformers.image_processing_backends import PilBackend
 
 from sgv_lab.errors import LabError
@@ -57,5 +59,19 @@ def prepare(image: Image.Image, processor: PilBackend, aspect: str = "pad") -> t
     grey levels); its own sizes decide whether it crops (CLIP) or not (Qwen-VL).
     """
     pixels = np.asarray(shaped(image, processor, aspect))
-    batch = processor(pixels, input_data_format="channels_last", return_tensors="pt")
-    return batch["pixel_values"][0]
+    how = {"input_data_format": "channels_last", "do_pad": False}  # it was padded here, if at all
+    return processor(pixels, **how, return_tensors="pt")["pixel_values"][0]
+
+
+def as_trained(processor: ProcessorMixin, aspect: str) -> ProcessorMixin:
+    """A processor that shapes images by itself as ``aspect`` says, to be saved beside a model.
+
+    CLIP's cannot pad: LLaVA's takes its place. Others come back as they are.
+    """
+    images = processor.image_processor
+    if aspect == "square" and not isinstance(images, LlavaImageProcessorPil):
+        return processor
+    processor = copy.copy(processor)
+    padding = images.to_dict() | {"do_pad": aspect == "pad"}
+    processor.image_processor = LlavaImageProcessorPil(**padding)
+    return processor

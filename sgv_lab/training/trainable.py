@@ -18,7 +18,7 @@ from torch.distributed.tensor import DTensor
 from transformers import AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
 
 from sgv_lab.errors import LabError
-from sgv_lab.models.architectures import LANGUAGE_MODELS, part, vision_block
+from sgv_lab.models.architectures import LANGUAGE_MODELS, part, passes_on, vision_block
 from sgv_lab.training.config import RunConfig
 
 logger = logging.getLogger(__name__)
@@ -62,7 +62,8 @@ def set_trainable(model: PreTrainedModel, recipe: RunConfig) -> tuple[torch.nn.M
             where=f"recipe {recipe.name}",
             fix=f"use 0 to {layers}, or -1 for the whole tower",
         )
-    nominal = [n for n, _ in model.named_parameters() if _trained(n, recipe)]
+    names = (name for name, _ in model.named_parameters() if not passes_on(model.config, name))
+    nominal = [name for name in names if _trained(name, recipe)]
     if recipe.language_model == "lora":
         model, full = _add_lora(model, recipe), set(nominal)
         nominal = [n for n, p in model.named_parameters() if p.requires_grad or _plain(n) in full]

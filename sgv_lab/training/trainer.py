@@ -29,6 +29,7 @@ from sgv_lab.models import checkpoints
 from sgv_lab.models.architectures import PROJECTORS
 from sgv_lab.training import checkpointing, step_data
 from sgv_lab.training import processes as several
+from sgv_lab.training.card import hub_name
 from sgv_lab.training.collate import Collator, Sample, collator
 from sgv_lab.training.config import Machine, RunConfig, configured
 from sgv_lab.training.data import RecordDataset
@@ -74,6 +75,7 @@ def train(
     kept = found.kept.tolist()
     facts = {
         "data": examples.digest(),
+        "records_file": Path(records).name if isinstance(records, str | Path) else "",
         "records_dropped": len(found.broken),
         "dropped_for": Counter(one.reason for one in found.broken.values()),
         "records_cut": int(found.truncated[kept].sum()),
@@ -118,6 +120,7 @@ def fit(
         "updates": steps,
         "records": len(examples),
         "model": checkpoints.weights_hash(model),
+        "base": hub_name(model.name_or_path),
         **facts,
     }
     if checkpointing.finished(out, settings):

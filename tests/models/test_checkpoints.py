@@ -37,6 +37,8 @@ def test_half_precision_comes_back_as_float32(tmp_path, good):
     model, processor = checkpoints.load(good)
     folder = checkpoints.save(model.half(), processor, tmp_path / "half")
     assert (folder / "model.safetensors").stat().st_size < 3.5e6  # 1.6 M numbers of 2 bytes
+    words = json.loads((folder / "tokenizer_config.json").read_text())
+    assert not {"backend", "is_local", "local_files_only"} & words.keys()  # of how it was loaded
     again, _ = checkpoints.load(folder)
     assert {p.dtype for p in again.parameters()} == {torch.float32}
     assert type(again.config.text_config).__name__ == "LlamaConfig"
@@ -70,11 +72,17 @@ def test_no_such_folder(tmp_path):
         checkpoints.load(tmp_path / "empty")
 
 
-def test_the_hubs_older_layout(copy, good):
-    """As llava-hf/llava-1.5-7b-hf: CLIP's names one level deeper, the processor in two files."""
+def test_other_layouts_of_the_same(copy, good):
+    """CLIP's names one level higher, as transformers 5 alone has them; the processor in two files.
+
+    What is written has the names of llava-hf/llava-1.5-7b-hf.
+    """
     state = load_file(copy / "model.safetensors")
-    state = {n.replace("vision_tower.", "vision_tower.vision_model."): t for n, t in state.items()}
-    assert "language_model.model.embed_tokens.weight" in state
+    parts = ("language_model.model.embed_tokens.weight", "language_model.lm_head.weight",
+             "vision_tower.vision_model.pre_layrnorm.bias",
+             "multi_modal_projector.linear_2.bias")  # fmt: skip
+    assert not [name for name in parts if name not in state]
+    state = {n.replace("vision_model.", ""): t for n, t in state.items()}
     save_file(state, copy / "model.safetensors", metadata={"format": "pt"})
     settings = json.loads((copy / "processor_config.json").read_text())
     pictures = settings.pop("image_processor") | {"processor_class": "LlavaProcessor"}
@@ -124,7 +132,10 @@ def test_an_index_may_not_leave_its_folder(tmp_path, copy):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: s.pop("vision_tower.pre_layrnorm.bias"), "1 missing keys: .*pre_layrnorm.bias"),
+        (
+            lambda s: s.pop("vision_tower.vision_model.pre_layrnorm.bias"),
+            "1 missing keys: .*pre_layrnorm.bias",
+        ),
         (lambda s: s.update(stray=torch.zeros(2)), "1 unexpected keys: stray"),
         (
             lambda s: s.update({"multi_modal_projector.linear_1.bias": torch.zeros(7)}),

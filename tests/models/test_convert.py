@@ -99,6 +99,9 @@ def test_whole_checkpoint(model, tmp_path, ending):
         json.loads((tmp_path / "new" / "generation_config.json").read_text())["eos_token_id"] == 2
     )
     assert sorted(p.name for p in tmp_path.iterdir()) == ["new", "source"]
+    (tmp_path / "usual").touch()
+    modes = {p.stat().st_mode for p in (*(tmp_path / "new").iterdir(), tmp_path / "usual")}
+    assert len(modes) == 1, "colleagues may read the weights as any other file"
 
 
 @pytest.mark.parametrize("place", ["inside", "beside", "full CLIP"])

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -20,6 +21,7 @@ from sgv_lab.errors import LabError
 from sgv_lab.files import write_jsonl
 from sgv_lab.models import checkpoints, families, mini
 from sgv_lab.study import arms, effects, plans, publishing, run_arm, runner
+from sgv_lab.training import metrics
 from sgv_lab.world.records import instruct_mix
 from sgv_lab.world.scene import MINIATURE
 
@@ -91,11 +93,28 @@ def test_every_run_leaves_a_record_answers_and_no_weights(study):
         assert r.seconds > 0 and r.peak_bytes > 0
         folder = root / "arms" / r.key
         assert answers(folder) and not list(folder.rglob("*.safetensors"))
+        assert [row["step"] for row in metrics.read(folder / "metrics.jsonl")] == [1]
         mix = root / "mix" / r.replaced["mix"]
         ids = [row["id"] for row in json.loads((mix / "records.json").read_text())]
         listed = [row["by"] for row in json.loads((mix / "replaced.json").read_text())]
         assert listed == [key for key in ids if key.startswith("detail-")]
         assert r.replaced["count"] == len(listed) > 0
+
+
+def test_weights_are_kept_when_asked_for_and_can_be_asked_more(models, tmp_path, monkeypatch):
+    monkeypatch.setenv("SGV_STORE", str(tmp_path))
+    (tmp_path / "plan.yaml").write_text(TEXT)
+    shown = ["study", str(tmp_path / "plan.yaml"), "--models-root", str(models), "--keep-models"]
+    result = CliRunner().invoke(main, [*shown, "--dry-run"])
+    assert result.exit_code == 0 and "GB of 3 runs" in result.output, result.output
+    job = replace(runner.jobs(PLAN, models)[0], keep_model=True)
+    folder = tmp_path / "arms" / run_arm.execute(job)["key"]
+    model, _ = checkpoints.load(folder / "model")
+    assert run_arm.check_disk([job, job]) == 2 * 4 * model.num_parameters()
+    assert (folder / "metrics.jsonl").read_bytes() == (folder / "model/metrics.jsonl").read_bytes()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=9_000_000))
+    with pytest.raises(LabError, match=r"GB of weights are to be kept, 0\.0 GB are free"):
+        run_arm.check_disk([job, job])
 
 
 def test_two_arms_that_come_to_the_same_are_computed_once(study, models):

@@ -1,6 +1,7 @@
 import hashlib
 import io
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import official
@@ -9,7 +10,7 @@ from PIL import Image
 from transformers import CLIPImageProcessorPil
 
 from sgv_lab.models.qwen_vl import image_processor
-from sgv_lab.training.preprocessing import open_image, pad_to_square, prepare
+from sgv_lab.training.preprocessing import as_trained, open_image, pad_to_square, prepare
 
 SMALL = CLIPImageProcessorPil(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
 MEAN = np.array(SMALL.image_mean, np.float32)[:, None, None]
@@ -74,3 +75,16 @@ def test_transparency_is_dropped_not_acted_on() -> None:
     palette.save(buffer, "PNG", transparency=0)
     pixels = levels(prepare(Image.open(buffer), SMALL, "square").numpy())
     assert np.abs(pixels - np.array([10, 200, 30])[:, None, None]).max() < 1e-3
+
+
+@pytest.mark.parametrize("aspect", ["pad", "square"])
+@pytest.mark.parametrize("size", [(64, 48), (31, 90), (30, 30)])
+def test_a_saved_processor_makes_what_the_run_was_shown(size: tuple[int, int], aspect: str) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    image, saved = Image.fromarray(noise), SimpleNamespace(image_processor=SMALL)
+    for before in ("square", "pad", aspect):  # of the bases it may have gone through
+        saved = as_trained(saved, before)
+    expected = prepare(image, SMALL, aspect).numpy()
+    made = saved.image_processor(image, return_tensors="np")["pixel_values"][0]
+    assert (made == expected).all()
+    assert (prepare(image, saved.image_processor, aspect).numpy() == expected).all()

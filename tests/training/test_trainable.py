@@ -115,6 +115,19 @@ def test_tuning_from_block_0_keeps_embeddings_and_outer_norms_frozen():
     }
 
 
+def test_a_projector_of_one_layer_learns_in_that_one():
+    """The second is the identity, so that transformers' own class holds LLaVA v1's projector."""
+    model = families.build("llava-7b", "mini", 0)
+    _, report = set_trainable(model, base("projector-only"))
+    projector = model.model.multi_modal_projector
+    assert {n.removeprefix("model.multi_modal_projector.") for n in report.nominal} == {
+        "linear_1.weight",
+        "linear_1.bias",
+    }
+    features = torch.randn(2, 16, 128)
+    assert torch.equal(projector(features), projector.linear_1(features))
+
+
 def test_lora_sits_on_the_language_models_linear_layers_only():
     model, report = set_trainable(tiny_llava.model(), tiny_llava.recipe("sft-lora"))
     adapted = {n.split(".lora_")[0] for n in report.effective if ".lora_" in n}

@@ -4,10 +4,15 @@ from types import SimpleNamespace
 import pytest
 import tiny_llava
 import torch
+from accelerate import tracking
+from accelerate.tracking import GeneralTracker
+from huggingface_hub import ModelCard
+from peft import PeftModel
 from transformers import AutoModelForImageTextToText
 
 from sgv_lab.errors import LabError
-from sgv_lab.training import checkpointing, metrics
+from sgv_lab.models import checkpoints
+from sgv_lab.training import card, checkpointing, metrics
 from sgv_lab.training.step_data import SampleOrder
 from sgv_lab.training.trainer import supervised_loss
 
@@ -132,13 +137,53 @@ def test_the_run_leaves_a_checkpoint_a_card_and_a_record(tmp_path):
     assert manifest["final_loss"] == tiny_llava.losses(out)[-1]
     assert manifest["peak_bytes"] > 0
     assert manifest["provenance"]["packages"]["torch"] == torch.__version__
-    card = (out / "README.md").read_text()
-    assert "recipe `pretrain`" in card
-    assert "vision_from 12 → 1" in card
+    written = (out / "README.md").read_text()
+    assert "recipe `pretrain`" in written
+    assert "vision_from 12 → 1" in written
+    assert ModelCard(written).data.license == "other" and "from `random weights` on 40" in written
     assert not list(out.glob("*.bin"))
     assert not (out / "checkpoints").exists()
     row = metrics.read(out / "metrics.jsonl")[-1]
     assert {"loss", "learning_rate", "grad_norm", "tokens", "supervised_tokens"} <= row.keys()
+
+
+def test_a_card_claims_what_holds_and_names_base_and_data(tmp_path):
+    manifest = json.loads((tiny_llava.fit(tmp_path, max_steps=1) / "manifest.json").read_text())
+    hub = "/somewhere/models--owner--name/snapshots/0/"
+    manifest |= {"base": card.hub_name(hub), "records_file": "sharegpt4v_mix665k_cap23k_x.json"}
+    written = ModelCard(card.card(manifest))
+    assert written.data.base_model == "owner/name"
+    assert written.data.datasets == ["Lin-Chen/ShareGPT4V"]
+    assert "Loads with `AutoModelForImageTextToText" in written.text
+    assert "somewhere" not in str(written) and "adapter/" not in written.text
+    manifest |= {"model_type": "qwen_vl", "base": "vicuna", "records_file": "mine.json"}
+    manifest["recipe"]["language_model"] = "lora"
+    written = ModelCard(card.card(manifest))
+    assert written.data.base_model is written.data.datasets is None
+    assert "Transformers has no class for it" in written.text and "adapter/" in written.text
+
+
+def test_trackers_by_accelerates_names_get_every_step(tmp_path, monkeypatch):
+    kept = []
+
+    class Kept(GeneralTracker):
+        name, requires_logging_directory, main_process_only = "kept", False, True
+        tracker = None
+
+        def __init__(self, run_name, **_):
+            super().__init__()
+
+        def log(self, values, step, **_):
+            kept.append((step, values["loss"]))
+
+    monkeypatch.setitem(tracking.LOGGER_TYPE_TO_CLASS, "kept", Kept)
+    tiny_llava.fit(tmp_path / "run", max_steps=2, report_to="kept")
+    assert kept == list(enumerate(tiny_llava.losses(tmp_path / "run"), 1))
+    with pytest.raises(LabError, match="Unsupported logging capability: tensorbored"):
+        tiny_llava.fit(tmp_path / "other", report_to="tensorbored")
+    monkeypatch.setattr("accelerate.tracking.get_available_trackers", list)
+    with pytest.raises(LabError, match="wandb is not installed"):
+        tiny_llava.fit(tmp_path / "other", report_to="wandb")
 
 
 def test_a_notebook_gets_a_live_loss_curve(tmp_path, monkeypatch):
@@ -178,6 +223,20 @@ def test_lora_ends_in_one_whole_model(tmp_path):
     assert supervised_loss(model, batch, 1.0).item() == pytest.approx(trained["loss"], abs=1e-4)
     base = supervised_loss(tiny_llava.model(), batch, 1.0).item()
     assert abs(trained["loss"] - base) > 1e-2
+
+
+def test_adapters_are_kept_for_peft(tmp_path):
+    """Put onto the base they make the merged model; the projector, trained whole, is in them."""
+    out = tiny_llava.fit(tmp_path, recipe=tiny_llava.recipe("sft-lora"))
+    merged = AutoModelForImageTextToText.from_pretrained(out)
+    adapted = PeftModel.from_pretrained(tiny_llava.model(), out / "adapter")
+    batch = tiny_llava.collator()([tiny_llava.Samples()[1]])
+    losses = [supervised_loss(one.eval(), batch, 1.0).item() for one in (merged, adapted)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    weights = adapted.merge_and_unload().state_dict()
+    for name, tensor in merged.state_dict().items():
+        torch.testing.assert_close(tensor, weights[name], msg=name)
+    assert checkpoints.fingerprint(out)  # which the folder does not disturb
 
 
 def test_the_connectors_own_learning_rate(tmp_path):
