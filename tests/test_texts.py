@@ -39,7 +39,6 @@ STRUCTURE = {  # numbers that are no results -> (file, what it holds that they f
     "50": ("tests/test_layout.py", "<= 50"),
     "350": ("tests/test_layout.py", "<= 350"),
     "80": ("sgv_lab/figures/paper.py", "0.8 * table.min()"),
-    "141": ("sgv_lab/training/config.py", "141 GB"),
     "4.0": ("README.md", "CC BY-NC 4.0"),
     "2.0": ("LICENSE", "Version 2.0"),
     "2": ("README.md", "Llama 2 Community License"),
