@@ -239,7 +239,7 @@ def _study(plan: Path, out: Path, limits: Limits) -> dict[str, Any]:
     folder = out / plan.stem
     command = [sys.executable, "-m", "sgv_lab", "study", str(plan), "--out", str(folder)]
     log = folder.with_suffix(".txt")
-    with log.open("a") as file:
+    with log.open("ab") as file:
         workers = ["--workers", str(os.cpu_count() or 1)]
         child = subprocess.Popen([*command, *workers], stdout=file, stderr=file)
         try:

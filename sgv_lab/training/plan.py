@@ -25,6 +25,7 @@ from sgv_lab.training.trainable import Trainable, count_trainable
 from sgv_lab.training.trainer import total_steps
 
 _MACHINE = Machine(progress=False)
+Memory = Callable[[RunConfig, int], dict[str, float]]  # (recipe, devices) -> part -> bytes of each
 SHOWN = 5  # broken records listed in the text form; the JSON form has all
 
 
@@ -165,13 +166,7 @@ def plan(
     found = survey(examples, feed.image_tokens, run.workers or 0, run.progress)
     lengths, supervised = found.lengths[found.kept], found.supervised[found.kept]
     counts = count_trainable(config, recipe)
-
-    def memory(recipe: RunConfig, shards: int) -> dict[str, float]:
-        largest = _largest(lengths, supervised, recipe)
-        return step_memory(config, counts, recipe, largest, on_gpu=on_gpu, shards=shards)
-
-    needed = memory(recipe, devices if run.fsdp else 1)
-    fits = not device_bytes or sum(needed.values()) <= device_bytes
+    memory = _memory(config, counts, lengths, supervised, on_gpu)
     steps = recipe.max_steps or total_steps(len(lengths), recipe)
     tokens = float(lengths.sum() / max(len(lengths), 1) * steps * recipe.samples_per_update)
     return Plan(
@@ -191,9 +186,7 @@ def plan(
         samples_per_update=recipe.samples_per_update,
         weights=weight_states(Path(weights)) if weights else {},
         parameters=counts.counts,
-        memory=needed,
-        device_bytes=device_bytes,
-        fitting="" if fits else _fitting(recipe, memory, device_bytes, devices),
+        **_room(recipe, memory, device_bytes, devices, run.fsdp),
         disk_needed=_disk(counts, recipe),
         disk_free=_free(Path(out)),
         **_time_and_cost(tokens, tokens_per_second, price_per_hour, devices),
@@ -227,9 +220,35 @@ def weight_states(folder: Path) -> dict[str, str]:
     return states
 
 
+def _memory(
+    config: PreTrainedConfig,
+    counts: Trainable,
+    lengths: np.ndarray,
+    supervised: np.ndarray,
+    on_gpu: bool,
+) -> Memory:
+    """What a recipe for these data takes on each of some devices that share the model."""
+
+    def memory(recipe: RunConfig, shards: int) -> dict[str, float]:
+        largest = _largest(lengths, supervised, recipe)
+        return step_memory(config, counts, recipe, largest, on_gpu=on_gpu, shards=shards)
+
+    return memory
+
+
+def _room(
+    recipe: RunConfig, memory: Memory, device_bytes: int | None, devices: int, shared: bool
+) -> dict[str, Any]:
+    """Memory that is needed and there, and what fits if this does not."""
+    needed = memory(recipe, devices if shared else 1)
+    fits = not device_bytes or sum(needed.values()) <= device_bytes
+    fitting = "" if fits else _fitting(recipe, memory, device_bytes, devices)
+    return {"memory": needed, "device_bytes": device_bytes, "fitting": fitting}
+
+
 def _fitting(
     recipe: RunConfig,
-    memory: Callable[[RunConfig, int], dict[str, float]],
+    memory: Memory,
     device_bytes: int,
     devices: int,
 ) -> str:

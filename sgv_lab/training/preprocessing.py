@@ -50,12 +50,26 @@ def shaped(image: Image.Image, processor: PilBackend, aspect: str) -> Image.Imag
     return pad_to_square(image, (red, green, blue))
 
 
-def prepare(image: Image.Image, processor: PilBackend, aspect: str = "pad") -> torch.Tensor:
-    """Pixels of one image, normalised: (3, H, W) float32.
+def prepare(
+    image: Image.Image, processor: PilBackend, aspect: str = "pad", raw: bool = False
+) -> torch.Tensor:
+    """Pixels of one image, normalised: (3, H, W) float32; ``raw``: uint8, for `normalised`.
 
     ``processor``: a transformers image processor of the PIL kind (torchvision's resize differs by
     grey levels); its own sizes decide whether it crops (CLIP) or not (Qwen-VL).
     """
     pixels = np.asarray(shaped(image, processor, aspect))
-    batch = processor(pixels, input_data_format="channels_last", return_tensors="pt")
+    how = {"do_rescale": False, "do_normalize": False} if raw else {}
+    batch = processor(pixels, input_data_format="channels_last", return_tensors="pt", **how)
     return batch["pixel_values"][0]
+
+
+def norm(processor: PilBackend) -> list[list[float]]:
+    """Scale, mean and deviation of each colour: what `normalised` takes, as a (3, 3) tensor."""
+    return [[processor.rescale_factor] * 3, processor.image_mean, processor.image_std]
+
+
+def normalised(pixels: torch.Tensor, norm: torch.Tensor) -> torch.Tensor:
+    """Raw pixels (N, 3, H, W) as `prepare` normalises them, to the bit, where they lie."""
+    scale, mean, deviation = norm[:, :, None, None]
+    return ((pixels * scale).float() - mean.float()) / deviation.float()

@@ -33,6 +33,7 @@ from sgv_lab.training.data import RecordDataset
 from sgv_lab.training.metrics import Metrics
 from sgv_lab.training.packing import Batching, packed
 from sgv_lab.training.precision import adamw, set_precision
+from sgv_lab.training.preprocessing import normalised
 from sgv_lab.training.segments import IGNORED
 from sgv_lab.training.step_data import padded
 from sgv_lab.training.survey import survey
@@ -62,7 +63,7 @@ def train(
     """
     recipe, settings = configured(recipe, run)
     checkpoints.refuse_tokenizer(model.config, processor, "processor")
-    examples = RecordDataset(records, image_root, processor, recipe)
+    examples = RecordDataset(records, image_root, processor, recipe, raw=True)
     collate = collator(model.config, recipe.loss == "sample", recipe.packing, processor)
     found = survey(examples, collate.image_tokens, settings.workers or 0, settings.progress)
     if found.broken:
@@ -241,8 +242,10 @@ def supervised_loss(
     targets = pad(batch["labels"][:, 1:], (0, 1), value=IGNORED)  # (B, T): the next token's label
     asked = targets != IGNORED
     weights = pad(batch["loss_weights"][:, 1:], (0, 1))[asked]
-    others = ("labels", "loss_weights", "record_ids", "images")
+    others = ("labels", "loss_weights", "record_ids", "images", "pixel_norm")
     inputs = {key: value for key, value in batch.items() if key not in others}
+    if "pixel_norm" in batch:
+        inputs["pixel_values"] = normalised(inputs["pixel_values"], batch["pixel_norm"])
     if "pixel_values" in inputs:
         inputs["pixel_values"] = inputs["pixel_values"].to(next(model.parameters()).dtype)
     logits = model(**inputs, logits_to_keep=asked, use_cache=False).logits  # (N, V)
