@@ -39,6 +39,8 @@ STRUCTURE = {  # numbers that are no results -> (file, what it holds that they f
     "50": ("tests/test_layout.py", "<= 50"),
     "350": ("tests/test_layout.py", "<= 350"),
     "80": ("sgv_lab/figures/paper.py", "0.8 * table.min()"),
+    "8,192": ("sgv_lab/training/config.py", "tokens_per_batch: int = 8192"),
+    "8": ("sgv_lab/training/precision.py", "8 bits a weight"),
     "4.0": ("README.md", "CC BY-NC 4.0"),
     "2.0": ("LICENSE", "Version 2.0"),
     "2": ("README.md", "Llama 2 Community License"),
