@@ -26,13 +26,12 @@ COMMANDS = {  # name -> "module:function", listed in --help in this order
     "inspect": "sgv_lab.training.commands:inspect",
     "train": "sgv_lab.training.commands:train",
     "plan": "sgv_lab.training.commands:plan",
-    "throughput train": "sgv_lab.training.commands:throughput_train",
-    "throughput caption": "sgv_lab.captioning.speed:throughput",
+    "measure": "sgv_lab.study.measure:measure",
     "score": "sgv_lab.benchmarks.commands:score",
     "evaluate": "sgv_lab.benchmarks.commands:evaluate",
     "study": "sgv_lab.commands:study",
 }
-GROUPS = {"world": "The drawn world.", "throughput": "Measure speed with random weights."}
+GROUPS = {"world": "The drawn world."}
 
 
 _SYSTEM = {  # an error of the system -> what to do about it

@@ -79,6 +79,7 @@ for name in asked["benchmarks"]:
 call("caption", "--model", base, "--images", "images", "--out", "captions", "--max-tokens", 8)
 call("caption", "--merge", "--out", "captions")
 assert len(json.loads(Path("captions/captions.json").read_text())) > 2
+call("measure", "--size", "mini", "--seconds", 0, "--out", "speeds")
 """
 STUDY = """
 Path("tiny.yaml").write_text('''

@@ -51,7 +51,8 @@ def baseline(
     changes, first = DRAWN_PROJECTOR if alone else DRAWN_SFT, DRAWN_PRETRAIN
     if full_size:
         size, mix, pool = "full size", Mix(samples=0), Pool(samples=0, pool=0)
-        changes = first = FULL_SIZE
+        first = FULL_SIZE
+        changes = FULL_SIZE | ({"precision": "bf16"} if tuning == "lora" else {})
     full, lora = _BASES.get(family, ("sft", "sft-lora"))
     tuned = {"language_model": tuning, "connector": True}
     sft = (

@@ -16,7 +16,8 @@ from sgv_lab.errors import LabError
 from sgv_lab.models import checkpoints
 from sgv_lab.provenance import installed
 from sgv_lab.training import plan as planning
-from sgv_lab.training.config import Machine, RunConfig
+from sgv_lab.training.config import RunConfig
+from sgv_lab.training.precision import loading_dtype
 from sgv_lab.training.trainer import train
 
 _FLAGS = ("max_steps", "packing", "tokens_per_batch", "micro_batch", "loss")  # of `sgv-lab train`
@@ -28,8 +29,7 @@ def preflight(
     """What `train_cached` needs, and what is missing; ``known``: what else `plan.plan` takes."""
     on_gpu = torch.cuda.is_available()
     memory = torch.cuda.get_device_properties(0).total_memory if on_gpu else None
-    run = Machine(progress=None)  # a bar in a terminal
-    known = {"run": run, "weights": base, "device_bytes": memory, **known}
+    known = {"weights": base, "device_bytes": memory, **known}
     model = AutoConfig.from_pretrained(base, trust_remote_code=False, local_files_only=True)
     processor = checkpoints.load_processor(base, model)
     return planning.plan(model, processor, records, image_root, config, store.root(), **known)
@@ -52,8 +52,8 @@ def train_cached(
 
     ``records``: a file of LLaVA records; their images lie below ``image_root``; ``name``: the
     artefact's, if not that of the config's base. ``processes``: above 1, as many of torchrun's, one
-    a GPU (``fsdp`` shards over them); the weights, float32 in memory, are the same up to rounding,
-    and so is the artefact. ``machine``: fields of `Machine`.
+    a GPU (``fsdp`` shards over them); the weights are the same up to rounding, and so is the
+    artefact. ``machine``: fields of `Machine`.
     Images that lie in the store count by their key, others by their names alone: half a terabyte is
     not hashed. Raises LabError also when a process fails.
     """
@@ -68,7 +68,7 @@ def train_cached(
         if processes > 1:
             _launch(command(*given, out / "model", seed, processes=processes, **how))
             return
-        loaded = checkpoints.load(base)
+        loaded = checkpoints.load(base, dtype=loading_dtype(config))
         train(*loaded, *given[1:], out / "model", seed, progress=progress, **how)
 
     settings |= computer(machine.get("device"))

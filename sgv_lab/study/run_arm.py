@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ from sgv_lab.models import checkpoints, families
 from sgv_lab.provenance import provenance
 from sgv_lab.study import cached_training, mix, official, pretraining_data, scores, share_captioner
 from sgv_lab.training import plan as planning
-from sgv_lab.training.config import RunConfig
+from sgv_lab.training.config import Machine, RunConfig
+from sgv_lab.training.precision import loading_dtype
 from sgv_lab.training.trainer import train
 
 POINTS = "points.parquet"
@@ -98,25 +99,39 @@ def materials(job: Job) -> tuple[Path, list[dict[str, Any]], Path]:
     return data, records, job.data_root or mix.drawn_images(records, job.side)
 
 
-def stages(job: Job) -> list[Stage]:
-    """What a job trains, in order; its records and drawn images are made here, once."""
+def stages(job: Job, sharded: bool = False) -> list[Stage]:
+    """What a job trains, in order; its records and drawn images are made here, once.
+
+    ``sharded``: over several GPUs, where 24-bit masters become those of 32 bits.
+    """
     first, found = job.config.pretrain, []
     if first:
         shown = (first.captions, job.base, job.side, job.seed, job.data_root)
         found.append(Stage(STAGES[0], *pretraining_data.materials(*shown), first))
     data, _, images = materials(job)
-    return [*found, Stage(STAGES[1], data / "records.json", images, job.config)]
+    found.append(Stage(STAGES[1], data / "records.json", images, job.config))
+    if sharded:
+        wide = {"precision": "bf16_32"}
+        found = [
+            replace(one, config=one.config.changed(wide, "sharded"))
+            if one.config.precision == "bf16_24"
+            else one
+            for one in found
+        ]
+    return found
 
 
 def preflight(job: Job, speeds: Sequence[float] = (), **known: Any) -> dict[str, planning.Plan]:
     """Stage -> what it needs and what is missing; trains nothing.
 
-    ``speeds``: tokens a second of one device, a stage each, as ``sgv-lab throughput`` measures
+    ``speeds``: tokens a second of one device, a stage each, as ``sgv-lab measure`` measures
     them (none: no hours are told); ``known``: what else `training.plan.plan` takes.
     """
-    known["autocast"] = torch.cuda.is_available() or job.data_root is not None
+    known["on_gpu"] = torch.cuda.is_available() or job.data_root is not None
+    sharded = known.get("devices", 1) > 1 and torch.cuda.is_available()  # as `trained` does
+    known["run"] = Machine(progress=None, fsdp=sharded)  # a bar in a terminal
     found = {}
-    for number, stage in enumerate(stages(job)):
+    for number, stage in enumerate(stages(job, sharded)):
         known["tokens_per_second"] = speeds[number] if speeds else None
         given = (job.base, stage.records, stage.images, stage.config)
         found[stage.name] = cached_training.preflight(*given, **known)
@@ -223,7 +238,7 @@ def trained(
     made = [job.base]
     how = {"fsdp": True} if processes > 1 and torch.cuda.is_available() else {}
     how |= {"processes": processes, "price": price, "progress": progress, "drop_broken": drop}
-    for stage in stages(job):
+    for stage in stages(job, sharded="fsdp" in how):
         made.append(stage.train_cached(made[-1], job.seed, **how))
     return made[1:]
 
@@ -231,8 +246,7 @@ def trained(
 def _result(job: Job, stages: list[Stage], folder: Path) -> None:
     """Train into ``folder/model``, answer every benchmark beside it, and write result.json.
 
-    Its ``seconds`` leave out pre-training, which arms share. Weights learn in float32 at any size:
-    a step of 2e-5 is lost in bfloat16.
+    Its ``seconds`` leave out pre-training, which arms share.
     """
     drop = job.data_root is not None  # OCR-VQA and SAM images are gone; counted
     *before, mixed = stages
@@ -251,9 +265,9 @@ def _result(job: Job, stages: list[Stage], folder: Path) -> None:
             "device": manifest["provenance"]["device"],
         }
     started, trained = time.monotonic(), folder / "model"
-    loaded = checkpoints.load(base, device=_device())
+    loaded = checkpoints.load(base, device=_device(), dtype=loading_dtype(job.config))
     train(*loaded, mixed.records, mixed.images, job.config, trained, job.seed,
-          progress=False, drop_broken=drop)  # fmt: skip
+          progress=False, drop_broken=drop, workers=None if drop else 0)  # fmt: skip
     metrics = evaluate_all(job, trained, folder)
     manifest = _read(trained / "manifest.json")
     result = {

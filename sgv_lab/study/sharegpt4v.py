@@ -69,7 +69,8 @@ def torchrun_commands(gpus: int) -> str:
     files = {"pretrain": pretraining_data.FILES["share"], "sft": official.FILES["released"]}
     lines, start, how = [], "BASE", {"fsdp": True, "drop_broken": True}
     for name, file in files.items():
-        given = (start, f"data/sharegpt4v/{file}", "data", base(name, FULL_SIZE), f"runs/{name}")
+        config = base(name, FULL_SIZE | {"precision": "bf16_32"})  # 24 bits are not sharded
+        given = (start, f"data/sharegpt4v/{file}", "data", config, f"runs/{name}")
         lines.append(" ".join(cached_training.command(*given, 0, processes=gpus, **how)))
         start = f"runs/{name}"
     return "\n".join(lines)

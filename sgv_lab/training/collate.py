@@ -19,7 +19,7 @@ from sgv_lab.errors import LabError
 from sgv_lab.models.architectures import template
 from sgv_lab.training import chat
 from sgv_lab.training.conversation import SYSTEM, prompt_ids
-from sgv_lab.training.preprocessing import prepare, shaped
+from sgv_lab.training.preprocessing import norm, prepare, shaped
 from sgv_lab.training.segments import IGNORED, IMAGE_ID, Turn
 
 Sample = dict[str, Any]  # an item of RecordDataset
@@ -51,6 +51,7 @@ class Collator:
     per_sample: bool = False
     packed: bool = False
     place: tuple[int, ...] = (0, IMAGE_ID)  # ids of a blank image with what encloses it
+    norm: Sequence[Sequence[float]] = ()  # see `preprocessing.norm`
 
     def __call__(self, samples: Sequence[Sample]) -> dict[str, Any]:
         """The batch. Raises LabError naming the record whose images don't fit."""
@@ -75,8 +76,15 @@ class Collator:
         return [row.repeat_interleave(times) for row in (ids, *map(torch.tensor, more))]
 
     def pixels(self, images: Sequence[Any]) -> dict[str, torch.Tensor]:
-        """What the model's forward takes for the images of samples, N of (3, H, W)."""
-        return {"pixel_values": torch.stack(tuple(images))}
+        """What the model's forward takes for the images of samples, N of (3, H, W).
+
+        Raw ones come with ``pixel_norm`` (3, 3), to be normalised where the model is: a quarter
+        of the bytes goes there.
+        """
+        stacked = {"pixel_values": torch.stack(tuple(images))}
+        if images[0].dtype == torch.uint8:
+            stacked["pixel_norm"] = torch.tensor(self.norm, dtype=torch.float64)
+        return stacked
 
     def _row(self, sample: Sample) -> Row:
         """The sample's tensors (T,), each image place widened."""
@@ -182,7 +190,7 @@ def collator(
 ) -> Collator:
     """The collator for models of this configuration; LabError for a kind of model not known.
 
-    ``processor``: the model's; only needed where several processes train it.
+    ``processor``: the model's; needed for raw images, and where several processes train it.
     """
     taught, vision = template(config), config.vision_config
     given: dict[str, Any] = {
@@ -195,6 +203,7 @@ def collator(
         _check_processor(config, processor, packed)
         rotary = _rotary(config) if packed else None
         return ChatCollator(**given, image_tokens=None, processor=processor, rotary=rotary)
+    given["norm"] = norm(processor.image_processor) if processor else ()
     if taught == "qwen":
         given["place"] = config.image_start_id, IMAGE_ID, config.image_end_id
         return Collator(**given, image_tokens=vision.num_queries, image_size=vision.image_size)

@@ -1,4 +1,4 @@
-"""``sgv-lab train``, ``plan``, ``throughput train`` and ``inspect``."""
+"""``sgv-lab train``, ``plan`` and ``inspect``."""
 
 import importlib.util
 import json
@@ -18,11 +18,11 @@ from sgv_lab.errors import LabError
 from sgv_lab.models import checkpoints
 from sgv_lab.options import Count, Existing, Folder, NotNegative, pairs, refuse_ignored
 from sgv_lab.training import plan as planning
-from sgv_lab.training import throughput as speed
 from sgv_lab.training import trainer
 from sgv_lab.training.config import Machine, RunConfig, base, configured
 from sgv_lab.training.conversation import TEMPLATES
 from sgv_lab.training.data import RecordDataset
+from sgv_lab.training.precision import loading_dtype
 from sgv_lab.training.segments import (
     DEFAULT_VARIANT,
     IGNORED,
@@ -34,9 +34,6 @@ from sgv_lab.training.segments import (
     load_tokenizer,
     text_tokenizer,
 )
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-Size = Literal["paper", "mini"]
 
 
 @dataclass(kw_only=True)
@@ -53,8 +50,7 @@ class Training:
     packing: bool = False  # Pack samples instead of padding.
     tokens_per_batch: Count | None = None  # Of a pack.  [default: 8192]
     micro_batch: Count | None = None  # Rows of a padded batch.  [default: 8]
-    workers: NotNegative = 0  # Processes that load pictures.
-    dtype: Literal["fp32", "bf16"] = "fp32"  # Weights.
+    workers: NotNegative | None = None  # Load pictures.  [default: 4 beside a GPU, else 0]
     drop_broken: bool = False  # Leave broken records out, counted.
 
     def configured(self, **more: Any) -> tuple[RunConfig, Machine]:
@@ -89,7 +85,7 @@ def train(
     how["report_to"] = report_to
     config, machine = given.configured(**how)
     load = _load_four_bit if config.four_bit else checkpoints.load
-    loaded = load(given.model, dtype=DTYPES[given.dtype])
+    loaded = load(given.model, dtype=loading_dtype(config))
     data = (given.records, given.images, config, given.out, seed)
     return trainer.train(*loaded, *data, drop_broken=given.drop_broken, **vars(machine))
 
@@ -111,13 +107,14 @@ def plan(
     *,
     given: Training,
     gpu_memory: float | None = None,  # Memory of one GPU in GB.
-    tokens_per_second: float | None = None,  # Of one GPU, as measured by throughput.
+    tokens_per_second: float | None = None,  # Of one GPU, as measured by measure.
     price: float | None = None,  # Of one GPU-hour.
-    gpus: int = 1,
+    gpus: Count = 1,
+    fsdp: bool = False,  # Shard over the GPUs.
     json_: bool = False,  # Everything, for programs.
 ) -> Iterator[Any]:
     """Say what a run needs and what is missing; exit 1 if it could not start."""
-    config, machine = given.configured()
+    config, machine = given.configured(fsdp=fsdp)
     report = planning.plan(
         checkpoints.configuration(given.model),
         checkpoints.load_processor(given.model),
@@ -127,8 +124,6 @@ def plan(
         given.out,
         run=replace(machine, progress=not json_),
         weights=given.model,
-        weight_bytes=DTYPES[given.dtype].itemsize,
-        autocast=given.dtype == "fp32",
         device_bytes=int(gpu_memory * 1e9) if gpu_memory else None,
         tokens_per_second=tokens_per_second,
         price_per_hour=price,
@@ -138,24 +133,6 @@ def plan(
     yield report.to_json() if json_ else f"{report}\n\n{config.table()}"
     if report.obstacles:
         sys.exit(1)
-
-
-def throughput_train(
-    *,
-    model: str,  # A family, such as llava-1.5-7b.
-    recipe: str = "sft",
-    steps: int = 5,  # Steps timed per row.
-    size: Size = "paper",
-    samples_per_update: int | None = None,  # Default: the recipe's.
-    workers: NotNegative = 0,  # Processes that load images.
-    out: Path | None = None,  # CSV file to add the rows to.  [default: none]
-) -> Iterator[str]:
-    """Time `train` with random weights on made-up records, one change a row."""
-    changes = {"samples_per_update": samples_per_update} if samples_per_update else {}
-    for row in speed.measure(model, size, base(recipe, changes), steps, workers):
-        yield speed.line(row)
-        if out:  # at once: the next way may need more memory than there is
-            speed.append(out, [row])
 
 
 def inspect(

@@ -91,13 +91,12 @@ class RunConfig:
     lora_alpha: int = 256
     lora_dropout: float = 0.05
     four_bit: bool = False  # QLoRA: the frozen weights in 4 bits (needs bitsandbytes and a GPU)
-    # Batches of a step; how it is split changes a result by rounding alone.
+    # Batches of a step, and memory; how a step is split changes a result by rounding alone.
     micro_batch: int = 8  # samples of a padded batch
     packing: bool = False
     tokens_per_batch: int = 8192  # length of a packed batch
-    # Memory.
-    gradient_checkpointing: bool = True
-    precision: Literal["bf16", "fp32"] = "bf16"  # bf16: autocast over weights as they were loaded
+    gradient_checkpointing: bool | Literal["selective"] = True  # see `training.kernels`
+    precision: Literal["fp32", "bf16", "bf16_32", "bf16_24"] = "bf16"  # see `training.precision`
     # What a study shows, and what it trains before. The records that `train` is given follow.
     captions: Mix | Pool | None = None
     pretrain: "RunConfig | None" = None
@@ -186,7 +185,8 @@ class RunConfig:
         return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
     def _check(self) -> None:
-        trained = self.language_model != "frozen" or self.connector or self.vision_from is not None
+        lora, tower = self.language_model == "lora", self.vision_from is not None
+        trained = self.language_model != "frozen" or self.connector or tower
         checks = {
             "nothing is trained": trained,
             "learning_rate must be above 0": self.learning_rate > 0,
@@ -197,8 +197,7 @@ class RunConfig:
             "max_length must be at least 8": self.max_length >= 8,
             "vision_from must be -1 or a block's number": (self.vision_from or 0) >= -1,
             "lora_rank must be at least 1": self.lora_rank >= 1,
-            "four_bit needs language_model=lora": self.language_model == "lora"
-            or not self.four_bit,
+            "four_bit needs language_model=lora": not self.four_bit or lora,
         }
         for what, holds in checks.items():
             if not holds:
@@ -217,7 +216,8 @@ class Machine:
     device: str = "auto"  # "auto", "cpu" or "cuda"
     fsdp: bool = False  # shard over the processes of torchrun
     save_every: int | None = None  # steps; None: a tenth of the run, at least 50
-    workers: int = 0  # processes that load images
+    workers: int | None = None  # processes that load images; None: 4 beside a GPU, else none
+    liger: bool = True  # Liger's kernels, on a GPU, where they are installed
     progress: bool | None = True  # None: while records are looked through, in a terminal only
     price: float = 0.0  # of one device-hour; above 0, progress tells the cost
     report_to: str = ""  # accelerate's names of trackers beside metrics.jsonl, by commas
@@ -347,4 +347,4 @@ DRAWN_SFT = {**_DRAWN, **_HOT, "lora_rank": 16, "lora_alpha": 32, "lora_dropout"
 DRAWN_PROJECTOR = {**_DRAWN, "learning_rate": 2e-3}  # a new one, which has nothing to forget
 DRAWN_PRETRAIN = {**_DRAWN, "learning_rate": 5e-4}  # all weights: not as hot as adapters
 DRAWN_CAPTIONER = {**_SMALL, "learning_rate": 1e-3}  # Share-Captioner's, from base sft
-FULL_SIZE: Mapping[str, Any] = {"micro_batch": 4}  # beside 7 billion float32 weights in 141 GB
+FULL_SIZE = {"packing": True, "gradient_checkpointing": "selective", "precision": "bf16_24"}

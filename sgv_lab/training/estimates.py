@@ -21,27 +21,46 @@ class LargestBatch:
     images: int
 
 
+BYTES = {  # precision -> of one weight, its gradient, and AdamW's state: see `precision`
+    "fp32": (4, 4, 8.0),
+    "bf16": (4, 4, 8.0),
+    "bf16_32": (2, 2, 12.0),
+    "bf16_24": (2, 2, 3.125),  # flashoptim's: 1 of the master, 2 of the moments, and their scales
+}
+_FOUR_BIT = 0.7  # bytes a frozen weight, scales and what is not quantised included
+
+
 def step_memory(
     config: PreTrainedConfig,
     trainable: Trainable,
     recipe: RunConfig,
     batch: LargestBatch,
-    weight_bytes: int,
-    autocast: bool,
+    *,
+    on_gpu: bool = True,
+    shards: int = 1,
 ) -> dict[str, float]:
-    """Bytes by part at the peak of one update on one device.
+    """Bytes by part at the peak of one step on one device.
 
-    ``weight_bytes`` per number of weights, gradients and AdamW's two moments (4: float32,
-    2: bfloat16); ``autocast`` keeps a bfloat16 copy of every weight for the forward pass.
+    ``on_gpu``: without one, precision "bf16" is float32, and 24-bit masters have 32 bits.
+    ``shards``: devices that share weights, gradients and AdamW's state (FSDP2).
     """
+    kind = recipe.precision
+    if not on_gpu:
+        kind = {"bf16": "fp32", "bf16_24": "bf16_32"}.get(kind, kind)
+    weight, gradient, state = BYTES[kind]
+    # shards are cast as they are gathered, what does not learn too
+    frozen = weight if kind == "fp32" or shards > 1 else 2
     learning, total = trainable.total("effective"), trainable.total("total")
+    still = (total - learning) * (_FOUR_BIT if recipe.four_bit else frozen)
     parts = {
-        "weights": total * weight_bytes * (0.25 if recipe.four_bit else 1.0),
-        "autocast copies": 2.0 * total if autocast else 0.0,
-        "gradients": float(learning * weight_bytes),
-        "optimiser": float(2 * learning * weight_bytes),
+        "weights": (learning * weight + still) / shards,
+        "autocast copies": 2.0 * learning if kind == "bf16" and shards == 1 else 0.0,
+        "gradients": learning * gradient / shards,
+        "optimiser": learning * state / shards,
     }
-    size = 2 if autocast or weight_bytes == 2 else 4
+    if shards > 1:
+        parts["gathered"] = _gathered(config, trainable, kind)
+    size = 4 if kind == "fp32" else 2
     parts["activations"] = activations(config, recipe, batch, size)
     head = trainable.counts["output head"]["total"] / config.text_config.hidden_size  # V
     # logits, their float32 copy where they are not, log-softmax and gradient
@@ -49,43 +68,63 @@ def step_memory(
     return parts
 
 
+def _gathered(config: PreTrainedConfig, trainable: Trainable, kind: str) -> float:
+    """Bytes of what FSDP2 holds whole: two blocks, one's gradients, and all that is in no block.
+
+    In the precision of the forward pass; gradients are summed in float32.
+    """
+    size = 4 if kind == "fp32" else 2
+    counts = {name: row["total"] for name, row in trainable.counts.items()}
+    block = counts["language model"] / config.text_config.num_hidden_layers
+    outside = counts["embeddings"] + counts["output head"] + counts["connector"]
+    return 2 * block * size + (block + outside) * (size + 4)
+
+
 def activations(
     config: PreTrainedConfig, recipe: RunConfig, batch: LargestBatch, size: int
 ) -> float:
     """Bytes that the blocks keep for the backward pass, ``size`` bytes a number.
 
-    A language block keeps its two norms' inputs and outputs (6 D), q, k, v and the attention's
-    output (4 D), gate, up, their activation and product (4 F); adapters with dropout keep, for
-    every linear layer, what they dropped from, a mask, and their inner state. A vision block:
-    7 D and 4 F. With gradient checkpointing a block keeps its input only, and one block at a time
-    is unfolded. A frozen tower keeps nothing.
+    A language block keeps its two norms' inputs and outputs (6 D; 8 in half precision, where they
+    compute in float32), q, k, v and the attention's output (4 D), gate, up, their activation and
+    product (4 F); adapters with dropout keep, for every linear layer, what they dropped from, a
+    mask, and their inner state. A vision block: 7 D and 4 F. With gradient checkpointing a block
+    keeps its input only, or with the selective kind also what its matrix products and attention
+    gave (7 D and 2 F; a vision block 7 D and F), and one block at a time is unfolded. A frozen
+    tower keeps nothing.
     """
     text, vision = config.text_config, config.vision_config
-    numbers = 10 * text.hidden_size + 4 * text.intermediate_size
-    block = batch.positions * numbers * size
+    wide, deep = text.hidden_size, text.intermediate_size
+    norms = 6 if size == 4 else 8
+    block = batch.positions * ((norms + 4) * wide + 4 * deep) * size
     if recipe.language_model == "lora" and recipe.lora_dropout:
-        block += batch.positions * (6 * text.hidden_size + text.intermediate_size) * (size + 1)
+        block += batch.positions * (6 * wide + deep) * (size + 1)
         block += batch.positions * 7 * recipe.lora_rank * size
-    kept = batch.positions * text.hidden_size * size
-    total = _stack(text.num_hidden_layers, block, kept, recipe.gradient_checkpointing)
+    kept = batch.positions * wide * size
+    dear = batch.positions * (7 * wide + 2 * deep) * size
+    total = _stack(text.num_hidden_layers, block, kept, dear, recipe)
     total += 2 * kept  # the last norm
     if recipe.vision_from is not None:
         patches, width = batch.images * _patches(vision), vision.hidden_size
         used = vision.num_hidden_layers - hasattr(config, "vision_feature_layer")
         tuned = used - max(recipe.vision_from, 0)
         block = patches * (7 * width + 4 * vision.intermediate_size) * size
-        total += _stack(tuned, block, patches * width * size, recipe.gradient_checkpointing)
+        dear = patches * (7 * width + vision.intermediate_size) * size
+        total += _stack(tuned, block, patches * width * size, dear, recipe)
     return float(total)
+
+
+def _stack(layers: int, block: float, kept: float, dear: float, recipe: RunConfig) -> float:
+    """Bytes of ``layers`` blocks that keep ``block``, ``kept`` (checkpointed) or ``dear``."""
+    if recipe.gradient_checkpointing == "selective":
+        return layers * dear + block
+    return layers * kept + block if recipe.gradient_checkpointing else layers * block
 
 
 def _patches(vision: PreTrainedConfig) -> int:
     """Patches of one picture; of Qwen3-VL's, the most that its processor makes."""
     most = getattr(vision, "num_position_embeddings", None)
     return most or (vision.image_size // vision.patch_size) ** 2 + 1
-
-
-def _stack(layers: int, block: float, kept: float, checkpointing: bool) -> float:
-    return layers * kept + block if checkpointing else layers * block
 
 
 def useful_flops(

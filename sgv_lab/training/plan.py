@@ -1,7 +1,9 @@
 """Before a run: is everything there, does it fit, how long will it take, what will it cost?"""
 
+import itertools
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +19,13 @@ from sgv_lab.training import packing
 from sgv_lab.training.collate import collator
 from sgv_lab.training.config import Machine, RunConfig
 from sgv_lab.training.data import RecordDataset
-from sgv_lab.training.estimates import LargestBatch, step_memory
+from sgv_lab.training.estimates import BYTES, LargestBatch, step_memory
 from sgv_lab.training.survey import ImageFolder, image_folders, survey
 from sgv_lab.training.trainable import Trainable, count_trainable
 from sgv_lab.training.trainer import total_steps
 
 _MACHINE = Machine(progress=False)
+Memory = Callable[[RunConfig, int], dict[str, float]]  # (recipe, devices) -> part -> bytes of each
 SHOWN = 5  # broken records listed in the text form; the JSON form has all
 
 
@@ -46,8 +49,9 @@ class Plan:
     samples_per_update: int
     weights: dict[str, str]  # file -> "whole", "missing" or "incomplete"; empty: not looked at
     parameters: dict[str, dict[str, int]]
-    memory: dict[str, float]  # part -> bytes, at the peak
+    memory: dict[str, float]  # part -> bytes, at the peak, of one device
     device_bytes: int | None
+    fitting: str  # what fits and computes least again; "" where the run fits or nothing does
     disk_needed: float
     disk_free: float
     hours: float | None
@@ -69,7 +73,8 @@ class Plan:
             found.append(f"disk: {_gb(self.disk_needed)} needed, {_gb(self.disk_free)} free")
         needed = sum(self.memory.values())
         if self.device_bytes and needed > self.device_bytes:
-            found.append(f"memory: {_gb(needed)} needed, {_gb(self.device_bytes)} there")
+            what = f"memory: {_gb(needed)} needed, {_gb(self.device_bytes)} there"
+            found.append(f"{what}; {self.fitting or 'no setting known here fits'}")
         return found
 
     @property
@@ -139,8 +144,7 @@ def plan(
     *,
     run: Machine = _MACHINE,
     weights: str | Path | None = None,
-    weight_bytes: int = 4,
-    autocast: bool = True,
+    on_gpu: bool = True,
     device_bytes: int | None = None,
     tokens_per_second: float | None = None,
     price_per_hour: float | None = None,
@@ -151,16 +155,18 @@ def plan(
 
     ``records`` and ``image_root`` as for `trainer.train`; ``weights``: the checkpoint folder, to
     look its files through; ``device_bytes``: memory of one device; ``tokens_per_second`` of one
-    device (measured by ``sgv-lab throughput``) and ``price_per_hour`` of one give time and cost.
-    Memory is for one device with the whole model (formulas in `estimates`, not measured). With
-    ``drop_broken`` broken records are counted but left out instead of standing in the way.
+    device (measured by ``sgv-lab measure``) and ``price_per_hour`` of one give time and cost.
+    Memory is for one device (formulas in `estimates`, not measured), which holds the whole model,
+    or with ``run.fsdp`` its part of it. With ``drop_broken`` broken records are counted but left
+    out instead of standing in the way.
     """
     checkpoints.refuse_tokenizer(config, processor, "processor")
     examples = RecordDataset(records, image_root, processor, recipe)
     feed = collator(config, packed=recipe.packing, processor=processor)
-    found = survey(examples, feed.image_tokens, run.workers, run.progress)
+    found = survey(examples, feed.image_tokens, run.workers or 0, run.progress)
     lengths, supervised = found.lengths[found.kept], found.supervised[found.kept]
-    counts, largest = count_trainable(config, recipe), _largest(lengths, supervised, recipe)
+    counts = count_trainable(config, recipe)
+    memory = _memory(config, counts, lengths, supervised, on_gpu)
     steps = recipe.max_steps or total_steps(len(lengths), recipe)
     tokens = float(lengths.sum() / max(len(lengths), 1) * steps * recipe.samples_per_update)
     return Plan(
@@ -180,9 +186,8 @@ def plan(
         samples_per_update=recipe.samples_per_update,
         weights=weight_states(Path(weights)) if weights else {},
         parameters=counts.counts,
-        memory=step_memory(config, counts, recipe, largest, weight_bytes, autocast),
-        device_bytes=device_bytes,
-        disk_needed=_disk(counts) * weight_bytes,
+        **_room(recipe, memory, device_bytes, devices, run.fsdp),
+        disk_needed=_disk(counts, recipe),
         disk_free=_free(Path(out)),
         **_time_and_cost(tokens, tokens_per_second, price_per_hour, devices),
     )
@@ -215,13 +220,70 @@ def weight_states(folder: Path) -> dict[str, str]:
     return states
 
 
-def _disk(counts: Trainable) -> int:
-    """Numbers on disk at the most: the final weights, and two checkpoints with their moments.
+def _memory(
+    config: PreTrainedConfig,
+    counts: Trainable,
+    lengths: np.ndarray,
+    supervised: np.ndarray,
+    on_gpu: bool,
+) -> Memory:
+    """What a recipe for these data takes on each of some devices that share the model."""
+
+    def memory(recipe: RunConfig, shards: int) -> dict[str, float]:
+        largest = _largest(lengths, supervised, recipe)
+        return step_memory(config, counts, recipe, largest, on_gpu=on_gpu, shards=shards)
+
+    return memory
+
+
+def _room(
+    recipe: RunConfig, memory: Memory, device_bytes: int | None, devices: int, shared: bool
+) -> dict[str, Any]:
+    """Memory that is needed and there, and what fits if this does not."""
+    needed = memory(recipe, devices if shared else 1)
+    fits = not device_bytes or sum(needed.values()) <= device_bytes
+    fitting = "" if fits else _fitting(recipe, memory, device_bytes, devices)
+    return {"memory": needed, "device_bytes": device_bytes, "fitting": fitting}
+
+
+def _fitting(
+    recipe: RunConfig,
+    memory: Memory,
+    device_bytes: int,
+    devices: int,
+) -> str:
+    """The settings, in words, that fit and cost least: whole models first, little computed again.
+
+    Precision is changed last: it is what rounds a result otherwise.
+    """
+    least = {1: "bf16_24", devices: "bf16_24" if devices == 1 else "bf16_32"}
+    tries = [
+        (recipe.precision, 1),
+        (recipe.precision, devices),
+        *((k, n) for n, k in least.items()),
+    ]
+    for kind, shards in dict.fromkeys(tries):
+        if shards > 1 and kind == "bf16_24":
+            continue  # not sharded
+        for again, size in itertools.product((False, "selective", True), (8192, 4096)):
+            changes = {"precision": kind, "packing": True, "tokens_per_batch": size}
+            changed = recipe.changed(changes | {"gradient_checkpointing": again})
+            needed = sum(memory(changed, shards).values())
+            if needed <= device_bytes:
+                words = f"--packing --tokens-per-batch {size} --set precision={kind}"
+                words += f" --set gradient_checkpointing={again}" + " --fsdp" * (shards > 1)
+                return f"cheapest that fits, {_gb(needed)}: {words}"
+    return ""
+
+
+def _disk(counts: Trainable, recipe: RunConfig) -> float:
+    """Bytes on disk at the most: the final weights, and two checkpoints with AdamW's state.
 
     One checkpoint is kept, and for a moment the next beside it.
     """
     total, learning = counts.total("total"), counts.total("effective")
-    return total + 2 * (total + 2 * learning)
+    weight, _, state = BYTES[recipe.precision]
+    return total * weight + 2 * learning * (weight + state)
 
 
 def _free(folder: Path) -> int:

@@ -52,15 +52,20 @@ def shaped(image: Image.Image, processor: PilBackend, aspect: str) -> Image.Imag
     return pad_to_square(image, (red, green, blue))
 
 
-def prepare(image: Image.Image, processor: PilBackend, aspect: str = "pad") -> torch.Tensor:
-    """Pixels of one image, normalised: (3, H, W) float32.
+def prepare(
+    image: Image.Image, processor: PilBackend, aspect: str = "pad", raw: bool = False
+) -> torch.Tensor:
+    """Pixels of one image, normalised: (3, H, W) float32; ``raw``: uint8, for `normalised`.
 
     ``processor``: a transformers image processor of the PIL kind (torchvision's resize differs by
     grey levels); its own sizes decide whether it crops (CLIP) or not (Qwen-VL).
     """
     pixels = np.asarray(shaped(image, processor, aspect))
     how = {"input_data_format": "channels_last", "do_pad": False}  # it was padded here, if at all
-    return processor(pixels, **how, return_tensors="pt")["pixel_values"][0]
+    if raw:
+        how |= {"do_rescale": False, "do_normalize": False}
+    batch = processor(pixels, return_tensors="pt", **how)
+    return batch["pixel_values"][0]
 
 
 def as_trained(processor: ProcessorMixin, aspect: str) -> ProcessorMixin:
@@ -75,3 +80,14 @@ def as_trained(processor: ProcessorMixin, aspect: str) -> ProcessorMixin:
     padding = images.to_dict() | {"do_pad": aspect == "pad"}
     processor.image_processor = LlavaImageProcessorPil(**padding)
     return processor
+
+
+def norm(processor: PilBackend) -> list[list[float]]:
+    """Scale, mean and deviation of each colour: what `normalised` takes, as a (3, 3) tensor."""
+    return [[processor.rescale_factor] * 3, processor.image_mean, processor.image_std]
+
+
+def normalised(pixels: torch.Tensor, norm: torch.Tensor) -> torch.Tensor:
+    """Raw pixels (N, 3, H, W) as `prepare` normalises them, to the bit, where they lie."""
+    scale, mean, deviation = norm[:, :, None, None]
+    return ((pixels * scale).float() - mean.float()) / deviation.float()

@@ -14,6 +14,7 @@ from transformers import AutoModelForImageTextToText, PreTrainedModel
 
 from sgv_lab.errors import LabError
 from sgv_lab.training.config import Machine, RunConfig
+from sgv_lab.training.precision import refuse_without_flashoptim
 
 
 def start(recipe: RunConfig, run: Machine, records: int) -> PartialState:
@@ -23,8 +24,12 @@ def start(recipe: RunConfig, run: Machine, records: int) -> PartialState:
         raise LabError("no GPU is there", where="device=cuda", fix="use device=cpu")
     if run.fsdp and recipe.language_model == "lora":
         raise LabError("adapters are not sharded", where="fsdp", fix="leave fsdp out: they fit")
+    if run.fsdp and recipe.precision == "bf16_24":
+        fix = "set precision=bf16_32: shared, its masters take little"
+        raise LabError("24-bit masters are not sharded", where="fsdp", fix=fix)
     if run.fsdp and int(os.environ.get("WORLD_SIZE", 1)) < 2:
         raise LabError("one process has nobody to share with", where="fsdp", fix="use torchrun")
+    refuse_without_flashoptim(recipe, cuda and run.device != "cpu")
     if not records:
         raise LabError("no records to train on", fix="give at least one record")
     cpu = run.device == "cpu" or not cuda
@@ -44,7 +49,7 @@ def distributed(
 ) -> torch.nn.Module:
     """The model as its processes train it: alone, copied (DDP), or sharded block by block."""
     if run.fsdp:
-        policy = MixedPrecisionPolicy(*[torch.bfloat16, torch.float32] * half)
+        policy = MixedPrecisionPolicy(torch.bfloat16 if half else None, torch.float32)
         lists = [m for m in model.modules() if isinstance(m, torch.nn.ModuleList)]
         for block in (block for blocks in lists for block in blocks):
             fully_shard(block, mp_policy=policy)

@@ -1,17 +1,13 @@
-"""How fast a recipe trains and what memory it takes, at true size: throw-away runs of `train`.
+"""How fast a recipe trains and what memory it takes, at true size: throw-away runs of the trainer.
 
 Weights are random and made on the device; the records are made up, with images as large and texts
-as long as the real ones. Every step shows the same records, so that the loss has to fall. A row's
-numbers come from the run's own metrics.jsonl. MFU = useful FLOPs per second (by
-`estimates.useful_flops`) / the ceiling, which is the fastest large matrix product measured on the
-same device just before.
+as long as the real ones. Every step shows the same records, so that the loss has to fall. The
+numbers come from the run's own metrics.jsonl.
 """
 
 import gc
-import operator
 import tempfile
-from collections.abc import Iterator
-from itertools import accumulate
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +19,6 @@ from torch.utils.benchmark import Timer
 from transformers import AutoModelForImageTextToText, PreTrainedConfig, ProcessorMixin
 
 from sgv_lab.errors import LabError
-from sgv_lab.files import atomic
 from sgv_lab.models import families, mini
 from sgv_lab.provenance import provenance
 from sgv_lab.training import metrics
@@ -31,13 +26,15 @@ from sgv_lab.training.collate import collator
 from sgv_lab.training.config import RunConfig, configured
 from sgv_lab.training.conversation import SYSTEM
 from sgv_lab.training.data import RecordDataset
-from sgv_lab.training.estimates import useful_flops
-from sgv_lab.training.plan import plan
-from sgv_lab.training.survey import survey
+from sgv_lab.training.estimates import LargestBatch, step_memory, useful_flops
+from sgv_lab.training.packing import Batching, packed
+from sgv_lab.training.precision import loading_dtype
+from sgv_lab.training.step_data import padded
+from sgv_lab.training.survey import Survey, survey
 from sgv_lab.training.trainable import count_trainable
-from sgv_lab.training.trainer import train
+from sgv_lab.training.trainer import fit
 
-WARM_UP = 2  # steps before the clock starts
+WARM_UP = 1  # steps before the clock starts
 COUNTED = ("tokens", "positions", "supervised_tokens", "samples")
 WORDS = ("a", "picture", "of", "the", "red", "dog", "near", "two", "trees", "on", "green", "grass")
 # Tokens of text per sample at paper size: mean and spread of a log-normal. Captions: 826 characters
@@ -46,76 +43,69 @@ WORDS = ("a", "picture", "of", "the", "red", "dog", "near", "two", "trees", "on"
 TEXT_TOKENS = {"plain": (192.0, 0.35)} | dict.fromkeys(("v1", "qwen", "chat"), (280.0, 0.7))
 
 
-def ways(gpu: bool) -> dict[str, dict[str, Any]]:
-    """Row -> what `train` is given; each has all changes of the one before and one more."""
-    half = {"+ bf16 weights": {"dtype": "bfloat16"}} if gpu else {}
-    more = {"padded": {}, "+ packing": {"packing": True}, **half}
-    more["+ no checkpointing"] = {"gradient_checkpointing": False}
-    return dict(zip(more, accumulate(more.values(), operator.or_), strict=True))
+def time_training(
+    key: str, size: str, recipe: RunConfig, way: Mapping[str, Any], steps: int, room: float = 0.0
+) -> dict[str, Any]:
+    """What ``steps`` steps of ``recipe`` take of family ``key``: speed, memory, losses.
 
-
-def measure(
-    key: str, size: str, recipe: RunConfig, steps: int, workers: int = 0
-) -> Iterator[dict[str, Any]]:
-    """A row per way of training family ``key``, as soon as it is measured over ``steps`` steps.
-
-    A way that runs out of memory gives a row that says so. ``size``: "paper", which needs a GPU
-    (LabError), or "mini"; ``workers``: processes that load images, as `train` takes them.
+    ``way``: settings and fields of `Machine`; "official" True deals samples into batches in any
+    order, as the official code does, where `train` puts samples of like length together. ``room``:
+    bytes of the device; where more are planned nothing is trained, and the "status" says so.
     """
-    device = usable_device(size)
-    ceiling, made = matmul_ceiling(device), made_with()
+    given = {"progress": False, "max_steps": WARM_UP + steps, **way}
+    official = given.pop("official", False)
+    recipe, machine = configured(recipe, given, "measure")
+    config, processor = _untaught(key, size)
+    counts, cuda = count_trainable(config, recipe), torch.cuda.is_available()
     with tempfile.TemporaryDirectory() as folder:
         records = _records(Path(folder), recipe, size == "paper")
-        for name, way in ways(device == "cuda").items():
-            row = {"model": key, "size": size, "recipe": recipe.name, "row": name}
-            row |= {"weights": way.get("dtype", "float32"), "ceiling_tflops": ceiling / 1e12}
-            try:
-                run = {"max_steps": WARM_UP + steps, "workers": workers, **way}
-                row |= {"status": "ok"} | _train(key, size, recipe, records, Path(folder), run)
-                row["mfu"] = row["useful_tflops"] * 1e12 / ceiling
-            except torch.OutOfMemoryError:
-                row["status"] = "out of memory"
-            gc.collect()  # models hold themselves in cycles
-            torch.cuda.empty_cache()
-            yield row | made
-
-
-def _train(
-    key: str,
-    size: str,
-    recipe: RunConfig,
-    records: list[dict[str, Any]],
-    folder: Path,
-    way: dict[str, Any],
-) -> dict[str, Any]:
-    """Train a fresh model on ``records`` as ``way`` says; what the steps after WARM_UP took."""
-    dtype = getattr(torch, way.pop("dtype", "float32"))
-    config, processor = _untaught(key, size)
-    on_gpu = torch.cuda.is_available()
-    autocast = on_gpu and dtype == torch.float32
-    recipe, machine = configured(recipe, {**way, "progress": False}, "throughput")
-    data = (processor, records, folder, recipe)
-    needs = plan(config, *data, folder, run=machine, weight_bytes=dtype.itemsize, autocast=autocast)
-    with tempfile.TemporaryDirectory() as out:
+        examples = RecordDataset(records, folder, processor, recipe, raw=True)
+        feed = collator(config, packed=recipe.packing, processor=processor)
+        found = survey(examples, feed.image_tokens)
+        split = padded(recipe.micro_batch, [] if official else found.lengths)
+        batching = packed(found.lengths, recipe.tokens_per_batch) if recipe.packing else split
+        largest = _largest(found, batching, recipe)
+        planned = sum(step_memory(config, counts, recipe, largest, on_gpu=cuda).values())
+        row = {"weights": recipe.precision, "planned_bytes": planned}
+        if room and planned > room:
+            return row | {
+                "status": f"skipped: {planned / 1e9:.0f} GB planned, {room / 1e9:.0f} there"
+            }
         torch.manual_seed(0)
-        with torch.device("cuda" if on_gpu else "cpu"):
-            model = AutoModelForImageTextToText.from_config(config, dtype=dtype)
-        train(model, *data, out, seed=0, keep=False, **vars(machine))
-        rows = metrics.read(Path(out) / "metrics.jsonl")
+        with torch.device("cuda" if cuda else "cpu"):
+            model = AutoModelForImageTextToText.from_config(config, dtype=loading_dtype(recipe))
+        out = Path(folder, "run")
+        fit(model, None, examples, feed, recipe, out, 0, machine, {}, batching, keep=False)
+        rows = metrics.read(out / "metrics.jsonl")
     timed = pd.DataFrame(rows[WARM_UP:])
     seconds, per_second = timed["seconds"].mean(), timed.sum() / timed["seconds"].sum()
-    found = survey(RecordDataset(records, folder, processor, recipe), collator(config).image_tokens)
     shown = found.lengths, int(found.supervised.sum()), len(records)
-    flops = useful_flops(config, count_trainable(config, recipe), recipe, *shown)
-    return {
+    return row | {
         "seconds_per_update": seconds,
         **{f"{what}_per_second": per_second[what] for what in COUNTED},
-        "useful_tflops": flops / seconds / 1e12,
+        "useful_tflops": useful_flops(config, counts, recipe, *shown) / seconds / 1e12,
         "first_loss": rows[0]["loss"],
         "last_loss": rows[-1]["loss"],
-        "planned_bytes": sum(needs.memory.values()),
-        "peak_bytes": torch.cuda.max_memory_allocated() if on_gpu else None,
+        "peak_bytes": torch.cuda.max_memory_allocated() if cuda else None,
     }
+
+
+def _largest(found: Survey, batching: Batching, recipe: RunConfig) -> LargestBatch:
+    """The largest batch of a step."""
+    batches = [np.array(batch) for batch in batching(list(range(len(found.lengths))), 1)]
+
+    def positions(batch: np.ndarray) -> int:
+        lengths = found.lengths[batch]
+        return int(lengths.sum() if recipe.packing else lengths.max() * len(batch))
+
+    largest = max(batches, key=positions)
+    return LargestBatch(positions(largest), int(found.supervised[largest].sum()), len(largest))
+
+
+def forget() -> None:
+    """Give back the memory of models that nobody holds; they hold themselves in cycles."""
+    gc.collect()
+    torch.cuda.empty_cache()
 
 
 def _untaught(key: str, size: str) -> tuple[PreTrainedConfig, ProcessorMixin]:
@@ -162,7 +152,7 @@ def usable_device(size: str) -> str:
     """Where models of ``size`` are measured; LabError at paper size without a GPU."""
     gpu = torch.cuda.is_available()
     if size == "paper" and not gpu:
-        raise LabError("true sizes need a GPU", where="throughput", fix="use --size mini")
+        raise LabError("true sizes need a GPU", where="measure", fix="use --size mini")
     return "cuda" if gpu else "cpu"
 
 
@@ -172,23 +162,3 @@ def made_with() -> dict[str, Any]:
     versions = {name: origin["packages"][name] for name in ("torch", "transformers")}
     known = {name: origin[name] for name in ("revision", "clean")}
     return {"device": origin["device"], **versions, **known}
-
-
-def line(row: dict[str, Any]) -> str:
-    """One row as a line of text."""
-    if row["status"] != "ok":
-        return f"{row['row']:<20} {row['status']}"
-    peak = "" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 1e9:.1f} of "
-    return (
-        f"{row['row']:<20} {row['tokens_per_second']:10,.0f} tokens/s "
-        f"{row['samples_per_second']:8.2f} samples/s  MFU {row['mfu']:6.1%}  "
-        f"memory {peak}{row['planned_bytes'] / 1e9:.1f} GB planned  "
-        f"loss {row['first_loss']:.2f} to {row['last_loss']:.2f}"
-    )
-
-
-def append(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Add rows to a CSV file, in place of nothing that was there."""
-    before = [pd.read_csv(path)] if path.exists() else []
-    with atomic(path) as temporary:
-        pd.concat([*before, pd.DataFrame(rows)]).to_csv(temporary, index=False)

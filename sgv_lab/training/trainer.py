@@ -21,27 +21,24 @@ from torch.nn.functional import cross_entropy, pad
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset, Subset
 from transformers import PreTrainedModel, ProcessorMixin, get_cosine_schedule_with_warmup, set_seed
-from transformers.trainer_pt_utils import get_parameter_names
 
 from sgv_lab.errors import LabError
 from sgv_lab.files import only_writer, write_json
 from sgv_lab.models import checkpoints
-from sgv_lab.models.architectures import PROJECTORS
-from sgv_lab.training import checkpointing, step_data
+from sgv_lab.training import checkpointing, kernels, step_data
 from sgv_lab.training import processes as several
 from sgv_lab.training.card import hub_name
 from sgv_lab.training.collate import Collator, Sample, collator
 from sgv_lab.training.config import Machine, RunConfig, configured
 from sgv_lab.training.data import RecordDataset
 from sgv_lab.training.metrics import Metrics
-from sgv_lab.training.packing import Batching, packed, varlen
+from sgv_lab.training.packing import Batching, packed
+from sgv_lab.training.precision import adamw, set_precision
+from sgv_lab.training.preprocessing import normalised
 from sgv_lab.training.segments import IGNORED
 from sgv_lab.training.step_data import padded
 from sgv_lab.training.survey import survey
 from sgv_lab.training.trainable import GradientGuard, set_trainable
-
-CHECKPOINTING = {"use_reentrant": False}  # the other kind freezes a partly frozen tower, silently
-NO_DECAY = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)"]
 
 
 def train(
@@ -67,9 +64,9 @@ def train(
     """
     recipe, settings = configured(recipe, run)
     checkpoints.refuse_tokenizer(model.config, processor, "processor")
-    examples = RecordDataset(records, image_root, processor, recipe)
+    examples = RecordDataset(records, image_root, processor, recipe, raw=True)
     collate = collator(model.config, recipe.loss == "sample", recipe.packing, processor)
-    found = survey(examples, collate.image_tokens, settings.workers, settings.progress)
+    found = survey(examples, collate.image_tokens, settings.workers or 0, settings.progress)
     if found.broken:
         found.report(records, refuse=not drop_broken, shown=bool(settings.progress))
     kept = found.kept.tolist()
@@ -155,15 +152,14 @@ def _learn(
 ) -> None:
     """Train from the last complete checkpoint, or from the start, to the manifest."""
     steps, device = settings["updates"], processes.device
-    half = recipe.precision == "bf16" and device.type == "cuda"
+    cuda = device.type == "cuda"
+    half = recipe.precision == "bf16" and cuda  # autocast
     set_seed(settings["seed"])  # the adapters' first values
     model, trainable = set_trainable(model, recipe)
-    if recipe.gradient_checkpointing:
-        model.activation_checkpointing_enable(CHECKPOINTING)
-        # For the other kind alone: it sends the backward pass through all of a frozen tower.
-        model.disable_input_require_grads()
+    set_precision(model, recipe, half and not run.fsdp)  # shards are cast as they are gathered
+    kernels.checkpoint(model, recipe)
     wrapped = several.distributed(model.to(device).train(), run, processes, half)
-    optimizer = _adamw(model, recipe)
+    optimizer = adamw(model, recipe)
     schedule = learning_rates(optimizer, recipe, steps)
     set_seed(settings["seed"])  # dropout, whatever was drawn so far
     state = checkpointing.TrainingState(out / "checkpoints", model, optimizer, schedule, processes)
@@ -172,14 +168,13 @@ def _learn(
         data,
         sampler=range(start, steps),  # a step's number says what it is shown: nothing is read twice
         batch_size=None,
-        num_workers=run.workers,
-        pin_memory=device.type == "cuda",
+        num_workers=4 * cuda if run.workers is None else run.workers,
+        pin_memory=cuda,
         generator=torch.Generator(),  # its own, so that opening it leaves the global one alone
     )
     guard, every = GradientGuard(trainable.effective), run.save_every or max(50, steps // 10)
-    # A mask of all samples against all others would cost memory that the kernel does not need.
-    kernel = varlen(model) if recipe.packing and half else contextlib.nullcontext()
-    with kernel, Metrics(out / "metrics.jsonl", start, steps, run, processes) as metrics:
+    fast = kernels.fast(model, recipe, cuda, run.liger)
+    with fast, Metrics(out / "metrics.jsonl", start, steps, run, processes) as metrics:
         for step, batches in enumerate(loader, start + 1):
             counts = step_data.counts(batches, processes)
             row = _step(wrapped, batches, counts, step, recipe, run, half)
@@ -250,8 +245,10 @@ def supervised_loss(
     targets = pad(batch["labels"][:, 1:], (0, 1), value=IGNORED)  # (B, T): the next token's label
     asked = targets != IGNORED
     weights = pad(batch["loss_weights"][:, 1:], (0, 1))[asked]
-    others = ("labels", "loss_weights", "record_ids", "images")
+    others = ("labels", "loss_weights", "record_ids", "images", "pixel_norm")
     inputs = {key: value for key, value in batch.items() if key not in others}
+    if "pixel_norm" in batch:
+        inputs["pixel_values"] = normalised(inputs["pixel_values"], batch["pixel_norm"])
     if "pixel_values" in inputs:
         inputs["pixel_values"] = inputs["pixel_values"].to(next(model.parameters()).dtype)
     logits = model(**inputs, logits_to_keep=asked, use_cache=False).logits  # (N, V)
@@ -266,24 +263,6 @@ def _refuse_non_finite(value: torch.Tensor, what: str, step: int, ids: Iterable[
             f"records of the batch: {', '.join(ids)}",
             fix="look at these records or lower the learning rate; the last checkpoint is intact",
         )
-
-
-def _adamw(model: torch.nn.Module, recipe: RunConfig) -> torch.optim.AdamW:
-    """AdamW without decay of norms and biases; the projector may have a rate of its own."""
-    decays = set(get_parameter_names(model, [torch.nn.LayerNorm], NO_DECAY))
-    groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
-    groups[recipe.learning_rate, recipe.weight_decay] = []  # the first one's rate is logged
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            own = recipe.connector_learning_rate and any(part in name for part in PROJECTORS)
-            rate = recipe.connector_learning_rate if own else recipe.learning_rate
-            decay = recipe.weight_decay if name in decays else 0.0
-            groups.setdefault((rate, decay), []).append(parameter)
-    return torch.optim.AdamW(
-        [{"params": p, "lr": rate, "weight_decay": decay} for (rate, decay), p in groups.items()],
-        betas=(recipe.adam_beta1, recipe.adam_beta2),
-        fused=True,
-    )
 
 
 def learning_rates(

@@ -176,14 +176,3 @@ def test_merging_takes_the_folder_alone(tmp_path):
     given = ["caption", "--merge", "--out", str(tmp_path), "--batch-size", "2", "--seed", "1"]
     done = CliRunner().invoke(main, given)
     assert done.exit_code == 1 and "takes no --seed, --batch-size" in done.output
-
-
-def test_throughput_compares_with_the_original_in_one_run(tmp_path, capsys):
-    command = ["throughput", "caption", "--size", "mini", "--batch-size", "8", "--batches", "1"]
-    done = CliRunner().invoke(main, [*command, "--out", str(tmp_path / "rows.csv")])
-    assert done.exit_code == 0, done.output
-    lines = [line for line in done.output.splitlines() if "captions/s" in line]
-    assert lines[0].startswith("original") and " 1.0 x" in lines[0] and len(lines) >= 3
-    assert len(pd.read_csv(tmp_path / "rows.csv")) == len(lines)
-    with capsys.disabled():
-        print("\n" + "\n".join(lines))

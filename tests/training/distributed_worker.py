@@ -17,6 +17,11 @@ RUNS = {  # name -> (recipe, its changes, fields of Run)
     "padded": ("pretrain", {}, {"micro_batch": 1, "save_every": 2}),
     "packed": ("sft-lora", {"lora_dropout": 0.0}, {"packing": True, "tokens_per_batch": 60}),
     "sharded": ("pretrain", {}, {"micro_batch": 1, "save_every": 2, "fsdp": True}),
+    "masters": (
+        "pretrain",
+        {"precision": "bf16_32", "gradient_checkpointing": "selective"},
+        {"micro_batch": 1, "save_every": 2, "fsdp": True},
+    ),
 }
 
 
@@ -57,7 +62,8 @@ if __name__ == "__main__":
     folder = Path(sys.argv[1])
     for name in ("padded", "packed"):
         fit(name, folder)
-    look_at_shards(folder, "sharded")
-    dist.barrier()
-    fit("sharded", folder)  # from the checkpoint after four steps
+    for name in ("masters", "sharded"):
+        look_at_shards(folder, name)
+        dist.barrier()
+        fit(name, folder)  # from the checkpoint after four steps
     dist.destroy_process_group()

@@ -6,11 +6,19 @@ from types import SimpleNamespace
 import numpy as np
 import official
 import pytest
+import torch
 from PIL import Image
 from transformers import CLIPImageProcessorPil
 
 from sgv_lab.models.qwen_vl import image_processor
-from sgv_lab.training.preprocessing import as_trained, open_image, pad_to_square, prepare
+from sgv_lab.training.preprocessing import (
+    as_trained,
+    norm,
+    normalised,
+    open_image,
+    pad_to_square,
+    prepare,
+)
 
 SMALL = CLIPImageProcessorPil(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
 MEAN = np.array(SMALL.image_mean, np.float32)[:, None, None]
@@ -88,3 +96,15 @@ def test_a_saved_processor_makes_what_the_run_was_shown(size: tuple[int, int], a
     made = saved.image_processor(image, return_tensors="np")["pixel_values"][0]
     assert (made == expected).all()
     assert (prepare(image, saved.image_processor, aspect).numpy() == expected).all()
+
+
+@pytest.mark.parametrize("aspect", ["pad", "square"])
+@pytest.mark.parametrize("size", [(64, 48), (30, 90), (336, 336)])
+def test_raw_images_are_normalised_later_to_the_same_bits(aspect, size) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    processor, image = CLIPImageProcessorPil(), Image.fromarray(noise)
+    wanted = prepare(image, processor, aspect)
+    raw = prepare(image, processor, aspect, raw=True)
+    assert raw.dtype == torch.uint8 and raw.nbytes * 4 == wanted.nbytes
+    known = torch.tensor(norm(processor), dtype=torch.float64)
+    assert torch.equal(normalised(raw[None], known)[0], wanted)

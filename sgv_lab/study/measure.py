@@ -1,0 +1,322 @@
+"""``sgv-lab measure``: what a machine does, in the time there is.
+
+Rows stand in order of value, and each is on the disk before the next begins. A row whose guess of
+seconds exceeds the time left, or whose planned memory exceeds the device's, is skipped and says so;
+an error is a row. What trains, captions and answers here is what does so elsewhere.
+"""
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+from sgv_lab.benchmarks.evaluate import answer
+from sgv_lab.benchmarks.tasks import TASKS, Question
+from sgv_lab.captioning import bulk, speed
+from sgv_lab.files import Journal, atomic
+from sgv_lab.options import Existing
+from sgv_lab.provenance import installed
+from sgv_lab.training import packing, throughput
+from sgv_lab.training.config import FULL_SIZE, base
+
+VENDOR_TFLOPS = {
+    "H100": 989.0,
+    "H200": 989.0,
+    "A100": 312.0,
+}  # dense bfloat16, NVIDIA's data sheets
+L7, L13 = "llava-1.5-7b", "llava-1.5-13b"
+SAMPLES, STEPS = {"paper": 32, "mini": 4}, 2  # of a step; steps timed
+CAPTIONS = {"paper": 128, "mini": 8}  # of a large batch
+# The authors' scripts under DeepSpeed: padded, all of a block computed again, float32 masters.
+OFFICIAL = {"official": True, "precision": "bf16_32", "liger": False}
+ROOM = 0.97  # of a device's memory; the rest is the driver's and the kernels'
+_FASTER = 0.02  # of a guess at true size, for the miniature
+_RATES = ("tokens_per_second", "captions_per_second", "answers_per_second")
+_USUAL = ("official", "original", "questions an image: 1")  # what ratios are of: the first measured
+_KEY = ("size", "recipe", "model", "row")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a row may take."""
+
+    seconds: float
+    room: float  # bytes of the device; 0: not known
+
+
+@dataclass(frozen=True)
+class Row:
+    """One thing to measure; ``measure`` gives its numbers, and a "status" where there are none."""
+
+    recipe: str
+    model: str
+    row: str
+    seconds: float  # a guess, on an H200
+    measure: Callable[[Limits], dict[str, Any]]
+
+
+def rows(size: str, out: Path, studies: tuple[Path, ...]) -> list[Row]:
+    """What is measured, in order of value."""
+    train = partial(_training, size)
+    packs = {**OFFICIAL, "packing": True}
+    lean = {**packs, "precision": "bf16_24"}
+    kept = {**lean, "gradient_checkpointing": "selective"}
+    lora = {"precision": "bf16", "packing": True, "gradient_checkpointing": "selective"}
+    found = [Row("check", "", "matrix products", 10, _ceiling)]
+    if torch.cuda.is_available():
+        found.append(Row("check", "", "packed attention", 10, _attention))
+    found += [
+        train("sft", L7, "official", 28, OFFICIAL),
+        train("sft", L7, "ours", 24, FULL_SIZE),
+        train("pretrain", L7, "official", 30, OFFICIAL),
+        train("pretrain", L7, "ours", 24, FULL_SIZE),
+        *_captions(size),
+        train("sft", L7, "official, 24-bit AdamW", 26, OFFICIAL | {"precision": "bf16_24"}),
+        train("sft", L7, "official + packing", 24, packs),
+        train("sft", L7, "+ 24-bit AdamW", 22, lean),
+        train("sft", L7, "+ selective checkpointing", 20, kept),  # with Liger: ours
+        train("sft-lora", L7, "official", 26, OFFICIAL | {"precision": "bf16"}),
+        train("sft-lora", L7, "ours", 20, lora),
+        train("sft-lora", L13, "ours", 30, lora),
+        *(Row("evaluate", L7, f"questions an image: {n}", 25, partial(_answers, size, n))
+          for n in (1, 4)),
+        train("sft", L7, "ours, packs of 4096", 22, FULL_SIZE | {"tokens_per_batch": 4096}),
+        train("sft", L7, "ours, nothing computed again", 22,
+              FULL_SIZE | {"tokens_per_batch": 4096, "gradient_checkpointing": False}),
+        _static(size),
+    ]  # fmt: skip
+    return [
+        *found,
+        *(Row("study", "", plan.stem, 60, partial(_study, plan, out)) for plan in studies),
+    ]
+
+
+def measure(
+    *,
+    out: Path,  # Folder of rows.jsonl and throughput.csv.
+    seconds: float = 480.0,  # How long it may take.
+    size: Literal["paper", "mini"] = "paper",
+    study: tuple[Existing, ...] = (),  # PLAN.yaml: A study to run in what time is left.
+) -> Iterator[str]:
+    """Measure training, captioning and answering, until the time is over, a row at a time.
+
+    The most telling rows come first. Give the same command again to go on: what was measured is not
+    measured again, what failed or was skipped is tried again. Weights are random and true to size;
+    `--size mini` rehearses it on any machine. Trains nothing that is kept.
+    """
+    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+    began, device = time.monotonic(), throughput.usable_device(size)
+    out.mkdir(parents=True, exist_ok=True)
+    journal, made = Journal(out / "rows.jsonl"), throughput.made_with()
+    room = ROOM * torch.cuda.get_device_properties(0).total_memory if device == "cuda" else 0.0
+    kept = {_key(row): row for row in journal.read()}
+    yield ", ".join(f"{name} {value}" for name, value in made.items())
+    for one in rows(size, out, study):
+        known = {"size": size, "recipe": one.recipe, "model": one.model, "row": one.row}
+        before = kept.get(_key(known), {"status": ""})
+        if before["status"] != "ok":
+            left = seconds - (time.monotonic() - began)
+            row = known | _measured(one, left, size, room) | made
+            journal.append([row])
+            kept[_key(known)] = before = row
+            table(kept).pipe(_write, out / "throughput.csv")
+        yield line(before)
+
+
+def _key(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(row[name] for name in _KEY)
+
+
+def _measured(one: Row, left: float, size: str, room: float) -> dict[str, Any]:
+    """A row's numbers, or a "status" that says why there are none; models are forgotten."""
+    if left < one.seconds * (1 if size == "paper" else _FASTER):
+        return {"status": f"skipped: {max(left, 0):.0f} s left"}
+    began = time.monotonic()
+    try:
+        found = {"status": "ok"} | one.measure(Limits(left, room))
+    except torch.OutOfMemoryError as error:
+        found = {"status": f"out of memory: {str(error)[:120]}"}
+    except Exception as error:  # the next row may well be measured
+        found = {"status": f"{type(error).__name__}: {error}"[:300]}
+    throughput.forget()
+    return found | {"took": round(time.monotonic() - began, 1)}
+
+
+def _training(
+    size: str, recipe: str, key: str, row: str, seconds: float, way: Mapping[str, Any]
+) -> Row:
+    return Row(recipe, key, row, seconds, partial(_training_row, key, size, recipe, way))
+
+
+def _training_row(
+    key: str, size: str, recipe: str, way: Mapping[str, Any], limits: Limits
+) -> dict[str, Any]:
+    chosen = base(recipe, {"samples_per_update": SAMPLES[size]})
+    if size == "mini" and chosen.vision_from:
+        chosen = chosen.changed({"vision_from": 1})  # of its three blocks
+    return throughput.time_training(key, size, chosen, way, STEPS, limits.room)
+
+
+def _captions(size: str) -> Iterator[Row]:
+    """The original script's way, greedy decoding, and large batches."""
+    ways = {
+        "original": (4, bulk.ORIGINAL, 40),
+        "greedy": (4, bulk.Decoding(), 25),
+        f"greedy, batch of {CAPTIONS[size]}": (CAPTIONS[size], bulk.Decoding(), 50),
+    }
+    for name, (count, decoding, seconds) in ways.items():
+        yield Row("caption", L7, name, seconds, partial(_caption, size, count, decoding))
+
+
+def _static(size: str) -> Row:
+    given = partial(_caption, size, CAPTIONS[size], bulk.Decoding(static=True))
+    return Row("caption", L7, f"static cache, batch of {CAPTIONS[size]}", 120, given)
+
+
+def _caption(size: str, count: int, decoding: bulk.Decoding, _: Limits) -> dict[str, Any]:
+    return speed.time_captions(L7, size, count, decoding)
+
+
+def _ceiling(_: Limits) -> dict[str, Any]:
+    """The fastest large matrix product; what is installed that makes training faster."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    found = {name: installed(name) for name in ("flashoptim", "liger-kernel", "peft")}
+    return found | {"useful_tflops": throughput.matmul_ceiling(device) / 1e12}
+
+
+def _attention(_: Limits) -> dict[str, Any]:
+    """How far packed attention is from sample after sample in float32, forward and backward."""
+    lengths, width = (700, 64, 333), 128
+    heads = [torch.randn(1, 32, sum(lengths), width, device="cuda") for _ in range(3)]
+    ours = [head.bfloat16().requires_grad_() for head in heads]
+    theirs = [head.bfloat16().float().requires_grad_() for head in heads]
+    ends = torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32, device="cuda")
+    given = {"cu_seq_lens_q": ends, "max_length_q": max(lengths), "scaling": width**-0.5}
+    out, _ = packing.varlen_attention(torch.nn.Module(), *ours, None, **given)
+    parts = zip(*(head.split(lengths, dim=2) for head in theirs), strict=True)
+    alone = [scaled_dot_product_attention(*part, is_causal=True) for part in parts]
+    want = torch.cat(alone, 2).transpose(1, 2)
+    mix = torch.randn_like(want)
+    pairs = zip(
+        (out, *torch.autograd.grad((out * mix).sum(), ours)),
+        (want, *torch.autograd.grad((want * mix).sum(), theirs)),
+        strict=True,
+    )
+    error = max(float((a.float() - b).norm() / b.norm()) for a, b in pairs)
+    return {"relative_error": error, "status": "ok" if error < 0.02 else f"wrong: {error:.3f}"}
+
+
+def _answers(size: str, shared: int, _: Limits) -> dict[str, Any]:
+    """Short answers a second, ``shared`` questions about each image, after a first round."""
+    model, processor = speed.untaught(L7, size)
+    count = 4 * CAPTIONS[size]
+    asked = [
+        Question(str(n), f"Is there a dog beside tree {n}?", f"{n // shared}.jpg", max_new_tokens=2)
+        for n in range(count)
+    ]
+    task = replace(TASKS["mme"], margin=())
+    with tempfile.TemporaryDirectory() as folder:
+        root = speed.draw_images(Path(folder), count // shared)
+        for some in (asked[: count // 4], asked):
+            began = time.monotonic()
+            for _ in answer(model, processor, some, task, root, 64, progress=False):
+                pass
+    return {"answers_per_second": count / (time.monotonic() - began)}
+
+
+def _study(plan: Path, out: Path, limits: Limits) -> dict[str, Any]:
+    """Run a study's next runs, as many at once as there are cores, in the seconds left."""
+    folder = out / plan.stem
+    command = [sys.executable, "-m", "sgv_lab", "study", str(plan), "--out", str(folder)]
+    log = folder.with_suffix(".txt")
+    with log.open("ab") as file:
+        workers = ["--workers", str(os.cpu_count() or 1)]
+        child = subprocess.Popen(
+            [*command, *workers], stdout=file, stderr=file, start_new_session=True
+        )
+        try:
+            ended = child.wait(timeout=limits.seconds)
+        except subprocess.TimeoutExpired:
+            ended = None
+            os.killpg(child.pid, signal.SIGTERM)  # its workers, too; what they did is kept
+            child.wait()
+    runs = len(Journal(folder / "records.jsonl").read())
+    status = {0: "ok", None: "stopped: the time was over"}.get(
+        ended, f"ended with {ended}: {log.name}"
+    )
+    return {"runs": runs, "status": status}
+
+
+def table(kept: Mapping[tuple[str, ...], Mapping[str, Any]]) -> pd.DataFrame:
+    """Rows, with shares of both ceilings, and how much faster than the usual way they are."""
+    found = pd.DataFrame(list(kept.values()))
+    for name in (*_RATES, "useful_tflops"):
+        found[name] = found[name] if name in found else float("nan")
+    products, reached = found["row"] == "matrix products", found["useful_tflops"]
+    found["mfu"] = (reached / reached[products].max()).mask(products)
+    device = str(found["device"].iloc[0])
+    peaks = (peak for name, peak in VENDOR_TFLOPS.items() if name in device)
+    found["mfu_vendor"] = reached / next(peaks, float("nan"))
+    rate = found[list(_RATES)].bfill(axis=1).iloc[:, 0]
+    usual = rate.where(found["row"].str.startswith(_USUAL))
+    first = usual.groupby([found["recipe"], found["model"]]).transform("first")
+    return found.assign(ratio=rate / first)
+
+
+def _write(found: pd.DataFrame, path: Path) -> None:
+    with atomic(path) as temporary:
+        found.to_csv(temporary, index=False)
+
+
+def line(row: Mapping[str, Any]) -> str:
+    """One row as a line of text."""
+    name = f"{row['recipe']:<9}{row['model']:<14}{row['row']:<34}"
+    if row["status"] != "ok":
+        return name + row["status"]
+    units = {rate: (1, rate.replace("_per_second", "/s")) for rate in _RATES}
+    units |= {"useful_tflops": (1, "TFLOP/s"), "runs": (1, "runs")}
+    units |= {"peak_bytes": (1e9, "GB"), "planned_bytes": (1e9, "GB planned")}
+    told = {key: row[key] for key in units if row.get(key) is not None}
+    return name + ", ".join(f"{told[key] / units[key][0]:,.2f} {units[key][1]}" for key in told)
+
+
+def speeds(file: str | Path) -> pd.DataFrame:
+    """Training, row -> speed, memory and shares of the peak, as `measure` wrote them to ``file``.
+
+    Without the file every cell says that it was not measured.
+    """
+    names = {
+        "tokens_per_second": "tokens per second",
+        "captions_per_second": "captions per second",
+        "ratio": "times the official way",
+        "mfu": "share of the measured peak",
+        "mfu_vendor": "share of the vendor's peak",
+        "peak_bytes": "memory, GB",
+        "planned_bytes": "planned, GB",
+    }
+    labels = ["recipe", "model", "row"]
+    if Path(file).is_file():
+        found = pd.read_csv(file).query("recipe != 'check' and status == 'ok'")
+    else:
+        every = rows("paper", Path(), ())
+        found = pd.DataFrame(
+            [vars(one) for one in every if one.recipe in ("sft", "pretrain", "caption")]
+        )
+    found = found.reindex(columns=[*labels, *names])
+    found[["peak_bytes", "planned_bytes"]] /= 1e9
+    numbers = found[list(names)].astype(object)
+    told = numbers.where(numbers.notna(), "not measured").rename(columns=names)
+    labelled = found[labels].rename(columns={"recipe": "training"})
+    return pd.concat([labelled, told], axis=1).reset_index(drop=True)
