@@ -34,6 +34,7 @@ from sgv_lab.training.segments import (
     load_tokenizer,
     text_tokenizer,
 )
+from sgv_lab.training.survey import MAX_DROPPED
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 Size = Literal["paper", "mini"]
@@ -55,7 +56,8 @@ class Training:
     micro_batch: Count | None = None  # Rows of a padded batch.  [default: 8]
     workers: NotNegative = 0  # Processes that load pictures.
     dtype: Literal["fp32", "bf16"] = "fp32"  # Weights.
-    drop_broken: bool = False  # Leave broken records out, counted.
+    drop_broken: bool = False  # Leave broken records out, counted,
+    max_dropped: float = MAX_DROPPED  # SHARE: up to this share of all.
 
     def configured(self, **more: Any) -> tuple[RunConfig, Machine]:
         """The recipe with what the command line changes, and how to carry it out."""
@@ -89,7 +91,8 @@ def train(
     load = _load_four_bit if config.four_bit else checkpoints.load
     loaded = load(given.model, dtype=DTYPES[given.dtype])
     data = (given.records, given.images, config, given.out, seed)
-    return trainer.train(*loaded, *data, drop_broken=given.drop_broken, **vars(machine))
+    broken = {"drop_broken": given.drop_broken, "max_dropped": given.max_dropped}
+    return trainer.train(*loaded, *data, **broken, **vars(machine))
 
 
 def _load_four_bit(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
@@ -132,6 +135,7 @@ def plan(
         price_per_hour=price,
         devices=gpus,
         drop_broken=given.drop_broken,
+        max_dropped=given.max_dropped,
     )
     yield report.to_json() if json_ else f"{report}\n\n{config.table()}"
     if report.obstacles:
