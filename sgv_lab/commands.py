@@ -38,6 +38,7 @@ def study(
     models_root: str = "",  # Folder of FAMILY (FAMILY.1, ...) checkpoints.  [default: shipped]
     data_root: str = "",  # The official files, for a plan of profile paper.
     workers: int | None = None,  # Runs at once.  [default: the GPUs, else the cores]
+    max_dropped: float = 0.05,  # SHARE: Of official records that may be left out.
     dry_run: bool = False,  # Show the plan, check base and official files; run nothing.
     publish: Path | None = None,  # Also write into this figures/.
 ) -> Iterator[Any]:
@@ -59,14 +60,14 @@ def study(
         start = runner.bases(read, models_root)
         yield f"bases      {', '.join(path.name for path in start.values())}"
     if data_root:
-        yield from run_arm.check(runner.jobs(read, models_root, data_root))
+        yield from run_arm.check(runner.jobs(read, models_root, data_root, max_dropped))
     elif read.profile == "paper" and dry_run:
         yield "Files are not checked: that takes --models-root and --data-root."
     if dry_run:
         yield read.resolved().to_string(index=False)
         return
     out = out or Path("runs") / "studies" / read.name
-    records = runner.run(read, out, models_root, data_root, workers)
+    records = runner.run(read, out, models_root, data_root, workers, max_dropped=max_dropped)
     yield publishing.report(read, records, out)
     if publish:
         from sgv_lab.figures.study import publish as publish_study  # needs matplotlib

@@ -28,6 +28,7 @@ from sgv_lab.provenance import provenance
 from sgv_lab.study import cached_training, mix, official, pretraining_data, scores, share_captioner
 from sgv_lab.training import plan as planning
 from sgv_lab.training.config import RunConfig
+from sgv_lab.training.survey import MAX_DROPPED
 from sgv_lab.training.trainer import train
 
 POINTS = "points.parquet"
@@ -46,6 +47,7 @@ class Job:
     base_hash: str
     questions: Mapping[str, tuple[Path, str]]  # benchmark -> folder, hash
     data_root: Path | None = None  # of the official files; None: the embedded world
+    max_dropped: float = MAX_DROPPED  # of a stage's official records, whose images are gone
 
     @property
     def side(self) -> int:
@@ -112,6 +114,7 @@ def preflight(job: Job, speeds: Sequence[float] = (), **known: Any) -> dict[str,
     ``speeds``: tokens a second of one device, a stage each, as ``sgv-lab throughput`` measures
     them (none: no hours are told); ``known``: what else `training.plan.plan` takes.
     """
+    known.setdefault("max_dropped", job.max_dropped)
     known["autocast"] = torch.cuda.is_available() or job.data_root is not None
     found = {}
     for number, stage in enumerate(stages(job)):
@@ -143,6 +146,20 @@ def check(jobs: Iterable[Job]) -> list[str]:
     return left_out
 
 
+def left_out(job: Job, known: dict[Any, str] | None = None) -> dict[str, str]:
+    """Stage -> a hash of the official records that it leaves out today; {} in the drawn world.
+
+    ``known``: the same of stages that other jobs share, added to.
+    """
+    found, known = {}, {} if known is None else known
+    for stage in stages(job) if job.data_root else ():
+        if (key := (job.base, stage)) not in known:
+            given = (job.base, stage.records, stage.images, stage.config)
+            known[key] = cached_training.left_out(*given)
+        found[stage.name] = known[key]
+    return found
+
+
 def _check_questions(name: str, data: Path) -> None:
     """Refuse a benchmark without questions, images that can be read, or the truth."""
     task = TASKS[name]
@@ -159,7 +176,7 @@ def _check_questions(name: str, data: Path) -> None:
 
 def execute(job: Job) -> dict[str, Any]:
     """Train and ask, or find it done; what came out, as `_result` wrote it, and its key."""
-    trained = stages(job)
+    trained, dropped = stages(job), left_out(job)
     mixed = trained[-1]
     shown = []  # half a terabyte of official images is known by its names alone
     if not job.data_root:
@@ -167,6 +184,7 @@ def execute(job: Job) -> dict[str, Any]:
     settings = {
         "config": [stage.config.alone().values() for stage in trained],
         "seed": job.seed,
+        "left_out": dropped,
         "base": job.base_hash,
         "pictures": shown,
         "questions": {name: known for name, (_, known) in job.questions.items()},
@@ -182,7 +200,8 @@ def execute(job: Job) -> dict[str, Any]:
     folder = store.artifact("arms", settings, inputs, build, resumes=True)
     ids = mixed.records.with_name("replaced.json")
     listed = {"count": len(_read(ids)), "sha256": sha256(ids), "mix": ids.parent.name}
-    return _read(folder / "result.json") | {"key": folder.name, "replaced": listed}
+    found = {"key": folder.name, "replaced": listed, "left_out": dropped}
+    return _read(folder / "result.json") | found
 
 
 def _read(path: Path) -> Any:
@@ -200,6 +219,7 @@ def trained(
     made = [job.base]
     how = {"fsdp": True} if processes > 1 and torch.cuda.is_available() else {}
     how |= {"processes": processes, "price": price, "progress": progress, "drop_broken": drop}
+    how["max_dropped"] = job.max_dropped
     for stage in stages(job):
         made.append(stage.train_cached(made[-1], job.seed, **how))
     return made[1:]
@@ -211,11 +231,12 @@ def _result(job: Job, stages: list[Stage], folder: Path) -> None:
     Its ``seconds`` leave out pre-training, which arms share. Weights learn in float32 at any size:
     a step of 2e-5 is lost in bfloat16.
     """
-    drop = job.data_root is not None  # OCR-VQA and SAM images are gone; counted
+    # OCR-VQA and SAM images are gone; counted
+    drop = {"drop_broken": job.data_root is not None, "max_dropped": job.max_dropped}
     *before, mixed = stages
     base, first = job.base, {}
     for stage in before:
-        base = stage.train_cached(base, job.seed, drop_broken=drop)
+        base = stage.train_cached(base, job.seed, **drop)
         manifest = _read(base / "manifest.json")
         first = {
             "captions": len(_read(stage.records)),
@@ -229,14 +250,17 @@ def _result(job: Job, stages: list[Stage], folder: Path) -> None:
         }
     started, trained = time.monotonic(), folder / "model"
     loaded = checkpoints.load(base, device=_device())
+    parameters = loaded[0].num_parameters()
     train(*loaded, mixed.records, mixed.images, job.config, trained, job.seed,
-          progress=False, drop_broken=drop)  # fmt: skip
+          progress=False, **drop)  # fmt: skip
     metrics = evaluate_all(job, trained, folder)
     manifest = _read(trained / "manifest.json")
     result = {
         "metrics": metrics,
         "pretrain": first,
+        "records": manifest["records"],
         "dropped": manifest["records_dropped"],
+        "parameters": parameters,
         "provenance": provenance(),
         "seconds": round(time.monotonic() - started, 1),
         "peak_bytes": manifest["peak_bytes"],

@@ -205,7 +205,7 @@ def _survey(
         count = folders.setdefault(folder(path), Counter(images=0, missing=0))
         kind = bad[path].partition(":")[0] if path in bad else ""
         count.update(["images", *filter(None, [kind, "linked" * bool(state and state.linked)])])
-    return Survey(*np.concatenate(counts, axis=1), broken, folders)
+    return Survey(*np.concatenate(counts, axis=1), broken, {k: dict(v) for k, v in folders.items()})
 
 
 def _bad_images(

@@ -324,10 +324,10 @@ def test_what_lacks_is_counted_by_the_layouts_folders_with_source_and_terms(
     inner = [f"llava/llava_pretrain/images/00{i}/4.jpg" for i in range(3)]
     outer = [f"{place.folder}/7.jpg" for place in image_folders().values()]
     report = _lacking([*inner, *outer, "own/x.jpg"], folder, tmp_path, recipe)
-    counts = dict.fromkeys(image_folders(), {"images": 1, "missing": 1})
+    counts = {name: {"images": 1, "missing": 1} for name in image_folders()}
     counts |= {
         "llava/llava_pretrain/images": {"images": 4, "missing": 4},
-        "own": counts["sam/images"],
+        "own": {"images": 1, "missing": 1},
     }
     assert report.pictures == dict(sorted(counts.items()))
     assert set(report.sources) == {place.folder for place in image_folders().values()}
