@@ -143,6 +143,8 @@ def check(jobs: Iterable[Job]) -> list[str]:
                 what = f"{len(broken):,} of {checked.records:,} records are left out"
                 some = "; ".join(broken[: planning.SHOWN])
                 left_out.append(f"{where}: {what}, {checked.reasons}: {some}")
+                left_out += [f"  {folder}: {planning.counted(count)}"
+                             for folder, count in checked.pictures.items()]  # fmt: skip
     return left_out
 
 
