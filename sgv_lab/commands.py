@@ -38,6 +38,7 @@ def study(
     models_root: str = "",  # Folder of FAMILY (FAMILY.1, ...) checkpoints.  [default: shipped]
     data_root: str = "",  # The official files, for a plan of profile paper.
     workers: int | None = None,  # Runs at once.  [default: the GPUs, else the cores]
+    max_dropped: float = 0.05,  # SHARE: Of official records that may be left out.
     dry_run: bool = False,  # Show the plan, check base and official files; run nothing.
     publish: Path | None = None,  # Also write into this figures/.
     keep_models: bool = False,  # Keep the weights, to ask them more: their size is told first.
@@ -65,14 +66,15 @@ def study(
         size = run_arm.check_disk(runner.jobs(read, models_root, data_root)) / 1e9
         yield f"weights    {size:,.1f} GB of {len(read.runs())} runs, in {store.root() / 'arms'}"
     if data_root:
-        yield from run_arm.check(runner.jobs(read, models_root, data_root))
+        yield from run_arm.check(runner.jobs(read, models_root, data_root, max_dropped))
     elif read.profile == "paper" and dry_run:
         yield "Files are not checked: that takes --models-root and --data-root."
     if dry_run:
         yield read.resolved().to_string(index=False)
         return
     out = out or Path("runs") / "studies" / read.name
-    records = runner.run(read, out, models_root, data_root, workers, keep_models=keep_models)
+    how = {"keep_models": keep_models, "max_dropped": max_dropped}
+    records = runner.run(read, out, models_root, data_root, workers, **how)
     yield publishing.report(read, records, out)
     if publish:
         from sgv_lab.figures.study import publish as publish_study  # needs matplotlib

@@ -7,16 +7,19 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
 from sgv_lab.errors import LabError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_One, _Made = TypeVar("_One"), TypeVar("_Made")
 
 
 @contextmanager
@@ -167,6 +170,17 @@ def sha256(path: str | Path) -> str:
     for file in sorted(p for p in files_below(path) if p.is_file()):
         digest.update(f"{file.relative_to(path).as_posix()}\0{sha256(file)}\n".encode())
     return digest.hexdigest()
+
+
+def in_threads(function: Callable[[_One], _Made], items: Iterable[_One]) -> Iterator[_Made]:
+    """``function`` of each item, in order: for what waits for a disk, or decodes images.
+
+    A million items are not all queued at once.
+    """
+    waiting = iter(items)
+    with ThreadPoolExecutor() as pool:
+        while some := list(islice(waiting, 4096)):
+            yield from pool.map(function, some)
 
 
 def leaves_root(relative: str) -> bool:

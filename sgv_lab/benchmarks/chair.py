@@ -67,6 +67,9 @@ def objects(caption: str, synonyms: dict[str, str]) -> list[str]:
 
 def synonyms(path: str | Path) -> dict[str, str]:
     """Word -> class: one class a line of ``path``, its name first, separated by ", "."""
+    if not Path(path).is_file():
+        fix = "save there data/synonyms.txt of github.com/LisaAnne/Hallucination"
+        raise LabError("no such list of object words", where=path, fix=fix)
     lines = [line.strip().split(", ") for line in core.read_text(path).splitlines() if line.strip()]
     return {word: names[0] for names in lines for word in names}
 
@@ -81,11 +84,8 @@ def score(
     """
     source = core.require(annotations, "--annotations", "the objects of the images")
     folder = source if source.is_dir() else source.parent
-    words = Path(questions or folder / "synonyms.txt")
-    if not words.is_file():
-        fix = "fetch data/synonyms.txt of LisaAnne/Hallucination, name it --questions"
-        raise LabError("no such list of object words", where=words, fix=fix)
-    names, given = synonyms(words), Answers(core.rows(predictions), "image_id", "image", rule=EACH)
+    names = synonyms(questions or folder / "synonyms.txt")
+    given = Answers(core.rows(predictions), "image_id", "image", rule=EACH)
     answers = [(_image(key), entry) for key, group in given.groups.items() for entry in group]
     truth = _truth(source, names, {key for key, _ in answers})
     missing = core.check_ids(dict(answers), truth, source)

@@ -16,7 +16,7 @@ from sgv_lab.captioning import bulk
 from sgv_lab.closure import digest
 from sgv_lab.errors import LabError
 from sgv_lab.files import Journal, write_json
-from sgv_lab.images import image_problem
+from sgv_lab.images import image_problems
 from sgv_lab.models import checkpoints
 from sgv_lab.models.architectures import template
 from sgv_lab.training.collate import collator, prompts
@@ -64,9 +64,10 @@ def evaluate(
 
 
 def check_images(questions: Iterable[Question], data: Path) -> None:
-    """Nothing; raises LabError naming the images that cannot be read, by their files' headers."""
+    """Nothing; raises LabError naming the images that cannot be read; each is decoded."""
     paths = dict.fromkeys(question.picture for question in questions if question.picture)
-    bad = [f"{path} ({wrong})" for path in paths if (wrong := image_problem(data, path))]
+    looked = zip(paths, image_problems(data, paths), strict=True)
+    bad = [f"{path} ({wrong})" for path, wrong in looked if wrong]
     if bad:
         more = f" and {len(bad) - 1} more" if bad[1:] else ""
         what = f"lacks the picture {bad[0]}{more}"

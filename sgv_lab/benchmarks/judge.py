@@ -26,6 +26,11 @@ Row = dict[str, Any]
 TRIES = 3  # answers asked for before a question stays without a grade
 STOP_AFTER = 5  # questions in a row without a usable answer: the judge is none
 ROOM = 4096  # tokens for judges that think before they answer
+PROMPT = (
+    "save there, as prompt.txt, the few-shot text in mm-vet_evaluator.py of "
+    "github.com/yuweihao/MM-Vet: what its variable `prompt` holds"
+)
+RULE = "save there llava/eval/table/rule.json of github.com/haotian-liu/LLaVA"
 log = logging.getLogger(__name__)
 
 
@@ -175,9 +180,16 @@ def _texts(predictions: Path, asked: Iterable[str]) -> dict[str, str]:
     return {key: entry.text("text") for key, entry in answers.items()}
 
 
+def _instructions(data: Path, name: str, source: str) -> Path:
+    """A judge's instructions among a benchmark's files. Raises LabError with their ``source``."""
+    if not (data / name).is_file():
+        raise LabError(f"the judge's instructions, {name}, are not there", where=data, fix=source)
+    return data / name
+
+
 def _mmvet(predictions: Path, data: Path, stem: Path, grades: _Grades) -> tuple[Path, Path]:
     questions = core.read_json(data / "mm-vet.json")
-    few_shot = core.read_text(data / "prompt.txt").strip() + "\n"
+    few_shot = core.read_text(_instructions(data, "prompt.txt", PROMPT)).strip() + "\n"
     texts = _texts(predictions, questions)
     chats = {
         key: mmvet.judge_messages(row["question"], row["answer"], texts[key], few_shot)
@@ -202,7 +214,8 @@ def _llava_w(predictions: Path, data: Path, stem: Path, grades: _Grades) -> tupl
     questions = core.index(core.entries(data / "questions.jsonl"), "question_id")
     captions = {e["image"]: e["caption"] for e in core.entries(data / "context.jsonl")}
     reference = core.index(core.entries(data / "answers_gpt4.jsonl"), "question_id")
-    rules, texts = core.read_json(data / "rule.json"), _texts(predictions, questions)
+    rules = core.read_json(_instructions(data, "rule.json", RULE))
+    texts = _texts(predictions, questions)
     chats = {}
     for key, question in questions.items():
         caption = captions[question["image"]]

@@ -151,12 +151,17 @@ def _pairs(entries: list[Entry]) -> Iterator[list[Entry]]:
         yield pair
 
 
+def release(folder: Path) -> Path:
+    """Where the subtasks' folders lie: the release unpacks to one of its own."""
+    return next(iter(folder.glob("MME_Benchmark_release*/")), folder)
+
+
 def truth(folder: Path) -> dict[str, list[Entry]]:
     """The questions of an MME data folder by subtask: Entries of subtask, image, question, truth.
 
     ``<subtask>/[questions_answers_YN/]<image>.txt`` holds lines "question, tab, Yes or No".
     """
-    found: dict[str, list[Entry]] = defaultdict(list)
+    folder, found = release(folder), defaultdict[str, list[Entry]](list)
     for subtask in OFFICIAL_QUESTIONS:
         for path in sorted(p for p in files_below(folder / subtask) if p.suffix == ".txt"):
             for number, line in enumerate(core.read_text(path).strip().split("\n"), 1):

@@ -13,7 +13,18 @@ from typing import Any
 
 from PIL import Image
 
-from sgv_lab.benchmarks import core, exam, mmbench, mme, pope, qbench, scienceqa, seed_bench, vqa
+from sgv_lab.benchmarks import (
+    chair,
+    core,
+    exam,
+    mmbench,
+    mme,
+    pope,
+    qbench,
+    scienceqa,
+    seed_bench,
+    vqa,
+)
 from sgv_lab.benchmarks.captions import FILES as CAPTION_FILES
 from sgv_lab.errors import LabError
 from sgv_lab.files import files_below, write_json, write_jsonl
@@ -96,6 +107,7 @@ def _lines(name: str, row: Callable[[Question, str], dict[str, Any]], truth: str
 
 
 def _mme(data: Path) -> Iterator[Question]:
+    root, data = data, mme.release(data)
     for subtask, rows in mme.truth(data).items():
         files = sorted((p for p in files_below(data / subtask) if p.suffix != ".txt"), reverse=True)
         images = {path.stem: path for path in files}
@@ -104,7 +116,7 @@ def _mme(data: Path) -> Iterator[Question]:
                 what, fix = f"lacks the picture {row['image']}", "unpack the official release anew"
                 raise LabError(what, where=data / subtask, fix=fix)
             short = row["question"].removesuffix(mme.ASK).rstrip() + mme.SUFFIX
-            image = found.relative_to(data).as_posix()
+            image = found.relative_to(root).as_posix()
             about = row.row | {"name": found.name}
             yield Question(f"{subtask}/{number}", short, image, row=about)
 
@@ -206,8 +218,16 @@ _write_scienceqa = _lines(
 )
 
 
+def _vqav2_files(data: Path) -> tuple[Path, Path | None]:
+    """The questions, and their answers if any: val's, where train's and val's lie side by side."""
+    found = core.find_files(data, "*OpenEnded*questions.json")
+    path = next((path for path in found if "_val2014_" in path.name), found[0])
+    kind = path.stem.split("_")[-2]  # v2_…_val2014_questions
+    return path, next(iter(sorted(data.glob(f"*{kind}_annotations.json"))), None)
+
+
 def _vqav2(data: Path) -> Iterator[Question]:
-    (entry,) = core.entries(_one(data, "*OpenEnded*questions.json"))
+    (entry,) = core.entries(_vqav2_files(data)[0])
     folder = entry.row.get("data_subtype", "test2015").replace("test-dev", "test")
     for row in entry["questions"]:
         image = f"{folder}/COCO_{folder}_{row['image_id']:012d}.jpg"
@@ -215,10 +235,8 @@ def _vqav2(data: Path) -> Iterator[Question]:
 
 
 def _write_vqav2(questions: list[Question], answers: Answers, data: Path, out: Path) -> Files:
-    kind = _one(data, "*OpenEnded*questions.json").stem.split("_")[-2]  # v2_…_val2014_questions
-    truth = next(iter(sorted(data.glob(f"*{kind}_annotations.json"))), None)
     rows = [{"question_id": int(q.id), "answer": vqa.process(answers[q.id])} for q in questions]
-    return _upload(rows, truth, out)
+    return _upload(rows, _vqav2_files(data)[1], out)
 
 
 def _upload(rows: list[dict[str, Any]], truth: Path | None, out: Path) -> Files:
@@ -237,6 +255,7 @@ def _vizwiz(data: Path) -> Iterator[Question]:
 
 def _vizwiz_file(data: Path) -> Path:
     """The file whose answers are known, if any: the release has test's and val's side by side."""
+    data = data / "Annotations" if (data / "Annotations").is_dir() else data  # as unpacked
     files = [path for path in (data / "test.json", data / "val.json") if path.is_file()]
     known = (path for path in files if "answers" in next(iter(core.entries(path))).row)
     return next(known, None) or _one(data, "test.json", "val.json", "*.json")
@@ -297,7 +316,13 @@ def _write_coco(questions: list[Question], answers: Answers, data: Path, out: Pa
 
 # COCO captions as LLaVA's short-caption instructions ask; CHAIR's prompt is POPE's second one.
 _short = partial(_coco, prompt="Provide a one-sentence caption for the provided image.")
-_brief = partial(_coco, prompt="Provide a brief description of the given image.")
+
+
+def _brief(data: Path) -> Iterator[Question]:
+    chair.synonyms(data / "synonyms.txt")  # without it nothing can be scored
+    yield from _coco(data, "Provide a brief description of the given image.")
+
+
 TASKS: dict[str, Task] = {
     "mme": Task(_mme, "pad", 128, _write_mme),
     "mmbench": Task(_mmbench, "pad", 1024, _write_mmbench),

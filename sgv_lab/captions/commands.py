@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from sgv_lab.captions.defects import KINDS, defects
 from sgv_lab.captions.records import Broken, file_problem, read_records
 from sgv_lab.captions.scan import layout
 from sgv_lab.captions.sources import SOURCES, recognise, resolve
+from sgv_lab.images import image_problems
 from sgv_lab.options import refuse_ignored
 
 
@@ -88,11 +90,14 @@ def report(
 
 def _training(file: Path, images: Path) -> dict[str, Any]:
     """How many records training would refuse, whatever the template, and why."""
-    broken = []
-    for number, (record, line, wrong) in enumerate(read_records(file)):
-        if not wrong and (problem := file_problem(images, [record.get("image")])):
-            wrong = Broken(number, record["id"], line, problem)
-        broken += [wrong] if wrong else []
+    broken, records = [], enumerate(read_records(file))
+    while some := list(islice(records, 10_000)):
+        asked = {r["image"] for _, (r, _, wrong) in some if not wrong and r.get("image")}
+        bad = dict(zip(asked, image_problems(images, asked), strict=True))
+        for number, (record, line, wrong) in some:
+            if not wrong and (problem := file_problem([record.get("image", "")], bad)):
+                wrong = Broken(number, record["id"], line, problem)
+            broken += [wrong] if wrong else []
     reasons = Counter(one.reason for one in broken)
     return {"refused": len(broken), "reasons": reasons, "examples": list(map(str, broken[:5]))}
 

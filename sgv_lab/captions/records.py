@@ -13,7 +13,6 @@ from typing import Any
 from sgv_lab.captions.scan import ENDS, HALF, HALF_PAIR, Broken, layout, scan
 from sgv_lab.errors import LabError
 from sgv_lab.files import leaves_root
-from sgv_lab.images import image_problem
 
 IMAGE = "<image>"
 QUESTIONS, ANSWERS = ("human", "user"), ("gpt", "assistant")  # LLaVA's names, and Qwen's
@@ -92,13 +91,13 @@ def record_problem(record: Any) -> str:
     return ""
 
 
-def file_problem(images: Path | None, paths: Iterable[str | None]) -> str:
+def file_problem(paths: Iterable[str], bad: Mapping[str, str | None]) -> str:
     """What is wrong with the first of some image files that cannot be used, or "".
 
-    ``images``: the folder they lie below; None: they are not looked at.
+    ``bad``: path -> "kind: words", as `images.image_problem` says.
     """
-    for path in paths if images else ():
-        if path and (wrong := image_problem(images, path)):
+    for path in paths:
+        if wrong := bad.get(path):
             kind, _, words = wrong.partition(": ")
             return f"image {kind}: {path} ({words or kind})"
     return ""

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import errors, hf_hub_download
+from huggingface_hub import hf_hub_download
 
 from sgv_lab import store
 from sgv_lab.errors import LabError, unknown
@@ -111,7 +111,7 @@ def download(source: Source) -> Path:
     cache = store.root() / "hub"
     try:
         got = hf_hub_download(source.hub, source.file, repo_type="dataset", cache_dir=cache)
-    except (errors.HfHubHTTPError, OSError, ValueError) as error:
+    except Exception as error:  # of the hub, the system, and the client below, which changes
         fix = "check the connection and run the same again"
         raise LabError(f"cannot be fetched ({error})", where=source.hub, fix=fix) from error
     return Path(got)

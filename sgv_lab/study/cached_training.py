@@ -16,8 +16,11 @@ from sgv_lab.errors import LabError
 from sgv_lab.models import checkpoints
 from sgv_lab.provenance import installed
 from sgv_lab.training import plan as planning
+from sgv_lab.training.collate import collator
 from sgv_lab.training.config import RunConfig
+from sgv_lab.training.data import RecordDataset
 from sgv_lab.training.precision import loading_dtype
+from sgv_lab.training.survey import MAX_DROPPED, survey
 from sgv_lab.training.trainer import train
 
 _FLAGS = ("max_steps", "packing", "tokens_per_batch", "micro_batch", "loss")  # of `sgv-lab train`
@@ -35,6 +38,15 @@ def preflight(
     return planning.plan(model, processor, records, image_root, config, store.root(), **known)
 
 
+def left_out(base: Path, records: Path, image_root: Path, config: RunConfig) -> str:
+    """A hash of the records that cannot be trained on today: their images may arrive later."""
+    model = AutoConfig.from_pretrained(base, trust_remote_code=False, local_files_only=True)
+    processor = checkpoints.load_processor(base, model)
+    data = RecordDataset(records, image_root, processor, config)
+    feed = collator(model, packed=config.packing, processor=processor)
+    return survey(data, feed.image_tokens, progress=None).digest()
+
+
 def train_cached(
     base: Path,
     records: Path,
@@ -46,6 +58,7 @@ def train_cached(
     processes: int = 1,
     progress: bool = False,
     drop_broken: bool = False,
+    max_dropped: float = MAX_DROPPED,
     **machine: Any,
 ) -> Path:
     """The checkpoint folder of ``base`` trained as ``config`` says, made once per arguments.
@@ -55,16 +68,21 @@ def train_cached(
     a GPU (``fsdp`` shards over them); the weights are the same up to rounding, and so is the
     artefact. ``machine``: fields of `Machine`.
     Images that lie in the store count by their key, others by their names alone: half a terabyte is
-    not hashed. Raises LabError also when a process fails.
+    not hashed. With ``drop_broken`` the records that are left out count, too. Raises LabError also
+    when a process fails.
     """
     inputs = [base, records]
     if image_root.is_relative_to(store.root()):
         inputs.append(image_root)
     config = config.alone()
     settings = {"config": config.values(), "seed": seed, "drop_broken": drop_broken}
+    if drop_broken:
+        settings["left_out"] = left_out(base, records, image_root, config)
 
     def build(out: Path) -> None:
-        given, how = (base, records, image_root, config), {"drop_broken": drop_broken, **machine}
+        given, how = (base, records, image_root, config), machine
+        if drop_broken:
+            how |= {"drop_broken": True, "max_dropped": max_dropped}
         if processes > 1:
             _launch(command(*given, out / "model", seed, processes=processes, **how))
             return

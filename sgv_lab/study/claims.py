@@ -115,8 +115,8 @@ def full_size_effects(records: pd.DataFrame) -> pd.DataFrame:
     """Full-size records held against the claims, a row each deciding number that they cover.
 
     ``records``: of `ledger.records`. Columns: claim, contrast, column, effect (the paper's), seeds,
-    found, low, high, verdict. Intervals are paired Student t over seeds, at `level`; fewer than
-    SEEDS seeds decide nothing.
+    found, low, high, verdict, dropped (the largest share of records left out). Intervals are paired
+    Student t over seeds, at `level`; fewer than SEEDS seeds decide nothing.
     """
     rows = []
     reported = effects().set_index(["contrast", "column"])["effect"]
@@ -130,8 +130,11 @@ def full_size_effects(records: pd.DataFrame) -> pd.DataFrame:
             effect, seeds = reported[contrast.what, column], len(gains)
             mean, low, high = intervals.paired(gains, level(claim))
             verdict = number_verdict(low, high, effect) if seeds >= SEEDS else UNRESOLVED
-            rows.append((claim, contrast.what, column, effect, seeds, mean, low, high, verdict))
+            dropped = own["dropped"].max() if "dropped" in own else 0.0
+            row = (claim, contrast.what, column, effect, seeds, mean, low, high, verdict, dropped)
+            rows.append(row)
     names = ["claim", "contrast", "column", "effect", "seeds", "found", "low", "high", "verdict"]
+    names.append("dropped")
     return pd.DataFrame(rows, columns=names)
 
 

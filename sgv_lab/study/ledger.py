@@ -1,14 +1,20 @@
 """The ledger as people read it: claim, criteria, evidence, verdict, and what nobody has run."""
 
+import logging
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
 
 from sgv_lab import paper
-from sgv_lab.study import claims, publishing
+from sgv_lab.models import families
+from sgv_lab.study import claims, plans, publishing
 from sgv_lab.study.effects import tidy
-from sgv_lab.study.runner import read
+from sgv_lab.study.runner import Record, read
+from sgv_lab.training.survey import MAX_DROPPED
 
+log = logging.getLogger(__name__)
+SIZE = 0.95  # of the family's parameters: tables of embeddings differ by some rows
 FULL_SIZE = "full_size.csv"  # what was measured at full size by other means: see `records`
 FILES = "caption_files.csv"  # mean characters of caption files: see claims.lengths
 COMMAND = (  # of a full-size plan; MODELS and data are yours
@@ -23,17 +29,60 @@ def records(data: str | Path = "") -> pd.DataFrame:
 
     They come from the study's records of profile ``paper`` in an arm that stands for a cell of the
     paper, and from the file FULL_SIZE with the same columns: place, row, arm, column as in
-    paper.facts, seed, value.
+    paper.facts, seed, value. ``dropped``: the share of its records that a run left out, where
+    known. What is not full size is not taken, and logged: see `not_full_size`.
     """
-    data = Path(data or publishing.folder())
-    studies = [read(path) for path in sorted(data.glob("studies/*"))]
-    tables = [tidy([r for r in study if r.profile == "paper"]) for study in studies]
+    data, tables = Path(data or publishing.folder()), []
+    for path in sorted(data.glob("studies/*")):
+        found = [one for one in read(path) if one.profile == "paper"]
+        why = {(one.arm, one.seed): not_full_size(one, data) for one in found}
+        for (arm, seed), wrong in why.items():
+            if wrong:
+                log.warning("%s, %s, seed %s is not full size: %s", path.name, arm, seed, wrong)
+        taken = [one for one in found if not why[one.arm, one.seed]]
+        dropped = {(one.arm, one.seed): _dropped(one) for one in taken}
+        table = tidy(taken)
+        places = zip(table["arm"], table["seed"], strict=True)
+        tables.append(table.assign(dropped=[dropped[place] for place in places]))
     full = pd.concat([tidy([]), *tables], ignore_index=True).query("place != ''")
     full = full.drop(columns="arm").rename(columns={"cell": "arm", "score": "column"})
     if (data / FULL_SIZE).is_file():
         text = {"dtype": {"row": str, "arm": str}, "keep_default_na": False}
         full = pd.concat([full, pd.read_csv(data / FULL_SIZE, **text)], ignore_index=True)
-    return full[_RECORD].drop_duplicates(_RECORD[:-1])  # two arms of a plan may stand for one cell
+    full = full.reindex(columns=[*_RECORD, "dropped"])
+    return full.drop_duplicates(_RECORD[:-1])  # two arms of a plan may stand for one cell
+
+
+def not_full_size(record: Record, data: Path) -> str:
+    """Why a record of profile ``paper`` decides nothing, in words; "" if it may.
+
+    Its plan must be a committed one below ``data``, its model as large as the family's, and few
+    of its records left out.
+    """
+    plan = data / "plans" / f"{record.plan}.yaml"
+    if not plan.is_file() or plans.load(plan).digest != record.digest:
+        return "its plan is not committed"
+    needed = _parameters(record.family)
+    if record.parameters < SIZE * needed:
+        return f"{record.parameters:,} parameters, {record.family} has {needed:,}"
+    if (share := _dropped(record)) > MAX_DROPPED:
+        return f"{share:.1%} of its records were left out"
+    return ""
+
+
+def _dropped(record: Record) -> float:
+    """The largest share of a stage's records that a run left out; 1 where nothing is known."""
+    whole = record.records + record.dropped
+    shares = [record.dropped / whole if record.records else 1.0]
+    if record.pretrain:
+        shares.append(record.pretrain["dropped"] / record.pretrain["captions"])
+    return max(shares)
+
+
+@cache
+def _parameters(family: str) -> int:
+    """How many the family's model has at full size."""
+    return sum(families.counts(families.build(family, "paper", 0, device="meta")).values())
 
 
 def files(data: str | Path = "") -> pd.DataFrame:
@@ -155,6 +204,8 @@ def _full_size(claim: str, measured: pd.DataFrame, plans: pd.DataFrame) -> str:
         return "; ".join(
             f"{row.contrast}, {row.column}: {row.found:+.1f} [{row.low:.1f}, {row.high:.1f}], "
             f"{row.seeds} seeds"
+            + f", up to {row.dropped:.1%} of the records left out"
+            * bool(row.dropped > 0)
             for row in own.itertuples()
         )
     if plans.empty:

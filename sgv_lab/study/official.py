@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,9 @@ def official_mix(mix: Mix, data_root: Path, family: str = "llava-1.5-7b") -> Pat
         before, *others = ([_placed(r) for r in json.loads(p.read_bytes())] for p in paths)
         made = arm(mix, before, *others)
         new, old = (set(map(_key, rows)) for rows in (made, before))
-        rows = [{"id": r["id"], "by": ""} for r in before if _key(r) not in new]
-        rows += [{"id": "", "by": r["id"]} for r in made if _key(r) not in old]
+        gone = [r["id"] for r in before if _key(r) not in new]
+        come = [r["id"] for r in made if _key(r) not in old]
+        rows = [{"id": a, "by": b} for a, b in zip_longest(gone, come, fillvalue="")]
         if mix.annotator == user_captions.ARM:  # the same records in the same places
             pairs = zip(before, made, strict=True)
             rows = [{"id": a["id"], "by": b["id"]} for a, b in pairs if a != b]

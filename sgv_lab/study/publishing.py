@@ -130,4 +130,17 @@ def report(plan: Plan, records: Sequence[Record], out: Path) -> str:
     if replaced := [one.replaced["count"] for one in records if one.arm == user_captions.ARM]:
         which = f"{min(replaced)} of a mix's detailed captions replaced by the file's"
         lines.append(f"{user_captions.ARM}: {which}")
+    for name, dropped, whole in _dropped(records):
+        lines.append(
+            f"left out of {name}: {dropped:,} of {whole:,} records ({dropped / whole:.2%})"
+        )
     return "\n".join(lines)
+
+
+def _dropped(records: Sequence[Record]) -> list[tuple[str, int, int]]:
+    """(arm and stage, most records that a run left out, of how many), where any were."""
+    counts = [(one.arm, one.dropped, one.records + one.dropped) for one in records]
+    counts += [(f"{one.arm}, pre-training", one.pretrain["dropped"], one.pretrain["captions"])
+               for one in records if one.pretrain]  # fmt: skip
+    most = {name: (dropped, whole) for name, dropped, whole in sorted(counts) if dropped}
+    return [(name, *count) for name, count in most.items()]

@@ -30,6 +30,7 @@ from sgv_lab.study import cached_training, mix, official, pretraining_data, scor
 from sgv_lab.training import plan as planning
 from sgv_lab.training.config import Machine, RunConfig
 from sgv_lab.training.precision import loading_dtype
+from sgv_lab.training.survey import MAX_DROPPED
 from sgv_lab.training.trainer import train
 
 POINTS = "points.parquet"
@@ -49,6 +50,7 @@ class Job:
     questions: Mapping[str, tuple[Path, str]]  # benchmark -> folder, hash
     data_root: Path | None = None  # of the official files; None: the embedded world
     keep_model: bool = False  # its weights, too, once its answers are there
+    max_dropped: float = MAX_DROPPED  # of a stage's official records, whose images are gone
 
     @property
     def side(self) -> int:
@@ -127,6 +129,7 @@ def preflight(job: Job, speeds: Sequence[float] = (), **known: Any) -> dict[str,
     ``speeds``: tokens a second of one device, a stage each, as ``sgv-lab measure`` measures
     them (none: no hours are told); ``known``: what else `training.plan.plan` takes.
     """
+    known.setdefault("max_dropped", job.max_dropped)
     known["on_gpu"] = torch.cuda.is_available() or job.data_root is not None
     sharded = known.get("devices", 1) > 1 and torch.cuda.is_available()  # as `trained` does
     known["run"] = Machine(progress=None, fsdp=sharded)  # a bar in a terminal
@@ -157,7 +160,23 @@ def check(jobs: Iterable[Job]) -> list[str]:
                 what = f"{len(broken):,} of {checked.records:,} records are left out"
                 some = "; ".join(broken[: planning.SHOWN])
                 left_out.append(f"{where}: {what}, {checked.reasons}: {some}")
+                left_out += [f"  {folder}: {planning.counted(count)}"
+                             for folder, count in checked.pictures.items()]  # fmt: skip
     return left_out
+
+
+def left_out(job: Job, known: dict[Any, str] | None = None) -> dict[str, str]:
+    """Stage -> a hash of the official records that it leaves out today; {} in the drawn world.
+
+    ``known``: the same of stages that other jobs share, added to.
+    """
+    found, known = {}, {} if known is None else known
+    for stage in stages(job) if job.data_root else ():
+        if (key := (job.base, stage)) not in known:
+            given = (job.base, stage.records, stage.images, stage.config)
+            known[key] = cached_training.left_out(*given)
+        found[stage.name] = known[key]
+    return found
 
 
 def _check_questions(name: str, data: Path) -> None:
@@ -194,7 +213,7 @@ def check_disk(jobs: Sequence[Job]) -> int:
 
 def execute(job: Job) -> dict[str, Any]:
     """Train and ask, or find it done; what came out, as `_result` wrote it, and its key."""
-    trained = stages(job)
+    trained, dropped = stages(job), left_out(job)
     mixed = trained[-1]
     shown = []  # half a terabyte of official images is known by its names alone
     if not job.data_root:
@@ -202,6 +221,7 @@ def execute(job: Job) -> dict[str, Any]:
     settings = {
         "config": [stage.config.alone().values() for stage in trained],
         "seed": job.seed,
+        "left_out": dropped,
         "base": job.base_hash,
         "pictures": shown,
         "questions": {name: known for name, (_, known) in job.questions.items()},
@@ -220,7 +240,8 @@ def execute(job: Job) -> dict[str, Any]:
     folder = store.artifact("arms", settings, inputs, build, resumes=True)
     ids = mixed.records.with_name("replaced.json")
     listed = {"count": len(_read(ids)), "sha256": sha256(ids), "mix": ids.parent.name}
-    return _read(folder / "result.json") | {"key": folder.name, "replaced": listed}
+    found = {"key": folder.name, "replaced": listed, "left_out": dropped}
+    return _read(folder / "result.json") | found
 
 
 def _read(path: Path) -> Any:
@@ -238,6 +259,7 @@ def trained(
     made = [job.base]
     how = {"fsdp": True} if processes > 1 and torch.cuda.is_available() else {}
     how |= {"processes": processes, "price": price, "progress": progress, "drop_broken": drop}
+    how["max_dropped"] = job.max_dropped
     for stage in stages(job, sharded="fsdp" in how):
         made.append(stage.train_cached(made[-1], job.seed, **how))
     return made[1:]
@@ -248,11 +270,12 @@ def _result(job: Job, stages: list[Stage], folder: Path) -> None:
 
     Its ``seconds`` leave out pre-training, which arms share.
     """
-    drop = job.data_root is not None  # OCR-VQA and SAM images are gone; counted
+    # OCR-VQA and SAM images are gone; counted
+    drop = {"drop_broken": job.data_root is not None, "max_dropped": job.max_dropped}
     *before, mixed = stages
     base, first = job.base, {}
     for stage in before:
-        base = stage.train_cached(base, job.seed, drop_broken=drop)
+        base = stage.train_cached(base, job.seed, **drop)
         manifest = _read(base / "manifest.json")
         first = {
             "captions": len(_read(stage.records)),
@@ -266,14 +289,17 @@ def _result(job: Job, stages: list[Stage], folder: Path) -> None:
         }
     started, trained = time.monotonic(), folder / "model"
     loaded = checkpoints.load(base, device=_device(), dtype=loading_dtype(job.config))
-    train(*loaded, mixed.records, mixed.images, job.config, trained, job.seed,
-          progress=False, drop_broken=drop, workers=None if drop else 0)  # fmt: skip
+    parameters = loaded[0].num_parameters()
+    train(*loaded, mixed.records, mixed.images, job.config, trained, job.seed, progress=False,
+          workers=None if job.data_root else 0, **drop)  # fmt: skip
     metrics = evaluate_all(job, trained, folder)
     manifest = _read(trained / "manifest.json")
     result = {
         "metrics": metrics,
         "pretrain": first,
+        "records": manifest["records"],
         "dropped": manifest["records_dropped"],
+        "parameters": parameters,
         "provenance": provenance(),
         "seconds": round(time.monotonic() - started, 1),
         "peak_bytes": manifest["peak_bytes"],

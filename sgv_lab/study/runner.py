@@ -24,6 +24,7 @@ from sgv_lab.models import checkpoints, families, shipped
 from sgv_lab.study import run_arm
 from sgv_lab.study.plans import Plan
 from sgv_lab.study.run_arm import POINTS, Job, evaluate_cached, execute
+from sgv_lab.training.survey import MAX_DROPPED
 from sgv_lab.world import benchmarks as world
 from sgv_lab.world.scene import MINIATURE
 
@@ -55,7 +56,9 @@ class Record:
     seconds: float
     peak_bytes: int  # of the process (on a GPU: of its memory)
     pretrain: Mapping[str, Any] = field(default_factory=dict)  # stage 1: see `tuning`
-    dropped: int = 0  # records of the mix whose pictures are gone, left out
+    records: int = 0  # of the mix, trained on
+    dropped: int = 0  # of the mix, left out: their images are gone, mostly
+    parameters: int = 0  # of the model
     code: str = ""  # hash of the code that the run rests on: see `run_arm.code`
     origins: Mapping[str, str] = field(default_factory=dict)  # of the config's values
     base: str = ""  # the name of its base's folder; the config has its hash
@@ -78,10 +81,16 @@ def questions(plan: Plan) -> Path:
     return store.artifact("questions", settings, [], write)
 
 
-def jobs(plan: Plan, models_root: str | Path = "", data_root: str | Path = "") -> list[Job]:
+def jobs(
+    plan: Plan,
+    models_root: str | Path = "",
+    data_root: str | Path = "",
+    max_dropped: float = MAX_DROPPED,
+) -> list[Job]:
     """All runs of a plan, seed by seed; its questions are written here, once for all of them.
 
-    ``data_root``: the official files (see `official`), which a plan of profile "paper" needs.
+    ``data_root``: the official files (see `official`), which a plan of profile "paper" needs;
+    ``max_dropped``: the share of a stage's records that may be left out there.
     """
     if plan.profile == "paper" and not (models_root and data_root):
         fix = "give --models-root and --data-root"
@@ -95,8 +104,9 @@ def jobs(plan: Plan, models_root: str | Path = "", data_root: str | Path = "") -
             raise LabError(what, where=asked, fix=fix)
     folders = {name: (asked / name, sha256(asked / name)) for name in plan.benchmarks}
     hashes, designs = {b: checkpoints.fingerprint(b) for b in start.values()}, plan.configs()
+    given = (folders, root, max_dropped)
     return [
-        Job(arm, seed, designs[arm], plan.family, start[seed], hashes[start[seed]], folders, root)
+        Job(arm, seed, designs[arm], plan.family, start[seed], hashes[start[seed]], *given)
         for arm, seed in plan.runs()
     ]
 
@@ -108,23 +118,26 @@ def run(
     data_root: str | Path = "",
     workers: int | None = None,
     progress: bool = True,
+    max_dropped: float = MAX_DROPPED,
     keep_models: bool = False,
 ) -> list[Record]:
     """Do what is missing of ``plan`` and return its records, which ``out`` holds as JSON lines.
 
-    ``workers``: processes at once (None: one a GPU, else one a core). The store keeps each run's
-    answers and loss curve, and with ``keep_models`` its weights. Each finished run is
-    appended at once, so the same call goes on after a kill; points by picture, and the scores of
-    each base itself, are written last. Refuses an ``out`` that holds what would be another run
-    today.
+    ``workers``: processes at once (None: one a GPU, else one a core); ``max_dropped`` as in `jobs`.
+    The store keeps each run's answers and loss curve, and with ``keep_models`` its weights. Each
+    finished run is appended at once, so the same call goes on after a kill; points by picture, and
+    the scores of each base itself, are written last. Refuses an ``out`` that holds what would be
+    another run today.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    todo, journal = jobs(plan, models_root, data_root), Journal(out / RECORDS)
+    todo = jobs(plan, models_root, data_root, max_dropped)
+    journal, kept = Journal(out / RECORDS), {}
     done = {(r.arm, r.seed): r for r in read(out) if r.digest == plan.digest}
     for job in todo:
         if (job.arm, job.seed) in done:
-            _same_today(plan, job, done[job.arm, job.seed], out)
+            left_out = run_arm.left_out(job, kept)
+            _same_today(plan, job, done[job.arm, job.seed], out, left_out)
     left = [job for job in todo if (job.arm, job.seed) not in done]
     left = [replace(job, keep_model=keep_models) for job in left]
     bar = tqdm(total=len(todo), initial=len(done), unit="run", desc=plan.name, disable=not progress)
@@ -157,9 +170,12 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], part: str = "
     return found
 
 
-def _same_today(plan: Plan, job: Job, record: Record, out: Path) -> None:
+def _same_today(
+    plan: Plan, job: Job, record: Record, out: Path, left_out: Mapping[str, str]
+) -> None:
     """Refuse a record of what the same arm and seed would not be today."""
-    now = json.loads(json.dumps(_config(plan, job) | {"code": run_arm.code()}))
+    config = _config(plan, job, left_out)
+    now = json.loads(json.dumps(config | {"code": run_arm.code()}))
     before = {**record.config, "code": record.code} if record.code else record.config
     if other := differences(before, now):
         what = f"holds {job.arm}, seed {job.seed}, of another experiment: {', '.join(other)}"
@@ -179,8 +195,9 @@ def untuned(out: str | Path) -> dict[str, dict[str, float]]:
     return found if all(isinstance(one, dict) for one in found.values()) else {"": found}
 
 
-def _config(plan: Plan, job: Job) -> dict[str, Any]:
-    return run_arm.config(job) | {"questions": plan.questions, "pictures": plan.pictures}
+def _config(plan: Plan, job: Job, left_out: Mapping[str, str]) -> dict[str, Any]:
+    config = run_arm.config(job) | {"questions": plan.questions, "pictures": plan.pictures}
+    return config | ({"left_out": left_out} if left_out else {})
 
 
 def _record(plan: Plan, job: Job, found: Mapping[str, Any]) -> Record:
@@ -191,9 +208,9 @@ def _record(plan: Plan, job: Job, found: Mapping[str, Any]) -> Record:
         arm=job.arm,
         profile=plan.profile,
         seed=job.seed,
-        config=_config(plan, job),
+        config=_config(plan, job, found.get("left_out", {})),
         pretrain=found.get("pretrain", {}),
-        dropped=found.get("dropped", 0),
+        **{name: found.get(name, 0) for name in ("records", "dropped", "parameters")},
         code=run_arm.code(),
         origins={name: origin for name, _, origin in job.config.rows()},
         base=job.base.name,

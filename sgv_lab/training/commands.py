@@ -34,6 +34,7 @@ from sgv_lab.training.segments import (
     load_tokenizer,
     text_tokenizer,
 )
+from sgv_lab.training.survey import MAX_DROPPED
 
 
 @dataclass(kw_only=True)
@@ -51,7 +52,8 @@ class Training:
     tokens_per_batch: Count | None = None  # Of a pack.  [default: 8192]
     micro_batch: Count | None = None  # Rows of a padded batch.  [default: 8]
     workers: NotNegative | None = None  # Load pictures.  [default: 4 beside a GPU, else 0]
-    drop_broken: bool = False  # Leave broken records out, counted.
+    drop_broken: bool = False  # Leave broken records out, counted,
+    max_dropped: float = MAX_DROPPED  # SHARE: up to this share of all.
 
     def configured(self, **more: Any) -> tuple[RunConfig, Machine]:
         """The recipe with what the command line changes, and how to carry it out."""
@@ -87,7 +89,8 @@ def train(
     load = _load_four_bit if config.four_bit else checkpoints.load
     loaded = load(given.model, dtype=loading_dtype(config))
     data = (given.records, given.images, config, given.out, seed)
-    return trainer.train(*loaded, *data, drop_broken=given.drop_broken, **vars(machine))
+    broken = {"drop_broken": given.drop_broken, "max_dropped": given.max_dropped}
+    return trainer.train(*loaded, *data, **broken, **vars(machine))
 
 
 def _load_four_bit(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
@@ -129,6 +132,7 @@ def plan(
         price_per_hour=price,
         devices=gpus,
         drop_broken=given.drop_broken,
+        max_dropped=given.max_dropped,
     )
     yield report.to_json() if json_ else f"{report}\n\n{config.table()}"
     if report.obstacles:

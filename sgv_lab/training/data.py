@@ -19,6 +19,7 @@ from transformers import ProcessorMixin
 from sgv_lab.captions.records import Broken, file_problem, read_records
 from sgv_lab.errors import LabError, unknown
 from sgv_lab.files import sha256
+from sgv_lab.images import image_problem
 from sgv_lab.training import chat, qwen_vl_chat
 from sgv_lab.training.config import RunConfig
 from sgv_lab.training.conversation import encode
@@ -107,15 +108,21 @@ class RecordDataset(Dataset[dict[str, Any]]):
             return list(dict.fromkeys(path for record in good for path in self.paths(record)))
         return pc.unique(self._table["image"]).drop_null().to_pylist()
 
-    def examine(self, index: int) -> tuple[Broken | None, Encoded | None]:
+    def examine(
+        self, index: int, bad: Mapping[str, str | None] | None = None
+    ) -> tuple[Broken | None, Encoded | None]:
         """What keeps a record from being trained on; its ids and labels if nothing does.
 
-        Its form, its image files where there is an image folder, and its turns by the template.
+        Its form, its image files where there is an image folder (``bad``: those that cannot be
+        used, if they were looked at already), and its turns by the template.
         """
         if index in self.malformed:
             return self.malformed[index], None
         record, encoded = self.record(index), None
-        wrong = file_problem(self.image_root, self.paths(record))
+        paths = self.paths(record)
+        if bad is None:
+            bad = {path: image_problem(self.image_root, path) for path in paths if self.image_root}
+        wrong = file_problem(paths, bad)
         if not wrong:
             try:
                 encoded = self.encode(record)

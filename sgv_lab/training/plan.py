@@ -20,7 +20,7 @@ from sgv_lab.training.collate import collator
 from sgv_lab.training.config import Machine, RunConfig
 from sgv_lab.training.data import RecordDataset
 from sgv_lab.training.estimates import BYTES, LargestBatch, step_memory
-from sgv_lab.training.survey import ImageFolder, image_folders, survey
+from sgv_lab.training.survey import MAX_DROPPED, ImageFolder, image_folders, refusal, survey
 from sgv_lab.training.trainable import Trainable, count_trainable
 from sgv_lab.training.trainer import total_steps
 
@@ -36,11 +36,11 @@ class Plan:
     recipe: str
     changed: dict[str, tuple[Any, Any]]  # setting -> (in the original recipe, here)
     records: int
-    pictures: dict[str, tuple[int, int]]  # folder -> (asked for, missing)
-    missing: dict[str, str]  # record id -> picture
+    pictures: dict[str, dict[str, int]]  # folder -> {"images": ..., "missing": ..., ...}
     broken: list[str]  # all records that cannot be trained on, and why
     reasons: str  # why, counted
-    dropped: bool  # they are left out
+    dropped: bool  # they are left out ...
+    max_dropped: float  # ... if they are at most this share of the records
     too_long: str  # for a pack; "" where all samples fit
     cut: int  # records longer than max_length
     tokens: int  # of one epoch, image tokens counted, without the broken records
@@ -60,11 +60,8 @@ class Plan:
     @property
     def obstacles(self) -> list[str]:
         """Why the run would be refused or fail; empty if it can start."""
-        found = []
-        if self.broken and not self.dropped:
-            found.append(f"{len(self.broken)} of {self.records} records cannot be trained on")
-        elif len(self.broken) == self.records:
-            found.append("no record is left to train on")
+        broken = refusal(self.broken, self.records, self.dropped, self.max_dropped)
+        found = [broken] if broken else []
         if self.too_long:
             found.append(self.too_long)
         if self._bad:
@@ -84,7 +81,7 @@ class Plan:
     @property
     def sources(self) -> dict[str, ImageFolder]:
         """Folder of the official layout that lacks pictures -> where to get them, and terms."""
-        lacking = [name for name, (_, absent) in self.pictures.items() if absent]
+        lacking = [name for name, count in self.pictures.items() if count["missing"]]
         return {name: image_folders()[name] for name in lacking if name in image_folders()}
 
     def __str__(self) -> str:
@@ -96,7 +93,7 @@ class Plan:
             ("recipe", self.recipe),
             *((f"  {k}, original {a}", b) for k, (a, b) in self.changed.items()),
             ("records", counts),
-            *((f"  {f}", f"{n:,} images, {k:,} missing") for f, (n, k) in self.pictures.items()),
+            *((f"  {folder}", counted(count)) for folder, count in self.pictures.items()),
         ]
         for folder, one in self.sources.items():
             rows += [(f"  {folder}: get it at", one.where), ("    terms", one.terms)]
@@ -130,6 +127,15 @@ class Plan:
         )
 
 
+def counted(images: dict[str, int]) -> str:
+    """Counts of a folder's images in words.
+
+    >>> counted({"images": 1200, "missing": 3, "corrupt": 1})
+    '1,200 images, 3 missing, 1 corrupt'
+    """
+    return ", ".join(f"{number:,} {what}" for what, number in images.items())
+
+
 def _gb(size: float) -> str:
     return f"{size / 1e9:,.2f} GB"
 
@@ -150,6 +156,7 @@ def plan(
     price_per_hour: float | None = None,
     devices: int = 1,
     drop_broken: bool = False,
+    max_dropped: float = MAX_DROPPED,
 ) -> Plan:
     """Look through everything a run of ``recipe`` needs; trains nothing, loads no weights.
 
@@ -158,7 +165,7 @@ def plan(
     device (measured by ``sgv-lab measure``) and ``price_per_hour`` of one give time and cost.
     Memory is for one device (formulas in `estimates`, not measured), which holds the whole model,
     or with ``run.fsdp`` its part of it. With ``drop_broken`` broken records are counted but left
-    out instead of standing in the way.
+    out instead of standing in the way, up to ``max_dropped``, a share of all.
     """
     checkpoints.refuse_tokenizer(config, processor, "processor")
     examples = RecordDataset(records, image_root, processor, recipe)
@@ -167,17 +174,17 @@ def plan(
     lengths, supervised = found.lengths[found.kept], found.supervised[found.kept]
     counts = count_trainable(config, recipe)
     memory = _memory(config, counts, lengths, supervised, on_gpu)
-    steps = recipe.max_steps or total_steps(len(lengths), recipe)
+    steps = recipe.max_steps or total_steps(len(found.lengths), recipe)
     tokens = float(lengths.sum() / max(len(lengths), 1) * steps * recipe.samples_per_update)
     return Plan(
         recipe=recipe.name,
         changed=recipe.differences(),
         records=len(found.lengths),
         pictures=found.folders,
-        missing=found.missing,
         broken=list(map(str, found.broken.values())),
         reasons=count_reasons(found.broken.values()),
         dropped=drop_broken,
+        max_dropped=max_dropped,
         too_long=packing.unpackable(lengths, recipe.tokens_per_batch) if recipe.packing else "",
         cut=int(found.truncated.sum()),
         tokens=int(lengths.sum()),

@@ -6,6 +6,7 @@ masks, is built from texts and never looks at a token's characters.
 """
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from functools import lru_cache
 from itertools import chain, repeat
 from pathlib import Path
 
+from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, ProcessorMixin
 
 from sgv_lab.captions.records import IMAGE
@@ -42,7 +44,7 @@ class TextTokenizer:
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, spells_images: bool = False) -> None:
-        self._backend, self.spells_images = tokenizer.backend_tokenizer, spells_images
+        self._backend, self.spells_images = _without_image_token(tokenizer), spells_images
         self.bos_id, self.eos_id = tokenizer.bos_token_id, tokenizer.eos_token_id
         self._unk_id = tokenizer.unk_token_id
         if self.eos_id is None:
@@ -53,6 +55,7 @@ class TextTokenizer:
             )
         marks = {tokenizer.bos_token, tokenizer.eos_token, tokenizer.unk_token} - {None}
         self.special = {str(token): i for i, token in tokenizer.added_tokens_decoder.items()}
+        self.special.pop(IMAGE, None)
         self.special |= {text: tokenizer.convert_tokens_to_ids(text) for text in marks}
         # LLaMA puts a space in front of every text, also of one that begins with a space; the
         # fast tokenizers leave the latter out.
@@ -101,6 +104,20 @@ class TextTokenizer:
     def text(self, ids: list[int]) -> str:
         """The text of ordinary (not special) tokens, spaces in front kept."""
         return self._backend.decode([*self.ids("a"), *ids], skip_special_tokens=False)[1:]
+
+
+def _without_image_token(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
+    """Its backend, for which "<image>" is a text like any other, as for the original tokenizers.
+
+    Where an image is shown no text holds the tag (`tokenised` splits at it); in a record without
+    an image it is the text's own: train.py of LLaVA and of ShareGPT4V tokenise it as text.
+    """
+    made = tokenizer.backend_tokenizer
+    if made.token_to_id(IMAGE) is None:
+        return made
+    described = json.loads(made.to_str())
+    added = [token for token in described["added_tokens"] if token["content"] != IMAGE]
+    return Tokenizer.from_str(json.dumps(described | {"added_tokens": added}))
 
 
 _wrapped = lru_cache(maxsize=8)(TextTokenizer)

@@ -20,13 +20,23 @@ from sgv_lab.training.segments import IGNORED
 
 
 class SampleOrder:
-    """An endless stream of indices: every epoch a new permutation of ``size``, from ``seed``."""
+    """An endless stream of indices: every epoch a new permutation of ``size``, from ``seed``.
 
-    def __init__(self, size: int, seed: int) -> None:
+    The place of an index that is ``left_out`` is taken by another. So arms that leave out different
+    records show all others at the same steps, and as many of them.
+    """
+
+    def __init__(self, size: int, seed: int, left_out: Sequence[int] = ()) -> None:
         self.size = size
-        self._epoch = lru_cache(maxsize=2)(  # an update may lie in two
-            lambda number: np.random.default_rng([seed, number]).permutation(size)
-        )
+
+        def epoch(number: int) -> np.ndarray:
+            rng = np.random.default_rng([seed, number])
+            order = rng.permutation(size)
+            while (gaps := np.isin(order, left_out)).any():
+                order[gaps] = rng.integers(size, size=size)[gaps]  # a place's draws are every arm's
+            return order
+
+        self._epoch = lru_cache(maxsize=2)(epoch)  # an update may lie in two
 
     def slice(self, start: int, stop: int) -> list[int]:
         """Indices ``start`` to ``stop`` of the stream."""

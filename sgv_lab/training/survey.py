@@ -1,4 +1,8 @@
-"""What a pass over all records finds: lengths, what cannot be trained on, which images lack."""
+"""What a pass over all records finds: lengths, what cannot be trained on, which images lack.
+
+Every image is decoded, since what lies behind a sound header would otherwise end a training days
+later.
+"""
 
 import contextlib
 import csv
@@ -7,12 +11,12 @@ import json
 import logging
 import os
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -22,13 +26,15 @@ from tqdm.auto import tqdm
 from sgv_lab import store
 from sgv_lab.captions.records import Broken, count_reasons
 from sgv_lab.errors import LabError
-from sgv_lab.images import opened_image
+from sgv_lab.files import in_threads
+from sgv_lab.images import image_problems, opened_image
 from sgv_lab.training import chat
 from sgv_lab.training.data import RecordDataset
 from sgv_lab.training.segments import IMAGE_ID, text_tokenizer
 
 log = logging.getLogger(__name__)
 MANY = 50_000  # records; as many or more are encoded by all cores
+MAX_DROPPED = 0.05  # of the records; where more cannot be trained on, something else is wrong
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,18 @@ class ImageFolder:
     folder: str
     where: str  # its images come from
     terms: str  # the owners', in short; read them there
+
+
+class _State(NamedTuple):
+    """An image's file when it was looked at."""
+
+    size: int
+    date: int
+    linked: bool  # it, or a folder above it within the image folder, is a link
+
+
+_Wrong = tuple[dict[int, Broken], dict[str, dict[str, int]]]  # of a `Survey`
+_looked: dict[tuple[Path, str], tuple[_State | None, str | None]] = {}  # arms share images
 
 
 @cache
@@ -58,75 +76,72 @@ def folder(path: str) -> str:
 
 
 @dataclass
-class RecordReport:
-    """What one record is found to be."""
-
-    id: str
-    paths: list[str]
-    length: int = 0  # tokens after the cut, image tokens counted
-    supervised: int = 0  # tokens with a loss
-    truncated: bool = False  # longer than max_length
-    broken: Broken | None = None
-
-    @property
-    def missing(self) -> list[str]:
-        """The image that is not there, if that is what is wrong."""
-        wrong = self.broken.problem if self.broken else ""
-        return [path for path in self.paths if wrong.startswith(f"image missing: {path} (")]
-
-
 class Survey:
     """What was found; arrays (N,) in the records' order, 0 for what is broken."""
 
-    def __init__(self, reports: list[RecordReport]) -> None:
-        self.lengths = np.array([one.length for one in reports])
-        self.supervised = np.array([one.supervised for one in reports])
-        self.truncated = np.array([one.truncated for one in reports])
-        # by record number
-        self.broken = {number: one.broken for number, one in enumerate(reports) if one.broken}
-        self.kept = np.setdiff1d(np.arange(len(reports)), list(self.broken))
-        # record id -> the image it lacks
-        self.missing = {one.id: path for one in reports for path in one.missing}
-        absent = Counter(folder(path) for one in reports for path in one.missing)
-        asked = Counter(folder(path) for one in reports for path in one.paths)
-        # image folder -> (images asked for, missing)
-        self.folders = {name: (count, absent[name]) for name, count in sorted(asked.items())}
+    lengths: np.ndarray  # tokens after the cut, image tokens counted
+    supervised: np.ndarray  # tokens with a loss
+    truncated: np.ndarray  # longer than max_length
+    broken: dict[int, Broken]  # by record number
+    # image folder -> {"images": ..., "missing": ...; where there are any: "corrupt", "linked", ...}
+    folders: dict[str, dict[str, int]]
 
-    def report(self, records: Any, refuse: bool, shown: bool) -> None:
-        """Log why records are left out, where ``shown``. Raises LabError with it to ``refuse``."""
-        why = list(self.broken.values())
-        if refuse:
+    @property
+    def kept(self) -> np.ndarray:
+        """Numbers of the records that can be trained on."""
+        return np.setdiff1d(np.arange(len(self.lengths)), list(self.broken))
+
+    def digest(self) -> str:
+        """A hash of which records are left out."""
+        return hashlib.sha256(json.dumps(sorted(self.broken)).encode()).hexdigest()[:20]
+
+    def refuse(self, records: Any, drop_broken: bool, max_dropped: float) -> None:
+        """Raise LabError where records are broken that `refusal` does not let be left out."""
+        broken = list(self.broken.values())
+        if wrong := refusal(broken, len(self.lengths), drop_broken, max_dropped):
             raise LabError(
-                f"{len(why)} of {len(self.lengths)} records cannot be trained on "
-                f"({count_reasons(why)}): " + "; ".join(map(str, why[:3])),
+                f"{wrong} ({count_reasons(broken)}): " + "; ".join(map(str, broken[:3])),
                 where=records if isinstance(records, str | Path) else "records",
-                fix="`sgv-lab plan` lists them; mend them, or say drop_broken to leave them out",
+                fix="`sgv-lab plan` lists them; mend them, or "
+                + ("allow more by --max-dropped" if drop_broken else "add --drop-broken"),
             )
-        if shown:
-            log.warning("%d left out: %s", len(why), count_reasons(why))
 
 
-def _reports_of(
-    dataset: RecordDataset, image_tokens: int | None, numbers: list[int]
-) -> list[RecordReport]:
-    """What some records are found to be."""
-    found = []
-    for number in numbers:
-        record = dataset.record(number)
-        paths = [] if number in dataset.malformed else dataset.paths(record)
-        one = RecordReport(record["id"], paths)
-        one.broken, encoded = dataset.examine(number)
+def refusal(broken: Sequence[Any], records: int, drop_broken: bool, max_dropped: float) -> str:
+    """Why a training with these broken records does not start, in words; "" if it may."""
+    if not broken:
+        return ""
+    what = f"{len(broken):,} of {records:,} records cannot be trained on"
+    if not drop_broken:
+        return what
+    if len(broken) == records:
+        return "no record is left to train on"
+    return "" if len(broken) <= max_dropped * records else f"{what}, more than {max_dropped:.1%}"
+
+
+def _encode(
+    dataset: RecordDataset, image_tokens: int | None, bad: Mapping[str, str], numbers: list[int]
+) -> tuple[np.ndarray, dict[int, Broken]]:
+    """Of some records: lengths, supervised, truncated (3, N), and what is wrong with them.
+
+    ``bad``: images that cannot be used, and why.
+    """
+    counts, wrong = np.zeros((3, len(numbers)), np.int32), {}
+    for place, number in enumerate(numbers):
+        broken, encoded = dataset.examine(number, bad)
+        if broken:
+            wrong[number] = broken
         if encoded:
             places = encoded.input_ids.count(IMAGE_ID)
-            each = (image_tokens or _image_tokens(dataset, paths[0])) if places else 0
-            one.length = len(encoded.input_ids) + places * (each - 1)
-            one.supervised, one.truncated = encoded.supervised, encoded.truncated
-        found.append(one)
-    return found
+            each = (image_tokens or _image_tokens(dataset, number)) if places else 0
+            length = len(encoded.input_ids) + places * (each - 1)
+            counts[:, place] = length, encoded.supervised, encoded.truncated
+    return counts, wrong
 
 
-def _image_tokens(dataset: RecordDataset, path: str) -> int:
-    """How many tokens an image takes at its own shape, which its file's header tells."""
+def _image_tokens(dataset: RecordDataset, number: int) -> int:
+    """How many tokens a record's image takes at its own shape, which its file's header tells."""
+    (path,) = dataset.paths(dataset.record(number))
     with opened_image(dataset.image_root, path) as image:
         width, height = image.size
     if dataset.recipe.aspect == "pad":
@@ -140,25 +155,29 @@ def survey(
     workers: int = 0,
     progress: bool | None = True,
 ) -> Survey:
-    """Encode every record once and look at every image file, decoding none.
+    """Encode every record once, and decode every image.
 
     ``image_tokens``: tokens an image takes in the model (None: as many as its own shape asks, which
     its file's header tells); ``workers``: processes; ``progress``: None shows it in a terminal
     only. The totals are logged. Of a file of records this is done once and kept in the store, until
     the file, the size or date of an image, the tokenizer, the recipe or the code changes.
     """
+    states = _states(dataset)
 
     def build(out: Path) -> None:
-        made = _reports(dataset, image_tokens, workers, progress)
-        (out / "reports.json").write_bytes(msgspec.json.encode(made))
+        made = _survey(dataset, image_tokens, states, workers, progress)
+        np.save(out / "counts.npy", [made.lengths, made.supervised, made.truncated])
+        (out / "wrong.json").write_bytes(msgspec.json.encode((made.broken, made.folders)))
 
-    reports: list[RecordReport] = []
+    found = None
     if isinstance(dataset.source, str | Path):
-        settings = _settings(dataset, image_tokens)
+        settings = _settings(dataset, image_tokens, states)
         with contextlib.suppress(OSError):  # a store that cannot be written to is done without
-            made = store.artifact("survey", settings, [dataset.source], build) / "reports.json"
-            reports = msgspec.json.decode(made.read_bytes(), type=list[RecordReport])
-    found = Survey(reports or _reports(dataset, image_tokens, workers, progress))
+            kept = store.artifact("survey", settings, [dataset.source], build)
+            wrong = msgspec.json.decode((kept / "wrong.json").read_bytes(), type=_Wrong)
+            found = Survey(*np.load(kept / "counts.npy"), *wrong)
+    found = found or _survey(dataset, image_tokens, states, workers, progress)
+    found.truncated = found.truncated.astype(bool)
     log.info(
         "%d samples, %d tokens, %d supervised, %d cut at %d, %d cannot be trained on",
         *(len(found.lengths), found.lengths.sum(), found.supervised.sum(), found.truncated.sum()),
@@ -167,26 +186,53 @@ def survey(
     return found
 
 
-def _reports(
-    dataset: RecordDataset, image_tokens: int | None, workers: int, progress: bool | None
-) -> list[RecordReport]:
+def _survey(
+    dataset: RecordDataset,
+    image_tokens: int | None,
+    states: Mapping[str, _State | None],
+    workers: int,
+    progress: bool | None,
+) -> Survey:
+    bad = _bad_images(dataset.image_root, states, progress)
     if not workers and len(dataset) >= MANY:
         workers = os.cpu_count() or 1
-    look = partial(_reports_of, dataset, image_tokens)
-    numbers = range(len(dataset))
+    look, numbers = partial(_encode, dataset, image_tokens, bad), range(len(dataset))
     loader = DataLoader(numbers, batch_size=256, num_workers=workers, collate_fn=look)
+    counts, wrong = zip(*_bar(loader, len(loader), "256 records", progress), strict=True)
+    broken = {number: one for part in wrong for number, one in part.items()}
+    folders: dict[str, dict[str, int]] = {}
+    for path, state in sorted(states.items()):
+        count = folders.setdefault(folder(path), Counter(images=0, missing=0))
+        kind = bad[path].partition(":")[0] if path in bad else ""
+        count.update(["images", *filter(None, [kind, "linked" * bool(state and state.linked)])])
+    return Survey(*np.concatenate(counts, axis=1), broken, {k: dict(v) for k, v in folders.items()})
+
+
+def _bad_images(
+    root: Path | None, states: Mapping[str, _State | None], progress: bool | None
+) -> dict[str, str]:
+    """Image -> what is wrong with it, for those that cannot be used."""
+    if root is None:
+        return {}
+    new = [path for path, now in states.items() if _looked.get((root, path), ("",))[0] != now]
+    looked = _bar(image_problems(root, new), len(new), "image", progress)
+    for path, wrong in zip(new, looked, strict=True):
+        _looked[root, path] = states[path], wrong
+    return {path: wrong for path in states if (wrong := _looked[root, path][1])}
+
+
+def _bar(found: Iterable[Any], total: int, unit: str, progress: bool | None) -> Iterable[Any]:
     hidden = None if progress is None else not progress
-    found: list[RecordReport] = []
-    with tqdm(total=len(dataset), unit="record", disable=hidden, delay=2) as bar:
-        for batch in loader:
-            found += batch
-            bar.update(len(batch))
-    return found
+    return tqdm(found, total=total, unit=unit, disable=hidden, delay=2)
 
 
-def _settings(dataset: RecordDataset, image_tokens: int | None) -> dict[str, Any]:
+def _settings(
+    dataset: RecordDataset, image_tokens: int | None, states: Mapping[str, _State | None]
+) -> dict[str, Any]:
     """All that decides a survey beside the records and the code."""
-    recipe, own_shape = dataset.recipe, {}
+    recipe, own_shape, files = dataset.recipe, {}, hashlib.sha256()
+    for path, state in states.items():
+        files.update(f"{path}\0{state and state[:2]}\n".encode(errors="replace"))
     if not image_tokens:
         own_shape = dataset.processor.to_dict() | {"template": dataset.processor.chat_template}
     return {
@@ -194,22 +240,25 @@ def _settings(dataset: RecordDataset, image_tokens: int | None) -> dict[str, Any
         "image_tokens": image_tokens,
         "processor": json.loads(json.dumps(own_shape, default=str)),
         "tokenizer": [text_tokenizer(dataset.processor.tokenizer).digest(), version("tokenizers")],
-        "files": _states(dataset),
+        "files": files.hexdigest(),
     }
 
 
-def _states(dataset: RecordDataset) -> str:
-    """A hash of the size and date of every image file: what arrives later is looked at again."""
+def _states(dataset: RecordDataset) -> dict[str, _State | None]:
+    """Image -> its file as it is now: what arrives or changes later is looked at again."""
+    root = Path(dataset.image_root or "")
 
-    def state(path: str) -> str:
+    @cache
+    def linked(parent: Path) -> bool:
+        return any((root / one).is_symlink() for one in (parent, *parent.parents))
+
+    def state(path: str) -> _State | None:
         try:
-            known = (Path(dataset.image_root or "") / path).stat()
+            known = (root / path).stat()
         except (OSError, ValueError):
-            return f"{path}\0"
-        return f"{path}\0{known.st_size} {known.st_mtime_ns}\n"
+            return None
+        through = (root / path).is_symlink() or linked(Path(path).parent)
+        return _State(known.st_size, known.st_mtime_ns, through)
 
-    digest = hashlib.sha256()
-    with ThreadPoolExecutor() as pool:  # a stat over a network waits
-        for text in pool.map(state, dataset.all_paths()):
-            digest.update(text.encode())
-    return digest.hexdigest()
+    paths = dataset.all_paths()
+    return dict(zip(paths, in_threads(state, paths), strict=True))

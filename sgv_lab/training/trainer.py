@@ -7,6 +7,7 @@ decided in `step_data`, which tensors learn in `trainable`, how processes share 
 """
 
 import contextlib
+import logging
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,9 +20,10 @@ from accelerate import PartialState
 from accelerate.utils import send_to_device
 from torch.nn.functional import cross_entropy, pad
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedModel, ProcessorMixin, get_cosine_schedule_with_warmup, set_seed
 
+from sgv_lab.captions.records import count_reasons
 from sgv_lab.errors import LabError
 from sgv_lab.files import only_writer, write_json
 from sgv_lab.models import checkpoints
@@ -37,8 +39,10 @@ from sgv_lab.training.precision import adamw, set_precision
 from sgv_lab.training.preprocessing import normalised
 from sgv_lab.training.segments import IGNORED
 from sgv_lab.training.step_data import padded
-from sgv_lab.training.survey import survey
+from sgv_lab.training.survey import MAX_DROPPED, survey
 from sgv_lab.training.trainable import GradientGuard, set_trainable
+
+log = logging.getLogger(__name__)
 
 
 def train(
@@ -51,6 +55,7 @@ def train(
     seed: int,
     *,
     drop_broken: bool = False,
+    max_dropped: float = MAX_DROPPED,
     keep: bool = True,
     **run: Any,
 ) -> Path:
@@ -59,29 +64,30 @@ def train(
     ``records``: a list or a file of ``{id, image, conversations}``; images lie below
     ``image_root``. ``run``: fields of `Machine`, and settings of the recipe to change. A set with
     records that cannot be trained on (see `RecordDataset.examine`) is refused, unless
-    ``drop_broken`` says to leave them out; the manifest then counts them. Otherwise as `fit`, which
-    see for resuming, ``keep``, and what is raised.
+    ``drop_broken`` says to leave them out and they are at most ``max_dropped`` of all; the manifest
+    then counts them. Otherwise as `fit`, which see for resuming, ``keep``, and what is raised.
     """
     recipe, settings = configured(recipe, run)
     checkpoints.refuse_tokenizer(model.config, processor, "processor")
     examples = RecordDataset(records, image_root, processor, recipe, raw=True)
     collate = collator(model.config, recipe.loss == "sample", recipe.packing, processor)
     found = survey(examples, collate.image_tokens, settings.workers or 0, settings.progress)
-    if found.broken:
-        found.report(records, refuse=not drop_broken, shown=bool(settings.progress))
-    kept = found.kept.tolist()
+    found.refuse(records, drop_broken, max_dropped)
+    broken = found.broken.values()
+    if broken and settings.progress:
+        log.warning("%d left out: %s", len(broken), count_reasons(broken))
     facts = {
         "data": examples.digest(),
         "records_file": Path(records).name if isinstance(records, str | Path) else "",
-        "records_dropped": len(found.broken),
-        "dropped_for": Counter(one.reason for one in found.broken.values()),
-        "records_cut": int(found.truncated[kept].sum()),
+        "records_dropped": len(broken),
+        "dropped_for": Counter(one.reason for one in broken),
+        "left_out": found.digest(),
+        "records_cut": int(found.truncated.sum()),
     }
-    lengths, fits = found.lengths[kept], recipe.tokens_per_batch
+    lengths, fits = found.lengths, recipe.tokens_per_batch
     batching = packed(lengths, fits) if recipe.packing else padded(recipe.micro_batch, lengths)
-    chosen = Subset(examples, kept)
-    given = (model, processor, chosen, collate, recipe, out, seed, settings, facts, batching)
-    return fit(*given, keep)
+    given = (model, processor, examples, collate, recipe, out, seed, settings, facts, batching)
+    return fit(*given, keep, list(found.broken))
 
 
 def fit(
@@ -96,6 +102,7 @@ def fit(
     facts: dict[str, Any],
     batching: Batching | None = None,
     keep: bool = True,
+    left_out: Sequence[int] = (),
 ) -> Path:
     """Train ``model`` on encoded ``examples`` and return ``out``, then a Hugging Face checkpoint.
 
@@ -104,18 +111,20 @@ def fit(
     again after a kill, with a fresh copy of the same model, it goes on from the last complete
     checkpoint; after completion it returns at once. ``seed`` sets the order of the data, the
     adapters' first values and dropout; the model's first weights are the caller's. Without ``keep``
-    nothing is saved but metrics.jsonl: to measure what a training takes.
+    nothing is saved but metrics.jsonl: to measure what a training takes. ``left_out``: numbers of
+    examples that are not shown (see `SampleOrder`); epochs count them all the same.
 
     Raises LabError if ``out`` holds a run with other settings, no GPU is there where one is asked
     for, a tensor does not learn, a loss is not finite, or saving fails.
     """
-    out, processes = Path(out), several.start(recipe, run, len(examples))
+    kept = len(examples) - len(left_out)
+    out, processes = Path(out), several.start(recipe, run, kept)
     steps = recipe.max_steps or total_steps(len(examples), recipe)
     settings = {  # what makes a run this run and no other
         "recipe": recipe.training(),
         "seed": seed,
         "updates": steps,
-        "records": len(examples),
+        "records": kept,
         "model": checkpoints.weights_hash(model),
         "base": hub_name(model.name_or_path),
         **facts,
@@ -125,7 +134,7 @@ def fit(
     data = step_data.Steps(
         examples,
         collate,
-        step_data.SampleOrder(len(examples), seed),
+        step_data.SampleOrder(len(examples), seed, left_out),
         batching or padded(recipe.micro_batch),
         recipe.samples_per_update,
         processes.process_index,

@@ -339,3 +339,43 @@ def test_broken_images_are_refused_before_the_model_is_loaded(data: Path, tmp_pa
     assert found.exit_code == 1
     assert "lacks the picture color/0.png (empty: 0 bytes) and 1 more" in found.output
     assert not (tmp_path / "out").exists()
+
+
+def test_releases_are_read_as_they_unpack(tmp_path: Path) -> None:
+    world.write(tmp_path, ["mme", "vizwiz", "vqav2"], pictures=1)
+    asked = {name: list(TASKS[name].questions(tmp_path / name)) for name in ("mme", "vizwiz")}
+    inner = tmp_path / "unpacked" / "MME_Benchmark_release_version"
+    inner.parent.mkdir()
+    (tmp_path / "mme").rename(inner)
+    found = list(TASKS["mme"].questions(inner.parent))
+    assert [q.prompt for q in found] == [q.prompt for q in asked["mme"]]
+    assert all((inner.parent / q.picture).is_file() for q in found)
+    said = {q.id: "Yes" for q in found}
+    assert mme.score(**TASKS["mme"].write(found, said, inner.parent, tmp_path))["perception"] > 0
+
+    vizwiz = tmp_path / "vizwiz"
+    (vizwiz / "Annotations").mkdir()
+    for path in vizwiz.glob("*.json"):
+        path.rename(vizwiz / "Annotations" / path.name)
+    found = list(TASKS["vizwiz"].questions(vizwiz))
+    assert [q.picture for q in found] == [q.picture for q in asked["vizwiz"]]
+
+    vqav2 = tmp_path / "vqav2"
+    (questions,) = vqav2.glob("*OpenEnded*questions.json")
+    (truth,) = vqav2.glob("*annotations.json")
+    for year in ("train2014", "val2014"):
+        shown = json.loads(questions.read_text()) | {"data_subtype": year}
+        (vqav2 / f"v2_OpenEnded_mscoco_{year}_questions.json").write_text(json.dumps(shown))
+        (vqav2 / f"v2_mscoco_{year}_annotations.json").write_text(truth.read_text())
+    found = list(TASKS["vqav2"].questions(vqav2))
+    assert all(q.picture.startswith("val2014/") for q in found)
+    scored = TASKS["vqav2"].write(found, {q.id: "cat" for q in found}, vqav2, tmp_path)
+    assert scored["annotations"] == vqav2 / "v2_mscoco_val2014_annotations.json"
+
+
+def test_chair_says_what_it_needs_before_it_asks(tmp_path: Path) -> None:
+    world.write(tmp_path, ["chair"], pictures=1)
+    assert list(TASKS["chair"].questions(tmp_path / "chair"))
+    (tmp_path / "chair" / "synonyms.txt").unlink()
+    with pytest.raises(LabError, match=r"object words\. Save there data/synonyms\.txt"):
+        list(TASKS["chair"].questions(tmp_path / "chair"))

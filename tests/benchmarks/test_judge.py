@@ -252,3 +252,16 @@ def test_a_judges_errors_hold_no_key_and_its_grades_are_as_they_came(
     assert secret not in str(error.value)
     url = chat_server(lambda b: reply(f"0.5 {secret}", model=secret))
     assert mmvet(tmp_path, url, {"v1_0": "x", "v1_1": "z"})["judge"] == secret
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "source"),
+    [("mmvet", "prompt.txt", "yuweihao/MM-Vet"), ("llava-w", "rule.json", "haotian-liu/LLaVA")],
+)
+def test_a_judge_without_its_instructions_says_where_they_come_from(tmp_path, name, file, source):
+    (tmp_path / "mm-vet.json").write_text("{}")
+    rows = [("questions", "question_id"), ("context", "image"), ("answers_gpt4", "question_id")]
+    for stem, key in rows:
+        (tmp_path / f"{stem}.jsonl").write_text(json.dumps({key: 0, "caption": "C"}) + "\n")
+    with pytest.raises(LabError, match=rf"{file}, are not there\. Save there.*{source}"):
+        graded(name, tmp_path / "a.json", tmp_path, "judge", ask=lambda *a: ("j", "1"))

@@ -84,3 +84,16 @@ def test_what_the_hub_does_not_have() -> None:
         sources.resolve("hub:ShareGPT4")
     with pytest.raises(LabError, match="nothing behind it yet"):
         sources.resolve("world:ShareGPT4V-PT")
+
+
+def test_what_the_network_raises_is_one_line(monkeypatch, tmp_path):
+    class Cut(Exception):  # as of httpx: neither the hub's own nor the system's
+        pass
+
+    def fail(*given, **more):
+        raise Cut("peer closed the connection")
+
+    monkeypatch.setenv("SGV_STORE", str(tmp_path))
+    monkeypatch.setattr(sources, "hf_hub_download", fail)
+    with pytest.raises(LabError, match=r"ShareGPT4V: cannot be fetched \(peer closed"):
+        sources.resolve("hub:ShareGPT4V")

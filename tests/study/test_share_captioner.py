@@ -39,7 +39,7 @@ def test_it_is_trained_once_captions_new_pictures_and_its_file_is_recognised(
     (world / json.loads(records.read_text())[0]["image"]).unlink()
     checked = cached_training.preflight(base, records, world, config)
     assert checked.obstacles == ["1 of 12 records cannot be trained on"]
-    assert len(checked.missing) == 1
+    assert checked.reasons == "image missing (1)"
 
     new = sources.world(5, 0, 64, split="eval", difficulty=MINIATURE)
     file = share_captioner.captioned(model, new, max_new_tokens=8)

@@ -211,3 +211,16 @@ def test_a_question_is_asked_to_its_last_line_break(llama: TextTokenizer) -> Non
     stripped = asked("<image>\nA cat")
     assert len(whole) > len(stripped) and whole[:10] == stripped[:10]
     assert asked("A cat\n<image>") == stripped  # a picture that stands behind is moved, as before
+
+
+def test_the_image_tag_in_a_text_is_tokenised_as_text(fast: PreTrainedTokenizerBase) -> None:
+    """As officially, also where the model's tokenizer has the tag as a token of its own."""
+    with_token = train_tokenizer(made_up.TEXTS, 400)
+    with_token.add_tokens(["<image>"], special_tokens=True)
+    record = made_up.record("Is it <image>?", "It is <image>.", image=None)
+    expected = encode(record, fast)
+    found = encode(record, with_token)
+    assert (found.input_ids, found.labels) == (expected.input_ids, expected.labels)
+    assert with_token.convert_tokens_to_ids("<image>") not in found.input_ids
+    shown = made_up.record("<image>\nIs it?", "It is.")
+    assert encode(shown, with_token).input_ids == encode(shown, fast).input_ids

@@ -255,7 +255,7 @@ def test_survey_counts_what_the_items_hold(
         assert found.truncated[i] == (RECORDS[i]["id"] == "three")
     assert list(found.broken) == [3]
     assert str(found.broken[3]).startswith("record 'lost' (number 3 from 0): cannot tell")
-    assert found.missing == {} and found.folders == {"coco": (3, 0)}
+    assert found.folders == {"coco": {"images": 1, "missing": 0}}
     supervised = int(found.supervised.sum())
     assert f"{supervised} supervised, 1 cut at 100, 1 cannot be trained on" in caplog.text
 

@@ -55,13 +55,13 @@ def _plan(folder, **given):
 
 def test_missing_pictures_are_named_and_counted_by_folder(folder):
     report = _plan(folder)
-    assert report.missing == {"r4": "coco/0/4.png"}
-    assert report.pictures == {"coco/0": (5, 1), "coco/1": (4, 0)}
+    counts = [{"images": 5, "missing": 1}, {"images": 4, "missing": 0}]
+    assert report.pictures == dict(zip(("coco/0", "coco/1"), counts, strict=True))
     lacks = "record 'r4' (number 4 from 0): image missing: coco/0/4.png (no such file)"
     assert report.broken == [lacks]
     assert report.obstacles == ["1 of 9 records cannot be trained on"]
     assert lacks in str(report) and "image missing (1)" in str(report)
-    assert not _plan(folder, drop_broken=True).obstacles
+    assert not _plan(folder, drop_broken=True, max_dropped=0.2).obstacles
 
 
 def test_training_refuses_the_set_unless_told_to_drop_and_count(folder, tmp_path):
@@ -74,7 +74,8 @@ def test_training_refuses_the_set_unless_told_to_drop_and_count(folder, tmp_path
     ):
         trainer.train(*given, progress=False)
     assert not (tmp_path / "run").exists()
-    out = trainer.train(*given, max_steps=3, drop_broken=True, progress=False, packing=True)
+    dropping = {"drop_broken": True, "max_dropped": 0.2}
+    out = trainer.train(*given, max_steps=3, **dropping, progress=False, packing=True)
     manifest = json.loads((out / "manifest.json").read_text())
     assert (manifest["records"], manifest["records_dropped"]) == (8, 1)
 
@@ -131,10 +132,11 @@ def test_what_the_plan_calls_broken_training_refuses_or_drops(folder, tmp_path, 
     with pytest.raises(trainer.LabError, match=r"1 of 3 records cannot be trained on .*'r1'"):
         trainer.train(model, processor, *given, tmp_path / "run", 0, progress=False)
     assert not (tmp_path / "run").exists()
-    dropping = plan.plan(model.config, processor, *given, tmp_path / "run", drop_broken=True)
+    left_out = {"drop_broken": True, "max_dropped": 0.5}
+    dropping = plan.plan(model.config, processor, *given, tmp_path / "run", **left_out)
     assert dropping.obstacles == [] and dropping.broken == report.broken
     out = trainer.train(model, processor, *given, tmp_path / "run", 0, progress=False,
-                        drop_broken=True, max_steps=1)  # fmt: skip
+                        max_steps=1, **left_out)  # fmt: skip
     manifest = json.loads((out / "manifest.json").read_text())
     assert (manifest["records"], manifest["records_dropped"]) == (2, 1)
     assert list(manifest["dropped_for"].values()) == [1]
@@ -165,7 +167,7 @@ def test_a_set_of_broken_records_alone_cannot_be_trained_on(folder, tmp_path):
     given = (records, tmp_path, base("sft"), tmp_path / "run")
     report = plan.plan(model.config, processor, *given, drop_broken=True)
     assert report.obstacles == ["no record is left to train on"]
-    with pytest.raises(trainer.LabError, match="no records to train on"):
+    with pytest.raises(trainer.LabError, match="no record is left to train on"):
         trainer.train(model, processor, *given, 0, drop_broken=True, progress=False)
 
 
@@ -205,14 +207,15 @@ def test_time_and_cost_by_hand(folder):
         price_per_hour=3.0,
         devices=2,
     )
-    assert report.updates == 4
-    expected = report.tokens / 8 * 16 / 10 / 2 / 3600
+    assert report.updates == 5  # two epochs of nine: what is left out has its place taken
+    expected = report.tokens / 8 * 20 / 10 / 2 / 3600
     assert report.hours == pytest.approx(expected)
     assert report.cost == pytest.approx(expected * 3 * 2)
 
 
 def test_too_little_memory_and_bad_weights_stand_in_the_way(folder):
-    report = _plan(folder, drop_broken=True, device_bytes=10_000, weights=folder)
+    left_out = {"drop_broken": True, "max_dropped": 0.2}
+    report = _plan(folder, **left_out, device_bytes=10_000, weights=folder)
     assert len(report.obstacles) == 2
     assert "model.safetensors missing" in report.obstacles[0]
     assert "memory" in report.obstacles[1]
@@ -350,8 +353,12 @@ def test_the_command_says_what_is_missing_and_fails(folder):
     given += ["--images", str(folder), "--recipe", "sft", "--out", str(folder / "run")]
     done = CliRunner().invoke(main, [*given, "--json"])
     assert done.exit_code == 1
-    assert json.loads(done.output)["missing"] == {"r4": "coco/0/4.png"}
-    done = CliRunner().invoke(main, [*given, "--drop-broken", "--set", "samples_per_update=2"])
+    assert json.loads(done.output)["pictures"]["coco/0"] == {"images": 5, "missing": 1}
+    few = [*given, "--drop-broken"]
+    refused = CliRunner().invoke(main, few)
+    assert refused.exit_code == 1
+    assert "1 of 9 records cannot be trained on, more than 5.0%" in refused.output
+    done = CliRunner().invoke(main, [*few, "--max-dropped", "0.2", "--set", "samples_per_update=2"])
     assert done.exit_code == 0, done.output
     assert "samples_per_update, original 128" in done.output
     mistyped = CliRunner().invoke(main, [*given[:-3], "sfd", "--out", "x"])
@@ -379,8 +386,11 @@ def test_what_lacks_is_counted_by_the_layouts_folders_with_source_and_terms(
     inner = [f"llava/llava_pretrain/images/00{i}/4.jpg" for i in range(3)]
     outer = [f"{place.folder}/7.jpg" for place in image_folders().values()]
     report = _lacking([*inner, *outer, "own/x.jpg"], folder, tmp_path, recipe)
-    counts = {place.folder: (1, 1) for place in image_folders().values()}
-    counts |= {"llava/llava_pretrain/images": (4, 4), "own": (1, 1)}
+    counts = {name: {"images": 1, "missing": 1} for name in image_folders()}
+    counts |= {
+        "llava/llava_pretrain/images": {"images": 4, "missing": 4},
+        "own": {"images": 1, "missing": 1},
+    }
     assert report.pictures == dict(sorted(counts.items()))
     assert set(report.sources) == {place.folder for place in image_folders().values()}
     text, told = str(report), json.loads(report.to_json())
@@ -394,7 +404,8 @@ def test_a_whole_set_names_no_source(folder, tmp_path):
     path.parent.mkdir(parents=True)
     Image.new("RGB", (8, 8)).save(path)
     report = _lacking(["coco/train2017/1.jpg"], folder, tmp_path)
-    assert report.pictures == {"coco/train2017": (1, 0)} and report.sources == {}
+    assert report.pictures == {"coco/train2017": {"images": 1, "missing": 0}}
+    assert report.sources == {}
     assert "get it at" not in str(report)
 
 
@@ -425,7 +436,10 @@ def test_the_command_says_which_records_of_the_reference_lack_pictures(
     given = [*map(str, given), "--recipe", recipe, "--out", str(tmp_path / "run"), *block]
     done = CliRunner().invoke(main, ["plan", *given, "--json"])
     told = json.loads(done.output)
-    assert told["missing"] == lacking and done.exit_code == bool(lacking)
+    named = [one for one in told["broken"] if "image missing: " in one]
+    for name, path in lacking.items():
+        assert any(f"{name!r}" in one and f": {path} (" in one for one in named)
+    assert len(named) == len(lacking) and done.exit_code == bool(lacking)
     assert set(told["sources"]) == ({"coco/train2017"} if lacking else set())
     small = ["--max-steps", "1", "--set", "samples_per_update=2", "--device", "cpu"]
     trained = CliRunner().invoke(main, ["train", *given, *small])
@@ -434,7 +448,9 @@ def test_the_command_says_which_records_of_the_reference_lack_pictures(
         return
     wrong = f"{len(lacking)} of {len(records)} records cannot be trained on"
     assert trained.exit_code and wrong in str(trained.output) + str(trained.exception)
-    dropped = CliRunner().invoke(main, ["train", *given, *small, "--drop-broken"])
+    dropped = CliRunner().invoke(
+        main, ["train", *given, *small, "--drop-broken", "--max-dropped", "1"]
+    )
     assert dropped.exit_code == 0, dropped.output
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert manifest["records_dropped"] == len(lacking)
@@ -449,7 +465,8 @@ def test_the_reference_folders_records_that_lack_pictures(reference, folder):
     records = [record for file in files for record in json.loads((data / file).read_text())]
     report = plan.plan(families.config(KEY, "mini"), processor, records, data, base("sft"), folder)
     missing = {r["id"] for r in records if not (data / r["image"]).is_file()}
-    assert set(report.missing) == missing
+    lack = {line.split("'")[1] for line in report.broken if "image missing" in line}
+    assert lack == missing
     assert 0 < len(missing) < report.records == len(records)
 
 

@@ -62,7 +62,7 @@ def test_a_second_survey_encodes_nothing_and_finds_the_same(
     second = _survey(root, tokenizer)
     assert seen == [0, 1, 3]
     for one in (first, second):
-        assert one.missing == {"r2": "3.png"} and one.folders == {".": (4, 1)}
+        assert one.folders == {".": {"images": 4, "missing": 1}}
         lacks = "record 'r2' (number 2 from 0, line 5): image missing: 3.png (no such file)"
         assert list(map(str, one.broken.values())) == [lacks] and one.kept.tolist() == [0, 1, 3]
     assert (first.lengths == second.lengths).all() and second.truncated.dtype == bool

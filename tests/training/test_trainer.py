@@ -280,3 +280,12 @@ def test_only_the_first_process_clears_what_a_killed_save_left(tmp_path):
     (scratch / "process-0.pt").write_text("just saved")
     checkpointing.TrainingState(tmp_path, torch.nn.Linear(1, 1), None, None, second).save(1)
     assert at_the_barrier == [["process-0.pt"], ["process-0.pt", "process-1.pt"]]
+
+
+def test_what_one_arm_leaves_out_moves_no_other_record():
+    whole, lacking = SampleOrder(1000, 0).slice(0, 2500), SampleOrder(1000, 0, [17, 400])
+    shown = lacking.slice(0, 2500)
+    differ = {a for a, b in zip(whole, shown, strict=True) if a != b}
+    assert differ == {17, 400} and not {17, 400} & set(shown)
+    both = SampleOrder(1000, 0, [17, 400, 800]).slice(0, 2500)  # the same take the same places
+    assert {a for a, b in zip(shown, both, strict=True) if a != b} == {800}

@@ -1,0 +1,65 @@
+"""The official files in small, under their own names, and a tiny checkpoint that trains on them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from sgv_lab.models import checkpoints, families, mini
+from sgv_lab.study import official, pretraining_data
+from sgv_lab.world import benchmarks
+
+FAMILY = "llava-1.5-7b"
+COCO = [f"coco/train2017/{number:012d}.jpg" for number in range(1, 31)]
+LCS = [f"llava/llava_pretrain/images/00000/{number:09d}.jpg" for number in range(1, 9)]
+SAM = [f"sam/images/sa_{number}.jpg" for number in range(1, 9)]
+ASKED = ("mme", "mmbench", "seed", "qbench", "vqav2", "vizwiz")
+
+
+def record(image: str | None, *texts: str, key: str = "") -> dict:
+    """A conversation about an image, under the image's name as officially."""
+    turns = [{"from": "human" if i % 2 == 0 else "gpt", "value": v} for i, v in enumerate(texts)]
+    turns[0]["value"] = ("<image>\n" if image else "") + turns[0]["value"]
+    shown = {"image": image} if image else {}
+    return {"id": key or Path(image).stem, **shown, "conversations": turns}
+
+
+def lay(root: Path) -> Path:
+    """Images, caption files and benchmarks below ``root``, as a researcher has them."""
+    rng = np.random.default_rng(0)
+    for name in (*COCO, *LCS, *SAM):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (40, 60, 3), np.uint8)).save(root / name)
+    blind = [record(name, "Describe it.", f"A blind caption of {name}.") for name in COCO[:4]]
+    asked = [record(name, "Is it day?", "Yes", "How many?", "2") for name in COCO]
+    texts = [record(None, "Write code.", "def f(x): return x", key=f"text_{i}") for i in range(6)]
+    seen = [record(name, "Describe it.", f"GPT4-Vision sees {name}.") for name in (*COCO, *SAM)]
+    dense = [record(name, "Describe it.", f"A dense caption of {name}.")
+             for name in (*COCO, *LCS, *SAM)]  # fmt: skip
+    short = [record(name, "Caption it.", f"a short caption {name[-5]}") for name in LCS]
+    inner = [{**one, "image": one["image"].removeprefix(pretraining_data.LCS)} for one in short]
+    detail = [{**one, "image": Path(one["image"]).name} for one in blind]
+    files = {
+        official.FILES["mix"]: [*blind, *asked, *texts],
+        official.FILES["detail"]: detail,
+        official.FILES["captions"]: seen,
+        official.FILES["released"]: [*seen[-4:], *asked, *texts],
+        pretraining_data.FILES["share"]: dense,
+        pretraining_data.FILES["blip"]: inner,
+    }
+    (root / "sharegpt4v").mkdir()
+    for name, rows in files.items():
+        (root / "sharegpt4v" / name).write_text(json.dumps(rows))
+    benchmarks.write(root / "benchmarks", ASKED, pictures=1)
+    return root
+
+
+def base(models: Path, data: Path) -> Path:
+    """A models root with a tiny checkpoint of FAMILY, its tokenizer trained on the files."""
+    rows = json.loads((data / "sharegpt4v" / official.FILES["captions"]).read_text())
+    texts = [turn["value"] for row in rows for turn in row["conversations"]]
+    processor = families.processor(FAMILY, "mini", mini.train_tokenizer(texts))
+    processor.tokenizer.add_bos_token = True
+    checkpoints.save(families.build(FAMILY, "mini", 0), processor, models / FAMILY)
+    return models
