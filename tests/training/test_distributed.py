@@ -38,7 +38,7 @@ def _assert_close(ours, theirs):
             torch.testing.assert_close(tensor, theirs[name], atol=2e-5, rtol=0, msg=name)
 
 
-@pytest.mark.parametrize("name", distributed_worker.RUNS)
+@pytest.mark.parametrize("name", [name for name in distributed_worker.RUNS if name != "masters"])
 def test_two_processes_train_as_one(tmp_path, two, name):
     one = distributed_worker.fit(name, tmp_path, fsdp=False)
     assert tiny_llava.losses(two / name) == pytest.approx(tiny_llava.losses(one), abs=1e-5)
