@@ -212,7 +212,37 @@ def _finish(jobs: list[Job], folder: Path, out: Path) -> None:
     if manifest.is_file() and json.loads(manifest.read_text(encoding="utf-8"))["notebooks"] == done:
         return
     executed = [out / f"{job.notebook}.ipynb" for job in jobs]
-    write_report(executed, out / "report.html", folder / f"{jobs[0].notebook}.ipynb")
     profile = jobs[0].parameters["profile"]
-    made = {"profile": profile, "notebooks": done, "report": "report.html"}
-    write_json(manifest, {**made, **provenance()})
+    made = {"profile": profile, "notebooks": done, "report": "report.html", **provenance()}
+    summary = _summary(made, folder.parent / "figures")
+    write_report(executed, out / "report.html", folder / f"{jobs[0].notebook}.ipynb", summary)
+    write_json(manifest, made)
+
+
+def _summary(made: Mapping[str, Any], figures: Path) -> str:
+    """A report's first page: the verdicts, the recorded pilot, and what ran where.
+
+    "" for notebooks of somebody's own, without records beside them.
+    """
+    from sgv_lab.figures.tables import Table
+    from sgv_lab.study import ledger
+
+    if not (figures / "data" / "studies").is_dir():
+        return ""
+    figure = "pilot-a-llava-1.5-7b"
+    minutes = sum(one["seconds"] for one in made["notebooks"]) / 60
+    versions = ", ".join(f"{name} {made['packages'][name]}" for name in ("torch", "transformers"))
+    where = f"Python {made['python']}, {versions}, {made['device']}, {made['platform']}"
+    ran = f"{len(made['notebooks'])} notebooks, {minutes:.0f} minutes, revision {made['revision']}"
+    lines = [
+        "# Do better captions make better multimodal models?",
+        "The ten claims of ShareGPT4V ([arXiv 2311.12793](https://arxiv.org/abs/2311.12793)). "
+        "*Beyond chance*: how many of a claim's numbers are more than 1.96 standard errors from 0.",
+        Table(ledger.verdicts(figures / "data"))._repr_html_(),
+        "![The recorded pilot: runs of each kind of captions, and their differences from blind "
+        f"captions with intervals.](../figures/{figure}.png)",
+        "*In miniature, recorded*: right yes/no answers after learning from captions alone, in "
+        "percent, with 95 % intervals over six paired seeds.",
+        f"*This run*: profile {made['profile']}, {ran}; {where}.",
+    ]
+    return "\n\n".join(lines)

@@ -76,8 +76,9 @@ SECTIONS: dict[str, dict[str, tuple[Any, Any, Any]]] = {  # notebook -> setting 
         ),
         "seeds": (2, 2, 3),  # paired: every arm has them all
         "tuning": ("lora", "lora", "full"),  # the projector is trained in both
-        "benchmarks": (_ASKED[0], _ASKED[1], _ASKED[1]),
-        "pictures": (2, 20, 60),  # a benchmark; MME: a subtask
+        "benchmarks": (("exam",), ("exam",), _ASKED[1]),
+        "score": ("Yes/no", "Yes/no", "MME-P"),  # the primary endpoint's
+        "pictures": (8, 40, 60),  # a benchmark; MME: a subtask
         "baseline": (  # as in a plan
             {"share": 0.145, "samples": 48, "updates": 2},
             {"share": 0.145, "samples": 1_000, "updates": 32},

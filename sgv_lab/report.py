@@ -1,6 +1,8 @@
 """One self-contained HTML page of executed notebooks: figures inline, code folded, no network."""
 
 import re
+from html import escape
+from itertools import pairwise
 from pathlib import Path
 from posixpath import normpath
 
@@ -11,14 +13,40 @@ from nbconvert import HTMLExporter
 from sgv_lab.files import atomic
 
 _PICTURE = re.compile(r"(!\[[^\]]*\]\()(?!\w+:|/)([^)\s]+)")  # in markdown, by a relative path
-# nbconvert's page without what it loads from the network, and with code to be unfolded by a click
+# nbconvert's page without what it loads from the network, with code to be unfolded by a click and
+# a list of contents that stays in sight
 _PAGE = """{% extends 'lab/index.html.j2' %}
 {% block html_head_js_requirejs %}{% endblock %}
 {% block html_head_js_mathjax %}{% endblock %}
 {% block html_head_js_mermaidjs %}{% endblock %}
 {% block jupyter_widgets %}{% endblock %}
+{% block html_head_css %}{{ super() }}<style>
+body.jp-Notebook {max-width: 60rem; padding: 0 1rem; margin: 0 auto 0 max(15rem, 50vw - 23rem)}
+.jp-Notebook .jp-Cell {padding: 0; margin: 0}
+.jp-InputPrompt, .jp-OutputPrompt, .jp-Collapser {display: none !important}
+.jp-RenderedHTMLCommon {font-size: 0.9rem !important}
+.jp-OutputArea-output img {max-width: 100%; max-height: 22rem}
+.jp-OutputArea-output {max-height: 26rem; overflow: auto}
+summary {color: #6b7280; font: 0.75rem sans-serif; cursor: pointer}
+.part > summary {color: #22252a; font: 1.1rem sans-serif; padding: 0.3rem 0}
+nav {position: fixed; top: 0; left: 0; width: 13rem; padding: 1rem; font: 0.8rem/1.6 sans-serif}
+@media (max-width: 60rem) {nav {position: static} body.jp-Notebook {margin: 0}}
+@media print {nav, details:not(.part) {display: none} .jp-OutputArea-output {max-height: none}
+body.jp-Notebook {margin: 0}}
+</style><script>addEventListener("beforeprint",
+() => document.querySelectorAll(".part").forEach(one => {one.open = true}))</script>{% endblock %}
+{% block any_cell %}
+{% if cell.metadata.folds %}
+<details class="part"><summary>{{ cell.metadata.folds }}</summary>
+{% endif %}
+{{ super() }}
+{% if cell.metadata.ends %}</details>{% endif %}
+{% endblock %}
+{% block body_header %}{{ super() }}<nav>{{ resources.contents }}</nav>{% endblock %}
 {% block input_group %}<details><summary>code</summary>{{ super() }}</details>{% endblock %}
 """
+_OPEN = "## What to take away"
+_WIDGET = "application/vnd.jupyter.widget-view+json"  # a bar or page that is dead without a kernel
 
 
 def title(notebook: nbformat.NotebookNode, default: str) -> str:
@@ -30,26 +58,27 @@ def title(notebook: nbformat.NotebookNode, default: str) -> str:
     return default
 
 
-def write_report(executed: list[Path], out: Path, source: Path) -> None:
-    """Write the ``executed`` notebooks as one page with a list of contents.
+def write_report(executed: list[Path], out: Path, source: Path, summary: str = "") -> None:
+    """Write the ``executed`` notebooks as one page, a list of contents beside it.
 
-    Pictures that markdown cells refer to are found relative to ``source``, a notebook.
+    ``summary``: markdown that comes first. Images that markdown cells refer to are found relative
+    to ``source``, a notebook. Code that shows nothing stays in the notebooks; most sections are
+    folded, and open for print.
     """
     book = nbformat.v4.new_notebook()
-    contents = ["# Contents"]
-    for path in executed:
-        notebook = nbformat.read(path, as_version=4)
+    contents = []
+    for name, path in [("summary", None)] * bool(summary) + [(one.stem, one) for one in executed]:
+        notebook = nbformat.read(path, as_version=4) if path else _page(summary)
         book.metadata = notebook.metadata
-        contents.append(f"- [{title(notebook, path.stem)}](#{path.stem})")
-        book.cells.append(nbformat.v4.new_markdown_cell(f'<a id="{path.stem}"></a>'))
-        for number, cell in enumerate(notebook.cells):
-            cell["id"] = f"{path.stem}-{number}"
+        contents.append(f'<a href="#{name}">{escape(title(notebook, name))}</a>')
+        book.cells.append(nbformat.v4.new_markdown_cell(f'<a id="{name}"></a>'))
+        for number, cell in enumerate(_folded(list(filter(_shows, notebook.cells)))):
+            cell["id"] = f"{name}-{number}"
             if cell.cell_type == "markdown":  # nbconvert embeds nothing from outside its folder
                 cell.source = _PICTURE.sub(
                     lambda m: m[1] + normpath(f"{source.parent.name}/{m[2]}"), cell.source
                 )
             book.cells.append(cell)
-    book.cells.insert(0, nbformat.v4.new_markdown_cell("\n".join(contents)))
     book.metadata.pop("widgets", None)
     exporter = HTMLExporter(
         extra_loaders=[DictLoader({"report.html.j2": _PAGE})],
@@ -58,6 +87,41 @@ def write_report(executed: list[Path], out: Path, source: Path) -> None:
         exclude_anchor_links=True,
     )
     resources = {"metadata": {"name": "sgv-lab", "path": str(source.parent.parent)}}
+    resources["contents"] = "<br>".join(contents)
     page, _ = exporter.from_notebook_node(book, resources=resources)
     with atomic(out) as temporary:
         temporary.write_text(page, encoding="utf-8")
+
+
+def _page(markdown: str) -> nbformat.NotebookNode:
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(markdown)])
+
+
+def _shows(cell: nbformat.NotebookNode) -> bool:
+    """Whether a reader sees anything of a cell, once dead widgets and noise are taken out."""
+    if cell.cell_type != "code":
+        return True
+    cell.outputs = [
+        one
+        for one in cell.outputs
+        if _WIDGET not in one.get("data", {}) and one.get("name") != "stderr"
+    ]
+    return bool(cell.outputs)
+
+
+def _folded(cells: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """A notebook's cells, with all sections marked to be folded but two.
+
+    What stays open is the first with a figure, and what to take away.
+    """
+    starts, seen = [n for n, cell in enumerate(cells) if cell.source.startswith("## ")], False
+    for start, end in pairwise([*starts, len(cells)]):
+        heading, _, rest = cells[start].source.partition("\n")
+        outputs = [one for cell in cells[start:end] for one in cell.get("outputs", ())]
+        first = not seen and any("image/png" in one.get("data", {}) for one in outputs)
+        seen = seen or first
+        if not first and heading != _OPEN:
+            cells[start].metadata["folds"] = escape(heading.removeprefix("## "))
+            cells[start].source = rest
+            cells[end - 1].metadata["ends"] = True
+    return cells

@@ -131,17 +131,17 @@ def explorer(
     captions: Mapping[str, Captions | None],
     difficulty: Difficulty | None = None,
 ) -> w.Widget:
-    """Pick or upload a picture, have it described by two at a time, ask the models about it.
+    """Pick or upload an image, have it described by two at a time, ask the models about it.
 
     Two columns, each for one of ``models`` or of the sources of ``captions``. ``difficulty``: the
     ``images`` below ``root`` are of that drawn world, so true, mistaken and invented words are
-    marked. Bad pictures and models are refused in words.
+    marked. Bad images and models are refused in words.
     """
     there = {name: one for name, one in captions.items() if one is not None}
     page = _Explorer(models, there)
-    pick = w.Dropdown(options=images, description="picture", layout=w.Layout(width="330px"))
+    pick = w.Dropdown(options=images, description="image", layout=w.Layout(width="330px"))
     upload = w.FileUpload(accept="image/*", description="or upload one")
-    question = w.Text(placeholder="ask the models about the picture", continuous_update=False,
+    question = w.Text(placeholder="ask the models about the image", continuous_update=False,
                       layout=w.Layout(width="24em"))  # fmt: skip
     describe, ask = w.Button(description="Describe"), w.Button(description="Ask")
     for name, control in {"pick": pick, "upload": upload, "question": question, "ask": ask,
@@ -172,18 +172,18 @@ def explorer(
 
 
 class _Explorer:
-    """The state of `explorer`: the picture shown and its two columns."""
+    """The state of `explorer`: the image shown and its two columns."""
 
     def __init__(self, models: Mapping[str, Model], captions: Mapping[str, Captions]) -> None:
         self.models, self.captions, self.shown = models, captions, None
         self.picture, self.message = w.VBox(layout=w.Layout(width="340px")), w.HTML()
         who = [*models, *captions]
         if not who:
-            raise LabError("nobody to describe pictures", fix="give a model or captions")
+            raise LabError("nobody to describe images", fix="give a model or captions")
         self.columns = [_Column(self, who, who[number % len(who)]) for number in range(2)]
 
     def show(self, make: Callable[..., Shown], *given: object) -> None:
-        """Show the picture that ``make(*given)`` returns, or say why there is none."""
+        """Show the image that ``make(*given)`` returns, or say why there is none."""
         with self._refusing():
             self.shown = make(*given)
             stream = io.BytesIO()
@@ -199,46 +199,54 @@ class _Explorer:
             if not asked:
                 raise LabError("only models answer", fix="choose one in a column")
             if self.shown is None:
-                raise LabError("no picture yet", fix="pick or upload one")
+                raise LabError("no image yet", fix="pick or upload one")
             for column in asked:
                 column.ask(text)
 
     @contextmanager
     def _refusing(self) -> Iterator[None]:
-        """Show what goes on, and a LabError in its words."""
-        self.message.value = "…"
+        """Show a LabError in its words."""
+        self.message.value = ""
         try:
             yield
-            self.message.value = ""
         except LabError as error:
             self.message.value = f'<b style="color:{MARKS["invented"]}">{escape(str(error))}</b>'
 
 
 class _Column:
-    """One who describes and answers, and what was said about the picture so far."""
+    """One who describes and answers, and what was said about the image so far."""
 
     def __init__(self, page: _Explorer, who: Sequence[str], chosen: str) -> None:
         self.page, self.asked, self.said = page, [], []
         self.who = w.Dropdown(options=who, value=chosen).add_class("sgv-who")
+        self.about = w.HTML(layout=w.Layout(width="27em"))
         self.words = w.VBox(layout=w.Layout(width="27em")).add_class("sgv-words")
         self.who.observe(lambda _: self.begin(), "value")
-        self.box = w.VBox([self.who, self.words], layout=w.Layout(padding="0 1em"))
+        self.box = w.VBox([self.who, self.about, self.words], layout=w.Layout(padding="0 1em"))
 
     def begin(self) -> None:
         """Start over; a source of captions speaks at once."""
         self.asked, self.said, self.words.children = [], [], ()
+        model = self.page.models.get(self.who.value)
+        self.about.value = escape(model.about if model else "captions from a file")
         source = self.page.captions.get(self.who.value)
         if source is not None and self.page.shown is not None:
             found = captions_of({"": source}, self.page.shown.name).get("")
-            for text in found or ["(says nothing about this picture)"]:
+            for text in found or ["(says nothing about this image)"]:
                 self._add(text)
 
     def ask(self, text: str) -> None:
-        """Have the model answer."""
-        model = self.page.models[self.who.value]
-        answer = model.say(self.page.shown.image, [*self.asked, text], self.said)
+        """Have the model answer, and say so where the answer will stand."""
+        model, before = self.page.models[self.who.value], self.words.children
+        question = w.HTML(f"<i>{escape(text)}</i>")
+        self.words.children = (*before, question, w.HTML(_BUSY))
+        try:
+            answer = model.say(self.page.shown.image, [*self.asked, text], self.said)
+        except LabError:
+            self.words.children = before
+            raise
         self.asked, self.said = [*self.asked, text], [*self.said, answer]
-        self.words.children += (w.HTML(f"<i>{escape(text)}</i>"),)
+        self.words.children = (*before, question)
         self._add(answer)
 
     def _add(self, text: str) -> None:
@@ -256,8 +264,9 @@ def marked_html(text: str, scene: Scene | None) -> str:
     return " ".join(runs)
 
 
+_BUSY = '<b class="sgv-busy">⏳ answering …</b>'
 _LEGEND = w.HTML(
-    f'In drawn pictures: <b style="color:{MARKS["true"]}">true</b>, '
-    f'<b style="color:{MARKS["mistaken"]}">mistaken: there, but not so</b>, '
-    f'<b style="color:{MARKS["invented"]}">invented: not in the picture</b>'
+    f'In drawn images: <span style="color:{MARKS["true"]}">true</span>, '
+    f'<b style="color:{MARKS["mistaken"]}">wrong detail: it is there, this is not</b>, '
+    f'<b style="color:{MARKS["invented"]}">invented: it is not in the image</b>'
 )

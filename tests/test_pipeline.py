@@ -212,12 +212,30 @@ def test_the_report_is_one_page_that_needs_no_network(books: Path, tmp_path: Pat
     page = (tmp_path / "out" / "report.html").read_text()
     assert '<a href="#00_a">The title of 00_a</a>' in page and 'id="01_b"' in page
     assert "data:image/png;base64," in page
-    executed = sorted((tmp_path / "out").glob("*.ipynb"))
-    cells = [c for path in executed for c in nbformat.read(path, as_version=4).cells]
-    code = sum(cell.cell_type == "code" for cell in cells)
     folded = re.findall(r"<details><summary>code</summary>.*?</details>", page, re.DOTALL)
-    assert len(folded) == code and "plt.plot" in re.sub("<.*?>", "", folded[2])
+    assert len(folded) == 3 and "plt.plot" in re.sub(
+        "<.*?>", "", folded[0]
+    )  # those that show something
     assert not re.search(r"""(src|href)=["']?(https?:)?//|import\(|url\(["']?http""", page)
+
+
+def test_a_report_begins_with_its_summary_and_folds_what_has_no_figure(tmp_path: Path) -> None:
+    path = write(tmp_path / "notebooks", "00_a", [])
+    book = nbformat.read(path, as_version=4)
+    for heading in ("Numbers & more", "What to take away"):
+        book.cells.append(nbformat.v4.new_markdown_cell(f"## {heading}\n\nwords"))
+    bar = {"application/vnd.jupyter.widget-view+json": {}, "text/plain": "Loading: 0%"}
+    dead = nbformat.v4.new_output("display_data", bar)
+    book.cells.append(nbformat.v4.new_code_cell("load()", outputs=[dead]))
+    nbformat.write(book, path)
+    write_report([path], tmp_path / "report.html", path, "# In short\n\nno verdict")
+    page = (tmp_path / "report.html").read_text()
+    assert page.index('href="#summary">In short') < page.index('href="#00_a"')
+    assert page.index("no verdict") < page.index(">words<")
+    assert re.findall('<details class="part"><summary>(.*)</summary>', page) == [
+        "Numbers &amp; more"
+    ]
+    assert "Loading: 0%" not in page and "load()" not in page
 
 
 def test_pictures_named_in_the_text_are_inside_the_report(tmp_path: Path) -> None:

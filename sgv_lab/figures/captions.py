@@ -94,14 +94,18 @@ def side_by_side(
     captions: Mapping[str, Sequence[str]],
     scene: Scene | None = None,
     colors: Mapping[str, str] | None = None,
+    about: Mapping[str, str] | None = None,
 ) -> Figure:
     """An image, and beside it what each source says of it.
 
     With ``scene``, the truth, words are coloured by what they state: true, mistaken, invented.
-    ``colors``: of the sources' names (None: `palette`'s of these).
+    ``colors``: of the sources' names (None: `palette`'s of these). ``about``: what stands beside
+    each name (None: who captioned).
     """
-    colors = colors or palette(captions)
-    blocks = [_block(name, texts, scene, colors[name]) for name, texts in captions.items()]
+    colors, about = colors or palette(captions), about or _writers(captions, scene is not None)
+    blocks = [
+        _block(name, about[name], texts, scene, colors[name]) for name, texts in captions.items()
+    ]
     lines = sum(count for _, count in blocks)
     side = 3.1  # inches
     height = max(side if scene is None else side + 1.0, _LINE * lines + 0.2)
@@ -122,13 +126,21 @@ def side_by_side(
     return figure
 
 
-def _block(name: str, texts: Sequence[str], scene: Scene | None, color: str) -> tuple[VPacker, int]:
+def _writers(names: Iterable[str], drawn: bool) -> dict[str, str]:
+    """Who captioned, for each source's name; in the drawn world stand-ins did."""
+    found = {}
+    for name in names:
+        stand_in = "a stand-in for " * bool(drawn and source(name).annotator)
+        found[name] = f"captioned by {stand_in}{source(name).captioned_by}"
+    return found
+
+
+def _block(
+    name: str, about: str, texts: Sequence[str], scene: Scene | None, color: str
+) -> tuple[VPacker, int]:
     """A source's name above its captions, and how many lines high that is."""
-    by = source(name).captioned_by
-    if scene is not None and source(name).annotator:
-        by = f"a stand-in for {by}"
     title = TextArea(name, textprops={"color": color, "weight": "bold", "size": 11})
-    writer = TextArea(f"captioned by {by}", textprops={"color": PALE, "size": 9})
+    writer = TextArea(about, textprops={"color": PALE, "size": 9})
     head = HPacker(children=[title, writer], pad=0, sep=8, align="baseline")
     lines = [line for text in texts for line in _lines(marked(text, scene), scene)]
     return VPacker(children=[head, *lines], pad=0, sep=3.2), len(lines) + 2

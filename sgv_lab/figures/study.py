@@ -12,9 +12,12 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
 from sgv_lab import intervals
-from sgv_lab.figures import style
+from sgv_lab.captioning.prompts import CAPTIONER
+from sgv_lab.captions.quality import judge_caption
+from sgv_lab.figures import captions, style
 from sgv_lab.figures.style import COLORS, INK, PALE, label_point
 from sgv_lab.files import atomic
 from sgv_lab.study import (
@@ -27,10 +30,12 @@ from sgv_lab.study import (
     sharegpt4v,
 )
 from sgv_lab.study.arms import PAPER_ROWS, SURFACE, arm
+from sgv_lab.study.explore import Model
 from sgv_lab.study.plans import Plan
 from sgv_lab.study.run_arm import POINTS
 from sgv_lab.study.runner import RECORDS, UNTUNED, Record
 from sgv_lab.study.scores import UNITS
+from sgv_lab.world.scene import Scene
 
 SOURCE_COLORS = {  # arm -> the colour its caption source has in every figure
     "before": COLORS["LLaVA-23K"],
@@ -214,9 +219,9 @@ def scaling_curve(plan: Plan, records: Sequence[Record], note: str = "") -> Figu
         if np.isfinite(low):
             axis.plot([places[n]] * 2, [low, high], color=color, linewidth=2.2)
     if not fitted.why:
-        captions, scores, low, high = fitted.table.to_numpy().T
-        axis.plot(captions, scores, color=INK, linewidth=1.2)
-        axis.fill_between(captions, low, high, color=color, alpha=0.2, lw=0)
+        numbers, scores, low, high = fitted.table.to_numpy().T
+        axis.plot(numbers, scores, color=INK, linewidth=1.2)
+        axis.fill_between(numbers, low, high, color=color, alpha=0.2, lw=0)
     axis.set_xscale("log")
     axis.set_xticks(list(places.values()), [f"{n:,}" if n else "none" for n in places])
     axis.minorticks_off()
@@ -260,6 +265,20 @@ def _interval(axis: Axes, value: float, low: float, high: float, y: int, color: 
     if np.isfinite(low):
         axis.plot([low, high], [y, y], color=color, linewidth=2.2)
     axis.scatter([value], [y], color=color, s=52, marker="D", zorder=3)
+
+
+def answers(
+    models: Mapping[str, Model], image: Image.Image, scene: Scene | None, question: str = CAPTIONER
+) -> Figure:
+    """An image, and beside it each model's answer, its facts against ``scene`` marked, counted."""
+    said = {name: [model.say(image, [question])] for name, model in models.items()}
+    about = {name: model.about for name, model in models.items()}
+    for name, (text,) in said.items() if scene else ():
+        facts = judge_caption(text, scene)
+        wrong = len(facts.mistaken) + len(facts.invented)
+        about[name] += f" · facts: {len(facts.true)} right, {wrong} wrong"
+    colors = {name: SOURCE_COLORS.get(name, PALE) for name in models}
+    return captions.side_by_side(image, said, scene, colors, about)
 
 
 def vote_shares(table: pd.DataFrame) -> Figure:

@@ -1,27 +1,33 @@
-"""Pictures to look at, and the models at hand that can be talked to about them."""
+"""Images to look at, and the models at hand that can be talked to about them."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import Image
+from safetensors import safe_open
 
 from sgv_lab import store
 from sgv_lab.captions.sources import scene_of
 from sgv_lab.errors import LabError
 from sgv_lab.images import decode_image, load_image
 from sgv_lab.models import shipped
+from sgv_lab.study.arms import arm
 from sgv_lab.world.scene import Difficulty, Scene
 
 if TYPE_CHECKING:  # torch is imported when a model is asked: pages without one need not wait for it
     from transformers import PreTrainedModel, ProcessorMixin
 
+RECORDED = shipped.ROOT / "pilot-a.safetensors"  # projectors of arms of a recorded study's seed
+_FINISHED = {"share-captioner": "Share-Captioner", "sft": "fine-tuned"}  # not stages on the way
+
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture under its name, in RGB, and the scene behind it where that is known."""
+    """An image under its name, in RGB, and the scene behind it where that is known."""
 
     name: str
     image: Image.Image
@@ -29,32 +35,42 @@ class Shown:
 
 
 def picked(root: str | Path, name: str, difficulty: Difficulty | None = None) -> Shown:
-    """The picture ``name`` below ``root``; with ``difficulty`` it is one of that drawn world."""
+    """The image ``name`` below ``root``; with ``difficulty`` it is one of that drawn world."""
     _, image = load_image(Path(root), name)
     return Shown(name, image, scene_of(name, difficulty) if difficulty else None)
 
 
 def uploaded(name: str, data: bytes) -> Shown:
-    """A picture someone sent. Raises LabError, in words for that person, if it is none."""
+    """An image that someone sent. Raises LabError, in words for that person, if it is none."""
     try:
         return Shown(name, decode_image(data))
     except LabError as error:
-        fix = "try another picture: PNG, JPEG or WebP"
+        fix = "try another image: PNG, JPEG or WebP"
         raise LabError(str(error), where=name, fix=fix) from error
 
 
 class Model:
-    """A checkpoint that answers; it is read when it is first asked."""
+    """A checkpoint that answers, with an arm's ``RECORDED`` weights; read when it is first asked.
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+    ``about``: how it was trained, in words.
+    """
+
+    def __init__(self, folder: str | Path, about: str = "", recorded: str = "") -> None:
+        self.folder, self.about, self._recorded = Path(folder), about, recorded
 
     @cached_property
     def loaded(self) -> "tuple[PreTrainedModel, ProcessorMixin]":
         """Model and processor."""
+        from safetensors.torch import load_file
+
         from sgv_lab.models import checkpoints
 
-        return checkpoints.load(self.folder)
+        model, processor = checkpoints.load(self.folder)
+        for key, learned in load_file(RECORDED).items() if self._recorded else ():
+            name, _, weight = key.partition("/")
+            if name == self._recorded:
+                model.get_parameter(weight).data.copy_(learned)
+        return model, processor
 
     def say(self, image: Image.Image, asked: Sequence[str], said: Sequence[str] = ()) -> str:
         """The greedy answer to the last of ``asked``; ``said`` are its answers to the others."""
@@ -69,10 +85,33 @@ class Model:
         return bulk.decode(model, processor, inputs, bulk.Decoding())[0]["caption"]
 
 
+def recorded() -> dict[str, Model]:
+    """Before and after: the base without detailed captions, and each arm in `RECORDED`, by name."""
+    with safe_open(RECORDED, "pt") as file:
+        about = file.metadata()
+    base = shipped.ROOT / about["base"]
+    found = {"none": Model(base, "no detailed captions: the base as it ships")}
+    for name in about["arms"].split():
+        told = f"its projector learned from {arm(name).label}"
+        found[name] = Model(base, f"{told}, seed {about['seed']}", name)
+    return found
+
+
 def models(folders: Sequence[str | Path] = ()) -> dict[str, Model]:
-    """Models by name: the given checkpoint folders, those trained here, those that are shipped."""
-    trained = sorted(path.parent for path in store.root().glob("*/*/model/config.json"))
-    ships = sorted(path.parent for path in shipped.ROOT.glob("*/config.json"))
-    found = {Path(folder).name: Model(folder) for folder in folders}
-    found |= {f"{p.parts[-3]} {p.parts[-2][:6]}": Model(p) for p in trained}
-    return found | {f"{path.name}, shipped": Model(path) for path in ships}
+    """Models by name: those recorded, the given folders, those trained here, other bases."""
+    found = dict(recorded())
+    found |= {Path(folder).name: Model(folder) for folder in folders}
+    for name, folder in _trained():
+        count = sum(known.partition(" (")[0] == name for known in found)
+        found[f"{name} ({count + 1})" if count else name] = Model(folder)
+    bases = sorted(path.parent for path in shipped.ROOT.glob("*/config.json"))
+    return found | {f"base {path.name}": Model(path) for path in bases}
+
+
+def _trained() -> Iterator[tuple[str, Path]]:
+    """The store's models that are whole trainings: what they are with their seed, and where."""
+    for folder in sorted(store.root().glob("*/*/model")):
+        kind = _FINISHED.get(folder.parts[-3])
+        if kind and (folder / "config.json").is_file():
+            manifest = json.loads((folder.parent / store.MANIFEST).read_text(encoding="utf-8"))
+            yield f"{kind}, seed {manifest['settings']['seed']}", folder

@@ -164,6 +164,20 @@ def ledger(data: str | Path = "") -> pd.DataFrame:
     return table
 
 
+def verdicts(data: str | Path = "") -> pd.DataFrame:
+    """The ledger in one look: each claim, what was printed, how strong that is, verdict, price.
+
+    "beyond chance": how many of a claim's numbers lie more than 1.96 standard errors from 0.
+    """
+    table, effects = ledger(data), claims.effects()
+    beyond = (effects["effect"] > 1.96 * effects["error"]).groupby(effects["claim"])
+    counted = beyond.sum().astype(str) + " of " + beyond.size().astype(str)
+    table.insert(2, "beyond chance", counted.reindex(table.index).fillna(""))
+    names = {"statement": "claim", "reported": "the paper printed", "full size": "at full size"}
+    columns = ["claim", "the paper printed", "beyond chance", "verdict", "at full size"]
+    return table.rename(columns=names)[columns]
+
+
 def _evidence(lengths: pd.DataFrame) -> pd.Series:
     """What the paper's own numbers and published ones say, a sentence a claim."""
     sentences = {}

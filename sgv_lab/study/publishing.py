@@ -7,9 +7,13 @@ from functools import cache
 from pathlib import Path
 
 import pandas as pd
+import torch
+from safetensors.torch import save_file
 
 from sgv_lab import notebook
-from sgv_lab.study import ablations, effects, plans, runner, user_captions
+from sgv_lab.files import atomic
+from sgv_lab.models import checkpoints
+from sgv_lab.study import ablations, effects, explore, plans, run_arm, runner, user_captions
 from sgv_lab.study.arms import arm
 from sgv_lab.study.conclusions import conclusion
 from sgv_lab.study.plans import PILOT, Plan
@@ -144,3 +148,23 @@ def _dropped(records: Sequence[Record]) -> list[tuple[str, int, int]]:
                for one in records if one.pretrain]  # fmt: skip
     most = {name: (dropped, whole) for name, dropped, whole in sorted(counts) if dropped}
     return [(name, *count) for name, count in most.items()]
+
+
+def keep_models(plan: Plan, arms: Sequence[str]) -> Path:
+    """`explore.RECORDED`, written anew: what each of ``arms`` learned with a plan's first seed.
+
+    Each run is trained again from its plan; only the weights that differ from its base's are kept.
+    """
+    chosen = [job for job in runner.jobs(plan) if job.seed == plan.seeds[0] and job.arm in arms]
+    start, kept = dict(checkpoints.load(chosen[0].base)[0].named_parameters()), {}
+    for job in chosen:
+        model, _ = checkpoints.load(run_arm.trained(job)[-1])
+        kept |= {
+            f"{job.arm}/{name}": weight.data
+            for name, weight in model.named_parameters()
+            if not torch.equal(weight, start[name])
+        }
+    about = {"plan": plan.name, "seed": str(plan.seeds[0]), "base": chosen[0].base.name}
+    with atomic(explore.RECORDED) as path:
+        save_file(kept, path, about | {"arms": " ".join(job.arm for job in chosen)})
+    return explore.RECORDED

@@ -155,7 +155,7 @@ def test_the_voila_page_captions_a_picked_picture_an_upload_and_refuses_a_broken
     before = picture(driver)
     field.send_keys(str(tmp_path / "red.png"))
     sent = until(lambda: (now := picture(driver)) != before and now, "the upload")
-    nothing = "(says nothing about this picture)"  # the picture comes first, then the columns
+    nothing = "(says nothing about this image)"  # the picture comes first, then the columns
     until(lambda: texts(driver, ".sgv-words")[1] == nothing, "a source without a caption")
     driver.find_element(By.CSS_SELECTOR, ".sgv-question input").send_keys("What is red?\n")
     until(lambda: "What is red?" in texts(driver, ".sgv-words")[0], "an answer")
@@ -163,7 +163,7 @@ def test_the_voila_page_captions_a_picked_picture_an_upload_and_refuses_a_broken
 
     field.send_keys(str(tmp_path / "broken.png"))
     said = until(lambda: [t for t in texts(driver, ".sgv-message") if len(t) > 2], "a refusal")
-    assert said[0].startswith("broken.png: corrupt") and "try another picture" in said[0].lower()
+    assert said[0].startswith("broken.png: corrupt") and "try another image" in said[0].lower()
     assert "Traceback" not in driver.page_source and picture(driver) == sent
 
 

@@ -6,13 +6,16 @@ from pathlib import Path
 
 import ipywidgets as w
 import pytest
+import torch
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file
 
 from sgv_lab import store, widgets
 from sgv_lab.captions import convert, sources
 from sgv_lab.errors import LabError
 from sgv_lab.models import checkpoints, families, mini
-from sgv_lab.study import explore
+from sgv_lab.study import explore, publishing
 from sgv_lab.study.judging import Pair, Votes
 from sgv_lab.training.conversation import IMAGE_ID, SYSTEM, prompt_ids
 from sgv_lab.world.annotators import ANNOTATORS, caption
@@ -66,7 +69,7 @@ def test_a_conversation_is_asked_as_the_model_was_trained(folder: Path, monkeypa
 
 @pytest.mark.parametrize("data", [b"", b"nonsense", b"\x89PNG\r\n\x1a\n" + bytes(40)])
 def test_a_broken_upload_is_refused_in_words(data: bytes) -> None:
-    with pytest.raises(LabError, match=r"^my\.png: .*Try another picture: PNG, JPEG or WebP"):
+    with pytest.raises(LabError, match=r"^my\.png: .*Try another image: PNG, JPEG or WebP"):
         explore.uploaded("my.png", data)
 
 
@@ -74,11 +77,15 @@ def test_models_are_those_given_trained_and_shipped(
     folder: Path, world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(explore.shipped, "ROOT", folder.parent)
-    trained = store.root() / "share-captioner" / "abcdef0123" / "model"
-    trained.mkdir(parents=True)
-    (trained / "config.json").write_text("{}")
+    for kind, key in (("share-captioner", "ab"), ("share-captioner", "cd"), ("lesson", "ef")):
+        trained = store.root() / kind / key / "model"
+        trained.mkdir(parents=True)
+        (trained / "config.json").write_text("{}")
+        (trained.parent / store.MANIFEST).write_text('{"settings": {"seed": 7}}')
+    monkeypatch.setattr(explore, "recorded", lambda: {"after": explore.Model(folder)})
     names = list(explore.models(["some/where"]))
-    assert names == ["where", "share-captioner abcdef", "untrained, shipped"]
+    again = "Share-Captioner, seed 7 (2)"
+    assert names == ["after", "where", "Share-Captioner, seed 7", again, "base untrained"]
 
 
 def test_the_page_describes_answers_and_starts_over(folder: Path, world: Path) -> None:
@@ -104,7 +111,7 @@ def test_the_page_describes_answers_and_starts_over(folder: Path, world: Path) -
     Image.new("RGB", (30, 20)).save(stream, "PNG")
     sent = {"name": "a.png", "type": "image/png", "size": 1, "last_modified": datetime.now(UTC)}
     upload.value = [sent | {"content": memoryview(stream.getvalue())}]
-    assert words(page)[0] == [] and "(says nothing about this picture)" in words(page)[1][0]
+    assert words(page)[0] == [] and "(says nothing about this image)" in words(page)[1][0]
     upload.value = [sent | {"content": memoryview(b"<i>no</i>"), "name": "<b>.png"}]
     assert "&lt;b&gt;.png: corrupt" in message.value
     first.value = "COCO-Caption"
@@ -141,3 +148,34 @@ def test_judging_by_button_keeps_every_answer_and_goes_on(tmp_path: Path) -> Non
     found(again, "sgv-judge")[0].children[0].click()
     assert all(button.disabled for button in found(again, "sgv-judge")[0].children)
     assert set(votes.table()["pair"]) == {pair.key for pair in asked}
+
+
+def test_recorded_arms_are_the_base_with_what_their_runs_learned() -> None:
+    found = explore.recorded()
+    study, runs, _ = publishing.load_study("pilot-a-llava-1.5-7b")
+    with safe_open(explore.RECORDED, "pt") as file:
+        about, keys = file.metadata(), list(file.keys())
+    assert about["plan"] == study.name
+    of_seed = {run.arm: run for run in runs if run.seed == int(about["seed"])}
+    assert set(found) - {"none"} <= set(of_seed)
+    assert {of_seed[name].base for name in set(found) - {"none"}} == {about["base"]}
+    assert all("multi_modal_projector" in key for key in keys)  # all that pilot A trains
+    weights = {
+        name: one.loaded[0].get_parameter(keys[0].partition("/")[2]) for name, one in found.items()
+    }
+    assert not torch.equal(weights["none"], weights["before"])
+    assert not torch.equal(weights["before"], weights["after"])
+
+
+@pytest.mark.slow
+def test_a_recorded_arm_is_its_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SGV_STORE", str(tmp_path / "store"))
+    study, _, _ = publishing.load_study("pilot-a-llava-1.5-7b")
+    shipped = {key: value for key, value in load_file(explore.RECORDED).items() if "before" in key}
+    monkeypatch.setattr(explore, "RECORDED", tmp_path / "again.safetensors")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    again = load_file(publishing.keep_models(study, ["before"]))
+    torch.set_num_threads(threads)
+    assert shipped.keys() == again.keys()
+    assert all(torch.equal(shipped[key], again[key]) for key in shipped)

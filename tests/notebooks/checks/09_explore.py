@@ -1,3 +1,5 @@
-assert any(name.endswith(", shipped") for name in present)
+assert set(explore.recorded()) < set(present)
+assert any(name.startswith("base ") for name in present)
+assert first.scene is not None or images
 assert len(said) == len(asked) and all(said)
 assert page.children
