@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from transformers import PreTrainedModel
 
 from sgv_lab.models import checkpoints, families, mini
 from sgv_lab.study import official, pretraining_data
@@ -61,5 +62,10 @@ def base(models: Path, data: Path) -> Path:
     texts = [turn["value"] for row in rows for turn in row["conversations"]]
     processor = families.processor(FAMILY, "mini", mini.train_tokenizer(texts))
     processor.tokenizer.add_bos_token = True
-    checkpoints.save(families.build(FAMILY, "mini", 0), processor, models / FAMILY)
+    checkpoints.save(model(), processor, models / FAMILY)
     return models
+
+
+def model() -> PreTrainedModel:
+    """Narrow, with as many blocks in its vision tower as the paper's recipes count on."""
+    return families.build(FAMILY, "mini", 0, vision_config={"num_hidden_layers": 24})

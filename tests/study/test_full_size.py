@@ -1,7 +1,9 @@
 """At full size, in small: what is missing is told, counted and limited; notebooks run."""
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 
 import full_size
 import pytest
@@ -9,7 +11,6 @@ import yaml
 
 from sgv_lab import pipeline
 from sgv_lab.errors import LabError
-from sgv_lab.models import families
 from sgv_lab.notebook import folder as notebooks
 from sgv_lab.study import ledger, plans, publishing, run_arm, runner
 
@@ -65,6 +66,18 @@ def test_images_that_arrive_later_make_another_run(models, data, monkeypatch):
     assert run_arm.execute(job)["key"] == whole["key"]
 
 
+@pytest.fixture
+def answered(monkeypatch):
+    """Runs train for real, in this process; their answers are made up."""
+    told = {"MME-P": 700.0}
+    monkeypatch.setattr(run_arm, "evaluate_all", lambda *given: told)
+    monkeypatch.setattr(runner, "evaluate_cached", lambda *given: (told, None))
+    monkeypatch.setattr(runner, "_workers", lambda count: nullcontext(SimpleNamespace(map=map)))
+    run = lambda left, workers: ((job, run_arm.execute(job)) for job in left)  # noqa: E731
+    monkeypatch.setattr(runner, "_all", run)
+
+
+@pytest.mark.usefixtures("answered")
 def test_a_swap_counts_once_and_what_was_left_out_stands_in_record_and_report(
     models, data, tmp_path
 ):
@@ -72,7 +85,7 @@ def test_a_swap_counts_once_and_what_was_left_out_stands_in_record_and_report(
     plan = plans.parse(yaml.dump(PLAN), "tiny")
     records = runner.run(plan, tmp_path / "out", models, data, workers=1, progress=False)
     assert {one.arm: one.replaced["count"] for one in records} == {"before": 0, "after": 4}
-    parameters = families.build(full_size.FAMILY, "mini", 0).num_parameters()
+    parameters = full_size.model().num_parameters()
     for one in records:
         assert (one.records, one.dropped, one.parameters) == (39, 1, parameters)
         assert one.config["left_out"].keys() == {"fine-tuning"}
