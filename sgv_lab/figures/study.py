@@ -113,11 +113,7 @@ def pairs(
     """
     score = plan.primary[1]
     runs = effects.by_seed(records, score)[list(plan.arms)]
-    shown = table[table["score"] == score]
-    usual = shown["against"].mode()[0]  # what most arms are compared with
-    shown = shown.assign(other=shown["against"] != usual).sort_values("other", kind="stable")
-    gain = shown.groupby("arm")["effect"].first()  # an arm's rows stand together, by the first
-    shown = shown.sort_values("arm", key=lambda names: -names.map(gain), kind="stable")
+    shown, usual = _ordered(table[table["score"] == score])
     alone = [(name, "") for name in plan.arms if name not in set(shown["arm"])]
     rows = [*alone, *zip(shown["arm"], shown["against"], strict=True)]
     size = (style.FULL_WIDTH, 1.5 + 0.34 * len(rows))
@@ -135,11 +131,8 @@ def pairs(
         gained, color = runs[row.arm] - runs[row.against], _color(row.arm)
         right.scatter(gained, [y] * len(gained), color=color, s=16, alpha=0.45)
         _interval(right, row.effect, row.low, row.high, y, color)
-        told = f"{round(row.effect, 1) + 0.0:+.1f} ({row.low:.1f} to {row.high:.1f})".replace(
-            "-", "−"
-        )
-        told = told if np.isfinite(row.low) else told.partition(" ")[0]
-        right.text(1.02, y, told, transform=right.get_yaxis_transform(), va="center", fontsize=9)
+        where = {"transform": right.get_yaxis_transform(), "va": "center", "fontsize": 9}
+        right.text(1.02, y, _in_numbers(row.effect, row.low, row.high), **where)
     right.axvline(0, color=INK, linewidth=0.8)
     names = [
         _row_label(name, against, usual, first[name] == y) for y, (name, against) in enumerate(rows)
@@ -155,6 +148,23 @@ def pairs(
     family = PAPER_ROWS.get(plan.family, plan.family)
     figure.suptitle(f"{family} in miniature. {note or plan.title}", fontsize=11)
     return figure
+
+
+def _ordered(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Comparisons by effect, an arm's together; and what most arms are compared with.
+
+    The column "other" says which are with something else.
+    """
+    usual = table["against"].mode()[0]
+    table = table.assign(other=table["against"] != usual).sort_values("other", kind="stable")
+    gain = table.groupby("arm")["effect"].first()
+    return table.sort_values("arm", key=lambda arms: -arms.map(gain), kind="stable"), usual
+
+
+def _in_numbers(effect: float, low: float, high: float) -> str:
+    """An effect and its interval; a single seed has none."""
+    interval = f" ({low:.1f} to {high:.1f})" if np.isfinite(low) else ""
+    return f"{round(effect, 1) + 0.0:+.1f}{interval}".replace("-", "−")
 
 
 def _row_label(name: str, against: str, usual: str, first: bool) -> str:
