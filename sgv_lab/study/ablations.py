@@ -138,7 +138,7 @@ def memory() -> pd.DataFrame:
         chosen = base("pretrain", {"vision_share": one.changes["pretrain.vision_share"]})
         chosen = chosen.for_tower(config.vision_config.num_hidden_layers)
         learning = trainable.count_trainable(config, chosen)
-        parts = estimates.step_memory(config, learning, chosen, batch, 4, True)
+        parts = estimates.step_memory(config, learning, chosen, batch)
         rows[one.name] = {
             "from block": {None: "none", -1: "all and embeddings"}.get(
                 chosen.vision_from, str(chosen.vision_from)
