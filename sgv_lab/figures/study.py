@@ -157,8 +157,9 @@ def _ordered(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """
     usual = table["against"].mode()[0]
     table = table.assign(other=table["against"] != usual).sort_values("other", kind="stable")
-    gain = table.groupby("arm")["effect"].first()
-    return table.sort_values("arm", key=lambda arms: -arms.map(gain), kind="stable"), usual
+    gain = table["arm"].map(table.groupby("arm")["effect"].first())
+    table = table.assign(gain=-gain).sort_values(["gain", "arm", "other"], kind="stable")
+    return table, usual
 
 
 def _in_numbers(effect: float, low: float, high: float) -> str:
