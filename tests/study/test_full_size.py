@@ -17,7 +17,8 @@ from sgv_lab.study import ledger, plans, publishing, run_arm, runner
 PLAN = {
     "title": "tiny, from official files", "profile": "paper", "family": full_size.FAMILY,
     "arms": ["before", "after"], "seeds": 1, "primary": ["after", "MME-P"],
-    "benchmarks": ["mme"], "baseline": {"tuning": "full"},
+    "benchmarks": ["mme"],
+    "baseline": {"tuning": "full", "recipe": {"tokens_per_batch": 512}},  # packs of a tiny model
 }  # fmt: skip
 
 
