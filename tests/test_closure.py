@@ -112,8 +112,6 @@ def test_a_function_on_the_way_makes_another(library, before, parsed, place):
          {"run", "training", "captioning"}),
         ("models/qwen_vl.py", "exist_ok=True", "exist_ok=1",
          {"run", "training", "captioning"}),
-        ("models/architectures.py", "exist_ok=True", "exist_ok=1",
-         {"run", "training", "captioning"}),
         ("training/trainer.py", "import torch", "import numpy as torch", {"run", "training"}),
         ("training/config.py", 'annotator: str = "gpt4_blind"', 'annotator: str = "blip"',
          {"run", "training"}),

@@ -145,7 +145,7 @@ def _dropped(records: Sequence[Record]) -> list[tuple[str, int, int]]:
     """(arm and stage, most records that a run left out, of how many), where any were."""
     counts = [(one.arm, one.dropped, one.records + one.dropped) for one in records]
     counts += [(f"{one.arm}, pre-training", one.pretrain["dropped"], one.pretrain["captions"])
-               for one in records if one.pretrain]  # fmt: skip
+               for one in records if (one.pretrain or {}).get("dropped")]  # fmt: skip
     most = {name: (dropped, whole) for name, dropped, whole in sorted(counts) if dropped}
     return [(name, *count) for name, count in most.items()]
 

@@ -276,7 +276,8 @@ def test_a_plan_of_no_stage_1_is_addressed_by_its_fine_tuning(models, no_trainin
     monkeypatch.setattr(run_arm, "_result", lambda *a: (a[-1] / "result.json").write_text("{}"))
     run_arm.execute(runner.jobs(plain, models)[0])
     (address,) = (said for name, said in settings if name == "arms")
-    assert set(address) == {"config", "seed", "base", "pictures", "questions", "device", "versions"}
+    assert set(address) == {"config", "seed", "base", "pictures", "questions", "left_out",
+                            "device", "versions"}  # fmt: skip
     assert len(address["config"]) == 1
 
 

@@ -297,11 +297,18 @@ def test_figures_draw_what_the_table_says():
     records, points = made(study, {"after": 20, "oracle": 40})
     found = effects.effects(study, records, points)
     drawn = drawn_study.pairs(study, records, found, "made up")
-    labels = [text.get_text() for text in drawn.axes[1].get_yticklabels()]
-    assert "after − before" in labels and "shuffled − after" in labels and len(labels) == 5
+    labels = [text.get_text() for text in drawn.axes[0].get_yticklabels()]
+    assert labels[0] == "blind GPT-4 captions" and len(labels) == 6
+    shuffled = labels.index("GPT4-Vision captions of other images")
+    assert labels[shuffled + 1] == "against GPT4-Vision captions"
+    numbers = [text.get_text() for text in drawn.axes[1].texts]
+    shown = found[found["score"] == "MME-P"].set_index(["arm", "against"])["effect"]
+    first = f"{shown['oracle', 'before']:+.1f} ("
+    assert numbers[0].startswith(first) and labels[1] == "true and whole captions"
+    assert len(numbers) == len(shown) == 5
     surface = drawn_study.plan_figure(study, records, found, {})
     named = {text.get_text() for text in surface.axes[0].texts}
-    assert named == {"before", "after", "oracle"}
+    assert named == {"blind GPT-4", "GPT4-Vision", "true and whole"}
     plt.close("all")
 
 

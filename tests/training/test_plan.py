@@ -276,9 +276,10 @@ def test_the_cheapest_setting_that_fits_is_named(folder):
     assert "precision=bf16 " in eight and eight.endswith("--fsdp")
     assert named(40, 1) == ""
     assert named(26, 8).endswith("--fsdp") and "precision=bf16 " in named(26, 8)
-    report = _plan(folder, device_bytes=1000, drop_broken=True)
+    how = {"drop_broken": True, "max_dropped": 0.2}
+    report = _plan(folder, device_bytes=1000, **how)
     assert report.fitting == "" and "no setting known here fits" in report.obstacles[-1]
-    assert _plan(folder, device_bytes=10**12, drop_broken=True).obstacles == []
+    assert _plan(folder, device_bytes=10**12, **how).obstacles == []
 
 
 @pytest.mark.slow
@@ -474,7 +475,7 @@ def test_the_settings_of_full_size_are_planned_and_trained_by_the_commands(folde
     """On a CPU, where 24-bit masters are carried out with 32 bits."""
     given = ["--model", folder / "model", "--records", folder / "records.json", "--images", folder]
     given += ["--recipe", "sft", "--out", tmp_path / "run", "--max-steps", 2, "--drop-broken"]
-    given += ["--packing", "--set", "samples_per_update=4"]
+    given += ["--max-dropped", "0.2", "--packing", "--set", "samples_per_update=4"]
     for name in ("precision", "gradient_checkpointing"):
         given += ["--set", f"{name}={FULL_SIZE[name]}"]
     given = list(map(str, given))
