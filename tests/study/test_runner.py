@@ -270,7 +270,7 @@ def test_a_line_cut_by_a_kill_is_left_out_and_written_anew(study, models, tmp_pa
     (tmp_path / runner.RECORDS).write_text("".join(lines[:2]) + lines[2][:40])
     assert len(runner.read(tmp_path)) == 2
     last = json.loads(lines[2])
-    kept = {key: last[key] for key in runner.KEPT}
+    kept = {key: last[key] for key in (*runner.KEPT, "records", "dropped", "parameters")}
     monkeypatch.setattr(runner, "_all", lambda left, _: [(job, kept) for job in left])
     assert runner.run(PLAN, tmp_path, models, progress=False) == study[2]
     assert (tmp_path / runner.RECORDS).read_text() == "".join(lines)
