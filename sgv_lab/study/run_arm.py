@@ -49,8 +49,8 @@ class Job:
     base_hash: str
     questions: Mapping[str, tuple[Path, str]]  # benchmark -> folder, hash
     data_root: Path | None = None  # of the official files; None: the embedded world
-    keep_model: bool = False  # its weights, too, once its answers are there
     max_dropped: float = MAX_DROPPED  # of a stage's official records, whose images are gone
+    keep_model: bool = False  # its weights, too, once its answers are there
 
     @property
     def side(self) -> int:
