@@ -3,14 +3,19 @@ import tiny_llava
 import torch
 
 from sgv_lab.errors import LabError
-from sgv_lab.training import trainer
+from sgv_lab.training import kernels
 from sgv_lab.training.trainable import GradientGuard
 
 
 @pytest.fixture
 def reentrant(monkeypatch):
     """Runs use reentrant gradient checkpointing, the default of transformers 4.46 to 4.57."""
-    monkeypatch.setattr(trainer, "CHECKPOINTING", {"use_reentrant": True})
+
+    def checkpoint(model, recipe):
+        model.activation_checkpointing_enable({"use_reentrant": True})
+        model.disable_input_require_grads()
+
+    monkeypatch.setattr(kernels, "checkpoint", checkpoint)
 
 
 def test_the_silent_freeze_of_the_vision_tower_is_caught(tmp_path, reentrant):
