@@ -62,11 +62,14 @@ def study(
     if read.profile != "paper" or models_root:
         start = runner.bases(read, models_root)
         yield f"bases      {', '.join(path.name for path in start.values())}"
-    if keep_models and (read.profile != "paper" or models_root):
-        size = run_arm.check_disk(runner.jobs(read, models_root, data_root)) / 1e9
+    kept = keep_models and (read.profile != "paper" or models_root)
+    given = (read, models_root, data_root, max_dropped)
+    todo = runner.jobs(*given) if kept or data_root else []
+    if kept:
+        size = run_arm.check_disk(todo) / 1e9
         yield f"weights    {size:,.1f} GB of {len(read.runs())} runs, in {store.root() / 'arms'}"
     if data_root:
-        yield from run_arm.check(runner.jobs(read, models_root, data_root, max_dropped))
+        yield from run_arm.check(todo)
     elif read.profile == "paper" and dry_run:
         yield "Files are not checked: that takes --models-root and --data-root."
     if dry_run:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig
 
 from sgv_lab import store
 from sgv_lab.errors import LabError
@@ -33,14 +32,14 @@ def preflight(
     on_gpu = torch.cuda.is_available()
     memory = torch.cuda.get_device_properties(0).total_memory if on_gpu else None
     known = {"weights": base, "device_bytes": memory, **known}
-    model = AutoConfig.from_pretrained(base, trust_remote_code=False, local_files_only=True)
+    model = checkpoints.configuration(base)
     processor = checkpoints.load_processor(base, model)
     return planning.plan(model, processor, records, image_root, config, store.root(), **known)
 
 
 def left_out(base: Path, records: Path, image_root: Path, config: RunConfig) -> str:
     """A hash of the records that cannot be trained on today: their images may arrive later."""
-    model = AutoConfig.from_pretrained(base, trust_remote_code=False, local_files_only=True)
+    model = checkpoints.configuration(base)
     processor = checkpoints.load_processor(base, model)
     data = RecordDataset(records, image_root, processor, config)
     feed = collator(model, packed=config.packing, processor=processor)
@@ -80,7 +79,7 @@ def train_cached(
         settings["left_out"] = left_out(base, records, image_root, config)
 
     def build(out: Path) -> None:
-        given, how = (base, records, image_root, config), machine
+        given, how = (base, records, image_root, config), dict(machine)
         if drop_broken:
             how |= {"drop_broken": True, "max_dropped": max_dropped}
         if processes > 1:

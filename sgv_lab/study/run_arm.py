@@ -165,13 +165,16 @@ def check(jobs: Iterable[Job]) -> list[str]:
     return left_out
 
 
-def left_out(job: Job, known: dict[Any, str] | None = None) -> dict[str, str]:
+def left_out(
+    job: Job, known: dict[Any, str] | None = None, trained: Sequence[Stage] = ()
+) -> dict[str, str]:
     """Stage -> a hash of the official records that it leaves out today; {} in the drawn world.
 
-    ``known``: the same of stages that other jobs share, added to.
+    ``known``: the same of stages that other jobs share, added to; ``trained``: the job's stages,
+    if they were made already.
     """
     found, known = {}, {} if known is None else known
-    for stage in stages(job) if job.data_root else ():
+    for stage in (trained or stages(job)) if job.data_root else ():
         if (key := (job.base, stage)) not in known:
             given = (job.base, stage.records, stage.images, stage.config)
             known[key] = cached_training.left_out(*given)
@@ -213,8 +216,8 @@ def check_disk(jobs: Sequence[Job]) -> int:
 
 def execute(job: Job) -> dict[str, Any]:
     """Train and ask, or find it done; what came out, as `_result` wrote it, and its key."""
-    trained, dropped = stages(job), left_out(job)
-    mixed = trained[-1]
+    trained = stages(job)
+    mixed, dropped = trained[-1], left_out(job, trained=trained)
     shown = []  # half a terabyte of official images is known by its names alone
     if not job.data_root:
         shown = [sha256(part) for part in sorted(mixed.images.iterdir()) if part.is_dir()]

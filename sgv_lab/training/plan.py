@@ -263,12 +263,8 @@ def _fitting(
 
     Precision is changed last: it is what rounds a result otherwise.
     """
-    least = {1: "bf16_24", devices: "bf16_24" if devices == 1 else "bf16_32"}
-    tries = [
-        (recipe.precision, 1),
-        (recipe.precision, devices),
-        *((k, n) for n, k in least.items()),
-    ]
+    own = recipe.precision
+    tries = [(own, 1), (own, devices), ("bf16_24", 1), ("bf16_32", devices)]
     for kind, shards in dict.fromkeys(tries):
         if shards > 1 and kind == "bf16_24":
             continue  # not sharded
