@@ -48,15 +48,25 @@ def by_cluster(clusters: Sequence[Hashable], columns: np.ndarray) -> np.ndarray:
     return np.stack([np.bincount(inverse, weights=c, minlength=len(numbers)) for c in columns.T], 1)
 
 
+def by_cluster_and_group(
+    clusters: Sequence[Hashable], groups: Sequence[Hashable], columns: Sequence[Sequence[float]]
+) -> np.ndarray:
+    """(N,) names of clusters and of groups, (N, S) columns -> (C, G, S) sums, in order of names."""
+    names = list(dict.fromkeys(groups))
+    placed = np.zeros((len(groups), len(names), len(columns[0])))
+    placed[range(len(groups)), [names.index(group) for group in groups]] = columns
+    return by_cluster(clusters, placed).reshape(-1, *placed.shape[1:])
+
+
 def clustered(
     statistic: Callable[[np.ndarray], np.ndarray], sums: np.ndarray, most: float = np.inf
 ) -> list[float] | None:
     """Low and high end for ``statistic`` of the column sums, by the delete-one-cluster jackknife.
 
-    ``sums`` is (C, S), one row a cluster; ``statistic`` maps (..., S) to (...), values from 0 to
-    ``most``. Robust to any dependence within clusters (the CR3 variance for a mean; Bell &
-    McCaffrey 2002). None for fewer than FEWEST clusters, and where one of them decides whether the
-    statistic is defined.
+    ``sums`` is (C, S) or (C, G, S), one row a cluster; ``statistic`` maps (..., S) to (...), values
+    from 0 to ``most``. Robust to any dependence within clusters (the CR3 variance for a mean; Bell
+    & McCaffrey 2002). None for fewer than FEWEST clusters, and where one of them decides whether
+    the statistic is defined.
     """
     if len(sums) < FEWEST:
         return None

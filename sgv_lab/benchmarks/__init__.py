@@ -10,38 +10,28 @@ from types import ModuleType
 from sgv_lab.errors import unknown
 
 OFFICIAL = "official"
-MODULES = {  # the name in the command -> (module, title)
+MODULES = {  # the name in the command -> (module, title, what else it is called)
     "mme": ("mme", "MME"),
-    "mmbench": ("mmbench", "MMBench"),
-    "mmbench-cn": ("mmbench", "MMBench-CN"),
-    "seed": ("seed_bench", "SEED-Bench image"),
+    "mmbench": ("mmbench", "MMBench", "mmb"),
+    "mmbench-cn": ("mmbench", "MMBench-CN", "mmbcn"),
+    "seed": ("seed_bench", "SEED-Bench image", "seedbench", "seedi", "seedimage"),
     "mmvet": ("mmvet", "MM-Vet"),
-    "llava-w": ("llava_w", "LLaVA-Bench in the Wild"),
-    "qbench": ("qbench", "Q-Bench A1"),
-    "scienceqa": ("scienceqa", "ScienceQA"),
-    "vqav2": ("vqa", "VQAv2"),
+    "llava-w": ("llava_w", "LLaVA-Bench in the Wild", "llavabench"),
+    "qbench": ("qbench", "Q-Bench A1", "qbencha1dev", "llvisionqa"),
+    "scienceqa": ("scienceqa", "ScienceQA", "sqa", "sqai"),
+    "vqav2": ("vqa", "VQAv2", "vqa"),
     "vizwiz": ("vqa", "VizWiz"),
     "pope": ("pope", "POPE"),
-    "captions": ("captions", "COCO caption metrics"),
+    "captions": ("captions", "COCO caption metrics", "coco", "cider", "cococaptions"),
     "chair": ("chair", "CHAIR"),
     "exam": ("exam", "Exam of the drawn world"),
-}
-ALIASES = {  # a name above -> what else it is called, besides its title
-    "mmbench": ("mmb",),
-    "mmbench-cn": ("mmbcn",),
-    "seed": ("seedbench", "seedi", "seedimage"),
-    "llava-w": ("llavabench",),
-    "qbench": ("qbencha1dev", "llvisionqa"),
-    "scienceqa": ("sqa", "sqai"),
-    "vqav2": ("vqa",),
-    "captions": ("coco", "cider", "cococaptions"),
 }
 
 
 def canonical(name: str) -> str:
     """The benchmark's name in ``MODULES``; case, "-", "_" and blanks do not matter."""
-    for key, (_, title) in MODULES.items():
-        if _plain(name) in (_plain(key), _plain(title), *ALIASES.get(key, ())):
+    for key, (_, *names) in MODULES.items():
+        if _plain(name) in map(_plain, (key, *names)):
             return key
     raise unknown("benchmark", name, MODULES)
 

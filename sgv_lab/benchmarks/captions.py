@@ -102,7 +102,6 @@ def metrics(
     return core.result(
         scores | {"images": len(images), "words_per_caption": float(np.mean(words))},
         unparsed=sum(not count for count in words),
-        missing=0,
         intervals={  # with the document frequencies held fixed
             "CIDEr": clustered_mean(np.array(per_cider) / 10, images, 10.0),
             "ROUGE_L": clustered_mean(per_rouge, images, 1.0),

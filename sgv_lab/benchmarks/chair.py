@@ -88,7 +88,7 @@ def score(
     given = Answers(core.rows(predictions), "image_id", "image", rule=EACH)
     answers = [(_image(key), entry) for key, group in given.groups.items() for entry in group]
     truth = _truth(source, names, {key for key, _ in answers})
-    missing = core.check_ids(dict(answers), truth, source)
+    given.missing = core.check_ids(dict(answers), truth, source)
     counts = []
     for key, entry in answers:
         caption = entry.text("caption", "text")
@@ -108,11 +108,10 @@ def score(
         intervals[name] = clustered(ratio(1.0), columns, most)
     return core.result(
         scores,
+        given,
         unparsed=sum(not mentions for _, mentions, *_ in counts),
-        missing=missing,
         intervals=intervals,
         clusters=("image", images),
-        warnings=given.warnings,
     )
 
 

@@ -13,10 +13,11 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
+from sgv_lab.benchmarks import worksheet
 from sgv_lab.benchmarks.harness import as_answer
 from sgv_lab.errors import LabError
 
@@ -70,6 +71,7 @@ class Answers(dict[str, Entry]):
     Official tools take files in which an id stands more than once, each by its own ``rule``
     (`LAST`, `EACH` or `FIRST`), and answers of several lines: ``warnings`` say so beside a score.
     ``groups``: id -> all entries that count. ``often``: ids that the questions themselves repeat.
+    ``missing``: how many questions have no answer, once `against` has looked.
     """
 
     def __init__(
@@ -77,20 +79,41 @@ class Answers(dict[str, Entry]):
         found: Sequence[Entry],
         *keys: str,
         rule: str,
-        often: Mapping[str, int] = MappingProxyType({}),
+        often: Mapping[str, int] | None = None,
     ) -> None:
         groups: dict[str, list[Entry]] = defaultdict(list)
         for entry in found:
             groups[str(entry.first(*keys))].append(entry)
-        self.warnings = [*several_lines(found), *_repeated(groups, rule, often)]
+        self.warnings = list(_warnings(found, groups, rule, often or {}))
+        self.missing = 0
         counting = {LAST: slice(-1, None), EACH: slice(None), FIRST: slice(1)}[rule]
         self.groups = {key: group[counting] for key, group in groups.items()}
         super().__init__({key: group[0] for key, group in self.groups.items()})
 
+    def against(
+        self, questions: Mapping[str, Entry], source: object, said: str = "", asked: str = ""
+    ) -> None:
+        """Count what is ``missing``; LabError for an answer to none of ``questions`` (by id).
 
-def _repeated(
-    groups: Mapping[str, list[Entry]], rule: str, often: Mapping[str, int]
+        An answer's own copy of the question, in ``said``, must be the one that was ``asked``.
+        """
+        self.missing = check_ids(self, questions, source)
+        for key, group in self.groups.items():
+            for entry in group:
+                if said in entry.row:
+                    check_same_question(entry, entry[said], questions[key][asked])
+
+
+def _warnings(
+    found: Sequence[Entry], groups: Mapping[str, list[Entry]], rule: str, often: Mapping[str, int]
 ) -> Iterator[str]:
+    """What JSON and worksheets can hold, and official tools take: answers of several lines, …"""
+    several = [e for e in found if isinstance(t := _said(e), str) and ("\n" in t or "\r" in t)]
+    if several:
+        yield (
+            f"{len(several)} answers have several lines (first: {several[0].where}): they "
+            "count as they stand, as in the official tool"
+        )
     twice = {key: group for key, group in groups.items() if len(group) > 1}
     differ = [g for g in twice.values() if any(_said(entry) != _said(g[0]) for entry in g)]
     if repeated := [g for key, g in twice.items() if len(g) > often.get(key, 1)] or differ:
@@ -100,21 +123,8 @@ def _repeated(
         )
 
 
-def several_lines(found: Iterable[Entry]) -> Iterator[str]:
-    """A warning if answers have line ends in them, which JSON and worksheets can hold."""
-    several = [e for e in found if isinstance(t := _said(e), str) and ("\n" in t or "\r" in t)]
-    if several:
-        yield (
-            f"{len(several)} answers have several lines (first: {several[0].where}): they "
-            "count as they stand, as in the official tool"
-        )
-
-
 def _said(entry: Entry) -> Any:
-    for key in _SAID:
-        if key in entry.row:
-            return entry.row[key]
-    return None
+    return next((entry.row[key] for key in _SAID if key in entry.row), None)
 
 
 def read_text(path: str | Path) -> str:
@@ -152,15 +162,19 @@ def read_json(path: str | Path, repeated: list[str] | None = None) -> Any:
         raise LabError(f"line {error.lineno} is not JSON ({error.msg})", where=path) from error
 
 
-def keyed(path: str | Path, field: str, repeated: list[str] | None = None) -> dict[str, Entry]:
-    """The records {id: object} of a JSON file; {id: value} counts as {id: {``field``: value}}."""
+def keyed(path: str | Path, field: str, repeated: list[str] | None = None) -> Answers:
+    """The records {id: object} of a JSON file; {id: value} counts as {id: {``field``: value}}.
+
+    A key that stands twice is a LabError; with a list for what is ``repeated``, a warning.
+    """
     value = read_json(path, repeated)
     if not isinstance(value, dict) or not value:
         raise LabError("is not a JSON object of ids", where=path)
-    return {
-        key: Entry(f"{path}, {key}", row if isinstance(row, dict) else {field: row})
-        for key, row in value.items()
-    }
+    rows = {key: row if isinstance(row, dict) else {field: row} for key, row in value.items()}
+    found = [Entry(f"{path}, {key}", row | {"key": key}) for key, row in rows.items()]
+    answers, told = Answers(found, "key", rule=LAST), f"stands more than once: {LAST}, as in Python"
+    answers.warnings = [f"the key {key!r} {told}" for key in repeated or ()]
+    return answers
 
 
 @contextmanager
@@ -183,15 +197,16 @@ def entries(path: str | Path) -> list[Entry]:
     """
     text = read_text(path)
     if text.lstrip().startswith("["):
-        found = [(f"{path}, record {number}", row) for number, row in enumerate(read_json(path), 1)]
+        found = [Entry(f"{path}, record {n}", row) for n, row in enumerate(read_json(path), 1)]
     else:
-        found = [(f"{path}, line {line}", row) for line, row in _objects(text, path)]
+        found = [Entry(f"{path}, line {line}", row) for line, row in _objects(text, path)]
     if not found:
         raise LabError("holds no record", where=path)
-    for where, row in found:
-        if not isinstance(row, dict):
-            raise LabError(f"{row!r} is not a JSON object", where=where)
-    return [Entry(where, as_answer(row)) for where, row in found]
+    for entry in found:
+        if not isinstance(entry.row, dict):
+            raise entry.error(f"{entry.row!r} is not a JSON object")
+        entry.row = as_answer(entry.row)
+    return found
 
 
 def _objects(text: str, path: str | Path) -> Iterator[tuple[int, Any]]:
@@ -211,7 +226,7 @@ def table(path: str | Path) -> list[Entry]:
     """The rows of a .tsv, .csv or .xlsx with a header, all cells as strings ("" if empty)."""
     path = Path(path)
     if path.suffix == ".xlsx":
-        rows = _sheet(path)
+        rows = worksheet.read(path)
     else:
         csv.field_size_limit(sys.maxsize)  # MMBench's cells hold images
         text = io.StringIO(read_text(path), newline="")
@@ -224,28 +239,8 @@ def table(path: str | Path) -> list[Entry]:
         where = f"{path}, line {number}"
         if any(row[len(names) :]):
             raise LabError("has more cells than the header", where=where)
-        padded = row + [""] * (len(names) - len(row))
-        found.append(Entry(where, {k: v for k, v in zip(names, padded, strict=False) if k}))
+        found.append(Entry(where, {k: v for k, v in zip_longest(names, row, fillvalue="") if k}))
     return found
-
-
-def _sheet(path: Path) -> list[list[str]]:
-    """The first worksheet as it was typed, formulas as their text (not as their last value)."""
-    import openpyxl
-
-    try:
-        with path.open("rb") as file:
-            sheet = openpyxl.load_workbook(file, read_only=True).worksheets[0]
-            sheet.reset_dimensions()  # some writers leave them wrong
-            return [[_typed(cell) for cell in row] for row in sheet.iter_rows(values_only=True)]
-    except Exception as error:  # zipfile's, XML's and openpyxl's own
-        raise LabError(f"is not a table ({error})", where=path) from error
-
-
-def _typed(value: Any) -> str:
-    if value is None or isinstance(value, bool):
-        return "" if value is None else str(value).upper()
-    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def rows(path: str | Path) -> list[Entry]:
@@ -300,14 +295,14 @@ def require(path: File, option: str, holding: str) -> Path:
 def find_files(path: str | Path, *patterns: str) -> list[Path]:
     """``path`` if it is a file, else what lies in it by the first pattern that matches anything."""
     path = Path(path)
-    if path.is_dir():
-        found = next((f for p in patterns if (f := sorted(path.glob(p)))), [])
-        if not found:
-            raise LabError(f"holds no {' or '.join(patterns)}", where=path)
-        return found
-    if not path.is_file():
+    if not path.exists():
         raise LabError("no such file or folder", where=path)
-    return [path]
+    if path.is_file():
+        return [path]
+    for pattern in patterns:
+        if found := sorted(path.glob(pattern)):
+            return found
+    raise LabError(f"holds no {' or '.join(patterns)}", where=path)
 
 
 def percent(values: Collection[float]) -> float:
@@ -325,24 +320,24 @@ def means(pairs: Iterable[tuple[str, float]], scale: float = 100) -> dict[str, f
 
 def result(
     scores: dict[str, Any],
+    answers: Answers | None = None,
     *,
     unparsed: int,
-    missing: int,
     intervals: dict[str, Any],
     clusters: tuple[str, Iterable[Hashable]],
-    warnings: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The one shape of a score: the benchmark's own names first, then what all report.
 
-    ``clusters``: what the intervals are clustered by, and each row's. ``warnings`` say what a
-    reader has to know of the predictions; the key is absent without any.
+    ``clusters``: what the intervals are clustered by, and each row's. "warnings" say what a reader
+    has to know of the ``answers``; the key is absent without any.
     """
     by, names = clusters
+    warnings = [] if answers is None else answers.warnings
     return {
         **scores,
         "unparsed": unparsed,
-        "missing": missing,
+        "missing": 0 if answers is None else answers.missing,
         "interval": intervals,
         "clusters": {"by": by, "n": len(set(names))},
-        **({"warnings": list(warnings)} if warnings else {}),
+        **({"warnings": warnings} if warnings else {}),
     }

@@ -12,7 +12,7 @@ import numpy as np
 
 from sgv_lab.benchmarks import OFFICIAL, core, mme
 from sgv_lab.benchmarks.core import FIRST, Answers, File
-from sgv_lab.intervals import by_cluster, clustered, ratio
+from sgv_lab.intervals import by_cluster_and_group, clustered, ratio
 from sgv_lab.world.benchmarks_exam import TOLD
 from sgv_lab.world.reader import read
 
@@ -33,17 +33,15 @@ def score(
     return summary(*answered(predictions, annotations))
 
 
-def answered(predictions: File, annotations: File) -> tuple[list[Row], int, list[str]]:
-    """All questions as `marked`, how many are without an answer, and warnings."""
+def answered(predictions: File, annotations: File) -> tuple[list[Row], Answers]:
+    """All questions as `marked`, and the answers to them."""
     source = core.require(annotations, "--annotations", "questions.jsonl or its folder")
     asked = core.index(core.entries(core.find_files(source, "questions.jsonl")[0]), "id")
     answers = Answers(core.entries(predictions), "question_id", rule=FIRST)
-    missing = core.check_ids(answers, asked, source)
-    for key, entry in answers.items():
-        core.check_same_question(entry, entry["prompt"], asked[key]["prompt"])
+    answers.against(asked, source, said="prompt", asked="prompt")
     said = {key: entry.row | {"text": entry.text("text")} for key, entry in answers.items()}
     rows = [marked(entry.row, said.get(key, {"text": ""})) for key, entry in asked.items()]
-    return rows, missing, answers.warnings
+    return rows, answers
 
 
 def marked(question: Mapping[str, Any], said: Mapping[str, Any]) -> Row:
@@ -83,7 +81,7 @@ def pairs(rows: Iterable[Row]) -> Iterator[Row]:
             yield about | {"form": "ranking", "right": float(1 + better) / 2}
 
 
-def summary(rows: Sequence[Row], missing: int = 0, warnings: Sequence[str] = ()) -> Row:
+def summary(rows: Sequence[Row], answers: Answers | None = None) -> Row:
     """The score of marked ``rows``: headlines, and under "abilities" all shares by ability."""
     graded = [row for row in (*rows, *pairs(rows)) if "right" in row]
     images = list(dict.fromkeys(row["image"] for row in rows))
@@ -107,20 +105,15 @@ def summary(rows: Sequence[Row], missing: int = 0, warnings: Sequence[str] = ())
         scores["yes_bias"] = share - core.percent([row["answer"] == "Yes" for row in yesno])
     return core.result(
         scores | {"abilities": every},
+        answers,
         unparsed=sum(row["read"] == "other" for row in yesno),
-        missing=missing,
         intervals=intervals,
         clusters=("image", images),
-        warnings=warnings,
     )
 
 
 def _interval(rows: list[Row], abilities: list[str]) -> list[float] | None:
     """Of the mean over ``abilities`` of the shares of right ones, clustered by image."""
-    place = {name: number for number, name in enumerate(abilities)}
-    rows = [row for row in rows if row["ability"] in place]
-    columns = np.zeros((len(rows), 2, len(abilities)))
-    for line, row in zip(columns, rows, strict=True):
-        line[:, place[row["ability"]]] = row["right"], 1
-    sums = by_cluster([row["image"] for row in rows], columns).reshape(-1, 2, len(abilities))
-    return clustered(lambda s: 100 * (s[..., 0, :] / s[..., 1, :]).mean(-1), sums, 100.0)
+    asked = [(r["image"], r["ability"], (r["right"], 1)) for r in rows if r["ability"] in abilities]
+    sums = by_cluster_and_group(*zip(*asked, strict=True))
+    return clustered(lambda s: 100 * (s[..., 0] / s[..., 1]).mean(-1), sums, 100.0)

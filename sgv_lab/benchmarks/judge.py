@@ -16,7 +16,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from sgv_lab.benchmarks import core, llava_w, mmvet
-from sgv_lab.captioning.client import Answer, Client, NoAnswer, RequestRefused, about_content
+from sgv_lab.captioning.client import Client, NoAnswer, RequestRefused, about_content
 from sgv_lab.errors import LabError
 from sgv_lab.files import Journal, write_json, write_jsonl
 
@@ -37,33 +37,33 @@ log = logging.getLogger(__name__)
 def endpoint(model: str, url: str | None) -> Ask:
     """``ask(messages, temperature, max_tokens) -> (name the endpoint gives itself, text)``.
 
-    ``ask`` raises Rejected for a question without a usable answer, NoAnswer for one without any,
-    and LabError for an endpoint that answers nothing.
+    ``ask`` raises RequestRefused for a question without a usable answer, NoAnswer for one without
+    any, and LabError for an endpoint that answers nothing.
     """
     client, room = Client(url, model), 0
 
-    def answer(messages: Messages, temperature: float, max_tokens: int) -> Answer:
-        nonlocal room
-        try:
-            found = client.ask(messages, temperature=temperature, max_tokens=max_tokens + room)
-            short = found.finish == "truncated" and not found.text.strip()
-            if not found.problem and (short or found.finish == "reasoning"):
-                found.problem = "only reasoning"
-            if room or found.problem != "only reasoning":
-                return found
-        except RequestRefused as error:
-            if room or not re.search(r"max_\w*tokens|output limit", str(error)):
-                raise
-        room = ROOM
-        log.warning("%s gets %d tokens more: it has no room to answer in", model, room)
-        return answer(messages, temperature, max_tokens)
-
     def ask(messages: Messages, temperature: float, max_tokens: int) -> tuple[str, str]:
-        for _ in range(TRIES):
-            found = answer(messages, temperature, max_tokens)
-            if not found.problem:
+        nonlocal room
+        left = TRIES
+        while left:
+            try:
+                limit = max_tokens + room
+                found = client.ask(messages, temperature=temperature, max_tokens=limit)
+                cut = found.finish == "truncated" and not found.text.strip()
+                thinks = found.problem == "" and (cut or found.finish == "reasoning")
+                problem = "only reasoning" if thinks else found.problem
+            except RequestRefused as error:
+                if room or not re.search(r"max_\w*tokens|output limit", str(error)):
+                    raise
+                thinks = True
+            if thinks and not room:
+                room = ROOM
+                log.warning("%s gets %d tokens more: it has no room to answer in", model, room)
+            elif problem:
+                left -= 1
+            else:
                 return str(found.served or model), found.text
-        raise RequestRefused(f"no answer: {found.problem}")
+        raise RequestRefused(f"no answer: {problem}")
 
     return ask
 
@@ -94,6 +94,21 @@ def graded(
     return jobs[benchmark](predictions, data, stem, grades)
 
 
+class _Asking:
+    """``ask`` for one grade: after a refusal it answers nothing, and keeps the ``reason``."""
+
+    def __init__(self, ask: Ask) -> None:
+        self.ask, self.reason = ask, ""
+
+    def __call__(self, *given: Any) -> tuple[str, str]:
+        if not self.reason:
+            try:
+                return self.ask(*given)
+            except RequestRefused as error:
+                self.reason = str(error)
+        return "", ""
+
+
 class _Grades:
     """The journal of a judge's grades, and the way to complete it."""
 
@@ -114,16 +129,19 @@ class _Grades:
         unusable: dict[str, Row] = {}  # rows of answers that are asked for again next time
         failed, in_a_row, why = False, 0, "no question"
         for key in tqdm([key for key in wanted if key not in rows], unit="grade"):
-            row, reason = self._graded(wanted[key], grade)
-            if row is None:
-                failed = True
-            elif reason:
-                unusable[key] = row
+            ask = _Asking(self.ask)
+            try:
+                row = grade(wanted[key], ask)
+            except NoAnswer as error:
+                failed, ask.reason = True, str(error)
             else:
-                rows[key] = row
-                self.journal.append([{"key": key, **row}])
-            why = reason or why
-            in_a_row = in_a_row + (not about_content(reason)) if reason else 0
+                if ask.reason:
+                    unusable[key] = row | {"reason": ask.reason}
+                else:
+                    rows[key] = row
+                    self.journal.append([{"key": key, **row}])
+            why = ask.reason or why
+            in_a_row = in_a_row + (not about_content(ask.reason)) if ask.reason else 0
             if in_a_row == STOP_AFTER:
                 break
         graded = [rows[key] for key in wanted if key in rows]
@@ -148,25 +166,6 @@ class _Grades:
             what = "%s: %d grades of other answers, questions or prompts are not used"
             log.warning(what, self.journal.path.name, others)
         return kept
-
-    def _graded(self, one: str, grade: Callable[[str, Ask], Row]) -> tuple[Row | None, str]:
-        """(row, ""), or with a reason where no answer could be used; no row where none came."""
-        reason = ""
-
-        def ask(*given: Any) -> tuple[str, str]:
-            nonlocal reason
-            if not reason:
-                try:
-                    return self.ask(*given)
-                except RequestRefused as error:
-                    reason = str(error)
-            return "", ""
-
-        try:
-            row = grade(one, ask)
-        except NoAnswer as error:
-            return None, str(error)
-        return row | ({"reason": reason} if reason else {}), reason
 
 
 def _texts(predictions: Path, asked: Iterable[str]) -> dict[str, str]:

@@ -49,10 +49,10 @@ def score(
 def _score(path: Path, questions: File) -> dict[str, Any]:
     reviews = core.entries(path)
     answers = Answers(reviews, "question_id", rule=EACH)
-    clusters, missing = [str(entry["question_id"]) for entry in reviews], 0
+    clusters = [str(entry["question_id"]) for entry in reviews]
     if questions is not None:
         asked = core.index(core.entries(questions), "question_id")
-        missing = core.check_ids(answers, asked, questions)
+        answers.against(asked, questions)
         clusters = [asked[key]["image"] for key in clusters]
     core.check_one_judge(judges := {entry.row.get("judge") for entry in reviews}, path)
     marks, groups = np.array([_marks(entry) for entry in reviews]), defaultdict(list)
@@ -63,11 +63,10 @@ def _score(path: Path, questions: File) -> dict[str, Any]:
     return core.result(
         {name: _summary(marks[rows]) for name, rows in sorted(groups.items())}
         | {"judge": judges.pop()},
+        answers,
         unparsed=int((marks[:, 0] < 0).sum()),
-        missing=missing,
         intervals={"all": clustered(ratio(), sums)},
         clusters=("question" if questions is None else "image", clusters),
-        warnings=answers.warnings,
     )
 
 

@@ -5,17 +5,15 @@ letters from prose; what it cannot read would go to an LLM there and is wrong he
 ShareGPT4V model_vqa_mmbench.py. The legacy files hold the rotations as index + k·10^6.
 """
 
-import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sgv_lab.benchmarks import OFFICIAL, core
+from sgv_lab.benchmarks import OFFICIAL, core, worksheet
 from sgv_lab.benchmarks.core import EACH, LAST, Answers, Entry, File
 from sgv_lab.intervals import clustered_mean
 
-log = logging.getLogger(__name__)
 VARIANTS = ("vanilla_first_pass", "vanilla_all_rows", "exact_letter")
 LETTERS = "ABCD"
 ROTATION = 10**6
@@ -73,7 +71,7 @@ def score(
     answers = Answers(given, "index", "question_id", rule=rule)
     source = annotations or questions
     truth = core.index(core.rows(source), "index") if source else answers
-    missing = core.check_ids(answers, truth, source or predictions)
+    answers.against(truth, source or predictions, said="question", asked="question")
     circles = circular_groups(truth, predictions)
     reads = {
         key: [_read(answer, truth[key], variant) for answer in group]
@@ -108,17 +106,14 @@ def score(
             scores[column] = core.means((truth[key][column], one) for key, one in outcomes[way])
     return core.result(
         scores,
+        answers,
         unparsed=sum(read is None for group in reads.values() for read in group),
-        missing=missing,
         intervals={"accuracy": clustered_mean(marks, clusters)},
         clusters=("circular group", clusters),
-        warnings=answers.warnings,
     )
 
 
 def _read(answer: Entry, truth: Entry, variant: str) -> str | None:
-    if "question" in answer.row:
-        core.check_same_question(answer, answer["question"], truth["question"])
     text, choices = answer.text("prediction", "text"), options(truth.row)
     if variant == "exact_letter":
         return text if text in choices else None
@@ -140,29 +135,12 @@ def circular_groups(truth: Mapping[str, Entry], source: object) -> dict[str, lis
 
 
 def submission(rows: Iterable[Mapping[str, str]], answers: Mapping[str, str], path: Path) -> None:
-    """The official .xlsx: the TSV's columns without ``DROPPED``, and ``prediction``.
-
-    Text is written as text: an answer or option "=x+1" is no formula, "#N/A" no error. Control
-    characters, which no worksheet can hold, are left out.
-    """
-    try:
-        import openpyxl
-        from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
-    except ModuleNotFoundError:  # it can be written later, from the same answers
-        log.warning("no %s to submit: run `pip install openpyxl`, then the same again", path.name)
-        return
-
-    book = openpyxl.Workbook()
-    for number, row in enumerate(rows):
-        kept = {key: value for key, value in row.items() if key not in DROPPED}
-        cells = list((kept | {"index": int(row["index"])}).items())
-        cells.insert(6, ("prediction", answers[str(row["index"])]))  # the official place: after D
-        if not number:
-            book.active.append([name for name, _ in cells])
-        for column, (_, value) in enumerate(cells, 1):
-            cell = book.active.cell(number + 2, column)
-            if isinstance(value, str):
-                cell.value, cell.data_type = ILLEGAL_CHARACTERS_RE.sub("", value), "s"
-            else:
-                cell.value = value
-    book.save(path)
+    """Write the official .xlsx: the TSV's columns without ``DROPPED``, and ``prediction``."""
+    names: list[str] = []
+    table: list[list[Any]] = []
+    for row in rows:
+        names = [name for name in row if name not in DROPPED]
+        names.insert(6, "prediction")  # the official place: after D
+        known = row | {"index": int(row["index"]), "prediction": answers[str(row["index"])]}
+        table.append([known[name] for name in names])
+    worksheet.write(path, [names, *table])

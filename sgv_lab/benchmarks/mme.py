@@ -16,7 +16,7 @@ from sgv_lab.benchmarks import OFFICIAL, core
 from sgv_lab.benchmarks.core import EACH, Answers, Entry, File
 from sgv_lab.errors import LabError
 from sgv_lab.files import files_below
-from sgv_lab.intervals import by_cluster, clustered
+from sgv_lab.intervals import by_cluster_and_group, clustered
 
 PERCEPTION = {  # subtask -> questions in the official release
     "existence": 60,
@@ -66,14 +66,17 @@ def score(
     """Score a folder of ``<subtask>.txt`` (image, question, truth, answer) or LLaVA's answers file.
 
     ``annotations`` is the MME data folder: needed for an answers file, and where not all official
-    subtasks are asked.
+    subtasks are asked. Another harness's rows hold their truth, and pairs in any order.
     """
     if Path(predictions).is_dir():
         paths = core.find_files(predictions, "*.txt")
         given = [entry for path in paths for entry in _submitted(path)]
     else:
-        core.require(annotations, "--annotations", "the MME data folder")
         given = [_as_submitted(entry) for entry in core.rows(predictions)]
+        if all("truth" in entry.row for entry in given):
+            given.sort(key=lambda entry: entry["image"])
+        else:
+            core.require(annotations, "--annotations", "the MME data folder")
     counts = OFFICIAL_QUESTIONS
     if annotations is not None:
         asked = truth(Path(annotations))
@@ -106,16 +109,21 @@ def _submitted(path: Path) -> Iterator[Entry]:
 
 
 def _as_submitted(entry: Entry) -> Entry:
-    """The same, without truth, of a row of LLaVA's file (question_id "subtask/image.png", …)."""
-    subtask, _, image = str(entry["question_id"]).partition("/")
-    question = (
-        entry.text("prompt", "question").removesuffix(SUFFIX).removesuffix(ASK).rstrip() + " " + ASK
-    )
-    if any(c in (text := entry.text("text")) for c in "\t\n\r"):
+    """The same of a row of LLaVA's file (question_id "subtask/image.png", …), without truth.
+
+    A row of another harness has it, as "answer"; VLMEvalKit's names the image by its path alone.
+    """
+    if "question_id" in entry.row:
+        subtask, _, image = str(entry["question_id"]).partition("/")
+    else:
+        subtask, image = entry["category"], Path(entry["image_path"]).name
+    asked = entry.text("prompt", "question").removesuffix(SUFFIX).removesuffix(ASK)
+    question = f"{asked.rstrip()} {ASK}"
+    if any(c in (text := entry.text("text", "prediction")) for c in "\t\n\r"):
         what = f"the answer {text!r} holds a tab or a newline"
         raise entry.error(what, fix="write each answer as one line without tabs")
     row = {"subtask": subtask, "image": image, "question": question, "text": text}
-    return Entry(entry.where, row)
+    return Entry(entry.where, row | ({"truth": entry["answer"]} if "answer" in entry.row else {}))
 
 
 def _with_truth(given: list[Entry], asked: dict[str, list[Entry]]) -> Iterator[Entry]:
@@ -183,41 +191,37 @@ def _result(
     intervals: dict[str, Any] = {}
     reads = Counter[str]()
     for part, subtasks in PARTS.items():
-        names = [name for name in subtasks if name in pairs]
-        sums, clusters = [], []
-        for column, name in enumerate(names):
-            for pair in pairs[name]:
-                said = [parse(entry["text"], variant) for entry in pair]
-                right = [s == e["truth"].lower() for s, e in zip(said, pair, strict=True)]
-                reads.update(said)
-                row = np.zeros((len(names), 4))  # right, questions, both right, images
-                row[column] = sum(right), 2, all(right), 1
-                sums.append(row.ravel())
-                # perception shares photos; "0001.png" is another image in each of cognition
-                image = pair[0]["image"]
-                clusters.append(image if part == "perception" else (name, image))
-        if names:
-            table = by_cluster(clusters, np.array(sums))
-            each = _subtask_scores(table.sum(0)).tolist()
+        clusters, groups, rows = [], [], []
+        for name, pair in ((one, pair) for one in subtasks for pair in pairs.get(one, ())):
+            said = [parse(entry["text"], variant) for entry in pair]
+            right = [s == e["truth"].lower() for s, e in zip(said, pair, strict=True)]
+            reads.update(said)
+            # perception shares photos; "0001.png" is another image in each of cognition
+            image = pair[0]["image"]
+            clusters.append(image if part == "perception" else (name, image))
+            groups.append(name)
+            rows.append((sum(right), 2, all(right), 1))
+        if rows:
+            sums = by_cluster_and_group(clusters, groups, rows)
+            names, each = list(dict.fromkeys(groups)), _subtask_scores(sums.sum(0)).tolist()
             scores |= {part: float(sum(each)), **dict(zip(names, each, strict=True))}
             intervals[part] = clustered(
-                lambda s: _subtask_scores(s).sum(-1), table, 200.0 * len(names)
+                lambda s: _subtask_scores(s).sum(-1), sums, 200.0 * len(names)
             )
     every = [entry for part in pairs.values() for pair in part for entry in pair]
     by_place = [Entry(e.where, {"id": _place(e.row), "text": e["text"].strip()}) for e in every]
     answers = Answers(by_place, "id", rule=EACH)
     answered = Counter(entry["id"][0] for entry in answers.values())
+    answers.missing = sum(max(0, count - answered[name]) for name, count in asked.items())
     return core.result(
         scores | {"questions": {name: 2 * len(part) for name, part in pairs.items()}},
+        answers,
         unparsed=reads["other"],
-        missing=sum(max(0, count - answered[name]) for name, count in asked.items()),
         intervals=intervals,
         clusters=("image", [entry["image"] for entry in every]),
-        warnings=answers.warnings,
     )
 
 
 def _subtask_scores(sums: np.ndarray) -> np.ndarray:
-    """(..., 4·K) sums -> (..., K) scores 100·acc + 100·acc+."""
-    sums = sums.reshape(*sums.shape[:-1], -1, 4)
+    """Sums (..., 4) of right answers, questions, right pairs, pairs -> (...) 100·acc + 100·acc+."""
     return sums[..., 0] / sums[..., 1] * 100 + sums[..., 2] / sums[..., 3] * 100

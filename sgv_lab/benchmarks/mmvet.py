@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sgv_lab.benchmarks import OFFICIAL, core
-from sgv_lab.benchmarks.core import LAST, File
+from sgv_lab.benchmarks.core import File
 from sgv_lab.errors import LabError
 from sgv_lab.intervals import clustered_mean
 
@@ -28,9 +28,8 @@ def score(
     """
     source = core.require(annotations or questions, "--annotations", "mm-vet.json")
     asked = core.keyed(source, "capability")
-    repeated: list[str] = []
-    grades = core.keyed(predictions, "score", repeated)
-    missing = core.check_ids(grades, asked, source)
+    grades = core.keyed(predictions, "score", repeated=[])
+    grades.against(asked, source)
     for entry in grades.values():
         given = entry["score"] if isinstance(entry["score"], list) else [None]
         if not all(isinstance(grade, int | float) and 0 <= grade <= 1 for grade in given):
@@ -44,11 +43,10 @@ def score(
     table = np.array([grades[key]["score"] if key in grades else [0.0] * runs[0] for key in asked])
     return core.result(
         _columns(table, [entry["capability"] for entry in asked.values()]) | {"judge": judges[0]},
+        grades,
         unparsed=sum(_number(c) is None for e in grades.values() for c in e["content"]),
-        missing=missing,
         intervals={"total": clustered_mean(table.mean(1), list(asked))},
         clusters=("question", asked),
-        warnings=[f"the key {k!r} stands more than once: {LAST}, as in Python" for k in repeated],
     )
 
 

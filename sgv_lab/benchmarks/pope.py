@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 
 from sgv_lab.benchmarks import OFFICIAL, core
-from sgv_lab.benchmarks.core import FIRST, Answers, Entry, File
+from sgv_lab.benchmarks.core import EACH, FIRST, Answers, Entry, File
 from sgv_lab.errors import LabError
-from sgv_lab.intervals import clustered
+from sgv_lab.intervals import by_cluster_and_group, clustered
 
 VARIANTS = ("exact_word",)  # lmms-eval: the answer must be "yes" or "no" (and one pooled F1)
 SUFFIX = core.SHORT_ANSWER
 CELLS = ("TP", "FP", "TN", "FN")
 Asked = tuple[Entry, str, str | None]  # an answer, its question, its image where that is known
+Outcome = tuple[str, str, str, str]  # split, image, answer as it was read, label
 
 
 def parse(answer: str, variant: str = OFFICIAL) -> str:
@@ -54,19 +55,23 @@ def score(
 ) -> dict[str, Any]:
     """Score LLaVA's answers (with its ``questions`` file) or POPE's own {question, answer} lines.
 
-    ``annotations`` is the folder of coco_pope_<split>.json, or one of them.
+    ``annotations`` is the folder of coco_pope_<split>.json, or one of them. Another harness's rows
+    hold category and truth, and need neither.
     """
+    given = core.rows(predictions)
+    if annotations is None and {"category", "answer"} <= given[0].row.keys():
+        return _result(*_of_harness(given, variant))
     source = core.require(annotations, "--annotations", "coco_pope_<split>.json, or their folder")
     labels = {
         path.stem.rsplit("_", 1)[-1]: core.entries(path)
         for path in core.find_files(source, "*pope_*.json", "*.json", "*.jsonl")
     }
-    given = core.entries(predictions)
     if questions is not None:
-        asked, warnings = _by_category(given, Path(questions))
+        answers, asked = _by_category(given, Path(questions))
     elif len(labels) == 1:
+        numbered = [Entry(e.where, e.row | {"number": n}) for n, e in enumerate(given)]
+        answers = Answers(numbered, "number", rule=FIRST)
         asked = {split: [(entry, entry["question"], None) for entry in given] for split in labels}
-        warnings = list(core.several_lines(given))
     else:
         what = "needs --questions: the file that was run, with categories"
         raise LabError(what, where=predictions, fix="or give one split's annotations")
@@ -78,26 +83,38 @@ def score(
         for split in labels
         for answer, label in _paired(asked[split], labels[split], source)
     ]
-    return _result(outcomes, warnings)
+    return _result(answers, outcomes)
 
 
-def _by_category(given: list[Entry], path: Path) -> tuple[dict[str, list[Asked]], list[str]]:
-    """Split -> answers in the order of the questions file, and warnings.
+def _of_harness(given: list[Entry], variant: str) -> tuple[Answers, list[Outcome]]:
+    """The same of rows with their own truth; a question may be of several splits, "a,b"."""
+    rows, outcomes = [], []
+    for entry in given:
+        text = entry.text("prediction", "text")
+        image = str(entry.first("image_path", "image_source", "index"))
+        for split in entry["category"].split(","):
+            about = {"id": (split, image, entry["question"]), "text": text}
+            rows.append(Entry(entry.where, about))
+            outcomes.append((split, image, parse(text, variant), entry["answer"].lower()))
+    return Answers(rows, "id", rule=EACH), outcomes
+
+
+def _by_category(given: list[Entry], path: Path) -> tuple[Answers, dict[str, list[Asked]]]:
+    """The answers, and by split in the order of the questions file.
 
     The official tool compares answers with labels one by one, and leaves out what comes after the
     last label: a question answered again there counts as answered first.
     """
     answers = Answers(given, "question_id", rule=FIRST)
     questions = core.index(core.entries(path), "question_id")
-    if core.check_ids(answers, questions, path):
+    answers.against(questions, path, said="prompt", asked="text")
+    if answers.missing:
         absent = next(key for key in questions if key not in answers)
         what = f"question {absent} has no answer"
         fix = "complete the run: the official tool matches by position"
         raise questions[absent].error(what, fix=fix)
     asked: dict[str, list[Asked]] = defaultdict(list)
     for key, question in questions.items():
-        if "prompt" in answers[key].row:
-            core.check_same_question(answers[key], answers[key]["prompt"], question["text"])
         text = question["text"].removesuffix(SUFFIX)
         asked[question["category"]].append((answers[key], text, question["image"]))
     seen: dict[str, set[str]] = {split: set() for split in asked}
@@ -109,7 +126,7 @@ def _by_category(given: list[Entry], path: Path) -> tuple[dict[str, list[Asked]]
             fix = "keep one answer a question: the official tool matches by position"
             raise entry.error(what, fix=fix)
         seen[split].add(key)
-    return dict(asked), answers.warnings
+    return answers, dict(asked)
 
 
 def _paired(asked: list[Asked], labels: list[Entry], source: Path) -> Iterator[tuple[Entry, Entry]]:
@@ -128,33 +145,30 @@ def _paired(asked: list[Asked], labels: list[Entry], source: Path) -> Iterator[t
         raise LabError(what, where=source, fix=fix)
 
 
-def _result(outcomes: list[tuple[str, str, str, str]], warnings: list[str]) -> dict[str, Any]:
-    """The score of (split, image, answer as it was read, label) rows."""
-    splits = {name: n for n, name in enumerate(dict.fromkeys(row[0] for row in outcomes))}
-    images = {name: n for n, name in enumerate(dict.fromkeys(row[1] for row in outcomes))}
-    sums = np.zeros((len(images), len(splits), len(CELLS)))
-    for split, image, read, label in outcomes:
-        # an answer that is neither (variant exact_word) is wrong without being a "yes"
-        cell = {("yes", "yes"): 0, ("yes", "no"): 1, ("no", "no"): 2}.get((read, label), 3)
-        sums[images[image], splits[split], cell] += 1
+def _result(answers: Answers, outcomes: list[Outcome]) -> dict[str, Any]:
+    splits, images, *read_as = zip(*outcomes, strict=True)
+    names = list(dict.fromkeys(splits))
+    # an answer that is neither (variant exact_word) is wrong without being a "yes"
+    cells = {("yes", "yes"): 0, ("yes", "no"): 1, ("no", "no"): 2}
+    counts = np.eye(len(CELLS))[[cells.get(pair, 3) for pair in zip(*read_as, strict=True)]]
+    sums = by_cluster_and_group(images, splits, counts)
     totals = sums.sum(0)
     scores: dict[str, Any] = {}
     intervals: dict[str, Any] = {
         "mean_f1": clustered(lambda s: metrics(s)["f1"].mean(-1), sums, 1.0)
     }
-    for split, number in splits.items():
-        counts = dict(zip(CELLS, map(int, totals[number]), strict=True))
+    for number, split in enumerate(names):
+        found = dict(zip(CELLS, map(int, totals[number]), strict=True))
         values = {name: float(value) for name, value in metrics(totals[number]).items()}
-        scores[split] = {"n": sum(counts.values()), **counts, **values}
+        scores[split] = {"n": sum(found.values()), **found, **values}
         f1 = clustered(lambda s: metrics(s)["f1"], sums[:, number], 1.0)
         intervals[split] = {"f1": f1}
-    f1 = [scores[split]["f1"] for split in splits]
+    f1 = [scores[split]["f1"] for split in names]
     pooled = float(metrics(totals.sum(0))["f1"])
     return core.result(
         scores | {"mean_f1": sum(f1) / len(f1), "pooled_f1": pooled},
-        unparsed=sum(read == "other" for _, _, read, _ in outcomes),
-        missing=0,
+        answers,
+        unparsed=read_as[0].count("other"),
         intervals=intervals,
         clusters=("image", images),
-        warnings=warnings,
     )

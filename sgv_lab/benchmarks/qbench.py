@@ -43,7 +43,7 @@ def score(
     answers = Answers(_keyed(core.entries(predictions)), "key", rule=EACH)
     source = annotations or questions
     asked = core.index(_keyed(core.entries(source)), "key") if source else answers
-    missing = core.check_ids(answers, asked, source or predictions)
+    answers.against(asked, source or predictions)
     outcome: list[tuple[Entry, bool]] = []
     unparsed = 0
     for key, question in asked.items():
@@ -60,11 +60,10 @@ def score(
     correct, n = sum(rights), len(rights)
     return core.result(
         {"correct": correct, "n": n, "accuracy": correct / n, **shares},
+        answers,
         unparsed=unparsed,
-        missing=missing,
         intervals={"accuracy": clustered_mean(rights, images, 1.0)},
         clusters=("image", images),
-        warnings=answers.warnings,
     )
 
 

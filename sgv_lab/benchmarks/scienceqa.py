@@ -53,7 +53,7 @@ def score(
         rows = ({"question_id": key, "choice": n} for key, n in file["results"].items())
         given = [Entry(f"{predictions}, results", row) for row in rows]
     answers = Answers(given, "question_id", rule=LAST)
-    missing = core.check_ids(answers, problems, "the problems")
+    answers.missing = core.check_ids(answers, problems, "the problems")
     reads = {key: _read(entry, problems[key], variant) for key, entry in answers.items()}
     right = {key: reads.get(key) == problem["answer"] for key, problem in problems.items()}
     columns = {
@@ -70,11 +70,10 @@ def score(
     }
     return core.result(
         scores,
+        answers,
         unparsed=sum(read is None for read in reads.values()),
-        missing=missing,
         intervals=intervals,
         clusters=("question", problems),  # each has its own image
-        warnings=answers.warnings,
     )
 
 

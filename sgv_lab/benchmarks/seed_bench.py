@@ -4,7 +4,6 @@ Rules: LLaVA and ShareGPT4V scripts/convert_seed_for_submission.py; ids and repe
 SEED-Bench leaderboard's own files. An image question has an all-digit id ("v…" is video).
 """
 
-from pathlib import Path
 from typing import Any
 
 from sgv_lab.benchmarks import OFFICIAL, core
@@ -29,17 +28,20 @@ def score(
 ) -> dict[str, Any]:
     """Score ``{question_id, prediction or text}`` rows against SEED-Bench.json or gt_answer rows.
 
-    A result file of the leaderboard holds its own ``gt_answer`` and needs no ``annotations``; its
-    rows count as they stand. Video questions whose truth was withdrawn are counted, not scored.
+    A result file of the leaderboard (or of another harness) holds its own ``gt_answer`` (or
+    ``answer``) and needs no ``annotations``; its rows count as they stand. Video questions whose
+    truth was withdrawn are counted, not scored.
     """
     given = core.rows(predictions)
+    if "index" in given[0].row:  # VLMEvalKit's name for it
+        given = [Entry(e.where, e.row | {"question_id": e["index"]}) for e in given]
     source = annotations or questions
-    own = source is None and all("gt_answer" in entry.row for entry in given)
+    own = source is None and all({"gt_answer", "answer"} & e.row.keys() for e in given)
     source = predictions if own else source
     source = core.require(source, "--annotations", "SEED-Bench.json, or rows with gt_answer")
     repeated = {} if own else REPEATED
     answers = Answers(given, "question_id", rule=EACH if own else LAST, often=repeated)
-    truth, kinds = _truth(source)
+    truth, kinds = _truth(given if own else core.rows(source))
     core.check_ids({key: e for key, e in answers.items() if key.isdecimal()}, truth, source)
     if not answers.keys() & truth.keys():
         raise LabError(f"answers no question of {source}", where=predictions)
@@ -67,13 +69,13 @@ def score(
         "video_accuracy_on_those": core.percent(video) if video else None,
         "video_rows_without_gt": sum(str(e["question_id"]) not in truth for e in given),
     }
+    answers.missing = sum(repeated.get(key, 1) for key in {*ids} - answers.keys())
     return core.result(
         scores | ({"dimensions": dimensions} if kinds else {}),
+        answers,
         unparsed=unparsed,
-        missing=sum(repeated.get(key, 1) for key in {*ids} - answers.keys()),
         intervals={} if variant == "macro" else {"image_accuracy": clustered_mean(right, ids)},
         clusters=("question", ids),  # the files do not say which questions share an image
-        warnings=answers.warnings,
     )
 
 
@@ -88,9 +90,9 @@ def _said(answer: Entry, variant: str) -> str:
     return text.strip()[:1].upper() if variant == "first_character" else text
 
 
-def _truth(path: str | Path) -> tuple[dict[str, str], dict[str, str]]:
+def _truth(rows: list[Entry]) -> tuple[dict[str, str], dict[str, str]]:
     """Answers by id, and (of SEED-Bench.json) the dimension of each question."""
-    rows, names = core.rows(path), {}
+    names = {}
     if "questions" in rows[0].row:
         names = {number: name for name, number in rows[0]["question_type"].items()}
         rows = rows[0].records("questions")

@@ -129,13 +129,16 @@ def score(
     truth, by_image = _truth(source)
     given = core.entries(predictions)
     raw = "text" in given[0].row  # the model's own words
-    answers = Answers(given, "image" if by_image and not raw else "question_id", rule=LAST)
+    named = by_image and "image" in given[0].row
+    answers = Answers(given, "image" if named else "question_id", rule=LAST)
     found: dict[str, Entry] = answers
-    if questions is not None:
-        found = _about(answers, questions, by_image)
-    elif by_image and raw:
+    if questions is not None and not named:
+        asked = core.index(core.rows(questions), "question_id")
+        answers.against(asked, questions, said="prompt", asked="text")
+        found = {asked[k]["image"] if by_image else k: entry for k, entry in answers.items()}
+    elif by_image and not named:
         raise LabError("needs --questions: which image a question is about", where=predictions)
-    missing = core.check_ids(found, truth, "the annotations")
+    answers.missing = core.check_ids(found, truth, "the annotations")
     sent = {key: entry.text("text" if raw else "answer") for key, entry in found.items()}
     if raw and variant != "unprocessed":
         sent = {key: process(text) for key, text in sent.items()}
@@ -143,8 +146,8 @@ def score(
         same = sum(sent.get(key) == entry["answer"] for key, entry in truth.items())
         told = {"warnings": answers.warnings} if answers.warnings else {}
         counts = {"rows": len(truth), "identical_to_upload": same, "unparsed": 0}
-        return {**counts, "missing": missing, **told}
-    return _result(sent, truth, variant, missing, answers.warnings)
+        return {**counts, "missing": answers.missing, **told}
+    return _result(answers, sent, truth, variant)
 
 
 def _truth(path: Path) -> tuple[dict[str, Entry], bool]:
@@ -156,18 +159,8 @@ def _truth(path: Path) -> tuple[dict[str, Entry], bool]:
     return core.index(found, "image" if by_image else "question_id"), by_image
 
 
-def _about(answers: Answers, questions: File, by_image: bool) -> dict[str, Entry]:
-    """The answers to these questions, by the image's name if ``by_image``."""
-    asked = core.index(core.rows(questions), "question_id")
-    core.check_ids(answers, asked, questions)
-    for key, entry in answers.items():
-        if "prompt" in entry.row:
-            core.check_same_question(entry, entry["prompt"], asked[key]["text"])
-    return {asked[key]["image"] if by_image else key: e for key, e in answers.items()}
-
-
 def _result(
-    sent: dict[str, str], truth: dict[str, Entry], variant: str, missing: int, warnings: list[str]
+    answers: Answers, sent: dict[str, str], truth: dict[str, Entry], variant: str
 ) -> dict[str, Any]:
     values, images = {}, []
     for key, entry in truth.items():
@@ -183,9 +176,8 @@ def _result(
         scores |= {name: {kind: round(mean, 2) for kind, mean in means.items()}} if means else {}
     return core.result(
         scores,
+        answers,
         unparsed=sum(not answer.strip() for answer in sent.values()),
-        missing=missing,
         intervals={"overall": clustered_mean(list(values.values()), images)},
         clusters=("image", images),
-        warnings=warnings,
     )
