@@ -1,5 +1,6 @@
 """``sgv-lab score`` and ``sgv-lab evaluate``."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -7,6 +8,7 @@ from typing import Any, Literal
 from sgv_lab import benchmarks
 from sgv_lab.benchmarks import core
 from sgv_lab.errors import LabError, unknown
+from sgv_lab.options import Count, JsonObject, refuse_ignored
 
 
 def score(
@@ -65,32 +67,56 @@ def _shown(item: Any) -> str:
 
 def evaluate(
     *,
-    model: Path,  # A checkpoint.
+    model: str,  # Checkpoint folder, or address of an endpoint.
     benchmark: tuple[str, ...],  # mme, mmbench, …: a misspelt name lists them all.
     data: Path,  # The official data.
     out: Path,
+    shard: str | None = None,  # i/n: this process's part, from 0/n. Default: torchrun's, or all.
+    name: str | None = None,  # What an endpoint calls the model; default: its first.
+    connections: Count = 64,  # Requests at once, to an endpoint.
+    request: JsonObject | None = None,  # JSON: More fields of a request; null leaves one out.
     batch_size: int = 16,
     device: Literal["auto", "cpu", "cuda"] = "auto",
 ) -> Iterator[dict[str, Any]]:
     """Ask MODEL each BENCHMARK; write answers, the official submission and the score.
 
     With several benchmarks, DATA and OUT hold one folder for each, named as the benchmark. On a
-    GPU the model answers in bfloat16.
+    GPU a checkpoint answers in bfloat16. Processes with `--shard` of their own share OUT, and the
+    last one scores. An endpoint's key is read from OPENAI_API_KEY.
     """
-    import torch
-
     from sgv_lab.benchmarks.evaluate import check_images
     from sgv_lab.benchmarks.evaluate import evaluate as run
+    from sgv_lab.benchmarks.served import Served
     from sgv_lab.benchmarks.tasks import TASKS
+    from sgv_lab.captioning.commands import is_endpoint, parse_shard
+
+    part, served = parse_shard(shard), is_endpoint(model)
+    if served:
+        refuse_ignored("an endpoint", "batch_size", "device")
+    else:
+        refuse_ignored("a checkpoint", "name", "connections", "request")
+    names = tuple(map(benchmarks.canonical, benchmark))
+    places = {one: (data, out) if len(names) == 1 else (data / one, out / one) for one in names}
+    for one, (questions, _) in places.items():
+        check_images(TASKS[one].questions(questions), questions)
+    asked: Any = Path(model)
+    if served:
+        asked, loaded = Served(model, name, connections, request or {}), None
+    else:
+        loaded = _loaded(asked, device)
+    for one, (questions, answers) in places.items():
+        how = {"batch_size": batch_size, "loaded": loaded, "shard": part}
+        scores = run(asked, one, questions, answers, **how)
+        yield {"benchmark": benchmarks.MODULES[one][1], **(scores or {})}
+
+
+def _loaded(model: Path, device: str) -> Any:
+    """Model and processor; of torchrun's processes each has a GPU of its own."""
+    import torch
+
     from sgv_lab.models import checkpoints
 
-    names = tuple(map(benchmarks.canonical, benchmark))
-    places = {name: (data, out) if len(names) == 1 else (data / name, out / name) for name in names}
-    for name, (questions, _) in places.items():
-        check_images(TASKS[name].questions(questions), questions)
-    cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-    settings = {"device": "cuda", "dtype": torch.bfloat16} if cuda else {}
-    loaded = checkpoints.load(model, **settings)
-    for name in names:
-        scores = run(model, name, *places[name], batch_size=batch_size, loaded=loaded)
-        yield {"benchmark": benchmarks.MODULES[name][1], **(scores or {})}
+    if device == "cuda" or (device == "auto" and torch.cuda.is_available()):
+        place = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+        return checkpoints.load(model, device=place, dtype=torch.bfloat16)
+    return checkpoints.load(model)

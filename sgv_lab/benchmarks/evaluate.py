@@ -10,7 +10,8 @@ from transformers import BatchFeature, PreTrainedModel, ProcessorMixin
 
 from sgv_lab import benchmarks
 from sgv_lab.benchmarks import core
-from sgv_lab.benchmarks.core import Entry
+from sgv_lab.benchmarks.core import Answers, Entry
+from sgv_lab.benchmarks.served import Served
 from sgv_lab.benchmarks.tasks import TASKS, Question, Task
 from sgv_lab.captioning import bulk
 from sgv_lab.closure import digest
@@ -27,34 +28,46 @@ Asked = tuple[Question, list[int]]  # with the ids of its prompt
 
 
 def evaluate(
-    model_folder: str | Path,
+    model: str | Path | Served,
     benchmark: str,
     data: str | Path,
     out: str | Path,
     *,
     batch_size: int = 16,
     loaded: tuple[PreTrainedModel, ProcessorMixin] | None = None,
+    shard: tuple[int, int] = (0, 1),
 ) -> dict[str, Any] | None:
     """Answer ``benchmark`` from ``data`` into ``out``; the score, or None where truth is hidden.
 
     ``out`` gets answers.jsonl (appended batch by batch: a killed run goes on where it stopped), the
-    official submission and score.json. ``loaded`` saves reading the checkpoint again. Raises
-    LabError if ``out`` holds answers of another model, benchmark or question, or of code that
-    answers otherwise.
+    official submission and score.json. ``model``: a checkpoint's folder, or one that is served;
+    ``loaded`` saves reading the checkpoint again. ``shard``: (i, n), this process asks about every
+    n-th image from the i-th. All shards share ``out``, and the one that ends last scores; the
+    others return how many questions are answered. Raises LabError if ``out`` holds answers of
+    another model, benchmark or question, or of code that answers otherwise.
     """
     name, data, out = benchmarks.canonical(benchmark), Path(data), Path(out)
     task = TASKS[name]
     questions = list(task.questions(data))
     out.mkdir(parents=True, exist_ok=True)
-    known = {"benchmark": name, "model": checkpoints.fingerprint(model_folder)}
-    _same_run(out, known | {"code": digest(answer, checkpoints.load)})
+    if isinstance(model, Served):
+        known = model.known()
+    else:
+        code = digest(answer, checkpoints.load)
+        known = {"model": checkpoints.fingerprint(model), "code": code}
+    _same_run(out, {"benchmark": name, **known})
     journal = Journal(out / "answers.jsonl")
     done = _done(journal, questions)
-    if left := [question for question in questions if question.id not in done]:
-        model, processor = loaded or checkpoints.load(model_folder)
-        for batch in answer(model, processor, left, task, data, batch_size):
-            done |= {q.id: said["text"] for q, said in batch}
+    if left := [question for question in _part(questions, shard) if question.id not in done]:
+        if isinstance(model, Served):
+            batches = model.answer(left, task, data)
+        else:
+            batches = answer(*(loaded or checkpoints.load(model)), left, task, data, batch_size)
+        for batch in batches:
             journal.append({"question_id": q.id, "prompt": q.prompt, **said} for q, said in batch)
+        done = _done(journal, questions)  # by other shards, too
+    if len(done) < len(questions):
+        return {"answered": len(done), "questions": len(questions)}
     arguments = task.write(questions, done, data, out)
     if arguments is None:
         return None
@@ -74,7 +87,17 @@ def check_images(questions: Iterable[Question], data: Path) -> None:
         raise LabError(what, where=data, fix="unpack the official release there")
 
 
-def _same_run(out: Path, settings: dict[str, str]) -> None:
+def _part(questions: Sequence[Question], shard: tuple[int, int]) -> list[Question]:
+    """The questions of a shard; those about one image stay together."""
+    part, parts = shard
+    if not 0 <= part < parts:
+        raise LabError(f"no shard {part}/{parts}", fix="count from 0: 0/2 and 1/2")
+    images = [q.picture or q.encoded or q.id for q in questions]
+    number = {image: n for n, image in enumerate(dict.fromkeys(images))}
+    return [q for q, i in zip(questions, images, strict=True) if number[i] % parts == part]
+
+
+def _same_run(out: Path, settings: dict[str, Any]) -> None:
     path = out / "run.json"
     if path.is_file() and (before := core.read_json(path)) != settings:
         raise LabError(
@@ -85,14 +108,10 @@ def _same_run(out: Path, settings: dict[str, str]) -> None:
 
 def _done(journal: Journal, questions: Sequence[Question]) -> dict[str, str]:
     """Answers already given, by question."""
-    prompts = {question.id: question.prompt for question in questions}
-    rows = enumerate(journal.read(), 1)
-    answers = core.index(
-        (Entry(f"{journal.path}, line {n}", row) for n, row in rows), "question_id"
-    )
-    core.check_ids(answers, prompts, "the benchmark")
-    for key, entry in answers.items():
-        core.check_same_question(entry, entry["prompt"], prompts[key])
+    asked = {q.id: Entry(q.id, {"prompt": q.prompt}) for q in questions}
+    rows = [Entry(f"{journal.path}, line {n}", row) for n, row in enumerate(journal.read(), 1)]
+    answers = Answers(rows, "question_id", rule=core.FIRST)
+    answers.against(asked, "the benchmark", said="prompt", asked="prompt")
     return {key: entry.text("text") for key, entry in answers.items()}
 
 

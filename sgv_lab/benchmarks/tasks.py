@@ -53,12 +53,18 @@ class Question:
         """Whether it is about an image."""
         return self.picture is not None or self.encoded is not None
 
+    def file(self, root: Path) -> bytes:
+        """The bytes of its image's file."""
+        if self.encoded is not None:
+            return base64.b64decode(self.encoded)
+        return (root / str(self.picture)).read_bytes()
+
     def image(self, root: Path) -> Image.Image | None:
         """The RGB image, or None for a question about text alone."""
         if self.encoded is None:
             return None if self.picture is None else open_image(root, self.picture, self.id)
         try:
-            return decode_image(base64.b64decode(self.encoded))
+            return decode_image(self.file(root))
         except ValueError as error:
             raise LabError(f"its image: {error}", where=f"question {self.id!r}") from error
 

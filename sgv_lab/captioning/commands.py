@@ -73,8 +73,8 @@ def caption(
         return merging.merge(asking.out)
     if model is None:
         raise LabError("--model is missing", fix="give a checkpoint folder or an address")
-    how = {"seed": asking.seed, "shard": _shard(shard)}
-    if "://" in model or (not Path(model).exists() and re.match(r"[\w.-]+:\d+(/|$)", model)):
+    how = {"seed": asking.seed, "shard": parse_shard(shard)}
+    if is_endpoint(model):
         refuse_ignored("an endpoint", "batch_size", "static")
         name = name or collecting.Client(model, "").first_model()
         how["ask"] = lambda image: prompt
@@ -105,7 +105,13 @@ def _by_checkpoint(model: str, asking: Captioning, static: bool, **how: Any) -> 
     return bulk.caption(*loaded, pictures, asking.out, **how)
 
 
-def _shard(text: str | None) -> tuple[int, int]:
+def is_endpoint(model: str) -> bool:
+    """Whether a model is named by an address, and not by a folder."""
+    return "://" in model or bool(not Path(model).exists() and re.match(r"[\w.-]+:\d+(/|$)", model))
+
+
+def parse_shard(text: str | None) -> tuple[int, int]:
+    """(i, n) of "i/n", or of torchrun's processes. Raises LabError for any other text."""
     text = text or f"{os.environ.get('RANK', 0)}/{os.environ.get('WORLD_SIZE', 1)}"
     if not re.fullmatch(r"\d+/\d+", text):
         raise LabError(f"--shard {text}", fix="write it as 0/4")

@@ -14,7 +14,10 @@ from click.testing import CliRunner
 
 from sgv_lab.captioning.merge import table
 from sgv_lab.cli import main
+from sgv_lab.files import Journal
 from sgv_lab.models.shipped import shipped
+from sgv_lab.world import benchmarks
+from sgv_lab.world.scene import MINIATURE
 
 MODEL = shipped("llava-1.5-7b")
 
@@ -78,3 +81,14 @@ def test_it_is_collected_from_with_the_papers_prompts(url, world, names, tmp_pat
     assert sorted(found["image"]) == names.read_text().split("\n")
     assert found["caption"].notna().sum() >= 6  # a miniature may ramble: what ends is kept
     assert set(found["served"].dropna()) == {f"{MODEL}@main"}
+
+
+def test_answers_by_the_server_are_those_of_the_checkpoint(url, tmp_path):
+    (data,) = benchmarks.write(tmp_path / "world", ["mme"], pictures=1, difficulty=MINIATURE)
+    shared = ("evaluate", "--benchmark", "mme", "--data", data)
+    run(*shared, "--model", url, "--name", MODEL, "--out", tmp_path / "served")
+    run(*shared, "--model", MODEL, "--out", tmp_path / "loaded")
+    served, loaded = (Journal(tmp_path / name / "answers.jsonl") for name in ("served", "loaded"))
+    told = {row["question_id"]: row["text"] for row in loaded.read()}
+    assert {row["question_id"]: row["text"] for row in served.read()} == told
+    assert len(set(told.values())) > 1

@@ -1,0 +1,93 @@
+"""Ask a model behind an OpenAI-compatible endpoint: vLLM, SGLang, ``transformers serve``, OpenAI.
+
+The server prepares images and puts the prompt into the model's chat template. It gets an image
+before the question, so that what questions about it share is computed once where prefixes are
+cached.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import urlsplit
+
+from tqdm.auto import tqdm
+
+from sgv_lab.benchmarks.tasks import Question, Task
+from sgv_lab.captioning.client import Client, NoAnswer, RequestRefused, about_content
+from sgv_lab.captioning.collect import STOP_AFTER, data_url
+from sgv_lab.captioning.image_lists import ahead
+from sgv_lab.closure import digest
+from sgv_lab.errors import LabError
+
+
+class Served:
+    """A served model, asked greedily with ``connections`` requests at once.
+
+    ``name``: what the endpoint calls it; None is its first. ``request``: more fields of a request;
+    None leaves one out. Raises LabError as `Client` does.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        name: str | None = None,
+        connections: int = 64,
+        request: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        self.client = Client(url, name or Client(url, "").first_model())
+        self.connections, self.request = connections, dict(request)
+
+    def known(self) -> dict[str, Any]:
+        """What decides its answers, as far as it can be known from here."""
+        known = {"model": self.client.model, "host": urlsplit(self.client.url).hostname}
+        return known | {"request": self.request, "code": digest(Served)}
+
+    def answer(
+        self, questions: Sequence[Question], task: Task, data: Path
+    ) -> Iterator[list[tuple[Question, dict[str, Any]]]]:
+        """Yield (question, its "text") as they come, in batches of one.
+
+        A question whose content is refused has an empty text and a "reason". Raises LabError for an
+        endpoint that fails, and in the end for questions without an answer.
+        """
+
+        def ask(question: Question) -> tuple[Question, dict[str, Any] | None, str]:
+            return question, *self._ask(question, task, data)
+
+        failed, in_a_row, answered = 0, 0, False
+        with tqdm(total=len(questions), unit="question", disable=None) as bar:
+            for question, said, problem in ahead(ask, questions, self.connections, 0):
+                if said is not None:
+                    in_a_row, answered = 0, True
+                    bar.update()
+                    yield [(question, said)]
+                    continue
+                failed, in_a_row, why = failed + 1, in_a_row + 1, problem
+                if in_a_row >= STOP_AFTER + self.connections * answered:
+                    raise LabError(f"the endpoint fails: {why}", fix="mend it and run again")
+        if failed:
+            raise LabError(f"{failed} questions got no answer: {why}", fix="run again to go on")
+
+    def _ask(self, question: Question, task: Task, data: Path) -> tuple[dict[str, Any] | None, str]:
+        """What is kept of the answer, or None and the problem."""
+        content: list[dict[str, Any]] = [{"type": "text", "text": question.prompt}]
+        if (image := question.image(data)) is not None:
+            url = data_url(question.file(data), image)
+            content.insert(0, {"type": "image_url", "image_url": {"url": url}})
+        fields = {
+            "temperature": 0,
+            "max_tokens": question.max_new_tokens or task.max_new_tokens,
+            **self.request,
+        }
+        try:
+            answer = self.client.ask([{"role": "user", "content": content}], **fields)
+        except RequestRefused as error:
+            if about_content(str(error)):
+                return {"text": "", "reason": str(error)}, ""
+            return None, f"rejected: {error}"
+        except NoAnswer as error:
+            return None, str(error)
+        unfinished = "its reasoning has no end" if answer.finish == "reasoning" else ""
+        problem = answer.problem or unfinished
+        return (None, problem) if problem else ({"text": answer.text.strip()}, "")

@@ -1,0 +1,101 @@
+"""A model behind an endpoint is asked as a checkpoint is: kept, resumed, in parts, scored."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from sgv_lab.benchmarks import mme
+from sgv_lab.captioning.endpoint import serve
+from sgv_lab.cli import main
+from sgv_lab.errors import LabError
+from sgv_lab.world import benchmarks as world
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return world.write(tmp_path / "world", ["mme"], pictures=2, size=32)[0]
+
+
+def run(url: str, data: Path, out: Path, *more: object) -> dict[str, Any]:
+    words = ["evaluate", "--model", url, "--benchmark", "mme", "--data", data, "--out", out, *more]
+    done = CliRunner().invoke(main, list(map(str, words)))
+    if done.exit_code:
+        assert not done.exception or isinstance(done.exception, SystemExit)  # no traceback
+        raise LabError(done.output)
+    return json.loads(done.stdout)
+
+
+def rows(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "answers.jsonl").read_text().splitlines()]
+
+
+def test_its_answers_are_scored_and_no_question_is_asked_twice(data: Path, tmp_path: Path) -> None:
+    asked: list[tuple[str, tuple[int, int]]] = []
+
+    def answer(picture, prompt, seed):
+        asked.append((prompt, picture.size))
+        return " yes\n", "stop"
+
+    with serve(answer, faults=["500", None, "429"]) as url:
+        found = run(url, data, tmp_path / "out", "--connections", 4)
+        subtasks = sum(name in found for name in mme.PERCEPTION)
+        assert found["perception"] == 50 * subtasks > 0  # half of each pair
+        assert found["missing"] == found["unparsed"] == 0
+        assert len(asked) == len(rows(tmp_path / "out")) == sum(found["questions"].values())
+        assert {size for _, size in asked} == {(32, 32)}
+        assert all(prompt.endswith(mme.SUFFIX.strip()) for prompt, _ in asked)
+        assert run(url, data, tmp_path / "out") == found
+        assert len(asked) == len(rows(tmp_path / "out"))
+        assert mme.score(tmp_path / "out" / "mme", data).items() <= found.items()
+        with pytest.raises(LabError, match="holds answers of"):
+            run(url, data, tmp_path / "out", "--name", "another")
+
+
+def test_parts_share_a_folder_and_the_last_scores(data: Path, tmp_path: Path) -> None:
+    def answer(picture, prompt, seed):
+        return ("Yes" if len(prompt) % 3 else "No"), "stop"
+
+    with serve(answer) as url:
+        whole, out = run(url, data, tmp_path / "whole"), tmp_path / "parts"
+        first = run(url, data, out, "--shard", "0/2")
+        total = first["questions"]
+        assert 0 < first["answered"] < total == len(rows(tmp_path / "whole"))
+        images = {row["question_id"].split("/")[0] for row in rows(out)}
+        assert len(images) > 1 and not (out / "score.json").exists()
+        assert run(url, data, out, "--shard", "1/2") == whole
+        with pytest.raises(LabError, match="no shard 2/2"):
+            run(url, data, out, "--shard", "2/2")
+
+
+def test_refused_content_is_an_empty_answer_and_a_broken_endpoint_keeps_what_came(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    down, asked = [True], []
+
+    def answer(picture, prompt, seed):
+        asked.append(prompt)
+        if len(asked) > 8 and down:
+            raise LabError("the picture cannot be read")
+        if len(asked) == 3:
+            raise LabError("content policy violation")
+        return "No", "stop"
+
+    with serve(answer) as url:
+        with pytest.raises(LabError, match="the endpoint fails: rejected: 400 the picture"):
+            run(url, data, tmp_path / "out", "--connections", 1)
+        kept = rows(tmp_path / "out")
+        assert len(kept) == 8 and [row["text"] for row in kept].count("") == 1
+        assert "content policy" in kept[2]["reason"]
+        down.clear()
+        assert run(url, data, tmp_path / "out")["unparsed"] == 1
+
+
+def test_what_an_endpoint_or_a_checkpoint_cannot_use_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="an endpoint takes no --batch-size"):
+        run("http://localhost:1/v1", tmp_path, tmp_path / "out", "--batch-size", 2)
+    with pytest.raises(LabError, match="a checkpoint takes no --connections"):
+        run(str(tmp_path), tmp_path, tmp_path / "out", "--connections", 2)
