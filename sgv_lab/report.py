@@ -7,44 +7,12 @@ from pathlib import Path
 from posixpath import normpath
 
 import nbformat
-from jinja2 import DictLoader
+from jinja2 import FileSystemLoader
 from nbconvert import HTMLExporter
 
 from sgv_lab.files import atomic
 
 _PICTURE = re.compile(r"(!\[[^\]]*\]\()(?!\w+:|/)([^)\s]+)")  # in markdown, by a relative path
-# nbconvert's page without what it loads from the network, with code to be unfolded by a click and
-# a list of contents that stays in sight
-_PAGE = """{% extends 'lab/index.html.j2' %}
-{% block html_head_js_requirejs %}{% endblock %}
-{% block html_head_js_mathjax %}{% endblock %}
-{% block html_head_js_mermaidjs %}{% endblock %}
-{% block jupyter_widgets %}{% endblock %}
-{% block html_head_css %}{{ super() }}<style>
-body.jp-Notebook {max-width: 60rem; padding: 0 1rem; margin: 0 auto 0 max(15rem, 50vw - 23rem)}
-.jp-Notebook .jp-Cell {padding: 0; margin: 0}
-.jp-InputPrompt, .jp-OutputPrompt, .jp-Collapser {display: none !important}
-.jp-RenderedHTMLCommon {font-size: 0.9rem !important}
-.jp-OutputArea-output img {max-width: 100%; max-height: 22rem}
-.jp-OutputArea-output {max-height: 26rem; overflow: auto}
-summary {color: #6b7280; font: 0.75rem sans-serif; cursor: pointer}
-.part > summary {color: #22252a; font: 1.1rem sans-serif; padding: 0.3rem 0}
-nav {position: fixed; top: 0; left: 0; width: 13rem; padding: 1rem; font: 0.8rem/1.6 sans-serif}
-@media (max-width: 60rem) {nav {position: static} body.jp-Notebook {margin: 0}}
-@media print {nav, details:not(.part) {display: none} .jp-OutputArea-output {max-height: none}
-body.jp-Notebook {margin: 0}}
-</style><script>addEventListener("beforeprint",
-() => document.querySelectorAll(".part").forEach(one => {one.open = true}))</script>{% endblock %}
-{% block any_cell %}
-{% if cell.metadata.folds %}
-<details class="part"><summary>{{ cell.metadata.folds }}</summary>
-{% endif %}
-{{ super() }}
-{% if cell.metadata.ends %}</details>{% endif %}
-{% endblock %}
-{% block body_header %}{{ super() }}<nav>{{ resources.contents }}</nav>{% endblock %}
-{% block input_group %}<details><summary>code</summary>{{ super() }}</details>{% endblock %}
-"""
 _OPEN = "## What to take away"
 _WIDGET = "application/vnd.jupyter.widget-view+json"  # a bar or page that is dead without a kernel
 
@@ -81,8 +49,8 @@ def write_report(executed: list[Path], out: Path, source: Path, summary: str = "
             book.cells.append(cell)
     book.metadata.pop("widgets", None)
     exporter = HTMLExporter(
-        extra_loaders=[DictLoader({"report.html.j2": _PAGE})],
-        template_file="report.html.j2",
+        extra_loaders=[FileSystemLoader(Path(__file__).parent)],
+        template_file="report.html.jinja",
         embed_images=True,
         exclude_anchor_links=True,
     )
