@@ -101,7 +101,7 @@ def evaluate(
         check_images(TASKS[one].questions(questions), questions)
     asked: Any = Path(model)
     if served:
-        asked, loaded = Served(model, name, connections, request or {}), None
+        asked, loaded = Served(model, name, connections, request), None
     else:
         loaded = _loaded(asked, device)
     for one, (questions, answers) in places.items():

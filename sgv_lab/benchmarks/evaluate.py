@@ -11,7 +11,6 @@ from transformers import BatchFeature, PreTrainedModel, ProcessorMixin
 from sgv_lab import benchmarks
 from sgv_lab.benchmarks import core
 from sgv_lab.benchmarks.core import Answers, Entry
-from sgv_lab.benchmarks.served import Served
 from sgv_lab.benchmarks.tasks import TASKS, Question, Task
 from sgv_lab.captioning import bulk
 from sgv_lab.closure import digest
@@ -28,7 +27,7 @@ Asked = tuple[Question, list[int]]  # with the ids of its prompt
 
 
 def evaluate(
-    model: str | Path | Served,
+    model: Any,
     benchmark: str,
     data: str | Path,
     out: str | Path,
@@ -40,7 +39,7 @@ def evaluate(
     """Answer ``benchmark`` from ``data`` into ``out``; the score, or None where truth is hidden.
 
     ``out`` gets answers.jsonl (appended batch by batch: a killed run goes on where it stopped), the
-    official submission and score.json. ``model``: a checkpoint's folder, or one that is served;
+    official submission and score.json. ``model``: a checkpoint's folder, or a `served.Served`;
     ``loaded`` saves reading the checkpoint again. ``shard``: (i, n), this process asks about every
     n-th image from the i-th. All shards share ``out``, and the one that ends last scores; the
     others return how many questions are answered. Raises LabError if ``out`` holds answers of
@@ -50,7 +49,8 @@ def evaluate(
     task = TASKS[name]
     questions = list(task.questions(data))
     out.mkdir(parents=True, exist_ok=True)
-    if isinstance(model, Served):
+    served = not isinstance(model, str | Path)
+    if served:
         known = model.known()
     else:
         code = digest(answer, checkpoints.load)
@@ -59,7 +59,7 @@ def evaluate(
     journal = Journal(out / "answers.jsonl")
     done = _done(journal, questions)
     if left := [question for question in _part(questions, shard) if question.id not in done]:
-        if isinstance(model, Served):
+        if served:
             batches = model.answer(left, task, data)
         else:
             batches = answer(*(loaded or checkpoints.load(model)), left, task, data, batch_size)

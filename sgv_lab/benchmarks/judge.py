@@ -16,16 +16,15 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from sgv_lab.benchmarks import core, llava_w, mmvet
-from sgv_lab.captioning.client import Client, NoAnswer, RequestRefused, about_content
+from sgv_lab.benchmarks.served import Chat
+from sgv_lab.captioning.client import NoAnswer, RequestRefused, about_content
 from sgv_lab.errors import LabError
 from sgv_lab.files import Journal, write_json, write_jsonl
 
 Messages = list[dict[str, str]]
 Ask = Callable[[Messages, float, int], tuple[str, str]]
 Row = dict[str, Any]
-TRIES = 3  # answers asked for before a question stays without a grade
 STOP_AFTER = 5  # questions in a row without a usable answer: the judge is none
-ROOM = 4096  # tokens for judges that think before they answer
 PROMPT = (
     "save there, as prompt.txt, the few-shot text in mm-vet_evaluator.py of "
     "github.com/yuweihao/MM-Vet: what its variable `prompt` holds"
@@ -37,33 +36,13 @@ log = logging.getLogger(__name__)
 def endpoint(model: str, url: str | None) -> Ask:
     """``ask(messages, temperature, max_tokens) -> (name the endpoint gives itself, text)``.
 
-    ``ask`` raises RequestRefused for a question without a usable answer, NoAnswer for one without
-    any, and LabError for an endpoint that answers nothing.
+    ``ask`` raises as `Chat.usable` does.
     """
-    client, room = Client(url, model), 0
+    chat = Chat(url, model)
 
     def ask(messages: Messages, temperature: float, max_tokens: int) -> tuple[str, str]:
-        nonlocal room
-        left = TRIES
-        while left:
-            try:
-                limit = max_tokens + room
-                found = client.ask(messages, temperature=temperature, max_tokens=limit)
-                cut = found.finish == "truncated" and not found.text.strip()
-                thinks = found.problem == "" and (cut or found.finish == "reasoning")
-                problem = "only reasoning" if thinks else found.problem
-            except RequestRefused as error:
-                if room or not re.search(r"max_\w*tokens|output limit", str(error)):
-                    raise
-                thinks = True
-            if thinks and not room:
-                room = ROOM
-                log.warning("%s gets %d tokens more: it has no room to answer in", model, room)
-            elif problem:
-                left -= 1
-            else:
-                return str(found.served or model), found.text
-        raise RequestRefused(f"no answer: {problem}")
+        found = chat.usable(messages, max_tokens, temperature=temperature)
+        return str(found.served or model), found.text
 
     return ask
 

@@ -5,20 +5,57 @@ before the question, so that what questions about it share is computed once wher
 cached.
 """
 
+import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
 from tqdm.auto import tqdm
 
 from sgv_lab.benchmarks.tasks import Question, Task
-from sgv_lab.captioning.client import Client, NoAnswer, RequestRefused, about_content
+from sgv_lab.captioning.client import Answer, Client, NoAnswer, RequestRefused, about_content
 from sgv_lab.captioning.collect import STOP_AFTER, data_url
 from sgv_lab.captioning.image_lists import ahead
 from sgv_lab.closure import digest
 from sgv_lab.errors import LabError
+
+TRIES = 3  # answers asked for before there is none
+ROOM = 4096  # tokens for models that think before they answer
+log = logging.getLogger(__name__)
+
+
+class Chat(Client):
+    """A client for answers that are used as they are, by a model that may think first."""
+
+    room = 0  # tokens more than were asked for
+
+    def usable(self, messages: list[dict[str, Any]], max_tokens: int, **settings: Any) -> Answer:
+        """An answer without a problem, of TRIES. Raises as `ask` does, RequestRefused without one.
+
+        If only reasoning comes, or the limit is too low, all get ROOM more tokens from then on.
+        """
+        left = TRIES
+        while left:
+            try:
+                found = self.ask(messages, **{"max_tokens": max_tokens + self.room, **settings})
+                cut = found.finish == "truncated" and not found.text.strip()
+                thinks = not found.problem and (cut or found.finish == "reasoning")
+                problem = "only reasoning" if thinks else found.problem
+            except RequestRefused as error:
+                if self.room or not re.search(r"max_\w*tokens|output limit", str(error)):
+                    raise
+                thinks = True
+            if thinks and not self.room:
+                self.room = ROOM
+                told = "%s gets %d tokens more: it has no room to answer in"
+                log.warning(told, self.model, ROOM)
+            elif problem:
+                left -= 1
+            else:
+                return found
+        raise RequestRefused(f"no answer: {problem}")
 
 
 class Served:
@@ -33,10 +70,10 @@ class Served:
         url: str,
         name: str | None = None,
         connections: int = 64,
-        request: Mapping[str, Any] = MappingProxyType({}),
+        request: Mapping[str, Any] | None = None,
     ) -> None:
-        self.client = Client(url, name or Client(url, "").first_model())
-        self.connections, self.request = connections, dict(request)
+        self.client = Chat(url, name or Client(url, "").first_model())
+        self.connections, self.request = connections, dict(request or {})
 
     def known(self) -> dict[str, Any]:
         """What decides its answers, as far as it can be known from here."""
@@ -46,7 +83,7 @@ class Served:
     def answer(
         self, questions: Sequence[Question], task: Task, data: Path
     ) -> Iterator[list[tuple[Question, dict[str, Any]]]]:
-        """Yield (question, its "text") as they come, in batches of one.
+        """Yield (question, its "text") as they come, in batches of one; no margins are known.
 
         A question whose content is refused has an empty text and a "reason". Raises LabError for an
         endpoint that fails, and in the end for questions without an answer.
@@ -75,19 +112,13 @@ class Served:
         if (image := question.image(data)) is not None:
             url = data_url(question.file(data), image)
             content.insert(0, {"type": "image_url", "image_url": {"url": url}})
-        fields = {
-            "temperature": 0,
-            "max_tokens": question.max_new_tokens or task.max_new_tokens,
-            **self.request,
-        }
+        messages = [{"role": "user", "content": content}]
+        limit, fields = question.max_new_tokens or task.max_new_tokens, {"temperature": 0}
         try:
-            answer = self.client.ask([{"role": "user", "content": content}], **fields)
+            found = self.client.usable(messages, limit, **fields | self.request)
         except RequestRefused as error:
-            if about_content(str(error)):
-                return {"text": "", "reason": str(error)}, ""
-            return None, f"rejected: {error}"
+            refused = {"text": "", "reason": str(error)} if about_content(str(error)) else None
+            return refused, f"rejected: {error}"
         except NoAnswer as error:
             return None, str(error)
-        unfinished = "its reasoning has no end" if answer.finish == "reasoning" else ""
-        problem = answer.problem or unfinished
-        return (None, problem) if problem else ({"text": answer.text.strip()}, "")
+        return {"text": found.text.strip()}, ""

@@ -22,33 +22,9 @@ UNANSWERABLE = "\nWhen the provided information is insufficient, respond with 'U
 NUMBERS = "none zero one two three four five six seven eight nine ten".split()  # noqa: SIM905
 NUMBER = {word: str(max(0, value - 1)) for value, word in enumerate(NUMBERS)}
 PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
-# Written without their apostrophes (or with all but one), these words get them back.
-_CONTRACTED = """
-ain't aren't can't could've couldn't didn't doesn't don't hadn't hasn't haven't he'd he's how'd
-how'll how's isn't it'd it'll ma'am mightn't might've mustn't must've needn't not've o'clock
-oughtn't shan't should've shouldn't somebody'll somebody's someone'd someone'll someone's
-something'd something'll that's there'd there're there's they'd they'll they're they've 'twas
-wasn't we've weren't what'll what're what's what've when's where'd where's where've who'd who'll
-who's who've why'll why're why's won't would've wouldn't y'all you'd you'll you're you've""".split()  # noqa: SIM905
-_TWICE = """
-couldn't've hadn't've he'd've it'd've mightn't've she'd've shouldn't've somebody'd've someone'd've
-something'd've there'd've they'd've we'd've who'd've wouldn't've you'd've""".split()  # noqa: SIM905
-
-
-def _contractions() -> dict[str, str]:
-    """The map both official tools share, without its capitalised keys, which never match."""
-    found = {word.replace("'", ""): word for word in _CONTRACTED}
-    for word in _TWICE:
-        head, _, tail = word.rpartition("'")
-        found |= {head.replace("'", "") + "'" + tail: word, head + tail: word}
-    # entries that follow no rule, the "somebodyd" of the original among them
-    found |= {"let's": "let's", "she's": "she's", "somebody'd": "somebodyd"}
-    found |= dict.fromkeys(("ow's'at", "'ows'at", "'ow'sat"), "'ow's'at")
-    found |= dict.fromkeys(("yall'll", "y'allll"), "y'all'll")
-    return found | dict.fromkeys(("yall'd've", "y'alld've", "y'all'dve"), "y'all'd've")
-
-
-CONTRACTIONS = _contractions()
+# What is written without apostrophes, and with: the map both official tools share, without its
+# capitalised keys, which never match. Of the original is "somebody'd" -> "somebodyd".
+CONTRACTIONS: dict[str, str] = core.read_json(Path(__file__).with_name("contractions.json"))
 
 
 def punctuation(text: str) -> str:
