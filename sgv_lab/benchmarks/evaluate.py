@@ -1,10 +1,13 @@
 """Ask a model a benchmark's questions: batched, longest first, greedy, resumable."""
 
+from collections import deque
 from collections.abc import Hashable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from tqdm.auto import tqdm
 from transformers import BatchFeature, PreTrainedModel, ProcessorMixin
 
@@ -127,7 +130,7 @@ def answer(
     """Yield batches of (question, its "text", and its "margin" where the task wants one).
 
     ``batch_size`` images are taken at once, those with the longest prompts first (memory fails at
-    once), and the questions about them asked batch by batch.
+    once), and the questions about them asked batch by batch; the next images are read meanwhile.
     """
     feed, words = collator(model.config), _first_tokens(model, processor, task.margin)
     wide = [feed.image_token_id] * (feed.image_tokens or 1)
@@ -139,14 +142,30 @@ def answer(
         images.setdefault((limit, q.has_image, q.picture, q.encoded), []).append((q, ids))
     longest = {key: max(len(ids) for _, ids in asked) for key, asked in images.items()}
     order = sorted(images, key=lambda key: (*key[:2], longest[key]), reverse=True)
+    parts = [
+        (limit, some)
+        for (limit, _), keys in groupby(order, key=lambda key: key[:2])
+        for some in _parts([images[key] for key in keys], batch_size)
+    ]
+    read = _ahead([[group[0][0] for group in some] for _, some in parts], data)
     with tqdm(total=len(questions), unit="question", disable=not progress) as bar:
-        for (limit, _), keys in groupby(order, key=lambda key: key[:2]):
+        for (limit, some), shown in zip(parts, read, strict=True):
             decoding = bulk.Decoding(max_new_tokens=limit)
-            for some in _parts([images[key] for key in keys], batch_size):
-                for asked, given in _batches(model, processor, some, task, data, batch_size):
-                    said = bulk.decode(model, processor, given, decoding, words=words)
-                    yield [(q, _kept(one)) for q, one in zip(asked, said, strict=True)]
-                    bar.update(len(asked))
+            for asked, given in _batches(model, processor, some, shown, task, batch_size):
+                said = bulk.decode(model, processor, given, decoding, words=words)
+                yield [(q, _kept(one)) for q, one in zip(asked, said, strict=True)]
+                bar.update(len(asked))
+
+
+def _ahead(parts: Sequence[Sequence[Question]], data: Path) -> Iterator[list[Image.Image | None]]:
+    """The images of each part's questions, read in a thread while the part before is answered."""
+    waiting: deque[Future[list[Image.Image | None]]] = deque()
+    with ThreadPoolExecutor(1) as pool:
+        for part in parts:
+            waiting.append(pool.submit(lambda some: [q.image(data) for q in some], part))
+            if len(waiting) > 1:
+                yield waiting.popleft().result()
+        yield from (one.result() for one in waiting)
 
 
 def _parts(given: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
@@ -187,8 +206,8 @@ def _batches(
     model: PreTrainedModel,
     processor: ProcessorMixin,
     groups: Sequence[Sequence[Asked]],
+    images: Sequence[Image.Image | None],
     task: Task,
-    data: Path,
     batch_size: int,
 ) -> Iterator[tuple[list[Question], BatchFeature]]:
     """Batches of the questions about some images, by length, with what ``generate`` takes.
@@ -199,7 +218,6 @@ def _batches(
     """
     taught = template(model.config)
     aspect = task.aspect if taught == "v1" else "square"
-    images = [group[0][0].image(data) for group in groups]
     if taught != "chat":
         shown = [prepare(i, processor.image_processor, aspect) for i in images if i is not None]
         pixels = collator(model.config).pixels(shown) if shown else {}

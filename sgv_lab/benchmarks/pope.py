@@ -92,10 +92,12 @@ def _of_harness(given: list[Entry], variant: str) -> tuple[Answers, list[Outcome
     for entry in given:
         text = entry.text("prediction", "text")
         image = str(entry.first("image_path", "image_source", "index"))
+        if (label := entry["answer"].lower()) not in ("yes", "no"):
+            raise entry.error(f"the truth is {entry['answer']!r}, not Yes or No")
         for split in entry["category"].split(","):
             about = {"id": (split, image, entry["question"]), "text": text}
             rows.append(Entry(entry.where, about))
-            outcomes.append((split, image, parse(text, variant), entry["answer"].lower()))
+            outcomes.append((split, image, parse(text, variant), label))
     return Answers(rows, "id", rule=EACH), outcomes
 
 

@@ -3,6 +3,7 @@
 import base64
 import json
 import shutil
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -87,6 +88,26 @@ def test_batches_answer_as_single_questions_do_and_faster(loaded, data: Path, ca
     with capsys.disabled():
         print(f"\nbatch of 17 against single questions: {ratio:.1f} times as fast")
     assert ratio > 1
+
+
+def test_the_next_images_are_read_while_the_model_answers(loaded, data: Path, monkeypatch) -> None:
+    questions, read, answered = list(TASK.questions(data)), threading.Event(), []
+    image, decode = Question.image, bulk.decode
+
+    def reading(question: Question, root: Path) -> Image.Image | None:
+        if question.picture != first:
+            read.set()
+        return image(question, root)
+
+    def waiting(*given, **more):
+        assert read.wait(60)  # for the second image, at the first one's questions
+        answered.append(given)
+        return decode(*given, **more)
+
+    first = max(questions, key=lambda q: len(q.prompt)).picture
+    monkeypatch.setattr(Question, "image", reading)
+    monkeypatch.setattr(bulk, "decode", waiting)
+    assert len(texts(loaded, data, 1, questions[-4:])) == 4 == len(answered)
 
 
 def test_generation_is_the_official_prompt_greedily_continued(loaded, data: Path) -> None:

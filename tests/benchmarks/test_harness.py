@@ -116,3 +116,5 @@ def test_a_harness_asks_popes_shared_questions_once(tmp_path: Path) -> None:
     assert pope.score(tsv(tmp_path / "LLaVA_POPE.tsv", rows)) == official
     both = pope.score(tsv(tmp_path / "b.tsv", [rows[0] | {"category": "random,popular"}]))
     assert both["random"]["n"] == both["popular"]["n"] == 1
+    with pytest.raises(LabError, match="the truth is 'Perhaps', not Yes or No"):
+        pope.score(tsv(tmp_path / "b.tsv", [rows[0] | {"answer": "Perhaps"}]))
