@@ -1,6 +1,5 @@
 """``sgv-lab score`` and ``sgv-lab evaluate``."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -84,11 +83,11 @@ def evaluate(
     GPU a checkpoint answers in bfloat16. Processes with `--shard` of their own share OUT, and the
     last one scores. An endpoint's key is read from OPENAI_API_KEY.
     """
-    from sgv_lab.benchmarks.evaluate import check_images
+    from sgv_lab.benchmarks.evaluate import check_images, part_of
     from sgv_lab.benchmarks.evaluate import evaluate as run
     from sgv_lab.benchmarks.served import Served
     from sgv_lab.benchmarks.tasks import TASKS
-    from sgv_lab.captioning.commands import is_endpoint, parse_shard
+    from sgv_lab.captioning.commands import is_endpoint, load, parse_shard
 
     part, served = parse_shard(shard), is_endpoint(model)
     if served:
@@ -98,25 +97,13 @@ def evaluate(
     names = tuple(map(benchmarks.canonical, benchmark))
     places = {one: (data, out) if len(names) == 1 else (data / one, out / one) for one in names}
     for one, (questions, _) in places.items():
-        check_images(TASKS[one].questions(questions), questions)
+        check_images(part_of(list(TASKS[one].questions(questions)), part), questions)
     asked: Any = Path(model)
     if served:
         asked, loaded = Served(model, name, connections, request), None
     else:
-        loaded = _loaded(asked, device)
+        loaded = load(asked, device)
     for one, (questions, answers) in places.items():
         how = {"batch_size": batch_size, "loaded": loaded, "shard": part}
         scores = run(asked, one, questions, answers, **how)
         yield {"benchmark": benchmarks.MODULES[one][1], **(scores or {})}
-
-
-def _loaded(model: Path, device: str) -> Any:
-    """Model and processor; of torchrun's processes each has a GPU of its own."""
-    import torch
-
-    from sgv_lab.models import checkpoints
-
-    if device == "cuda" or (device == "auto" and torch.cuda.is_available()):
-        place = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
-        return checkpoints.load(model, device=place, dtype=torch.bfloat16)
-    return checkpoints.load(model)

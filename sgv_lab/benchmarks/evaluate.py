@@ -61,7 +61,7 @@ def evaluate(
     _same_run(out, {"benchmark": name, **known})
     journal = Journal(out / "answers.jsonl")
     done = _done(journal, questions)
-    if left := [question for question in _part(questions, shard) if question.id not in done]:
+    if left := [question for question in part_of(questions, shard) if question.id not in done]:
         if served:
             batches = model.answer(left, task, data)
         else:
@@ -90,7 +90,7 @@ def check_images(questions: Iterable[Question], data: Path) -> None:
         raise LabError(what, where=data, fix="unpack the official release there")
 
 
-def _part(questions: Sequence[Question], shard: tuple[int, int]) -> list[Question]:
+def part_of(questions: Sequence[Question], shard: tuple[int, int]) -> list[Question]:
     """The questions of a shard; those about one image stay together."""
     part, parts = shard
     if not 0 <= part < parts:

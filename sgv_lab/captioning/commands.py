@@ -85,10 +85,7 @@ def caption(
 
 
 def _by_checkpoint(model: str, asking: Captioning, static: bool, **how: Any) -> Path:
-    import torch
-
     from sgv_lab.captioning import bulk
-    from sgv_lab.models import checkpoints
 
     pictures = asking.pictures()
     decoding = bulk.Decoding(
@@ -97,12 +94,20 @@ def _by_checkpoint(model: str, asking: Captioning, static: bool, **how: Any) -> 
         temperature=asking.temperature or 1.0,
         static=static,
     )
-    device, dtype = "cpu", torch.float32
-    if torch.cuda.is_available():
-        device, dtype = f"cuda:{os.environ.get('LOCAL_RANK', 0)}", torch.bfloat16
-    loaded = checkpoints.load(model, device=device, dtype=dtype)
     how |= {"name": Path(model).name, "decoding": decoding}
-    return bulk.caption(*loaded, pictures, asking.out, **how)
+    return bulk.caption(*load(model), pictures, asking.out, **how)
+
+
+def load(model: str | Path, device: str = "auto") -> tuple[Any, Any]:
+    """Model and processor of a checkpoint: in bfloat16 on this process's GPU, if there is one."""
+    import torch
+
+    from sgv_lab.models import checkpoints
+
+    if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
+        return checkpoints.load(model)
+    place = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+    return checkpoints.load(model, device=place, dtype=torch.bfloat16)
 
 
 def is_endpoint(model: str) -> bool:
