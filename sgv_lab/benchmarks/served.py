@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from tqdm.auto import tqdm
 
@@ -18,7 +17,6 @@ from sgv_lab.benchmarks.tasks import Question, Task
 from sgv_lab.captioning.client import Answer, Client, NoAnswer, RequestRefused, about_content
 from sgv_lab.captioning.collect import STOP_AFTER, data_url
 from sgv_lab.captioning.image_lists import ahead
-from sgv_lab.closure import digest
 from sgv_lab.errors import LabError
 
 TRIES = 3  # answers asked for before there is none
@@ -38,19 +36,21 @@ class Chat(Client):
         """
         left = TRIES
         while left:
+            room = self.room  # other threads may raise it meanwhile
             try:
-                found = self.ask(messages, **{"max_tokens": max_tokens + self.room, **settings})
+                found = self.ask(messages, **{"max_tokens": max_tokens + room, **settings})
                 cut = found.finish == "truncated" and not found.text.strip()
                 thinks = not found.problem and (cut or found.finish == "reasoning")
                 problem = "only reasoning" if thinks else found.problem
             except RequestRefused as error:
-                if self.room or not re.search(r"max_\w*tokens|output limit", str(error)):
+                if room or not re.search(r"max_\w*tokens|output limit", str(error)):
                     raise
                 thinks = True
-            if thinks and not self.room:
+            if thinks and not room:
+                if not self.room:
+                    told = "%s gets %d tokens more: it has no room to answer in"
+                    log.warning(told, self.model, ROOM)
                 self.room = ROOM
-                told = "%s gets %d tokens more: it has no room to answer in"
-                log.warning(told, self.model, ROOM)
             elif problem:
                 left -= 1
             else:
@@ -76,9 +76,8 @@ class Served:
         self.connections, self.request = connections, dict(request or {})
 
     def known(self) -> dict[str, Any]:
-        """What decides its answers, as far as it can be known from here."""
-        known = {"model": self.client.model, "host": urlsplit(self.client.url).hostname}
-        return known | {"request": self.request, "code": digest(Served)}
+        """What decides its answers; several servers may have the model, each for a part."""
+        return {"model": self.client.model, "request": self.request}
 
     def answer(
         self, questions: Sequence[Question], task: Task, data: Path

@@ -99,3 +99,17 @@ def test_what_an_endpoint_or_a_checkpoint_cannot_use_is_refused(tmp_path: Path) 
         run("http://localhost:1/v1", tmp_path, tmp_path / "out", "--batch-size", 2)
     with pytest.raises(LabError, match="a checkpoint takes no --connections"):
         run(str(tmp_path), tmp_path, tmp_path / "out", "--connections", 2)
+
+
+def test_a_model_that_thinks_first_gets_room(data: Path, tmp_path: Path, chat_server) -> None:
+    limits: list[int] = []
+
+    def answer(body: dict[str, Any]) -> dict[str, Any]:
+        limits.append(body["max_tokens"])
+        said = "<think>Well.</think>Yes" if limits[-1] > 1000 else "<think>Well"
+        choice = {"message": {"role": "assistant", "content": said}, "finish_reason": "stop"}
+        return {"model": "m", "choices": [choice]}
+
+    found = run(chat_server(answer), data, tmp_path / "out", "--name", "m", "--connections", 4)
+    assert found["unparsed"] == 0 and {row["text"] for row in rows(tmp_path / "out")} == {"Yes"}
+    assert min(limits) == 128 and sum(limit == 128 for limit in limits) <= 4
