@@ -55,7 +55,10 @@ def test_its_answers_are_scored_and_no_question_is_asked_twice(data: Path, tmp_p
 
 
 def test_parts_share_a_folder_and_the_last_scores(data: Path, tmp_path: Path) -> None:
+    asked: list[str] = []
+
     def answer(picture, prompt, seed):
+        asked.append(prompt)
         return ("Yes" if len(prompt) % 3 else "No"), "stop"
 
     with serve(answer) as url:
@@ -66,6 +69,14 @@ def test_parts_share_a_folder_and_the_last_scores(data: Path, tmp_path: Path) ->
         images = {row["question_id"].split("/")[0] for row in rows(out)}
         assert len(images) > 1 and not (out / "score.json").exists()
         assert run(url, data, out, "--shard", "1/2") == whole
+        apart = tmp_path / "apart"  # another machine's, whose answers are put behind the first's
+        assert run(url, data, apart, "--shard", "0/2") == first
+        other = run(url, data, tmp_path / "other", "--shard", "1/2")
+        assert first["answered"] + other["answered"] == total
+        with (apart / "answers.jsonl").open("a") as file:
+            file.write((tmp_path / "other" / "answers.jsonl").read_text())
+        asked.clear()
+        assert run(url, data, apart) == whole and not asked
         with pytest.raises(LabError, match="no shard 2/2"):
             run(url, data, out, "--shard", "2/2")
 
