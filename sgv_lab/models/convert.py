@@ -59,8 +59,9 @@ def convert(
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(config)
     _fill(model, state, source)
+    processor = PROCESSORS[config.model_type](config, tokenizer)
+    checkpoints.refuse_tokenizer(config, processor, source)
     with atomic(target) as folder:
-        processor = PROCESSORS[config.model_type](config, tokenizer)
         checkpoints.write(model, processor, folder, max_shard_size)
     return target
 
