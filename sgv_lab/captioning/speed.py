@@ -41,7 +41,7 @@ def time_captions(
 
 
 def untaught(key: str, size: str) -> tuple[PreTrainedModel, ProcessorMixin]:
-    """A model that never ends an answer, and its processor. LabError at paper size without a GPU."""
+    """A model that ends no answer, and its processor. LabError at paper size without a GPU."""
     device = throughput.usable_device(size)
     config, processor = throughput.untaught(key, size)
     dtype = torch.bfloat16 if device == "cuda" else torch.float32

@@ -6,20 +6,15 @@ from pathlib import Path
 
 from peft import PeftModel
 from safetensors.torch import save_file
-from torch.distributed.tensor import DTensor
 
 
-def save_adapters(model: PeftModel, trained: Collection[str], folder: Path, first: bool) -> None:
+def save_adapters(model: PeftModel, trained: Collection[str], folder: Path) -> None:
     """Write ``folder``, which `PeftModel.from_pretrained` puts onto the model the run began with.
 
     ``trained``: the names of the tensors that learned. The projector's, which learned whole, are
-    peft's ``modules_to_save``. Every process has to call it, as shards are gathered; only the
-    ``first`` one writes.
+    peft's ``modules_to_save``.
     """
     tensors = {name: p.detach() for name, p in model.named_parameters() if name in trained}
-    tensors = {n: t.full_tensor() if isinstance(t, DTensor) else t for n, t in tensors.items()}
-    if not first:
-        return
     names = [name.removeprefix("base_model.model.") for name in tensors if ".lora_" not in name]
     owners = {name.rpartition(".")[0] for name in names}
     inner = {one for one in owners for other in owners if one.startswith(other + ".")}

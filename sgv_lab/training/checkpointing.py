@@ -189,9 +189,10 @@ def finish(
     if first:
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir()
-    if recipe.language_model == "lora":
-        with _saving(out):
-            save_adapters(model, set(trainable.effective), scratch / ADAPTER, first)
+    if recipe.language_model == "lora":  # which is never sharded
+        if first:
+            with _saving(out):
+                save_adapters(model, set(trainable.effective), scratch / ADAPTER)
         model = model.merge_and_unload()
     model = gathered(model, processes)
     if not first:

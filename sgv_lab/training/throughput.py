@@ -16,7 +16,12 @@ import pandas as pd
 import torch
 from PIL import Image
 from torch.utils.benchmark import Timer
-from transformers import AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel, ProcessorMixin
+from transformers import (
+    AutoModelForImageTextToText,
+    PreTrainedConfig,
+    PreTrainedModel,
+    ProcessorMixin,
+)
 
 from sgv_lab.errors import LabError
 from sgv_lab.models import families, mini

@@ -82,9 +82,9 @@ def test_pictures_land_between_the_tags(model):
 @pytest.mark.parametrize(
     ("ids", "images", "message"),
     [
-        (span(1), 2, "2 images, but 1 <img>"),
-        (span(1)[:10], 1, "0 </img>"),
-        (span(1, queries=15), 1, "spans of \\[15\\] tokens"),
+        (span(1), 2, r"2 images, but <img> at \[2\], </img> at \[19\]"),
+        (span(1)[:10], 1, r"</img> at \[\]"),
+        (span(1, queries=15), 1, r"</img> at \[18\].*16 tokens between"),
     ],
 )
 def test_spans_that_do_not_fit_are_refused(model, ids, images, message):
