@@ -12,13 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from tqdm import tqdm
 from transformers import (
     BatchFeature,
     DynamicCache,
     LogitsProcessor,
-    PreTrainedConfig,
     PreTrainedModel,
     ProcessorMixin,
 )
@@ -82,6 +80,7 @@ def caption(
     """
     pictures = list_images(images)
     aspect = usual_aspect(model)
+    turns = [{"from": "human", "value": f"<image>\n{prompt}"}]
     settings = {"model": name or model.config.model_type, "revision": weights_hash(model)}
     settings |= {"seed": seed, "prompt": prompt, "aspect": aspect, "dtype": str(model.dtype)}
     settings |= {"batch_size": batch_size, **asdict(decoding)}
@@ -90,7 +89,8 @@ def caption(
         """A batch's rows, and what ``generate`` takes for the images that can be captioned."""
         found = [pictures.read(number) for number in numbers]
         fit = [image for *_, image in found if image is not None]
-        inputs = prepare(model.config, processor, fit, prompt, aspect) if fit else None
+        asked = [turns] * len(fit)
+        inputs = prompts(model.config, processor, asked, fit, aspect) if fit else None
         return [row for row, *_ in found], inputs
 
     with (
@@ -112,23 +112,6 @@ def _batches(run: CaptionRun, size: int) -> Iterator[Sequence[int]]:
         for batch in (numbers[i : i + size] for i in range(0, len(numbers), size)):
             if not set(batch).isdisjoint(missing):
                 yield batch
-
-
-def prepare(
-    config: PreTrainedConfig,
-    processor: ProcessorMixin,
-    images: Sequence[Image.Image],
-    prompt: str | Sequence[dict[str, str]],
-    aspect: str,
-) -> BatchFeature:
-    """What ``generate`` takes to answer the prompt about each picture: (B, T), padded on the left.
-
-    ``prompt``: a question, or the turns of a conversation that ends in one. Ids as in training; a
-    checkpoint's own chat template may put the tokens another way.
-    """
-    if isinstance(prompt, str):
-        prompt = [{"from": "human", "value": f"<image>\n{prompt}"}]
-    return prompts(config, processor, [prompt] * len(images), images, aspect)
 
 
 def usual_aspect(model: PreTrainedModel) -> str:
