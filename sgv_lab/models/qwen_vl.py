@@ -81,7 +81,7 @@ class QwenVLPreTrainedModel(PreTrainedModel):
     base_model_prefix = "model"
     input_modalities = ("image", "text")
     supports_gradient_checkpointing = True
-    _no_split_modules = ("Qwen2DecoderLayer", "QwenVLVisionBlock")
+    _no_split_modules = ("Qwen2DecoderLayer", "CLIPEncoderLayer")
     _skip_keys_device_placement = ("past_key_values",)
     _supports_flash_attn = True
     _supports_sdpa = True
@@ -99,6 +99,7 @@ class QwenVLModel(QwenVLPreTrainedModel):
 
     def __init__(self, config: QwenVLConfig) -> None:
         super().__init__(config)
+        config.vision_config._attn_implementation = config._attn_implementation
         self.visual = QwenVLVisual(config.vision_config)
         self.language_model = AutoModel.from_config(config.text_config)
         self.post_init()
