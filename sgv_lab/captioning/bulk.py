@@ -16,7 +16,6 @@ from tqdm import tqdm
 from transformers import (
     BatchFeature,
     DynamicCache,
-    LogitsProcessor,
     PreTrainedModel,
     ProcessorMixin,
 )
@@ -134,7 +133,6 @@ def decode(
     the second one's where the answer begins. The caller's random state is left alone. Raises
     LabError if the device's memory is too small.
     """
-    margin = _Margin(*words) if words else None
     width = inputs["input_ids"].shape[1]
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices):
@@ -143,32 +141,22 @@ def decode(
             output = model.generate(
                 **inputs.to(model.device, model.dtype),
                 **decoding.arguments(),
-                logits_processor=[margin] if margin else None,
+                return_dict_in_generate=True,
+                output_logits=bool(words),
             )
         except torch.OutOfMemoryError as error:
             problem = f"{len(inputs['input_ids'])} pictures at once need too much memory"
             raise LabError(problem, fix="batch fewer") from error
     stop = torch.atleast_1d(torch.tensor(model.generation_config.eos_token_id)).tolist()
     said = []
-    for row, ids in enumerate(output[:, width:].tolist()):
+    for row, ids in enumerate(output.sequences[:, width:].tolist()):
         end = next((i for i, token in enumerate(ids) if token in stop), len(ids))
         text = processor.tokenizer.decode(ids[:end], skip_special_tokens=True).strip()
         said.append({"caption": text, "tokens": end, "ended": end < len(ids)})
-        if margin:
-            said[row]["margin"] = margin.found[row].item()
+        if words:
+            first, other = output.logits[0][row, words]
+            said[row]["margin"] = (first - other).item()
     return said
-
-
-class _Margin(LogitsProcessor):
-    """Keeps by how much one token's logit is above another's before the first new token, (B,)."""
-
-    def __init__(self, token: int, other: int) -> None:
-        self.token, self.other, self.found = token, other, None
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        if self.found is None:
-            self.found = scores[:, self.token] - scores[:, self.other]
-        return scores
 
 
 @torch.inference_mode()
