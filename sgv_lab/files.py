@@ -9,12 +9,12 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from filelock import FileLock, Timeout
+from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from sgv_lab.errors import LabError
 
@@ -67,17 +67,18 @@ def full_disk(
         raise LabError("the disk is full", where=where, fix=fix) from error
 
 
-@contextmanager
-def only_writer(folder: Path) -> Iterator[None]:
-    """Keep a folder to this process while it writes there. LabError if another one does."""
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        lock = FileLock(folder / ".lock").acquire(timeout=0)
-    except Timeout as error:
-        fix = "wait for it, or choose another --out"
-        raise LabError("another run is writing here", where=folder, fix=fix) from error
-    with lock:
-        yield
+def only_writer(folder: Path, file: str = "") -> AcquireReturnProxy:
+    """A held lock that keeps a folder, or one ``file`` in it, to this process until its release.
+
+    It is released by ``with``, or by its ``lock``. LabError if another process holds it.
+    """
+    with full_disk(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            return FileLock(folder / f"{file}.lock").acquire(timeout=0)
+        except Timeout as error:
+            fix = "wait for it, or choose another --out"
+            raise LabError("another run is writing here", where=folder / file, fix=fix) from error
 
 
 class Journal:
@@ -85,12 +86,11 @@ class Journal:
 
     What `append` was given is whole and on the disk when it returns. A last line without its end
     was cut by a kill: it is not read, and the next `append` cuts it off. Several processes may
-    append at once, unless one has called `claim`.
+    append at once.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._claimed: int | None = None  # the descriptor that holds the claim
 
     def read(self) -> list[Any]:
         """The rows so far, none if there is no file. Raises LabError naming a damaged line."""
@@ -113,35 +113,10 @@ class Journal:
         """
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         with full_disk(self.path):
-            descriptor = self._open() if self._claimed is None else self._claimed
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-                _append(descriptor, text.encode(errors="replace"), sync)
-            finally:
-                if self._claimed is None:
-                    os.close(descriptor)
-
-    def claim(self) -> None:
-        """Be the only writer until `close`. Raises LabError if another process writes here."""
-        with full_disk(self.path):
-            descriptor = self._open()
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(descriptor)
-            what, fix = "is being written by another process", "wait for it to end"
-            raise LabError(what, where=self.path, fix=fix) from error
-        self._claimed = descriptor
-
-    def close(self) -> None:
-        """Give the claim up."""
-        if self._claimed is not None:
-            os.close(self._claimed)
-        self._claimed = None
-
-    def _open(self) -> int:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a+b", buffering=0) as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                _append(file.fileno(), text.encode(errors="replace"), sync)
 
 
 def _append(descriptor: int, data: bytes, sync: bool) -> None:
@@ -191,32 +166,20 @@ def leaves_root(relative: str) -> bool:
 
 
 def files_below(folder: str | Path) -> Iterator[Path]:
-    """Every file below a folder, in no order; linked folders are followed.
+    """Every file below a folder; linked folders are followed, behind all others.
 
     A folder is listed once, by its own name before a link's, so links may lead in a circle. One
     that is not there or may not be read is passed over.
     """
     seen: set[tuple[int, int]] = set()
-    waiting, links = [Path(folder)], list[Path]()
-    while waiting or links:
-        current = waiting.pop() if waiting else links.pop(0)
-        with suppress(FileNotFoundError, PermissionError):
-            status = current.stat()
+    tops = [Path(folder)]
+    for top in tops:  # which grows
+        for path, folders, names in os.walk(top):
+            status = Path(path).stat()
             if (status.st_dev, status.st_ino) in seen:
+                folders.clear()
                 continue
             seen.add((status.st_dev, status.st_ino))
-            with os.scandir(current) as entries:
-                for entry in sorted(entries, key=lambda one: one.name):
-                    if not _is_folder(entry):
-                        yield Path(entry.path)
-                    elif entry.is_symlink():
-                        links.append(Path(entry.path))
-                    else:
-                        waiting.append(Path(entry.path))
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself, or to where nobody may look
-        return False
+            folders.sort()
+            tops += [link for one in folders if (link := Path(path, one)).is_symlink()]
+            yield from (Path(path, one) for one in sorted(names))

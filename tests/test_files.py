@@ -65,15 +65,15 @@ def test_a_damaged_line_of_a_journal_is_named(tmp_path: Path) -> None:
         files.Journal(tmp_path / "a.jsonl").read()
 
 
-def test_a_claimed_journal_has_one_writer(tmp_path: Path) -> None:
-    one, two = (files.Journal(tmp_path / "a.jsonl") for _ in range(2))
-    one.claim()
-    with pytest.raises(LabError, match="another process"):
-        two.claim()
-    one.append([1])
-    one.close()
-    two.append([2])
-    assert one.read() == [1, 2]
+def test_a_folder_or_a_file_has_one_writer(tmp_path: Path) -> None:
+    one = files.only_writer(tmp_path / "run", "a.jsonl").lock
+    with pytest.raises(LabError, match=r"a\.jsonl: another run is writing here"):
+        files.only_writer(tmp_path / "run", "a.jsonl")
+    with files.only_writer(tmp_path / "run"), pytest.raises(LabError, match="another run"):
+        files.only_writer(tmp_path / "run")
+    one.release()
+    with files.only_writer(tmp_path / "run", "a.jsonl"), files.only_writer(tmp_path / "run"):
+        assert {path.name for path in (tmp_path / "run").iterdir()} == {".lock", "a.jsonl.lock"}
 
 
 @pytest.mark.parametrize("failing", ["write", "fsync"])

@@ -119,7 +119,7 @@ def test_only_a_change_of_the_code_it_rests_on_makes_a_notebook_run_again(
     copy = shutil.copytree(ROOT / "sgv_lab", tmp_path / "sgv_lab", ignore=lambda _, names: [
         name for name in names if "." in name and not name.endswith(".py")])  # fmt: skip
     found = []
-    for body in ("", "\n\ndef more() -> None: ...\n", "\n\nget_close_matches = None\n"):
+    for body in ("", "\n\n# a comment\n", "\n\nget_close_matches = None\n"):
         with (copy / "errors.py").open("a") as file:
             file.write(body)
         monkeypatch.setattr(closure, "_sources", lambda: closure.Sources(copy))

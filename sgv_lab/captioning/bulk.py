@@ -12,13 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from tqdm import tqdm
 from transformers import (
     BatchFeature,
     DynamicCache,
-    LogitsProcessor,
-    PreTrainedConfig,
     PreTrainedModel,
     ProcessorMixin,
 )
@@ -82,6 +79,7 @@ def caption(
     """
     pictures = list_images(images)
     aspect = usual_aspect(model)
+    turns = [{"from": "human", "value": f"<image>\n{prompt}"}]
     settings = {"model": name or model.config.model_type, "revision": weights_hash(model)}
     settings |= {"seed": seed, "prompt": prompt, "aspect": aspect, "dtype": str(model.dtype)}
     settings |= {"batch_size": batch_size, **asdict(decoding)}
@@ -90,7 +88,8 @@ def caption(
         """A batch's rows, and what ``generate`` takes for the images that can be captioned."""
         found = [pictures.read(number) for number in numbers]
         fit = [image for *_, image in found if image is not None]
-        inputs = prepare(model.config, processor, fit, prompt, aspect) if fit else None
+        asked = [turns] * len(fit)
+        inputs = prompts(model.config, processor, asked, fit, aspect) if fit else None
         return [row for row, *_ in found], inputs
 
     with (
@@ -114,23 +113,6 @@ def _batches(run: CaptionRun, size: int) -> Iterator[Sequence[int]]:
                 yield batch
 
 
-def prepare(
-    config: PreTrainedConfig,
-    processor: ProcessorMixin,
-    images: Sequence[Image.Image],
-    prompt: str | Sequence[dict[str, str]],
-    aspect: str,
-) -> BatchFeature:
-    """What ``generate`` takes to answer the prompt about each picture: (B, T), padded on the left.
-
-    ``prompt``: a question, or the turns of a conversation that ends in one. Ids as in training; a
-    checkpoint's own chat template may put the tokens another way.
-    """
-    if isinstance(prompt, str):
-        prompt = [{"from": "human", "value": f"<image>\n{prompt}"}]
-    return prompts(config, processor, [prompt] * len(images), images, aspect)
-
-
 def usual_aspect(model: PreTrainedModel) -> str:
     """How the model's family is fine-tuned: LLaVA-1.5 on padded pictures, the others not."""
     return "pad" if model.config.model_type == "llava" else "square"
@@ -151,7 +133,6 @@ def decode(
     the second one's where the answer begins. The caller's random state is left alone. Raises
     LabError if the device's memory is too small.
     """
-    margin = _Margin(*words) if words else None
     width = inputs["input_ids"].shape[1]
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices):
@@ -160,32 +141,22 @@ def decode(
             output = model.generate(
                 **inputs.to(model.device, model.dtype),
                 **decoding.arguments(),
-                logits_processor=[margin] if margin else None,
+                return_dict_in_generate=True,
+                output_logits=bool(words),
             )
         except torch.OutOfMemoryError as error:
             problem = f"{len(inputs['input_ids'])} pictures at once need too much memory"
             raise LabError(problem, fix="batch fewer") from error
     stop = torch.atleast_1d(torch.tensor(model.generation_config.eos_token_id)).tolist()
     said = []
-    for row, ids in enumerate(output[:, width:].tolist()):
+    for row, ids in enumerate(output.sequences[:, width:].tolist()):
         end = next((i for i, token in enumerate(ids) if token in stop), len(ids))
         text = processor.tokenizer.decode(ids[:end], skip_special_tokens=True).strip()
         said.append({"caption": text, "tokens": end, "ended": end < len(ids)})
-        if margin:
-            said[row]["margin"] = margin.found[row].item()
+        if words:
+            first, other = output.logits[0][row, words]
+            said[row]["margin"] = (first - other).item()
     return said
-
-
-class _Margin(LogitsProcessor):
-    """Keeps by how much one token's logit is above another's before the first new token, (B,)."""
-
-    def __init__(self, token: int, other: int) -> None:
-        self.token, self.other, self.found = token, other, None
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        if self.found is None:
-            self.found = scores[:, self.token] - scores[:, self.other]
-        return scores
 
 
 @torch.inference_mode()

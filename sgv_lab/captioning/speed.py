@@ -9,17 +9,14 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from transformers import PreTrainedModel, ProcessorMixin
 
 from sgv_lab.captioning import bulk
 from sgv_lab.captioning.image_lists import list_images
-from sgv_lab.captioning.prompts import CAPTIONER
-from sgv_lab.models import families, mini
-from sgv_lab.training.conversation import SYSTEM
-from sgv_lab.training.throughput import usable_device
+from sgv_lab.training import throughput
 from sgv_lab.world.export import write_images
 from sgv_lab.world.scene import scene
 
@@ -43,15 +40,14 @@ def time_captions(
     return {"captions_per_second": batch_size / seconds, "seconds_per_batch": seconds}
 
 
-def untaught(key: str, size: str) -> tuple[Any, Any]:
-    """(model, processor), around a tokenizer that can be made here. LabError without a GPU."""
-    device = usable_device(size)
-    ids = {"image_token_index": mini.IMAGE_ID, "text_config": {"pad_token_id": mini.PAD_ID}}
+def untaught(key: str, size: str) -> tuple[PreTrainedModel, ProcessorMixin]:
+    """A model that ends no answer, and its processor. LabError at paper size without a GPU."""
+    device = throughput.usable_device(size)
+    config, processor = throughput.untaught(key, size)
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    model = families.build(key, size, 0, device=device, dtype=dtype, **ids)
-    model.generation_config.eos_token_id = model.config.get_text_config().vocab_size  # no token
-    tokenizer = mini.train_tokenizer([SYSTEM, CAPTIONER])
-    return model, families.processor(key, size, tokenizer, **ids)
+    model = throughput.random_model(config, dtype).eval()
+    model.generation_config.eos_token_id = config.get_text_config().vocab_size  # no token
+    return model, processor
 
 
 def draw_images(folder: Path, count: int) -> Path:

@@ -1,21 +1,24 @@
 """The one writer of captions: append-only files that survive a kill at any moment and a full disk.
 
 A run is a folder: ``run.json`` (settings, and which pictures) and ``rows/000000.jsonl`` ..., CHUNK
-pictures each, one line a picture in the order of completion. Each is a `files.Journal`, claimed by
-the process that writes it. What is there is never written again, so the same command carries on
-where it stopped.
+pictures each, one line a picture in the order of completion. Each is a `files.Journal` that one
+process alone writes. What is there is never written again, so the same command carries on where it
+stopped.
 """
 
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
+from filelock import AcquireReturnProxy, BaseFileLock
+
 from sgv_lab.captioning.image_lists import ImageList
 from sgv_lab.errors import LabError
-from sgv_lab.files import Journal, full_disk, write_json
+from sgv_lab.files import Journal, full_disk, only_writer, write_json
 
 CHUNK = 1024
 Row = dict[str, Any]
@@ -50,7 +53,7 @@ class CaptionRun:
         self.run, self.learned = json.loads(json.dumps(run)), {}
         with full_disk(self.out):
             self._claim()
-        self._open: dict[int, tuple[Journal, set[int]]] = {}  # first number -> file, missing
+        self._open: dict[int, tuple[Journal, BaseFileLock, set[int]]] = {}  # by first number
 
     def _claim(self) -> None:
         if not (self.out / "run.json").is_file():
@@ -81,13 +84,13 @@ class CaptionRun:
         Raises LabError for a file another process is writing, or one that is damaged.
         """
         for numbers, file in islice(files(self.out, self.run), self.shard[0], None, self.shard[1]):
-            file.claim()
-            there = {row["index"] for row in file.read()}
-            if left := [number for number in numbers if number not in there]:
-                self._open[numbers.start] = (file, set(left))
-                yield numbers, left
+            missing = set(numbers)
+            self._open[numbers.start] = file, _only_writer(file).lock, missing
+            missing.difference_update(row["index"] for row in file.read())
+            if missing:
+                yield numbers, sorted(missing)
             else:
-                file.close()
+                self._close(numbers.start)
 
     def add(self, rows: Sequence[Row]) -> int:
         """Append those of the rows that are missing, all of a file's or none; how many these are.
@@ -97,7 +100,7 @@ class CaptionRun:
         """
         added = 0
         for start, group in groupby(rows, key=lambda row: row["index"] // CHUNK * CHUNK):
-            file, missing = self._open[start]
+            file, _, missing = self._open[start]
             new = [
                 {"index": row["index"], "image": self.pictures[row["index"]], **row, **self.stamp}
                 for row in group
@@ -107,16 +110,23 @@ class CaptionRun:
             missing.difference_update(row["index"] for row in new)
             added += len(new)
             if not missing:
-                self._open.pop(start)[0].close()
+                self._close(start)
         return added
+
+    def _close(self, start: int) -> None:
+        self._open.pop(start)[1].release()
 
     def __enter__(self) -> "CaptionRun":
         return self
 
     def __exit__(self, *failure: object) -> None:
         """Let go of the files that are not whole."""
-        while self._open:
-            self._open.popitem()[1][0].close()
+        for start in [*self._open]:
+            self._close(start)
+
+
+def _only_writer(file: Journal) -> AcquireReturnProxy:
+    return only_writer(file.path.parent, file.path.name)
 
 
 def digest(settings: Mapping[str, Any]) -> str:
@@ -148,14 +158,10 @@ def settings(out: str | Path) -> dict[str, Any]:
 def empty(out: Path) -> bool:
     """Delete a run's rows; False, and nothing is done, if another process is writing them."""
     held = [Journal(path) for path in (out / "rows").glob("*.jsonl")]
-    try:
+    with suppress(LabError), ExitStack() as locks:
         for file in held:
-            file.claim()
+            locks.enter_context(_only_writer(file))
         for file in held:
             file.path.unlink()
-    except LabError:
-        return False
-    finally:
-        for file in held:
-            file.close()
-    return True
+        return True
+    return False

@@ -47,7 +47,7 @@ PROJECTORS = (
 )
 TOWERS = ("model.visual.", "model.vision_tower.", "model.vision_model.")
 LANGUAGE_MODELS = ("model.language_model.", "model.text_model.")
-_BLOCK = re.compile(r"\.(?:layers|blocks|resblocks)\.(\d+)\.")
+_BLOCK = re.compile(r"\.(?:layers|blocks)\.(\d+)\.")
 _TAUGHT = {"llava": "v1", "qwen_vl": "qwen"}
 
 

@@ -56,11 +56,12 @@ def convert(
         ) from error
     text = config.get_text_config()
     text.pad_token_id, text.eos_token_id = tokenizer.pad_token_id, tokenizer.eos_token_id
+    processor = PROCESSORS[config.model_type](config, tokenizer)
+    checkpoints.refuse_tokenizer(config, processor, source)
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(config)
     _fill(model, state, source)
     with atomic(target) as folder:
-        processor = PROCESSORS[config.model_type](config, tokenizer)
         checkpoints.write(model, processor, folder, max_shard_size)
     return target
 

@@ -1,24 +1,39 @@
 """The original Qwen-VL-Chat layout, renamed. Source: x1ngzai/Qwen-VL-Chat-Int4@1cd721a."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerBase, Qwen2Config
 
-from sgv_lab.errors import LabError
 from sgv_lab.models.qwen_vl import QwenVLConfig
 from sgv_lab.models.qwen_vl_visual import QwenVLVisionConfig
 from sgv_lab.models.tokenizers import qwen_vl_tokenizer
 from sgv_lab.models.weights import State, refuse_settings, renamed, weight_files
 
-_LAYER = {  # within a block of the language model; w2 is the gate
-    "ln_1": "input_layernorm",
-    "ln_2": "post_attention_layernorm",
-    "attn.c_proj": "self_attn.o_proj",
-    "mlp.w1": "mlp.up_proj",
-    "mlp.w2": "mlp.gate_proj",
-    "mlp.c_proj": "mlp.down_proj",
+_BLOCKS = {  # where blocks lie -> where they lie now, and what their parts are called
+    "transformer.visual.transformer.resblocks.": (
+        "model.visual.transformer.layers.",
+        {
+            "ln_1": "layer_norm1",
+            "ln_2": "layer_norm2",
+            "attn.out_proj": "self_attn.out_proj",
+            "mlp.c_fc": "mlp.fc1",
+            "mlp.c_proj": "mlp.fc2",
+        },
+    ),
+    "transformer.h.": (
+        "model.language_model.layers.",
+        {
+            "ln_1": "input_layernorm",
+            "ln_2": "post_attention_layernorm",
+            "attn.c_proj": "self_attn.o_proj",
+            "mlp.w1": "mlp.up_proj",
+            "mlp.w2": "mlp.gate_proj",
+            "mlp.c_proj": "mlp.down_proj",
+        },
+    ),
 }
 _DEFAULTS = {  # QWenConfig's
     **{"no_bias": True, "rotary_pct": 1.0, "rotary_emb_base": 10000},
@@ -33,25 +48,32 @@ _OUTSIDE = {
 
 def read(source: Path, original: dict[str, Any], _: Path | None) -> tuple[QwenVLConfig, State]:
     """The new configuration and weights of the checkpoint ``source``; ``original``: its config."""
-    return _config(original, source), renamed(weight_files(source), rename)
+    config = _config(original, source)
+    heads = config.vision_config.num_attention_heads
+    return config, renamed(weight_files(source), partial(rename, heads))
 
 
-def rename(name: str, tensor: torch.Tensor) -> State:
-    """A Qwen-VL checkpoint's tensor under its new name; c_attn becomes q, k and v."""
+def rename(heads: int, name: str, tensor: torch.Tensor) -> State:
+    """A Qwen-VL checkpoint's tensor under its new name; c_attn and in_proj become q, k and v.
+
+    These three lie one behind the other, in the vision tower for each of its ``heads``.
+    """
     if name.endswith("rotary_emb.inv_freq"):
         return {}
+    for old, (new, names) in _BLOCKS.items():
+        if name.startswith(old):
+            layer, _, rest = name.removeprefix(old).partition(".")
+            module, _, kind = rest.rpartition(".")
+            if module not in ("attn.c_attn", "attn.in_proj"):
+                return {f"{new}{layer}.{names.get(module, module)}.{kind}": tensor}
+            thirds = tensor.unflatten(0, (heads if module == "attn.in_proj" else 1, 3, -1))
+            parts = zip("qkv", thirds.unbind(1), strict=True)
+            front = f"{new}{layer}.self_attn."
+            return {f"{front}{part}_proj.{kind}": third.flatten(0, 1) for part, third in parts}
     for old, new in _OUTSIDE.items():
         if name.startswith(old):
             return {new + name.removeprefix(old): tensor}
-    if not name.startswith("transformer.h."):
-        return {name: tensor}
-    layer, _, rest = name.removeprefix("transformer.h.").partition(".")
-    module, _, kind = rest.rpartition(".")
-    block = f"model.language_model.layers.{layer}."
-    if module == "attn.c_attn":
-        parts = zip("qkv", tensor.chunk(3), strict=True)
-        return {f"{block}self_attn.{part}_proj.{kind}": third for part, third in parts}
-    return {f"{block}{_LAYER.get(module, module)}.{kind}": tensor}
+    return {name: tensor}
 
 
 def _config(original: dict[str, Any], source: Path) -> QwenVLConfig:
@@ -96,14 +118,5 @@ def _config(original: dict[str, Any], source: Path) -> QwenVLConfig:
 
 
 def tokenizer(source: Path, original: dict[str, Any]) -> PreTrainedTokenizerBase:
-    """The tokenizer of ``source``; LabError if it is missing or its size is not the model's."""
-    made = qwen_vl_tokenizer(source / "qwen.tiktoken", original["seq_length"])
-    start = made.convert_tokens_to_ids("<img>")
-    if start != original["visual"]["image_start_id"] or len(made) > original["vocab_size"]:
-        raise LabError(
-            f"{len(made)} tokens with <img> at {start}, but the model has "
-            f"{original['vocab_size']} with <img> at {original['visual']['image_start_id']}",
-            where=source / "qwen.tiktoken",
-            fix="take the tokenizer that belongs to the model",
-        )
-    return made
+    """The tokenizer of ``source``; LabError if it is missing."""
+    return qwen_vl_tokenizer(source / "qwen.tiktoken", original["seq_length"])

@@ -81,7 +81,7 @@ class QwenVLPreTrainedModel(PreTrainedModel):
     base_model_prefix = "model"
     input_modalities = ("image", "text")
     supports_gradient_checkpointing = True
-    _no_split_modules = ("Qwen2DecoderLayer", "QwenVLVisionBlock")
+    _no_split_modules = ("Qwen2DecoderLayer", "CLIPEncoderLayer")
     _skip_keys_device_placement = ("past_key_values",)
     _supports_flash_attn = True
     _supports_sdpa = True
@@ -99,6 +99,7 @@ class QwenVLModel(QwenVLPreTrainedModel):
 
     def __init__(self, config: QwenVLConfig) -> None:
         super().__init__(config)
+        config.vision_config._attn_implementation = config._attn_implementation
         self.visual = QwenVLVisual(config.vision_config)
         self.language_model = AutoModel.from_config(config.text_config)
         self.post_init()
@@ -112,23 +113,16 @@ class QwenVLModel(QwenVLPreTrainedModel):
         starts = (flat == self.config.image_start_id).nonzero().flatten()
         ends = (flat == self.config.image_end_id).nonzero().flatten()
         queries = self.config.vision_config.num_queries
-        if len(starts) != images or len(ends) != images:
+        if not len(starts) == len(ends) == images or (ends - starts != queries + 1).any():
+            at = f"<img> at {starts.tolist()}, </img> at {ends.tolist()}"
             raise LabError(
-                f"{images} images, but {len(starts)} <img> and {len(ends)} </img>",
+                f"{images} images, but {at}",
                 where="Qwen-VL input",
-                fix="give one picture per <img>…</img> and do not cut a sample inside one",
+                fix=f"give one per <img>…</img>, with {queries} tokens between, and cut none",
             )
-        if bool((ends - starts != queries + 1).any()):
-            lengths = (ends - starts - 1).tolist()
-            raise LabError(
-                f"image spans of {lengths} tokens",
-                where="Qwen-VL input",
-                fix=f"put {queries} tokens between <img> and </img>",
-            )
+        places = starts[:, None] + torch.arange(1, queries + 1, device=flat.device)
         inside = torch.zeros_like(flat, dtype=torch.bool)
-        inside[(starts[:, None] + torch.arange(1, queries + 1, device=flat.device)).flatten()] = (
-            True
-        )
+        inside[places.flatten()] = True
         return inside.view_as(input_ids)
 
     def _check_length(

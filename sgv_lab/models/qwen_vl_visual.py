@@ -1,6 +1,6 @@
-"""Qwen-VL's vision transformer and resampler.
+"""Qwen-VL's vision transformer, whose blocks are CLIP's with another activation, and resampler.
 
-Restated from visual.py of x1ngzai/Qwen-VL-Chat-Int4@1cd721a, with its parameter names.
+Restated from visual.py of x1ngzai/Qwen-VL-Chat-Int4@1cd721a, with its names outside the blocks.
 """
 
 import math
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 from transformers import PreTrainedConfig, initialization
-from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.models.clip.modeling_clip import CLIPEncoder
 
 POSITIONS = 256  # rows of the learned table: 16 x 16, whatever the picture's size
 RESAMPLER_HEAD = 128  # channels of one attention head of the resampler
@@ -30,6 +30,8 @@ class QwenVLVisionConfig(PreTrainedConfig):
     num_queries: int = 256  # tokens an image becomes
     output_size: int = 4096  # width of the language model
     layer_norm_eps: float = 1e-6
+    hidden_act: str = "gelu"  # the exact one
+    attention_dropout: float = 0.0
 
 
 def sincos_positions(width: int, grid: int) -> torch.Tensor:
@@ -50,67 +52,6 @@ def resized_positions(table: torch.Tensor, count: int) -> torch.Tensor:
     square = table.float().reshape(1, have, have, -1).permute(0, 3, 1, 2)
     square = functional.interpolate(square, (want, want), mode="bicubic", align_corners=False)
     return square.permute(0, 2, 3, 1).flatten(0, 2).to(table.dtype)
-
-
-class QwenVLAttention(nn.Module):
-    """Self-attention whose input projection is laid out head by head: q, k, v of head 0, ..."""
-
-    def __init__(self, config: QwenVLVisionConfig) -> None:
-        super().__init__()
-        self.heads = config.num_attention_heads
-        self.in_proj = nn.Linear(config.hidden_size, 3 * config.hidden_size)
-        self.out_proj = nn.Linear(config.hidden_size, config.hidden_size)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, P, C) -> (N, P, C)."""
-        mixed = self.in_proj(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (N, H, P, 3C/H)
-        query, key, value = mixed.chunk(3, dim=-1)
-        out = functional.scaled_dot_product_attention(query, key, value)
-        return self.out_proj(out.transpose(1, 2).flatten(2))
-
-
-class QwenVLMLP(nn.Module):
-    """Two linear layers with an exact GELU between."""
-
-    def __init__(self, config: QwenVLVisionConfig) -> None:
-        super().__init__()
-        self.c_fc = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.c_proj = nn.Linear(config.intermediate_size, config.hidden_size)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, P, C) -> (N, P, C)."""
-        return self.c_proj(functional.gelu(self.c_fc(x)))
-
-
-class QwenVLVisionBlock(GradientCheckpointingLayer):
-    """A pre-norm transformer block."""
-
-    def __init__(self, config: QwenVLVisionConfig) -> None:
-        super().__init__()
-        self.ln_1 = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
-        self.ln_2 = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
-        self.attn = QwenVLAttention(config)
-        self.mlp = QwenVLMLP(config)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, P, C) -> (N, P, C)."""
-        x = x + self.attn(self.ln_1(x))
-        return x + self.mlp(self.ln_2(x))
-
-
-class QwenVLTransformer(nn.Module):
-    """The stack of blocks."""
-
-    def __init__(self, config: QwenVLVisionConfig) -> None:
-        super().__init__()
-        blocks = (QwenVLVisionBlock(config) for _ in range(config.num_hidden_layers))
-        self.resblocks = nn.ModuleList(blocks)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, P, C) -> (N, P, C)."""
-        for block in self.resblocks:
-            x = block(x)
-        return x
 
 
 class QwenVLResampler(nn.Module):
@@ -149,7 +90,7 @@ class QwenVLVisual(nn.Module):
         self.conv1 = nn.Conv2d(3, width, patch, stride=patch, bias=False)
         self.positional_embedding = nn.Parameter(torch.empty(POSITIONS, width))
         self.ln_pre = nn.LayerNorm(width, config.layer_norm_eps)
-        self.transformer = QwenVLTransformer(config)
+        self.transformer = CLIPEncoder(config)
         self.attn_pool = QwenVLResampler(config)
         self.ln_post = nn.LayerNorm(config.output_size, config.layer_norm_eps)
         self.proj = nn.Parameter(torch.empty(config.output_size, config.output_size))
@@ -161,7 +102,7 @@ class QwenVLVisual(nn.Module):
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """(N, 3, H, W) -> (N, Q, D)."""
-        x = self.transformer(self.ln_pre(self.embed(pixel_values)))
+        x = self.transformer(self.ln_pre(self.embed(pixel_values))).last_hidden_state
         return self.ln_post(self.attn_pool(x)) @ self.proj
 
 

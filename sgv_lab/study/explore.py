@@ -75,13 +75,14 @@ class Model:
     def say(self, image: Image.Image, asked: Sequence[str], said: Sequence[str] = ()) -> str:
         """The greedy answer to the last of ``asked``; ``said`` are its answers to the others."""
         from sgv_lab.captioning import bulk
+        from sgv_lab.training.collate import prompts
 
         model, processor = self.loaded
         texts = [text for pair in zip(asked, [*said, ""], strict=True) for text in pair][:-1]
         texts[0] = f"<image>\n{texts[0]}"
         turns = [{"from": ("human", "gpt")[i % 2], "value": text} for i, text in enumerate(texts)]
         aspect = bulk.usual_aspect(model)
-        inputs = bulk.prepare(model.config, processor, [image], turns, aspect)
+        inputs = prompts(model.config, processor, [turns], [image], aspect)
         return bulk.decode(model, processor, inputs, bulk.Decoding())[0]["caption"]
 
 

@@ -6,19 +6,22 @@ file of its own. It is written beside its place and renamed. The final checkpoin
 one; `manifest.json` is written last and says that the run is done.
 """
 
+import copy
 import errno
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
+from peft import PeftModel
 from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch.distributed.tensor import DTensor
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import ProcessorMixin
@@ -33,7 +36,6 @@ from sgv_lab.files import full_disk, write_json
 from sgv_lab.models import checkpoints as weights
 from sgv_lab.provenance import provenance
 from sgv_lab.training import metrics
-from sgv_lab.training.adapters import save_adapters
 from sgv_lab.training.card import card
 from sgv_lab.training.config import RunConfig
 from sgv_lab.training.preprocessing import as_trained
@@ -189,9 +191,10 @@ def finish(
     if first:
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir()
-    if recipe.language_model == "lora":
-        with _saving(out):
-            save_adapters(model, set(trainable.effective), scratch / ADAPTER, first)
+    if recipe.language_model == "lora":  # which is never sharded
+        if first:
+            with _saving(out):
+                _save_adapters(model, set(trainable.effective), scratch / ADAPTER)
         model = model.merge_and_unload()
     model = gathered(model, processes)
     if not first:
@@ -219,3 +222,20 @@ def finish(
         scratch.rmdir()
         write_json(out / "manifest.json", manifest)
     shutil.rmtree(out / "checkpoints")
+
+
+def _save_adapters(model: PeftModel, trained: Collection[str], folder: Path) -> None:
+    """Write ``folder``, which `PeftModel.from_pretrained` puts onto the model the run began with.
+
+    ``trained``: the names of the tensors that learned. The projector's, which learned whole, are
+    peft's ``modules_to_save``.
+    """
+    tensors = {name: p.detach() for name, p in model.named_parameters() if name in trained}
+    names = [name.removeprefix("base_model.model.") for name in tensors if ".lora_" not in name]
+    owners = {name.rpartition(".")[0] for name in names}
+    inner = {one for one in owners for other in owners if one.startswith(other + ".")}
+    config = copy.copy(model.peft_config["default"])
+    config.modules_to_save, config.inference_mode = sorted(owners - inner) or None, True
+    config.save_pretrained(folder)
+    kept = {name.replace(".default.", "."): t.cpu().contiguous() for name, t in tensors.items()}
+    save_file(kept, folder / "adapter_model.safetensors", {"format": "pt"})

@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +174,7 @@ def plan(
     found = survey(examples, feed.image_tokens, run.workers or 0, run.progress)
     lengths, supervised = found.lengths[found.kept], found.supervised[found.kept]
     counts = count_trainable(config, recipe)
-    memory = _memory(config, counts, lengths, supervised, on_gpu)
+    memory = partial(_memory, config, counts, lengths, supervised, on_gpu)
     steps = recipe.max_steps or total_steps(len(found.lengths), recipe)
     tokens = float(lengths.sum() / max(len(lengths), 1) * steps * recipe.samples_per_update)
     return Plan(
@@ -233,14 +234,12 @@ def _memory(
     lengths: np.ndarray,
     supervised: np.ndarray,
     on_gpu: bool,
-) -> Memory:
-    """What a recipe for these data takes on each of some devices that share the model."""
-
-    def memory(recipe: RunConfig, shards: int) -> dict[str, float]:
-        largest = _largest(lengths, supervised, recipe)
-        return step_memory(config, counts, recipe, largest, on_gpu=on_gpu, shards=shards)
-
-    return memory
+    recipe: RunConfig,
+    shards: int,
+) -> dict[str, float]:
+    """What a recipe for these data takes on each of ``shards`` devices that share the model."""
+    largest = _largest(lengths, supervised, recipe)
+    return step_memory(config, counts, recipe, largest, on_gpu=on_gpu, shards=shards)
 
 
 def _room(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from transformers import LlavaImageProcessorPil, ProcessorMixin
 from transformers.image_processing_backends import PilBackend
 
@@ -32,13 +32,10 @@ def open_image(root: str | Path, relative: str, record: str = "") -> Image.Image
 
 
 def pad_to_square(image: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
-    """``image`` in the middle of a square of ``colour``; a square one comes back as it is."""
-    side = max(image.size)
-    if image.size == (side, side):
-        return image
-    square = Image.new("RGB", (side, side), colour)
-    square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
-    return square
+    """``image`` in RGB in the middle of a square of ``colour``."""
+    across, down = (max(image.size) - size for size in image.size)
+    left, above = across // 2, down // 2
+    return ImageOps.expand(image, (left, above, across - left, down - above), colour)
 
 
 def shaped(image: Image.Image, processor: PilBackend, aspect: str) -> Image.Image:

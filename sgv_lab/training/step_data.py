@@ -71,11 +71,11 @@ class Steps(Dataset):
         order: SampleOrder,
         batching: Batching,
         samples_per_update: int,
-        rank: int = 0,
-        processes: int = 1,
+        processes: PartialState,
     ) -> None:
         self.examples, self.collate, self.order, self.batching = examples, collate, order, batching
-        self.samples_per_update, self.rank, self.processes = samples_per_update, rank, processes
+        self.samples_per_update = samples_per_update
+        self.rank, self.processes = processes.process_index, processes.num_processes
 
     def __getitem__(self, update: int) -> list[dict[str, Any]]:
         first = update * self.samples_per_update

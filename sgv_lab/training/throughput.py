@@ -16,7 +16,12 @@ import pandas as pd
 import torch
 from PIL import Image
 from torch.utils.benchmark import Timer
-from transformers import AutoModelForImageTextToText, PreTrainedConfig, ProcessorMixin
+from transformers import (
+    AutoModelForImageTextToText,
+    PreTrainedConfig,
+    PreTrainedModel,
+    ProcessorMixin,
+)
 
 from sgv_lab.errors import LabError
 from sgv_lab.models import families, mini
@@ -55,7 +60,7 @@ def time_training(
     given = {"progress": False, "max_steps": WARM_UP + steps, **way}
     official = given.pop("official", False)
     recipe, machine = configured(recipe, given, "measure")
-    config, processor = _untaught(key, size)
+    config, processor = untaught(key, size)
     counts, cuda = count_trainable(config, recipe), torch.cuda.is_available()
     with tempfile.TemporaryDirectory() as folder:
         records = _records(Path(folder), recipe, size == "paper")
@@ -71,9 +76,7 @@ def time_training(
             return row | {
                 "status": f"skipped: {planned / 1e9:.0f} GB planned, {room / 1e9:.0f} there"
             }
-        torch.manual_seed(0)
-        with torch.device("cuda" if cuda else "cpu"):
-            model = AutoModelForImageTextToText.from_config(config, dtype=loading_dtype(recipe))
+        model = random_model(config, loading_dtype(recipe))
         out = Path(folder, "run")
         fit(model, None, examples, feed, recipe, out, 0, machine, {}, batching, keep=False)
         rows = metrics.read(out / "metrics.jsonl")
@@ -108,7 +111,14 @@ def forget() -> None:
     torch.cuda.empty_cache()
 
 
-def _untaught(key: str, size: str) -> tuple[PreTrainedConfig, ProcessorMixin]:
+def random_model(config: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
+    """A model with random weights, made on the GPU where there is one."""
+    torch.manual_seed(0)
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        return AutoModelForImageTextToText.from_config(config, dtype=dtype)
+
+
+def untaught(key: str, size: str) -> tuple[PreTrainedConfig, ProcessorMixin]:
     """A family's configuration and processor, around a tokenizer of few words.
 
     The ids of special tokens are the miniature's, whose tokenizer can be made here.

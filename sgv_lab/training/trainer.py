@@ -131,15 +131,9 @@ def fit(
     }
     if checkpointing.finished(out, settings):
         return out
-    data = step_data.Steps(
-        examples,
-        collate,
-        step_data.SampleOrder(len(examples), seed, left_out),
-        batching or padded(recipe.micro_batch),
-        recipe.samples_per_update,
-        processes.process_index,
-        processes.num_processes,
-    )
+    order = step_data.SampleOrder(len(examples), seed, left_out)
+    batching = batching or padded(recipe.micro_batch)
+    data = step_data.Steps(examples, collate, order, batching, recipe.samples_per_update, processes)
     first = processes.is_main_process
     with only_writer(out) if first else contextlib.nullcontext():
         if first:

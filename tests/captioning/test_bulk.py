@@ -18,6 +18,7 @@ from sgv_lab.cli import main
 from sgv_lab.errors import LabError
 from sgv_lab.images import load_image
 from sgv_lab.models import checkpoints
+from sgv_lab.training.collate import prompts
 from sgv_lab.training.conversation import IMAGE_ID, prompt_ids
 
 SHORT = Decoding(max_new_tokens=12)
@@ -34,11 +35,17 @@ def run(loaded, images, out, **given) -> bytes:
                  ).read_bytes()  # fmt: skip
 
 
+def asked(loaded, images, prompt=CAPTIONER):
+    model, processor = loaded
+    turns = [{"from": "human", "value": f"<image>\n{prompt}"}]
+    return prompts(model.config, processor, [turns] * len(images), images, "pad")
+
+
 def test_the_prompt_is_the_one_trained_with(loaded, world):
     model, processor = loaded
     pictures = [Path(p).relative_to(world) for p in sorted(world.rglob("*.png"))[:2]]
     images = [load_image(world, str(p))[1] for p in pictures]
-    inputs = bulk.prepare(model.config, processor, images, CAPTIONER, "pad")
+    inputs = asked(loaded, images)
     turns = [{"from": "human", "value": f"<image>\n{CAPTIONER}"}]
     want = prompt_ids(turns, processor.tokenizer)
     at = want.index(IMAGE_ID)
@@ -51,11 +58,11 @@ def test_batches_decode_as_one_picture_after_another(loaded, world):
     model, processor = loaded
     paths = sorted(world.rglob("*.png"))[:5]
     images = [load_image(world, str(path.relative_to(world)))[1] for path in paths]
-    inputs = bulk.prepare(model.config, processor, images, CAPTIONER, "pad")
+    inputs = asked(loaded, images)
     said = bulk.decode(model, processor, inputs, SHORT)
     assert len({one["caption"] for one in said}) > 1
     for image, one in zip(images[:2], said, strict=False):
-        given = bulk.prepare(model.config, processor, [image], CAPTIONER, "pad")
+        given = asked(loaded, [image])
         ids = given["input_ids"][0].tolist()
         new: list[int] = []
         with torch.inference_mode():
@@ -131,7 +138,7 @@ def test_the_commands_caption_by_a_folder_and_by_an_address_alike(loaded, world,
     model, processor = loaded
 
     def answer(picture, prompt, seed):
-        inputs = bulk.prepare(model.config, processor, [picture], prompt, "pad")
+        inputs = asked(loaded, [picture], prompt)
         (said,) = bulk.decode(model, processor, inputs, SHORT)
         return f"{said['caption']} 1. 2.", "stop"  # words that no filter discards
 

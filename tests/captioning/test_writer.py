@@ -1,7 +1,6 @@
 """The writer and the merged data set."""
 
 import errno
-import fcntl
 import json
 import os
 import resource
@@ -18,6 +17,7 @@ from sgv_lab.captioning.merge import discarded, merge, outcome, table
 from sgv_lab.captioning.writer import CaptionRun
 from sgv_lab.captions.convert import convert
 from sgv_lab.errors import LabError
+from sgv_lab.files import only_writer
 
 SETTINGS = {"model": "m", "revision": "r1", "seed": 0, "prompt": "Say."}
 
@@ -89,10 +89,9 @@ def test_another_run_in_the_same_folder_is_refused(tmp_path):
 
 def test_two_processes_cannot_write_the_same_file(tmp_path):
     fill(tmp_path, most=2)
-    with (tmp_path / "rows/000000.jsonl").open() as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(LabError, match="being written by another process"):
-            fill(tmp_path)
+    refused = pytest.raises(LabError, match=r"000000\.jsonl: another run is writing here")
+    with only_writer(tmp_path / "rows", "000000.jsonl"), refused:
+        fill(tmp_path)
     assert len(fill(tmp_path)) == 8
 
 

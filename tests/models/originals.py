@@ -118,11 +118,28 @@ def original_qwen(model: torch.nn.Module) -> dict[str, torch.Tensor]:
             ("post_attention_layernorm", "ln_2"),
         ):
             new = new.replace(old, there)
+        visual = "visual.transformer.layers" in name
+        if visual:
+            for old, there in (
+                ("transformer.layers.", "transformer.resblocks."),
+                ("layer_norm", "ln_"),
+                ("self_attn.out_proj", "attn.out_proj"),
+                ("mlp.fc1", "mlp.c_fc"),
+                ("mlp.fc2", "mlp.c_proj"),
+            ):
+                new = new.replace(old, there)
         for i, letter in enumerate("qkv"):
             if f"self_attn.{letter}_proj" in new:
-                new = new.replace(f"self_attn.{letter}_proj", "attn.c_attn")
+                joined = "attn.in_proj" if visual else "attn.c_attn"
+                new = new.replace(f"self_attn.{letter}_proj", joined)
                 state.setdefault(new, [None] * 3)[i] = tensor
                 break
         else:
             state[new] = [tensor]
-    return {name: torch.cat(parts).contiguous() for name, parts in state.items()}
+    heads = model.config.vision_config.num_attention_heads
+    return {
+        name: torch.stack([part.unflatten(0, (heads, -1)) for part in parts], 1).flatten(0, 2)
+        if "attn.in_proj" in name and len(parts) == 3
+        else torch.cat(parts).contiguous()
+        for name, parts in state.items()
+    }

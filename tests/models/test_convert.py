@@ -178,7 +178,7 @@ NORM = "model.layers.1.input_layernorm.weight"
         (lambda s: (s / "tokenizer.model").unlink(), "tokenizer.model: is no sentencepiece model"),
         (
             lambda s: originals.write_sentencepiece(s / "tokenizer.model", 330),
-            "330 tokens, but the model has 320",
+            "the tokenizer's image token is 330, the model's is 320",
         ),
         (lambda s: (s / "config.json").unlink(), "config.json: cannot be read as JSON"),
         (lambda s: (s / "config.json").write_text("[1]"), "config.json: is not a JSON object"),
@@ -525,7 +525,7 @@ def test_whole_qwen(qwen, tmp_path):
         ({"no_bias": False}, "no_bias is False"),
         ({"visual": {}}, "config.json: has no 'output_dim'"),
         ({"num_hidden_layers": 2}, r"Unexpected key.*language_model\.layers\.2\."),
-        ({"vocab_size": 400}, "477 tokens with <img> at 474, but the model has 400"),
+        ({"vocab_size": 400}, "the tokenizer has 477 tokens, the model 400"),
         ({"vocab_size": 480}, r"size mismatch for .*embed_tokens.*\[512, 128\]\).*\[480, 128\]\)"),
     ],
 )
@@ -560,7 +560,7 @@ def test_qwen_with_another_tokenizer(qwen, tmp_path):
     source = lay_out_qwen(qwen, tmp_path / "source")
     lines = (source / "qwen.tiktoken").read_text().splitlines()
     (source / "qwen.tiktoken").write_text("\n".join(lines[:-1]))
-    with pytest.raises(LabError, match="<img> at 473, but the model has 512 with <img> at 474"):
+    with pytest.raises(LabError, match="image token is 475, the model's is 476"):
         convert(source, tmp_path / "new")
 
 

@@ -118,7 +118,7 @@ def llava_names(config, name: str) -> list[str]:
 
 
 def qwen_names(name: str) -> list[str]:
-    return list(convert_qwen.rename(name, torch.zeros(3)))
+    return list(convert_qwen.rename(1, name, torch.zeros(3)))
 
 
 def compare_gradients(model, loss, folder, rename) -> None:
@@ -184,7 +184,7 @@ def test_qwen_visual_stages(qwen):
     model, golden, _ = qwen
     visual = model.model.visual
     embedded = visual.embed(torch.from_numpy(golden["pixel_values"]))
-    patches = visual.transformer(visual.ln_pre(embedded))
+    patches = visual.transformer(visual.ln_pre(embedded)).last_hidden_state
     pooled = visual.attn_pool(patches)
     output = visual(torch.from_numpy(golden["pixel_values"]))
     for ours, key in (
@@ -256,7 +256,10 @@ def test_qwen_visual_at_its_true_geometry(reference):
     weights = load_file(folder / "visual448.safetensors")
     initialise(visual.attn_pool)  # the fixed table is computed, not only read
     assert worst(visual.attn_pool.pos_embed, weights["attn_pool.pos_embed"].numpy()) < 1e-6
-    visual.load_state_dict(weights)
+    front, state = "model.visual.", {}
+    for name, tensor in weights.items():
+        state |= convert_qwen.rename(numbers["heads"], f"transformer.visual.{name}", tensor)
+    visual.load_state_dict({name.removeprefix(front): tensor for name, tensor in state.items()})
     channel, row, column = np.ogrid[0:3, 0:448, 0:448]
     picture = np.sin(0.37 * channel + 0.3 + 0.013 * row * (channel + 1) + 0.017 * column)
     pixels = torch.from_numpy(picture.astype(np.float32))[None]

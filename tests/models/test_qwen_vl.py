@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from sgv_lab.errors import LabError
-from sgv_lab.models import families, mini
+from sgv_lab.models import convert_qwen, families, mini
 from sgv_lab.models.qwen_vl import image_processor
 from sgv_lab.models.qwen_vl_visual import resized_positions, sincos_positions
 
@@ -44,16 +44,23 @@ def test_resampler_is_attention_written_out(model):
     assert torch.allclose(pool(patches), expected, atol=1e-5)
 
 
-def test_self_attention_takes_heads_one_by_one(model):
-    attention = model.model.visual.transformer.resblocks[0].attn
-    x = torch.randn(1, 5, 128)
-    mixed = x @ attention.in_proj.weight.T + attention.in_proj.bias
+def test_self_attention_takes_heads_one_by_one():
+    model = families.build("qwen-vl-chat", "mini", 0)
+    attention = model.model.visual.transformer.layers[0].self_attn
+    x, joined = torch.randn(1, 5, 128), torch.randn(3 * 128, 128)  # of the original
+    front = "transformer.visual.transformer.resblocks.0.attn.in_proj.weight"
+    for name, tensor in convert_qwen.rename(4, front, joined).items():
+        attention.get_submodule(name.split(".")[-2]).weight.data.copy_(tensor)
+    mixed = x @ joined.T
     heads = []
     for h in range(4):
         q, k, v = mixed[..., 96 * h : 96 * (h + 1)].split(32, dim=-1)
         heads.append(torch.softmax(q @ k.transpose(1, 2) / 32**0.5, dim=-1) @ v)
+    for part in (attention.q_proj, attention.k_proj, attention.v_proj):
+        part.bias.data.zero_()
+    assert attention.config._attn_implementation == "sdpa"
     expected = attention.out_proj(torch.cat(heads, dim=-1))
-    assert torch.allclose(attention(x), expected, atol=1e-5)
+    assert torch.allclose(attention(x)[0], expected, atol=1e-4)
 
 
 def test_sincos_table():
@@ -82,9 +89,9 @@ def test_pictures_land_between_the_tags(model):
 @pytest.mark.parametrize(
     ("ids", "images", "message"),
     [
-        (span(1), 2, "2 images, but 1 <img>"),
-        (span(1)[:10], 1, "0 </img>"),
-        (span(1, queries=15), 1, "spans of \\[15\\] tokens"),
+        (span(1), 2, r"2 images, but <img> at \[2\], </img> at \[19\]"),
+        (span(1)[:10], 1, r"</img> at \[\]"),
+        (span(1, queries=15), 1, r"</img> at \[18\].*16 tokens between"),
     ],
 )
 def test_spans_that_do_not_fit_are_refused(model, ids, images, message):

@@ -69,7 +69,7 @@ def test_flops_equal_those_torch_counts(key):
     model = families.build(key, "mini", 0).train()
     model.set_attn_implementation("eager")  # whole score matrices: twice the causal half
     model, trainable = set_trainable(model, recipe)
-    collate, size = collator(model.config, processor=throughput._untaught(key, "mini")[1]), 400
+    collate, size = collator(model.config, processor=throughput.untaught(key, "mini")[1]), 400
     sample = collate.blank_sample()
     sample |= {name: [*sample[name], *[300] * size] for name in ("input_ids", "labels")}
     if "aligned" in sample:
