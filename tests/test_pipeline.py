@@ -258,7 +258,7 @@ def test_the_command_names_what_it_made_and_fails_loudly(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SGV_NOTEBOOKS", str(books))
     write(books, "00_a", ["number"], "number: int = 3  # a number\n")
-    done = CliRunner().invoke(main, ["run", "-p", "number=4"])
+    done = CliRunner().invoke(main, ["run", "--profile", "smoke", "-p", "number=4"])
     assert done.exit_code == 0, done.output
     (report,) = tmp_path.glob("runs/smoke-*/report.html")
     assert f"report: {report.relative_to(tmp_path)}" in done.output
