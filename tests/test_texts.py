@@ -291,7 +291,7 @@ def test_no_text_says_again_what_was_withdrawn(name: str) -> None:
 NEEDED = {  # what a reader must meet, and where
     "README.md": ("66 %", "equal filler", "another program", "−1.0 to 4.0", "forgetting",
                   "a smaller loss", "One base carries", "16 captions are too few",
-                  "All ten claims are not resolved", "too few to conclude", "none was measured"),
+                  "None of the ten claims is resolved", "too few to conclude", "none was measured"),
     "docs/first_instrument.md": ("66 %", "equal filler", "another program", "−1.0 to 4.0",
                                  "Forgetting", "One base carries", "without looking",
                                  "16 are too few", "two scales", "at the floor", "not corrected"),
