@@ -30,9 +30,10 @@ body.jp-Notebook {max-width: 60rem; padding: 0 1rem; margin: 0 auto 0 max(15rem,
 summary {color: #6b7280; font: 0.75rem sans-serif; cursor: pointer}
 .part > summary {color: #22252a; font: 1.1rem sans-serif; padding: 0.3rem 0}
 nav {position: fixed; top: 0; left: 0; width: 13rem; padding: 1rem; font: 0.8rem/1.6 sans-serif}
-@media (max-width: 60rem) {nav {position: static} body.jp-Notebook {margin: 0}}
-@media print {nav, details:not(.part) {display: none} .jp-OutputArea-output {max-height: none}
-body.jp-Notebook {margin: 0}}
+@media (max-width: 60rem) {nav {position: static; width: auto} body.jp-Notebook {margin: 0}}
+@media print {nav, details:not(.part) {display: none} body.jp-Notebook {margin: 0}
+.jp-OutputArea-output {max-height: none; overflow: visible} table {font-size: 0.7rem !important}
+h1, h2, h3, summary {break-after: avoid} tr, img {break-inside: avoid}}
 </style><script>addEventListener("beforeprint",
 () => document.querySelectorAll(".part").forEach(one => {one.open = true}))</script>{% endblock %}
 {% block any_cell %}
