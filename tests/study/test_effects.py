@@ -184,7 +184,8 @@ def test_draws_of_one_annotator_give_the_false_alarm_rate(tmp_path):
     records, _ = made(study, {})
     rate, pairs = effects.false_alarm_rate(records, "MME-P")
     assert pairs == 6 and 0 <= rate <= 1
-    assert "In 6 comparisons of an annotator with itself" in publishing.report(study, records, tmp_path)
+    said = publishing.report(study, records, tmp_path)
+    assert "In 6 comparisons of an annotator with itself" in said
 
 
 def test_the_false_alarm_rate_of_draws_that_differ_in_nothing(monkeypatch):
