@@ -1,10 +1,13 @@
-"""What `pytest --nbval` also checks of a notebook: assertions about its variables.
+"""What `pytest --nbval` runs: notebooks at profile smoke, and assertions about their variables.
 
-They stand in ``tests/notebooks/checks/NN_name.py`` and are run by the kernel that ran the notebook,
-behind its last cell; each is a test of its own, named by its words.
+SGV_PROFILE names another profile. A cell whose output differs between profiles is tagged with the
+one that its stored output comes from, and compared there alone. The assertions stand in
+``tests/notebooks/checks/NN_name.py`` and are run by the kernel that ran the notebook, behind its
+last cell; each is a test of its own, named by its words.
 """
 
 import ast
+import os
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +15,15 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from sgv_lab.profiles import PROFILES
+
 CHECKS = Path(__file__).parent / "tests" / "notebooks" / "checks"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have the notebooks run at profile smoke, unless another is named."""
+    if config.getoption("nbval", False):
+        os.environ.setdefault("SGV_PROFILE", "smoke")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -22,6 +33,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     books = dict.fromkeys(item.parent for item in items if item.path.suffix == ".ipynb")
     for book in books:
         cells = [item for item in items if item.parent is book]
+        for item in cells:
+            made = set(PROFILES) & set(item.cell.metadata.get("tags", ()))
+            if made - {os.environ["SGV_PROFILE"]}:
+                item.options["check"] = False
         if len(cells) == sum(cell.cell_type == "code" for cell in book.nb.cells):
             place = items.index(cells[-1]) + 1
             items[place:place] = _checks(book, type(cells[-1]), len(cells))

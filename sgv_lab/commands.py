@@ -13,7 +13,7 @@ from sgv_lab.options import Folder, pairs
 def run(
     notebooks: tuple[str, ...] = (),
     *,
-    profile: str = "smoke",  # smoke, mini or paper.
+    profile: str = "mini",  # smoke, mini or paper.
     p: tuple[str, ...] = (),  # NAME=VALUE: A notebook's parameter.
     out: Path | None = None,  # Run folder.  [default: in runs/]
 ) -> Iterator[Any]:

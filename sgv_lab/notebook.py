@@ -30,7 +30,7 @@ CONTENTS = {  # the study in reading order
     "06_benchmarks": "eleven benchmarks, scored from prediction files",
     "07_ablations": "where, how many and how good; and what was never separated",
     "08_claims": "ten claims and their verdicts",
-    "09_explore": "caption a picture, talk with a model",
+    "09_explore": "caption an image, talk with a model",
     "10_how_the_miniature_learned_to_see": "its vision tower, projector and language model",
     "11_inside_the_model": "one image through a LLaVA, by hand and by the library",
     "12_captions_to_buy": "two offers of captions: defects, truth, votes, price",
@@ -89,18 +89,22 @@ def load_settings(name: str, namespace: MutableMapping[str, Any]) -> SimpleNames
     Settings are the profile's section for this notebook with the parameters on top. A parameter
     named like a field of the section overrides it, unless it is 0, "", [] or None: these mean
     "as the profile says" (papermill's help cannot read ``int | None``). Converted values are
-    written back to the namespace.
+    written back to the namespace. The environment's SGV_PROFILE goes before the profile that the
+    cell declares, and behind one that papermill puts in. ``bars``: whether progress is shown.
 
     Raises LabError for an injected name the parameters cell does not declare (naming the nearest),
     a value that does not convert to the declared type, and an unknown profile.
     """
-    declared = parameters(folder() / f"{name}.ipynb")
-    for given in sorted(_injected(namespace) - set(declared)):
-        raise unknown("parameter", given, declared, where=name)
+    declared, given = parameters(folder() / f"{name}.ipynb"), _injected(namespace)
+    for stray in sorted(given - set(declared)):
+        raise unknown("parameter", stray, declared, where=name)
+    if "profile" not in given:
+        namespace["profile"] = os.environ.get("SGV_PROFILE") or namespace["profile"]
     values = {key: convert(namespace[key], kind, key, name) for key, kind in declared.items()}
     section = profiles.section(name, values["profile"])
     namespace.update(values)
-    _quiet(bars=values["profile"] != "smoke")
+    section.bars = values["profile"] != "smoke" and not os.environ.get("TQDM_DISABLE")
+    _quiet(section.bars)
     pd.set_option("display.max_colwidth", None, "display.max_columns", None)
     vars(section).update(
         (k, v) for k, v in values.items() if v or v is False or not hasattr(section, k)
@@ -165,7 +169,7 @@ def _items(value: Any) -> list[Any]:
 
 
 def _quiet(bars: bool) -> None:
-    """Keep other libraries' warnings off the outputs (this one raises), and bars at ``smoke``.
+    """Keep other libraries' warnings off the outputs (this one raises), and bars if not wanted.
 
     Set before torch, transformers and tqdm are imported: they read these variables once.
     """

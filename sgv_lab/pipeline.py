@@ -220,16 +220,16 @@ def _finish(jobs: list[Job], folder: Path, out: Path) -> None:
 
 
 def _summary(made: Mapping[str, Any], figures: Path) -> str:
-    """A report's first page: the verdicts, the recorded pilot, and what ran where.
+    """A report's first page: the verdicts, what is recorded for the first claim, what ran where.
 
     "" for notebooks of somebody's own, without records beside them.
     """
     from sgv_lab.figures.tables import Table
-    from sgv_lab.study import ledger
+    from sgv_lab.study import ledger, publishing
 
     if not (figures / "data" / "studies").is_dir():
         return ""
-    figure = "pilot-a-llava-1.5-7b"
+    claim, plan = next(ledger.tasks()["miniature"].items())
     minutes = sum(one["seconds"] for one in made["notebooks"]) / 60
     versions = ", ".join(f"{name} {made['packages'][name]}" for name in ("torch", "transformers"))
     where = f"Python {made['python']}, {versions}, {made['device']}, {made['platform']}"
@@ -239,10 +239,9 @@ def _summary(made: Mapping[str, Any], figures: Path) -> str:
         "The ten claims of ShareGPT4V ([arXiv 2311.12793](https://arxiv.org/abs/2311.12793)). "
         "*Beyond chance*: how many of a claim's numbers are more than 1.96 standard errors from 0.",
         Table(ledger.verdicts(figures / "data"))._repr_html_(),
-        "![The recorded pilot: runs of each kind of captions, and their differences from blind "
-        f"captions with intervals.](../figures/{figure}.png)",
-        "*In miniature, recorded*: right yes/no answers after learning from captions alone, in "
-        "percent, with 95 % intervals over six paired seeds.",
+        f"![Recorded for {claim}: runs of each kind of captions, and their differences with "
+        f"intervals.](../figures/{plan}.png)",
+        f"*In miniature, recorded*, for {claim}: {publishing.conclusions().loc[plan].item()}",
         f"*This run*: profile {made['profile']}, {ran}; {where}.",
     ]
     return "\n\n".join(lines)

@@ -25,6 +25,7 @@ DEFAULTS = MappingProxyType(
 @pytest.fixture(autouse=True)
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SGV_NOTEBOOKS", str(tmp_path))
+    monkeypatch.delenv("SGV_PROFILE", raising=False)
     monkeypatch.setitem(profiles.SECTIONS, "x", {"samples": (5, 50, 0), "steps": (7, 70, 0)})
     monkeypatch.setattr(notebook, "_quiet", lambda bars: None)
     save(tmp_path, CELL)
@@ -41,6 +42,26 @@ def test_settings_are_the_profiles_with_parameters_on_top() -> None:
     assert (settings.samples, settings.steps, settings.lr, settings.flag) == (5, 7, 0.1, True)
     settings = load_settings("x", {**DEFAULTS, "profile": "mini", "samples": 9, "flag": "false"})
     assert (settings.samples, settings.steps, settings.flag) == (9, 70, False)
+
+
+def test_the_environment_s_profile_goes_before_the_cell_s_and_behind_papermill_s(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SGV_PROFILE", "mini")
+    namespace = dict(DEFAULTS)
+    assert load_settings("x", namespace).samples == 50 and namespace["profile"] == "mini"
+    injected = {**DEFAULTS, "In": ["# Parameters\nprofile = 'smoke'\n"]}
+    assert load_settings("x", injected).samples == 5
+
+
+def test_progress_is_shown_where_it_takes_long_and_is_wanted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    assert load_settings("x", {**DEFAULTS, "profile": "mini"}).bars
+    assert not load_settings("x", dict(DEFAULTS)).bars
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    assert not load_settings("x", {**DEFAULTS, "profile": "mini"}).bars
 
 
 def test_converted_values_are_written_back() -> None:

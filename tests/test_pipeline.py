@@ -19,7 +19,9 @@ from PIL import Image
 from sgv_lab import closure, pipeline
 from sgv_lab.cli import main
 from sgv_lab.errors import LabError
+from sgv_lab.provenance import provenance
 from sgv_lab.report import write_report
+from sgv_lab.study import ledger, publishing
 
 ROOT = Path(__file__).resolve().parents[1]
 PARAMETERS = 'profile: str = "smoke"  # smoke, mini or paper\n'
@@ -238,6 +240,18 @@ def test_a_report_begins_with_its_summary_and_folds_what_has_no_figure(tmp_path:
     assert "Loading: 0%" not in page and "load()" not in page
 
 
+def test_a_report_s_first_page_shows_what_the_ledger_records_for_the_first_claim(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tasks = ledger.tasks()
+    tasks.loc["C1", "miniature"] = "table5-llava-1.5-7b"
+    monkeypatch.setattr(ledger, "tasks", lambda: tasks)
+    made = {"notebooks": [], "profile": "smoke", **provenance()}
+    page = pipeline._summary(made, publishing.folder().parent)
+    assert "(../figures/table5-llava-1.5-7b.png)" in page and "+32.4 (13.3 to 51.5)" in page
+    assert "C10" in page and "pilot" not in page.partition("![")[2]
+
+
 def test_pictures_named_in_the_text_are_inside_the_report(tmp_path: Path) -> None:
     path = write(tmp_path / "notebooks", "00_a", [])
     book = nbformat.read(path, as_version=4)
@@ -258,7 +272,7 @@ def test_the_command_names_what_it_made_and_fails_loudly(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SGV_NOTEBOOKS", str(books))
     write(books, "00_a", ["number"], "number: int = 3  # a number\n")
-    done = CliRunner().invoke(main, ["run", "-p", "number=4"])
+    done = CliRunner().invoke(main, ["run", "--profile", "smoke", "-p", "number=4"])
     assert done.exit_code == 0, done.output
     (report,) = tmp_path.glob("runs/smoke-*/report.html")
     assert f"report: {report.relative_to(tmp_path)}" in done.output

@@ -72,7 +72,7 @@ def substitution(table: pd.DataFrame, _: Effects) -> Figure:
         list_rows(axis, models)
         axis.set_title(name)
         axis.margins(x=0.2)
-    note = "reported by the paper, one run an arm: after − before; red: a decline. "
+    note = "reported by the paper, one run per arm: after − before; red: a decline. "
     note += f"Grey: where 95 % would lie without any effect,\n{SOURCE}; "
     _note(figure, f"{note}VQAv2's zeros: one label for both arms", 0.0)
     figure.tight_layout(w_pad=1.2, h_pad=1.6, rect=(0, 0.06, 1, 1))

@@ -1,6 +1,5 @@
 """The study drawn, in the miniature's own points: runs by seed, detail × accuracy, curve, votes."""
 
-import re
 import shutil
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -202,9 +201,7 @@ def surface(plan: Plan, records: Sequence[Record], table: pd.DataFrame) -> Figur
     axis.set_ylabel("accuracy: % of stated facts that are true")
     axis.margins(0.08)
     title = conclusions.costs_of_faults(quality, records, score)
-    axis.set_title(
-        textwrap.fill(re.sub(r"-(?=\d)", "−", title), 72), fontsize=8.5, fontweight="normal"
-    )
+    axis.set_title(textwrap.fill(title, 72), fontsize=8.5, fontweight="normal")
     axis.grid(True)
     said = f"{score} gained over blind captions, in miniature (ring: interval without 0)"
     figure.colorbar(drawn, extend="both").set_label(said, fontsize=8.5)

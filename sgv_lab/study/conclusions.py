@@ -27,34 +27,36 @@ def conclusion(plan: Plan, records: Sequence[Record], table: pd.DataFrame, out: 
     if set(plan.arms) <= set(PILOT):
         (_, size), *_ = effects.power_analysis(records).iterrows()
         return (
-            f"ten seeds can detect {size['detectable']:.1f} {score} (at worst "
-            f"{size['at worst']:.1f}); oracle − before is {size['oracle − before']:+.1f}"
+            f"Ten seeds can detect a difference of {size['detectable']:.1f} {score} (at worst "
+            f"{size['at worst']:.1f}). Here oracle − before is {size['oracle − before']:+.1f}."
         )
     if all(name == "before" or name.startswith("aa") for name in plan.arms):
         rate, pairs = effects.false_alarm_rate(records, score)
-        return f"A/A: {rate:.1%} of {pairs} pairs of draws are called different at 5 %"
-    sentence = primary_conclusion(plan, table)
+        return (
+            f"In {pairs} comparisons of an annotator with itself (A/A), the test at 5 % finds a "
+            f"difference in {100 * rate:.1f} %."
+        )
+    sentences = [primary_conclusion(plan, table)]
     if SURFACE in groups:
         quality = caption_content.by_arm(plan)
         scores = [name for name in (score, SEEN) if name in set(table["score"])]
-        sentence += "".join(f". {costs_of_faults(quality, records, name)}" for name in scores)
+        sentences += [costs_of_faults(quality, records, name) for name in scores]
     if groups == {"Figure 6"}:
-        growth = worth_of_captions(records, score)
-        sentence += f", but they differ in what is trained, too; {growth}"
+        sentences += ["The two differ in what is trained, too.", worth_of_captions(records, score)]
     runs = effects.by_seed(records, score)
     base = effects.untuned_by_seed(records, runner.untuned(out), score)
     if (lost := runs.lt(base, axis=0).to_numpy().sum()) > runs.size / 2:
-        sentence += f". {lost} of {runs.size} runs lie below the untuned base ({base.mean():,.1f})"
-        sentence += ": what is gained is a smaller loss"
+        below = f"{lost} of {runs.size} runs lie below the untuned base ({base.mean():,.1f})"
+        sentences.append(f"{below}, so a gain here is a smaller loss.")
     if (bases := len({one.base for one in records})) > 1:
-        sentence += f". The seeds are spread over {bases} bases"
-    return sentence
+        sentences.append(f"The seeds are spread over {bases} bases.")
+    return " ".join(sentences)
 
 
 def primary_conclusion(plan: Plan, table: pd.DataFrame) -> str:
-    """One sentence: what follows for this family from the primary endpoint.
+    """What follows for this family from the primary endpoint, in a few sentences.
 
-    Where the oracle cannot be told from before, nothing does; where the captions compared differ in
+    Where the oracle shows no gain over before, nothing does; where the captions compared differ in
     filler, what better ones do is not known.
     """
     name, score = plan.primary
@@ -62,29 +64,30 @@ def primary_conclusion(plan: Plan, table: pd.DataFrame) -> str:
     top, base = arm(name).upper_bound, arm(name).compared_with[0]
     main = rows.loc[name, base]
     effect = f"{score} {_with_interval(main)}"
-    how = _TRAINED[plan.baseline.language_model]
-    how += f" trained, {plan.baseline.captions.share:.1%} of the mix detailed captions"
-    head = f"{plan.family}, {how}, {int(main['seeds'])} paired seeds: "
+    share = plan.baseline.captions.share
+    mix = f"{100 * share:.1f} % of the mix detailed captions" if share < 1 else "captions alone"
+    head = f"{plan.family}, {_TRAINED[plan.baseline.language_model]} trained, {mix}, "
+    head += f"{int(main['seeds'])} paired seeds. "
     if main["seeds"] < effects.RESOLVES:
-        return f"{head}{effect}; so few seeds resolve nothing, this shows how it works"
+        return f"{head}{effect}. So few seeds resolve nothing; they show how it works."
     verb = "helps" if main["effect"] > 0 else "hurts"
-    verb = verb if _excludes_zero(main) else "changes nothing that can be seen"
+    verb = verb if _excludes_zero(main) else "has no measurable effect"
+    found = f"{head}{_quoted(name)} against {_quoted(base)} {verb}: {effect}."
     if not top:  # of how many blocks are trained there is no best that is known
-        return f"{head}{arm(name).label!r}, against {arm(base).label!r}, {verb}: {effect}"
+        return found
     if (top, base) not in rows.index:
-        what = "without an oracle nobody knows whether the instrument sees anything"
-        return f"{head}{effect}; {what}"
+        what = "Without an oracle nobody knows whether the instrument sees anything."
+        return f"{head}{effect}. {what}"
     if (ceiling := rows.loc[top, base])["low"] <= 0:
-        worst = "blind ones" if base.partition("@")[0] == "before" else repr(arm(base).label)
-        what = "insensitive: even true captions are not told from"
-        if ceiling["high"] < 0:
-            what = "no yardstick: even true captions do worse than"
-        return f"{head}{what} {worst} ({_with_interval(ceiling)}), so nothing is concluded"
+        what = "do worse than" if ceiling["high"] < 0 else "show no clear gain over"
+        what = f"Even true captions {what} {_quoted(base)}: {_with_interval(ceiling)}."
+        return f"{head}This study cannot tell. {what}"
     if unlike := _filler(plan, name, base, top):
-        return f"{head}{unlike}: {effect}{_caveats(rows, name, base)}"
-    part = f"{main['share']:.0%} [{main['share_low']:.0%}, {main['share_high']:.0%}] of the oracle"
+        return f"{head}{unlike} The difference: {effect}.{_caveats(rows, name, base)}"
+    of_oracle = (f"{100 * main[one]:.0f}" for one in ("share", "share_low", "share_high"))
+    part = "That is {} % of what the oracle gains ({} to {} %).".format(*of_oracle)
     caveats = _caveats(rows, name, base) if _excludes_zero(main) else ""
-    return f"{head}{arm(name).label!r} {verb}: {effect}, {part}{caveats}"
+    return f"{found} {part}{caveats}"
 
 
 def _filler(plan: Plan, name: str, base: str, top: str) -> str:
@@ -97,14 +100,14 @@ def _filler(plan: Plan, name: str, base: str, top: str) -> str:
     if not abs(mine - its) >= FILLER:
         return ""
     return (
-        f"better captions are not told from {'less' if mine < its else 'more'} filler, which is "
-        f"{mine:.0f} % of the tokens of {arm(name).label!r}, {its:.0f} % of "
-        f"{arm(base).label!r} and {true:.0f} % of {arm(top).label!r}"
+        f"Better captions and {'less' if mine < its else 'more'} filler cannot be told apart. "
+        f"Filler is {mine:.0f} % of the tokens of {_quoted(name)}, {its:.0f} % of "
+        f"{_quoted(base)} and {true:.0f} % of {_quoted(top)}."
     )
 
 
 def _caveats(rows: pd.DataFrame, name: str, base: str) -> str:
-    """What weakens an effect: false alarm, few images, the captions' need.
+    """What weakens an effect, each in a sentence: false alarm, few images, the captions' need.
 
     ``rows``: by (arm, against). If dropping the detailed captions does as much, or the arm is
     no better than another that it is compared with, it is not what the better ones say that helps.
@@ -113,22 +116,31 @@ def _caveats(rows: pd.DataFrame, name: str, base: str) -> str:
     _, *stage = name.partition("@")
     again = ("".join(["aa", *stage]), base)
     if again in rows.index and _excludes_zero(rows.loc[again]):
-        caveats += "; but A/A, the same annotator drawn again, differs too, so this may be noise"
+        caveats += " But A/A, the same annotator drawn again, differs too, so this may be noise."
     low, high = main["crossed_low"], main["crossed_high"]
     if low <= 0 <= high:
-        caveats += f"; but over other pictures, too, it may be nothing [{low:.1f}, {high:.1f}]"
+        reach = _signed(f"{low:.1f} to {high:.1f}")
+        caveats += f" Allowing also for other images ({reach}), it may be nothing."
     if ("dropped", "before") in rows.index:
         without = rows.loc["dropped", "before"]
         if _excludes_zero(without) and abs(without["effect"]) >= abs(main["effect"]):
-            caveats += f"; but leaving detailed captions out does more, {_with_interval(without)}"
+            caveats += f" Leaving detailed captions out does more: {_with_interval(without)}."
     for other, row in rows.loc[name].drop(index=base).iterrows():
         if row["low"] <= 0:
-            caveats += f"; but against {arm(other).label!r} no gain is seen, {_with_interval(row)}"
+            caveats += f" Against {_quoted(other)} no gain is seen: {_with_interval(row)}."
     return caveats
 
 
+def _quoted(name: str) -> str:
+    return f"“{arm(name).label}”"
+
+
 def _with_interval(row: pd.Series) -> str:
-    return f"{row['effect']:+.1f} [{row['low']:.1f}, {row['high']:.1f}]"
+    return _signed(f"{row['effect']:+.1f} ({row['low']:.1f} to {row['high']:.1f})")
+
+
+def _signed(number: str) -> str:
+    return number.replace("-", "−")
 
 
 def _excludes_zero(row: pd.Series) -> bool:
@@ -142,15 +154,15 @@ def costs_of_faults(quality: pd.DataFrame, records: Sequence[Record], score: str
     """
     words = {"omission": "left out", "error": "wrong", "invention": "made up"}
     slopes = caption_content.slopes(records, score)
+    if slopes.empty:
+        return f"{score}: so few arms cannot tell what faults cost."
     costs = ", ".join(f"{words[rate]} {_with_interval(row)}" for rate, row in slopes.iterrows())
-    costs = f"for every 10 % of facts {costs or 'cannot be told apart by so few arms'}"
+    costs = f"{score} per 10 % of facts: {costs}."
     if not quality["filler"].max() - quality["filler"].min() >= FILLER:
-        return f"{score}: {costs}"
+        return costs
     r = caption_content.follows_filler(quality, records, score)
-    return (
-        f"{score} follows the share of filler in captions (r = {r:.2f} over {len(quality)} arms), "
-        f"from which these are not told: {costs}"
-    )
+    said = f"follows the share of filler in captions (r = {r:.2f} over {len(quality)} arms)"
+    return f"{score} {_signed(said)}. Filler may explain all of this: {costs}"
 
 
 def worth_of_captions(records: Sequence[Record], score: str) -> str:
@@ -158,7 +170,6 @@ def worth_of_captions(records: Sequence[Record], score: str) -> str:
     scores = ablations.scores_by_number(records, score)
     rows = ablations.most_against_fewer(scores).iterrows()
     gains = ", ".join(f"{_with_interval(row)} against {n:,}" for n, row in rows)
-    return (
-        f"within the curve (looked at afterwards) {max(scores):,} captions are worth {score} "
-        + (gains or "nothing that could be told: it is one number")
-    )
+    if not gains:
+        return "What more captions are worth cannot be told from one number of them."
+    return f"Looked at afterwards, {max(scores):,} captions are worth {score} {gains}."

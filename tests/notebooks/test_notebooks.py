@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDER, CHECKS = ROOT / "notebooks", Path(__file__).parent / "checks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 IGNORED = "nbval-ignore-output"
+BY_PROFILE = "mini"  # compared at the profile of the stored outputs alone: see conftest.py
 COMPARED = {"text/plain", "text/html", "image/svg+xml"}
 every = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -82,7 +83,7 @@ def test_begins_with_typed_documented_parameters(path: Path) -> None:
     assert tags(cells[0]) == ["parameters"]
     assert sum("parameters" in tags(cell) for cell in cells) == 1
     declared = notebook.parameters(path)
-    assert next(iter(declared)) == "profile" and 'profile: str = "smoke"' in cells[0].source
+    assert next(iter(declared)) == "profile" and 'profile: str = "mini"' in cells[0].source
     assert f'notebook.load_settings("{path.stem}", globals())' in cells[1].source
     said = CliRunner().invoke(papermill, ["--help-notebook", str(path)]).output
     for name, kind in declared.items():
@@ -113,7 +114,8 @@ def test_what_is_printed_and_not_compared_is_checked(path: Path) -> None:
     checked = names((CHECKS / f"{path.stem}.py").read_text())
     for cell in code(path):
         kinds = {kind for out in cell.outputs for kind in out.get("data", {"text/plain": ""})}
-        if IGNORED in tags(cell) and not any(kind.startswith("image/") for kind in kinds):
+        shown = any(kind.startswith("image/") for kind in kinds)
+        if {IGNORED, BY_PROFILE} & {*tags(cell)} and not shown:
             assert names(cell.source) & checked, cell.source
 
 
@@ -134,6 +136,28 @@ def test_a_check_that_fails_is_named_and_the_notebooks_own_variables_are_seen(
     )  # fmt: skip
     assert "1 failed, 3 passed" in done.stdout, done.stdout
     assert "for each in (one, two): assert each < 2" in done.stdout
+
+
+@pytest.mark.parametrize(("profile", "said"), [("smoke", "3 passed"), ("mini", "1 failed")])
+def test_an_output_of_one_profile_is_compared_at_that_profile_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, profile: str, said: str
+) -> None:
+    monkeypatch.setenv("SGV_PROFILE", profile)
+    shutil.copy(ROOT / "conftest.py", tmp_path)
+    checks = tmp_path / "tests" / "notebooks" / "checks"
+    checks.mkdir(parents=True)
+    (checks / "00_a.py").write_text("assert two == 2\n")
+    stored = nbformat.v4.new_output("execute_result", {"text/plain": "3"}, execution_count=1)
+    cells = [nbformat.v4.new_code_cell(one) for one in ("two = 1 + 1", "two")]
+    cells[1].update(outputs=[stored], execution_count=1)
+    cells[1].metadata["tags"] = [BY_PROFILE]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "00_a.ipynb")
+    options = ["--nbval", "--nbval-current-env", "-p", "no:cacheprovider", "-c", "/dev/null"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, "--rootdir", tmp_path, "00_a.ipynb"],
+        *(), cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    assert said in done.stdout, done.stdout
 
 
 def test_one_changed_number_makes_nbval_fail(tmp_path: Path) -> None:

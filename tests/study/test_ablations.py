@@ -351,13 +351,13 @@ def test_the_conclusion_names_what_is_compared_and_its_own_ceiling():
     assert primary.share == pytest.approx(0.25, abs=0.1)
     assert "helps" in conclusions.primary_conclusion(plan, found)
     blind = effects.effects(plan, made(plan, {"share@PT": 10}))
-    assert "insensitive: even true captions are not told from 'stage 1 on BLIP captions'" in (
+    assert "Even true captions show no clear gain over “stage 1 on BLIP captions”" in (
         conclusions.primary_conclusion(plan, blind)
     )
     tower = committed(OURS[2])
     found = effects.effects(tower, made(tower, {"tower@50%": 12}))
     said = conclusions.primary_conclusion(tower, found)
-    assert "against 'the ViT frozen', helps" in said and found["share"].isna().all()
+    assert "against “the ViT frozen” helps" in said and found["share"].isna().all()
     assert "against tower@0%" in publishing.describe_plan(tower)
 
 
