@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from sgv_lab.study import ablations, caption_content, effects, runner
+from sgv_lab import intervals
+from sgv_lab.study import ablations, caption_content, criteria, effects, runner
 from sgv_lab.study.arms import SURFACE, arm
 from sgv_lab.study.plans import PILOT, Plan
 from sgv_lab.study.runner import Record
@@ -33,16 +34,16 @@ def conclusion(plan: Plan, records: Sequence[Record], table: pd.DataFrame, out: 
     if all(name == "before" or name.startswith("aa") for name in plan.arms):
         rate, pairs = effects.false_alarm_rate(records, score)
         return f"A/A: {rate:.1%} of {pairs} pairs of draws are called different at 5 %"
-    sentence = primary_conclusion(plan, table)
+    runs = effects.by_seed(records, score)
+    base = effects.untuned_by_seed(records, runner.untuned(out), score)
+    asked = runs.assign(untuned=base).dropna(axis=1) if criteria.planned(plan) else runs
+    sentence = primary_conclusion(plan, table, asked)
     if SURFACE in groups:
         quality = caption_content.by_arm(plan)
         scores = [name for name in (score, SEEN) if name in set(table["score"])]
         sentence += "".join(f". {costs_of_faults(quality, records, name)}" for name in scores)
     if groups == {"Figure 6"}:
-        growth = worth_of_captions(records, score)
-        sentence += f", but they differ in what is trained, too; {growth}"
-    runs = effects.by_seed(records, score)
-    base = effects.untuned_by_seed(records, runner.untuned(out), score)
+        sentence += worth_of_captions(records, score)
     if (lost := runs.lt(base, axis=0).to_numpy().sum()) > runs.size / 2:
         sentence += f". {lost} of {runs.size} runs lie below the untuned base ({base.mean():,.1f})"
         sentence += ": what is gained is a smaller loss"
@@ -51,11 +52,12 @@ def conclusion(plan: Plan, records: Sequence[Record], table: pd.DataFrame, out: 
     return sentence
 
 
-def primary_conclusion(plan: Plan, table: pd.DataFrame) -> str:
+def primary_conclusion(plan: Plan, table: pd.DataFrame, runs: pd.DataFrame) -> str:
     """One sentence: what follows for this family from the primary endpoint.
 
-    Where the oracle cannot be told from before, nothing does; where the captions compared differ in
-    filler, what better ones do is not known.
+    ``runs``: its score, seeds by arms, as `criteria.comparisons` takes it. Where the oracle cannot
+    be told from before, nothing follows; where the captions compared differ in filler, what better
+    ones do is not known.
     """
     name, score = plan.primary
     rows = table[table["score"] == score].set_index(["arm", "against"])
@@ -80,11 +82,16 @@ def primary_conclusion(plan: Plan, table: pd.DataFrame) -> str:
         if ceiling["high"] < 0:
             what = "no yardstick: even true captions do worse than"
         return f"{head}{what} {worst} ({_with_interval(ceiling)}), so nothing is concluded"
+    found = criteria.comparisons(plan, runs)
+    unmet = criteria.not_met(found)
+    caveats = _caveats(rows, name, base) + f"; but {unmet}" * bool(unmet)
     if unlike := _filler(plan, name, base, top):
-        return f"{head}{unlike}: {effect}{_caveats(rows, name, base)}"
+        return f"{head}{unlike}: {effect}{caveats}"
     part = f"{main['share']:.0%} [{main['share_low']:.0%}, {main['share_high']:.0%}] of the oracle"
-    caveats = _caveats(rows, name, base) if _excludes_zero(main) else ""
-    return f"{head}{arm(name).label!r} {verb}: {effect}, {part}{caveats}"
+    said = f"{head}{arm(name).label!r} {verb}: {effect}, {part}"
+    if criteria.planned(plan):
+        return f"{said}{caveats}; by the criteria fixed beforehand: {criteria.verdict(found)}"
+    return said + caveats * bool(_excludes_zero(main))
 
 
 def _filler(plan: Plan, name: str, base: str, top: str) -> str:
@@ -104,25 +111,16 @@ def _filler(plan: Plan, name: str, base: str, top: str) -> str:
 
 
 def _caveats(rows: pd.DataFrame, name: str, base: str) -> str:
-    """What weakens an effect: false alarm, few images, the captions' need.
+    """What weakens an effect besides `criteria`: few images; no gain over another arm.
 
-    ``rows``: by (arm, against). If dropping the detailed captions does as much, or the arm is
-    no better than another that it is compared with, it is not what the better ones say that helps.
+    ``rows``: by (arm, against).
     """
     main, caveats = rows.loc[name, base], ""
-    _, *stage = name.partition("@")
-    again = ("".join(["aa", *stage]), base)
-    if again in rows.index and _excludes_zero(rows.loc[again]):
-        caveats += "; but A/A, the same annotator drawn again, differs too, so this may be noise"
     low, high = main["crossed_low"], main["crossed_high"]
     if low <= 0 <= high:
         caveats += f"; but over other pictures, too, it may be nothing [{low:.1f}, {high:.1f}]"
-    if ("dropped", "before") in rows.index:
-        without = rows.loc["dropped", "before"]
-        if _excludes_zero(without) and abs(without["effect"]) >= abs(main["effect"]):
-            caveats += f"; but leaving detailed captions out does more, {_with_interval(without)}"
     for other, row in rows.loc[name].drop(index=base).iterrows():
-        if row["low"] <= 0:
+        if row["low"] <= 0 and not other.startswith("none@"):  # these are criteria
             caveats += f"; but against {arm(other).label!r} no gain is seen, {_with_interval(row)}"
     return caveats
 
@@ -141,8 +139,11 @@ def costs_of_faults(quality: pd.DataFrame, records: Sequence[Record], score: str
     ``quality``: of `caption_content.by_arm`.
     """
     words = {"omission": "left out", "error": "wrong", "invention": "made up"}
-    slopes = caption_content.slopes(records, score)
-    costs = ", ".join(f"{words[rate]} {_with_interval(row)}" for rate, row in slopes.iterrows())
+    costs = ", ".join(
+        f"{' and '.join(words[one] for one in rates.split(' × '))} {_with_interval(row)}"
+        + " beyond each" * (" × " in rates)
+        for rates, row in caption_content.slopes(records, score).iterrows()
+    )
     costs = f"for every 10 % of facts {costs or 'cannot be told apart by so few arms'}"
     if not quality["filler"].max() - quality["filler"].min() >= FILLER:
         return f"{score}: {costs}"
@@ -154,11 +155,18 @@ def costs_of_faults(quality: pd.DataFrame, records: Sequence[Record], score: str
 
 
 def worth_of_captions(records: Sequence[Record], score: str) -> str:
-    """`ablations.most_against_fewer` in words."""
+    """`ablations.most_against_fewer` in words, and how numbers of captions trained alike grow."""
     scores = ablations.scores_by_number(records, score)
-    rows = ablations.most_against_fewer(scores).iterrows()
+    alike = all(one.arm.startswith("alone@") for one in records)
+    fewer = max(1, len(scores.columns) - 1)
+    level = 1 - 0.05 / fewer if alike else intervals.LEVEL
+    rows = ablations.most_against_fewer(scores, level).iterrows()
     gains = ", ".join(f"{_with_interval(row)} against {n:,}" for n, row in rows)
+    gains = gains or "nothing that could be told: it is one number"
+    gains = f"{max(scores):,} captions are worth {score} {gains}"
+    if alike:
+        return f"; {gains}; with their number the score {ablations.growth(scores)}"
     return (
-        f"within the curve (looked at afterwards) {max(scores):,} captions are worth {score} "
-        + (gains or "nothing that could be told: it is one number")
+        ", but they differ in what is trained, too; within the curve (looked at afterwards) "
+        f"{gains}"
     )

@@ -55,6 +55,13 @@ def made(plan, gains, noise=4.0, device="cpu", digest=None):
     return records, pd.concat(tables)
 
 
+def concluded(study, records, found=None):
+    """The sentence on the primary endpoint; ``found``: the effects, if a test changed them."""
+    found = effects.effects(study, records) if found is None else found
+    runs = effects.by_seed(records, study.primary[1])
+    return conclusions.primary_conclusion(study, found, runs)
+
+
 def test_a_known_effect_comes_out_with_its_share_of_the_oracle():
     study = plan()
     records, points = made(study, {"after": 20, "oracle": 40})
@@ -66,7 +73,7 @@ def test_a_known_effect_comes_out_with_its_share_of_the_oracle():
     assert row["effect"] == pytest.approx((row["crossed_low"] + row["crossed_high"]) / 2)
     assert row["crossed_low"] > 0
     assert np.isnan(row["holm"])  # the primary endpoint stands as it is
-    said = conclusions.primary_conclusion(study, found)
+    said = concluded(study, records, found)
     assert "10 paired seeds: 'GPT4-Vision captions' helps" in said and "of the oracle" in said
     spread = [replace(one, base=f"base {one.seed % 3}") for one in records]
     told = publishing.report(study, spread, Path())
@@ -82,8 +89,8 @@ def test_a_known_effect_comes_out_with_its_share_of_the_oracle():
 def test_what_helps_hurts_and_does_nothing_is_said_so_where_filler_is_alike():
     study = plan(ALIKE, primary=["share@PT", "MME-P"])
     for gain, word in ((20, " helps: "), (-25, " hurts: "), (0, " changes nothing that can be ")):
-        found = effects.effects(study, made(study, {"share@PT": gain, "oracle@PT": 40})[0])
-        said = conclusions.primary_conclusion(study, found)
+        records, _ = made(study, {"share@PT": gain, "oracle@PT": 40})
+        found, said = effects.effects(study, records), concluded(study, records)
         assert word in said and "of the oracle" in said and "filler" not in said
     assert found["crossed_low"].isna().all()  # no points were given
 
@@ -91,13 +98,13 @@ def test_what_helps_hurts_and_does_nothing_is_said_so_where_filler_is_alike():
 @pytest.mark.parametrize("gain", [20, -25, 0])
 def test_where_filler_differs_nothing_is_put_down_to_better_captions(gain):
     study = plan(("before", "style", "oracle"), primary=["style", "MME-P"])
-    found = effects.effects(study, made(study, {"style": gain, "oracle": 40})[0])
-    said = conclusions.primary_conclusion(study, found)
+    records, _ = made(study, {"style": gain, "oracle": 40})
+    said = concluded(study, records)
     held = caption_content.by_arm(study)["filler"]
     assert f"not told from more filler, which is {held['style']:.0f} % of the tokens" in said
     assert not any(word in said for word in ("helps", "hurts", "changes nothing"))
     other = replace(study, profile="paper")  # official captions: nobody knows their filler
-    assert "of the tokens" not in conclusions.primary_conclusion(other, found)
+    assert "of the tokens" not in concluded(other, records)
 
 
 def test_losing_less_than_the_base_does_is_no_gain(tmp_path):
@@ -132,41 +139,37 @@ def test_every_run_is_compared_with_the_base_that_it_starts_from(tmp_path):
 
 def test_an_instrument_that_cannot_tell_the_oracle_concludes_nothing():
     study = plan()
-    found = effects.effects(study, made(study, {"after": 60})[0])
-    assert found["share"].isna().all()
-    said = conclusions.primary_conclusion(study, found)
+    records, _ = made(study, {"after": 60})
+    assert effects.effects(study, records)["share"].isna().all()
+    said = concluded(study, records)
     assert "insensitive" in said and "nothing is concluded" in said and "helps" not in said
 
 
 def test_an_alarm_of_the_control_is_not_kept_quiet():
     study = plan()
-    found = effects.effects(study, made(study, {"after": 20, "oracle": 40, "aa": 30})[0])
-    assert "A/A, the same annotator drawn again, differs too" in conclusions.primary_conclusion(
-        study, found
-    )
+    records, _ = made(study, {"after": 20, "oracle": 40, "aa": 30})
+    assert "'A/A: blind captions drawn again' is not like 'blind GPT-4" in concluded(study, records)
+    calm, _ = made(study, {"after": 20, "oracle": 40})
+    assert "is not like" not in concluded(study, calm)
 
 
 def test_other_pictures_and_leaving_captions_out_weaken_what_is_said():
     study = plan(arms=("before", "after", "oracle", "dropped"))
     records, points = made(study, {"after": 20, "oracle": 40, "dropped": 30})
     found = effects.effects(study, records, points)
-    said = conclusions.primary_conclusion(study, found)
-    assert "leaving detailed captions out does more, +" in said and "other pictures" not in said
+    said = concluded(study, records, found)
+    assert "is not above 'no detailed captions', -" in said and "other pictures" not in said
     found.loc[found["primary"], "crossed_low"] = -1.0
-    assert "other pictures, too, it may be nothing [-1.0, " in conclusions.primary_conclusion(
-        study, found
-    )
-    less = effects.effects(study, made(study, {"after": 20, "oracle": 40, "dropped": 8})[0])
-    assert "leaving" not in conclusions.primary_conclusion(study, less)
+    assert "other pictures, too, it may be nothing [-1.0, " in concluded(study, records, found)
+    less, _ = made(study, {"after": 20, "oracle": 40, "dropped": 8})
+    assert "no detailed" not in concluded(study, less)
 
 
 def test_few_seeds_resolve_nothing_and_without_an_oracle_nobody_knows():
     few = plan(seeds=2)
-    found = effects.effects(few, made(few, {"after": 500, "oracle": 900}, 0.1)[0])
-    assert "resolve nothing" in conclusions.primary_conclusion(few, found)
+    assert "resolve nothing" in concluded(few, made(few, {"after": 500, "oracle": 900}, 0.1)[0])
     blind = plan(arms=("before", "after"))
-    found = effects.effects(blind, made(blind, {"after": 50})[0])
-    assert "without an oracle" in conclusions.primary_conclusion(blind, found)
+    assert "without an oracle" in concluded(blind, made(blind, {"after": 50})[0])
 
 
 def test_a_pilot_sizes_the_study():
