@@ -277,8 +277,18 @@ def test_what_each_fault_costs_is_found_over_the_whole_surface():
     records, _ = made(study, gains, noise=0.5)
     table = caption_content.slopes(records, "MME-P")
     for rate, row in table.iterrows():
-        assert row["effect"] == pytest.approx(worth[rate] / 10, abs=0.01)  # mean noise is 0
+        assert row["effect"] == pytest.approx(worth.get(rate, 0) / 10, abs=0.01)  # mean noise is 0
         assert row["low"] < row["effect"] < row["high"] < row["low"] + 0.5
+    assert list(table.index[3:]) == [
+        "omission × error", "omission × invention", "error × invention",
+    ]  # fmt: skip
+    first = [one for one in records if "e0i" in one.arm or one.arm.endswith("i0")]
+    alone = caption_content.slopes(first, "MME-P")
+    assert list(alone.index) == list(worth)  # not crossed: each for itself, and narrower
+    worse = {a.name: gains[a.name] - 50 * a.changes["omission"] * a.changes["error"] for a in grid}
+    both = caption_content.slopes(made(study, worse, noise=0.5)[0], "MME-P")
+    assert both.loc["omission × error", "effect"] == pytest.approx(-0.5, abs=0.01)
+    assert both.loc["omission × error", "high"] < 0 < both.loc["error × invention", "high"]
     said = publishing.report(study, records, Path())
     assert "MME-P: for every 10 % of facts left out -1.0" in said and "made up +0.4 [" in said
     held = caption_content.by_arm(publishing.load_study("surface-llava-1.5-7b")[0])

@@ -326,9 +326,10 @@ def test_over_a_cluster_each_run_is_done_once_though_a_worker_is_killed(
 
 
 def test_a_cluster_that_does_not_answer_is_named(study, models, tmp_path):
-    distributed = pytest.importorskip("distributed")
+    pytest.importorskip("distributed")
+    dask = pytest.importorskip("dask")
     with (
-        distributed.config.set({"distributed.comm.timeouts.connect": "1s"}),
+        dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
         pytest.raises(LabError, match=r"tcp://127.0.0.1:9: no cluster answers. Start `dask sched"),
     ):
         runner.run(PLAN, tmp_path, models, progress=False, cluster="tcp://127.0.0.1:9")
