@@ -7,9 +7,6 @@ an error is a row. What trains, captions and answers here is what does so elsewh
 
 import itertools
 import os
-import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -26,7 +23,6 @@ from sgv_lab.benchmarks.evaluate import answer
 from sgv_lab.benchmarks.tasks import TASKS, Question
 from sgv_lab.captioning import bulk, speed
 from sgv_lab.files import Journal, atomic
-from sgv_lab.options import Existing
 from sgv_lab.provenance import installed
 from sgv_lab.training import packing, throughput
 from sgv_lab.training.config import FULL_SIZE, base
@@ -67,7 +63,7 @@ class Row:
     measure: Callable[[Limits], dict[str, Any]]
 
 
-def rows(size: str, out: Path, studies: tuple[Path, ...]) -> list[Row]:
+def rows(size: str) -> list[Row]:
     """What is measured, in order of value."""
     train = partial(_training, size)
     packs = {**OFFICIAL, "packing": True}
@@ -97,10 +93,7 @@ def rows(size: str, out: Path, studies: tuple[Path, ...]) -> list[Row]:
               FULL_SIZE | {"tokens_per_batch": 4096, "gradient_checkpointing": False}),
         _static(size),
     ]  # fmt: skip
-    return [
-        *found,
-        *(Row("study", "", plan.stem, 60, partial(_study, plan, out)) for plan in studies),
-    ]
+    return found
 
 
 def measure(
@@ -108,7 +101,6 @@ def measure(
     out: Path,  # Folder of rows.jsonl and throughput.csv.
     seconds: float = 480.0,  # How long it may take.
     size: Literal["paper", "mini"] = "paper",
-    study: tuple[Existing, ...] = (),  # PLAN.yaml: A study to run in what time is left.
 ) -> Iterator[str]:
     """Measure training, captioning and answering, until the time is over, a row at a time.
 
@@ -123,7 +115,7 @@ def measure(
     room = ROOM * torch.cuda.get_device_properties(0).total_memory if device == "cuda" else 0.0
     kept = {_key(row): row for row in journal.read()}
     yield ", ".join(f"{name} {value}" for name, value in made.items())
-    for one in rows(size, out, study):
+    for one in rows(size):
         known = {"size": size, "recipe": one.recipe, "model": one.model, "row": one.row}
         before = kept.get(_key(known), {"status": ""})
         if before["status"] != "ok":
@@ -236,29 +228,6 @@ def _answers(size: str, shared: int, _: Limits) -> dict[str, Any]:
     return {"answers_per_second": count / (time.monotonic() - began)}
 
 
-def _study(plan: Path, out: Path, limits: Limits) -> dict[str, Any]:
-    """Run a study's next runs, as many at once as there are cores, in the seconds left."""
-    folder = out / plan.stem
-    command = [sys.executable, "-m", "sgv_lab", "study", str(plan), "--out", str(folder)]
-    log = folder.with_suffix(".txt")
-    with log.open("ab") as file:
-        workers = ["--workers", str(os.cpu_count() or 1)]
-        child = subprocess.Popen(
-            [*command, *workers], stdout=file, stderr=file, start_new_session=True
-        )
-        try:
-            ended = child.wait(timeout=limits.seconds)
-        except subprocess.TimeoutExpired:
-            ended = None
-            os.killpg(child.pid, signal.SIGTERM)  # its workers, too; what they did is kept
-            child.wait()
-    runs = len(Journal(folder / "records.jsonl").read())
-    status = {0: "ok", None: "stopped: the time was over"}.get(
-        ended, f"ended with {ended}: {log.name}"
-    )
-    return {"runs": runs, "status": status}
-
-
 def table(kept: Mapping[tuple[str, ...], Mapping[str, Any]]) -> pd.DataFrame:
     """Rows, with shares of both ceilings, and how much faster than the usual way they are."""
     found = pd.DataFrame(list(kept.values()))
@@ -286,7 +255,7 @@ def line(row: Mapping[str, Any]) -> str:
     if row["status"] != "ok":
         return name + row["status"]
     units = {rate: (1, rate.replace("_per_second", "/s")) for rate in _RATES}
-    units |= {"useful_tflops": (1, "TFLOP/s"), "runs": (1, "runs")}
+    units |= {"useful_tflops": (1, "TFLOP/s")}
     units |= {"peak_bytes": (1e9, "GB"), "planned_bytes": (1e9, "GB planned")}
     told = {key: row[key] for key in units if row.get(key) is not None}
     return name + ", ".join(f"{told[key] / units[key][0]:,.2f} {units[key][1]}" for key in told)
@@ -310,7 +279,7 @@ def speeds(file: str | Path) -> pd.DataFrame:
     if Path(file).is_file():
         found = pd.read_csv(file).query("recipe != 'check' and status == 'ok'")
     else:
-        every = rows("paper", Path(), ())
+        every = rows("paper")
         found = pd.DataFrame(
             [vars(one) for one in every if one.recipe in ("sft", "pretrain", "caption")]
         )

@@ -191,20 +191,14 @@ def report(plan: Plan, records: Sequence[Record], out: Path) -> str:
     if replaced := [one.replaced["count"] for one in records if one.arm == user_captions.ARM]:
         which = f"{min(replaced)} of a mix's detailed captions replaced by the file's"
         lines.append(f"{user_captions.ARM}: {which}")
-    for name, dropped, whole in _dropped(records):
-        lines.append(
-            f"left out of {name}: {dropped:,} of {whole:,} records ({dropped / whole:.2%})"
-        )
+    left_out = {f"{one.arm}, {stage}": counts
+                for one in sorted(records, key=lambda one: one.dropped)
+                for stage, counts in one.left_out().items()}  # fmt: skip
+    lines += [
+        f"left out of {name}: {dropped:,} of {whole:,} records ({dropped / whole:.2%})"
+        for name, (dropped, whole) in left_out.items()
+    ]
     return "\n".join(lines)
-
-
-def _dropped(records: Sequence[Record]) -> list[tuple[str, int, int]]:
-    """(arm and stage, most records that a run left out, of how many), where any were."""
-    counts = [(one.arm, one.dropped, one.records + one.dropped) for one in records]
-    counts += [(f"{one.arm}, pre-training", one.pretrain["dropped"], one.pretrain["captions"])
-               for one in records if (one.pretrain or {}).get("dropped")]  # fmt: skip
-    most = {name: (dropped, whole) for name, dropped, whole in sorted(counts) if dropped}
-    return [(name, *count) for name, count in most.items()]
 
 
 def keep_models(plan: Plan, arms: Sequence[str]) -> Path:

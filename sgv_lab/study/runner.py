@@ -25,7 +25,7 @@ from sgv_lab.files import Journal, sha256, write_json
 from sgv_lab.models import checkpoints, families, shipped
 from sgv_lab.study import run_arm
 from sgv_lab.study.plans import Plan
-from sgv_lab.study.run_arm import POINTS, Job, evaluate_cached, execute
+from sgv_lab.study.run_arm import POINTS, STAGES, Job, evaluate_cached, execute
 from sgv_lab.training.survey import MAX_DROPPED
 from sgv_lab.world import benchmarks as world
 from sgv_lab.world.scene import MINIATURE
@@ -65,6 +65,13 @@ class Record:
     code: str = ""  # hash of the code that the run rests on: see `run_arm.code`
     origins: Mapping[str, str] = field(default_factory=dict)  # of the config's values
     base: str = ""  # the name of its base's folder; the config has its hash
+
+    def left_out(self) -> dict[str, tuple[int, int]]:
+        """Stage -> how many of its records were left out, of how many, where any were."""
+        found = {STAGES[1]: (self.dropped, self.records + self.dropped)}
+        if self.pretrain:
+            found[STAGES[0]] = (self.pretrain.get("dropped", 0), self.pretrain.get("captions", 0))
+        return {stage: counts for stage, counts in found.items() if counts[0]}
 
 
 def bases(plan: Plan, models_root: str | Path = "") -> dict[int, Path]:

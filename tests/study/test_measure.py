@@ -82,18 +82,10 @@ def test_shares_are_of_both_ceilings_and_of_the_first_row():
     assert table.loc[["matrix products"], ["mfu", "ratio"]].isna().all(axis=None)
 
 
-def test_a_study_runs_in_what_time_is_left(tmp_path, monkeypatch):
-    plan = tmp_path / "plan.yaml"
-    plan.write_text("no plan")
-    found = measure._study(plan, tmp_path, measure.Limits(60.0, 0.0))
-    assert found["runs"] == 0 and "ended with 1: plan.txt" in found["status"]
-    assert measure._study(plan, tmp_path, measure.Limits(0.01, 0.0))["status"].startswith("stopped")
-
-
 @pytest.mark.slow
 def test_all_rows_are_rehearsed_in_miniature(tmp_path):
     done = _run(tmp_path, "--seconds", 10_000)
     assert done.exit_code == 0, done.output
     rows = Journal(tmp_path / "rows.jsonl").read()
     assert {row["row"]: row["status"] for row in rows if row["status"] != "ok"} == {}
-    assert len(rows) == len(measure.rows("mini", tmp_path, ()))
+    assert len(rows) == len(measure.rows("mini"))
