@@ -73,8 +73,8 @@ def answered(monkeypatch):
     told = {"MME-P": 700.0}
     monkeypatch.setattr(run_arm, "evaluate_all", lambda *given: told)
     monkeypatch.setattr(runner, "evaluate_cached", lambda *given: (told, None))
-    monkeypatch.setattr(runner, "_workers", lambda count: nullcontext(SimpleNamespace(map=map)))
-    run = lambda left, workers: ((job, run_arm.execute(job)) for job in left)  # noqa: E731
+    monkeypatch.setattr(runner, "_workers", lambda *_: nullcontext(SimpleNamespace(map=map)))
+    run = lambda left, *_: ((job, run_arm.execute(job)) for job in left)  # noqa: E731
     monkeypatch.setattr(runner, "_all", run)
 
 
