@@ -40,6 +40,12 @@ def by_arm(plan: Plan, arms: Sequence[str] = ()) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=COLUMNS)
 
 
+def on_surface(plan: Plan) -> list[str]:
+    """Arms that are dots on the surface: those whose rates are set, and the caption sources."""
+    groups = (SURFACE, "sources", "Figure 2")
+    return [name for name in plan.arms if arm(name).group in groups or name == "oracle"]
+
+
 @cache
 def first_edition() -> pd.DataFrame:
     """plan, digest, arm, `by_arm`'s columns, tokens of as many captions: of the first studies."""

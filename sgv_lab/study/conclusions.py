@@ -39,7 +39,7 @@ def conclusion(plan: Plan, records: Sequence[Record], table: pd.DataFrame, out: 
     asked = runs.assign(untuned=base).dropna(axis=1) if criteria.planned(plan) else runs
     sentence = primary_conclusion(plan, table, asked)
     if SURFACE in groups:
-        quality = caption_content.by_arm(plan)
+        quality = caption_content.by_arm(plan, caption_content.on_surface(plan))
         scores = [name for name in (score, SEEN) if name in set(table["score"])]
         sentence += "".join(f". {costs_of_faults(quality, records, name)}" for name in scores)
     if groups == {"Figure 6"}:

@@ -415,6 +415,9 @@ def test_without_gain_or_seeds_no_growth_is_told_and_one_curve_is_named():
     said = publishing.report(plan, records, Path())
     assert "against 4,096; with their number the score grows" in said
     assert "differ in what is trained" not in said
+    (axis,) = drawn_study.scaling_curve(plan, records).axes
+    assert axis.get_xlabel() == "different captions of the projector alone, 512 updates for all"
+    plt.close("all")
 
 
 def test_memory_grows_with_the_blocks_and_only_a_gpu_measures_it():

@@ -305,6 +305,13 @@ def test_what_each_fault_costs_is_found_over_the_whole_surface():
     )
 
 
+def test_controls_are_no_dots_on_the_surface_and_their_filler_is_not_the_faults():
+    study = plan(arms=("before", "after", "oracle", "style", "o0e30i0", "o75e0i0"))
+    assert caption_content.on_surface(study) == ["before", "after", "oracle", "o0e30i0", "o75e0i0"]
+    records, _ = made(study, {"after": 20, "oracle": 40})
+    assert "follows the share of filler" not in publishing.report(study, records, Path())
+
+
 def test_figures_draw_what_the_table_says():
     study = plan(arms=("before", "after", "oracle", "shuffled", "o75e0i0"))
     records, points = made(study, {"after": 20, "oracle": 40})
