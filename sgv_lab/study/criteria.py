@@ -6,8 +6,6 @@ that the verdict rests on is corrected together (Holm), so that no word of it is
 more than 5 % of the studies in which nothing differs.
 """
 
-from collections.abc import Sequence
-
 import pandas as pd
 from scipy import stats
 
@@ -73,12 +71,12 @@ def verdict(found: pd.DataFrame) -> str:
     return AGAINST if nothing.any() else UNRESOLVED
 
 
-def not_met(found: pd.DataFrame, kinds: Sequence[str] = ("none", "shuffled", "control")) -> str:
-    """The criteria of these kinds that are not met, in words; "" if all are."""
-    words = {"none": "not above", "shuffled": "not below", "control": "not like"}
+def not_met(found: pd.DataFrame) -> str:
+    """Criteria beside the ceiling and the primary endpoint that are not met, in words, or ""."""
+    words = {"none": "shows no gain", "shuffled": "shows no loss", "control": "differs"}
     label = lambda name: "the untuned base" if name == "untuned" else repr(arm(name).label)  # noqa: E731
     return "; ".join(
-        f"{label(row.arm)} is {words[row.kind]} {label(row.against)}, "
+        f"{label(row.arm)} against {label(row.against)} {words[row.kind]}, "
         f"{row.effect:+.1f} [{row.low:.1f}, {row.high:.1f}]"
-        for row in found[found["kind"].isin(kinds) & ~found["met"]].itertuples()
+        for row in found[found["kind"].isin(list(words)) & ~found["met"]].itertuples()
     )

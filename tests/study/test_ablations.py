@@ -357,7 +357,7 @@ def test_the_conclusion_names_what_is_compared_and_its_own_ceiling():
 
     assert "helps" in said(plan, records) and "but" not in said(plan, records)
     without = made(plan, {"share@PT": 10, "oracle@PT": 40, "none@PT": 10})
-    assert "is not above 'no stage 1 end to end'" in said(plan, without)
+    assert "against 'no stage 1 end to end' shows no gain" in said(plan, without)
     assert "insensitive: even true captions are not told from 'stage 1 on BLIP captions'" in (
         said(plan, made(plan, {"share@PT": 10}))
     )
