@@ -30,6 +30,7 @@ COMMANDS = {  # name -> "module:function", listed in --help in this order
     "score": "sgv_lab.benchmarks.commands:score",
     "evaluate": "sgv_lab.benchmarks.commands:evaluate",
     "study": "sgv_lab.commands:study",
+    "studies": "sgv_lab.commands:studies",
 }
 GROUPS = {"world": "The drawn world."}
 

@@ -1,4 +1,4 @@
-"""``sgv-lab run``, ``study``, ``world``, ``models`` and ``convert``."""
+"""``sgv-lab run``, ``study``, ``studies``, ``world``, ``models`` and ``convert``."""
 
 import sys
 from collections.abc import Iterator
@@ -38,6 +38,7 @@ def study(
     models_root: str = "",  # Folder of FAMILY (FAMILY.1, ...) checkpoints.  [default: shipped]
     data_root: str = "",  # The official files, for a plan of profile paper.
     workers: int | None = None,  # Runs at once.  [default: the GPUs, else the cores]
+    cluster: str = "",  # tcp://HOST:PORT: A dask scheduler whose workers see the same disk.
     max_dropped: float = 0.05,  # SHARE: Of official records that may be left out.
     dry_run: bool = False,  # Show the plan, check base and official files; run nothing.
     publish: Path | None = None,  # Also write into this figures/.
@@ -76,13 +77,28 @@ def study(
         yield read.resolved().to_string(index=False)
         return
     out = out or Path("runs") / "studies" / read.name
-    how = {"keep_models": keep_models, "max_dropped": max_dropped}
+    how = {"keep_models": keep_models, "max_dropped": max_dropped, "cluster": cluster}
     records = runner.run(read, out, models_root, data_root, workers, **how)
     yield publishing.report(read, records, out)
     if publish:
         from sgv_lab.figures.study import publish as publish_study  # needs matplotlib
 
         yield from publish_study(read, records, out, publish)
+
+
+def studies() -> Iterator[str]:
+    """Show for each recorded study that its plan was committed before its records.
+
+    Both commits are of this repository's own history: `git show COMMIT` gives them. A plan counts
+    only with the text that it has today, from which its seeds and questions follow. An error names
+    the studies of which this does not hold.
+    """
+    from sgv_lab.study import publishing
+
+    found = publishing.commits()
+    yield found.to_string()
+    if wrong := list(found.index[found["wrong"] != ""]):
+        raise LabError("not planned before they were recorded", where=", ".join(wrong))
 
 
 def export(

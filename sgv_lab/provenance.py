@@ -57,13 +57,14 @@ def _direct() -> list[str]:
 def _git(package: Path) -> dict[str, Any]:
     """Revision and cleanness of the tree that tracks ``package``, not of one around it."""
     try:
-        _ask(package, "ls-files", "--error-unmatch", "__init__.py")
-        revision = _ask(package, "rev-parse", "HEAD")
-        return {"revision": revision, "clean": not _ask(package, "status", "--porcelain", ":/")}
+        git(package, "ls-files", "--error-unmatch", "__init__.py")
+        revision = git(package, "rev-parse", "HEAD")
+        return {"revision": revision, "clean": not git(package, "status", "--porcelain", ":/")}
     except (OSError, subprocess.CalledProcessError):  # no git, or no tree of ours
         return {"revision": os.environ.get("SGV_REVISION", UNKNOWN), "clean": UNKNOWN}
 
 
-def _ask(folder: Path, *command: str) -> str:
+def git(folder: Path, *command: str) -> str:
+    """What git says in ``folder``. OSError or subprocess.CalledProcessError if it says nothing."""
     done = subprocess.run(["git", *command], cwd=folder, capture_output=True, text=True, check=True)
     return done.stdout.strip()

@@ -181,7 +181,7 @@ def surface(plan: Plan, records: Sequence[Record], table: pd.DataFrame) -> Figur
     whose interval excludes 0. Colours end at the grid's largest effect.
     """
     score = plan.primary[1]
-    quality = caption_content.by_arm(plan)
+    quality = caption_content.by_arm(plan, caption_content.on_surface(plan))
     gains = table[(table["score"] == score) & (table["against"] == "before")].set_index("arm")
     dots = quality.join(gains[["effect", "low", "high"]]).fillna({"effect": 0.0})
     named = dots.index.isin(list(SOURCE_COLORS))
@@ -233,9 +233,11 @@ def scaling_curve(plan: Plan, records: Sequence[Record], note: str = "") -> Figu
     axis.set_xscale("log")
     axis.set_xticks(list(places.values()), [f"{n:,}" if n else "none" for n in places])
     axis.minorticks_off()
-    updates = plan.baseline.pretrain.max_steps
+    learned = plan.configs()[plan.arms[-1]]
+    updates = (learned.pretrain or learned).max_steps
     equal = f"{updates} updates for all" if updates else "one epoch of each"
-    axis.set_xlabel(f"different captions in stage 1, {equal}")
+    where = "in stage 1" if learned.pretrain else "of the projector alone"
+    axis.set_xlabel(f"different captions {where}, {equal}")
     axis.set_ylabel(f"{score}, {UNITS.get(score, 'percent')} in miniature")
     axis.set_title(f"{note or plan.title}\n{textwrap.fill(str(fitted), 60)}", fontsize=9)
     axis.grid(True)

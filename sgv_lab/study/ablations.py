@@ -22,6 +22,7 @@ from sgv_lab.training import estimates, trainable
 from sgv_lab.training.config import base
 
 ROWS, POSITIONS = 16, 800  # of a batch on one GPU: a picture's 576 and a dense caption
+UNTOLD = "cannot be told"
 _EDGE = 1e-2  # of the logarithm of half: nearer to a bound, the fit ends there
 
 
@@ -94,11 +95,25 @@ def scores_by_number(records: Sequence[Record], score: str) -> pd.DataFrame:
     return runs.set_axis(counts, axis=1).sort_index(axis=1)
 
 
-def most_against_fewer(scores: pd.DataFrame) -> pd.DataFrame:
+def most_against_fewer(scores: pd.DataFrame, level: float = intervals.LEVEL) -> pd.DataFrame:
     """The most captions against each smaller number but none, paired: effect, low, high."""
     *fewer, most = sorted(n for n in scores if n > 0)
-    rows = {n: intervals.paired(scores[most] - scores[n]) for n in fewer}
+    rows = {n: intervals.paired(scores[most] - scores[n], level) for n in fewer}
     return pd.DataFrame.from_dict(rows, orient="index", columns=["effect", "low", "high"])
+
+
+def growth(scores: pd.DataFrame) -> str:
+    """How ``scores``, as `saturation` takes them, go on: "grows", "saturates", or neither is known.
+
+    "grows": the last number does better than the one before it; "saturates": it is not seen to, and
+    half of the gain lies within the numbers tried.
+    """
+    if len(scores) < effects.RESOLVES or len([n for n in scores if n > 0]) < 4:
+        return UNTOLD
+    if most_against_fewer(scores)["low"].iloc[-1] > 0:
+        return "grows"
+    curve = saturation(scores)
+    return UNTOLD if curve.why or curve.gain[0] < 0 else "saturates"
 
 
 def part(plan: Plan, group: str) -> Plan:

@@ -1,6 +1,7 @@
 """The arms of the study: short named changes to one baseline, in the paper's terms.
 
-All arms of a plan train on as many samples, in as many updates; they differ in what the registry
+All arms of a plan train on as many samples, in as many updates, or on as many tokens of captions
+where numbers of captions are weighed against what they say. They differ in what the registry
 ``ARMS`` says, and in nothing else. What can be changed is what `training.config.RunConfig` has.
 """
 
@@ -34,6 +35,7 @@ _BASES = {  # family -> bases of all weights and of LoRA; any other family: LLaV
     "qwen3-vl-8b": ("sft-qwen3", "sft-qwen3"),
 }
 SURFACE = "detail × accuracy"  # the group of the arms whose rates are set
+NUMBER = "number × quality"  # that of the arms that show as many tokens of captions
 RATES = ("omission", "error", "invention")
 
 
@@ -96,6 +98,12 @@ def ready(design: RunConfig, blocks: int) -> RunConfig:
 
 
 BLIND, VISION = {"annotator": "gpt4_blind"}, {"annotator": "gpt4_vision"}
+
+
+def _set_rates(*percent: int) -> dict[str, Any]:
+    return VISION | {rate: of / 100 for rate, of in zip(RATES, percent, strict=True)}
+
+
 ALL_SOURCES = {**VISION, "images": "mixed"}  # as the released file
 # Pre-training of the projector alone; and end to end, of language model and half of the ViT, too.
 PROJECTOR = {"pretrain.base": "projector-only", "pretrain.vision_share": None}
@@ -108,6 +116,13 @@ BOTH = {**ALL_SOURCES, **ON_SHARE}  # ShareGPT4V-7B: Table 6 and Figure 6 stand 
 LCS = {**VISION, "pretrain.collection": "lcs"}  # Table 5: one fine-tuning mix, one set of images
 SHUFFLED, QUESTIONS = {**VISION, "edit": "shuffled"}, {"edit": "questions"}
 STYLE = {"wording": 1, "filler": 0.2}
+PAID = {  # captions bought by the token -> label, changes, tokens of one (means of 300 scenes)
+    "blip": ("BLIP's captions", {"annotator": "blip"}, 15.1),
+    "half": ("captions, half left out", _set_rates(50, 0, 0), 25.8),
+    "after": ("GPT4-Vision's captions", VISION, 50.3),
+    "wrong": ("captions, 30% wrong", _set_rates(0, 30, 0), 56.6),
+    "oracle": ("true and whole captions", {"annotator": "oracle"}, 56.8),
+}
 
 
 def _tower(name: str, share: float, label: str, row: str | None) -> Arm:
@@ -118,6 +133,25 @@ def _tower(name: str, share: float, label: str, row: str | None) -> Arm:
 def _captions(number: int, row: str | None = None) -> Arm:
     changes = {**BOTH, "pretrain.samples": number}
     return Arm(f"captions@{number}", f"{number:,} captions", changes, ("captions@0",), row)
+
+
+def _alone(number: int) -> Arm:
+    """So many of GPT4-Vision's captions, and nothing else; all as many steps, so one curve."""
+    against = ("alone@16",) if number > 16 else ()
+    label = f"{number:,} captions alone"
+    return Arm(f"alone@{number}", label, {**VISION, "samples": number}, against)
+
+
+def _paid(name: str, thousands: int) -> Arm:
+    """Captions for so many thousand tokens: each step shows as many, whoever captions."""
+    label, shown, length = PAID[name]
+    rows = round(1_600 / length)
+    changes = {**shown, "samples_per_update": rows, "samples": rows * 160 * thousands // 256}
+    against = () if name == "blip" else (f"blip@{thousands}K",)
+    fewer = {64: (f"{name}@16K",), 256: (f"{name}@64K",)}.get(thousands, ())
+    return Arm(
+        f"{name}@{thousands}K", f"{thousands}K tokens of {label}", changes, (*against, *fewer)
+    )
 
 
 def _first(
@@ -131,8 +165,8 @@ def _first(
 def _rates(omission: int, error: int, invention: int) -> Arm:
     """Rates in percent: o25e10i0 leaves out 25 %, gets 10 % wrong, makes nothing up."""
     label = f"{omission}% left out, {error}% wrong, {invention}% made up"
-    rates = {"omission": omission / 100, "error": error / 100, "invention": invention / 100}
-    return Arm(f"o{omission}e{error}i{invention}", label, {**VISION, **rates})
+    rates = _set_rates(omission, error, invention)
+    return Arm(f"o{omission}e{error}i{invention}", label, rates)
 
 
 _REGISTRY = {  # (group, upper bound) -> its arms
@@ -158,7 +192,9 @@ _REGISTRY = {  # (group, upper bound) -> its arms
     (SURFACE, "oracle"): [
         *(_rates(o, e, 0) for o in (0, 25, 50, 75) for e in (0, 10, 30, 50)),
         *(_rates(o, 0, i) for o in (0, 25, 50, 75) for i in (30, 60)),
+        *(_rates(o, e, 30) for o in (0, 25, 50, 75) for e in (10, 30)),
     ],
+    (NUMBER, "oracle@256K"): [_paid(name, paid) for paid in (16, 64, 256) for name in PAID],
     ("Table 4", "both-oracle"): [  # where dense captions are used, and its missing control
         Arm("sft", "dense captions in fine-tuning", ALL_SOURCES, row="PT no, SFT yes"),
         Arm("pt-blip", "stage 1 end to end on BLIP captions", ON_BLIP, ("before", "pt")),
@@ -206,6 +242,7 @@ _REGISTRY = {  # (group, upper bound) -> its arms
     ("Figure 6", ""): [  # how many different captions pre-training shows
         Arm("captions@0", "no dense captions in stage 1", ALL_SOURCES, (), "0"),
         *map(_captions, (16, 64, 256, 1_024, 4_096)),
+        *map(_alone, (16, 64, 256, 1_024, 4_096, 16_384)),
         *(_captions(n, str(n)) for n in (100_000, *range(200_000, 1_200_001, 200_000))),
     ],
 }

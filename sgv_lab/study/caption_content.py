@@ -4,6 +4,7 @@ and how far scores follow it."""
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -39,6 +40,12 @@ def by_arm(plan: Plan, arms: Sequence[str] = ()) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=COLUMNS)
 
 
+def on_surface(plan: Plan) -> list[str]:
+    """Arms that are dots on the surface: those whose rates are set, and the caption sources."""
+    groups = (SURFACE, "sources", "Figure 2")
+    return [name for name in plan.arms if arm(name).group in groups or name == "oracle"]
+
+
 @cache
 def first_edition() -> pd.DataFrame:
     """plan, digest, arm, `by_arm`'s columns, tokens of as many captions: of the first studies."""
@@ -67,15 +74,23 @@ def slopes(records: Sequence[Record], score: str) -> pd.DataFrame:
     """What ten points more, in percent, of facts left out, wrong or made up are worth.
 
     Least squares, a seed at a time, of its arms' scores on the three rates that were set; effect,
-    low, high: the seeds' mean and its paired-t interval. Index: RATES; empty where the arms do not
-    tell them apart.
+    low, high: the seeds' mean and its paired-t interval. Index: RATES; where arms cross each with
+    each, also "omission × error" and so on: what ten points of both are worth beyond that, and all
+    intervals hold together (Bonferroni). Empty where the arms do not tell the rates apart.
     """
     runs = effects.by_seed(records, score)
     runs = runs[[name for name in runs if arm(name).group == SURFACE]]
-    rates = [[1.0, *(10 * arm(name).changes[rate] for rate in RATES)] for name in runs]
-    (_, *found), _, rank, _ = np.linalg.lstsq(np.array(rates), runs.to_numpy().T)
-    told_apart = rank == 1 + len(RATES)
-    rows = dict(zip(RATES, map(intervals.paired, found), strict=True)) if told_apart else {}
+    rates = pd.DataFrame([arm(name).changes for name in runs]).reindex(columns=list(RATES)) * 10
+    pairs = list(combinations(RATES, 2))
+    if crossed := all((rates[a] * rates[b]).any() for a, b in pairs):
+        off = rates - rates.mean()
+        rates = rates.assign(**{f"{a} × {b}": off[a] * off[b] for a, b in pairs})
+    design = np.column_stack([np.ones(len(rates)), rates.astype(float)])
+    (_, *found), _, rank, _ = np.linalg.lstsq(design, runs.to_numpy().T)
+    level = 1 - 0.05 / rates.shape[1] if crossed else intervals.LEVEL
+    told_apart = rank == design.shape[1]
+    rows = {name: intervals.paired(one, level) for name, one in zip(rates, found, strict=True)}
+    rows = rows if told_apart else {}
     return pd.DataFrame.from_dict(rows, orient="index", columns=["effect", "low", "high"])
 
 

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from sgv_lab.study import ablations, caption_content, effects, runner
+from sgv_lab import intervals
+from sgv_lab.study import ablations, caption_content, criteria, effects, runner
 from sgv_lab.study.arms import SURFACE, arm
+from sgv_lab.study.criteria import quoted, signed, with_interval
 from sgv_lab.study.plans import PILOT, Plan
 from sgv_lab.study.runner import Record
 from sgv_lab.study.scores import SEEN
@@ -36,15 +38,16 @@ def conclusion(plan: Plan, records: Sequence[Record], table: pd.DataFrame, out: 
             f"In {pairs} comparisons of an annotator with itself (A/A), the test at 5 % finds a "
             f"difference in {100 * rate:.1f} %."
         )
-    sentences = [primary_conclusion(plan, table)]
+    runs = effects.by_seed(records, score)
+    base = effects.untuned_by_seed(records, runner.untuned(out), score)
+    asked = runs.assign(untuned=base).dropna(axis=1) if criteria.planned(plan) else runs
+    sentences = [primary_conclusion(plan, table, asked)]
     if SURFACE in groups:
-        quality = caption_content.by_arm(plan)
+        quality = caption_content.by_arm(plan, caption_content.on_surface(plan))
         scores = [name for name in (score, SEEN) if name in set(table["score"])]
         sentences += [costs_of_faults(quality, records, name) for name in scores]
     if groups == {"Figure 6"}:
-        sentences += ["The two differ in what is trained, too.", worth_of_captions(records, score)]
-    runs = effects.by_seed(records, score)
-    base = effects.untuned_by_seed(records, runner.untuned(out), score)
+        sentences.append(worth_of_captions(records, score))
     if (lost := runs.lt(base, axis=0).to_numpy().sum()) > runs.size / 2:
         below = f"{lost} of {runs.size} runs lie below the untuned base ({base.mean():,.1f})"
         sentences.append(f"{below}, so a gain here is a smaller loss.")
@@ -53,17 +56,18 @@ def conclusion(plan: Plan, records: Sequence[Record], table: pd.DataFrame, out: 
     return " ".join(sentences)
 
 
-def primary_conclusion(plan: Plan, table: pd.DataFrame) -> str:
+def primary_conclusion(plan: Plan, table: pd.DataFrame, runs: pd.DataFrame) -> str:
     """What follows for this family from the primary endpoint, in a few sentences.
 
-    Where the oracle shows no gain over before, nothing does; where the captions compared differ in
-    filler, what better ones do is not known.
+    ``runs``: its score, seeds by arms, as `criteria.comparisons` takes it. Where the oracle shows
+    no gain over before, nothing follows; where the captions compared differ in filler, what better
+    ones do is not known.
     """
     name, score = plan.primary
     rows = table[table["score"] == score].set_index(["arm", "against"])
     top, base = arm(name).upper_bound, arm(name).compared_with[0]
     main = rows.loc[name, base]
-    effect = f"{score} {_with_interval(main)}"
+    effect = f"{score} {with_interval(main)}"
     share = plan.baseline.captions.share
     mix = f"{100 * share:.1f} % of the mix detailed captions" if share < 1 else "captions alone"
     head = f"{plan.family}, {_TRAINED[plan.baseline.language_model]} trained, {mix}, "
@@ -72,7 +76,7 @@ def primary_conclusion(plan: Plan, table: pd.DataFrame) -> str:
         return f"{head}{effect}. So few seeds resolve nothing; they show how it works."
     verb = "helps" if main["effect"] > 0 else "hurts"
     verb = verb if _excludes_zero(main) else "has no measurable effect"
-    found = f"{head}{_quoted(name)} against {_quoted(base)} {verb}: {effect}."
+    found = f"{head}{quoted(name)} against {quoted(base)} {verb}: {effect}."
     if not top:  # of how many blocks are trained there is no best that is known
         return found
     if (top, base) not in rows.index:
@@ -80,14 +84,18 @@ def primary_conclusion(plan: Plan, table: pd.DataFrame) -> str:
         return f"{head}{effect}. {what}"
     if (ceiling := rows.loc[top, base])["low"] <= 0:
         what = "do worse than" if ceiling["high"] < 0 else "show no clear gain over"
-        what = f"Even true captions {what} {_quoted(base)}: {_with_interval(ceiling)}."
+        what = f"Even true captions {what} {quoted(base)}: {with_interval(ceiling)}."
         return f"{head}This study cannot tell. {what}"
+    tests = criteria.comparisons(plan, runs)
+    caveats = "".join(f" {one}" for one in (*_caveats(rows, name, base), *criteria.not_met(tests)))
     if unlike := _filler(plan, name, base, top):
-        return f"{head}{unlike} The difference: {effect}.{_caveats(rows, name, base)}"
+        return f"{head}{unlike} The difference: {effect}.{caveats}"
     of_oracle = (f"{100 * main[one]:.0f}" for one in ("share", "share_low", "share_high"))
     part = "That is {} % of what the oracle gains ({} to {} %).".format(*of_oracle)
-    caveats = _caveats(rows, name, base) if _excludes_zero(main) else ""
-    return f"{found} {part}{caveats}"
+    if criteria.planned(plan):
+        follows = f"By the plan's criteria, corrected together: {criteria.verdict(tests)}."
+        return f"{found} {part}{caveats} {follows}"
+    return f"{found} {part}" + caveats * bool(_excludes_zero(main))
 
 
 def _filler(plan: Plan, name: str, base: str, top: str) -> str:
@@ -101,46 +109,25 @@ def _filler(plan: Plan, name: str, base: str, top: str) -> str:
         return ""
     return (
         f"Better captions and {'less' if mine < its else 'more'} filler cannot be told apart. "
-        f"Filler is {mine:.0f} % of the tokens of {_quoted(name)}, {its:.0f} % of "
-        f"{_quoted(base)} and {true:.0f} % of {_quoted(top)}."
+        f"Filler is {mine:.0f} % of the tokens of {quoted(name)}, {its:.0f} % of "
+        f"{quoted(base)} and {true:.0f} % of {quoted(top)}."
     )
 
 
-def _caveats(rows: pd.DataFrame, name: str, base: str) -> str:
-    """What weakens an effect, each in a sentence: false alarm, few images, the captions' need.
+def _caveats(rows: pd.DataFrame, name: str, base: str) -> list[str]:
+    """What weakens an effect besides `criteria`, in sentences: few images; no gain over others.
 
-    ``rows``: by (arm, against). If dropping the detailed captions does as much, or the arm is
-    no better than another that it is compared with, it is not what the better ones say that helps.
+    ``rows``: by (arm, against).
     """
-    main, caveats = rows.loc[name, base], ""
-    _, *stage = name.partition("@")
-    again = ("".join(["aa", *stage]), base)
-    if again in rows.index and _excludes_zero(rows.loc[again]):
-        caveats += " But A/A, the same annotator drawn again, differs too, so this may be noise."
+    main, caveats = rows.loc[name, base], []
     low, high = main["crossed_low"], main["crossed_high"]
     if low <= 0 <= high:
-        reach = _signed(f"{low:.1f} to {high:.1f}")
-        caveats += f" Allowing also for other images ({reach}), it may be nothing."
-    if ("dropped", "before") in rows.index:
-        without = rows.loc["dropped", "before"]
-        if _excludes_zero(without) and abs(without["effect"]) >= abs(main["effect"]):
-            caveats += f" Leaving detailed captions out does more: {_with_interval(without)}."
+        reach = signed(f"{low:.1f} to {high:.1f}")
+        caveats.append(f"Allowing also for other images ({reach}), it may be nothing.")
     for other, row in rows.loc[name].drop(index=base).iterrows():
-        if row["low"] <= 0:
-            caveats += f" Against {_quoted(other)} no gain is seen: {_with_interval(row)}."
+        if row["low"] <= 0 and not other.startswith("none@"):  # these are criteria
+            caveats.append(f"Against {quoted(other)} no gain is seen: {with_interval(row)}.")
     return caveats
-
-
-def _quoted(name: str) -> str:
-    return f"“{arm(name).label}”"
-
-
-def _with_interval(row: pd.Series) -> str:
-    return _signed(f"{row['effect']:+.1f} ({row['low']:.1f} to {row['high']:.1f})")
-
-
-def _signed(number: str) -> str:
-    return number.replace("-", "−")
 
 
 def _excludes_zero(row: pd.Series) -> bool:
@@ -156,20 +143,33 @@ def costs_of_faults(quality: pd.DataFrame, records: Sequence[Record], score: str
     slopes = caption_content.slopes(records, score)
     if slopes.empty:
         return f"{score}: so few arms cannot tell what faults cost."
-    costs = ", ".join(f"{words[rate]} {_with_interval(row)}" for rate, row in slopes.iterrows())
+    costs = ", ".join(
+        f"{' and '.join(words[one] for one in rates.split(' × '))} {with_interval(row)}"
+        + " beyond each" * (" × " in rates)
+        for rates, row in slopes.iterrows()
+    )
     costs = f"{score} per 10 % of facts: {costs}."
     if not quality["filler"].max() - quality["filler"].min() >= FILLER:
         return costs
     r = caption_content.follows_filler(quality, records, score)
     said = f"follows the share of filler in captions (r = {r:.2f} over {len(quality)} arms)"
-    return f"{score} {_signed(said)}. Filler may explain all of this: {costs}"
+    return f"{score} {signed(said)}. Filler may explain all of this: {costs}"
 
 
 def worth_of_captions(records: Sequence[Record], score: str) -> str:
-    """`ablations.most_against_fewer` in words."""
+    """`ablations.most_against_fewer` in words, and how numbers of captions trained alike grow."""
     scores = ablations.scores_by_number(records, score)
-    rows = ablations.most_against_fewer(scores).iterrows()
-    gains = ", ".join(f"{_with_interval(row)} against {n:,}" for n, row in rows)
+    alike = all(one.arm.startswith("alone@") for one in records)
+    fewer = max(1, len(scores.columns) - 1)
+    level = 1 - 0.05 / fewer if alike else intervals.LEVEL
+    rows = ablations.most_against_fewer(scores, level).iterrows()
+    gains = ", ".join(f"{with_interval(row)} against {n:,}" for n, row in rows)
     if not gains:
         return "What more captions are worth cannot be told from one number of them."
-    return f"Looked at afterwards, {max(scores):,} captions are worth {score} {gains}."
+    worth = f"{max(scores):,} captions are worth {score} {gains}."
+    if alike:
+        growth = ablations.growth(scores)
+        if growth == ablations.UNTOLD:
+            return f"{worth} Whether the score grows with their number cannot be told."
+        return f"{worth} With their number the score {growth}."
+    return f"The two differ in what is trained, too. Looked at afterwards, {worth}"

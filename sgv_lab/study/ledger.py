@@ -72,11 +72,8 @@ def not_full_size(record: Record, data: Path) -> str:
 
 def _dropped(record: Record) -> float:
     """The largest share of a stage's records that a run left out; 1 where nothing is known."""
-    whole = record.records + record.dropped
-    shares = [record.dropped / whole if record.records else 1.0]
-    if record.pretrain:
-        shares.append(record.pretrain["dropped"] / record.pretrain["captions"])
-    return max(shares)
+    shares = [dropped / whole for dropped, whole in record.left_out().values()]
+    return max(shares, default=0.0) if record.records else 1.0
 
 
 @cache

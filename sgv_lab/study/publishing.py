@@ -1,8 +1,9 @@
 """Committed plans and their recorded studies: what there is, and what follows."""
 
 import json
+import subprocess
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -11,8 +12,10 @@ import torch
 from safetensors.torch import save_file
 
 from sgv_lab import notebook
+from sgv_lab.errors import LabError
 from sgv_lab.files import atomic
 from sgv_lab.models import checkpoints
+from sgv_lab.provenance import git
 from sgv_lab.study import ablations, effects, explore, plans, run_arm, runner, user_captions
 from sgv_lab.study.arms import arm
 from sgv_lab.study.conclusions import conclusion
@@ -72,6 +75,60 @@ def status() -> pd.DataFrame:
 
 def _hours(plan: Plan) -> float | None:
     return round(len(plan.runs()) * plan.minutes / 60, 1) if plan.minutes else None
+
+
+def commits() -> pd.DataFrame:
+    """Every recorded study: which commits first held its plan and its records, and what is wrong.
+
+    Columns: plan, records (commits, with their times), runs, wrong: "" where this very text of the
+    plan was committed before any record of it, and every run was made at a revision that held it.
+    Raises LabError where git knows no history.
+    """
+    rows = {}
+    for out in sorted(path.parent for path in (folder() / "studies").glob(f"*/{RECORDS}")):
+        file, records = folder() / "plans" / f"{out.name}.yaml", runner.read(out)
+        if not file.is_file():
+            raise LabError("has records, and no plan", where=out)
+        rows[out.name] = {**_order(file, out / RECORDS, records), "runs": len(records)}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("study")
+
+
+def _order(plan: Path, file: Path, records: Sequence[Record]) -> dict[str, str]:
+    """Three columns of `commits`, of the ``records`` in ``file``."""
+    text, digest = plan.read_text(encoding="utf-8").strip(), plans.load(plan).digest
+    planned = _first_commit(plan, lambda held: held == text)
+    recorded = _first_commit(file, lambda held: digest in held)
+    wrong = []
+    if not planned:
+        wrong.append("this text of the plan is not committed")
+    elif recorded and planned not in _git(plan, "rev-list", f"{recorded}^@"):
+        wrong.append("the plan was not committed before the records")
+    if others := sum(one.digest != digest for one in records):
+        wrong.append(f"{others} records are of another text of the plan")
+    for revision in sorted({str(one.provenance.get("revision")) for one in records}):
+        if _git(plan, "show", f"{revision}:./{plan.name}") != text:
+            wrong.append(f"runs were made at {revision[:9]}, which does not hold the plan")
+    when = [_git(plan, "log", "-1", "--format=%h %ci", one) if one else "–"
+            for one in (planned, recorded)]  # fmt: skip
+    return {"plan": when[0], "records": when[1], "wrong": "; ".join(wrong)}
+
+
+def _first_commit(path: Path, fits: Callable[[str], bool]) -> str:
+    """The first commit that holds ``path`` with a text that ``fits``; "" if none does."""
+    commits = _git(path, "log", "--reverse", "--format=%H", "--", path.name).split()
+    held = (one for one in commits if fits(_git(path, "show", f"{one}:./{path.name}")))
+    return next(held, "")
+
+
+def _git(path: Path, *command: str) -> str:
+    """What git says in the folder of ``path``; "" of a revision or a file that it does not know."""
+    try:
+        return git(path.parent, *command)
+    except subprocess.CalledProcessError as error:
+        if "not a git repository" in error.stderr:
+            fix = "clone the repository, with its history"
+            raise LabError("has no history", where=path.parent, fix=fix) from error
+        return ""
 
 
 def describe_plan(plan: Plan) -> str:
@@ -134,20 +191,14 @@ def report(plan: Plan, records: Sequence[Record], out: Path) -> str:
     if replaced := [one.replaced["count"] for one in records if one.arm == user_captions.ARM]:
         which = f"{min(replaced)} of a mix's detailed captions replaced by the file's"
         lines.append(f"{user_captions.ARM}: {which}")
-    for name, dropped, whole in _dropped(records):
-        lines.append(
-            f"left out of {name}: {dropped:,} of {whole:,} records ({dropped / whole:.2%})"
-        )
+    left_out = {f"{one.arm}, {stage}": counts
+                for one in sorted(records, key=lambda one: one.dropped)
+                for stage, counts in one.left_out().items()}  # fmt: skip
+    lines += [
+        f"left out of {name}: {dropped:,} of {whole:,} records ({dropped / whole:.2%})"
+        for name, (dropped, whole) in left_out.items()
+    ]
     return "\n".join(lines)
-
-
-def _dropped(records: Sequence[Record]) -> list[tuple[str, int, int]]:
-    """(arm and stage, most records that a run left out, of how many), where any were."""
-    counts = [(one.arm, one.dropped, one.records + one.dropped) for one in records]
-    counts += [(f"{one.arm}, pre-training", one.pretrain["dropped"], one.pretrain["captions"])
-               for one in records if (one.pretrain or {}).get("dropped")]  # fmt: skip
-    most = {name: (dropped, whole) for name, dropped, whole in sorted(counts) if dropped}
-    return [(name, *count) for name, count in most.items()]
 
 
 def keep_models(plan: Plan, arms: Sequence[str]) -> Path:

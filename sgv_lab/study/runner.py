@@ -1,10 +1,12 @@
-"""Run a plan: every arm with every seed, over the cores or GPUs present, each once, resumable."""
+"""Run a plan: every arm with every seed, over cores, GPUs or a cluster, each once, resumable."""
 
+import importlib
 import json
 import multiprocessing
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -23,7 +25,7 @@ from sgv_lab.files import Journal, sha256, write_json
 from sgv_lab.models import checkpoints, families, shipped
 from sgv_lab.study import run_arm
 from sgv_lab.study.plans import Plan
-from sgv_lab.study.run_arm import POINTS, Job, evaluate_cached, execute
+from sgv_lab.study.run_arm import POINTS, STAGES, Job, evaluate_cached, execute
 from sgv_lab.training.survey import MAX_DROPPED
 from sgv_lab.world import benchmarks as world
 from sgv_lab.world.scene import MINIATURE
@@ -31,6 +33,7 @@ from sgv_lab.world.scene import MINIATURE
 RECORDS = "records.jsonl"
 UNTUNED = "untuned.json"  # what each base answers to the same questions, before any arm
 KEPT = ("metrics", "replaced", "key", "provenance", "seconds", "peak_bytes")
+_ONE = threading.Lock()  # a cluster's worker may have several threads, a training needs its process
 _QUIET = {  # workers: one thread each, so that sums, and so answers, are the same anywhere
     **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TQDM_DISABLE"), "1"),
     "TOKENIZERS_PARALLELISM": "false",
@@ -62,6 +65,13 @@ class Record:
     code: str = ""  # hash of the code that the run rests on: see `run_arm.code`
     origins: Mapping[str, str] = field(default_factory=dict)  # of the config's values
     base: str = ""  # the name of its base's folder; the config has its hash
+
+    def left_out(self) -> dict[str, tuple[int, int]]:
+        """Stage -> how many of its records were left out, of how many, where any were."""
+        found = {STAGES[1]: (self.dropped, self.records + self.dropped)}
+        if self.pretrain:
+            found[STAGES[0]] = (self.pretrain.get("dropped", 0), self.pretrain.get("captions", 0))
+        return {stage: counts for stage, counts in found.items() if counts[0]}
 
 
 def bases(plan: Plan, models_root: str | Path = "") -> dict[int, Path]:
@@ -120,14 +130,16 @@ def run(
     progress: bool = True,
     max_dropped: float = MAX_DROPPED,
     keep_models: bool = False,
+    cluster: str = "",
 ) -> list[Record]:
     """Do what is missing of ``plan`` and return its records, which ``out`` holds as JSON lines.
 
-    ``workers``: processes at once (None: one a GPU, else one a core); ``max_dropped`` as in `jobs`.
-    The store keeps each run's answers and loss curve, and with ``keep_models`` its weights. Each
-    finished run is appended at once, so the same call goes on after a kill; points by picture, and
-    the scores of each base itself, are written last. Refuses an ``out`` that holds what would be
-    another run today.
+    ``workers``: processes at once (None: one a GPU, else one a core); ``cluster``: the address of
+    a dask scheduler whose workers do the runs instead; ``max_dropped`` as in `jobs`. The store
+    keeps each run's answers and loss curve, and with ``keep_models`` its weights. Each finished run
+    is appended at once, so the same call goes on after a kill; points by picture, and the scores of
+    each base itself, are written last. Refuses an ``out`` that holds what would be another run
+    today.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -142,7 +154,7 @@ def run(
     left = [replace(job, keep_model=keep_models) for job in left]
     bar = tqdm(total=len(todo), initial=len(done), unit="run", desc=plan.name, disable=not progress)
     with bar:
-        for job, found in _all(left, workers):
+        for job, found in _all(left, workers, cluster):
             record = _record(plan, job, found)
             done[job.arm, job.seed] = record
             journal.append([asdict(record)])
@@ -151,8 +163,8 @@ def run(
     _gather(records, out)
     if left or not (out / UNTUNED).is_file():
         starts = {job.base: job for job in todo}
-        with _workers(1) as pool:  # as the arms are asked
-            scored = pool.map(evaluate_cached, starts, starts.values())
+        with _workers(1, cluster) as pool:  # as the arms are asked
+            scored = pool.map(partial(*_in_worker(), evaluate_cached), starts, starts.values())
             names = [base.name for base in starts]
             write_json(out / UNTUNED, dict(zip(names, (one for one, _ in scored), strict=True)))
     return records
@@ -231,19 +243,22 @@ def _gather(records: Iterable[Record], out: Path) -> None:
         table.astype(dict.fromkeys(words, "category")).to_parquet(out / POINTS, index=False)
 
 
-def _all(left: list[Job], workers: int | None) -> Iterator[tuple[Job, dict[str, Any]]]:
+def _all(
+    left: list[Job], workers: int | None, cluster: str = ""
+) -> Iterator[tuple[Job, dict[str, Any]]]:
     """Each job with what came out, as they finish; the first failure ends the others."""
     if not left:
         return
     most = workers or torch.cuda.device_count() or os.cpu_count() or 1
-    with _workers(min(most, len(left))) as pool:
-        futures = {pool.submit(execute, job): job for job in left}
+    with _workers(min(most, len(left)), cluster) as pool:
+        futures = {pool.submit(*_in_worker(), execute, job): job for job in left}
         for future in as_completed(futures):
             job = futures[future]
             try:
                 found = future.result()
             except Exception as error:
-                pool.shutdown(cancel_futures=True)
+                for other in futures:
+                    other.cancel()
                 what = f"{type(error).__name__}: {error}"[:500]
                 fix = "mend it and run the same again: it does only what is missing"
                 raise LabError(what, where=f"{job.arm}, seed {job.seed}", fix=fix) from error
@@ -251,21 +266,51 @@ def _all(left: list[Job], workers: int | None) -> Iterator[tuple[Job, dict[str, 
 
 
 @contextmanager
-def _workers(count: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes of one thread each, a GPU to each where there are some."""
+def _workers(count: int, cluster: str = "") -> Iterator[Executor]:
+    """Processes on this machine, a GPU to each where there are some; or the workers of a cluster.
+
+    A cluster does again elsewhere what a worker that dies was doing.
+    """
+    if cluster:
+        distributed = importlib.import_module("distributed")  # need not be installed
+        try:
+            client = distributed.Client(cluster)
+            client.wait_for_workers(1, timeout=60)
+        except (OSError, ValueError) as error:
+            fix = "start `dask scheduler` there, and `dask worker ADDRESS --nthreads 1` once a core"
+            raise LabError("no cluster answers", where=cluster, fix=fix) from error
+        with client, client.get_executor(pure=False) as pool:
+            yield pool
+        return
     gpus = torch.cuda.device_count()
     context = multiprocessing.get_context("spawn")
     devices = context.SimpleQueue()
     mine = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus)))).split(",")
     for number in range(count):
         devices.put(mine[number % gpus] if gpus else None)
-    pool = ProcessPoolExecutor(count, context, _begin, (devices,))
-    with patch_environment(**_QUIET), pool:
+    with (
+        patch_environment(**_QUIET),
+        ProcessPoolExecutor(count, context, _take_device, (devices,)) as pool,
+    ):
         yield pool
 
 
-def _begin(devices: Any) -> None:
-    """A worker's first act: take a device, and one thread."""
+def _take_device(devices: Any) -> None:
+    """A worker's first act on a machine with GPUs."""
     if (device := devices.get()) is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
-    torch.set_num_threads(1)
+
+
+def _in_worker() -> tuple[Callable[..., Any], str, Path]:
+    """`_alone`, and what of this process a worker must share."""
+    return _alone, run_arm.code(), store.root().absolute()
+
+
+def _alone(code: str, root: Path, work: Callable[..., Any], *given: Any) -> Any:
+    """``work`` by one thread, nothing beside it in this process, by the same code, in one store."""
+    if run_arm.code() != code or not root.is_dir():
+        fix = "give workers the same revision, and a disk that all see at the same path"
+        raise LabError("a worker has other code or another store", where=root, fix=fix)
+    with _ONE, patch_environment(SGV_STORE=str(root)):
+        torch.set_num_threads(1)
+        return work(*given)

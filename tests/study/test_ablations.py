@@ -345,19 +345,26 @@ def made(plan, values, device="cpu"):
 
 def test_the_conclusion_names_what_is_compared_and_its_own_ceiling():
     plan = committed(OURS[1])
-    found = effects.effects(plan, made(plan, {"share@PT": 10, "oracle@PT": 40}))
+    records = made(plan, {"share@PT": 10, "oracle@PT": 40, "none@PT": -10})
+    found = effects.effects(plan, records)
     (primary,) = found[found["primary"]].itertuples()
     assert (primary.arm, primary.against) == ("share@PT", "blip@PT")
     assert primary.share == pytest.approx(0.25, abs=0.1)
-    assert "helps" in conclusions.primary_conclusion(plan, found)
-    blind = effects.effects(plan, made(plan, {"share@PT": 10}))
+
+    def said(plan, records):
+        found, runs = effects.effects(plan, records), effects.by_seed(records, "MME-P")
+        return conclusions.primary_conclusion(plan, found, runs)
+
+    assert "helps" in said(plan, records) and "no gain" not in said(plan, records)
+    without = made(plan, {"share@PT": 10, "oracle@PT": 40, "none@PT": 10})
+    assert "against “no stage 1 end to end” shows no gain" in said(plan, without)
     assert "Even true captions show no clear gain over “stage 1 on BLIP captions”" in (
-        conclusions.primary_conclusion(plan, blind)
+        said(plan, made(plan, {"share@PT": 10}))
     )
     tower = committed(OURS[2])
-    found = effects.effects(tower, made(tower, {"tower@50%": 12}))
-    said = conclusions.primary_conclusion(tower, found)
-    assert "against “the ViT frozen” helps" in said and found["share"].isna().all()
+    records = made(tower, {"tower@50%": 12})
+    assert "against “the ViT frozen” helps" in said(tower, records)
+    assert effects.effects(tower, records)["share"].isna().all()
     assert "against tower@0%" in publishing.describe_plan(tower)
 
 
@@ -386,8 +393,31 @@ def test_more_captions_are_compared_with_fewer_and_not_with_another_training():
     assert list(table.index) == [16, 64, 256, 1024]
     assert table.loc[16, "low"] > 10 and table.loc[64, "low"] < 0 < table.loc[64, "high"]
     said = publishing.report(plan, records, Path())
-    assert "they differ in what is trained, too; within the curve" in said
-    assert f"{table.loc[16, 'effect']:+.1f} [" in said and "against 1,024" in said
+    assert "The two differ in what is trained, too. Looked at afterwards, " in said
+    assert f"{table.loc[16, 'effect']:+.1f} (" in said and "against 1,024" in said
+
+
+@pytest.mark.parametrize(
+    ("gain", "half", "noise", "word"), [(600, 300_000, 1.0, "grows"), (60, 40, 3.0, "saturates")]
+)
+def test_a_curve_that_goes_on_and_one_that_ends_are_told_apart(gain, half, noise, word):
+    found = [ablations.growth(simulated(gain, half, noise, seed=seed)) for seed in range(20)]
+    assert np.mean([one == word for one in found]) >= 0.8
+
+
+def test_without_gain_or_seeds_no_growth_is_told_and_one_curve_is_named():
+    flat = [ablations.growth(simulated(0, 150, noise=8.0, seed=seed)) for seed in range(40)]
+    assert np.mean([one == "cannot be told" for one in flat]) >= 0.85
+    assert ablations.growth(simulated(600, 300_000).iloc[:5]) == "cannot be told"
+    plan = committed("study-figure6-llava-1.5-7b")
+    gains = {f"alone@{n}": 12 * i for i, n in enumerate((16, 64, 256, 1024, 4096, 16384))}
+    records = [replace(one, metrics={"Yes/no": one.metrics["MME-P"]}) for one in made(plan, gains)]
+    said = publishing.report(plan, records, Path())
+    assert "against 4,096. With their number the score grows" in said
+    assert "differ in what is trained" not in said
+    (axis,) = drawn_study.scaling_curve(plan, records).axes
+    assert axis.get_xlabel() == "different captions of the projector alone, 512 updates for all"
+    plt.close("all")
 
 
 def test_memory_grows_with_the_blocks_and_only_a_gpu_measures_it():

@@ -55,6 +55,13 @@ def made(plan, gains, noise=4.0, device="cpu", digest=None):
     return records, pd.concat(tables)
 
 
+def concluded(study, records, found=None):
+    """The sentence on the primary endpoint; ``found``: the effects, if a test changed them."""
+    found = effects.effects(study, records) if found is None else found
+    runs = effects.by_seed(records, study.primary[1])
+    return conclusions.primary_conclusion(study, found, runs)
+
+
 def test_a_known_effect_comes_out_with_its_share_of_the_oracle():
     study = plan()
     records, points = made(study, {"after": 20, "oracle": 40})
@@ -66,7 +73,7 @@ def test_a_known_effect_comes_out_with_its_share_of_the_oracle():
     assert row["effect"] == pytest.approx((row["crossed_low"] + row["crossed_high"]) / 2)
     assert row["crossed_low"] > 0
     assert np.isnan(row["holm"])  # the primary endpoint stands as it is
-    said = conclusions.primary_conclusion(study, found)
+    said = concluded(study, records, found)
     assert "10 paired seeds. “GPT4-Vision captions” against" in said and " helps: " in said
     assert "of what the oracle gains" in said
     spread = [replace(one, base=f"base {one.seed % 3}") for one in records]
@@ -83,8 +90,8 @@ def test_a_known_effect_comes_out_with_its_share_of_the_oracle():
 def test_what_helps_hurts_and_does_nothing_is_said_so_where_filler_is_alike():
     study = plan(ALIKE, primary=["share@PT", "MME-P"])
     for gain, word in ((20, " helps: "), (-25, " hurts: "), (0, " has no measurable effect: ")):
-        found = effects.effects(study, made(study, {"share@PT": gain, "oracle@PT": 40})[0])
-        said = conclusions.primary_conclusion(study, found)
+        records, _ = made(study, {"share@PT": gain, "oracle@PT": 40})
+        found, said = effects.effects(study, records), concluded(study, records)
         assert word in said and "of what the oracle" in said and "filler" not in said
     assert found["crossed_low"].isna().all()  # no points were given
 
@@ -92,14 +99,14 @@ def test_what_helps_hurts_and_does_nothing_is_said_so_where_filler_is_alike():
 @pytest.mark.parametrize("gain", [20, -25, 0])
 def test_where_filler_differs_nothing_is_put_down_to_better_captions(gain):
     study = plan(("before", "style", "oracle"), primary=["style", "MME-P"])
-    found = effects.effects(study, made(study, {"style": gain, "oracle": 40})[0])
-    said = conclusions.primary_conclusion(study, found)
+    records, _ = made(study, {"style": gain, "oracle": 40})
+    said = concluded(study, records)
     held = caption_content.by_arm(study)["filler"]
     assert "Better captions and more filler cannot be told apart" in said
     assert f"Filler is {held['style']:.0f} % of the tokens of" in said
     assert not any(word in said for word in ("helps", "hurts", "no measurable effect"))
     other = replace(study, profile="paper")  # official captions: nobody knows their filler
-    assert "of the tokens" not in conclusions.primary_conclusion(other, found)
+    assert "of the tokens" not in concluded(other, records)
 
 
 def test_losing_less_than_the_base_does_is_no_gain(tmp_path):
@@ -134,40 +141,38 @@ def test_every_run_is_compared_with_the_base_that_it_starts_from(tmp_path):
 
 def test_an_instrument_that_cannot_tell_the_oracle_concludes_nothing():
     study = plan()
-    found = effects.effects(study, made(study, {"after": 60})[0])
-    assert found["share"].isna().all()
-    said = conclusions.primary_conclusion(study, found)
+    records, _ = made(study, {"after": 60})
+    assert effects.effects(study, records)["share"].isna().all()
+    said = concluded(study, records)
     assert "This study cannot tell" in said and "no clear gain" in said and "helps" not in said
 
 
 def test_an_alarm_of_the_control_is_not_kept_quiet():
     study = plan()
-    found = effects.effects(study, made(study, {"after": 20, "oracle": 40, "aa": 30})[0])
-    assert "A/A, the same annotator drawn again, differs too" in conclusions.primary_conclusion(
-        study, found
-    )
+    records, _ = made(study, {"after": 20, "oracle": 40, "aa": 30})
+    assert "against “blind GPT-4 captions” differs: +" in concluded(study, records)
+    calm, _ = made(study, {"after": 20, "oracle": 40})
+    assert "differs" not in concluded(study, calm)
 
 
 def test_other_pictures_and_leaving_captions_out_weaken_what_is_said():
     study = plan(arms=("before", "after", "oracle", "dropped"))
     records, points = made(study, {"after": 20, "oracle": 40, "dropped": 30})
     found = effects.effects(study, records, points)
-    said = conclusions.primary_conclusion(study, found)
-    assert "Leaving detailed captions out does more: +" in said and "other images" not in said
+    said = concluded(study, records, found)
+    assert "against “no detailed captions” shows no gain: −" in said and "other images" not in said
     found.loc[found["primary"], "crossed_low"] = -1.0
-    said = conclusions.primary_conclusion(study, found)
+    said = concluded(study, records, found)
     assert "other images (−1.0 to " in said and "it may be nothing" in said
-    less = effects.effects(study, made(study, {"after": 20, "oracle": 40, "dropped": 8})[0])
-    assert "Leaving" not in conclusions.primary_conclusion(study, less)
+    less, _ = made(study, {"after": 20, "oracle": 40, "dropped": 8})
+    assert "no detailed" not in concluded(study, less)
 
 
 def test_few_seeds_resolve_nothing_and_without_an_oracle_nobody_knows():
     few = plan(seeds=2)
-    found = effects.effects(few, made(few, {"after": 500, "oracle": 900}, 0.1)[0])
-    assert "resolve nothing" in conclusions.primary_conclusion(few, found)
+    assert "resolve nothing" in concluded(few, made(few, {"after": 500, "oracle": 900}, 0.1)[0])
     blind = plan(arms=("before", "after"))
-    found = effects.effects(blind, made(blind, {"after": 50})[0])
-    assert "Without an oracle" in conclusions.primary_conclusion(blind, found)
+    assert "Without an oracle" in concluded(blind, made(blind, {"after": 50})[0])
 
 
 def test_a_pilot_sizes_the_study():
@@ -276,8 +281,18 @@ def test_what_each_fault_costs_is_found_over_the_whole_surface():
     records, _ = made(study, gains, noise=0.5)
     table = caption_content.slopes(records, "MME-P")
     for rate, row in table.iterrows():
-        assert row["effect"] == pytest.approx(worth[rate] / 10, abs=0.01)  # mean noise is 0
+        assert row["effect"] == pytest.approx(worth.get(rate, 0) / 10, abs=0.01)  # mean noise is 0
         assert row["low"] < row["effect"] < row["high"] < row["low"] + 0.5
+    assert list(table.index[3:]) == [
+        "omission × error", "omission × invention", "error × invention",
+    ]  # fmt: skip
+    first = [one for one in records if "e0i" in one.arm or one.arm.endswith("i0")]
+    alone = caption_content.slopes(first, "MME-P")
+    assert list(alone.index) == list(worth)  # not crossed: each for itself, and narrower
+    worse = {a.name: gains[a.name] - 50 * a.changes["omission"] * a.changes["error"] for a in grid}
+    both = caption_content.slopes(made(study, worse, noise=0.5)[0], "MME-P")
+    assert both.loc["omission × error", "effect"] == pytest.approx(-0.5, abs=0.01)
+    assert both.loc["omission × error", "high"] < 0 < both.loc["error × invention", "high"]
     said = publishing.report(study, records, Path())
     assert "MME-P per 10 % of facts: left out −1.0" in said and "made up +0.4 (" in said
     held = caption_content.by_arm(publishing.load_study("surface-llava-1.5-7b")[0])
@@ -290,6 +305,13 @@ def test_what_each_fault_costs_is_found_over_the_whole_surface():
     few, _ = made(some, {})
     assert caption_content.slopes(few, "MME-P").empty
     assert "cannot tell" in conclusions.costs_of_faults(caption_content.by_arm(some), few, "MME-P")
+
+
+def test_controls_are_no_dots_on_the_surface_and_their_filler_is_not_the_faults():
+    study = plan(arms=("before", "after", "oracle", "style", "o0e30i0", "o75e0i0"))
+    assert caption_content.on_surface(study) == ["before", "after", "oracle", "o0e30i0", "o75e0i0"]
+    records, _ = made(study, {"after": 20, "oracle": 40})
+    assert "follows the share of filler" not in publishing.report(study, records, Path())
 
 
 def test_figures_draw_what_the_table_says():

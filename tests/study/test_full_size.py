@@ -73,8 +73,8 @@ def answered(monkeypatch):
     told = {"MME-P": 700.0}
     monkeypatch.setattr(run_arm, "evaluate_all", lambda *given: told)
     monkeypatch.setattr(runner, "evaluate_cached", lambda *given: (told, None))
-    monkeypatch.setattr(runner, "_workers", lambda count: nullcontext(SimpleNamespace(map=map)))
-    run = lambda left, workers: ((job, run_arm.execute(job)) for job in left)  # noqa: E731
+    monkeypatch.setattr(runner, "_workers", lambda *_: nullcontext(SimpleNamespace(map=map)))
+    run = lambda left, *_: ((job, run_arm.execute(job)) for job in left)  # noqa: E731
     monkeypatch.setattr(runner, "_all", run)
 
 
@@ -91,7 +91,7 @@ def test_a_swap_counts_once_and_what_was_left_out_stands_in_record_and_report(
         assert (one.records, one.dropped, one.parameters) == (39, 1, parameters)
         assert one.config["left_out"].keys() == {"fine-tuning"}
     said = publishing.report(plan, records, tmp_path / "out")
-    assert "left out of after: 1 of 40 records (2.50%)" in said
+    assert "left out of after, fine-tuning: 1 of 40 records (2.50%)" in said
     (data / full_size.COCO[8]).unlink()
     with pytest.raises(LabError, match=r"of another experiment: left_out\.fine-tuning"):
         runner.run(plan, tmp_path / "out", models, data, workers=1, progress=False)

@@ -7,8 +7,11 @@ from click.testing import CliRunner
 
 from sgv_lab.cli import main
 from sgv_lab.errors import LabError
-from sgv_lab.study import plans, publishing
+from sgv_lab.models import checkpoints
+from sgv_lab.models.shipped import shipped
+from sgv_lab.study import mix, plans, publishing
 from sgv_lab.study.arms import baseline
+from sgv_lab.world.scene import MINIATURE, scene
 
 TEXT = """
 title: one family
@@ -100,6 +103,23 @@ def test_every_committed_plan_can_be_read_and_pilots_share_nothing_with_studies(
     assert {state.partition(",")[0] for state in states} <= {"not run", "part", "complete"}
     # the first studies' records do not say what weighed the same in their loss
     assert "complete, by an earlier design" in set(states)
+
+
+def test_arms_at_equal_tokens_train_on_as_many_and_pay_for_fewer():
+    plan = plans.load(publishing.folder() / "plans" / "study-tokens-llava-1.5-7b.yaml")
+    tokenizer = checkpoints.load_processor(shipped(plan.family)).tokenizer
+    scenes = [scene(i, "eval", "coco", MINIATURE) for i in range(200)]
+    for name, design in plan.configs().items():
+        shown, rows = design.captions, design.samples_per_update
+        texts = [mix.caption_of(mix.captioned(one, shown)) for one in scenes]
+        told = tokenizer(texts, add_special_tokens=False).input_ids
+        assert rows * sum(map(len, told)) / len(told) == pytest.approx(1_600, rel=0.03), name
+        paid = int(name.partition("@")[2].removesuffix("K"))
+        assert design.max_steps * rows / shown.samples == pytest.approx(256 / paid, rel=0.01)
+    curve = plans.load(publishing.folder() / "plans" / "study-figure6-llava-1.5-7b.yaml")
+    designs = list(curve.configs().values())
+    assert {(one.max_steps, one.samples_per_update) for one in designs} == {(512, 32)}
+    assert designs[-1].captions.samples == 512 * 32  # seen once
 
 
 @pytest.mark.parametrize("name", ["sft-llava-7b", "sft-llava-1.5-13b"])

@@ -3,9 +3,13 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -271,7 +275,7 @@ def test_a_line_cut_by_a_kill_is_left_out_and_written_anew(study, models, tmp_pa
     assert len(runner.read(tmp_path)) == 2
     last = json.loads(lines[2])
     kept = {key: last[key] for key in (*runner.KEPT, "records", "dropped", "parameters")}
-    monkeypatch.setattr(runner, "_all", lambda left, _: [(job, kept) for job in left])
+    monkeypatch.setattr(runner, "_all", lambda left, *_: [(job, kept) for job in left])
     assert runner.run(PLAN, tmp_path, models, progress=False) == study[2]
     assert (tmp_path / runner.RECORDS).read_text() == "".join(lines)
     assert runner.read(tmp_path / "nothing") == []
@@ -281,6 +285,54 @@ def test_a_run_that_fails_is_named(study, models, tmp_path):
     bad = replace(PLAN, baseline=PLAN.baseline.changed({"annotator": "gpt5"}))
     with pytest.raises(LabError, match=r"seed \d+: LabError: no annotator 'gpt5'"):
         runner.run(bad, tmp_path, models, workers=1, progress=False)
+
+
+def test_over_a_cluster_each_run_is_done_once_though_a_worker_is_killed(
+    study, models, tmp_path, monkeypatch
+):
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setenv("SGV_STORE", str(tmp_path / "store"))
+    local = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    killed = []
+
+    def kill(client):
+        """The first worker that is busy, while it is."""
+        while not killed:
+            busy = [worker for worker, tasks in client.processing().items() if tasks]
+            if busy and list((tmp_path / "store").glob("arms/.*")):
+                pid = client.run(os.getpid, workers=busy[:1])[busy[0]]
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+            time.sleep(0.05)
+
+    with distributed.LocalCluster(**local) as cluster, distributed.Client(cluster) as client:
+        watch = threading.Thread(target=kill, args=(client,), daemon=True)
+        watch.start()
+        address, out = cluster.scheduler_address, tmp_path / "out"
+        found = runner.run(PLAN, out, models, progress=False, cluster=address)
+        watch.join(10)
+        assert killed and killed[0] not in client.run(os.getpid).values()
+        other = partial(runner._alone, "other code", store.root(), print)
+        with pytest.raises(LabError, match="a worker has other code"):
+            client.submit(other).result()
+    assert [(r.arm, r.seed) for r in found] == PLAN.runs()
+    assert len((out / runner.RECORDS).read_text().splitlines()) == len(found)
+    assert [(r.key, r.metrics) for r in found] == [(r.key, r.metrics) for r in study[2]]
+    for record in found:
+        assert answers(tmp_path / "store/arms" / record.key) == answers(
+            study[0] / "arms" / record.key
+        )
+    assert runner.untuned(out) == runner.untuned(study[1])
+
+
+def test_a_cluster_that_does_not_answer_is_named(study, models, tmp_path):
+    pytest.importorskip("distributed")
+    dask = pytest.importorskip("dask")
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
+        pytest.raises(LabError, match=r"tcp://127.0.0.1:9: no cluster answers. Start `dask sched"),
+    ):
+        runner.run(PLAN, tmp_path, models, progress=False, cluster="tcp://127.0.0.1:9")
 
 
 def test_the_preflight_finds_nothing_missing(models):
@@ -334,7 +386,7 @@ def test_a_study_of_two_bases_says_which_and_keeps_both_untuned(
     text = TEXT.replace("seeds: 1", "seeds: 2").replace("[mme, mmbench]", "[mme]")
     plan = plans.parse(text.replace(", sft]", "]"), "two")
     kept = {key: getattr(study[2][0], key) for key in runner.KEPT}
-    monkeypatch.setattr(runner, "_all", lambda left, _: [(job, kept) for job in left])
+    monkeypatch.setattr(runner, "_all", lambda left, *_: [(job, kept) for job in left])
     monkeypatch.setenv("SGV_STORE", str(tmp_path / "store"))
     records = runner.run(plan, tmp_path, two_bases, progress=False)
     names = [plan.family, f"{plan.family}.1"]
