@@ -182,7 +182,7 @@ def test_after_a_sigkill_of_the_pipeline_nothing_goes_on_and_the_rest_is_done(
     assert "00_a  done before" in done.stdout
     assert log.read_text().count("00_a") == 1 and log.read_text().endswith("end\n")
     manifest = json.loads((out / "manifest.json").read_text())
-    assert manifest["profile"] == "smoke" and manifest["packages"]["papermill"]
+    assert manifest["profile"] == "mini" and manifest["packages"]["papermill"]
     assert not any(str(value).startswith("/") for value in manifest.values())
 
 
