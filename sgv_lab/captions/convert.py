@@ -164,23 +164,22 @@ def _word_counts(captions: Sequence[str]) -> np.ndarray:
 
 
 def _llava_rows(file: Path, broken: list[Broken]) -> Iterator[Row]:
-    for number, line, record in scan(file, _LlavaRecord):
-        if isinstance(record, Broken):
-            broken.append(record)
-            continue
-        name = None if record.id is None else str(record.id)
-        turns = record.conversations
-        if len(turns) == 2 and turns[1].from_ == "gpt":  # all of the published captions
-            answer = turns[1].value
-        else:
-            answer = next((turn.value for turn in turns if turn.from_ in ANSWERS), None)
-        if answer is None:
-            fix = 'add a turn {"from": "gpt", "value": ...} or leave the record out'
-            broken.append(Broken(number, name, line, "no turn from gpt", fix))
-        elif record.image and leaves_root(record.image):
-            broken.append(_leaves(number, name, line, record.image))
-        else:
-            yield number, name, record.image, turns[0].value, answer
+    for batch in scan(file, _LlavaRecord):
+        broken.extend(batch.broken)
+        for number, line, record in batch.records:
+            name = None if record.id is None else str(record.id)
+            turns = record.conversations
+            if len(turns) == 2 and turns[1].from_ == "gpt":  # all of the published captions
+                answer = turns[1].value
+            else:
+                answer = next((turn.value for turn in turns if turn.from_ in ANSWERS), None)
+            if answer is None:
+                fix = 'add a turn {"from": "gpt", "value": ...} or leave the record out'
+                broken.append(Broken(number, name, line, "no turn from gpt", fix))
+            elif record.image and leaves_root(record.image):
+                broken.append(_leaves(number, name, line, record.image))
+            else:
+                yield number, name, record.image, turns[0].value, answer
 
 
 def _leaves(number: int, name: str | None, line: int | None, image: str) -> Broken:

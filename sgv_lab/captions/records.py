@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sgv_lab.captions.scan import ENDS, HALF, HALF_PAIR, Broken, Found, layout, scan
+from sgv_lab.captions.scan import ENDS, HALF, HALF_PAIR, Broken, layout, scan
 from sgv_lab.errors import LabError
 from sgv_lab.files import leaves_root
 
@@ -36,29 +36,27 @@ def read_records(
     if isinstance(records, str | Path):
         found = _read(Path(records))
     else:
-        found = ((number, None, record) for number, record in enumerate(records))
-    for number, line, record in found:
-        if isinstance(record, Broken):
-            given, wrong = record.id, record.problem
-        else:
-            given = record.get("id") if isinstance(record, Mapping) else None
-            wrong = record_problem(record)
-        name = _name(given, number)
-        if wrong:
+        found = ((number, None, record, None) for number, record in enumerate(records))
+    for number, line, record, broken in found:
+        given = record.get("id") if isinstance(record, Mapping) else None
+        name = _name(broken.id if broken else given, number)
+        if wrong := broken.problem if broken else record_problem(record):
             yield {"id": name}, line, Broken(number, name, line, wrong)
         else:
             yield {**record, "id": name}, line, None
 
 
-def _read(path: Path) -> Iterator[Found]:
-    """What `scan` finds. LabError for a file of COCO's, and for one that is cut short."""
+def _read(path: Path) -> Iterator[tuple[int, int | None, Any, Broken | None]]:
+    """Number, line, record and what is wrong, in the file's order."""
     if layout(path) == "coco":
         fix = "give records of conversations, as LLaVA's"
         raise LabError("holds COCO captions, which have no questions", where=path, fix=fix)
-    for number, line, record in scan(path, dict):
-        if isinstance(record, Broken) and record.problem.startswith(ENDS):
-            raise LabError(f"is cut short: {record.problem}", where=path, fix=record.fix)
-        yield number, line, record
+    for batch in scan(path, dict):
+        if cut := next((one for one in batch.broken if one.problem.startswith(ENDS)), None):
+            raise LabError(f"is cut short: {cut.problem}", where=path, fix=cut.fix)
+        rows = [(*one, None) for one in batch.records]
+        rows += [(one.number, one.line, None, one) for one in batch.broken]
+        yield from sorted(rows, key=lambda row: row[0])
 
 
 def _name(given: Any, number: int) -> str:

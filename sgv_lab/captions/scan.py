@@ -10,9 +10,9 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from sgv_lab.errors import LabError
 
 BLOCK = 1 << 18  # bytes read at a time: what fits the processor's cache is fastest
-ROWS = 1024  # records of Parquet read at a time
+ROWS = 1024  # records of a batch, where they can be counted
 LONGEST = 16 << 20  # bytes of a record; what does not end by then lacks a quote or a bracket
 ENDS = "the file ends"  # how the problem of what a cut file has last begins
 HALF = "text that is not Unicode: half of a surrogate pair"
@@ -63,12 +63,16 @@ class Broken:
         return f"record {self.id!r} (number {self.number} from 0{where}): {self.problem}"
 
 
-Found = tuple[int, int | None, Any]
-"""A record's number (from 0), its line where known, and itself or what is `Broken` in it."""
+@dataclass
+class Batch:
+    """Some records in the file's order: the sound ones as (number, line, record), and the rest."""
+
+    records: list[tuple[int, int | None, Any]] = field(default_factory=list)
+    broken: list[Broken] = field(default_factory=list)
 
 
-def scan(path: str | Path, record: type) -> Iterator[Found]:
-    """The objects of a file as ``record`` (a msgspec Struct, or dict), in order.
+def scan(path: str | Path, record: type) -> Iterator[Batch]:
+    """The objects of a file as ``record`` (a msgspec Struct, or dict), batch by batch and in order.
 
     The line is known of every broken record, and of sound ones in JSON lines. Raises LabError as
     ``layout`` does, and for Parquet without conversations.
@@ -78,7 +82,7 @@ def scan(path: str | Path, record: type) -> Iterator[Found]:
         yield from _parquet(path, record)
         return
     with opened(path) as file:
-        blocks = _lines if kind == "lines" else _Blocks(kind == "array").records
+        blocks = _lines if kind == "lines" else _Blocks(kind == "array").batches
         yield from blocks(file, record)
 
 
@@ -129,7 +133,8 @@ def layout(path: str | Path) -> str:
         return kind
 
 
-def _parquet(path: str | Path, record: type) -> Iterator[Found]:
+def _parquet(path: str | Path, record: type) -> Iterator[Batch]:
+    count = 0
     try:
         with opened(path) as file:
             table = pq.ParquetFile(file)
@@ -137,33 +142,45 @@ def _parquet(path: str | Path, record: type) -> Iterator[Found]:
             if "conversations" not in names:
                 fix = "give a table with the columns id, image and conversations"
                 raise LabError("has no column conversations", where=path, fix=fix)
-            batches = table.iter_batches(ROWS, columns=list(names))
-            for number, row in enumerate(row for rows in batches for row in rows.to_pylist()):
-                try:
-                    found = msgspec.convert(row, record)
-                except msgspec.ValidationError as error:
-                    found = Broken(number, str(row.get("id")), None, str(error))
-                yield number, None, found
+            for rows in table.iter_batches(ROWS, columns=list(names)):
+                batch = Batch()
+                for number, row in enumerate(rows.to_pylist(), count):
+                    try:
+                        batch.records.append((number, None, msgspec.convert(row, record)))
+                    except msgspec.ValidationError as error:
+                        batch.broken.append(Broken(number, str(row.get("id")), None, str(error)))
+                count += len(rows)
+                yield batch
     except pa.ArrowException as error:
         raise LabError(f"cannot be read as Parquet ({error})", where=path, fix=AGAIN) from error
 
 
-def _lines(file: BinaryIO, record: type) -> Iterator[Found]:
+def _lines(file: BinaryIO, record: type) -> Iterator[Batch]:
     """JSON lines: each costs itself alone, blank ones nothing."""
     decoder, number = msgspec.json.Decoder(record), 0
+    batch = Batch()
     for line, text in enumerate(file, 1):
         if raw := text.removeprefix(_BOM).strip():
-            cut = not text.endswith(b"\n")
-            yield number, line, _decoded(decoder, raw, number, line, cut)
+            _take(batch, decoder, raw, number, line, cut=not text.endswith(b"\n"))
             number += 1
+        if len(batch.records) >= ROWS:
+            yield batch
+            batch = Batch()
+    yield batch
 
 
-def _decoded(
-    decoder: msgspec.json.Decoder, raw: bytes, number: int, line: int | None, cut: bool = False
-) -> Any:
-    """A JSON value, or what is `Broken` in it; ``cut``: the file may have been cut short there."""
+def _take(
+    batch: Batch,
+    decoder: msgspec.json.Decoder,
+    raw: bytes,
+    number: int,
+    line: int | None,
+    cut: bool = False,
+) -> None:
+    """Put a JSON value where it belongs; ``cut``: the file may have been cut short in it."""
     try:
-        return decoder.decode(raw)
+        batch.records.append((number, line, decoder.decode(raw)))
+        return
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         problem, fix = f"malformed: {error}", AGAIN
         if raw[:1] != b"{":
@@ -174,7 +191,7 @@ def _decoded(
             problem, fix = HALF, LEAVE
         elif cut and "truncated" in str(error):
             problem = f"{ENDS} inside the record"
-    return Broken(number, _legible_id(raw), line, problem, fix)
+    batch.broken.append(Broken(number, _legible_id(raw), line, problem, fix))
 
 
 def _legible_id(raw: bytes) -> str | None:
@@ -188,7 +205,7 @@ class _Blocks:
     def __init__(self, array: bool) -> None:
         self.array, self.number, self.line = array, 0, 1
 
-    def records(self, file: BinaryIO, record: type) -> Iterator[Found]:
+    def batches(self, file: BinaryIO, record: type) -> Iterator[Batch]:
         self.one, self.many = msgspec.json.Decoder(record), msgspec.json.Decoder(list[record])
         block = file.read(BLOCK)
         data = block.lstrip(_BOM + b" \t\r\n")[self.array :]
@@ -199,12 +216,13 @@ class _Blocks:
         while True:
             ended = len(block) < BLOCK
             cut = len(data) if ended else self._last_beginning(data)
-            sound = self._sound(data[:cut], ended) if cut > 0 else None
-            if sound is None:
-                cut = yield from self._one_by_one(data, ended)
+            records = self._sound(data[:cut], ended) if cut > 0 else None
+            if records is None:
+                batch, cut = self._one_by_one(data, ended)
             else:
-                yield from ((n, None, one) for n, one in enumerate(sound, self.number))
-                self.number += len(sound)
+                batch = Batch([(n, None, one) for n, one in enumerate(records, self.number)])
+                self.number += len(records)
+            yield batch
             if ended:
                 return
             self.line += data.count(b"\n", 0, cut)
@@ -225,33 +243,33 @@ class _Blocks:
         except (msgspec.DecodeError, UnicodeDecodeError):
             return None
 
-    def _one_by_one(self, data: bytes, ended: bool) -> Generator[Found, None, int]:
-        """The records of data that may hold unsound ones; returns where what is left begins."""
+    def _one_by_one(self, data: bytes, ended: bool) -> tuple[Batch, int]:
+        """The records of data that may hold unsound ones, and where what is left of it begins."""
+        batch = Batch()
         text = data.decode("latin-1")  # a character a byte: only structure is looked for
         at, counted, line, end = 0, 0, self.line, len(text.rstrip())
         while (start := _GLUE.match(text, at).end()) < end:
             if ended and self.array and text[start:end] == "]":
-                return end
+                return batch, end
             line, counted = line + data.count(b"\n", counted, start), start
             try:
                 at = _JSON.raw_decode(text, start)[1]
-                found = _decoded(self.one, data[start:at], self.number, line)
+                _take(batch, self.one, data[start:at], self.number, line)
             except json.JSONDecodeError as error:
                 short = error.msg.startswith("Unterminated") or error.pos >= end
                 more = not ended and end - start < LONGEST
-                next_one = None if short and more else self.beginning.search(data, start + 1)
-                if more and not next_one:
-                    return start
-                at = next_one.start() if next_one else end
-                cut = short and ended and not next_one
+                found = None if short and more else self.beginning.search(data, start + 1)
+                if more and not found:
+                    return batch, start
+                at = found.start() if found else end
+                cut = short and ended and not found
                 what = f"{ENDS} inside the record" if cut else f"malformed: {error.msg}"
-                found = Broken(self.number, _legible_id(data[start:at]), line, what, AGAIN)
+                name = _legible_id(data[start:at])
+                batch.broken.append(Broken(self.number, name, line, what, AGAIN))
                 if cut:
-                    yield self.number, line, found
-                    return end
-            yield self.number, line, found
+                    return batch, end
             self.number += 1
         if ended and self.array:
             what = f"{ENDS} before it is closed"
-            yield self.number, line, Broken(self.number, None, line, what, AGAIN)
-        return end
+            batch.broken.append(Broken(self.number, None, line, what, AGAIN))
+        return batch, end
