@@ -130,6 +130,7 @@ RUNS = {
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1_800)  # several trainings and examinations, a process each
 @pytest.mark.parametrize("number", RUNS)
 def test_a_notebook_runs_at_full_size(number, models, data, tmp_path):
     given = {"models_root": str(models), "data_root": str(data), **RUNS[number]}
