@@ -35,6 +35,11 @@ def paired(differences: Sequence[float], level: float = LEVEL) -> Interval:
     return student_t(d.mean(), d.var(ddof=1) / len(d) if len(d) > 1 else 0.0, len(d), level)
 
 
+def level_of_each(count: int) -> float:
+    """The level of each of ``count`` intervals at which all hold together at LEVEL (Bonferroni)."""
+    return 1 - (1 - LEVEL) / count
+
+
 def jackknife_variance(left_out: np.ndarray) -> np.ndarray:
     """Variance (...) of an estimate from ``left_out`` (C, ...), the estimate without each group."""
     return (len(left_out) - 1) * left_out.var(0)

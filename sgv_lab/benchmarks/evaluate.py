@@ -1,8 +1,6 @@
 """Ask a model a benchmark's questions: batched, longest first, greedy, resumable."""
 
-from collections import deque
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from sgv_lab.benchmarks import core
 from sgv_lab.benchmarks.core import Answers, Entry
 from sgv_lab.benchmarks.tasks import TASKS, Question, Task
 from sgv_lab.captioning import bulk
+from sgv_lab.captioning.image_lists import ahead
 from sgv_lab.closure import digest
 from sgv_lab.errors import LabError
 from sgv_lab.files import Journal, write_json
@@ -147,25 +146,17 @@ def answer(
         for (limit, _), keys in groupby(order, key=lambda key: key[:2])
         for some in _parts([images[key] for key in keys], batch_size)
     ]
-    read = _ahead([[group[0][0] for group in some] for _, some in parts], data)
+
+    def read(part: tuple[int, Sequence[Sequence[Asked]]]) -> list[Image.Image | None]:
+        return [group[0][0].image(data) for group in part[1]]
+
     with tqdm(total=len(questions), unit="question", disable=not progress) as bar:
-        for (limit, some), shown in zip(parts, read, strict=True):
+        for (limit, some), shown in zip(parts, ahead(read, parts, 1), strict=True):
             decoding = bulk.Decoding(max_new_tokens=limit)
             for asked, given in _batches(model, processor, some, shown, task, batch_size):
                 said = bulk.decode(model, processor, given, decoding, words=words)
                 yield [(q, _kept(one)) for q, one in zip(asked, said, strict=True)]
                 bar.update(len(asked))
-
-
-def _ahead(parts: Sequence[Sequence[Question]], data: Path) -> Iterator[list[Image.Image | None]]:
-    """The images of each part's questions, read in a thread while the part before is answered."""
-    waiting: deque[Future[list[Image.Image | None]]] = deque()
-    with ThreadPoolExecutor(1) as pool:
-        for part in parts:
-            waiting.append(pool.submit(lambda some: [q.image(data) for q in some], part))
-            if len(waiting) > 1:
-                yield waiting.popleft().result()
-        yield from (one.result() for one in waiting)
 
 
 def _parts(given: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

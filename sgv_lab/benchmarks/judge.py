@@ -18,13 +18,13 @@ from tqdm.auto import tqdm
 from sgv_lab.benchmarks import core, llava_w, mmvet
 from sgv_lab.benchmarks.served import Chat
 from sgv_lab.captioning.client import NoAnswer, RequestRefused, about_content
+from sgv_lab.captioning.collect import STOP_AFTER
 from sgv_lab.errors import LabError
 from sgv_lab.files import Journal, write_json, write_jsonl
 
 Messages = list[dict[str, str]]
 Ask = Callable[[Messages, float, int], tuple[str, str]]
 Row = dict[str, Any]
-STOP_AFTER = 5  # questions in a row without a usable answer: the judge is none
 PROMPT = (
     "save there, as prompt.txt, the few-shot text in mm-vet_evaluator.py of "
     "github.com/yuweihao/MM-Vet: what its variable `prompt` holds"

@@ -15,11 +15,10 @@ from tqdm.auto import tqdm
 
 from sgv_lab.benchmarks.tasks import Question, Task
 from sgv_lab.captioning.client import Answer, Client, NoAnswer, RequestRefused, about_content
-from sgv_lab.captioning.collect import STOP_AFTER, data_url
+from sgv_lab.captioning.collect import STOP_AFTER, TRIES, data_url
 from sgv_lab.captioning.image_lists import ahead
 from sgv_lab.errors import LabError
 
-TRIES = 3  # answers asked for before there is none
 ROOM = 4096  # tokens for models that think before they answer
 log = logging.getLogger(__name__)
 

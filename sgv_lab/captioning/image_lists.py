@@ -125,15 +125,19 @@ def _listed(file: Path) -> list[str]:
 def ahead(
     work: Callable[[Any], Any], items: Iterable[Any], threads: int, spare: int = 1
 ) -> Iterator[Any]:
-    """``work`` of the items in threads, as it ends; at most ``spare`` results wait to be taken."""
+    """``work`` of the items in threads, as it ends; at most ``spare`` results wait to be taken.
+
+    One thread keeps the items' order.
+    """
     items = iter(items)
     with ThreadPoolExecutor(threads) as pool:
-        waiting = {pool.submit(work, item) for item in islice(items, threads + spare)}
+        waiting = [pool.submit(work, item) for item in islice(items, threads + spare)]
         try:
             while waiting:
-                ended, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for one in ended:
+                ended = wait(waiting, return_when=FIRST_COMPLETED).done
+                for one in [each for each in waiting if each in ended]:
+                    waiting.remove(one)
                     yield one.result()
-                    waiting |= {pool.submit(work, item) for item in islice(items, 1)}
+                    waiting += [pool.submit(work, item) for item in islice(items, 1)]
         finally:
             pool.shutdown(wait=False, cancel_futures=True)

@@ -87,7 +87,7 @@ def slopes(records: Sequence[Record], score: str) -> pd.DataFrame:
         rates = rates.assign(**{f"{a} × {b}": off[a] * off[b] for a, b in pairs})
     design = np.column_stack([np.ones(len(rates)), rates.astype(float)])
     (_, *found), _, rank, _ = np.linalg.lstsq(design, runs.to_numpy().T)
-    level = 1 - 0.05 / rates.shape[1] if crossed else intervals.LEVEL
+    level = intervals.level_of_each(rates.shape[1]) if crossed else intervals.LEVEL
     told_apart = rank == design.shape[1]
     rows = {name: intervals.paired(one, level) for name, one in zip(rates, found, strict=True)}
     rows = rows if told_apart else {}

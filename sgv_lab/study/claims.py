@@ -68,7 +68,7 @@ def standard_error(column: str, score: float) -> float | None:
 
 def level(claim: str) -> float:
     """The level of one of a claim's intervals at which all hold together at 95 % (Bonferroni)."""
-    return 1 - 0.05 / sum(len(contrast.columns) for contrast in CONTRASTS[claim])
+    return intervals.level_of_each(sum(len(one.columns) for one in CONTRASTS[claim]))
 
 
 @cache

@@ -161,7 +161,7 @@ def worth_of_captions(records: Sequence[Record], score: str) -> str:
     scores = ablations.scores_by_number(records, score)
     alike = all(one.arm.startswith("alone@") for one in records)
     fewer = max(1, len(scores.columns) - 1)
-    level = 1 - 0.05 / fewer if alike else intervals.LEVEL
+    level = intervals.level_of_each(fewer) if alike else intervals.LEVEL
     rows = ablations.most_against_fewer(scores, level).iterrows()
     gains = ", ".join(f"{with_interval(row)} against {n:,}" for n, row in rows)
     if not gains:

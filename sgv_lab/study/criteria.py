@@ -46,7 +46,7 @@ def comparisons(plan: Plan, runs: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for number, (kind, better, worse) in enumerate(asked):
         gained = runs[better] - runs[worse]
-        level = intervals.LEVEL if number < 2 else 1 - (1 - intervals.LEVEL) / rest
+        level = intervals.LEVEL if number < 2 else intervals.level_of_each(rest)
         p = stats.ttest_1samp(gained, 0).pvalue if gained.std() else 1.0
         rows.append((kind, better, worse, *intervals.paired(gained, level), p))
     found = pd.DataFrame(rows, columns=COLUMNS[:-1])

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from sgv_lab.captioning.image_lists import list_images
+from sgv_lab.captioning.image_lists import ahead, list_images
 from sgv_lab.errors import LabError
 from sgv_lab.images import load_image
 
@@ -109,3 +109,11 @@ def test_a_file_name_that_is_not_unicode_is_named(tmp_path):
         pytest.skip("this file system takes Unicode alone")
     with pytest.raises(LabError, match="is not in UTF-8"):
         list_images(tmp_path)
+
+
+def test_one_thread_works_ahead_in_order_and_by_one():
+    begun, taken = [], []
+    for number in ahead(lambda n: begun.append(n) or n, range(200), 1):
+        taken.append(number)
+        assert max(begun) <= number + 1
+    assert taken == begun == list(range(200))
