@@ -12,7 +12,7 @@ from nbconvert import HTMLExporter
 
 from sgv_lab.files import atomic
 
-_PICTURE = re.compile(r"(!\[[^\]]*\]\()(?!\w+:|/)([^)\s]+)")  # in markdown, by a relative path
+_IMAGE = re.compile(r"(!\[[^\]]*\]\()(?!\w+:|/)([^)\s]+)")  # in markdown, by a relative path
 _OPEN = "## What to take away"
 _WIDGET = "application/vnd.jupyter.widget-view+json"  # a bar or page that is dead without a kernel
 
@@ -43,7 +43,7 @@ def write_report(executed: list[Path], out: Path, source: Path, summary: str = "
         for number, cell in enumerate(_folded(list(filter(_shows, notebook.cells)))):
             cell["id"] = f"{name}-{number}"
             if cell.cell_type == "markdown":  # nbconvert embeds nothing from outside its folder
-                cell.source = _PICTURE.sub(
+                cell.source = _IMAGE.sub(
                     lambda m: m[1] + normpath(f"{source.parent.name}/{m[2]}"), cell.source
                 )
             book.cells.append(cell)

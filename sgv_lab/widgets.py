@@ -44,12 +44,12 @@ def caption_browser(captions: Mapping[str, Captions | None], root: str | Path) -
                        layout=w.Layout(width="28em"))  # fmt: skip
     colors = palette(there)
     place = w.IntSlider(min=0, max=len(image.options) - 1, description="number")
-    picture, words = w.VBox(), w.VBox(layout=w.Layout(padding="0 0 0 1.5em", max_width="46em"))
+    frame, words = w.VBox(), w.VBox(layout=w.Layout(padding="0 0 0 1.5em", max_width="46em"))
 
     def show(_: object = None) -> None:
         said = captions_of({name: there[name] for name in source.value}, image.value)
         words.children = [_card(name, texts, colors[name]) for name, texts in said.items()]
-        picture.children = [_picture(Path(root), image.value)]
+        frame.children = [_image(Path(root), image.value)]
 
     def go(change: dict[str, int]) -> None:
         image.value = image.options[change["new"]]
@@ -58,10 +58,10 @@ def caption_browser(captions: Mapping[str, Captions | None], root: str | Path) -
     for control in (source, image):
         control.observe(show, "value")
     show()
-    return w.VBox([w.HBox([w.VBox([place, image]), source]), w.HBox([picture, words])])
+    return w.VBox([w.HBox([w.VBox([place, image]), source]), w.HBox([frame, words])])
 
 
-def _picture(root: Path, image: str) -> w.Widget:
+def _image(root: Path, image: str) -> w.Widget:
     try:
         return w.Image(value=load_image(root, image)[0], width=320)
     except LabError as error:
@@ -81,7 +81,7 @@ def judging_page(asked: Sequence[Pair], root: str | Path, votes: Votes, rater: s
     first pair that ``rater`` has not judged. Images lie below ``root``.
     """
     left = votes.left(asked, rater)
-    state, picture = w.Label(), w.VBox(layout=w.Layout(min_width="340px"))
+    state, frame = w.Label(), w.VBox(layout=w.Layout(min_width="340px"))
     texts = [w.HTML(layout=w.Layout(width="26em", padding="0 1em")) for _ in range(2)]
     buttons = {
         choice: w.Button(description=words, layout=w.Layout(width="13em"))
@@ -91,7 +91,7 @@ def judging_page(asked: Sequence[Pair], root: str | Path, votes: Votes, rater: s
 
     def show() -> None:
         state.value = f"{len(asked) - len(left)} of {len(asked)} judged by {rater}"
-        picture.children = [_picture(Path(root), left[0].image)] if left else []
+        frame.children = [_image(Path(root), left[0].image)] if left else []
         words = [text for _, text in left[0].shown(rater)] if left else ["Thank you, all done.", ""]
         for place, text in zip(texts, words, strict=True):
             place.value = escape(text)
@@ -117,7 +117,7 @@ def judging_page(asked: Sequence[Pair], root: str | Path, votes: Votes, rater: s
     show()
     state.add_class("sgv-judged")
     row = w.HBox(list(buttons.values())).add_class("sgv-judge")
-    page = w.VBox([state, w.HBox([picture, *texts]), row])
+    page = w.VBox([state, w.HBox([frame, *texts]), row])
     keys = Event(source=page, watched_events=["keydown"], prevent_default_action=True)
     keys.on_dom_event(press)
     page.pressed = keys  # lives as long as the page
@@ -166,7 +166,7 @@ def explorer(
     describe.on_click(lambda _: page.ask(CAPTIONER))
     if images:
         picking()
-    aside = w.VBox([pick, upload, page.picture, page.message])
+    aside = w.VBox([pick, upload, page.frame, page.message])
     columns = w.HBox([column.box for column in page.columns])
     return w.HBox([aside, w.VBox([w.HBox([describe, question, ask]), columns, _LEGEND])])
 
@@ -176,7 +176,7 @@ class _Explorer:
 
     def __init__(self, models: Mapping[str, Model], captions: Mapping[str, Captions]) -> None:
         self.models, self.captions, self.shown = models, captions, None
-        self.picture, self.message = w.VBox(layout=w.Layout(width="340px")), w.HTML()
+        self.frame, self.message = w.VBox(layout=w.Layout(width="340px")), w.HTML()
         who = [*models, *captions]
         if not who:
             raise LabError("nobody to describe images", fix="give a model or captions")
@@ -188,7 +188,7 @@ class _Explorer:
             self.shown = make(*given)
             stream = io.BytesIO()
             self.shown.image.save(stream, "PNG")
-            self.picture.children = [w.Image(value=stream.getvalue(), width=320)]
+            self.frame.children = [w.Image(value=stream.getvalue(), width=320)]
             for column in self.columns:
                 column.begin()
 

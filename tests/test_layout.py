@@ -39,6 +39,15 @@ All of them may use the tools, which stand below: {tools}.
 
 `tests/test_layout.py` holds the order, and writes this page (`python tests/test_layout.py`).
 """
+OTHER_WORDS = re.compile(  # for image, drawn world, projector, pre-training, step
+    r"picture|embedded world|connector|stage[ -]1\b|samples_per_update", re.IGNORECASE
+)
+QUOTES = {  # modules that have such a word in data, of other people, or of older files
+    *("captioning/writer.py", "captions/answers.py", "images.py", "models/architectures.py"),
+    *("models/qwen_vl.py", "study/plans.py", "study/pretraining_data.py", "study/publishing.py"),
+    *("training/qwen_vl_chat.py", "training/throughput.py", "world/phrases.py"),
+    *("world/phrasing.py", "world/reader.py", "world/records.py"),
+}
 UPWARD: set[tuple[str, str]] = set()  # exceptions, to be emptied: (part, a part behind it)
 
 
@@ -164,6 +173,12 @@ def test_stays_short(path: Path) -> None:
         if isinstance(node, ast.FunctionDef):
             told = len((ast.get_docstring(node) or "").splitlines())
             assert node.end_lineno - node.lineno - told <= 50, node.name
+
+
+def test_one_word_a_thing() -> None:
+    """CONTRIBUTING.md, Words."""
+    texts = {path.relative_to(ROOT / "sgv_lab").as_posix(): path.read_text() for path in MODULES}
+    assert {name for name, text in texts.items() if OTHER_WORDS.search(text)} == QUOTES
 
 
 def test_no_file_names_a_machine() -> None:

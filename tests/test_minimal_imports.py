@@ -63,14 +63,14 @@ for one in records:
         render(scene_of(one["image"], MINIATURE), 64).save(path)
 Path("records.json").write_text(json.dumps(records))
 given = ["--model", base, "--records", "records.json", "--images", "images", "--recipe", "sft"]
-given += ["--set", "samples_per_update=4", "--max-steps", 1, "--out", "trained"]
+given += ["--set", "samples_per_step=4", "--max-steps", 1, "--out", "trained"]
 call("plan", *given)
 call("train", *given)
 packages = json.loads(Path("trained/manifest.json").read_text())["provenance"]["packages"]
 assert packages["torch"] and packages["sgv-lab"] and packages["polars"] is None, packages
 """
 ANSWER = """
-asked = {"benchmarks": ["mme", "mmbench"], "pictures": 1, "seed": 0, "size": 64}
+asked = {"benchmarks": ["mme", "mmbench"], "images": 1, "seed": 0, "size": 64}
 benchmarks.write(Path("questions"), **asked, difficulty=MINIATURE)
 for name in asked["benchmarks"]:
     given = ["--model", base, "--data", f"questions/{name}", "--out", f"said/{name}"]
@@ -89,8 +89,8 @@ arms: [before, after]
 seeds: 1
 primary: [after, MME-P]
 benchmarks: [mme, mmbench]
-pictures: 1
-baseline: {samples: 24, updates: 1, recipe: {samples_per_update: 4}}
+images: 1
+baseline: {samples: 24, steps: 1, recipe: {samples_per_step: 4}}
 ''')
 call("study", "tiny.yaml", "--dry-run")
 call("study", "tiny.yaml", "--out", "study", "--workers", 1)

@@ -252,7 +252,7 @@ def test_a_report_s_first_page_shows_what_the_ledger_records_for_the_first_claim
     assert "C10" in page and "pilot" not in page.partition("![")[2]
 
 
-def test_pictures_named_in_the_text_are_inside_the_report(tmp_path: Path) -> None:
+def test_images_named_in_the_text_are_inside_the_report(tmp_path: Path) -> None:
     path = write(tmp_path / "notebooks", "00_a", [])
     book = nbformat.read(path, as_version=4)
     for name in ("../figures/dot.png", "dot.png"):

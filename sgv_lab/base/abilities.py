@@ -31,7 +31,7 @@ _BATCH = 64
 
 def held_out(scenes: int, side: int, split: str = "eval") -> Path:
     """The store's folder of an exam of that many scenes that no training and no study has."""
-    known = {"pictures": scenes, "size": side, "split": split, "seed": 0}
+    known = {"images": scenes, "size": side, "split": split, "seed": 0}
     write = partial(world.write, benchmarks=["exam"], difficulty=MINIATURE, **known)
     return store.artifact("exam", known, [], write) / "exam"
 
@@ -58,9 +58,9 @@ def ask(
 
 def _exchanged(asked: list[Question]) -> list[Question]:
     """The questions, each with the image of the next one's scene."""
-    shown = list(dict.fromkeys(q.picture for q in asked))
+    shown = list(dict.fromkeys(q.path for q in asked))
     other = dict(zip(shown, [*shown[1:], shown[0]], strict=True))
-    return [replace(q, picture=other[q.picture]) for q in asked]
+    return [replace(q, path=other[q.path]) for q in asked]
 
 
 def ability_table(answers: pd.DataFrame) -> pd.DataFrame:

@@ -89,7 +89,7 @@ def teach(start: Path, lesson: str, steps: int, seed: int) -> Path:
     changes: dict[str, Any] = {
         "template": taught.template,
         "learning_rate": taught.learning_rate,
-        "samples_per_update": SAMPLES,
+        "samples_per_step": SAMPLES,
         "gradient_checkpointing": False,
         "warmup_ratio": 0.05,
         "adam_beta2": 0.98,

@@ -72,7 +72,7 @@ def check(drawn: Scene) -> Record:
 
 
 def align(drawn: Scene) -> Record:
-    """An image and its caption as BLIP wrote it, mistakes and all: LLaVA's first stage."""
+    """An image and its caption as BLIP wrote it, mistakes and all: LLaVA's pre-training."""
     return caption_record(drawn, "blip", task="brief")
 
 

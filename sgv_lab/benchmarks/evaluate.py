@@ -80,12 +80,12 @@ def evaluate(
 
 def check_images(questions: Iterable[Question], data: Path) -> None:
     """Nothing; raises LabError naming the images that cannot be read; each is decoded."""
-    paths = dict.fromkeys(question.picture for question in questions if question.picture)
+    paths = dict.fromkeys(question.path for question in questions if question.path)
     looked = zip(paths, image_problems(data, paths), strict=True)
     bad = [f"{path} ({wrong})" for path, wrong in looked if wrong]
     if bad:
         more = f" and {len(bad) - 1} more" if bad[1:] else ""
-        what = f"lacks the picture {bad[0]}{more}"
+        what = f"lacks the image {bad[0]}{more}"
         raise LabError(what, where=data, fix="unpack the official release there")
 
 
@@ -94,7 +94,7 @@ def part_of(questions: Sequence[Question], shard: tuple[int, int]) -> list[Quest
     part, parts = shard
     if not 0 <= part < parts:
         raise LabError(f"no shard {part}/{parts}", fix="count from 0: 0/2 and 1/2")
-    images = [q.picture or q.encoded or q.id for q in questions]
+    images = [q.path or q.encoded or q.id for q in questions]
     number = {image: n for n, image in enumerate(dict.fromkeys(images))}
     return [q for q, i in zip(questions, images, strict=True) if number[i] % parts == part]
 
@@ -138,7 +138,7 @@ def answer(
         limit = q.max_new_tokens or task.max_new_tokens
         ids = _ids(q, model, processor, task.system)
         ids = [token for i in ids for token in (wide if i == IMAGE_ID else (i,))]
-        images.setdefault((limit, q.has_image, q.picture, q.encoded), []).append((q, ids))
+        images.setdefault((limit, q.has_image, q.path, q.encoded), []).append((q, ids))
     longest = {key: max(len(ids) for _, ids in asked) for key, asked in images.items()}
     order = sorted(images, key=lambda key: (*key[:2], longest[key]), reverse=True)
     parts = [

@@ -41,7 +41,7 @@ def full_marks(name: str, scores: Mapping[str, Any]) -> float:
 
 def drawn_benchmarks(images: int, seed: int = 0) -> Path:
     """The store's folder of all benchmarks of the drawn world (made if it is not there)."""
-    settings = {"pictures": images, "seed": seed}
+    settings = {"images": images, "seed": seed}
     return store.artifact(
         "benchmarks", settings, [], lambda folder: world.write(folder, **settings)
     )

@@ -36,14 +36,14 @@ Answers = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Question:
-    """One prompt. ``picture`` is a path below ``root``, base64 (in ``encoded``), or absent.
+    """One prompt. Its image is a ``path`` below ``root``, base64 (``encoded``), or absent.
 
     ``max_new_tokens``: of its answer; 0: the task's.
     """
 
     id: str
     prompt: str
-    picture: str | None = None
+    path: str | None = None
     encoded: str | None = None
     row: dict[str, Any] = field(default_factory=dict, repr=False)
     max_new_tokens: int = 0
@@ -51,18 +51,18 @@ class Question:
     @property
     def has_image(self) -> bool:
         """Whether it is about an image."""
-        return self.picture is not None or self.encoded is not None
+        return self.path is not None or self.encoded is not None
 
     def file(self, root: Path) -> bytes:
         """The bytes of its image's file."""
         if self.encoded is not None:
             return base64.b64decode(self.encoded)
-        return (root / str(self.picture)).read_bytes()
+        return (root / str(self.path)).read_bytes()
 
     def image(self, root: Path) -> Image.Image | None:
         """The RGB image, or None for a question about text alone."""
         if self.encoded is None:
-            return None if self.picture is None else open_image(root, self.picture, self.id)
+            return None if self.path is None else open_image(root, self.path, self.id)
         try:
             return decode_image(self.file(root))
         except ValueError as error:
@@ -118,7 +118,7 @@ def _mme(data: Path) -> Iterator[Question]:
         images = {path.stem: path for path in files}
         for number, row in enumerate(rows):
             if (found := images.get(row["image"])) is None:
-                what, fix = f"lacks the picture {row['image']}", "unpack the official release anew"
+                what, fix = f"lacks the image {row['image']}", "unpack the official release anew"
                 raise LabError(what, where=data / subtask, fix=fix)
             short = row["question"].removesuffix(mme.ASK).rstrip() + mme.SUFFIX
             image = found.relative_to(root).as_posix()
@@ -217,7 +217,7 @@ _write_scienceqa = _lines(
     "scienceqa.jsonl",
     lambda q, said: {
         "question_id": q.id,
-        "prompt": ("<image>\n" if q.picture else "") + q.prompt,
+        "prompt": ("<image>\n" if q.path else "") + q.prompt,
         "text": said,
     },
 )

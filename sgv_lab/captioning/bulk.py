@@ -1,6 +1,6 @@
-"""Captioning many pictures with a model: batches, pictures loaded ahead, resumable.
+"""Captioning many images with a model: batches, images loaded ahead, resumable.
 
-Batches are made of all pictures of a file of the writer, whatever is there already, so a run that
+Batches are made of all images of a file of the writer, whatever is there already, so a run that
 was killed decodes the very batches of one that was not, and ends with the same captions, sampled
 ones too.
 """
@@ -28,7 +28,7 @@ from sgv_lab.models.checkpoints import weights_hash
 from sgv_lab.training.chat import shared_start
 from sgv_lab.training.collate import padded_left, prompts
 
-LOADERS = 2  # threads that read pictures ahead
+LOADERS = 2  # threads that read images ahead
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Decoding:
 
 
 ORIGINAL = Decoding(max_new_tokens=500, do_sample=True, num_beams=3, repetition_penalty=1.5)
-"""As tools/share-cap_batch_infer.py of ShareGPT4V decodes, four pictures at a time, unseeded."""
+"""As tools/share-cap_batch_infer.py of ShareGPT4V decodes, four images at a time, unseeded."""
 
 
 def caption(
@@ -77,7 +77,7 @@ def caption(
     rows; ``seed``: of sampling; ``shard``: (i, n), this process's part. Raises LabError if ``out``
     holds another run, or the disk is full.
     """
-    pictures = list_images(images)
+    listed = list_images(images)
     aspect = usual_aspect(model)
     turns = [{"from": "human", "value": f"<image>\n{prompt}"}]
     settings = {"model": name or model.config.model_type, "revision": weights_hash(model)}
@@ -86,14 +86,14 @@ def caption(
 
     def load(numbers: Sequence[int]) -> tuple[list[Row], BatchFeature | None]:
         """A batch's rows, and what ``generate`` takes for the images that can be captioned."""
-        found = [pictures.read(number) for number in numbers]
+        found = [listed.read(number) for number in numbers]
         fit = [image for *_, image in found if image is not None]
         asked = [turns] * len(fit)
         inputs = prompts(model.config, processor, asked, fit, aspect) if fit else None
         return [row for row, *_ in found], inputs
 
     with (
-        CaptionRun(out, pictures, settings, shard) as run,
+        CaptionRun(out, listed, settings, shard) as run,
         tqdm(unit="caption", disable=None) as bar,
     ):
         for rows, inputs in ahead(load, _batches(run, batch_size), LOADERS):
@@ -114,7 +114,7 @@ def _batches(run: CaptionRun, size: int) -> Iterator[Sequence[int]]:
 
 
 def usual_aspect(model: PreTrainedModel) -> str:
-    """How the model's family is fine-tuned: LLaVA-1.5 on padded pictures, the others not."""
+    """How the model's family is fine-tuned: LLaVA-1.5 on padded images, the others not."""
     return "pad" if model.config.model_type == "llava" else "square"
 
 
@@ -145,7 +145,7 @@ def decode(
                 output_logits=bool(words),
             )
         except torch.OutOfMemoryError as error:
-            problem = f"{len(inputs['input_ids'])} pictures at once need too much memory"
+            problem = f"{len(inputs['input_ids'])} images at once need too much memory"
             raise LabError(problem, fix="batch fewer") from error
     stop = torch.atleast_1d(torch.tensor(model.generation_config.eos_token_id)).tolist()
     said = []

@@ -1,7 +1,7 @@
 """Collecting captions from an OpenAI-compatible endpoint: GPT4-Vision's, vLLM's, our own.
 
 Answers that refuse, have a defect or cannot be used are discarded, kept beside the row with the
-reason, and the picture is asked about again with the next seed. Captions are kept as they were
+reason, and the image is asked about again with the next seed. Captions are kept as they were
 written; only a block of reasoning is taken out, and kept beside the row too.
 """
 
@@ -30,9 +30,9 @@ from sgv_lab.options import JsonObject
 FILTERS = ("empty", "over_long", "list_form", "citation", "prompt_leakage", "refusal", "reasoning",
            "truncated", "repeated_sentence")  # fmt: skip
 """Kinds of `captions.defects` an answer is discarded for."""
-TRIES = 3  # answers asked for before a picture is given up
-STOP_AFTER = 5  # pictures in a row without an answer, beyond those under way: the endpoint is down
-IMAGE_TOKENS = 1_000  # assumed for a picture where the endpoint does not tell
+TRIES = 3  # answers asked for before an image is given up
+STOP_AFTER = 5  # images in a row without an answer, beyond those under way: the endpoint is down
+IMAGE_TOKENS = 1_000  # assumed for an image where the endpoint does not tell
 _FAILED = ("unanswered", "rejected", "no answer")  # how reasons begin that say so of the endpoint
 log = logging.getLogger(__name__)
 
@@ -69,19 +69,19 @@ def collect(
 ) -> Path:
     """Caption ``images`` (see `list_images`) by ``model`` at ``url`` into the run ``out``.
 
-    Rows as `writer.Row`, with the tokens in and out of all answers about the picture, and those
-    "discarded" (reason and text). ``ask``: a picture's path -> the prompt. The same call goes on
-    where a killed one stopped. The first picture is asked about alone, to know what one costs.
+    Rows as `writer.Row`, with the tokens in and out of all answers about the image, and those
+    "discarded" (reason and text). ``ask``: an image's path -> the prompt. The same call goes on
+    where a killed one stopped. The first image is asked about alone, to know what one costs.
 
-    Raises LabError for a missing or refused key, an endpoint that is down or takes no picture,
-    pictures without an answer, a spent budget (none is begun that could exceed it), if not one
+    Raises LabError for a missing or refused key, an endpoint that is down or takes no image,
+    images without an answer, a spent budget (none is begun that could exceed it), if not one
     caption was accepted, and as `CaptionRun` does. What was collected stays.
     """
     more = dict(terms.request or {})
     if more.get("stream"):
         raise LabError("streams are not read", fix='leave "stream" out of the request')
     client = Client(url, model, terms.timeout, terms.per_minute)
-    pictures = list_images(images)
+    images = list_images(images)
     settings = {
         "model": model,
         "revision": urlsplit(client.url).hostname,
@@ -93,7 +93,7 @@ def collect(
         "filters": FILTERS,
         "tries": TRIES,
     }
-    with CaptionRun(out, pictures, settings, shard) as run:
+    with CaptionRun(out, images, settings, shard) as run:
         client.learned |= run.learned
         _Collector(client, run, terms, ask).run()
     return Path(out)
@@ -111,17 +111,17 @@ class _Collector:
         for row in writer.rows(run.out):
             self.spent += terms.cost(row.get("tokens_in", 0), row.get("tokens_out", 0))
             captions, rows = captions + (row["caption"] is not None), rows + 1
-        if rows == len(run.pictures) and not captions:
+        if rows == len(run.images) and not captions:
             writer.empty(run.out)  # all was in vain: what did not work may have been mended
         self.under_way, self.dearest_prompt = 0, 0.0
         self.answered, self.broke, self.estimated = False, False, False
 
     def run(self) -> None:
-        """Ask about every picture without a row: one by one until an answer, then many at once."""
+        """Ask about every image without a row: one by one until an answer, then many at once."""
         left = (number for _, missing in self.kept.missing() for number in missing)
         first = ahead(self._work, self._affordable(left, alone=True), 1, 0)
         rest = ahead(self._work, self._affordable(left), self.terms.connections, 0)
-        held: list[Row] = []  # kept back until a picture is taken: the request may be bad
+        held: list[Row] = []  # kept back until an image is taken: the request may be bad
         unanswered, in_a_row = [], 0
         with tqdm(unit="caption", disable=None) as bar:
             for row in chain(first, rest):
@@ -152,13 +152,13 @@ class _Collector:
             told = "; ".join(f"{number} × {reason}" for reason, number in reasons[:3])
             asked = unanswered + [row["reason"] for row in rows if "tokens_in" in row]
             if not asked:
-                fix = "mend the pictures, or give others"
-                raise LabError(f"no picture can be read ({told})", fix=fix)
+                fix = "mend the images, or give others"
+                raise LabError(f"no image can be read ({told})", fix=fix)
             fix = _way_out(next(reason for reason, _ in reasons if reason in asked))
             what = f"no caption was accepted, {self.spent:.2f} spent ({told})"
             raise LabError(what, where=self.kept.out, fix=fix)
         if unanswered:
-            told = f"{len(unanswered)} pictures got no answer: {unanswered[-1]}"
+            told = f"{len(unanswered)} images got no answer: {unanswered[-1]}"
             raise LabError(told, fix="run again to go on")
         if self.broke:
             told = f"the budget of {self.terms.budget:g} allows no more ({self.spent:.2f} spent)"
@@ -182,22 +182,22 @@ class _Collector:
                 return
 
     def _work(self, number: int) -> Row:
-        """The row of a picture: its caption, or the reason why there is none."""
-        row, data, image = self.kept.pictures.read(number)
+        """The row of an image: its caption, or the reason why there is none."""
+        row, data, image = self.kept.images.read(number)
         if image is None:
             return row
         row |= {"tokens_in": 0, "tokens_out": 0, "discarded": []}
         try:
-            self._ask(row, self.ask(self.kept.pictures[number]), data_url(data, image))
+            self._ask(row, self.ask(self.kept.images[number]), data_url(data, image))
         except RequestRefused as error:
             row["reason"] = f"rejected: {error}"
         except NoAnswer as error:
             row["reason"] = f"unanswered: {error}"
         return row
 
-    def _ask(self, row: Row, prompt: str, picture: str) -> None:
+    def _ask(self, row: Row, prompt: str, url: str) -> None:
         """Ask until an answer passes the filters, TRIES times at most; it completes the row."""
-        shown = {"type": "image_url", "image_url": {"url": picture}}
+        shown = {"type": "image_url", "image_url": {"url": url}}
         content = [{"type": "text", "text": prompt}, shown]
         messages, seed = [{"role": "user", "content": content}], self.kept.stamp["seed"]
         for attempt in range(TRIES):
@@ -270,7 +270,7 @@ def flaw(text: str, finish: str | None = "stop") -> str | None:
 
 
 def data_url(data: bytes, image: Image.Image) -> str:
-    """A picture as endpoints take it: its own file where that is JPEG, PNG or WebP, else PNG."""
+    """An image as endpoints take it: its own file where that is JPEG, PNG or WebP, else PNG."""
     kind = image.format
     if kind not in ("JPEG", "PNG", "WEBP"):
         image.save(stream := io.BytesIO(), "PNG")

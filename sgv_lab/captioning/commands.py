@@ -22,10 +22,10 @@ class Asking(collecting.Terms):
     out: Path  # Folder of the run.
     seed: int = 0
 
-    def pictures(self) -> ImageList:
+    def image_list(self) -> ImageList:
         """The images to caption."""
         if self.images is None:
-            raise LabError("--images is missing", fix="give a folder or a list of pictures")
+            raise LabError("--images is missing", fix="give a folder or a list of images")
         return list_images(self.images, self.root)
 
 
@@ -47,7 +47,7 @@ def collect(
     The key is read from OPENAI_API_KEY. Give the same command again to go on; merge with
     `sgv-lab caption --merge --out OUT`.
     """
-    return collecting.collect(url, model, asking.pictures(), asking.out, asking, seed=asking.seed)
+    return collecting.collect(url, model, asking.image_list(), asking.out, asking, seed=asking.seed)
 
 
 def caption(
@@ -61,7 +61,7 @@ def caption(
     batch_size: int = 32,
     merge: bool = False,  # Make OUT a data set: JSON, Parquet, card.
 ) -> Path:
-    """Caption pictures by a model: a checkpoint in bfloat16 on a GPU where there is one.
+    """Caption images by a model: a checkpoint in bfloat16 on a GPU where there is one.
 
     Give the same command again to go on. Spread it with `--shard i/n`, or
     `torchrun --nproc-per-node N --no-python sgv-lab caption …`; then `--merge`.
@@ -78,7 +78,7 @@ def caption(
         refuse_ignored("an endpoint", "batch_size", "static")
         name = name or collecting.Client(model, "").first_model()
         how["ask"] = lambda image: prompt
-        return collecting.collect(model, name, asking.pictures(), asking.out, asking, **how)
+        return collecting.collect(model, name, asking.image_list(), asking.out, asking, **how)
     asked = ("request", "connections", "per_minute", "timeout", "price_in", "price_out", "budget")
     refuse_ignored("a checkpoint", "name", *asked)
     return _by_checkpoint(model, asking, static, prompt=prompt, batch_size=batch_size, **how)
@@ -87,7 +87,7 @@ def caption(
 def _by_checkpoint(model: str, asking: Captioning, static: bool, **how: Any) -> Path:
     from sgv_lab.captioning import bulk
 
-    pictures = asking.pictures()
+    image_list = asking.image_list()
     decoding = bulk.Decoding(
         max_new_tokens=asking.max_tokens,
         do_sample=asking.temperature != 0,
@@ -95,7 +95,7 @@ def _by_checkpoint(model: str, asking: Captioning, static: bool, **how: Any) -> 
         static=static,
     )
     how |= {"name": Path(model).name, "decoding": decoding}
-    return bulk.caption(*load(model), pictures, asking.out, **how)
+    return bulk.caption(*load(model), image_list, asking.out, **how)
 
 
 def load(model: str | Path, device: str = "auto") -> tuple[Any, Any]:

@@ -1,7 +1,7 @@
 """A local endpoint that speaks OpenAI's chat protocol over HTTP: a stand-in for GPT4-Vision.
 
 It is a real server on 127.0.0.1. Behind it stands the drawn world's GPT4-Vision annotator, which
-recognises a picture by its pixels, or any function of a picture, a prompt and a seed, such as a
+recognises an image by its pixels, or any function of an image, a prompt and a seed, such as a
 model. It can be told to misbehave as real endpoints do.
 """
 
@@ -28,7 +28,7 @@ from sgv_lab.world.records import scene_of
 from sgv_lab.world.scene import MINIATURE
 
 Responder = Callable[[Image.Image, str, int], tuple[str, str]]
-"""(picture, prompt, seed) -> (text, finish reason); LabError: the request is refused."""
+"""(image, prompt, seed) -> (text, finish reason); LabError: the request is refused."""
 MODEL = "gpt4-vision-annotator"
 FAULTS = ("429", "500", "garbage", "half", "nothing")
 """Ways to fail a request: too many requests, server error, no JSON, half a response, a closed
@@ -36,11 +36,11 @@ connection."""
 # Shares of the annotator's answers that a collector has to notice. Citations: more than 500 of the
 # 100K have them [InternLM-XComposer#119]; the others are assumed.
 FLAWS = {"refusal": 0.02, "citation": 0.005, "truncated": 0.01, "list_form": 0.01, "leak": 0.005}
-IMAGE_TOKENS = 85  # counted for a picture
+IMAGE_TOKENS = 85  # counted for an image
 
 
 def opened(url: str, images: str | Path) -> AbstractContextManager[str]:
-    """The endpoint at ``url``, or without one a local one that knows the pictures ``images``."""
+    """The endpoint at ``url``, or without one a local one that knows ``images``."""
     return nullcontext(url) if url else serve(annotator(images))
 
 
@@ -64,23 +64,23 @@ def serve(
 
 
 def annotator(images: str | Path) -> Responder:
-    """GPT4-Vision's answers about pictures of the miniature world, some with FLAWS.
+    """GPT4-Vision's answers about images of the drawn world's miniature, some with FLAWS.
 
-    The seed decides the words, and together with the picture whether the answer is flawed.
+    The seed decides the words, and together with the image whether the answer is flawed.
     """
 
     lock, names = threading.Lock(), dict[str, str]()
 
-    def answer(picture: Image.Image, prompt: str, seed: int) -> tuple[str, str]:
+    def answer(image: Image.Image, prompt: str, seed: int) -> tuple[str, str]:
         with lock:
             if not names:  # made at the first request: there may be none
                 listed = list_images(images)
                 names.update((pixels(load_image(listed.root, one)[1]), one) for one in listed.names)
-            name = names.get(pixels(picture), "")
+            name = names.get(pixels(image), "")
         try:
             one = scene_of(name, MINIATURE)
         except ValueError as error:
-            raise LabError("the picture is not of the drawn world") from error
+            raise LabError("the image is not of the drawn world") from error
         rates = [*FLAWS.values(), 1 - sum(FLAWS.values())]
         flaw = random.Random(f"{name}/{seed}").choices([*FLAWS, ""], rates)[0]
         return with_flaw(caption(one, ANNOTATORS["gpt4_vision"], seed), flaw)
@@ -88,10 +88,10 @@ def annotator(images: str | Path) -> Responder:
     return answer
 
 
-def pixels(picture: Image.Image) -> str:
-    """A hash of what a picture shows, whatever its file format."""
-    shown = picture.convert("RGB").tobytes()
-    return hashlib.sha256(repr(picture.size).encode() + shown).hexdigest()
+def pixels(image: Image.Image) -> str:
+    """A hash of what an image shows, whatever its file format."""
+    shown = image.convert("RGB").tobytes()
+    return hashlib.sha256(repr(image.size).encode() + shown).hexdigest()
 
 
 def with_flaw(text: str, flaw: str) -> tuple[str, str]:
@@ -146,8 +146,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         try:
-            picture, prompt, seed = _asked(body)
-            text, reason = self.server.answer(picture, prompt, seed)
+            image, prompt, seed = _asked(body)
+            text, reason = self.server.answer(image, prompt, seed)
         except LabError as error:
             return 400, {"error": {"message": str(error), "code": "invalid_image"}}
         message = {"role": "assistant", "content": text}
@@ -170,13 +170,13 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _asked(body: dict[str, Any]) -> tuple[Image.Image, str, int]:
-    """Picture, prompt and seed of a request. LabError for one without a picture it can read."""
+    """Image, prompt and seed of a request. LabError for one without an image it can read."""
     parts = [part for turn in body["messages"] for part in turn["content"]]
     prompt = " ".join(part["text"] for part in parts if part["type"] == "text")
     (url,) = [part["image_url"]["url"] for part in parts if part["type"] == "image_url"]
     try:
         data = base64.b64decode(url.partition("base64,")[2], validate=True)
-        picture = Image.open(io.BytesIO(data)).convert("RGB")
+        image = Image.open(io.BytesIO(data)).convert("RGB")
     except (OSError, ValueError) as error:
-        raise LabError("the picture cannot be read") from error
-    return picture, prompt, int(body.get("seed", 0))
+        raise LabError("the image cannot be read") from error
+    return image, prompt, int(body.get("seed", 0))

@@ -71,7 +71,7 @@ def list_images(images: str | Path | ImageList, root: str | Path | None = None) 
     root = Path(root or (images if images.is_dir() else images.parent))
     names = _below(images, root) if images.is_dir() else list(dict.fromkeys(_listed(images)))
     if not names:
-        raise LabError("holds no pictures", where=images, fix="give a folder or list of pictures")
+        raise LabError("holds no images", where=images, fix="give a folder or list of images")
     return ImageList(root, names)
 
 
@@ -117,7 +117,7 @@ def _listed(file: Path) -> list[str]:
         )
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         fix = 'give paths, or records with "image", as JSON, JSON lines, text or Parquet'
-        raise LabError(f"is no list of pictures ({error})", where=file, fix=fix) from error
+        raise LabError(f"is no list of images ({error})", where=file, fix=fix) from error
     names = (one.image if isinstance(one, _Entry) else one for one in entries)
     return [name for name in names if name is not None]
 

@@ -23,9 +23,9 @@ _SCHEMA = pa.schema([*((name, pa.large_string()) for name in _STRINGS), ("seed",
 def merge(out: str | Path, folder: str | Path | None = None, name: str = "captions") -> Path:
     """Write ``name``.json, ``name``.parquet and README.md of the run ``out`` to ``folder`` (or it).
 
-    Records are in the pictures' order and as the official ones: the human turn is one of LLaVA's
-    generic prompts, not what the model was asked [ShareGPT4V#9]. Pictures that got a reason instead
-    of a caption are counted in the card. Raises LabError unless each picture has one row, of this
+    Records are in the images' order and as the official ones: the human turn is one of LLaVA's
+    generic prompts, not what the model was asked [ShareGPT4V#9]. Images that got a reason instead
+    of a caption are counted in the card. Raises LabError unless each image has one row, of this
     run; then nothing is written.
     """
     out, folder = Path(out), Path(folder or out)
@@ -61,7 +61,7 @@ def merge(out: str | Path, folder: str | Path | None = None, name: str = "captio
 
 
 def record(row: Row) -> dict[str, Any]:
-    """A row as a record of ShareGPT4V; its prompt depends on the picture's name alone."""
+    """A row as a record of ShareGPT4V; its prompt depends on the image's name alone."""
     drawn = hashlib.sha256(row["image"].encode()).digest()[0]
     turns = [
         {"from": "human", "value": f"<image>\n{DESCRIBE[drawn % len(DESCRIBE)]}"},
@@ -71,15 +71,15 @@ def record(row: Row) -> dict[str, Any]:
 
 
 def _whole(numbers: range, file: Journal, run: dict[str, Any]) -> list[Row]:
-    """A file's rows in the pictures' order. LabError unless there is one for each, of this run."""
+    """A file's rows in the images' order. LabError unless there is one for each, of this run."""
     rows = sorted(file.read(), key=lambda row: row["index"])
     found = [row["index"] for row in rows]
     if left := sorted(set(numbers).difference(found)):
-        problem = f"{len(left)} pictures without a row, the first {left[0]}"
+        problem = f"{len(left)} images without a row, the first {left[0]}"
         raise LabError(problem, where=file.path, fix="run the same captioning again")
     settings = {row["settings"] for row in rows}
     if found != list(numbers) or settings != {writer.digest(run["settings"])}:
-        problem = "holds a picture twice, or rows of another run"
+        problem = "holds an image twice, or rows of another run"
         raise LabError(problem, where=file.path, fix="delete it; its captions are made again")
     return rows
 
@@ -98,12 +98,12 @@ configs: [{{config_name: default, data_files: {name}.parquet}}]
 ---
 # {name}
 
-{captions} captions of {run["pictures"]} pictures, {mean} characters on average, written by the
-model `{run["settings"]["model"]}`. No pictures are included: `image` is a path below their folder.
-The terms of the model that wrote the captions and of the pictures' owners apply.
+{captions} captions of {run["images"]} images, {mean} characters on average, written by the
+model `{run["settings"]["model"]}`. No images are included: `image` is a path below their folder.
+The terms of the model that wrote the captions and of the images' owners apply.
 
 `{name}.json` holds ShareGPT4V's records; the human turns are generic, not what the model was asked.
-`{name}.parquet` holds a row a caption, with the SHA-256 of the picture's file.
+`{name}.parquet` holds a row a caption, with the SHA-256 of the image's file.
 
 ## How they were made
 
@@ -113,28 +113,28 @@ What the endpoint refused in a request is under "learned": sent by another name,
 {json.dumps(run, indent=1)}
 ```
 
-## Pictures left out
+## Images left out
 
 {left_out}
 """
 
 
 def table(out: str | Path) -> pd.DataFrame:
-    """The rows of a run so far, in the pictures' order: index, image, caption, reason, ..."""
+    """The rows of a run so far, in the images' order: index, image, caption, reason, ..."""
     return pd.DataFrame(writer.rows(out)).sort_values("index", ignore_index=True)
 
 
 def outcome(out: str | Path) -> pd.DataFrame:
-    """How many pictures of a run ended how: captioned, or the kind of reason why not."""
+    """How many images of a run ended how: captioned, or the kind of reason why not."""
     ended = pd.Series(
         [row.get("reason", "captioned").partition(":")[0] for row in writer.rows(out)]
     )
-    counted = ended.value_counts().rename_axis("outcome").rename("pictures")
-    return counted.to_frame().assign(share=lambda t: t["pictures"] / t["pictures"].sum())
+    counted = ended.value_counts().rename_axis("outcome").rename("images")
+    return counted.to_frame().assign(share=lambda t: t["images"] / t["images"].sum())
 
 
 def discarded(out: str | Path) -> pd.DataFrame:
-    """The answers a collection did not take: picture, which answer, reason, text, how it ended."""
+    """The answers a collection did not take: image, which answer, reason, text, how it ended."""
     rows = [
         (row["image"], number, one["reason"], one["text"], row["caption"] is not None)
         for row in writer.rows(out)

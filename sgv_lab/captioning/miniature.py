@@ -1,6 +1,6 @@
-"""The 100K: what is collected about pictures, in the official file.
+"""The 100K: what is collected about images, in the official file.
 
-Without an address the pictures are drawn, a local endpoint answers, and the artefact store keeps
+Without an address the images are drawn, a local endpoint answers, and the artefact store keeps
 the result: it is the miniature's 100K, which later stages train on.
 """
 
@@ -18,9 +18,9 @@ from sgv_lab.world.scene import MINIATURE
 FILE = sources.SOURCES["ShareGPT4V"].file  # in the official folder "sharegpt4v"
 
 
-def miniature_100k(pictures: int, seed: int = 0) -> tuple[Path, Path]:
-    """The records of that many drawn ``pictures``, and the folder their paths start from."""
-    images = sources.world(pictures, seed, 64, difficulty=MINIATURE)
+def miniature_100k(count: int, seed: int = 0) -> tuple[Path, Path]:
+    """The records of ``count`` drawn images, and the folder their paths start from."""
+    images = sources.world(count, seed, 64, difficulty=MINIATURE)
     with endpoint.opened("", images) as url:
         folder = collect_100k(url, endpoint.MODEL, images, "", Terms(), seed)
     return folder / "sharegpt4v" / FILE, images

@@ -42,12 +42,12 @@ is not known at all."""
 
 
 def source_of(image: str) -> str:
-    """The source of a picture, from its path in the official layout; "coco" for any other path."""
+    """The source of an image, from its path in the official layout; "coco" for any other path."""
     return next((name for name, s in SOURCES.items() if image.startswith(f"{s.prefix}/")), "coco")
 
 
 def prompt(image: str) -> str:
-    """What is asked about a picture: Figure 3's frame around its source's part."""
+    """What is asked about an image: Figure 3's frame around its source's part."""
     return f"{BEGIN} {PARTS[source_of(image)][0]} {END}"
 
 

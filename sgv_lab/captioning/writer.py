@@ -1,7 +1,7 @@
 """The one writer of captions: append-only files that survive a kill at any moment and a full disk.
 
-A run is a folder: ``run.json`` (settings, and which pictures) and ``rows/000000.jsonl`` ..., CHUNK
-pictures each, one line a picture in the order of completion. Each is a `files.Journal` that one
+A run is a folder: ``run.json`` (settings, and which images) and ``rows/000000.jsonl`` ..., CHUNK
+images each, one line an image in the order of completion. Each is a `files.Journal` that one
 process alone writes. What is there is never written again, so the same command carries on where it
 stopped.
 """
@@ -22,7 +22,7 @@ from sgv_lab.files import Journal, full_disk, only_writer, write_json
 
 CHUNK = 1024
 Row = dict[str, Any]
-"""A picture's row: ``index``, ``image``, ``sha256`` of the file; ``caption``, or None and the
+"""An image's row: ``index``, ``image``, ``sha256`` of the file; ``caption``, or None and the
 ``reason``; ``model``, ``revision``, ``seed`` and ``settings`` (hash of those in run.json); and what
 else its maker tells."""
 
@@ -33,22 +33,22 @@ class CaptionRun:
     ``settings`` say everything that decides the captions and hold "model", "revision" and "seed";
     ``shard``: (i, n), this process writes every n-th file from the i-th. ``learned``: what the run
     found out of its endpoint. Raises LabError if ``out`` holds captions of other settings or
-    pictures, and for a disk that is full.
+    images, and for a disk that is full.
     """
 
     def __init__(
         self,
         out: str | Path,
-        pictures: ImageList,
+        images: ImageList,
         settings: Mapping[str, Any],
         shard: tuple[int, int] = (0, 1),
     ) -> None:
-        self.out, self.pictures, self.shard = Path(out), pictures, shard
+        self.out, self.images, self.shard = Path(out), images, shard
         if not 0 <= shard[0] < shard[1]:
             raise LabError(f"no shard {shard[0]}/{shard[1]}", fix="count from 0: 0/2 and 1/2")
         self.stamp = {key: settings[key] for key in ("model", "revision", "seed")}
         self.stamp["settings"] = digest(settings)
-        run = {"pictures": len(pictures), "names": pictures.digest(), "ids": pictures.ids()}
+        run = {"images": len(images), "names": images.digest(), "ids": images.ids()}
         run["settings"] = dict(settings)
         self.run, self.learned = json.loads(json.dumps(run)), {}
         with full_disk(self.out):
@@ -68,7 +68,7 @@ class CaptionRun:
         old, new = ({**run, **run["settings"], "settings": None} for run in (before, self.run))
         keys = sorted(k for k in old | new if old.get(k) != new.get(k))
         told = "; ".join(f"{k} was {str(old.get(k))!r:.60}" for k in keys)
-        fix = "give the same settings and pictures to go on, or another folder"
+        fix = "give the same settings and images to go on, or another folder"
         raise LabError(f"holds another run ({told})", where=self.out, fix=fix)
 
     def learn(self, learned: Mapping[str, Any]) -> None:
@@ -79,7 +79,7 @@ class CaptionRun:
                 write_json(self.out / "run.json", self.run | {"learned": self.learned})
 
     def missing(self) -> Iterator[tuple[range, list[int]]]:
-        """(all pictures' numbers, those without a row) of each file of this shard not yet whole.
+        """(all images' numbers, those without a row) of each file of this shard not yet whole.
 
         Raises LabError for a file another process is writing, or one that is damaged.
         """
@@ -102,7 +102,7 @@ class CaptionRun:
         for start, group in groupby(rows, key=lambda row: row["index"] // CHUNK * CHUNK):
             file, _, missing = self._open[start]
             new = [
-                {"index": row["index"], "image": self.pictures[row["index"]], **row, **self.stamp}
+                {"index": row["index"], "image": self.images[row["index"]], **row, **self.stamp}
                 for row in group
                 if row["index"] in missing
             ]
@@ -135,10 +135,10 @@ def digest(settings: Mapping[str, Any]) -> str:
 
 
 def files(out: str | Path, run: Mapping[str, Any]) -> Iterator[tuple[range, Journal]]:
-    """(its pictures' numbers, the file) of each file of rows; ``run``: what run.json says."""
-    for start in range(0, run["pictures"], CHUNK):
+    """(its images' numbers, the file) of each file of rows; ``run``: what run.json says."""
+    for start in range(0, run["images"], CHUNK):
         file = Journal(Path(out) / "rows" / f"{start // CHUNK:06d}.jsonl")
-        yield range(start, min(start + CHUNK, run["pictures"])), file
+        yield range(start, min(start + CHUNK, run["images"])), file
 
 
 def rows(out: str | Path) -> Iterator[Row]:
@@ -152,7 +152,8 @@ def settings(out: str | Path) -> dict[str, Any]:
     path = Path(out) / "run.json"
     if not path.is_file():
         raise LabError("holds no run", where=out, fix="give the folder that captions were put in")
-    return json.loads(path.read_text(encoding="utf-8"))
+    run = json.loads(path.read_text(encoding="utf-8"))
+    return {"images" if name == "pictures" else name: run[name] for name in run}  # as it was
 
 
 def empty(out: Path) -> bool:

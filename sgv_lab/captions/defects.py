@@ -2,7 +2,7 @@
 
 The kinds are those seen in the published files: search citations of the tool behind the 100K
 [InternLM-XComposer#119], the collection prompt repeated by Share-Captioner [ShareGPT4V#12],
-pictures that are not where the file says [ShareGPT4V#10].
+images that are not where the file says [ShareGPT4V#10].
 """
 
 from collections.abc import Mapping

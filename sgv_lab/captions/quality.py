@@ -1,8 +1,8 @@
-"""How good captions are where the truth is known: in the embedded world.
+"""How good captions are where the truth is known: in the drawn world.
 
 A caption is read back into facts and compared with its scene. *Precision* is the share of its
 facts that hold, *recall* the share of the scene's facts it tells, and *invented* the share of its
-facts about something that is not in the picture at all; the rest of what is wrong is *mistaken*.
+facts about something that is not in the image at all; the rest of what is wrong is *mistaken*.
 """
 
 from collections.abc import Mapping
@@ -55,7 +55,7 @@ def judge_caption(caption: str, scene: Scene) -> JudgedCaption:
 
 
 def judgeable(captions: Mapping[str, "Captions | None"], root: str | Path) -> dict[str, "Captions"]:
-    """Those whose every picture is one of the embedded world drawn at ``root``; none for photos."""
+    """Those whose every image is of the drawn world at ``root``; none for photos."""
     if difficulty_of(root) is None:
         return {}
     found = {}
@@ -73,8 +73,8 @@ def quality(
 
     One row ("all"), or one a facet. Columns: facet, captions, facts, then for precision, recall
     and invented the share, ``..._low`` and ``..._high``. The captions are a sample of what the
-    annotator would write, so the population counts as endless. Raises LabError if a picture is
-    not one of the embedded world.
+    annotator would write, so the population counts as endless. Raises LabError if an image is
+    not one of the drawn world.
     """
     from sgv_lab.captions.statistics import ratio
 

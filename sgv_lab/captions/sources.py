@@ -22,7 +22,7 @@ class Source:
     """A row of Table 1 [PDF].
 
     ``pattern``: what its files are called; ``hub``: (dataset, file) that holds the official one;
-    ``annotator``: the one of the embedded world that stands in for whoever wrote the captions.
+    ``annotator``: the one of the drawn world that stands in for whoever wrote the captions.
     """
 
     name: str
@@ -125,9 +125,9 @@ def world(
     split: str = "train",
     difficulty: Difficulty = FULL,
 ) -> Path:
-    """A data folder of the embedded world in the official layout, made once per arguments.
+    """A data folder of the drawn world in the official layout, made once per arguments.
 
-    ``samples`` pictures, in the proportions of the 100K or (``even``) as many of each image
+    ``samples`` images, in the proportions of the 100K or (``even``) as many of each image
     source, each captioned by every annotator: five human captions as COCO has them, one by each
     other, in files named like the official ones.
     """
@@ -166,12 +166,12 @@ def _record(one: Scene, text: str) -> dict[str, object]:
 
 
 def scene_of(image: str, difficulty: Difficulty = FULL) -> Scene:
-    """The scene behind a picture of the drawn world of a ``difficulty``, from its path.
+    """The scene behind an image of the drawn world of a ``difficulty``, from its path.
 
     Raises LabError if the path is not one of the world's.
     """
     try:
         return scene_behind(image, difficulty)
     except ValueError as error:
-        fix = "quality is known for the embedded world only"
-        raise LabError("is no picture of the embedded world", where=image, fix=fix) from error
+        fix = "quality is known for the drawn world only"
+        raise LabError("is no image of the drawn world", where=image, fix=fix) from error

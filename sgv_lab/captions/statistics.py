@@ -51,7 +51,7 @@ def table1(sources: Mapping[str, Captions | None]) -> pd.DataFrame:
     """Table 1 with our counts beside the paper's; a row a dataset, blank where it has no file.
 
     Below it, files of any other name: the paper's columns are blank there.
-    COCO's samples are captions here (five a picture), pictures in the paper.
+    COCO's samples are captions here (five an image), images in the paper.
     """
     rows = {}
     for name in dict.fromkeys((*SOURCES, *sources)):
@@ -89,7 +89,7 @@ def lengths(captions: Captions, column: str = "characters", bins: int = 60) -> p
 
 
 def image_sources(captions: Captions) -> pd.DataFrame:
-    """Captions by the folder of their picture, the image source: folder, captions."""
+    """Captions by the folder of their image, the image source: folder, captions."""
     folder = pl.col("image").str.replace(r"/[^/]*$", "").fill_null("(no image)")
     folder = folder.str.replace(r"^(llava/llava_pretrain/images)/.*", "${1}")
     counted = captions.rows().group_by(folder=folder).agg(captions=pl.len())

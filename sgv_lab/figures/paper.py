@@ -190,7 +190,7 @@ def _miniature_growth(axis: Axes, table: pd.DataFrame | None) -> None:
     axis.set_xscale("log")
     axis.set_xticks(captions, [f"{n:,}" for n in captions])
     axis.minorticks_off()
-    axis.set(xlabel="captions in stage 1", ylabel=f"{shown['score'].iloc[0]} gained over none")
+    axis.set(xlabel="captions in pre-training", ylabel=f"{shown['score'].iloc[0]} gained over none")
     axis.set_title(f"in miniature, {int(shown['seeds'].iloc[0])} seeds", fontsize=9)
 
 

@@ -212,7 +212,7 @@ def scaling_curve(plan: Plan, records: Sequence[Record], note: str = "") -> Figu
     """Figure 6: a dot a run by its number of captions, log axis, means with 95 % over seeds.
 
     The line is `ablations.saturation`'s with its band; where there is none the figure says why.
-    Runs without stage 1 stand apart at the left: they differ in what is trained, too.
+    Runs without pre-training stand apart at the left: they differ in what is trained, too.
     """
     score = plan.primary[1]
     runs = ablations.scores_by_number(records, score)
@@ -234,9 +234,9 @@ def scaling_curve(plan: Plan, records: Sequence[Record], note: str = "") -> Figu
     axis.set_xticks(list(places.values()), [f"{n:,}" if n else "none" for n in places])
     axis.minorticks_off()
     learned = plan.configs()[plan.arms[-1]]
-    updates = (learned.pretrain or learned).max_steps
-    equal = f"{updates} updates for all" if updates else "one epoch of each"
-    where = "in stage 1" if learned.pretrain else "of the projector alone"
+    steps = (learned.pretrain or learned).max_steps
+    equal = f"{steps} steps for all" if steps else "one epoch of each"
+    where = "in pre-training" if learned.pretrain else "of the projector alone"
     axis.set_xlabel(f"different captions {where}, {equal}")
     axis.set_ylabel(f"{score}, {UNITS.get(score, 'percent')} in miniature")
     axis.set_title(f"{note or plan.title}\n{textwrap.fill(str(fitted), 60)}", fontsize=9)
@@ -308,7 +308,7 @@ def panel_resolution(grid: pd.DataFrame, lead: float) -> Figure:
     figure, axis = plt.subplots(figsize=(style.FULL_WIDTH * 0.62, 3.2))
     rows = grid.assign(rater=grid["rater"].map("{:.0%}".format))
     look = {"hue": "rater", "marker": "o", "palette": "blend:#A9B0BA,#22252A"}
-    sns.lineplot(rows, x="picture", y="detectable", **look, ax=axis)
+    sns.lineplot(rows, x="image", y="detectable", **look, ax=axis)
     axis.axhline(lead, color=style.INVENTED, ls="--", lw=1)
     axis.text(0.5, lead + 0.5, f"the paper's lead: {lead:.1f}", ha="right", color=style.INVENTED)
     axis.set_xlabel("how alike votes on one image are (share of a vote's variance)")

@@ -23,7 +23,7 @@ VICUNA_SYSTEM = (
 )
 # Vicuna's two separators: a space after the user's turn, </s> after the assistant's. The tokenizer
 # itself puts <s> in front. The space behind <image> is the one that the official code gets by
-# tokenizing what follows the picture apart: with it, servers that use this template ask as trained.
+# tokenizing what follows the image apart: with it, servers that use this template ask as trained.
 VICUNA_TEMPLATE = (
     VICUNA_SYSTEM + " "
     "{% for message in messages %}{{ message['role'].upper() + ': ' }}"
@@ -54,7 +54,7 @@ _TAUGHT = {"llava": "v1", "qwen_vl": "qwen"}
 def part(name: str) -> str:
     """The part of the model that the tensor ``name`` belongs to."""
     if name.startswith(PROJECTORS):  # which may lie inside the tower
-        return "connector"
+        return "projector"
     if name.startswith(TOWERS):
         return "vision tower"
     if name.startswith("lm_head."):
@@ -103,7 +103,7 @@ def processor_class(kind: type[PreTrainedConfig]) -> type[ProcessorMixin]:
 
 
 def llava_processor(config: LlavaConfig, tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
-    """CLIP's picture preparation by PIL (torchvision is not needed), tokenizer, Vicuna template."""
+    """CLIP's image preparation by PIL (torchvision is not needed), tokenizer, Vicuna template."""
     side = config.vision_config.image_size
     return LlavaProcessor(
         image_processor=CLIPImageProcessorPil(
@@ -118,7 +118,7 @@ def llava_processor(config: LlavaConfig, tokenizer: PreTrainedTokenizerFast) -> 
 
 
 def qwen_vl_processor(config: QwenVLConfig, tokenizer: PreTrainedTokenizerFast) -> QwenVLProcessor:
-    """Squeezed pictures, tokenizer, ChatML."""
+    """Squeezed images, tokenizer, ChatML."""
     return QwenVLProcessor(
         image_processor=image_processor(config.vision_config.image_size),
         tokenizer=tokenizer,

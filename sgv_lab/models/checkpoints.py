@@ -135,9 +135,9 @@ def weights_hash(model: PreTrainedModel) -> str:
 
 
 def load_processor(path: str | Path, config: PreTrainedConfig | None = None) -> ProcessorMixin:
-    """The processor of a checkpoint folder, pictures prepared by PIL.
+    """The processor of a checkpoint folder, images prepared by PIL.
 
-    By name, because torchvision, where it is installed, prepares pictures a little differently.
+    By name, because torchvision, where it is installed, prepares images a little differently.
     """
     config = config or configuration(Path(path))
     return processor_class(type(config)).from_pretrained(

@@ -133,8 +133,8 @@ def processor(
 
 
 def counts(model: PreTrainedModel) -> dict[str, int]:
-    """Parameters by part: vision tower, connector, embeddings, language model, output head."""
-    names = ("vision tower", "connector", "embeddings", "language model", "output head")
+    """Parameters by part: vision tower, projector, embeddings, language model, output head."""
+    names = ("vision tower", "projector", "embeddings", "language model", "output head")
     parts = dict.fromkeys(names, 0)
     for name, parameter in model.named_parameters():
         parts[part(name)] += parameter.numel()

@@ -30,7 +30,7 @@ from sgv_lab.errors import LabError
 from sgv_lab.models.qwen_vl_visual import QwenVLVisionConfig, QwenVLVisual, initialise
 
 IMAGE_TOKEN = "<imgpad>"
-# ChatML, the system's turn first; pictures are numbered within their turn.
+# ChatML, the system's turn first; images are numbered within their turn.
 CHAT_TEMPLATE = (
     "{{ '<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n' }}"
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
@@ -148,9 +148,9 @@ class QwenVLModel(QwenVLPreTrainedModel):
         inputs_embeds: torch.Tensor | None = None,
         **kwargs: object,
     ) -> BaseModelOutputWithPast:
-        """Hidden states (B, T, D) of ids (B, T) with pictures (N, 3, H, W) in order of appearance.
+        """Hidden states (B, T, D) of ids (B, T) with images (N, 3, H, W) in order of appearance.
 
-        Raises LabError for more than ``config.seq_length`` tokens, or when the pictures don't
+        Raises LabError for more than ``config.seq_length`` tokens, or when the images don't
         match the <img> spans.
         """
         if inputs_embeds is None:
@@ -208,7 +208,7 @@ class QwenVLForConditionalGeneration(QwenVLPreTrainedModel, GenerationMixin):
 
 
 def image_processor(side: int) -> CLIPImageProcessorPil:
-    """Pictures squeezed to ``side`` x ``side`` pixels (bicubic, no crop), CLIP's mean and std."""
+    """Images squeezed to ``side`` x ``side`` pixels (bicubic, no crop), CLIP's mean and std."""
     square = {"height": side, "width": side}
     return CLIPImageProcessorPil(size=square, crop_size=square, do_center_crop=False)
 

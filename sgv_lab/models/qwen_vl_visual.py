@@ -11,7 +11,7 @@ from torch.nn import functional
 from transformers import PreTrainedConfig, initialization
 from transformers.models.clip.modeling_clip import CLIPEncoder
 
-POSITIONS = 256  # rows of the learned table: 16 x 16, whatever the picture's size
+POSITIONS = 256  # rows of the learned table: 16 x 16, whatever the image's size
 RESAMPLER_HEAD = 128  # channels of one attention head of the resampler
 
 
@@ -82,7 +82,7 @@ class QwenVLResampler(nn.Module):
 
 
 class QwenVLVisual(nn.Module):
-    """Picture to tokens of the language model: patches, blocks, resampler, norm, projection."""
+    """Image to tokens of the language model: patches, blocks, resampler, norm, projection."""
 
     def __init__(self, config: QwenVLVisionConfig) -> None:
         super().__init__()

@@ -21,7 +21,7 @@ from sgv_lab.study.runner import Record
 from sgv_lab.training import estimates, trainable
 from sgv_lab.training.config import base
 
-ROWS, POSITIONS = 16, 800  # of a batch on one GPU: a picture's 576 and a dense caption
+ROWS, POSITIONS = 16, 800  # of a batch on one GPU: an image's 576 and a dense caption
 UNTOLD = "cannot be told"
 _EDGE = 1e-2  # of the logarithm of half: nearer to a bound, the fit ends there
 
@@ -130,17 +130,17 @@ def part(plan: Plan, group: str) -> Plan:
 
 
 def first_captions(jobs: Iterable[Job]) -> pd.DataFrame:
-    """What stage 1 of each arm's first seed says of its first picture: picture, caption, by arm."""
+    """What each arm's pre-training says of its first image, first seed: image, caption, by arm."""
     rows: dict[str, tuple[str, str]] = {}
     for job in jobs:
         if job.config.pretrain and job.arm not in rows:
             first, *_ = json.loads(run_arm.stages(job)[0].records.read_bytes())
             rows[job.arm] = (first["image"], caption_of(first))
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["picture", "caption"])
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["image", "caption"])
 
 
 def memory() -> pd.DataFrame:
-    """What Table 6's arms take in stage 1: an estimate by formulas (`training.estimates`).
+    """What Table 6's arms take in pre-training: an estimate by formulas (`training.estimates`).
 
     For the whole of LLaVA-1.5-7B on one device, float32 weights under bfloat16 autocast, in batches
     of ROWS samples of POSITIONS each; beside it the paper's, whose 16 GPUs shared weights and
@@ -166,7 +166,7 @@ def memory() -> pd.DataFrame:
 
 
 def measured(records: Sequence[Record]) -> pd.DataFrame:
-    """Arm of Table 6 -> "measured, GB", its highest peak on a GPU in stage 1; missing on a CPU."""
+    """Arm of Table 6 -> "measured, GB", its highest peak in pre-training on a GPU; else missing."""
     shown = [one for one in records if arm(one.arm).group == "Table 6"]
     on_gpu = [one.pretrain.get("device", "cpu") != "cpu" for one in shown]
     peaks = pd.Series([one.pretrain["peak_bytes"] / 1e9 for one in shown], dtype=float)

@@ -1,6 +1,6 @@
 """The arms of the study: short named changes to one baseline, in the paper's terms.
 
-All arms of a plan train on as many samples, in as many updates, or on as many tokens of captions
+All arms of a plan train on as many samples, in as many steps, or on as many tokens of captions
 where numbers of captions are weighed against what they say. They differ in what the registry
 ``ARMS`` says, and in nothing else. What can be changed is what `training.config.RunConfig` has.
 """
@@ -56,7 +56,7 @@ def baseline(
         first = FULL_SIZE
         changes = FULL_SIZE | ({"precision": "bf16"} if tuning == "lora" else {})
     full, lora = _BASES.get(family, ("sft", "sft-lora"))
-    tuned = {"language_model": tuning, "connector": True}
+    tuned = {"language_model": tuning, "projector": True}
     sft = (
         base("projector-only") if alone else base(full if tuning == "full" else lora, tuned, origin)
     )
@@ -146,7 +146,7 @@ def _paid(name: str, thousands: int) -> Arm:
     """Captions for so many thousand tokens: each step shows as many, whoever captions."""
     label, shown, length = PAID[name]
     rows = round(1_600 / length)
-    changes = {**shown, "samples_per_update": rows, "samples": rows * 160 * thousands // 256}
+    changes = {**shown, "samples_per_step": rows, "samples": rows * 160 * thousands // 256}
     against = () if name == "blip" else (f"blip@{thousands}K",)
     fewer = {64: (f"{name}@16K",), 256: (f"{name}@64K",)}.get(thousands, ())
     return Arm(
@@ -197,22 +197,33 @@ _REGISTRY = {  # (group, upper bound) -> its arms
     (NUMBER, "oracle@256K"): [_paid(name, paid) for paid in (16, 64, 256) for name in PAID],
     ("Table 4", "both-oracle"): [  # where dense captions are used, and its missing control
         Arm("sft", "dense captions in fine-tuning", ALL_SOURCES, row="PT no, SFT yes"),
-        Arm("pt-blip", "stage 1 end to end on BLIP captions", ON_BLIP, ("before", "pt")),
-        Arm("pt", "dense captions in stage 1", ON_SHARE, ("before", "sft"), "PT yes, SFT no"),
+        Arm("pt-blip", "pre-training end to end on BLIP captions", ON_BLIP, ("before", "pt")),
+        Arm("pt", "dense captions in pre-training", ON_SHARE, ("before", "sft"), "PT yes, SFT no"),
         Arm("both", "dense captions in both", BOTH, ("before", "pt", "sft"), "PT yes, SFT yes"),
         Arm("both-oracle", "true and whole captions in both", BOTH_ORACLE),
     ],
     ("Table 5", "oracle@PT"): [  # who captions pre-training's images
-        Arm("none@PT", "no stage 1 end to end", LCS, (), "Baseline"),
-        Arm("blip@PT", "stage 1 on BLIP captions", {**LCS, **ON_BLIP}, ("none@PT",), "+BLIP-558K"),
+        Arm("none@PT", "no pre-training end to end", LCS, (), "Baseline"),
+        Arm(
+            "blip@PT",
+            "pre-training on BLIP captions",
+            {**LCS, **ON_BLIP},
+            ("none@PT",),
+            "+BLIP-558K",
+        ),
         Arm(
             "share@PT",
-            "stage 1 on Share-Captioner's",
+            "pre-training on Share-Captioner's",
             {**LCS, **ON_SHARE},
             ("blip@PT", "none@PT"),
             "+ShareGPT4V-PT-558K",
         ),
-        Arm("oracle@PT", "stage 1 on true and whole captions", {**LCS, **ON_ORACLE}, ("blip@PT",)),
+        Arm(
+            "oracle@PT",
+            "pre-training on true and whole captions",
+            {**LCS, **ON_ORACLE},
+            ("blip@PT",),
+        ),
     ],
     ("captions alone, then SFT", "oracle@P"): [  # who captions what the projector alone learns
         _first("blind@P", "the projector on blind GPT-4's", BLIND, ()),
@@ -240,7 +251,7 @@ _REGISTRY = {  # (group, upper bound) -> its arms
         _tower("tower@whole", -1.0, "the whole ViT, embeddings too", None),
     ],
     ("Figure 6", ""): [  # how many different captions pre-training shows
-        Arm("captions@0", "no dense captions in stage 1", ALL_SOURCES, (), "0"),
+        Arm("captions@0", "no dense captions in pre-training", ALL_SOURCES, (), "0"),
         *map(_captions, (16, 64, 256, 1_024, 4_096)),
         *map(_alone, (16, 64, 256, 1_024, 4_096, 16_384)),
         *(_captions(n, str(n)) for n in (100_000, *range(200_000, 1_200_001, 200_000))),

@@ -155,10 +155,10 @@ def _points_of(points: pd.DataFrame, score: str) -> pd.DataFrame:
 
 
 def _seeds_by_image(points: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Seeds by (stratum, picture): one arm's points."""
+    """Seeds by (stratum, image): one arm's points."""
     part = points[points["arm"] == name]
-    words = part.astype({"stratum": str, "picture": str})  # not categories, which pivot to all
-    return words.pivot(index="seed", columns=["stratum", "picture"], values="points")
+    words = part.astype({"stratum": str, "image": str})  # not categories, which pivot to all
+    return words.pivot(index="seed", columns=["stratum", "image"], values="points")
 
 
 def power_analysis(

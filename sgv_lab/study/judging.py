@@ -27,14 +27,14 @@ NOTICES = 0.7  # share of a caption's facts that a scripted judge notices; assum
 
 @dataclass(frozen=True)
 class Pair:
-    """A picture's path and two captions of it, by the name of who wrote them."""
+    """An image's path and two captions of it, by the name of who wrote them."""
 
     image: str
     captions: tuple[tuple[str, str], tuple[str, str]]  # (source, text) twice
 
     @property
     def key(self) -> str:
-        """Names picture and texts: a vote on other texts is a vote on another pair."""
+        """Names image and texts: a vote on other texts is a vote on another pair."""
         return hashlib.sha256(json.dumps([self.image, self.captions]).encode()).hexdigest()[:16]
 
     def shown(self, rater: str) -> tuple[tuple[str, str], tuple[str, str]]:
@@ -44,14 +44,14 @@ class Pair:
 
 
 def pairs(captions: Mapping[str, Mapping[str, str]], n: int, seed: int = 0) -> list[Pair]:
-    """``n`` pairs (or all), drawn at random from the pictures that both sources caption.
+    """``n`` pairs (or all), drawn at random from the images that both sources caption.
 
-    ``captions``: two sources' names -> picture's path -> caption.
+    ``captions``: two sources' names -> image's path -> caption.
     """
     (a, first), (b, second) = captions.items()
     common = sorted(first.keys() & second.keys())
     if not common:
-        raise LabError(f"{a} and {b} caption no picture in common", fix="caption the same pictures")
+        raise LabError(f"{a} and {b} caption no image in common", fix="caption the same images")
     chosen = random.Random(f"judging/{seed}").sample(common, min(n, len(common)))
     return [Pair(image, ((a, first[image]), (b, second[image]))) for image in chosen]
 
@@ -191,7 +191,7 @@ def resolution(
 ) -> dict[str, float]:
     """What a study can see of the difference between two sources, in percentage points of votes.
 
-    ``image_share`` and ``rater_share``: how much of a vote's variance all raters of a picture, all
+    ``image_share`` and ``rater_share``: how much of a vote's variance all raters of an image, all
     votes of a rater have in common. ``half_width`` of the 95 % interval; ``detectable``: the
     difference that 80 % of such studies show, with Student's t as in `intervals.two_way`.
     """
@@ -205,9 +205,9 @@ def resolution(
 
 
 def resolutions(images: int, raters: int) -> pd.DataFrame:
-    """`resolution` of one panel for a range of shares: picture, rater, half_width, detectable."""
+    """`resolution` of one panel for a range of shares: image, rater, half_width, detectable."""
     rows = [
-        {"picture": of_image, "rater": of_rater, **resolution(images, raters, of_image, of_rater)}
+        {"image": of_image, "rater": of_rater, **resolution(images, raters, of_image, of_rater)}
         for of_image in (0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
         for of_rater in (0, 0.02, 0.05)
     ]

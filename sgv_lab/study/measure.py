@@ -163,7 +163,7 @@ def _training(
 def _training_row(
     key: str, size: str, recipe: str, way: Mapping[str, Any], limits: Limits
 ) -> dict[str, Any]:
-    chosen = base(recipe, {"samples_per_update": SAMPLES[size]})
+    chosen = base(recipe, {"samples_per_step": SAMPLES[size]})
     if size == "mini" and chosen.vision_from:
         chosen = chosen.changed({"vision_from": 1})  # of its three blocks
     return throughput.time_training(key, size, chosen, way, STEPS, limits.room)

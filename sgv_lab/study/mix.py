@@ -60,7 +60,7 @@ def build(mix: Mix, seed: int) -> tuple[list[Record], list[dict[str, str]]]:
     records, places = _drawn(mix, seed)
     old = [str(records[i]["id"]) for i in places]
     if mix.images == "mixed":
-        for i, other in zip(places, _other_pictures(mix, seed, len(places)), strict=True):
+        for i, other in zip(places, _other_images(mix, seed, len(places)), strict=True):
             records[i] = other
     shown = [records[i] for i in places]
     kept = [
@@ -83,14 +83,14 @@ def _drawn(mix: Mix, seed: int) -> tuple[list[Record], list[int]]:
     )  # fmt: skip
     places = [i for i, record in enumerate(records) if task_of(record) == "detail"]
     if mix.file:
-        places = _own_pictures(mix, seed, records, places)
+        places = _own_images(mix, seed, records, places)
     return records, places
 
 
-def _own_pictures(mix: Mix, seed: int, records: list[Record], places: Sequence[int]) -> list[int]:
-    """Put the pictures of the mix's own file, captioned, into ``places``; those that were used.
+def _own_images(mix: Mix, seed: int, records: list[Record], places: Sequence[int]) -> list[int]:
+    """Put the images of the mix's own file, captioned, into ``places``; those that were used.
 
-    A file of fewer pictures leaves places over, which keep the mix's own picture and caption.
+    A file of fewer images leaves places over, which keep the mix's own image and caption.
     """
     said = user_captions.validate_for_world(mix.file)
     names = random.Random(f"own/{seed}").sample(sorted(said), min(len(said), len(places)))
@@ -101,8 +101,8 @@ def _own_pictures(mix: Mix, seed: int, records: list[Record], places: Sequence[i
     return list(places[: len(names)])
 
 
-def _other_pictures(mix: Mix, seed: int, n: int) -> list[Record]:
-    """``n`` captions of pictures from all sources, in the released file's proportions."""
+def _other_images(mix: Mix, seed: int, n: int) -> list[Record]:
+    """``n`` captions of images from all sources, in the released file's proportions."""
     rng = random.Random(f"mixed/{seed}")
     sources = rng.choices(list(RELEASED), list(RELEASED.values()), k=n)
     seeds = rng.sample(range(10**9), n)
@@ -148,9 +148,9 @@ def mix_artifact(mix: Mix, seed: int) -> Path:
 
 
 def drawn_images(records: Sequence[Record], side: int) -> Path:
-    """The store's folder with the records' pictures, (side, side) pixels, in the official layout.
+    """The store's folder with the records' images, (side, side) pixels, in the official layout.
 
-    Arms of one seed that show the same pictures share it: drawing is slower than captioning.
+    Arms of one seed that show the same images share it: drawing is slower than captioning.
     """
     names = sorted({str(record["image"]) for record in records if "image" in record})
 
@@ -158,4 +158,4 @@ def drawn_images(records: Sequence[Record], side: int) -> Path:
         write_images(folder, {name: scene_of(name, MINIATURE) for name in names}, side)
 
     settings = {"names": names, "side": side}
-    return store.artifact("pictures", settings, [], draw)
+    return store.artifact("images", settings, [], draw)

@@ -70,13 +70,13 @@ def official_mix(mix: Mix, data_root: Path, family: str = "llava-1.5-7b") -> Pat
 
 
 def _placed(record: Record) -> Record:
-    """The record with its picture below ``data_root``: LLaVA-Instruct names COCO's file alone."""
+    """The record with its image below ``data_root``: LLaVA-Instruct names COCO's file alone."""
     image = str(record.get("image", ""))
     return record if not image or "/" in image else {**record, "image": COCO + image}
 
 
 def _key(record: Record) -> tuple[str, str]:
-    """What tells records apart: LLaVA-Instruct has several of one picture under one id."""
+    """What tells records apart: LLaVA-Instruct has several of one image under one id."""
     return record["id"], caption_of(record)
 
 
@@ -140,26 +140,26 @@ def _own(before: list[Record], detailed: set[str], file: str) -> list[Record]:
 def overlap(
     records: Iterable[Mapping[str, Any]], image_root: Path, benchmarks: Mapping[str, Path]
 ) -> pd.DataFrame:
-    """How many of each benchmark's pictures were trained on: by COCO number, and byte for byte.
+    """How many of each benchmark's images were trained on: by COCO number, and byte for byte.
 
-    ``benchmarks``: name -> data folder. A picture scaled or saved again is found by neither.
+    ``benchmarks``: name -> data folder. An image scaled or saved again is found by neither.
     """
     names = {str(record["image"]) for record in records if record.get("image")}
     numbers = {found[1] for name in names if (found := re.search(r"coco/.*?(\d{12})\.\w+$", name))}
     sizes: dict[int, list[Path]] = {}
     for path in (image_root / name for name in names):
-        if path.is_file():  # pictures that are gone cannot be trained on either
+        if path.is_file():  # images that are gone cannot be trained on either
             sizes.setdefault(path.stat().st_size, []).append(path)
     rows = {}
     for benchmark, data in benchmarks.items():
-        shown: dict[str, bool] = {}  # picture -> whether one of these bytes was trained on
+        shown: dict[str, bool] = {}  # image -> whether one of these bytes was trained on
         for q in TASKS[benchmark].questions(data):
-            if (q.picture or q.encoded) and q.picture not in shown:
-                raw = base64.b64decode(q.encoded) if q.encoded else (data / q.picture).read_bytes()
-                name = q.picture or hashlib.sha256(raw).hexdigest()
+            if (q.path or q.encoded) and q.path not in shown:
+                raw = base64.b64decode(q.encoded) if q.encoded else (data / q.path).read_bytes()
+                name = q.path or hashlib.sha256(raw).hexdigest()
                 shown[name] = any(p.read_bytes() == raw for p in sizes.get(len(raw), ()))
         coco = sum(bool(numbers.intersection(re.findall(r"(\d{12})\.\w+$", n))) for n in shown)
         same = sum(shown.values())
         rows[benchmark] = (len(shown), coco, same)
-    columns = ["pictures", "COCO number trained on", "identical file trained on"]
+    columns = ["images", "COCO number trained on", "identical file trained on"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)

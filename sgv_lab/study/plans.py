@@ -29,8 +29,10 @@ FIGURE_2 = tuple(name for name in BENCHMARKS if name != "exam")
 JUDGED = ("LLaVA-W", "MM-Vet")  # of Figure 2, not run: a GPT-4 judge may like GPT-4's own style
 PILOT = ("before", "oracle")  # a pilot sizes the study and must not see what the study asks
 _QUESTION_SETS = range(1, 90)  # set 0 is the one that other notebooks show
+_EARLIER = {"pictures": "images", "updates": "steps",
+            "connector_learning_rate": "projector_learning_rate"}  # fmt: skip
 # A plan's words for what `RunConfig` has.
-_WORDS = {"updates": "max_steps"}
+_WORDS = {"steps": "max_steps"}
 _PRETRAIN = {**_WORDS, "by": "annotator", "captions": "samples", "source": "collection",
              "tower": "vision_share"}  # fmt: skip
 _TUNES = {"projector": PROJECTOR, "all": END_TO_END}
@@ -48,7 +50,7 @@ class Plan:
     seeds: tuple[int, ...]
     primary: tuple[str, str]
     benchmarks: tuple[str, ...]
-    pictures: int  # of a benchmark; MME: of a subtask
+    images: int  # of a benchmark; MME: of a subtask
     baseline: RunConfig
     profile: str
     minutes: float | None  # planned, a run
@@ -111,12 +113,12 @@ def parse(text: str, name: str, folder: str | Path = "", origin: str = "plan") -
     plan, with other seeds and questions.
     """
     try:
-        given = yaml.safe_load(text)
+        given = _renamed(yaml.safe_load(text))
     except yaml.YAMLError as error:
         raise LabError(f"is no YAML ({error})".replace("\n", " "), where=name) from error
     if not isinstance(given, dict):
         raise LabError("is no mapping of keys", where=name, fix="write `key: value` lines")
-    known = ("title", "family", "arms", "seeds", "primary", "benchmarks", "pictures", "baseline",
+    known = ("title", "family", "arms", "seeds", "primary", "benchmarks", "images", "baseline",
              "profile", "pilot", "minutes_a_run", "captions", "bases")  # fmt: skip
     for key in given:
         if key not in known:
@@ -144,7 +146,7 @@ def parse(text: str, name: str, folder: str | Path = "", origin: str = "plan") -
         seeds=tuple(_number(digest, f"seed {i}") % 10**6 for i in range(int(given["seeds"]))),
         primary=tuple(given["primary"]),
         benchmarks=tuple(given.get("benchmarks", FIGURE_2)),
-        pictures=int(given.get("pictures", 60)),
+        images=int(given.get("images", 60)),
         baseline=baseline,
         profile=given.get("profile", "mini"),
         minutes=given.get("minutes_a_run"),
@@ -152,6 +154,13 @@ def parse(text: str, name: str, folder: str | Path = "", origin: str = "plan") -
     )
     _check(plan, bool(given.get("pilot")))
     return plan
+
+
+def _renamed(given: Any) -> Any:
+    """A plan's keys by their names of today: the text of one that was recorded stays as it is."""
+    if not isinstance(given, dict):
+        return given
+    return {_EARLIER.get(key, key): _renamed(value) for key, value in given.items()}
 
 
 def _number(digest: str, of: str) -> int:

@@ -21,20 +21,20 @@ from sgv_lab.world import vocabulary
 from sgv_lab.world.records import caption_record
 from sgv_lab.world.scene import MINIATURE, Scene, scene
 
-SOURCES = {"coco": 118_000, "lcs": 558_000, "sam": 570_000}  # pictures in ShareGPT4V-PT, 1,246K
+SOURCES = {"coco": 118_000, "lcs": 558_000, "sam": 570_000}  # images in ShareGPT4V-PT, 1,246K
 FILES = {  # below data_root/sharegpt4v: ShareGPT4V's release, and LLaVA-Pretrain's
     "share": "share-captioner_coco_lcs_sam_1246k_1107.json",
     "blip": "blip_laion_cc_sbu_558k.json",
 }
-LCS = "llava/llava_pretrain/images/"  # where both files' LCS pictures lie below data_root
+LCS = "llava/llava_pretrain/images/"  # where both files' LCS images lie below data_root
 
 
 def materials(
     captions: Pool, base: Path, side: int, seed: int, data_root: Path | None = None
 ) -> tuple[Path, Path]:
-    """The file of the stage's records, and the folder that holds their pictures.
+    """The file of the stage's records, and the folder that holds their images.
 
-    ``side``: of drawn pictures in pixels; ``data_root``: of the official files, in place of the
+    ``side``: of drawn images in pixels; ``data_root``: of the official files, in place of the
     drawn world. Raises LabError for captions that nobody has.
     """
     if data_root:
@@ -61,12 +61,12 @@ def materials(
         write_json(out / "records.json", list(map(mix.recaptioned, shown, texts)))
 
     said = asdict(captions) | {"seed": seed, "pool": [one.image_name for one in pool]}
-    folder = store.artifact("stage-1-captions", said, dense, write)
+    folder = store.artifact("pretraining-captions", said, dense, write)
     return folder / "records.json", images
 
 
 def _pool(captions: Pool, seed: int) -> list[Scene]:
-    """The scenes that a stage 1 draws from: all seeds' or, of ``pool`` 0, this one's own."""
+    """The scenes that pre-training draws from: all seeds' or, of ``pool`` 0, this one's own."""
     number = captions.pool or captions.samples
     own = "" if captions.pool else f"/{seed}"
     rng = random.Random(f"stage 1/{captions.collection}{own}")
@@ -78,19 +78,19 @@ def _pool(captions: Pool, seed: int) -> list[Scene]:
 
 
 def _share_captions(captions: Pool, base: Path, images: Path) -> Path:
-    """Share-Captioner's file of captions of the pool's pictures."""
+    """Share-Captioner's file of captions of the pool's images."""
     size = share_captioner.SIZES[captions.captioner]
     collected = share_captioner.materials("mini", str(base), "", "", size["collected"])
-    config = share_captioner.settings(updates=size["updates"])
+    config = share_captioner.settings(steps=size["steps"])
     model = share_captioner.trained(*collected, config, 0)
     return share_captioner.captioned(model, images, max_new_tokens=size["tokens"])
 
 
 def _official(captions: Pool, seed: int, data_root: Path) -> Path:
-    """The store's file of official captions; of LCS only those pictures that both files have."""
+    """The store's file of official captions; of LCS only those images that both files have."""
     of_all = captions.annotator != "blip" or captions.collection == "lcs"
     if captions.annotator not in FILES or not of_all or mix.altered(captions) or captions.edit:
-        what = f"no official file has {captions.annotator} captions of all of stage 1's pictures"
+        what = f"no official file has {captions.annotator} captions of all of pre-training's images"
         raise LabError(what, where=data_root, fix="at full size BLIP captioned LCS only: Table 5")
     named = FILES if captions.collection == "lcs" else [captions.annotator]  # both have LCS
     paths = official.files(data_root, [FILES[by] for by in named])
@@ -109,10 +109,10 @@ def _official(captions: Pool, seed: int, data_root: Path) -> Path:
         write_json(out / "records.json", [read[captions.annotator][name] for name in chosen])
 
     said = {**asdict(captions), "seed": seed}
-    return store.artifact("stage-1-captions", said, paths, write) / "records.json"
+    return store.artifact("pretraining-captions", said, paths, write) / "records.json"
 
 
 def _placed(records: list[dict[str, Any]], by: str) -> dict[str, dict[str, Any]]:
-    """Picture -> record; LLaVA-Pretrain's paths begin at its own folder."""
+    """Image -> record; LLaVA-Pretrain's paths begin at its own folder."""
     prefix = LCS if by == "blip" else ""
     return {prefix + r["image"]: {**r, "image": prefix + r["image"]} for r in records}

@@ -41,7 +41,9 @@ def load_study(name: str) -> tuple[Plan, list[Record], pd.DataFrame | None]:
 def points_of(out: Path) -> pd.DataFrame | None:
     """Points by image of the runs in a study's folder, where they were gathered."""
     path = out / POINTS
-    return pd.read_parquet(path) if path.is_file() else None
+    if not path.is_file():
+        return None
+    return pd.read_parquet(path).rename(columns={"picture": "image"})  # its earlier name
 
 
 def outdated(plan: Plan, records: Sequence[Record]) -> list[str]:
@@ -134,7 +136,7 @@ def _git(path: Path, *command: str) -> str:
 def describe_plan(plan: Plan) -> str:
     """A plan in lines: primary endpoint, arms, seeds, questions, budget."""
     hours = f", {_hours(plan)} hours on one core or GPU, as planned" if plan.minutes else ""
-    questions = f"set {plan.questions}: {', '.join(plan.benchmarks)}, {plan.pictures} pictures"
+    questions = f"set {plan.questions}: {', '.join(plan.benchmarks)}, {plan.images} images"
     if plan.profile == "paper":
         questions = f"the official files of {', '.join(plan.benchmarks)}"
     lines = [

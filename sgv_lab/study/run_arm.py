@@ -48,7 +48,7 @@ class Job:
     base: Path
     base_hash: str
     questions: Mapping[str, tuple[Path, str]]  # benchmark -> folder, hash
-    data_root: Path | None = None  # of the official files; None: the embedded world
+    data_root: Path | None = None  # of the official files; None: the drawn world
     max_dropped: float = MAX_DROPPED  # of a stage's official records, whose images are gone
     keep_model: bool = False  # its weights, too, once its answers are there
 
@@ -161,7 +161,7 @@ def check(jobs: Iterable[Job]) -> list[str]:
                 some = "; ".join(broken[: planning.SHOWN])
                 left_out.append(f"{where}: {what}, {checked.reasons}: {some}")
                 left_out += [f"  {folder}: {planning.counted(count)}"
-                             for folder, count in checked.pictures.items()]  # fmt: skip
+                             for folder, count in checked.images.items()]  # fmt: skip
     return left_out
 
 
@@ -226,7 +226,7 @@ def execute(job: Job) -> dict[str, Any]:
         "seed": job.seed,
         "left_out": dropped,
         "base": job.base_hash,
-        "pictures": shown,
+        "images": shown,
         "questions": {name: known for name, (_, known) in job.questions.items()},
         **cached_training.computer(),
     }
@@ -283,7 +283,7 @@ def _result(job: Job, stages: list[Stage], folder: Path) -> None:
         first = {
             "captions": len(_read(stage.records)),
             "dropped": manifest["records_dropped"],
-            "updates": stage.config.max_steps,
+            "steps": stage.config.max_steps,
             "first_block": stage.config.vision_from,
             "loss": manifest["final_loss"],
             "seconds": manifest["seconds"],
@@ -318,7 +318,7 @@ def _device() -> str:
 def evaluate_all(job: Job, model: Path, out: Path) -> dict[str, float]:
     """Have a checkpoint answer every benchmark into ``out``, going on after a kill; its scores.
 
-    Points by picture are written beside the answers, as POINTS. Official questions are answered in
+    Points by image are written beside the answers, as POINTS. Official questions are answered in
     bfloat16, as the authors' are in half precision.
     """
     asked_in = torch.bfloat16 if job.data_root else torch.float32
@@ -332,7 +332,7 @@ def evaluate_all(job: Job, model: Path, out: Path) -> dict[str, float]:
 
 
 def evaluate_cached(model: Path, job: Job) -> tuple[dict[str, float], pd.DataFrame]:
-    """A checkpoint's scores, by the paper's names, and its points by picture; asked once."""
+    """A checkpoint's scores, by the paper's names, and its points by image; asked once."""
 
     def build(out: Path) -> None:
         write_json(out / "scores.json", evaluate_all(job, model, out))

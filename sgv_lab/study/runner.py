@@ -58,7 +58,7 @@ class Record:
     provenance: Mapping[str, Any]  # revision, clean, versions, device
     seconds: float
     peak_bytes: int  # of the process (on a GPU: of its memory)
-    pretrain: Mapping[str, Any] = field(default_factory=dict)  # stage 1: see `tuning`
+    pretrain: Mapping[str, Any] = field(default_factory=dict)  # see `run_arm`
     records: int = 0  # of the mix, trained on
     dropped: int = 0  # of the mix, left out: their images are gone, mostly
     parameters: int = 0  # of the model
@@ -85,7 +85,7 @@ def bases(plan: Plan, models_root: str | Path = "") -> dict[int, Path]:
 
 def questions(plan: Plan) -> Path:
     """The store's folder of the plan's question sets, one benchmark a subfolder."""
-    settings = {"benchmarks": plan.benchmarks, "pictures": plan.pictures, "seed": plan.questions,
+    settings = {"benchmarks": plan.benchmarks, "images": plan.images, "seed": plan.questions,
                 "size": families.family(plan.family).image_size}  # fmt: skip
     write = partial(world.write, **settings, difficulty=MINIATURE)
     return store.artifact("questions", settings, [], write)
@@ -137,7 +137,7 @@ def run(
     ``workers``: processes at once (None: one a GPU, else one a core); ``cluster``: the address of
     a dask scheduler whose workers do the runs instead; ``max_dropped`` as in `jobs`. The store
     keeps each run's answers and loss curve, and with ``keep_models`` its weights. Each finished run
-    is appended at once, so the same call goes on after a kill; points by picture, and the scores of
+    is appended at once, so the same call goes on after a kill; points by image, and the scores of
     each base itself, are written last. Refuses an ``out`` that holds what would be another run
     today.
     """
@@ -208,7 +208,7 @@ def untuned(out: str | Path) -> dict[str, dict[str, float]]:
 
 
 def _config(plan: Plan, job: Job, left_out: Mapping[str, str]) -> dict[str, Any]:
-    config = run_arm.config(job) | {"questions": plan.questions, "pictures": plan.pictures}
+    config = run_arm.config(job) | {"questions": plan.questions, "images": plan.images}
     return config | ({"left_out": left_out} if left_out else {})
 
 
@@ -231,7 +231,7 @@ def _record(plan: Plan, job: Job, found: Mapping[str, Any]) -> Record:
 
 
 def _gather(records: Iterable[Record], out: Path) -> None:
-    """Points by picture of all runs that are still in the store, in one table."""
+    """Points by image of all runs that are still in the store, in one table."""
     tables = []
     for record in records:
         path = store.root() / "arms" / record.key / POINTS
@@ -239,7 +239,7 @@ def _gather(records: Iterable[Record], out: Path) -> None:
             tables.append(pd.read_parquet(path).assign(arm=record.arm, seed=record.seed))
     if tables:
         table = pd.concat(tables, ignore_index=True)
-        words = ["score", "stratum", "picture", "arm"]
+        words = ["score", "stratum", "image", "arm"]
         table.astype(dict.fromkeys(words, "category")).to_parquet(out / POINTS, index=False)
 
 

@@ -62,28 +62,28 @@ def yes_bias(answers: Sequence[str], truth: Sequence[str]) -> float:
 
 
 def _mme(folder: Path) -> Iterator[tuple[str, str, str, str]]:
-    """(subtask, picture, answer, truth) of a submission, the answer as MME's own tool reads it."""
+    """(subtask, image, answer, truth) of a submission, the answer as MME's own tool reads it."""
     for path in sorted((folder / "mme").glob("*.txt")):
         for line in path.read_text(encoding="utf-8").splitlines():
-            picture, _, truth, answer = line.split("\t")
-            yield path.stem, picture, mme.parse(f"{answer}\n"), truth.lower()
+            image, _, truth, answer = line.split("\t")
+            yield path.stem, image, mme.parse(f"{answer}\n"), truth.lower()
 
 
 def points(benchmark: str, answers: Path) -> pd.DataFrame:
-    """Points by picture: score, stratum, picture, points; of MME, MMBench and the exam.
+    """Points by image: score, stratum, image, points; of MME, MMBench and the exam.
 
     A score is the sum over its strata of the mean points, exactly: MME's subtasks at 0 to 200
-    points a picture, MMBench's circular groups at 0 or 100, the exam's abilities at 0 to 100 over
+    points an image, MMBench's circular groups at 0 or 100, the exam's abilities at 0 to 100 over
     their number.
     """
-    columns = ["score", "stratum", "picture", "points"]
+    columns = ["score", "stratum", "image", "points"]
     rows: list[tuple[str, str, str, float]] = []
     if benchmark == "mme":
-        table = pd.DataFrame(_mme(answers), columns=["subtask", "picture", "answer", "truth"])
+        table = pd.DataFrame(_mme(answers), columns=["subtask", "image", "answer", "truth"])
         table["right"] = table["answer"] == table["truth"]
-        for (subtask, picture), right in table.groupby(["subtask", "picture"])["right"]:
+        for (subtask, image), right in table.groupby(["subtask", "image"])["right"]:
             score = "MME-P" if subtask in mme.PERCEPTION else "MME-C"
-            rows.append((score, subtask, picture, 100 * right.mean() + 100 * right.all()))
+            rows.append((score, subtask, image, 100 * right.mean() + 100 * right.all()))
     if benchmark == "mmbench":
         truth = core.index(core.rows(answers / "questions.jsonl"), "index")
         given = core.index(core.rows(answers / "mmbench.jsonl"), "question_id")
@@ -100,6 +100,6 @@ def points(benchmark: str, answers: Path) -> pd.DataFrame:
         for form, score in POINTS.items():
             part = table[(table["form"] == form) & table["ability"].isin(exam.PRIMARY)]
             each = 100 / max(1, part["ability"].nunique())
-            for (ability, picture), right in part.groupby(["ability", "image"])["right"]:
-                rows.append((score, ability, picture, each * right.mean()))
+            for (ability, image), right in part.groupby(["ability", "image"])["right"]:
+                rows.append((score, ability, image, each * right.mean()))
     return pd.DataFrame(rows, columns=columns)

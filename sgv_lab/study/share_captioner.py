@@ -1,4 +1,4 @@
-"""Share-Captioner: taught to describe by GPT4-Vision's captions, it then captions many pictures.
+"""Share-Captioner: taught to describe by GPT4-Vision's captions, it then captions many images.
 
 How the released one was trained was never published, so every choice but the data is ours:
 `CHOICES` lists them. Both stages are artefacts of the store, made once.
@@ -22,34 +22,34 @@ from sgv_lab.training.config import DRAWN_CAPTIONER, RunConfig, base
 NAME = "share-captioner_coco_lcs_sam"
 """What its captions' file is called: by this they are recognised as ShareGPT4V-PT's."""
 SIZES = {  # of the miniature's: captions collected, steps of training, most tokens of a caption
-    "smoke": {"collected": 160, "updates": 10, "tokens": 160},
-    "mini": {"collected": 2_000, "updates": 125, "tokens": 192},
+    "smoke": {"collected": 160, "steps": 10, "tokens": 160},
+    "mini": {"collected": 2_000, "steps": 125, "tokens": 192},
 }
 """Notebook 03 has the same ones in its profiles, so that arms find what it made."""
 CHOICES = pd.read_csv(Path(__file__).with_suffix(".csv"), index_col="choice", dtype=str)
 """What makes a Share-Captioner; published: ShareGPT4V's repository, cards and threads."""
 
 
-def settings(miniature: bool = True, updates: int = 0) -> RunConfig:
+def settings(miniature: bool = True, steps: int = 0) -> RunConfig:
     """How it is fine-tuned: LLaVA's fine-tuning recipe, in miniature hotter; 0: for one epoch."""
     config = base("sft", DRAWN_CAPTIONER if miniature else {}, "drawn world")
-    return config.changed({"max_steps": updates or None}, "profile")
+    return config.changed({"max_steps": steps or None}, "profile")
 
 
 def materials(
-    profile: str, start: str, collected: str, image_root: str, pictures: int, seed: int = 0
+    profile: str, start: str, collected: str, image_root: str, images: int, seed: int = 0
 ) -> tuple[Path, Path, Path]:
-    """The base checkpoint, the collected records, and the root of their pictures.
+    """The base checkpoint, the collected records, and the root of their images.
 
     What is not given is, in miniature, the shipped base and what notebook 02 collects about that
-    many ``pictures``; at profile "paper" it is refused.
+    many ``images``; at profile "paper" it is refused.
     """
     given = {"base": start, "collected": collected, "image_root": image_root}
     if profile == "paper" and (missing := [name for name, value in given.items() if not value]):
         what, fix = f"{missing[0]} is not given", f"add -p {missing[0]}=..."
         raise LabError(what, where="profile paper", fix=fix)
     if not collected:
-        collected, image_root = miniature_100k(pictures, seed)
+        collected, image_root = miniature_100k(images, seed)
     return Path(start or shipped.shipped("llava-1.5-7b")), Path(collected), Path(image_root)
 
 
@@ -60,17 +60,17 @@ def trained(start: Path, collected: Path, image_root: Path, config: RunConfig, s
 
 
 def captioned(model: str | Path, images: str | Path, max_new_tokens: int) -> Path:
-    """A caption of each picture by the captioner ``model``: an official file, made once.
+    """A caption of each image by the captioner ``model``: an official file, made once.
 
     ``images``: as `list_images` takes them. What could not be captioned is left out and counted in
     the card beside it.
     """
-    pictures, decoding = list_images(images), bulk.Decoding(max_new_tokens=max_new_tokens)
+    images, decoding = list_images(images), bulk.Decoding(max_new_tokens=max_new_tokens)
 
     def build(out: Path) -> None:
-        run = bulk.caption(*checkpoints.load(model), pictures, out / "run", decoding=decoding)
+        run = bulk.caption(*checkpoints.load(model), images, out / "run", decoding=decoding)
         merge(run, out, NAME)
 
-    said = {"pictures": pictures.digest(), **asdict(decoding), **cached_training.computer()}
+    said = {"images": images.digest(), **asdict(decoding), **cached_training.computer()}
     folder = store.artifact("share-captions", said, [model], build, resumes=True)
     return folder / f"{NAME}.json"

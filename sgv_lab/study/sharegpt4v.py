@@ -2,8 +2,8 @@
 
 ShareGPT4V-7B: Share-Captioner's captions, half of the ViT, projector and language model trained;
 then the mix with GPT4-Vision's captions of all sources. LLaVA-1.5: BLIP's captions, the projector
-alone trained; then the mix with blind GPT-4's. In miniature both train as many updates on as many
-samples. At full size LLaVA-1.5's first stage is in the base, and is not done again.
+alone trained; then the mix with blind GPT-4's. In miniature both train as many steps on as many
+samples. At full size LLaVA-1.5's pre-training is in the base, and is not done again.
 """
 
 import json
@@ -31,7 +31,7 @@ from sgv_lab.training.config import FULL_SIZE, base
 LLAVA, OURS = "LLaVA-1.5 recipe", "ShareGPT4V-7B"
 _CHANGES = {LLAVA: PROJECTOR, OURS: BOTH}  # to the mix with blind captions
 Found = Mapping[tuple[str, int], tuple[Mapping[str, float], pd.DataFrame]]
-"""(model, seed) -> its scores and points by picture, as `run_arm.evaluate_cached` gives them."""
+"""(model, seed) -> its scores and points by image, as `run_arm.evaluate_cached` gives them."""
 
 
 def jobs(
@@ -49,7 +49,7 @@ def jobs(
         seeds=size.seeds,
         primary=["before", "MME-P"],
         benchmarks=list(size.benchmarks),
-        pictures=size.pictures,
+        images=size.drawn_images,
         profile=profile,
         baseline={"tuning": "full", "loss": "token", **size.baseline},  # as both were trained
     )
@@ -77,12 +77,12 @@ def torchrun_commands(gpus: int) -> str:
 
 
 def training_costs(models: Sequence[Path], price: float = 0.0) -> pd.DataFrame:
-    """Stage -> updates, samples, tokens, speed, memory, hours, cost, from what training wrote."""
+    """Stage -> steps, samples, tokens, speed, memory, hours, cost, from what training wrote."""
     table = losses(models).groupby("stage", sort=False)[["samples", "tokens"]].sum()
     manifests = [json.loads((folder / "manifest.json").read_bytes()) for folder in models]
     told = pd.DataFrame(manifests, index=table.index)
-    table.insert(0, "updates", told["updates"])
-    table["tokens a second"] = table["tokens"] / told["seconds"]
+    table.insert(0, "steps", told["steps"])
+    table["tokens per second"] = table["tokens"] / told["seconds"]
     table["peak GB"] = told["peak_bytes"] / 1e9
     table["hours"] = told["seconds"] / 3600
     table["cost"] = table["hours"] * price * told["processes"]
@@ -125,4 +125,4 @@ def conclude(table: pd.DataFrame) -> str:
     said = [f"{OURS} has {which} {', '.join(names)}"
             for which, names in (("more", more), ("less", less)) if len(names)]  # fmt: skip
     told = "; ".join(said) or f"no difference between {OURS} and the {LLAVA} can be seen"
-    return f"{seeds} paired seeds: {told}, at equal updates"
+    return f"{seeds} paired seeds: {told}, at equal steps"

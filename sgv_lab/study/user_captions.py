@@ -38,16 +38,16 @@ def read(file: str | Path) -> "Captions":
 
 
 def summary(file: str | Path) -> str:
-    """The file in words: its name, how many pictures it captions, how many records it spoils."""
+    """The file in words: its name, how many images it captions, how many records it spoils."""
     captions = read(file)
     bad = captions.rejected().height
     lost = f"; {bad} records cannot be used (`sgv-lab stats` says why)" if bad else ""
-    return f"{captions.file.name}: {len(captions_by_image(captions)):,} pictures{lost}"
+    return f"{captions.file.name}: {len(captions_by_image(captions)):,} images{lost}"
 
 
 @cache
 def captions_by_image(captions: "Captions") -> Mapping[str, str]:
-    """Picture -> caption; where it has several, its first."""
+    """Image -> caption; where it has several, its first."""
     import polars as pl
 
     rows = captions.rows().filter(pl.col("image").is_not_null()).select("image", "caption")
@@ -66,12 +66,12 @@ def validate_for_world(file: str | Path) -> Mapping[str, str]:
 @cache
 def _drawn(captions: "Captions") -> Mapping[str, str]:
     found, file = captions_by_image(captions), captions.file
-    fix = "caption pictures of `sgv-lab world export OUT --miniature`"
+    fix = "caption images of `sgv-lab world export OUT --miniature`"
     for name in found:
         try:
             split = scene_of(name, MINIATURE).split
         except ValueError as error:
-            what = f"{name} is no picture of the embedded world"
+            what = f"{name} is no image of the drawn world"
             raise LabError(what, where=file, fix=fix) from error
         if split != "train":
             what = f"{name} is of the split {split}, which the models are tested on"
@@ -80,6 +80,6 @@ def _drawn(captions: "Captions") -> Mapping[str, str]:
     true = {world: sum(len(judge_caption(text, scene_of(name, world)).true) for name, text in some)
             for world in (MINIATURE, FULL)}  # fmt: skip
     if true[FULL] > true[MINIATURE]:  # words that the reader does not know count for neither
-        what = "these captions fit the full world's pictures, not the miniature's of these names"
+        what = "these captions fit the full world's images, not the miniature's of these names"
         raise LabError(what, where=file, fix=fix)
     return found

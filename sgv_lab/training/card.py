@@ -64,7 +64,7 @@ def card(manifest: dict[str, Any]) -> str:
 
 Trained with sgv-lab from `{started}` on {manifest["records"]:,} records\
 {f" of `{file}`" if file else ""} (left out: {manifest.get("records_dropped", 0):,})
-for {manifest["updates"]:,} steps of {recipe["samples_per_update"]} samples, seed
+for {manifest["steps"]:,} steps of {recipe["samples_per_step"]} samples, seed
 {manifest["seed"]}. Last training loss: {manifest["final_loss"]:.4f}.
 Settings come from {recipe["source"]}\
 {f"; changed: {changes}" if changes else ""}.

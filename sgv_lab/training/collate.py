@@ -37,7 +37,7 @@ class Collator:
     and ``max_length_q`` and ``_k`` are for kernels that take them.
 
     Only real images are in ``pixel_values``; a batch of text alone has no such key (the official
-    code sends a black picture through the tower for each text-only sample).
+    code sends a black image through the tower for each text-only sample).
 
     ``loss_weights`` are 1 for a supervised token, or with ``per_sample`` 1 / (the sample's
     supervised tokens). The first token of a sample is never predicted, so its label is dropped
@@ -63,7 +63,7 @@ class Collator:
         return batch
 
     def blank_sample(self) -> Sample:
-        """A black picture with what encloses it, of which nothing is learned."""
+        """A black image with what encloses it, of which nothing is learned."""
         black = torch.zeros(3, self.image_size, self.image_size)
         labels = [IGNORED] * len(self.place)
         return {"id": "", "input_ids": list(self.place), "labels": labels, "images": [black]}
@@ -148,7 +148,7 @@ class ChatCollator(Collator):
     rotary: Callable[..., Any] | None = None  # the model's own arithmetic of those positions
 
     def blank_sample(self) -> Sample:
-        """A black picture with what encloses it, of which nothing is learned."""
+        """A black image with what encloses it, of which nothing is learned."""
         return chat.blank(self.processor)
 
     def pixels(self, images: Sequence[Any]) -> dict[str, torch.Tensor]:

@@ -43,7 +43,7 @@ class Training:
 
     model: Path  # Checkpoint folder.
     records: Path  # JSON, JSON lines or Parquet.
-    images: Folder  # Folder of the pictures.
+    images: Folder  # Folder of the images.
     recipe: str  # pretrain, sft, sft-lora, …: a misspelt name lists them all.
     set_: tuple[str, ...] = ()  # NAME=VALUE: Change the recipe.
     out: Path  # Folder of the run.
@@ -51,7 +51,7 @@ class Training:
     packing: bool = False  # Pack samples instead of padding.
     tokens_per_batch: Count | None = None  # Of a pack.  [default: 8192]
     micro_batch: Count | None = None  # Rows of a padded batch.  [default: 8]
-    workers: NotNegative | None = None  # Load pictures.  [default: 4 beside a GPU, else 0]
+    workers: NotNegative | None = None  # Load images.  [default: 4 beside a GPU, else 0]
     drop_broken: bool = False  # Leave broken records out, counted,
     max_dropped: float = MAX_DROPPED  # SHARE: up to this share of all.
 

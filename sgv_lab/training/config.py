@@ -68,7 +68,7 @@ class RunConfig:
     aspect: Literal["square", "pad"]  # resize and centre crop; or pad with the mean colour
     # What is trained.
     language_model: Literal["frozen", "full", "lora"]
-    connector: bool
+    projector: bool
     vision_from: int | None  # None: frozen; -1: the whole tower; k: only blocks k and later
     vision_share: float | None = None  # of the tower's blocks, its last ones: see `for_tower`
     # Whose ids stand behind </s>: today's tokenizers'. The paper's: sg4v_tf4.31_legacy_false.
@@ -76,8 +76,8 @@ class RunConfig:
     max_length: int = 2048  # tokens, image tokens not counted before expansion
     # Optimisation (AdamW, cosine schedule after a linear warm-up).
     learning_rate: float = 2e-5
-    connector_learning_rate: float | None = None  # None: the same as everything else
-    samples_per_update: int = 128
+    projector_learning_rate: float | None = None  # None: the same as everything else
+    samples_per_step: int = 128
     epochs: float = 1.0
     max_steps: int | None = None  # None: as many as the epochs take
     warmup_ratio: float = 0.03
@@ -186,11 +186,11 @@ class RunConfig:
 
     def _check(self) -> None:
         lora, tower = self.language_model == "lora", self.vision_from is not None
-        trained = self.language_model != "frozen" or self.connector or tower
+        trained = self.language_model != "frozen" or self.projector or tower
         checks = {
             "nothing is trained": trained,
             "learning_rate must be above 0": self.learning_rate > 0,
-            "samples_per_update must be at least 1": self.samples_per_update >= 1,
+            "samples_per_step must be at least 1": self.samples_per_step >= 1,
             "epochs must be above 0": self.epochs > 0,
             "max_steps must be at least 1": (self.max_steps or 1) >= 1,
             "warmup_ratio must lie in [0, 1)": 0 <= self.warmup_ratio < 1,
@@ -252,32 +252,32 @@ def _cast(name: str, value: Any, kind: Any) -> Any:
         raise LabError(what, where="recipe", fix="change the setting") from None
 
 
-PROJECTOR = RunConfig(  # the first stage of LLaVA-1.5: the projector alone
+PROJECTOR = RunConfig(  # pre-training of LLaVA-1.5: the projector alone
     name="projector-only",
     source="LLaVA-1.5; LL scripts/v1_5/pretrain.sh",
     language_model="frozen",
-    connector=True,
+    projector=True,
     vision_from=None,
     template="plain",
     aspect="square",
     learning_rate=1e-3,
-    samples_per_update=256,
+    samples_per_step=256,
 )
-PRETRAIN = RunConfig(  # the first stage of ShareGPT4V; 16 x 16 GPUs = 256
+PRETRAIN = RunConfig(  # pre-training of ShareGPT4V; 16 x 16 GPUs = 256
     name="pretrain",
     source="ShareGPT4V section 4.2; SG scripts/sharegpt4v/slurm_pretrain_7b.sh",
     language_model="full",
-    connector=True,
+    projector=True,
     vision_from=12,
     template="plain",
     aspect="square",
-    samples_per_update=256,
+    samples_per_step=256,
 )
 SFT = RunConfig(  # 8 x 16 GPUs = 128
     name="sft",
     source="ShareGPT4V section 4.2; SG scripts/sharegpt4v/slurm_finetune_7b.sh",
     language_model="full",
-    connector=True,
+    projector=True,
     vision_from=None,
     template="v1",
     aspect="pad",
@@ -287,7 +287,7 @@ SFT_V1 = dataclasses.replace(
     name="sft-v1",
     source="LLaVA v1 README, fine-tuning on LLaVA-Instruct-158K",
     aspect="square",
-    samples_per_update=32,
+    samples_per_step=32,
     epochs=3.0,
 )
 SFT_LORA = dataclasses.replace(
@@ -296,7 +296,7 @@ SFT_LORA = dataclasses.replace(
     source="LL scripts/v1_5/finetune_lora.sh",
     language_model="lora",
     learning_rate=2e-4,
-    connector_learning_rate=2e-5,
+    projector_learning_rate=2e-5,
 )
 SFT_QLORA = dataclasses.replace(SFT_LORA, name="sft-qlora", four_bit=True)
 SFT_QWEN = dataclasses.replace(  # which recipe ShareGPT4V used for Qwen-VL-Chat is not stated
@@ -317,7 +317,7 @@ SFT_QWEN_LORA = dataclasses.replace(  # official: adapters only, the resampler s
     name="sft-qwen-lora",
     source="QV finetune/finetune_lora_ds.sh; rank, alpha, dropout from finetune.py",
     language_model="lora",
-    connector=False,
+    projector=False,
     lora_rank=64,
     lora_alpha=16,
 )
@@ -329,7 +329,7 @@ SFT_QWEN3 = dataclasses.replace(  # the paper has no such model; its README name
     aspect="square",
     max_length=4096,
     learning_rate=2e-7,
-    connector_learning_rate=1e-5,
+    projector_learning_rate=1e-5,
     max_grad_norm=1.0,
     epochs=3.0,
     weight_decay=0.01,
@@ -339,10 +339,10 @@ BASES: dict[str, RunConfig] = {one.name: one for one in _ALL}
 
 # The drawn world's changes to a base: a model 128 wide, for a minute. An answer weighs the same
 # however long, so that longer captions are not louder ones, too. No dropout: the paper has none.
-_SMALL = {"samples_per_update": 32, "warmup_ratio": 0.1, "gradient_checkpointing": False,
+_SMALL = {"samples_per_step": 32, "warmup_ratio": 0.1, "gradient_checkpointing": False,
           "max_grad_norm": 1.0}  # fmt: skip
 _DRAWN = {**_SMALL, "max_steps": 63, "max_length": 1024, "loss": "sample", "micro_batch": 16}
-_HOT = {"learning_rate": 1e-3, "connector_learning_rate": 1e-3}  # adapters and projector
+_HOT = {"learning_rate": 1e-3, "projector_learning_rate": 1e-3}  # adapters and projector
 DRAWN_SFT = {**_DRAWN, **_HOT, "lora_rank": 16, "lora_alpha": 32, "lora_dropout": 0.0}
 DRAWN_PROJECTOR = {**_DRAWN, "learning_rate": 2e-3}  # a new one, which has nothing to forget
 DRAWN_PRETRAIN = {**_DRAWN, "learning_rate": 5e-4}  # all weights: not as hot as adapters

@@ -118,7 +118,7 @@ def _dialogue(
 
     It ends before a turn that is empty or holds one of the template's own marks, where the official
     code cannot tell question and answer apart. ``asking``: the last question stays as it is where
-    it begins with its picture: official scripts strip what they train on, and Q-Bench's questions
+    it begins with its image: official scripts strip what they train on, and Q-Bench's questions
     end in a line break.
     """
     if "</s>" not in tokenizer.special:

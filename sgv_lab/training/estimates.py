@@ -76,7 +76,7 @@ def _gathered(config: PreTrainedConfig, trainable: Trainable, kind: str) -> floa
     size = 4 if kind == "fp32" else 2
     counts = {name: row["total"] for name, row in trainable.counts.items()}
     block = counts["language model"] / config.text_config.num_hidden_layers
-    outside = counts["embeddings"] + counts["output head"] + counts["connector"]
+    outside = counts["embeddings"] + counts["output head"] + counts["projector"]
     return 2 * block * size + (block + outside) * (size + 4)
 
 
@@ -122,7 +122,7 @@ def _stack(layers: int, block: float, kept: float, dear: float, recipe: RunConfi
 
 
 def _patches(vision: PreTrainedConfig) -> int:
-    """Patches of one picture; of Qwen3-VL's, the most that its processor makes."""
+    """Patches of one image; of Qwen3-VL's, the most that its processor makes."""
     most = getattr(vision, "num_position_embeddings", None)
     return most or (vision.image_size // vision.patch_size) ** 2 + 1
 
@@ -151,6 +151,6 @@ def useful_flops(
     flops += 6 * text.num_hidden_layers * text.hidden_size * squares
     patches = images * _patches(vision)
     merged = getattr(vision, "spatial_merge_size", 1) ** 2
-    flops += patches / merged * 6 * counts["connector"]["total"]
+    flops += patches / merged * 6 * counts["projector"]["total"]
     tower = counts["vision tower"]
     return flops + patches * (2 * tower["total"] + 4 * tower["effective"])

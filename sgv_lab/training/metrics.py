@@ -15,7 +15,7 @@ from sgv_lab.errors import LabError
 from sgv_lab.files import Journal, write_jsonl
 
 REDRAW_SECONDS = 1.0
-LAST = 20  # updates that speed and time left are told by
+LAST = 20  # steps that speed and time left are told by
 
 
 class Metrics:

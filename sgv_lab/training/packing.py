@@ -63,7 +63,7 @@ def unpackable(lengths: np.ndarray, capacity: int) -> str:
 
 
 def packed(lengths: np.ndarray, capacity: int) -> Batching:
-    """Split an update's samples into packs: each batch is one row for ``Collator(packed=True)``.
+    """Split a step's samples into packs: each batch is one row for ``Collator(packed=True)``.
 
     ``lengths``: tokens of every record of the data, image tokens counted (`survey`). Longest packs
     first: what does not fit into memory fails at once, and processes work on packs of similar

@@ -37,7 +37,7 @@ class Plan:
     recipe: str
     changed: dict[str, tuple[Any, Any]]  # setting -> (in the original recipe, here)
     records: int
-    pictures: dict[str, dict[str, int]]  # folder -> {"images": ..., "missing": ..., ...}
+    images: dict[str, dict[str, int]]  # folder -> {"images": ..., "missing": ..., ...}
     broken: list[str]  # all records that cannot be trained on, and why
     reasons: str  # why, counted
     dropped: bool  # they are left out ...
@@ -46,8 +46,8 @@ class Plan:
     cut: int  # records longer than max_length
     tokens: int  # of one epoch, image tokens counted, without the broken records
     supervised: int
-    updates: int
-    samples_per_update: int
+    steps: int
+    samples_per_step: int
     weights: dict[str, str]  # file -> "whole", "missing" or "incomplete"; empty: not looked at
     parameters: dict[str, dict[str, int]]
     memory: dict[str, float]  # part -> bytes, at the peak, of one device
@@ -81,8 +81,8 @@ class Plan:
 
     @property
     def sources(self) -> dict[str, ImageFolder]:
-        """Folder of the official layout that lacks pictures -> where to get them, and terms."""
-        lacking = [name for name, count in self.pictures.items() if count["missing"]]
+        """Folder of the official layout that lacks images -> where to get them, and terms."""
+        lacking = [name for name, count in self.images.items() if count["missing"]]
         return {name: image_folders()[name] for name in lacking if name in image_folders()}
 
     def __str__(self) -> str:
@@ -94,7 +94,7 @@ class Plan:
             ("recipe", self.recipe),
             *((f"  {k}, original {a}", b) for k, (a, b) in self.changed.items()),
             ("records", counts),
-            *((f"  {folder}", counted(count)) for folder, count in self.pictures.items()),
+            *((f"  {folder}", counted(count)) for folder, count in self.images.items()),
         ]
         for folder, one in self.sources.items():
             rows += [(f"  {folder}: get it at", one.where), ("    terms", one.terms)]
@@ -102,7 +102,7 @@ class Plan:
             rows += [("  broken", self.reasons), *((" ", why) for why in self.broken[:SHOWN])]
         rows += [
             ("tokens in an epoch", f"{self.tokens:,} ({self.supervised:,} supervised)"),
-            ("steps", f"{self.updates:,} of {self.samples_per_update} samples"),
+            ("steps", f"{self.steps:,} of {self.samples_per_step} samples"),
             ("parameters", f"{total:,} ({learning:,} learning)"),
             *((f"  {part}", _gb(size)) for part, size in self.memory.items()),
             ("memory at the peak", _gb(sum(self.memory.values()))),
@@ -176,12 +176,12 @@ def plan(
     counts = count_trainable(config, recipe)
     memory = partial(_memory, config, counts, lengths, supervised, on_gpu)
     steps = recipe.max_steps or total_steps(len(found.lengths), recipe)
-    tokens = float(lengths.sum() / max(len(lengths), 1) * steps * recipe.samples_per_update)
+    tokens = float(lengths.sum() / max(len(lengths), 1) * steps * recipe.samples_per_step)
     return Plan(
         recipe=recipe.name,
         changed=recipe.differences(),
         records=len(found.lengths),
-        pictures=found.folders,
+        images=found.folders,
         broken=list(map(str, found.broken.values())),
         reasons=count_reasons(found.broken.values()),
         dropped=drop_broken,
@@ -190,8 +190,8 @@ def plan(
         cut=int(found.truncated.sum()),
         tokens=int(lengths.sum()),
         supervised=int(supervised.sum()),
-        updates=steps,
-        samples_per_update=recipe.samples_per_update,
+        steps=steps,
+        samples_per_step=recipe.samples_per_step,
         weights=weight_states(Path(weights)) if weights else {},
         parameters=counts.counts,
         **_room(recipe, memory, device_bytes, devices, run.fsdp),

@@ -59,8 +59,8 @@ def adamw(model: torch.nn.Module, recipe: RunConfig) -> torch.optim.Optimizer:
     groups[recipe.learning_rate, recipe.weight_decay] = []  # the first one's rate is logged
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            own = recipe.connector_learning_rate and any(part in name for part in PROJECTORS)
-            rate = recipe.connector_learning_rate if own else recipe.learning_rate
+            own = recipe.projector_learning_rate and any(part in name for part in PROJECTORS)
+            rate = recipe.projector_learning_rate if own else recipe.learning_rate
             decay = recipe.weight_decay if name in decays else 0.0
             groups.setdefault((rate, decay), []).append(parameter)
     given = [

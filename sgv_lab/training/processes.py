@@ -36,10 +36,10 @@ def start(recipe: RunConfig, run: Machine, records: int) -> PartialState:
     if PartialState._shared_state and (PartialState().device.type == "cpu") != cpu:
         PartialState._reset_state()  # an earlier run of this process was on the other device
     processes = PartialState(cpu=cpu)
-    if recipe.samples_per_update < processes.num_processes:
+    if recipe.samples_per_step < processes.num_processes:
         raise LabError(
-            f"{recipe.samples_per_update} samples for {processes.num_processes} processes",
-            fix="use fewer processes or a larger samples_per_update",
+            f"{recipe.samples_per_step} samples for {processes.num_processes} processes",
+            fix="use fewer processes or a larger samples_per_step",
         )
     return processes
 

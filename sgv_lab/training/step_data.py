@@ -1,7 +1,7 @@
-"""The data as a list of updates: update u is a pure function of (data, seed, u).
+"""The data as a list of steps: step s is a pure function of (data, seed, s).
 
-So the sampler's position is the step number, a resumed run opens no picture twice, and arms of
-a comparison can be given the same samples in every update whatever their captions' lengths.
+So the sampler's position is the step number, a resumed run opens no image twice, and arms of
+a comparison can be given the same samples in every step whatever their captions' lengths.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ class SampleOrder:
                 order[gaps] = rng.integers(size, size=size)[gaps]  # a place's draws are every arm's
             return order
 
-        self._epoch = lru_cache(maxsize=2)(epoch)  # an update may lie in two
+        self._epoch = lru_cache(maxsize=2)(epoch)  # a step may lie in two
 
     def slice(self, start: int, stop: int) -> list[int]:
         """Indices ``start`` to ``stop`` of the stream."""
@@ -44,7 +44,7 @@ class SampleOrder:
 
 
 def padded(micro_batch: int, lengths: Sequence[int] | np.ndarray = ()) -> Batching:
-    """Split an update into equal batches of at most ``micro_batch`` samples, one per row.
+    """Split a step into equal batches of at most ``micro_batch`` samples, one per row.
 
     ``lengths``: tokens of every record, image tokens counted: samples of about the same length then
     share a batch, which pads a third less.
@@ -59,7 +59,7 @@ def padded(micro_batch: int, lengths: Sequence[int] | np.ndarray = ()) -> Batchi
 
 
 class Steps(Dataset):
-    """Update number -> this process's batches, each ready for the model.
+    """Step number -> this process's batches, each ready for the model.
 
     Every process gets the same number of batches, as sharded models need.
     """
@@ -70,16 +70,16 @@ class Steps(Dataset):
         collate: Collator,
         order: SampleOrder,
         batching: Batching,
-        samples_per_update: int,
+        samples_per_step: int,
         processes: PartialState,
     ) -> None:
         self.examples, self.collate, self.order, self.batching = examples, collate, order, batching
-        self.samples_per_update = samples_per_update
+        self.samples_per_step = samples_per_step
         self.rank, self.processes = processes.process_index, processes.num_processes
 
-    def __getitem__(self, update: int) -> list[dict[str, Any]]:
-        first = update * self.samples_per_update
-        drawn = self.order.slice(first, first + self.samples_per_update)
+    def __getitem__(self, step: int) -> list[dict[str, Any]]:
+        first = step * self.samples_per_step
+        drawn = self.order.slice(first, first + self.samples_per_step)
         batches = []
         for indices in self.batching(drawn, self.processes)[self.rank :: self.processes]:
             examples = [self.examples[i] for i in indices]
@@ -90,7 +90,7 @@ class Steps(Dataset):
         return batches
 
     def _filler(self, examples: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """A black picture without a loss, where several processes must use the same tensors.
+        """A black image without a loss, where several processes must use the same tensors.
 
         The official code gives one to every text-only sample for that reason.
         """

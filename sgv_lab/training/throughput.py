@@ -84,7 +84,7 @@ def time_training(
     seconds, per_second = timed["seconds"].mean(), timed.sum() / timed["seconds"].sum()
     shown = found.lengths, int(found.supervised.sum()), len(records)
     return row | {
-        "seconds_per_update": seconds,
+        "seconds_per_step": seconds,
         **{f"{what}_per_second": per_second[what] for what in COUNTED},
         "useful_tflops": useful_flops(config, counts, recipe, *shown) / seconds / 1e12,
         "first_loss": rows[0]["loss"],
@@ -137,7 +137,7 @@ def _records(folder: Path, recipe: RunConfig, paper: bool) -> list[dict[str, Any
     """One step's records, their images below ``folder``, texts as long as the recipe's data."""
     draw = np.random.default_rng(0)
     mean, spread = TEXT_TOKENS[recipe.template] if paper else (24.0, 0.5)
-    tokens = draw.lognormal(np.log(mean) - spread**2 / 2, spread, recipe.samples_per_update)
+    tokens = draw.lognormal(np.log(mean) - spread**2 / 2, spread, recipe.samples_per_step)
     records = []
     for number, count in enumerate(np.clip(tokens, 8, recipe.max_length // 2).astype(int)):
         noise = Image.fromarray(draw.integers(0, 256, (6, 8, 3), dtype=np.uint8))

@@ -92,8 +92,8 @@ def _plain(name: str) -> str:
 def _trained(name: str, recipe: RunConfig) -> bool:
     """Whether the recipe's flags mark this tensor of the original model as trainable."""
     module, first = part(name), recipe.vision_from
-    if module == "connector":
-        return recipe.connector
+    if module == "projector":
+        return recipe.projector
     if module == "vision tower":
         return first is not None and (first == -1 or vision_block(name) >= first)
     return recipe.language_model == "full"

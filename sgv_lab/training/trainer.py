@@ -123,7 +123,7 @@ def fit(
     settings = {  # what makes a run this run and no other
         "recipe": recipe.training(),
         "seed": seed,
-        "updates": steps,
+        "steps": steps,
         "records": kept,
         "model": checkpoints.weights_hash(model),
         "base": hub_name(model.name_or_path),
@@ -133,7 +133,7 @@ def fit(
         return out
     order = step_data.SampleOrder(len(examples), seed, left_out)
     batching = batching or padded(recipe.micro_batch)
-    data = step_data.Steps(examples, collate, order, batching, recipe.samples_per_update, processes)
+    data = step_data.Steps(examples, collate, order, batching, recipe.samples_per_step, processes)
     first = processes.is_main_process
     with only_writer(out) if first else contextlib.nullcontext():
         if first:
@@ -154,7 +154,7 @@ def _learn(
     keep: bool,
 ) -> None:
     """Train from the last complete checkpoint, or from the start, to the manifest."""
-    steps, device = settings["updates"], processes.device
+    steps, device = settings["steps"], processes.device
     cuda = device.type == "cuda"
     half = recipe.precision == "bf16" and cuda  # autocast
     set_seed(settings["seed"])  # the adapters' first values
@@ -278,4 +278,4 @@ def learning_rates(
 
 def total_steps(records: int, recipe: RunConfig) -> int:
     """How many steps the recipe's epochs take; the last one is filled from the next epoch."""
-    return math.ceil(recipe.epochs * records / recipe.samples_per_update)
+    return math.ceil(recipe.epochs * records / recipe.samples_per_step)

@@ -1,1 +1,1 @@
-"""The embedded world: scenes, pictures, annotators and questions with known ground truth."""
+"""The drawn world: scenes, images, annotators and questions with known ground truth."""

@@ -31,7 +31,7 @@ ANNOTATORS: dict[str, Annotator] = {
         error={"default": 0.02, "existence": 0.01},
         invention={"default": 0.0},
     ),
-    # BLIP's captions of web pictures: short, noisy; length as in Table 1 (54 characters), errors
+    # BLIP's captions of web images: short, noisy; length as in Table 1 (54 characters), errors
     # of existence within what CHAIRi finds for models of its time (2.6 to 14.8 %, POPE's caption
     # data); other rates assumed.
     "blip": Annotator(

@@ -69,11 +69,11 @@ class BenchmarkFolder:
             yield drawn, question
 
     def save(self, drawn: Scene, name: str) -> None:
-        """Write the scene's picture as ``folder / name`` (the suffix says PNG or JPEG)."""
+        """Write the scene's image as ``folder / name`` (the suffix says PNG or JPEG)."""
         write_images(self.folder, {name: drawn}, self.size)
 
     def base64(self, drawn: Scene) -> str:
-        """The scene's picture as base64 of a PNG."""
+        """The scene's image as base64 of a PNG."""
         file = io.BytesIO()
         render(drawn, self.size).save(file, "PNG")
         return base64.b64encode(file.getvalue()).decode()

@@ -1,6 +1,6 @@
 """The benchmarks of the paper in miniature, in their official formats, and the exam, on disk.
 
-Each benchmark has scenes of its own from the split "eval", so that no picture is in
+Each benchmark has scenes of its own from the split "eval", so that no image is in
 two benchmarks or in training. MMBench-CN speaks Chinese, which the world's captions never do:
 a model trained on them can only guess there. MME has neither posters, translations nor code.
 """
@@ -37,13 +37,13 @@ def write(
     folder: str | Path,
     benchmarks: Sequence[str] = tuple(WRITERS),
     *,
-    pictures: int = 60,
+    images: int = 60,
     seed: int = 0,
     size: int = 64,
     difficulty: Difficulty = FULL,
     split: str = "eval",
 ) -> list[Path]:
-    """Write ``folder/<benchmark>/…`` with about ``pictures`` pictures each (MME: each subtask).
+    """Write ``folder/<benchmark>/…`` with about ``images`` images each (MME: each subtask).
 
     The same arguments give the same bytes. ``seed``: another one gives another set of scenes;
     ``split``: "novel" for scenes with pairs of kind and color that training never holds.
@@ -55,6 +55,6 @@ def write(
             raise ValueError(f"unknown benchmark {name!r}: one of {', '.join(WRITERS)}")
         first = 10**8 + seed * 10**7 + list(WRITERS).index(name) * 10**5
         of_its_own = BenchmarkFolder(Path(folder) / name, first, difficulty, size, split)
-        WRITERS[name](of_its_own, pictures)
+        WRITERS[name](of_its_own, images)
         folders.append(of_its_own.folder)
     return folders

@@ -45,25 +45,25 @@ MMBENCH_GROUPS = {  # ability -> l2-category of the official file
 SUBJECTS = {"text": "language science", "knowledge": "social science"}
 
 
-def mme(pictures: BenchmarkFolder, n: int) -> None:
-    """``n`` pictures a subtask, two questions each; numerical_calculation asks for sums."""
+def mme(files: BenchmarkFolder, n: int) -> None:
+    """``n`` images a subtask, two questions each; numerical_calculation asks for sums."""
     for subtask, (abilities, source) in MME_SUBTASKS.items():
-        able = pictures.able(abilities)
+        able = files.able(abilities)
         for number in range(n if able else 0):
-            drawn, pair = pictures.ask(able[number % len(able)], "yesno", source)
-            _mme_pair(pictures, drawn, subtask, [(q.text, q.answer) for q in pair])
-    totals = _totals(pictures.difficulty)
+            drawn, pair = files.ask(able[number % len(able)], "yesno", source)
+            _mme_pair(files, drawn, subtask, [(q.text, q.answer) for q in pair])
+    totals = _totals(files.difficulty)
     for number in range(n if len(totals) > 1 else 0):
-        drawn, pair = _sum(pictures, totals, number)
-        _mme_pair(pictures, drawn, "numerical_calculation", pair)
+        drawn, pair = _sum(files, totals, number)
+        _mme_pair(files, drawn, "numerical_calculation", pair)
 
 
 def _mme_pair(
-    pictures: BenchmarkFolder, drawn: Scene, subtask: str, pair: list[tuple[str, str]]
+    files: BenchmarkFolder, drawn: Scene, subtask: str, pair: list[tuple[str, str]]
 ) -> None:
-    pictures.save(drawn, f"{subtask}/{drawn.seed:012d}.png")
+    files.save(drawn, f"{subtask}/{drawn.seed:012d}.png")
     lines = "".join(f"{text} Please answer yes or no.\t{said}\n" for text, said in pair)
-    pictures.text(f"{subtask}/{drawn.seed:012d}.txt", lines)
+    files.text(f"{subtask}/{drawn.seed:012d}.txt", lines)
 
 
 def _totals(difficulty: Difficulty) -> range:
@@ -71,16 +71,14 @@ def _totals(difficulty: Difficulty) -> range:
     return range(2, min(difficulty.max_objects, SOURCES["coco"].objects[1]) + 1)
 
 
-def _sum(
-    pictures: BenchmarkFolder, totals: range, number: int
-) -> tuple[Scene, list[tuple[str, str]]]:
+def _sum(files: BenchmarkFolder, totals: range, number: int) -> tuple[Scene, list[tuple[str, str]]]:
     """A scene with two kinds, and the pair of questions about how many they are together.
 
     ``totals`` are the true one in turn, by the pair's ``number``, and the wrong one is any other:
     each is as often true as false, so that the words alone tell nothing.
     """
     total = totals[number % len(totals)]
-    for drawn in pictures.scenes("coco"):
+    for drawn in files.scenes("coco"):
         first, *others = dict.fromkeys(t.kind for t in drawn.things)
         if others and drawn.count(first) + drawn.count(others[0]) == total:
             break
@@ -91,19 +89,19 @@ def _sum(
 
 
 def mmbench(
-    pictures: BenchmarkFolder, n: int, name: str = "mmbench_dev_20230712.tsv", chinese: bool = False
+    files: BenchmarkFolder, n: int, name: str = "mmbench_dev_20230712.tsv", chinese: bool = False
 ) -> None:
     """MMBench's legacy TSV: every rotation of the options is a row of its own."""
     rows = []
     abilities = list(phrases.CHINESE_OPEN if chinese else MMBENCH_GROUPS)
-    for number, (drawn, question) in enumerate(pictures.choices(n, abilities)):
+    for number, (drawn, question) in enumerate(files.choices(n, abilities)):
         text, options = question.text, list(question.options)
         if chinese:
             kind = "".join(phrases.CHINESE[kind] for kind in question.subjects)
             text = phrases.CHINESE_OPEN[question.fact].format(k=kind)
             options = [phrases.CHINESE[option] for option in options]
         truth, group = options[LETTERS.index(question.answer)], MMBENCH_GROUPS[question.ability]
-        image = pictures.base64(drawn)
+        image = files.base64(drawn)
         for k in range(len(options)):
             shifted = options[k:] + options[:k]
             row = {"index": number + k * 10**6, "question": text, "hint": ""}
@@ -113,51 +111,51 @@ def mmbench(
             rows.append(row | {"image": image, "comment": "", "split": "dev"})
     rows.sort(key=lambda row: row["index"])
     lines = ["\t".join(rows[0]), *("\t".join(map(str, row.values())) for row in rows)]
-    pictures.text(name, "\n".join(lines) + "\n")
+    files.text(name, "\n".join(lines) + "\n")
 
 
-def seed(pictures: BenchmarkFolder, n: int) -> None:
+def seed(files: BenchmarkFolder, n: int) -> None:
     """About ``n`` questions over the dimensions the world can be asked about."""
     rows, types = [], {}
     for number, (name, abilities) in enumerate(SEED_TYPES.items(), 1):
-        if not pictures.able(abilities):
+        if not files.able(abilities):
             continue
         types[name] = number
-        for drawn, question in pictures.choices(-(-n // len(SEED_TYPES)), abilities, 4):
-            key, picture = str(len(rows)), f"{len(rows):06d}.png"
+        for drawn, question in files.choices(-(-n // len(SEED_TYPES)), abilities, 4):
+            key, image = str(len(rows)), f"{len(rows):06d}.png"
             options = {f"choice_{k}": o for k, o in zip("abcd", question.options, strict=True)}
             rows.append(
                 {"question_id": key, "question": question.text, **options}
                 | {"answer": question.answer, "question_type_id": number}
-                | {"data_type": "image", "data_id": picture}
+                | {"data_type": "image", "data_id": image}
             )
-            pictures.save(drawn, f"SEED-Bench-image/{picture}")
-    write_json(pictures.folder / "SEED-Bench.json", {"questions": rows, "question_type": types})
+            files.save(drawn, f"SEED-Bench-image/{image}")
+    write_json(files.folder / "SEED-Bench.json", {"questions": rows, "question_type": types})
 
 
-def qbench(pictures: BenchmarkFolder, n: int) -> None:
-    """What a picture looks like rather than what is in it: light, sizes, patterns, colours."""
-    rows, able = [], pictures.able(("size", "pattern", "light", "color"))
+def qbench(files: BenchmarkFolder, n: int) -> None:
+    """What an image looks like rather than what is in it: light, sizes, patterns, colours."""
+    rows, able = [], files.able(("size", "pattern", "light", "color"))
     for number in range(n):
         ability, form = able[number // 2 % len(able)], ("choice", "yesno")[number % 2]
-        drawn, (question, *_) = pictures.ask(ability, form)
-        options, truth, picture = list(question.options), question.answer, f"{number:05d}.png"
+        drawn, (question, *_) = files.ask(ability, form)
+        options, truth, image = list(question.options), question.answer, f"{number:05d}.png"
         if form == "choice":
             truth = options[LETTERS.index(truth)]
         kind = 0 if form == "yesno" else 2 if question.text.startswith("How") else 1
         rows.append(
             {"type": kind, "concern": 1 if ability == "light" else 3, "question": question.text}
-            | {"img_path": picture, "candidates": options or ["Yes", "No"], "correct_ans": truth}
+            | {"img_path": image, "candidates": options or ["Yes", "No"], "correct_ans": truth}
         )
-        pictures.save(drawn, f"images_llvisionqa/{picture}")
-    write_json(pictures.folder / "llvisionqa_dev.json", rows)
+        files.save(drawn, f"images_llvisionqa/{image}")
+    write_json(files.folder / "llvisionqa_dev.json", rows)
 
 
-def scienceqa(pictures: BenchmarkFolder, n: int) -> None:
-    """Every third question shows a description instead of the picture."""
+def scienceqa(files: BenchmarkFolder, n: int) -> None:
+    """Every third question shows a description instead of the image."""
     problems, converted = {}, []
     abilities = ("count", "scene", "position", "knowledge", "color", "text")
-    for number, (drawn, question) in enumerate(pictures.choices(n, abilities)):
+    for number, (drawn, question) in enumerate(files.choices(n, abilities)):
         key, seen = str(number), number % 3 < 2
         hint = "" if seen else caption(drawn, ANNOTATORS["oracle"], drawn.seed)
         problems[key] = {
@@ -174,7 +172,7 @@ def scienceqa(pictures: BenchmarkFolder, n: int) -> None:
             | {"conversations": [{"from": who, "value": text} for who, text in turns]}
         )
         if seen:
-            pictures.save(drawn, f"images/test/{key}/image.png")
-    write_json(pictures.folder / "problems.json", problems)
-    write_json(pictures.folder / "pid_splits.json", {"test": list(problems)})
-    write_json(pictures.folder / "llava_test_CQM-A.json", converted)
+            files.save(drawn, f"images/test/{key}/image.png")
+    write_json(files.folder / "problems.json", problems)
+    write_json(files.folder / "pid_splits.json", {"test": list(problems)})
+    write_json(files.folder / "llava_test_CQM-A.json", converted)

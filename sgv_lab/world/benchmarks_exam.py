@@ -12,25 +12,25 @@ TOLD = frozenset(FACETS) - {"relation"}  # relations follow from positions; nobo
 _RARE = ("textcaps", "landmark", "celebrity", "wikiart")  # sources of signs, landmarks, people, art
 
 
-def exam(pictures: BenchmarkFolder, n: int) -> None:
+def exam(files: BenchmarkFolder, n: int) -> None:
     """``n`` scenes with all questions they allow: open, a yes/no pair and a choice an ability.
 
     Captions, which take as long as dozens of answers, are asked for of every fourth scene. Every
     eighth is of a source too rare to be met by chance: those of signs, landmarks, people and art
     in turn.
     """
-    rare = [source for source in _RARE if source in allowed_sources(pictures.difficulty)]
+    rare = [source for source in _RARE if source in allowed_sources(files.difficulty)]
     rows = []
     for number in range(n):
         turn, last = divmod(number, 8)
         source = rare[turn % len(rare)] if rare and last == 7 else None
-        drawn = next(pictures.scenes(source))
+        drawn = next(files.scenes(source))
         image = f"images/{drawn.seed:012d}.png"
-        pictures.save(drawn, image)
+        files.save(drawn, image)
         asked = [*_asked(drawn), *([_described(drawn)] if number % 4 == 0 else [])]
         about = {"image": image, "scene": drawn.seed, "source": drawn.source}
         rows += [{"id": f"{number}/{i}", **about, **row} for i, row in enumerate(asked)]
-    write_jsonl(pictures.folder / "questions.jsonl", rows)
+    write_jsonl(files.folder / "questions.jsonl", rows)
 
 
 def _asked(drawn: Scene) -> list[dict[str, object]]:

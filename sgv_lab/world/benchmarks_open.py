@@ -45,14 +45,12 @@ def _oracle(drawn: Scene) -> str:
     return caption(drawn, ANNOTATORS["oracle"], drawn.seed)
 
 
-def _answered(
-    pictures: BenchmarkFolder, n: int
-) -> Iterator[tuple[Scene, Question, str, list[str]]]:
+def _answered(files: BenchmarkFolder, n: int) -> Iterator[tuple[Scene, Question, str, list[str]]]:
     """(scene, question, answer type, ten human answers) of open and yes/no questions."""
     for number in range(n):
         ability = ("color", "count", "scene", "existence", "position")[number % 5]
         form = "yesno" if number % 3 == 2 else "open"
-        drawn, (question, *_) = pictures.ask(ability, form)
+        drawn, (question, *_) = files.ask(ability, form)
         rng, truth = random.Random(f"humans/{drawn.seed}"), question.answer.lower()
         values, kind = VALUES[question.fact], "other"
         if ability == "count" and form == "open":  # the official answers are digits already
@@ -68,10 +66,10 @@ def _people(humans: list[str]) -> list[dict[str, Any]]:
     return [{"answer": a, "answer_confidence": "yes", "answer_id": i} for i, a in people]
 
 
-def vqav2(pictures: BenchmarkFolder, n: int) -> None:
-    """One question a picture, with ten human answers."""
+def vqav2(files: BenchmarkFolder, n: int) -> None:
+    """One question an image, with ten human answers."""
     asked, known = [], []
-    for number, (drawn, question, kind, humans) in enumerate(_answered(pictures, n)):
+    for number, (drawn, question, kind, humans) in enumerate(_answered(files, n)):
         ids = {"image_id": drawn.seed, "question_id": drawn.seed * 1000 + number}
         asked.append({**ids, "question": question.text})
         words = " ".join(question.text.lower().split()[:2])
@@ -79,86 +77,84 @@ def vqav2(pictures: BenchmarkFolder, n: int) -> None:
             {**ids, "question_type": words, "answer_type": kind, "answers": _people(humans)}
             | {"multiple_choice_answer": question.answer.lower()}
         )
-        pictures.save(drawn, f"val2014/COCO_val2014_{drawn.seed:012d}.jpg")
+        files.save(drawn, f"val2014/COCO_val2014_{drawn.seed:012d}.jpg")
     head = {"data_type": "mscoco", "data_subtype": "val2014"}
     write_json(
-        pictures.folder / "v2_OpenEnded_mscoco_val2014_questions.json", {**head, "questions": asked}
+        files.folder / "v2_OpenEnded_mscoco_val2014_questions.json", {**head, "questions": asked}
     )
-    write_json(
-        pictures.folder / "v2_mscoco_val2014_annotations.json", {**head, "annotations": known}
-    )
+    write_json(files.folder / "v2_mscoco_val2014_annotations.json", {**head, "annotations": known})
 
 
-def vizwiz(pictures: BenchmarkFolder, n: int) -> None:
-    """One question in five is about something that is not in the picture: unanswerable."""
+def vizwiz(files: BenchmarkFolder, n: int) -> None:
+    """One question in five is about something that is not in the image: unanswerable."""
     rows = []
-    for number, (drawn, question, kind, humans) in enumerate(_answered(pictures, n)):
-        text, picture = question.text, f"VizWiz_val_{number:08d}.jpg"
+    for number, (drawn, question, kind, humans) in enumerate(_answered(files, n)):
+        text, image = question.text, f"VizWiz_val_{number:08d}.jpg"
         absent = [k for k in v.KINDS if not drawn.count(k)]
         if number % 5 == 4 and absent:
             rng = random.Random(f"absent/{drawn.seed}")
             text = rng.choice(phrases.OPEN["color"]).format(k=rng.choice(absent))
             humans, kind = ["unanswerable"] * 10, "unanswerable"
         rows.append(
-            {"image": picture, "question": text, "answer_type": kind}
+            {"image": image, "question": text, "answer_type": kind}
             | {"answerable": int(kind != "unanswerable"), "answers": _people(humans)}
         )
-        pictures.save(drawn, f"images/{picture}")
-    write_json(pictures.folder / "val.json", rows)
+        files.save(drawn, f"images/{image}")
+    write_json(files.folder / "val.json", rows)
 
 
-def mmvet(pictures: BenchmarkFolder, n: int) -> None:
+def mmvet(files: BenchmarkFolder, n: int) -> None:
     """Open questions in turn; every fourth asks for a description."""
-    rows, able = {}, pictures.able(tuple(CAPABILITIES))
+    rows, able = {}, files.able(tuple(CAPABILITIES))
     for number in range(n):
-        ability, picture = able[number % len(able)], f"v1_{number}.png"
-        drawn, (question,) = pictures.ask(ability, "open")
+        ability, image = able[number % len(able)], f"v1_{number}.png"
+        drawn, (question,) = files.ask(ability, "open")
         text, answer, takes = question.text, question.answer, CAPABILITIES[ability]
         if number % 4 == 3:
             text, answer, takes = DESCRIBE, _oracle(drawn), ("rec", "gen")
         rows[f"v1_{number}"] = {
-            **{"imagename": picture, "question": text, "answer": answer},
+            **{"imagename": image, "question": text, "answer": answer},
             **{"imagesource": drawn.source, "capability": list(takes)},
         }
-        pictures.save(drawn, f"images/{picture}")
-    write_json(pictures.folder / "mm-vet.json", rows)
-    pictures.text("prompt.txt", FEW_SHOT)
+        files.save(drawn, f"images/{image}")
+    write_json(files.folder / "mm-vet.json", rows)
+    files.text("prompt.txt", FEW_SHOT)
 
 
-def llava_w(pictures: BenchmarkFolder, n: int) -> None:
+def llava_w(files: BenchmarkFolder, n: int) -> None:
     """Short questions, descriptions and knowledge in turn, with the oracle's text as context."""
     files: dict[str, list[Any]] = {"questions": [], "context": [], "answers_gpt4": []}
     categories = ("conv", "detail", "complex")
-    hard = pictures.able(("knowledge", "relation"))[0]
+    hard = files.able(("knowledge", "relation"))[0]
     for number in range(n):
-        category, picture = categories[number % 3], f"{number:03d}.png"
-        drawn, (question,) = pictures.ask(hard if category == "complex" else "color", "open")
+        category, image = categories[number % 3], f"{number:03d}.png"
+        drawn, (question,) = files.ask(hard if category == "complex" else "color", "open")
         text, answer = question.text, question.answer
         if category == "detail":
             text, answer = DESCRIBE, _oracle(drawn)
         ids = {"question_id": number}
-        files["questions"].append({**ids, "image": picture, "text": text, "category": category})
-        files["context"].append({"id": picture, "image": picture, "caption": _oracle(drawn)})
+        files["questions"].append({**ids, "image": image, "text": text, "category": category})
+        files["context"].append({"id": image, "image": image, "caption": _oracle(drawn)})
         files["answers_gpt4"].append({**ids, "text": answer, "answer_id": f"reference{number}"})
-        pictures.save(drawn, f"images/{picture}")
+        files.save(drawn, f"images/{image}")
     for name, rows in files.items():
-        write_jsonl(pictures.folder / f"{name}.jsonl", rows)
+        write_jsonl(files.folder / f"{name}.jsonl", rows)
     rule = {"role": "Assistant", "prompt": RULE}
     write_json(
-        pictures.folder / "rule.json", {f"llava_bench_{category}": rule for category in categories}
+        files.folder / "rule.json", {f"llava_bench_{category}": rule for category in categories}
     )
 
 
-def pope(pictures: BenchmarkFolder, n: int) -> None:
+def pope(files: BenchmarkFolder, n: int) -> None:
     """Kinds that are there, and as many that are not: any, the most frequent, or fitting ones."""
-    scenes = [s for s, _ in zip(pictures.scenes("coco"), range(n), strict=False)]
+    scenes = [s for s, _ in zip(files.scenes("coco"), range(n), strict=False)]
     seen = [list(dict.fromkeys(t.kind for t in s.things))[:3] for s in scenes]
     often = Counter(kind for kinds in seen for kind in kinds)
     together = Counter((a, b) for kinds in seen for a in kinds for b in kinds)
     rows: dict[str, list[dict[str, Any]]] = {"random": [], "popular": [], "adversarial": []}
     for drawn, kinds in zip(scenes, seen, strict=True):
-        picture = f"COCO_val2014_{drawn.seed:012d}.jpg"
-        pictures.save(drawn, f"val2014/{picture}")
+        image = f"COCO_val2014_{drawn.seed:012d}.jpg"
+        files.save(drawn, f"val2014/{image}")
         absent = [k for k in v.KINDS if not drawn.count(k)]
         order = {
             "random": random.Random(f"pope/{drawn.seed}").sample(absent, len(absent)),
@@ -171,29 +167,29 @@ def pope(pictures: BenchmarkFolder, n: int) -> None:
             for there, not_there in zip(kinds, names, strict=False):
                 for kind, label in ((there, "yes"), (not_there, "no")):
                     text = f"Is there {article(kind)} in the image?"
-                    row = {"image": picture, "text": text, "label": label}
+                    row = {"image": image, "text": text, "label": label}
                     rows[split].append({"question_id": len(rows[split]) + 1, **row})
     for split, found in rows.items():
-        write_jsonl(pictures.folder / f"coco_pope_{split}.json", found)
+        write_jsonl(files.folder / f"coco_pope_{split}.json", found)
 
 
-def captions(pictures: BenchmarkFolder, n: int) -> None:
-    """Five human captions a picture, its objects, and the list of object words for CHAIR."""
+def captions(files: BenchmarkFolder, n: int) -> None:
+    """Five human captions an image, its objects, and the list of object words for CHAIR."""
     images, told, boxes = [], [], []
-    for drawn, _ in zip(pictures.scenes("coco"), range(n), strict=False):
-        picture = f"COCO_val2014_{drawn.seed:012d}.jpg"
-        images.append({"id": drawn.seed, "file_name": picture})
+    for drawn, _ in zip(files.scenes("coco"), range(n), strict=False):
+        image = f"COCO_val2014_{drawn.seed:012d}.jpg"
+        images.append({"id": drawn.seed, "file_name": image})
         for writer in range(5):
             text = caption(drawn, ANNOTATORS["human"], writer)
             told.append({"id": len(told), "image_id": drawn.seed, "caption": text})
         for thing in drawn.things:
             kind = v.KINDS.index(thing.kind) + 1
             boxes.append({"id": len(boxes), "image_id": drawn.seed, "category_id": kind})
-        pictures.save(drawn, f"images/{picture}")
+        files.save(drawn, f"images/{image}")
     classes = [{"id": i, "name": kind} for i, kind in enumerate(v.KINDS, 1)]
-    write_json(pictures.folder / "captions_val2014.json", {"images": images, "annotations": told})
+    write_json(files.folder / "captions_val2014.json", {"images": images, "annotations": told})
     write_json(
-        pictures.folder / "instances_val2014.json",
+        files.folder / "instances_val2014.json",
         {"images": images, "annotations": boxes, "categories": classes},
     )
-    pictures.text("synonyms.txt", "\n".join(v.KINDS) + "\n")
+    files.text("synonyms.txt", "\n".join(v.KINDS) + "\n")

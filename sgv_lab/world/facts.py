@@ -68,7 +68,7 @@ VALUES: dict[str, tuple[str, ...]] = {
 class Fact:
     """One statement. ``kind``: a key of FACETS.
 
-    ``subject``: what it is about (a kind of object, or one of SPECIALS), "" for the whole picture.
+    ``subject``: what it is about (a kind of object, or one of SPECIALS), "" for the whole image.
     ``value``: what is said: "" for existence, "2" for a count, "left of heart" for a relation.
     """
 
@@ -112,7 +112,7 @@ def holds(fact: Fact, scene: Scene) -> bool:
 
 
 def whole(scene: Scene) -> dict[str, str]:
-    """What is true of the picture as a whole: kind of fact -> its one value in ``scene``."""
+    """What is true of the image as a whole: kind of fact -> its one value in ``scene``."""
     found = {
         "scene": scene.background,
         "light": scene.light,
@@ -158,7 +158,7 @@ class Message:
     """What a caption is to say.
 
     ``counts``: kind -> how many; ``relations``: (index, relation, index) into ``mentions``;
-    ``whole``: kind of fact -> value, of the picture as a whole, its sign, landmark, character;
+    ``whole``: kind of fact -> value, of the image as a whole, its sign, landmark, character;
     ``specials``: "sign", "landmark" or "character" -> where, "" where that is left unsaid.
     """
 

@@ -29,7 +29,7 @@ _OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "be
 
 @dataclass(frozen=True)
 class Annotator:
-    """Someone, or something, that captions pictures.
+    """Someone, or something, that captions images.
 
     ``sees``: kinds of facts it perceives (keys of FACETS); ``style``: as in ``phrasing.write``;
     ``max_objects``: most objects it mentions; ``human_captions``: how many captions by people it is
@@ -152,7 +152,7 @@ class Perception:
             order.sort(key=lambda i: (round(things[i].y * 4), things[i].x))
         order = order[: a.max_objects]
         noticed = [i for i in order if not self._happens("omission", "existence", i)]
-        if not noticed and a.rate("omission", "existence") < 1:  # nobody captions an empty picture
+        if not noticed and a.rate("omission", "existence") < 1:  # nobody captions an empty image
             noticed = [max(order, key=lambda i: self.rng("omission", "existence", i).random())]
         absent = [kind for kind in KINDS if not self.scene.count(kind)]
         told: list[tuple[Mention, int | None]] = []

@@ -1,6 +1,6 @@
-"""Records of the embedded world in LLaVA's format, standing for the paper's training data.
+"""Records of the drawn world in LLaVA's format, standing for the paper's training data.
 
-A record's id is ``<task>-<source>-<split>-<seed>``; from it, or from its picture's name, its scene
+A record's id is ``<task>-<source>-<split>-<seed>``; from it, or from its image's name, its scene
 can be drawn again. Everything is seeded, and each record only depends on its own seeds: mixes
 that differ in the annotator of their detailed captions differ in those records alone.
 """
@@ -57,7 +57,7 @@ _ABILITIES = {"ocr": ("text",), "knowledge": ("landmark", "character", "style", 
 
 
 def scene_of(name: str, difficulty: Difficulty = FULL) -> Scene:
-    """The scene of a record's id or of a picture's path, in the world it was drawn from.
+    """The scene of a record's id or of an image's path, in the world it was drawn from.
 
     Raises ValueError for a name that is not of this world.
     """
@@ -67,7 +67,7 @@ def scene_of(name: str, difficulty: Difficulty = FULL) -> Scene:
         (part for part in name.split("-") if part in v.SOURCES), None
     )
     if not found or source is None:
-        raise ValueError(f"{name!r} is neither a record's id nor a picture of the embedded world")
+        raise ValueError(f"{name!r} is neither a record's id nor an image of the drawn world")
     return draw_scene(int(found[2]), found[1], source, difficulty)
 
 
@@ -79,10 +79,10 @@ def task_of(record: Record) -> str:
 def _record(
     scene: Scene, task: str, turns: Sequence[tuple[str, str]], rng: random.Random | None = None
 ) -> Record:
-    """Turns of (question, answer) as a record; without ``rng`` it has no picture."""
+    """Turns of (question, answer) as a record; without ``rng`` it has no image."""
     record: Record = {"id": f"{task}-{scene.source}-{scene.split}-{scene.seed:09d}"}
     (first, answer), *rest = turns
-    if rng:  # the picture stands first or last in the first turn
+    if rng:  # the image stands first or last in the first turn
         record["image"] = scene.image_name
         first = rng.choice((f"<image>\n{first}", f"{first}\n<image>"))
     sides = ("human", "gpt")
@@ -106,7 +106,7 @@ def caption_record(
 ) -> Record:
     """A caption by ``annotator`` (or its name in ANNOTATORS) after a generic prompt.
 
-    ``seed`` is the annotator's; the prompt and the picture's place do not depend on it, so that
+    ``seed`` is the annotator's; the prompt and the image's place do not depend on it, so that
     records of several annotators differ in their captions only. ``filler``, ``wording``: as
     `caption` takes them.
     """
@@ -181,7 +181,7 @@ def unanswerable_record(scene: Scene, seed: int = 0) -> Record:
 
 
 def text_record(scene: Scene, seed: int = 0, most: int = 1) -> Record:
-    """The oracle's description and up to ``most`` questions about it, without the picture.
+    """The oracle's description and up to ``most`` questions about it, without the image.
 
     Only relations that the description states are asked for: others cannot always be told.
     """

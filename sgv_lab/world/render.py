@@ -1,4 +1,4 @@
-"""Pictures of scenes, anti-aliased at any size, and their dense truth."""
+"""Images of scenes, anti-aliased at any size, and their dense truth."""
 
 from functools import lru_cache
 
@@ -11,7 +11,7 @@ from sgv_lab.world.scene import Scene, Thing
 from sgv_lab.world.scenery import VARIANTS, background, lit
 
 _OVERSAMPLE = 8
-_OUTLINE = 0.010  # of the picture's side, outside the shape
+_OUTLINE = 0.010  # of the image's side, outside the shape
 _BOARDS = (  # sign board, lettering
     ((38, 92, 70), (250, 250, 240)),
     ((250, 246, 232), (150, 34, 40)),
@@ -24,13 +24,13 @@ _TILES = 48  # of a mosaic, along each side
 
 
 def render(scene: Scene, size: int = 64) -> Image.Image:
-    """The (size, size) RGB picture of a scene: the same scene and size give the same pixels."""
-    picture = background(scene.background, scene.light, scene.seed % VARIANTS, size).copy()
+    """The (size, size) RGB image of a scene: the same scene and size give the same pixels."""
+    image = background(scene.background, scene.light, scene.seed % VARIANTS, size).copy()
     if scene.anchor:
-        _paste(picture, _special(scene, size), *scene.anchor)
+        _paste(image, _special(scene, size), *scene.anchor)
     for t in scene.things:
-        _paste(picture, _sprite(t.kind, t.color, t.radius, t.pattern, scene.light, size), t.x, t.y)
-    return _painted(picture, scene.style) if scene.style else picture
+        _paste(image, _sprite(t.kind, t.color, t.radius, t.pattern, scene.light, size), t.x, t.y)
+    return _painted(image, scene.style) if scene.style else image
 
 
 def patch_truth(scene: Scene, grid: int = 4) -> dict[str, np.ndarray]:
@@ -68,12 +68,12 @@ def _corner(sprite: Image.Image, x: float, y: float, size: int) -> tuple[int, in
     return round(x * size - sprite.width / 2), round(y * size - sprite.height / 2)
 
 
-def _paste(picture: Image.Image, sprite: Image.Image, x: float, y: float) -> None:
-    picture.paste(sprite, _corner(sprite, x, y, picture.width), sprite)
+def _paste(image: Image.Image, sprite: Image.Image, x: float, y: float) -> None:
+    image.paste(sprite, _corner(sprite, x, y, image.width), sprite)
 
 
 class _Canvas:
-    """A square for one drawing of ``radius`` (share of a picture of ``size``), oversampled."""
+    """A square for one drawing of ``radius`` (share of an image of ``size``), oversampled."""
 
     def __init__(self, radius: float, size: int) -> None:
         self.scale = radius * size * _OVERSAMPLE
@@ -99,7 +99,7 @@ class _Canvas:
         return whole
 
     def paint(self, drawing: shapes.Drawing, paints: dict, light: str) -> Image.Image:
-        """``paints`` gives an RGB colour or a picture for every named role."""
+        """``paints`` gives an RGB colour or an image for every named role."""
         paint = Image.new("RGB", (self.wide, self.wide), paints["ink"])
         for role, points in drawing:
             fill = paints[role] if isinstance(role, str) else lit(role, light)
@@ -126,7 +126,7 @@ def _mix(a: tuple[int, ...], b: tuple[int, ...], share: float) -> tuple[int, ...
 def _sprite(
     kind: str, color: str, radius: float, pattern: str, light: str, pixels: int
 ) -> Image.Image:
-    """An object's RGBA sprite for a picture of ``pixels``, its centre in the middle."""
+    """An object's RGBA sprite for an image of ``pixels``, its centre in the middle."""
     canvas = _Canvas(radius, pixels)
     rgb = lit(v.COLORS[color], light)
     marked, dark = _mix(rgb, (18, 10, 24), 0.47), _mix(rgb, (18, 10, 24), 0.24)
@@ -146,7 +146,7 @@ def _sprite(
 
 
 def _pattern(name: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Where a pattern is dark; x and y as shares of the picture's side, from the object's centre.
+    """Where a pattern is dark; x and y as shares of the image's side, from the object's centre.
 
     Marks have the same width on small and large objects: about 2 pixels of 64.
     """
@@ -180,7 +180,7 @@ def _figure(name: str, light: str, size: int) -> Image.Image:
 
 @lru_cache(maxsize=512)
 def _sign(word: str, board: int, light: str, size: int) -> Image.Image:
-    """A board on a post, the word stretched to fill it: small pictures must stay readable."""
+    """A board on a post, the word stretched to fill it: small images must stay readable."""
     canvas = _Canvas(_SPECIAL, size)
     ground, letters = (lit(c, light) for c in _BOARDS[board])
     post = shapes.COLORS["bark"]
@@ -203,14 +203,14 @@ def _sign(word: str, board: int, light: str, size: int) -> Image.Image:
     return canvas.finish(paint, drawing)
 
 
-def _painted(picture: Image.Image, style: str) -> Image.Image:
-    """The picture in an art style, in a frame."""
-    size = picture.width
-    picture = {"mosaic": _mosaic, "sketch": _sketch, "watercolor": _watercolor}[style](picture)
-    draw = ImageDraw.Draw(picture)
+def _painted(image: Image.Image, style: str) -> Image.Image:
+    """The image in an art style, in a frame."""
+    size = image.width
+    image = {"mosaic": _mosaic, "sketch": _sketch, "watercolor": _watercolor}[style](image)
+    draw = ImageDraw.Draw(image)
     for width, rgb in ((0.032, (92, 66, 40)), (0.024, (188, 150, 84)), (0.010, (120, 88, 50))):
         draw.rectangle((0, 0, size - 1, size - 1), outline=rgb, width=max(1, round(width * size)))
-    return picture
+    return image
 
 
 def _noise(side: int) -> np.ndarray:
@@ -218,19 +218,19 @@ def _noise(side: int) -> np.ndarray:
     return np.random.default_rng(7).standard_normal((side, side, 1))
 
 
-def _mosaic(picture: Image.Image) -> Image.Image:
+def _mosaic(image: Image.Image) -> Image.Image:
     """Square tiles of uneven brightness."""
-    tiles = np.asarray(picture.resize((_TILES, _TILES), Image.Resampling.BOX))
+    tiles = np.asarray(image.resize((_TILES, _TILES), Image.Resampling.BOX))
     tiles = (tiles * (1 + 0.06 * _noise(_TILES))).clip(0, 255).astype("uint8")
     big = tiles.repeat(16, 0).repeat(16, 1)
     big[::16] = big[:, ::16] = big[1::16] = big[:, 1::16] = (150, 146, 140)
-    return Image.fromarray(big).resize(picture.size, Image.Resampling.BOX)
+    return Image.fromarray(big).resize(image.size, Image.Resampling.BOX)
 
 
-def _sketch(picture: Image.Image) -> Image.Image:
+def _sketch(image: Image.Image) -> Image.Image:
     """Hatched pencil on paper; the tint of coloured pencil keeps colours tellable."""
-    size = picture.width
-    color = np.asarray(picture, dtype=float)
+    size = image.width
+    color = np.asarray(image, dtype=float)
     gray = color.mean(2, keepdims=True)
     dy, dx = np.gradient(gray[..., 0])
     lines = np.clip(np.hypot(dx, dy)[..., None] / 90, 0, 1)
@@ -241,12 +241,12 @@ def _sketch(picture: Image.Image) -> Image.Image:
     return Image.fromarray((paper * (1 - 0.4 * lines)).clip(0, 255).astype("uint8"))
 
 
-def _watercolor(picture: Image.Image) -> Image.Image:
+def _watercolor(image: Image.Image) -> Image.Image:
     """Soft edges, brighter washes and the grain of paper."""
-    size = picture.width
-    wash = picture.filter(ImageFilter.ModeFilter(max(3, size // 64 | 1)))
+    size = image.width
+    wash = image.filter(ImageFilter.ModeFilter(max(3, size // 64 | 1)))
     wash = ImageEnhance.Color(wash.filter(ImageFilter.GaussianBlur(size / 160))).enhance(1.25)
     grain = Image.fromarray((128 + 30 * _noise(64)[..., 0]).clip(0, 255).astype("uint8"))
-    grain = np.asarray(grain.resize(picture.size, Image.Resampling.BICUBIC), dtype=float)[..., None]
+    grain = np.asarray(grain.resize(image.size, Image.Resampling.BICUBIC), dtype=float)[..., None]
     paper = 255 - (255 - np.asarray(wash, dtype=float)) * (0.68 + grain / 900)
     return Image.fromarray(paper.clip(0, 255).astype("uint8"))

@@ -1,6 +1,6 @@
 """Backgrounds of the drawn world: eight places in three lights, muted so that objects stand out.
 
-Every place has VARIANTS layouts, so that no picture can be told by its background alone.
+Every place has VARIANTS layouts, so that no image can be told by its background alone.
 """
 
 import random

@@ -66,7 +66,7 @@ def test_captions_of_known_annotators(data, monkeypatch):
 
 def test_blind_every_question_shows_another_scene(data, monkeypatch):
     shown = {}
-    told(monkeypatch, lambda q: shown.setdefault(q.row["image"], q.picture) and "Yes")
+    told(monkeypatch, lambda q: shown.setdefault(q.row["image"], q.path) and "Yes")
     abilities.ask(None, None, data, blind=True)
     assert len(set(shown.values())) == len(shown) == 40
     assert all(own != other for own, other in shown.items())

@@ -43,7 +43,7 @@ def loaded():
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Two MME subtasks of four pictures, questions of very different lengths."""
+    """Two MME subtasks of four images, questions of very different lengths."""
     folder = tmp_path / "data"
     for subtask in ("existence", "color"):
         (folder / subtask).mkdir(parents=True)
@@ -70,7 +70,7 @@ def texts(loaded, data: Path, batch_size: int, questions: list[Question]) -> dic
 
 def test_batches_answer_as_single_questions_do_and_faster(loaded, data: Path, capsys) -> None:
     questions = list(TASK.questions(data))
-    questions.append(Question("text", "Is there a question without a picture?"))
+    questions.append(Question("text", "Is there a question without an image?"))
     texts(loaded, data, 17, questions[:2])  # warm up
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # two on a busy core wait for each other
@@ -95,7 +95,7 @@ def test_the_next_images_are_read_while_the_model_answers(loaded, data: Path, mo
     image, decode = Question.image, bulk.decode
 
     def reading(question: Question, root: Path) -> Image.Image | None:
-        if question.picture != first:
+        if question.path != first:
             read.set()
         return image(question, root)
 
@@ -104,7 +104,7 @@ def test_the_next_images_are_read_while_the_model_answers(loaded, data: Path, mo
         answered.append(given)
         return decode(*given, **more)
 
-    first = max(questions, key=lambda q: len(q.prompt)).picture
+    first = max(questions, key=lambda q: len(q.prompt)).path
     monkeypatch.setattr(Question, "image", reading)
     monkeypatch.setattr(bulk, "decode", waiting)
     assert len(texts(loaded, data, 1, questions[-4:])) == 4 == len(answered)
@@ -140,7 +140,7 @@ def test_other_families_answer_in_their_own_way(key: str, data: Path) -> None:
     """A batch against transformers' own processor and template, one question at a time."""
     tokenizer = mini.train_tokenizer([WORDS, *WORDS.split()], 600, "qwen")
     model, processor = families.build(key, "mini", 0), families.processor(key, "mini", tokenizer)
-    questions = [*list(TASK.questions(data))[::3], Question("text", "Is there no picture?")]
+    questions = [*list(TASK.questions(data))[::3], Question("text", "Is there no image?")]
     task = replace(TASK, max_new_tokens=6)
     found = {}
     for batch in answer(model, processor, questions, task, data, len(questions)):
@@ -162,7 +162,7 @@ def test_other_families_answer_in_their_own_way(key: str, data: Path) -> None:
 @pytest.fixture(scope="module")
 def exam(tmp_path_factory) -> Path:
     """Some 350 questions about twelve scenes, open ones and captions among them."""
-    size = {"pictures": 12, "difficulty": MINIATURE}
+    size = {"images": 12, "difficulty": MINIATURE}
     return world.write(tmp_path_factory.mktemp("exam"), ["exam"], **size)[0]
 
 
@@ -278,17 +278,17 @@ def test_vizwiz_lies_as_its_release_unpacks_and_known_answers_come_first(tmp_pat
     known = row | {"answers": [{"answer": "a cup", "answer_confidence": "yes"}] * 10}
     (tmp_path / "test").mkdir()
     (question,) = TASKS["vizwiz"].questions(tmp_path)
-    assert question.picture == "test/VizWiz_test.jpg"
+    assert question.path == "test/VizWiz_test.jpg"
     (tmp_path / "val.json").write_text(json.dumps([known]))
     (tmp_path / "val").mkdir()
     (question,) = TASKS["vizwiz"].questions(tmp_path)
-    assert question.picture == "val/VizWiz_1.jpg"
+    assert question.path == "val/VizWiz_1.jpg"
     scored = TASKS["vizwiz"].write([question], {question.id: "a cup"}, tmp_path, tmp_path)
     assert scored["annotations"] == tmp_path / "val.json"
 
 
 def test_mmbench_scores_the_answers_and_its_submission_alike(tmp_path: Path) -> None:
-    world.write(tmp_path, ["mmbench"], pictures=8)
+    world.write(tmp_path, ["mmbench"], images=8)
     questions = list(TASKS["mmbench"].questions(tmp_path / "mmbench"))
     said = ["A", "B.", "The answer is C", "(D)\nas it is green", "none"]
     answers = {q.id: said[number % 5] for number, q in enumerate(questions)}
@@ -358,19 +358,19 @@ def test_broken_images_are_refused_before_the_model_is_loaded(data: Path, tmp_pa
         main, [*arguments, "--data", str(data), "--out", str(tmp_path / "out")]
     )
     assert found.exit_code == 1
-    assert "lacks the picture color/0.png (empty: 0 bytes) and 1 more" in found.output
+    assert "lacks the image color/0.png (empty: 0 bytes) and 1 more" in found.output
     assert not (tmp_path / "out").exists()
 
 
 def test_releases_are_read_as_they_unpack(tmp_path: Path) -> None:
-    world.write(tmp_path, ["mme", "vizwiz", "vqav2"], pictures=1)
+    world.write(tmp_path, ["mme", "vizwiz", "vqav2"], images=1)
     asked = {name: list(TASKS[name].questions(tmp_path / name)) for name in ("mme", "vizwiz")}
     inner = tmp_path / "unpacked" / "MME_Benchmark_release_version"
     inner.parent.mkdir()
     (tmp_path / "mme").rename(inner)
     found = list(TASKS["mme"].questions(inner.parent))
     assert [q.prompt for q in found] == [q.prompt for q in asked["mme"]]
-    assert all((inner.parent / q.picture).is_file() for q in found)
+    assert all((inner.parent / q.path).is_file() for q in found)
     said = {q.id: "Yes" for q in found}
     assert mme.score(**TASKS["mme"].write(found, said, inner.parent, tmp_path))["perception"] > 0
 
@@ -379,7 +379,7 @@ def test_releases_are_read_as_they_unpack(tmp_path: Path) -> None:
     for path in vizwiz.glob("*.json"):
         path.rename(vizwiz / "Annotations" / path.name)
     found = list(TASKS["vizwiz"].questions(vizwiz))
-    assert [q.picture for q in found] == [q.picture for q in asked["vizwiz"]]
+    assert [q.path for q in found] == [q.path for q in asked["vizwiz"]]
 
     vqav2 = tmp_path / "vqav2"
     (questions,) = vqav2.glob("*OpenEnded*questions.json")
@@ -389,13 +389,13 @@ def test_releases_are_read_as_they_unpack(tmp_path: Path) -> None:
         (vqav2 / f"v2_OpenEnded_mscoco_{year}_questions.json").write_text(json.dumps(shown))
         (vqav2 / f"v2_mscoco_{year}_annotations.json").write_text(truth.read_text())
     found = list(TASKS["vqav2"].questions(vqav2))
-    assert all(q.picture.startswith("val2014/") for q in found)
+    assert all(q.path.startswith("val2014/") for q in found)
     scored = TASKS["vqav2"].write(found, {q.id: "cat" for q in found}, vqav2, tmp_path)
     assert scored["annotations"] == vqav2 / "v2_mscoco_val2014_annotations.json"
 
 
 def test_chair_says_what_it_needs_before_it_asks(tmp_path: Path) -> None:
-    world.write(tmp_path, ["chair"], pictures=1)
+    world.write(tmp_path, ["chair"], images=1)
     assert list(TASKS["chair"].questions(tmp_path / "chair"))
     (tmp_path / "chair" / "synonyms.txt").unlink()
     with pytest.raises(LabError, match=r"object words\. Save there data/synonyms\.txt"):

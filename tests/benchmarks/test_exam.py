@@ -20,7 +20,7 @@ SCENES = 32
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
     (folder,) = world.write(
-        tmp_path_factory.mktemp("world"), ["exam"], pictures=SCENES, difficulty=MINIATURE
+        tmp_path_factory.mktemp("world"), ["exam"], images=SCENES, difficulty=MINIATURE
     )
     return folder
 
@@ -116,7 +116,7 @@ def test_points_by_image_add_up_to_the_score(data: Path, tmp_path: Path) -> None
         part = table[table["score"] == name]
         assert part.groupby("stratum")["points"].mean().sum() == pytest.approx(kept[name], abs=1e-3)
         assert set(part["stratum"]) == set(exam.PRIMARY)
-        assert not part.duplicated(["stratum", "picture"]).any()
+        assert not part.duplicated(["stratum", "image"]).any()
     assert kept["Yes/no color"] == pytest.approx(found["abilities"]["yesno"]["color"], abs=1e-3)
     assert "Ranking" not in kept and scores.EXAM_BIAS in kept
 

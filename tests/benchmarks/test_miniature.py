@@ -27,7 +27,7 @@ EASY = Difficulty(max_objects=3, facets=())
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("world")
-    world.write(folder, pictures=PICTURES)
+    world.write(folder, images=PICTURES)
     return folder
 
 
@@ -118,20 +118,20 @@ def test_judged_benchmarks_hold_what_a_judge_needs(data: Path, tmp_path: Path) -
 
 
 def test_scenes_are_disjoint_and_unseen_in_training(data: Path) -> None:
-    """A picture's hash stands for its scene."""
+    """An image's hash stands for its scene."""
     seen: dict[str, str] = {}
     for name in world.WRITERS:
-        pictures = [p for p in (data / name).rglob("*") if p.suffix in (".png", ".jpg")]
-        mine = {sha256(p): name for p in pictures}
-        assert len(mine) == len(pictures) and not mine.keys() & seen.keys(), name
+        images = [p for p in (data / name).rglob("*") if p.suffix in (".png", ".jpg")]
+        mine = {sha256(p): name for p in images}
+        assert len(mine) == len(images) and not mine.keys() & seen.keys(), name
         seen |= mine
     assert scene(10**8 + 1, "eval") != scene(10**8 + 1, "train")
 
 
 def test_the_same_arguments_give_the_same_bytes(tmp_path: Path) -> None:
     for again in ("a", "b"):
-        world.write(tmp_path / again, ["seed", "pope", "mmbench"], pictures=6)
-    world.write(tmp_path / "c", ["seed", "pope"], pictures=6, seed=1)
+        world.write(tmp_path / again, ["seed", "pope", "mmbench"], images=6)
+    world.write(tmp_path / "c", ["seed", "pope"], images=6, seed=1)
     files = [p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file()]
     assert len(files) > 15
     assert all(
@@ -144,7 +144,7 @@ def test_the_same_arguments_give_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_a_small_world_leaves_out_what_it_lacks(tmp_path: Path) -> None:
-    world.write(tmp_path, pictures=6, difficulty=EASY)
+    world.write(tmp_path, images=6, difficulty=EASY)
     subtasks = {p.name for p in (tmp_path / "mme").iterdir()}
     assert subtasks == {"existence", "count", "position", "color", "scene", "numerical_calculation"}
     types = json.loads((tmp_path / "seed/SEED-Bench.json").read_text())["question_type"]
@@ -157,7 +157,7 @@ def test_sums_cannot_be_guessed_from_the_words(
 ) -> None:
     """Somebody who has seen each word of other such questions, and its answer, but no image."""
     monkeypatch.setattr(world.BenchmarkFolder, "save", lambda *_: None)
-    world.write(tmp_path, ["mme"], pictures=240, difficulty=difficulty)
+    world.write(tmp_path, ["mme"], images=240, difficulty=difficulty)
     files = sorted((tmp_path / "mme/numerical_calculation").glob("*.txt"))
     rows = [line.split("\t") for path in files for line in path.read_text().splitlines()]
     asked = [(re.sub(" Please.*", "", text).split(), said) for text, said in rows]
@@ -175,7 +175,7 @@ def test_sums_cannot_be_guessed_from_the_words(
 
 
 def test_adversarial_negatives_are_seen_together_more_often(tmp_path: Path) -> None:
-    world.write(tmp_path, ["pope"], pictures=80)
+    world.write(tmp_path, ["pope"], images=80)
     rows = {
         split: [json.loads(line) for line in (tmp_path / f"pope/coco_pope_{split}.json").open()]
         for split in ("random", "popular", "adversarial")

@@ -17,7 +17,7 @@ from sgv_lab.world import benchmarks as world
 def scripted(tmp_path_factory) -> pd.DataFrame:
     """An answerer that knows everything: what is missing is reading."""
     folder = tmp_path_factory.mktemp("scripted")
-    world.write(folder / "data", rule_comparison.COMPARED, pictures=6)
+    world.write(folder / "data", rule_comparison.COMPARED, images=6)
     files = rule_comparison.scripted_submissions(
         rule_comparison.COMPARED, folder / "data", folder / "out", knows=1.0
     )
@@ -58,7 +58,7 @@ def test_knowledge_is_lost_in_reading(
 
 
 def test_what_is_known_does_not_depend_on_the_style(tmp_path: Path) -> None:
-    world.write(tmp_path / "data", ["pope"], pictures=20)
+    world.write(tmp_path / "data", ["pope"], images=20)
     files = rule_comparison.scripted_submissions(
         ["pope"], tmp_path / "data", tmp_path / "out", knows=0.6
     )

@@ -16,7 +16,7 @@ from sgv_lab.world import benchmarks as world
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    return world.write(tmp_path / "world", ["mme"], pictures=2, size=32)[0]
+    return world.write(tmp_path / "world", ["mme"], images=2, size=32)[0]
 
 
 def run(url: str, data: Path, out: Path, *more: object) -> dict[str, Any]:
@@ -35,8 +35,8 @@ def rows(out: Path) -> list[dict[str, Any]]:
 def test_its_answers_are_scored_and_no_question_is_asked_twice(data: Path, tmp_path: Path) -> None:
     asked: list[tuple[str, tuple[int, int]]] = []
 
-    def answer(picture, prompt, seed):
-        asked.append((prompt, picture.size))
+    def answer(image, prompt, seed):
+        asked.append((prompt, image.size))
         return " yes\n", "stop"
 
     with serve(answer, faults=["500", None, "429"]) as url:
@@ -57,7 +57,7 @@ def test_its_answers_are_scored_and_no_question_is_asked_twice(data: Path, tmp_p
 def test_parts_share_a_folder_and_the_last_scores(data: Path, tmp_path: Path) -> None:
     asked: list[str] = []
 
-    def answer(picture, prompt, seed):
+    def answer(image, prompt, seed):
         asked.append(prompt)
         return ("Yes" if len(prompt) % 3 else "No"), "stop"
 
@@ -87,16 +87,16 @@ def test_refused_content_is_an_empty_answer_and_a_broken_endpoint_keeps_what_cam
     monkeypatch.setattr("time.sleep", lambda _: None)
     down, asked = [True], []
 
-    def answer(picture, prompt, seed):
+    def answer(image, prompt, seed):
         asked.append(prompt)
         if len(asked) > 8 and down:
-            raise LabError("the picture cannot be read")
+            raise LabError("the image cannot be read")
         if len(asked) == 3:
             raise LabError("content policy violation")
         return "No", "stop"
 
     with serve(answer) as url:
-        with pytest.raises(LabError, match="the endpoint fails: rejected: 400 the picture"):
+        with pytest.raises(LabError, match="the endpoint fails: rejected: 400 the image"):
             run(url, data, tmp_path / "out", "--connections", 1)
         kept = rows(tmp_path / "out")
         assert len(kept) == 8 and [row["text"] for row in kept].count("") == 1

@@ -13,7 +13,7 @@ from sgv_lab.world.scene import MINIATURE, scene
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Forty pictures of the miniature world in the official layout."""
+    """Forty images of the miniature world in the official layout."""
     root = tmp_path_factory.mktemp("world")
     for seed in range(40):
         one = scene(seed, difficulty=MINIATURE)
@@ -25,7 +25,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A thousand plain pictures of different colours, as fast to make as to recognise."""
+    """A thousand plain images of different colours, as fast to make as to recognise."""
     root = tmp_path_factory.mktemp("many")
     for n in range(1_000):
         Image.new("RGB", (16, 16), (n % 256, n // 256, 99)).save(root / f"{n:04d}.png")

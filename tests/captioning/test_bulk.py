@@ -43,8 +43,8 @@ def asked(loaded, images, prompt=CAPTIONER):
 
 def test_the_prompt_is_the_one_trained_with(loaded, world):
     model, processor = loaded
-    pictures = [Path(p).relative_to(world) for p in sorted(world.rglob("*.png"))[:2]]
-    images = [load_image(world, str(p))[1] for p in pictures]
+    images = [Path(p).relative_to(world) for p in sorted(world.rglob("*.png"))[:2]]
+    images = [load_image(world, str(p))[1] for p in images]
     inputs = asked(loaded, images)
     turns = [{"from": "human", "value": f"<image>\n{CAPTIONER}"}]
     want = prompt_ids(turns, processor.tokenizer)
@@ -53,7 +53,7 @@ def test_the_prompt_is_the_one_trained_with(loaded, world):
     assert inputs["input_ids"].tolist() == [want] * 2
 
 
-def test_batches_decode_as_one_picture_after_another(loaded, world):
+def test_batches_decode_as_one_image_after_another(loaded, world):
     """A second method: one forward pass a token, no cache."""
     model, processor = loaded
     paths = sorted(world.rglob("*.png"))[:5]
@@ -114,7 +114,7 @@ def test_a_row_tells_what_made_it_and_another_model_is_refused(loaded, world, tm
             weight[0, 0] = before
 
 
-def test_bad_pictures_become_reasons(loaded, world, tmp_path):
+def test_bad_images_become_reasons(loaded, world, tmp_path):
     folder = tmp_path / "data"
     reasons = make_broken(folder) | make_cut(folder)
     odd = make_odd(folder)
@@ -128,7 +128,7 @@ def test_bad_pictures_become_reasons(loaded, world, tmp_path):
         assert pd.isna(found.loc[name, "caption"])
     captioned = found[found["caption"].notna()]
     assert set(captioned.index) == {*odd, *(f"good{n}.png" for n in range(5))}
-    assert outcome(tmp_path / "out")["pictures"]["captioned"] == 5 + len(odd)
+    assert outcome(tmp_path / "out")["images"]["captioned"] == 5 + len(odd)
     assert len(json.loads(merge(tmp_path / "out").read_text())) == 5 + len(odd)
 
 
@@ -137,8 +137,8 @@ def test_the_commands_caption_by_a_folder_and_by_an_address_alike(loaded, world,
     folder = checkpoints.save(*loaded, tmp_path / "tiny")
     model, processor = loaded
 
-    def answer(picture, prompt, seed):
-        inputs = asked(loaded, [picture], prompt)
+    def answer(image, prompt, seed):
+        inputs = asked(loaded, [image], prompt)
         (said,) = bulk.decode(model, processor, inputs, SHORT)
         return f"{said['caption']} 1. 2.", "stop"  # words that no filter discards
 

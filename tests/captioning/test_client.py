@@ -166,7 +166,7 @@ def test_one_image_ends_with_a_reason_and_the_others_go_on(
     assert rows["caption"].notna().sum() == 3 and rows["reason"].notna().sum() == 1
     reason = rows["reason"].dropna().iloc[0]
     assert reason.startswith(("no answer: ", "filtered: ", "rejected: "))
-    assert outcome(out)["pictures"].sum() == 4
+    assert outcome(out)["images"].sum() == 4
     assert len(json.loads(merge(out).read_text())) == 3
     asked = len(seen)
     collect(chat_server(odd), "m", images, tmp_path / "out", Terms(connections=1))
@@ -214,7 +214,7 @@ def test_images_that_cannot_be_read_are_not_the_endpoints_failure(
     for path in images.iterdir():
         path.write_bytes(b"<html>")
     url = chat_server(lambda body: pytest.fail("was asked"))
-    with pytest.raises(LabError, match=r"no picture can be read \(4 × corrupt"):
+    with pytest.raises(LabError, match=r"no image can be read \(4 × corrupt"):
         collect(url, "m", images, tmp_path / "out")
     Image.new("RGB", (16, 16)).save(images / "9.png")
     url = chat_server(lambda body: (400, {"error": {"message": "bad field"}}))
@@ -222,7 +222,7 @@ def test_images_that_cannot_be_read_are_not_the_endpoints_failure(
         collect(url, "m", images, tmp_path / "second")
     assert list(writer.rows(tmp_path / "second")) == []
     collect(chat_server(lambda body: answer()), "m", images, tmp_path / "second")
-    assert outcome(tmp_path / "second")["pictures"].to_dict() == {"corrupt": 4, "captioned": 1}
+    assert outcome(tmp_path / "second")["images"].to_dict() == {"corrupt": 4, "captioned": 1}
 
 
 def test_an_endpoint_that_always_fails_ends_early(chat_server, images, tmp_path, monkeypatch):

@@ -43,7 +43,7 @@ def quick(monkeypatch):
 
 @pytest.fixture
 def few(many, tmp_path) -> Path:
-    """A dozen of the plain pictures."""
+    """A dozen of the plain images."""
     folder = tmp_path / "few"
     folder.mkdir()
     for path in sorted(many.iterdir())[:12]:
@@ -51,9 +51,9 @@ def few(many, tmp_path) -> Path:
     return folder
 
 
-def colour(picture, prompt, seed):
-    """What a picture of one colour is called; other words for another seed."""
-    return f"A plain picture of {picture.getpixel((0, 0))}, number {seed}.", "stop"
+def colour(image, prompt, seed):
+    """What an image of one colour is called; other words for another seed."""
+    return f"A plain image of {image.getpixel((0, 0))}, number {seed}.", "stop"
 
 
 def merged(out: Path) -> bytes:
@@ -66,7 +66,7 @@ def undisturbed(few, tmp_path) -> bytes:
 
 
 @pytest.mark.parametrize("fault", [*endpoint.FAULTS, "empty", "hang"])
-def test_whatever_the_endpoint_does_every_picture_gets_its_caption_once(few, tmp_path, fault):
+def test_whatever_the_endpoint_does_every_image_gets_its_caption_once(few, tmp_path, fault):
     want = undisturbed(few, tmp_path)
     faults = itertools.islice(itertools.cycle([fault, None, None]), 6 if fault == "empty" else 30)
     odd = faults if fault in ("empty", "hang") else iter(())
@@ -99,24 +99,24 @@ def test_an_endpoint_that_is_down_stops_the_run_and_nothing_is_lost(few, tmp_pat
         assert merged(collect(url, "m", few, out, terms)) == undisturbed(few, tmp_path)
 
 
-def test_a_picture_without_an_answer_stays_to_be_asked_about(few, tmp_path, monkeypatch):
+def test_an_image_without_an_answer_stays_to_be_asked_about(few, tmp_path, monkeypatch):
     monkeypatch.setattr(client, "RETRIES", 1)
     with endpoint.serve(colour, [None] * 3 + ["garbage"]) as url:
-        with pytest.raises(LabError, match="1 pictures got no answer: no JSON"):
+        with pytest.raises(LabError, match="1 images got no answer: no JSON"):
             collect(url, "m", few, tmp_path / "out", Terms(connections=1))
         assert len(table(tmp_path / "out")) == 11
         out = collect(url, "m", few, tmp_path / "out", Terms(connections=1))
     assert merged(out) == undisturbed(few, tmp_path)
 
 
-def test_a_thousand_pictures_at_one_and_at_eight_connections(many, tmp_path, capsys):
+def test_a_thousand_images_at_one_and_at_eight_connections(many, tmp_path, capsys):
     seen, told, files = Counter(), [], []
     lock = threading.Lock()
 
-    def counting(picture, prompt, seed):
+    def counting(image, prompt, seed):
         with lock:
-            seen[picture.getpixel((0, 0))] += 1
-        return colour(picture, prompt, seed)
+            seen[image.getpixel((0, 0))] += 1
+        return colour(image, prompt, seed)
 
     for connections in (1, 8):
         faults = itertools.cycle(["429", *[None] * 98, "nothing"])
@@ -126,23 +126,23 @@ def test_a_thousand_pictures_at_one_and_at_eight_connections(many, tmp_path, cap
             collect(url, "m", many, out, Terms(connections=connections))
             told.append(f"{connections}: {1_000 / (time.perf_counter() - began):.0f}/s")
         assert len(seen) == 1_000 and set(seen.values()) == {1}
-        assert outcome(out)["pictures"].to_dict() == {"captioned": 1_000}
+        assert outcome(out)["images"].to_dict() == {"captioned": 1_000}
         files.append(merged(out))
         seen.clear()
     assert files[0] == files[1]
     with capsys.disabled():
-        print(f"\npictures at 1 and 8 connections: {', '.join(told)}")
+        print(f"\nimages at 1 and 8 connections: {', '.join(told)}")
 
 
 def test_answers_with_a_flaw_are_kept_apart_and_asked_for_again(world, tmp_path, monkeypatch):
-    """The drawn world's annotator, every first answer about a picture flawed."""
+    """The drawn world's annotator, every first answer about an image flawed."""
     answer, names = endpoint.annotator(world), tuple(endpoint.FLAWS)
     flaws = itertools.cycle(names)
     monkeypatch.setattr(endpoint, "FLAWS", {})
     lock = threading.Lock()
 
-    def every_first(picture, prompt, seed):
-        text, _ = answer(picture, prompt, seed)
+    def every_first(image, prompt, seed):
+        text, _ = answer(image, prompt, seed)
         with lock:
             return (text, "stop") if seed else endpoint.with_flaw(text, next(flaws))
 
@@ -154,28 +154,28 @@ def test_answers_with_a_flaw_are_kept_apart_and_asked_for_again(world, tmp_path,
     assert table(out)["caption"].map(lambda text: flaw(text) is None).all()
 
 
-def test_a_picture_that_is_always_refused_ends_with_the_reason(few, tmp_path):
-    def refuses(picture, prompt, seed):
-        if picture.getpixel((0, 0))[0] == 3:
+def test_an_image_that_is_always_refused_ends_with_the_reason(few, tmp_path):
+    def refuses(image, prompt, seed):
+        if image.getpixel((0, 0))[0] == 3:
             return "I'm sorry, but I can't assist with that request.", "stop"
-        return colour(picture, prompt, seed)
+        return colour(image, prompt, seed)
 
     with endpoint.serve(refuses) as url:
         out = collect(url, "m", few, tmp_path / "out")
     row = table(out).iloc[3]
     assert pd.isna(row["caption"]) and row["reason"] == "filtered: refusal"
     assert [one["reason"] for one in row["discarded"]] == ["refusal"] * 3
-    assert outcome(out)["pictures"].to_dict() == {"captioned": 11, "filtered": 1}
+    assert outcome(out)["images"].to_dict() == {"captioned": 11, "filtered": 1}
     assert len(json.loads(merged(out))) == 11
 
 
-def test_the_endpoint_rejecting_one_picture_is_a_reason_and_all_of_them_an_error(few, tmp_path):
-    def rejects(picture, prompt, seed):
-        if picture.getpixel((0, 0))[0] in (0, 5):
+def test_the_endpoint_rejecting_one_image_is_a_reason_and_all_of_them_an_error(few, tmp_path):
+    def rejects(image, prompt, seed):
+        if image.getpixel((0, 0))[0] in (0, 5):
             raise LabError("content policy")
-        return colour(picture, prompt, seed)
+        return colour(image, prompt, seed)
 
-    def all_of_them(picture, prompt, seed):
+    def all_of_them(image, prompt, seed):
         raise LabError("no such parameter")
 
     with endpoint.serve(rejects) as url:
@@ -184,7 +184,7 @@ def test_the_endpoint_rejecting_one_picture_is_a_reason_and_all_of_them_an_error
     assert "content policy" in rows["reason"][0] and "rejected: 400" in rows["reason"][0]
     with endpoint.serve(all_of_them) as url, pytest.raises(LabError, match="no such parameter"):
         collect(url, "m", few, tmp_path / "none", Terms(connections=2))
-    assert list(writer.rows(tmp_path / "none")) == []  # nothing is held against the pictures
+    assert list(writer.rows(tmp_path / "none")) == []  # nothing is held against the images
 
 
 def test_the_budget_is_never_exceeded_and_more_of_it_goes_on(few, tmp_path):
@@ -212,7 +212,7 @@ def test_a_rate_limit_spaces_requests(few, tmp_path):
 def test_each_source_is_asked_with_its_prompt_and_a_path_cannot_leave_the_root(world, tmp_path):
     asked = []
 
-    def listening(picture, prompt, seed):
+    def listening(image, prompt, seed):
         asked.append(prompt)
         return "A thing. Another thing.", "stop"
 
@@ -235,8 +235,8 @@ def test_each_source_is_asked_with_its_prompt_and_a_path_cannot_leave_the_root(w
 def test_an_endpoint_is_shown_what_training_reads(tmp_path):
     shown = set()
 
-    def listening(picture, prompt, seed):
-        shown.add(picture.tobytes())
+    def listening(image, prompt, seed):
+        shown.add(image.tobytes())
         return "A thing. Another thing.", "stop"
 
     kinds = make_odd(tmp_path / "data")

@@ -1,4 +1,4 @@
-"""Both commands killed at random moments: every picture ends with one caption, the same one."""
+"""Both commands killed at random moments: every image ends with one caption, the same one."""
 
 import multiprocessing
 import os

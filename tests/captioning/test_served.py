@@ -58,7 +58,7 @@ def run(*words: object) -> None:
 
 @pytest.fixture(scope="module")
 def names(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A list of twelve of the world's pictures."""
+    """A list of twelve of the world's images."""
     listed = tmp_path_factory.mktemp("names") / "names.txt"
     some = sorted(path.relative_to(world).as_posix() for path in world.rglob("*.png"))[:12]
     listed.write_text("\n".join(some))
@@ -84,7 +84,7 @@ def test_it_is_collected_from_with_the_papers_prompts(url, world, names, tmp_pat
 
 
 def test_answers_by_the_server_are_those_of_the_checkpoint(url, tmp_path):
-    (data,) = benchmarks.write(tmp_path / "world", ["mme"], pictures=1, difficulty=MINIATURE)
+    (data,) = benchmarks.write(tmp_path / "world", ["mme"], images=1, difficulty=MINIATURE)
     shared = ("evaluate", "--benchmark", "mme", "--data", data)
     run(*shared, "--model", url, "--name", MODEL, "--out", tmp_path / "served")
     run(*shared, "--model", MODEL, "--out", tmp_path / "loaded")

@@ -27,7 +27,7 @@ def short_files(monkeypatch):
     monkeypatch.setattr(writer, "CHUNK", 4)
 
 
-def pictures(count: int = 10) -> ImageList:
+def images(count: int = 10) -> ImageList:
     return ImageList(Path("nowhere"), [f"a/{n}.png" for n in range(count)])
 
 
@@ -38,7 +38,7 @@ def row(index: int, **more) -> dict:
 def fill(out: Path, shard=(0, 1), most: int = 99, settings=SETTINGS) -> list[int]:
     """Write what is missing, a row at a time; the numbers written."""
     written = []
-    with CaptionRun(out, pictures(), settings, shard) as shards:
+    with CaptionRun(out, images(), settings, shard) as shards:
         for _, left in shards.missing():
             for number in reversed(left):
                 if len(written) < most:
@@ -60,7 +60,7 @@ def test_what_is_there_is_not_written_again_and_rows_say_where_they_come_from(tm
 
 def test_shards_share_the_files_and_together_make_the_whole(tmp_path):
     assert fill(tmp_path, (1, 2)) == [7, 6, 5, 4]
-    with pytest.raises(LabError, match="4 pictures without a row, the first 0"):
+    with pytest.raises(LabError, match="4 images without a row, the first 0"):
         merge(tmp_path)
     assert sorted(fill(tmp_path, (0, 2))) == [0, 1, 2, 3, 8, 9]
     fill(tmp_path / "alone")
@@ -70,7 +70,7 @@ def test_shards_share_the_files_and_together_make_the_whole(tmp_path):
 
 
 @pytest.mark.parametrize("cut", [1, 20, 60])
-def test_a_torn_line_is_cut_and_its_picture_captioned_again(tmp_path, cut):
+def test_a_torn_line_is_cut_and_its_image_captioned_again(tmp_path, cut):
     fill(tmp_path)
     whole = merge(tmp_path).read_bytes()
     file = tmp_path / "rows/000001.jsonl"
@@ -145,7 +145,7 @@ def test_a_disk_filled_by_the_run_itself(tmp_path):
 def test_merging_gives_the_official_records_parquet_and_a_card(tmp_path):
     from sgv_lab.captions.records import record_problem
 
-    with CaptionRun(tmp_path, pictures(), SETTINGS) as shards:
+    with CaptionRun(tmp_path, images(), SETTINGS) as shards:
         for numbers, _ in shards.missing():
             shards.add([row(n) for n in numbers if n != 5])
             if 5 in numbers:
@@ -160,9 +160,9 @@ def test_merging_gives_the_official_records_parquet_and_a_card(tmp_path):
     assert list(parquet["image"]) == [r["image"] for r in records]
     assert set(parquet["settings"]) == {writer.digest(SETTINGS)} and set(parquet["model"]) == {"m"}
     card = (tmp_path / "made/README.md").read_text()
-    assert "9 captions of 10 pictures" in card and "- 1 animated" in card
+    assert "9 captions of 10 images" in card and "- 1 animated" in card
     assert '"revision": "r1"' in card and "data_files: set.parquet" in card
-    assert outcome(tmp_path).to_dict()["pictures"] == {"captioned": 9, "animated": 1}
+    assert outcome(tmp_path).to_dict()["images"] == {"captioned": 9, "animated": 1}
     assert list(table(tmp_path)["index"]) == list(range(10)) and discarded(tmp_path).empty
 
 
@@ -171,7 +171,7 @@ def test_merging_refuses_duplicates_strangers_and_mixed_runs(tmp_path):
     file = tmp_path / "rows/000001.jsonl"
     good = file.read_text()
     bad = {
-        "a picture twice": good + good.partition("\n")[0] + "\n",
+        "an image twice": good + good.partition("\n")[0] + "\n",
         "first 4": good.replace('"index": 4', '"index": 0'),
         "another run": good.replace(writer.digest(SETTINGS), "f" * 12, 1),
     }
@@ -194,7 +194,7 @@ def test_names_that_two_folders_share_become_paths(tmp_path):
 
 
 @pytest.mark.slow
-def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path):
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
     """Peak memory of captioning 10,000 and 100,000 names whose files are missing, then merging."""
     program = """
 import resource, sys

@@ -146,7 +146,7 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
             find(folder)
 
 
-def test_coco_names_its_pictures(tmp_path: Path) -> None:
+def test_coco_names_its_images(tmp_path: Path) -> None:
     data = {
         "info": {"year": 2017, "nested": {"id": 1}},
         "images": [{"id": 9, "file_name": "9.jpg", "coco_url": "http://x.org/val2017/9.jpg"}],

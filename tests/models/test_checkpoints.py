@@ -85,8 +85,8 @@ def test_other_layouts_of_the_same(copy, good):
     state = {n.replace("vision_model.", ""): t for n, t in state.items()}
     save_file(state, copy / "model.safetensors", metadata={"format": "pt"})
     settings = json.loads((copy / "processor_config.json").read_text())
-    pictures = settings.pop("image_processor") | {"processor_class": "LlavaProcessor"}
-    (copy / "preprocessor_config.json").write_text(json.dumps(pictures))
+    images = settings.pop("image_processor") | {"processor_class": "LlavaProcessor"}
+    (copy / "preprocessor_config.json").write_text(json.dumps(images))
     (copy / "processor_config.json").write_text(json.dumps(settings))
     model, processor = checkpoints.load(copy)
     expected, _ = checkpoints.load(good)

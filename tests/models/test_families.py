@@ -26,7 +26,7 @@ def test_llava_counts_are_the_official_ones(reference, key):
     added = (model.config.text_config.vocab_size - 32000) * 4096  # rows behind Vicuna's 32,000
     assert counts == {
         "vision tower": official["vision_tower"],
-        "connector": official["mm_projector"],
+        "projector": official["mm_projector"],
         "embeddings": official["embed_tokens"] + added,
         "language model": official["llm_other"],
         "output head": official["lm_head"] + added,
@@ -41,7 +41,7 @@ def test_qwen_vl_counts_are_the_official_ones(reference):
     official = golden["qwen_vl_chat"]["total_by_group"]
     model = families.build("qwen-vl-chat", "paper", 0, device="meta")
     counts = families.counts(model)
-    assert counts["connector"] == official["visual.attn_pool (resampler)"]
+    assert counts["projector"] == official["visual.attn_pool (resampler)"]
     assert counts["vision tower"] == sum(
         count
         for name, count in official.items()
@@ -85,7 +85,7 @@ def test_every_miniature_sees_answers_and_comes_back(key, tmp_path):
         )
         outputs.append(loaded(**inputs).logits[0, -1])
     assert inputs.input_ids[0].tolist().count(model.config.image_token_id) in (15, 16)
-    assert (outputs[0] - outputs[1]).abs().max() > 1e-3  # the picture reaches the answer
+    assert (outputs[0] - outputs[1]).abs().max() > 1e-3  # the image reaches the answer
     made = loaded.generate(**inputs, max_new_tokens=3, min_new_tokens=3, do_sample=False)
     assert made.shape[1] == inputs.input_ids.shape[1] + 3
     total = sum(p.numel() for p in model.parameters())
@@ -135,7 +135,7 @@ def test_command_lists_every_family():
     rows = {line.split()[0]: line for line in result.output.splitlines()[1:]}
     assert rows.keys() == families.FAMILIES.keys()
     assert "9,656,935,168" in rows["qwen-vl-chat"]
-    assert "connector 20,979,712" in rows["llava-1.5-7b"]
+    assert "projector 20,979,712" in rows["llava-1.5-7b"]
 
 
 @pytest.mark.parametrize("kind", ["mini", pytest.param("real", marks=pytest.mark.reference)])

@@ -68,12 +68,12 @@ def llava_batch(model, golden) -> dict[str, torch.Tensor]:
         return torch.cat(rows)
 
     ids = padded("input_ids", pad)
-    pictures = torch.cat([s["pixel_values"] for s in samples if "pixel_values" in s])
+    images = torch.cat([s["pixel_values"] for s in samples if "pixel_values" in s])
     return {
         "input_ids": ids,
         "labels": padded("labels", -100),
         "attention_mask": (ids != pad).long(),
-        "pixel_values": pictures,
+        "pixel_values": images,
     }
 
 
@@ -170,8 +170,8 @@ def qwen(reference, tmp_path_factory):
     return model, golden, reference / "golden" / "tiny_qwen_vl"
 
 
-def pictures(golden, folder, rows: np.ndarray) -> torch.Tensor | None:
-    """The pictures whose names are spelt in ``rows``, in order of appearance."""
+def images(golden, folder, rows: np.ndarray) -> torch.Tensor | None:
+    """The images whose names are spelt in ``rows``, in order of appearance."""
     names = json.loads((folder / "meta.json").read_text())["image_names"]
     flat = rows.flatten().tolist()
     starts = [i for i, token in enumerate(flat) if token == 300]
@@ -204,7 +204,7 @@ def test_qwen_single_samples(qwen):
         labels = torch.from_numpy(golden["labels"][sample : sample + 1][:, keep])
         out = model(
             input_ids=torch.from_numpy(ids),
-            pixel_values=pictures(golden, folder, ids),
+            pixel_values=images(golden, folder, ids),
             labels=labels,
         )
         assert worst(out.logits, golden[f"single{sample}_logits"]) < TOLERANCE
@@ -222,7 +222,7 @@ def test_qwen_batch_and_gradients(qwen, mode):
     out = model.train(mode == "batch_train")(
         input_ids=torch.from_numpy(golden["input_ids"]),
         attention_mask=mask.long(),
-        pixel_values=pictures(golden, folder, golden["input_ids"]),
+        pixel_values=images(golden, folder, golden["input_ids"]),
         labels=torch.from_numpy(golden["labels"]),
     )
     model.eval()
@@ -235,7 +235,7 @@ def test_qwen_beyond_its_trained_length_is_refused(qwen):
     model, golden, folder = qwen
     ids = golden["long_input_ids"]
     with pytest.raises(LabError, match="134 tokens; the model was trained on 64"):
-        model(input_ids=torch.from_numpy(ids), pixel_values=pictures(golden, folder, ids))
+        model(input_ids=torch.from_numpy(ids), pixel_values=images(golden, folder, ids))
 
 
 def test_qwen_visual_at_its_true_geometry(reference):
@@ -261,8 +261,8 @@ def test_qwen_visual_at_its_true_geometry(reference):
         state |= convert_qwen.rename(numbers["heads"], f"transformer.visual.{name}", tensor)
     visual.load_state_dict({name.removeprefix(front): tensor for name, tensor in state.items()})
     channel, row, column = np.ogrid[0:3, 0:448, 0:448]
-    picture = np.sin(0.37 * channel + 0.3 + 0.013 * row * (channel + 1) + 0.017 * column)
-    pixels = torch.from_numpy(picture.astype(np.float32))[None]
+    image = np.sin(0.37 * channel + 0.3 + 0.013 * row * (channel + 1) + 0.017 * column)
+    pixels = torch.from_numpy(image.astype(np.float32))[None]
     golden = np.load(folder / "visual448_outputs.npz")
     assert worst(pixels[:, :, ::64, ::64], golden["input_sample"]) < 1e-6
     assert worst(visual(pixels), golden["output"]) < TOLERANCE

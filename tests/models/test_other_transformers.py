@@ -65,7 +65,7 @@ def folders(tmp_path_factory):
         )
         convert(original, out / key)
     for name, start in (("sft", "llava-7b"), ("sft-lora", "llava-1.5-7b"), ("sft", "llava-1.5-7b")):
-        recipe = base(name, {"samples_per_update": 4, "max_steps": 2})
+        recipe = base(name, {"samples_per_step": 4, "max_steps": 2})
         given = (*checkpoints.load(out / start), records, out, recipe, out / f"{start}-{name}", 0)
         trainer.train(*given, progress=False, device="cpu")
     return out / "0.png", [path for path in sorted(out.glob("llava*")) if path.is_dir()]

@@ -72,7 +72,7 @@ def test_sincos_table():
             assert np.allclose(table[row, column], [*x, *y], atol=1e-6)
 
 
-def test_pictures_land_between_the_tags(model):
+def test_images_land_between_the_tags(model):
     ids = torch.tensor([span(2), [*span(1), *[5] * 19]])
     mask = model.model.image_mask(ids, 3)
     assert mask.sum().item() == 48
@@ -140,9 +140,9 @@ def test_gradient_checkpointing_gives_the_same_gradients():
         assert torch.allclose(grad, grads[1][name], atol=1e-6), name
 
 
-def test_pictures_are_squeezed_not_cropped():
-    picture = Image.new("RGB", (80, 20), "red")
-    picture.paste("blue", (60, 0, 80, 20))
-    made = image_processor(8)(picture, return_tensors="pt").pixel_values[0]
+def test_images_are_squeezed_not_cropped():
+    image = Image.new("RGB", (80, 20), "red")
+    image.paste("blue", (60, 0, 80, 20))
+    made = image_processor(8)(image, return_tensors="pt").pixel_values[0]
     assert made.shape == (3, 8, 8)
     assert made[0, 4, 1] > made[2, 4, 1] and made[2, 4, 7] > made[0, 4, 7]

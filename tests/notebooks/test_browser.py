@@ -101,8 +101,8 @@ def texts(driver, selector: str) -> list[str]:
     )
 
 
-def picture(driver) -> str:
-    """The address of the picture shown: another one for another picture."""
+def image(driver) -> str:
+    """The address of the image shown: another one for another image."""
     return driver.execute_script("return document.querySelector('img.widget-image')?.src")
 
 
@@ -125,7 +125,7 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return checkpoints.save(families.build("llava-1.5-7b", "mini", 0), processor, folder)
 
 
-def test_the_voila_page_captions_a_picked_picture_an_upload_and_refuses_a_broken_one(
+def test_the_voila_page_captions_a_picked_image_an_upload_and_refuses_a_broken_one(
     driver, served, untrained: Path, tmp_path: Path
 ) -> None:
     from selenium.webdriver.common.by import By
@@ -135,10 +135,10 @@ def test_the_voila_page_captions_a_picked_picture_an_upload_and_refuses_a_broken
     driver.get(served(book))
     until(lambda: len(texts(driver, ".sgv-words")) == 2, "the page")
     assert "def " not in driver.find_element(By.TAG_NAME, "body").text  # no code is shown
-    first = until(lambda: picture(driver), "a picture")
+    first = until(lambda: image(driver), "an image")
 
     Select(driver.find_element(By.CSS_SELECTOR, ".sgv-pick select")).select_by_index(3)
-    until(lambda: picture(driver) != first, "another picture")
+    until(lambda: image(driver) != first, "another image")
     who = driver.find_elements(By.CSS_SELECTOR, ".sgv-who select")
     Select(who[1]).select_by_visible_text("ShareGPT4V")
     until(lambda: len(texts(driver, ".sgv-words")[1]) > 40, "a caption from a file")
@@ -154,10 +154,10 @@ def test_the_voila_page_captions_a_picked_picture_an_upload_and_refuses_a_broken
     driver.execute_script(_CATCH_FILE_FIELD)
     driver.find_element(By.CSS_SELECTOR, ".sgv-upload").click()
     field = driver.find_element(By.CSS_SELECTOR, "body > input[type=file]")
-    before = picture(driver)
+    before = image(driver)
     field.send_keys(str(tmp_path / "red.png"))
-    sent = until(lambda: (now := picture(driver)) != before and now, "the upload")
-    nothing = "(says nothing about this image)"  # the picture comes first, then the columns
+    sent = until(lambda: (now := image(driver)) != before and now, "the upload")
+    nothing = "(says nothing about this image)"  # the image comes first, then the columns
     until(lambda: texts(driver, ".sgv-words")[1] == nothing, "a source without a caption")
     driver.find_element(By.CSS_SELECTOR, ".sgv-question input").send_keys("What is red?\n")
     until(lambda: "What is red?" in texts(driver, ".sgv-words")[0], "an answer")
@@ -166,7 +166,7 @@ def test_the_voila_page_captions_a_picked_picture_an_upload_and_refuses_a_broken
     field.send_keys(str(tmp_path / "broken.png"))
     said = until(lambda: [t for t in texts(driver, ".sgv-message") if len(t) > 2], "a refusal")
     assert said[0].startswith("broken.png: corrupt") and "try another image" in said[0].lower()
-    assert "Traceback" not in driver.page_source and picture(driver) == sent
+    assert "Traceback" not in driver.page_source and image(driver) == sent
 
 
 def test_pairs_are_judged_by_key_and_by_button(driver, served, tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_was_run_from_top_to_bottom_without_noise(path: Path) -> None:
 
 
 @every
-def test_every_picture_is_described_for_those_who_do_not_see_it(path: Path) -> None:
+def test_every_image_is_described_for_those_who_do_not_see_it(path: Path) -> None:
     for cell in code(path):
         if any("image/png" in out.get("data", {}) for out in cell.outputs):
             assert len(cell.metadata.get("alt", "")) > 20, cell.source  # the report's alt text

@@ -52,7 +52,7 @@ def lay(root: Path) -> Path:
     (root / "sharegpt4v").mkdir()
     for name, rows in files.items():
         (root / "sharegpt4v" / name).write_text(json.dumps(rows))
-    benchmarks.write(root / "benchmarks", ASKED, pictures=1)
+    benchmarks.write(root / "benchmarks", ASKED, images=1)
     return root
 
 

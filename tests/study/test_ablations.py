@@ -1,4 +1,4 @@
-"""Two-stage arms: what differs and what does not, one stage 1 for all that share it, the curve."""
+"""Two-stage arms: what differs and what does not, one pre-training shared by all, the curve."""
 
 import json
 from dataclasses import asdict, replace
@@ -41,12 +41,12 @@ TINY = {
     "seeds": 1,
     "primary": ["both", "MME-P"],
     "benchmarks": ["mme"],
-    "pictures": 1,
+    "images": 1,
     "baseline": {
-        "samples": 24, "updates": 1, "share": 0.145, "recipe": {"samples_per_update": 8},
+        "samples": 24, "steps": 1, "share": 0.145, "recipe": {"samples_per_step": 8},
         "pretrain": {
-            "by": "blip", "tunes": "projector", "captions": 6, "pool": 8, "updates": 1,
-            "captioner": "smoke", "recipe": {"samples_per_update": 4},
+            "by": "blip", "tunes": "projector", "captions": 6, "pool": 8, "steps": 1,
+            "captioner": "smoke", "recipe": {"samples_per_step": 4},
         },
     },
 }  # fmt: skip
@@ -58,7 +58,7 @@ def committed(name):
 
 
 def captioned(_, images, **__):
-    """In place of Share-Captioner: says the name of each picture but one."""
+    """In place of Share-Captioner: says the name of each image but one."""
     names = sorted(p.relative_to(images).as_posix() for p in Path(images).rglob("train-*"))
     turns = [[{"from": "human", "value": "<image>"}, {"from": "gpt", "value": f"it is {name}"}]
              for name in names]  # fmt: skip
@@ -99,12 +99,12 @@ def test_arms_of_a_plan_differ_in_what_the_registry_says_and_train_equally(name)
         changed = {name for name, (_, origin) in one.items() if origin == f"arm {key}"}
         said = {name for name in arm(key).changes if design.pretrain or "." not in name}
         assert changed - {"pretrain.vision_from"} == said - {"pretrain.base"}
-        for name in ("max_steps", "samples_per_update", "learning_rate", "samples", "share"):
+        for name in ("max_steps", "samples_per_step", "learning_rate", "samples", "share"):
             assert one[name] == start[name]
         if not design.pretrain:
             assert plan.profile == "paper"
             continue
-        for name in ("max_steps", "samples_per_update", "pool"):
+        for name in ("max_steps", "samples_per_step", "pool"):
             assert one[f"pretrain.{name}"] == start[f"pretrain.{name}"]
         shown = design.pretrain.captions
         if plan.profile == "mini":
@@ -147,7 +147,7 @@ def test_what_a_notebook_shows_does_not_decide_an_arms_data(no_training, monkeyp
     assert sizes == [2_000, 2_000]
 
 
-def test_the_pictures_are_the_same_whoever_captions_and_smaller_sets_lie_within(no_training):
+def test_the_images_are_the_same_whoever_captions_and_smaller_sets_lie_within(no_training):
     stage = Pool(collection="lcs", samples=6, pool=9)
     read = {}
     for by in ("blip", "share", "oracle"):
@@ -199,7 +199,7 @@ def test_share_captioner_learns_for_those_alone_who_show_its_captions(monkeypatc
         shown(5, annotator="share", filler=0.5)
 
 
-def test_official_captions_of_the_pictures_both_files_have(tmp_path):
+def test_official_captions_of_the_images_both_files_have(tmp_path):
     root = tmp_path / "data"
     names = [f"{i:05d}.jpg" for i in range(8)]
     turns = [{"from": "human", "value": "<image>"}, {"from": "gpt", "value": "words"}]
@@ -230,7 +230,7 @@ def test_official_captions_of_the_pictures_both_files_have(tmp_path):
         )
 
 
-def test_stage_1_once_a_seed_for_all_arms_and_a_run_found_again(
+def test_pre_training_once_a_seed_for_all_arms_and_a_run_found_again(
     models, no_training, tmp_path, monkeypatch
 ):
     store = tmp_path / "store"
@@ -260,23 +260,25 @@ def test_stage_1_once_a_seed_for_all_arms_and_a_run_found_again(
     assert run_arm.execute(alias)["key"] == found["both"]["key"]
     record = runner._record(PLAN, jobs["both"], found["both"])
     assert (
-        record.pretrain["updates"] == 1
+        record.pretrain["steps"] == 1
         and record.config["pretrain"]["captions"]["annotator"] == "share"
     )
     assert Record(**json.loads(json.dumps(asdict(record)))).pretrain == record.pretrain
     told = ablations.first_captions(jobs.values())
-    assert told["picture"].nunique() == 1 and told.loc["pt", "caption"].startswith("it is")
+    assert told["image"].nunique() == 1 and told.loc["pt", "caption"].startswith("it is")
 
 
-def test_a_plan_of_no_stage_1_is_addressed_by_its_fine_tuning(models, no_training, monkeypatch):
+def test_a_plan_of_no_pre_training_is_addressed_by_its_fine_tuning(
+    models, no_training, monkeypatch
+):
     plain = plans.make("plain", **{**TINY, "arms": ["before", "after"], "primary": ["after",
-                       "MME-P"], "baseline": {"samples": 24, "updates": 1}})  # fmt: skip
+                       "MME-P"], "baseline": {"samples": 24, "steps": 1}})  # fmt: skip
     settings = []
     monkeypatch.setattr(run_arm.store, "artifact", _spy(run_arm.store.artifact, settings))
     monkeypatch.setattr(run_arm, "_result", lambda *a: (a[-1] / "result.json").write_text("{}"))
     run_arm.execute(runner.jobs(plain, models)[0])
     (address,) = (said for name, said in settings if name == "arms")
-    assert set(address) == {"config", "seed", "base", "pictures", "questions", "left_out",
+    assert set(address) == {"config", "seed", "base", "images", "questions", "left_out",
                             "device", "versions"}  # fmt: skip
     assert len(address["config"]) == 1
 
@@ -357,8 +359,8 @@ def test_the_conclusion_names_what_is_compared_and_its_own_ceiling():
 
     assert "helps" in said(plan, records) and "no gain" not in said(plan, records)
     without = made(plan, {"share@PT": 10, "oracle@PT": 40, "none@PT": 10})
-    assert "against “no stage 1 end to end” shows no gain" in said(plan, without)
-    assert "Even true captions show no clear gain over “stage 1 on BLIP captions”" in (
+    assert "against “no pre-training end to end” shows no gain" in said(plan, without)
+    assert "Even true captions show no clear gain over “pre-training on BLIP captions”" in (
         said(plan, made(plan, {"share@PT": 10}))
     )
     tower = committed(OURS[2])
@@ -379,7 +381,7 @@ def test_figure_6_draws_the_curve_or_says_why_not(tmp_path):
     drawn = drawn_study.plan_figure(plan, records, effects.effects(plan, records), {})
     (axis,) = drawn.axes
     assert axis.get_xscale() == "log" and "a gain of" in title(axis)
-    assert "128 updates for all" in axis.get_xlabel()
+    assert "128 steps for all" in axis.get_xlabel()
     flat = drawn_study.scaling_curve(plan, made(plan, {}))
     assert "no saturating curve" in title(flat.axes[0])
     plt.close("all")
@@ -416,7 +418,7 @@ def test_without_gain_or_seeds_no_growth_is_told_and_one_curve_is_named():
     assert "against 4,096. With their number the score grows" in said
     assert "differ in what is trained" not in said
     (axis,) = drawn_study.scaling_curve(plan, records).axes
-    assert axis.get_xlabel() == "different captions of the projector alone, 512 updates for all"
+    assert axis.get_xlabel() == "different captions of the projector alone, 512 steps for all"
     plt.close("all")
 
 

@@ -21,12 +21,12 @@ from sgv_lab.training.config import BASES, base
 from sgv_lab.world.scene import MINIATURE
 
 KEY = "llava-1.5-7b"
-TINY = {"samples_per_update": 4, "learning_rate": 1e-3, "gradient_checkpointing": False}
+TINY = {"samples_per_step": 4, "learning_rate": 1e-3, "gradient_checkpointing": False}
 
 
 @pytest.fixture(scope="module")
 def materials(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
-    """A base with random weights, a file of dense captions, and the root of their pictures."""
+    """A base with random weights, a file of dense captions, and the root of their images."""
     out = tmp_path_factory.mktemp("two-stages")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SGV_STORE", str(out / "store"))
@@ -68,7 +68,7 @@ def _blocks(moved: set[str]) -> set[int]:
 
 
 @pytest.mark.parametrize(("blocks", "tuned"), [(None, set()), (1, {1}), (0, {0, 1}), (2, set())])
-def test_stage_1_tunes_the_blocks_it_says_with_projector_and_language_model(
+def test_pre_training_tunes_the_blocks_it_says_with_projector_and_language_model(
     materials: tuple[Path, Path, Path], blocks: int | None, tuned: set[int]
 ) -> None:
     made = pretrained(*materials, blocks, 2, 0, TINY)
@@ -79,7 +79,7 @@ def test_stage_1_tunes_the_blocks_it_says_with_projector_and_language_model(
     assert json.loads((made / "run.json").read_text())["recipe"]["vision_from"] == blocks
 
 
-def test_stage_2_starts_from_stage_1_and_leaves_its_tower_alone(
+def test_fine_tuning_starts_from_pre_training_and_leaves_its_tower_alone(
     materials: tuple[Path, Path, Path],
 ) -> None:
     base, records, images = materials
@@ -89,7 +89,7 @@ def test_stage_2_starts_from_stage_1_and_leaves_its_tower_alone(
     moved = _moved(first, second)
     assert moved and not any("vision_tower" in name for name in moved)
     run = json.loads((second / "run.json").read_text())
-    assert (run["recipe"]["name"], run["recipe"]["template"], run["updates"]) == ("sft", "v1", 2)
+    assert (run["recipe"]["name"], run["recipe"]["template"], run["steps"]) == ("sft", "v1", 2)
     assert pretrained(base, records, images, 1, 2, 0, TINY) == first
     assert (first / "model.safetensors").stat().st_mtime_ns == stamp
     other = pretrained(base, records, images, 1, 2, 1, TINY)

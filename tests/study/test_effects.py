@@ -41,7 +41,7 @@ def made(plan, gains, noise=4.0, device="cpu", digest=None):
             for subtask, n in QUESTIONS.items():
                 shift = (level + gains.get(arm, 0.0) + error) / len(QUESTIONS)
                 row = {"score": "MME-P", "stratum": subtask, "points": 100 + shift}
-                parts.append(pd.DataFrame({"picture": [f"{subtask}{i}" for i in range(n)], **row}))
+                parts.append(pd.DataFrame({"image": [f"{subtask}{i}" for i in range(n)], **row}))
             table = pd.concat(parts)
             score = table.groupby("stratum")["points"].mean().sum()
             tables.append(table.assign(arm=arm, seed=seed))
@@ -155,7 +155,7 @@ def test_an_alarm_of_the_control_is_not_kept_quiet():
     assert "differs" not in concluded(study, calm)
 
 
-def test_other_pictures_and_leaving_captions_out_weaken_what_is_said():
+def test_other_images_and_leaving_captions_out_weaken_what_is_said():
     study = plan(arms=("before", "after", "oracle", "dropped"))
     records, points = made(study, {"after": 20, "oracle": 40, "dropped": 30})
     found = effects.effects(study, records, points)

@@ -47,14 +47,14 @@ def drawn(
     return pd.DataFrame({"v": value.ravel(), "image": rows.ravel(), "rater": columns.ravel()})
 
 
-def test_pairs_are_of_common_pictures_and_in_an_order_of_the_raters_own() -> None:
+def test_pairs_are_of_common_images_and_in_an_order_of_the_raters_own() -> None:
     some = asked()
     assert {pair.image for pair in some} == {one.image_name for one in SCENES}
     lefts = [pair.shown("ann")[0][0] for pair in some]
     assert lefts == [pair.shown("ann")[0][0] for pair in some]
     assert 8 < lefts.count("blip") < 32
     assert lefts != [pair.shown("bob")[0][0] for pair in some]
-    with pytest.raises(LabError, match="no picture in common"):
+    with pytest.raises(LabError, match="no image in common"):
         judging.pairs({"a": {"x": "1"}, "b": {"y": "2"}}, 5)
 
 
@@ -106,7 +106,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say(
     assert 0.93 <= held <= 0.995
 
 
-def test_an_interval_needs_no_complete_design_and_one_rater_is_over_pictures() -> None:
+def test_an_interval_needs_no_complete_design_and_one_rater_is_over_images() -> None:
     run = drawn(50, 6, 0.2, 0.05, 0.0, 1).sample(frac=0.6, random_state=0)
     mean, low, high = intervals.two_way(run["v"], run["image"], run["rater"])
     assert low < mean < high

@@ -68,7 +68,7 @@ def test_only_the_detailed_captions_differ(name):
         assert new.get("image") == old.get("image")
 
 
-def test_the_released_files_mix_swaps_pictures_too():
+def test_the_released_files_mix_swaps_images_too():
     records, replaced = built("sft", samples=300, share=1.0)
     sources = [re.match(r"detail-(\w+)-", row["by"])[1] for row in replaced]
     assert all(row["id"].startswith("detail-coco-") for row in replaced)
@@ -80,7 +80,7 @@ def test_the_released_files_mix_swaps_pictures_too():
     assert captions(blind) != captions(records)
 
 
-def test_shuffled_captions_are_the_same_ones_on_other_pictures():
+def test_shuffled_captions_are_the_same_ones_on_other_images():
     after, shuffled = captions(built("after")[0]), captions(built("shuffled")[0])
     assert sorted(after) == sorted(shuffled)
     assert all(a != b for a, b in zip(after, shuffled, strict=True))
@@ -117,7 +117,7 @@ def test_rates_and_share_arrive():
     assert not captions(built("before", share=0)[0])
 
 
-def test_the_artefact_holds_records_and_replaced_ids_and_shares_pictures():
+def test_the_artefact_holds_records_and_replaced_ids_and_shares_images():
     before, after = (ARMS[name].config(BASE).captions for name in ("before", "after"))
     first = mix.mix_artifact(before, SEED)
     assert json.loads((first / "replaced.json").read_text()) == REPLACED

@@ -72,7 +72,7 @@ def test_a_missing_file_is_named(root):
         official.official_mix(mixed("before"), root)
 
 
-def test_test_pictures_that_were_trained_on_are_counted(tmp_path):
+def test_test_images_that_were_trained_on_are_counted(tmp_path):
     def png(color):
         stream = io.BytesIO()
         Image.new("RGB", (8, 8), color).save(stream, "PNG")
@@ -106,18 +106,18 @@ def test_a_study_is_refused_before_it_trains_where_questions_or_models_are_missi
         run_arm.check(runner.jobs(plan, base.parent, tmp_path))
 
 
-def test_a_benchmark_without_its_pictures_or_its_truth_is_refused(tmp_path):
+def test_a_benchmark_without_its_images_or_its_truth_is_refused(tmp_path):
     asked = {"data_subtype": "test-dev2015", "questions": [
         {"image_id": 7, "question_id": 1, "question": "Is it?"}]}  # fmt: skip
     write_json(tmp_path / "v2_OpenEnded_mscoco_test-dev2015_questions.json", asked)
-    picture = "test2015/COCO_test2015_000000000007.jpg"
-    with pytest.raises(LabError, match=f"lacks the picture {picture}"):
+    image = "test2015/COCO_test2015_000000000007.jpg"
+    with pytest.raises(LabError, match=f"lacks the image {image}"):
         run_arm._check_questions("vqav2", tmp_path)
-    (tmp_path / picture).parent.mkdir()
-    (tmp_path / picture).touch()
-    with pytest.raises(LabError, match=rf"lacks the picture {picture} \(empty: 0 bytes\)"):
+    (tmp_path / image).parent.mkdir()
+    (tmp_path / image).touch()
+    with pytest.raises(LabError, match=rf"lacks the image {image} \(empty: 0 bytes\)"):
         run_arm._check_questions("vqav2", tmp_path)
-    Image.new("RGB", (8, 8)).save(tmp_path / picture)
+    Image.new("RGB", (8, 8)).save(tmp_path / image)
     with pytest.raises(LabError, match="no right answers to score by"):
         run_arm._check_questions("vqav2", tmp_path)
 

@@ -110,7 +110,7 @@ def test_arms_at_equal_tokens_train_on_as_many_and_pay_for_fewer():
     tokenizer = checkpoints.load_processor(shipped(plan.family)).tokenizer
     scenes = [scene(i, "eval", "coco", MINIATURE) for i in range(200)]
     for name, design in plan.configs().items():
-        shown, rows = design.captions, design.samples_per_update
+        shown, rows = design.captions, design.samples_per_step
         texts = [mix.caption_of(mix.captioned(one, shown)) for one in scenes]
         told = tokenizer(texts, add_special_tokens=False).input_ids
         assert rows * sum(map(len, told)) / len(told) == pytest.approx(1_600, rel=0.03), name
@@ -118,7 +118,7 @@ def test_arms_at_equal_tokens_train_on_as_many_and_pay_for_fewer():
         assert design.max_steps * rows / shown.samples == pytest.approx(256 / paid, rel=0.01)
     curve = plans.load(publishing.folder() / "plans" / "study-figure6-llava-1.5-7b.yaml")
     designs = list(curve.configs().values())
-    assert {(one.max_steps, one.samples_per_update) for one in designs} == {(512, 32)}
+    assert {(one.max_steps, one.samples_per_step) for one in designs} == {(512, 32)}
     assert designs[-1].captions.samples == 512 * 32  # seen once
 
 

@@ -61,7 +61,7 @@ def test_a_plan_is_shown_to_be_older_than_its_records(repository, tmp_path):
     (tmp_path / "plans" / "together.yaml").write_text(TEXT)
     recorded = commit()
     (tmp_path / "plans" / "later.yaml").write_text(TEXT)
-    (tmp_path / "plans" / "edited.yaml").write_text(TEXT + "pictures: 3\n")
+    (tmp_path / "plans" / "edited.yaml").write_text(TEXT + "images: 3\n")
     commit()
     found = publishing.commits()
     assert found.loc["good", "wrong"] == "" and found.loc["good", "runs"] == 1

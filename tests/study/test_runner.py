@@ -36,9 +36,9 @@ arms: [before, after, sft]
 seeds: 1
 primary: [after, MME-P]
 benchmarks: [mme, mmbench]
-pictures: 1
+images: 1
 minutes_a_run: 0.1
-baseline: {samples: 24, updates: 1, share: 0.145, recipe: {samples_per_update: 8}}
+baseline: {samples: 24, steps: 1, share: 0.145, recipe: {samples_per_step: 8}}
 """
 PLAN = plans.parse(TEXT, "tiny")
 
@@ -130,7 +130,7 @@ def test_two_arms_that_come_to_the_same_are_computed_once(study, models):
     assert len([f for f in (root / "arms").iterdir() if (f / "manifest.json").is_file()]) == 3
 
 
-def test_points_by_picture_add_up_to_the_scores(study):
+def test_points_by_image_add_up_to_the_scores(study):
     _, out, records = study
     points = pd.read_parquet(out / run_arm.POINTS)
     found = points.groupby(["arm", "score", "stratum"], observed=True)["points"].mean()
@@ -337,7 +337,7 @@ def test_a_cluster_that_does_not_answer_is_named(study, models, tmp_path):
 
 def test_the_preflight_finds_nothing_missing(models):
     found = run_arm.preflight(runner.jobs(PLAN, models)[0])["fine-tuning"]
-    assert found.obstacles == [] and found.updates == 1
+    assert found.obstacles == [] and found.steps == 1
 
 
 @pytest.mark.parametrize("tuned", ["lora", "full"])
@@ -345,7 +345,7 @@ def test_a_familys_own_recipe_with_the_projector(tuned):
     for family, name in (("llava-7b", "sft-v1"), ("qwen-vl-chat", "sft-qwen")):
         chosen = arms.baseline(family, tuned)
         assert chosen.name.startswith(name)
-        assert chosen.language_model == tuned and chosen.connector
+        assert chosen.language_model == tuned and chosen.projector
 
 
 def test_no_checkpoint_is_said_so(tmp_path):

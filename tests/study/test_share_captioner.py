@@ -14,7 +14,7 @@ from sgv_lab.training.config import BASES
 from sgv_lab.world.scene import MINIATURE
 
 
-def test_it_is_trained_once_captions_new_pictures_and_its_file_is_recognised(
+def test_it_is_trained_once_captions_new_images_and_its_file_is_recognised(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SGV_STORE", str(tmp_path / "store"))
@@ -26,15 +26,15 @@ def test_it_is_trained_once_captions_new_pictures_and_its_file_is_recognised(
     processor = families.processor("llava-1.5-7b", "mini", mini.train_tokenizer(texts))
     base = checkpoints.save(families.build("llava-1.5-7b", "mini", 0), processor, tmp_path / "base")
 
-    config = share_captioner.settings(updates=2)
+    config = share_captioner.settings(steps=2)
     checked = cached_training.preflight(base, records, world, config)
-    assert checked.obstacles == [] and checked.updates == 2 and checked.records == 12
+    assert checked.obstacles == [] and checked.steps == 2 and checked.records == 12
     model = share_captioner.trained(base, records, world, config, 0)
     weights = (model / "model.safetensors").stat().st_mtime_ns
     assert share_captioner.trained(base, records, world, config, 0) == model
     assert (model / "model.safetensors").stat().st_mtime_ns == weights
     run = json.loads((model / "run.json").read_text())
-    assert run["updates"] == 2 and run["recipe"]["learning_rate"] == 1e-3
+    assert run["steps"] == 2 and run["recipe"]["learning_rate"] == 1e-3
 
     (world / json.loads(records.read_text())[0]["image"]).unlink()
     checked = cached_training.preflight(base, records, world, config)
@@ -58,13 +58,13 @@ def test_the_choices_told_are_the_choices_made() -> None:
     large = share_captioner.settings(miniature=False)
     assert large == BASES["sft"]
     assert told.loc["learning rate", "here, at full size"].startswith("2e-5, cosine, 3 %")
-    assert (large.learning_rate, large.warmup_ratio, large.samples_per_update) == (2e-5, 0.03, 128)
+    assert (large.learning_rate, large.warmup_ratio, large.samples_per_step) == (2e-5, 0.03, 128)
     assert told.loc["learning rate", "here, in miniature"] == "1e-3, cosine, 10 %"
-    assert (small.learning_rate, small.warmup_ratio, small.samples_per_update) == (1e-3, 0.1, 32)
-    assert told.loc["samples an update"].to_list() == ["not published", "128", "32"]
+    assert (small.learning_rate, small.warmup_ratio, small.samples_per_step) == (1e-3, 0.1, 32)
+    assert told.loc["samples a step"].to_list() == ["not published", "128", "32"]
     assert (large.epochs, large.template, large.aspect) == (1.0, "v1", "pad")
-    assert large.language_model == "full" and large.connector and large.vision_from is None
-    assert profiles.section("03_share_captioner", "paper").updates == 0
+    assert large.language_model == "full" and large.projector and large.vision_from is None
+    assert profiles.section("03_share_captioner", "paper").steps == 0
 
 
 @pytest.mark.parametrize("profile", share_captioner.SIZES)

@@ -13,8 +13,8 @@ from sgv_lab.study.sharegpt4v import LLAVA, OURS
 
 
 def _found(gained: list[float]) -> sharegpt4v.Found:
-    """Runs whose MME-P differ by ``gained``, seed by seed; two pictures of one subtask."""
-    columns = ["score", "stratum", "picture", "points"]
+    """Runs whose MME-P differ by ``gained``, seed by seed; two images of one subtask."""
+    columns = ["score", "stratum", "image", "points"]
     found = {}
     for seed, more in enumerate(gained):
         for name, points in ((LLAVA, 100.0 + seed), (OURS, 100.0 + seed + more)):
@@ -57,7 +57,7 @@ def test_in_miniature_both_recipes_get_as_many_updates_of_as_many_samples(profil
         assert ours.training() == theirs.training() and ours.max_steps == theirs.max_steps
         assert (ours.language_model, ours.loss) == ("full", "token")
         ours, theirs = ours.pretrain, theirs.pretrain
-        first = [(d.max_steps, d.samples_per_update, d.loss, d.captions.samples, d.captions.pool)
+        first = [(d.max_steps, d.samples_per_step, d.loss, d.captions.samples, d.captions.pool)
                  for d in (ours, theirs)]  # fmt: skip
         assert first[0] == first[1]
         assert (ours.captions.annotator, ours.name) == ("share", "pretrain")
@@ -80,7 +80,7 @@ def test_the_full_size_commands_are_the_papers_recipes_unchanged() -> None:
 
 def test_a_check_names_what_training_leaves_out(monkeypatch: pytest.MonkeyPatch) -> None:
     named = "record 'x' (number 1 from 0): image empty: x.jpg (0 bytes)"
-    whole = SimpleNamespace(obstacles=[], broken=[], records=3, reasons="", pictures={})
+    whole = SimpleNamespace(obstacles=[], broken=[], records=3, reasons="", images={})
     spoilt = SimpleNamespace(**vars(whole) | {"broken": [named], "reasons": "image empty (1)"})
     stages = {"pre-training": whole, "fine-tuning": spoilt}
     monkeypatch.setattr(run_arm, "preflight", lambda job, drop_broken: stages)

@@ -26,7 +26,7 @@ def _own_store(tmp_path, monkeypatch):
 
 
 def exported(folder, n=10, split="train", **how):
-    """(records, file): pictures of the world, captioned in words of one's own."""
+    """(records, file): images of the world, captioned in words of one's own."""
     export(folder, n, split, 32, **{"difficulty": MINIATURE, **how})
     records = json.loads((folder / CAPTIONS["gpt4_vision"]).read_text())
     for i, record in enumerate(records):
@@ -51,7 +51,7 @@ def detailed(records):
     return {r["image"]: r["conversations"][1]["value"] for r in records if task_of(r) == "detail"}
 
 
-def test_arms_differ_in_the_captions_of_the_files_pictures_alone(tmp_path):
+def test_arms_differ_in_the_captions_of_the_files_images_alone(tmp_path):
     given, file = exported(tmp_path / "world")
     said = {r["image"]: r["conversations"][1]["value"] for r in given}
     before, replaced = built(file, "before")
@@ -69,7 +69,7 @@ def test_arms_differ_in_the_captions_of_the_files_pictures_alone(tmp_path):
     assert {row["id"] for row in replaced} == {r["id"] for r in mine if r.get("image") in said}
 
 
-def test_more_pictures_than_places_are_drawn_by_seed(tmp_path):
+def test_more_images_than_places_are_drawn_by_seed(tmp_path):
     _, file = exported(tmp_path / "world", 60)
     one, replaced = built(file, "own")
     assert len(replaced) == 24
@@ -83,7 +83,7 @@ def test_another_caption_is_another_mix_and_another_plan(tmp_path):
     (tmp_path / "plan.yaml").write_text(json.dumps({**PLAN, "captions": "world/own.json"}))
     first = mix.mix_artifact(shown, SEED), plans.load(tmp_path / "plan.yaml")
     assert mix.mix_artifact(shown, SEED) == first[0]
-    assert "own.json: 10 pictures" in publishing.describe_plan(first[1])
+    assert "own.json: 10 images" in publishing.describe_plan(first[1])
     records[0]["conversations"][1]["value"] = "Another."
     written(file, records)
     second = mix.mix_artifact(shown, SEED), plans.load(tmp_path / "plan.yaml")
@@ -108,7 +108,7 @@ def test_a_plan_names_the_file_and_the_arm_or_neither(tmp_path):
 def test_a_file_that_cannot_serve_is_refused(tmp_path):
     records, file = exported(tmp_path / "world")
     photo = {**records[0], "image": "coco/train2017/000000000009.jpg"}
-    with pytest.raises(LabError, match=r"000000000009\.jpg is no picture of the embedded world"):
+    with pytest.raises(LabError, match=r"000000000009\.jpg is no image of the drawn world"):
         user_captions.validate_for_world(written(file, [*records, photo]))
     blank = {**records[0], "conversations": [{"from": "human", "value": "?"},
                                              {"from": "gpt", "value": " \n"}]}  # fmt: skip
@@ -122,9 +122,9 @@ def test_a_file_that_cannot_serve_is_refused(tmp_path):
         user_captions.validate_for_world(test)
 
 
-def test_captions_of_the_full_worlds_pictures_are_told_from_the_miniatures(tmp_path):
+def test_captions_of_the_full_worlds_images_are_told_from_the_miniatures(tmp_path):
     _, file = exported(tmp_path / "full", 20, difficulty=replace(MINIATURE, max_objects=8))
-    with pytest.raises(LabError, match="fit the full world's pictures"):
+    with pytest.raises(LabError, match="fit the full world's images"):
         user_captions.validate_for_world(file)
     done = CliRunner().invoke(
         main, ["world", "export", str(tmp_path / "mini"), "--scenes", "20", "--size", "32",
@@ -156,7 +156,7 @@ def test_of_the_official_mix_the_covered_captions_are_replaced(tmp_path):
         official.official_mix(shown, tmp_path)
 
 
-def test_several_captions_of_a_picture_count_by_their_first(tmp_path):
+def test_several_captions_of_an_image_count_by_their_first(tmp_path):
     records, file = exported(tmp_path / "world")
     again = json.loads(json.dumps(records[0]))
     again["conversations"][1]["value"] = "Later."

@@ -309,7 +309,7 @@ def test_any_is_trained_and_comes_back(root, tmp_path, any_lab) -> None:
     model, processor = copy.deepcopy(any_lab[0]), any_lab[1]
     before = model.state_dict()
     before = {name: tensor.clone() for name, tensor in before.items()}
-    changes = {"samples_per_update": 2, "learning_rate": 1e-3, "vision_from": 1}
+    changes = {"samples_per_step": 2, "learning_rate": 1e-3, "vision_from": 1}
     recipe = base("sft-qwen3", changes)
     out = trainer.train(model, processor, RECORDS, root, recipe, tmp_path / "run", 0,
                         max_steps=3, progress=False)  # fmt: skip
@@ -317,7 +317,7 @@ def test_any_is_trained_and_comes_back(root, tmp_path, any_lab) -> None:
     assert type(trained) is type(model) and again.chat_template == processor.chat_template
     moved = {n for n, tensor in trained.state_dict().items() if not tensor.equal(before[n])}
     assert {architectures.part(name) for name in moved} >= {
-        "connector",
+        "projector",
         "vision tower",
         "language model",
     }
@@ -411,7 +411,7 @@ def test_the_effective_set_is_what_gets_a_gradient(root, lab, vision_from) -> No
 @pytest.mark.parametrize("packing", [False, True])
 def test_seeds_and_packing_in_a_run(root, tmp_path, lab, packing) -> None:
     """The same seed gives the same weights, another seed others."""
-    changes = {"samples_per_update": 2, "learning_rate": 1e-3, "weight_decay": 0.0}
+    changes = {"samples_per_step": 2, "learning_rate": 1e-3, "weight_decay": 0.0}
     recipe = base("sft-qwen3", changes)
     weights = []
     for number, seed in enumerate((0, 0, 1)):
@@ -432,7 +432,7 @@ def test_the_commands_plan_and_train_it(root, tmp_path, lab) -> None:
     checkpoints.save(*lab, tmp_path / "base")
     (tmp_path / "records.json").write_text(json.dumps(RECORDS))
     given = ["--model", tmp_path / "base", "--records", tmp_path / "records.json"]
-    given += ["--images", root, "--recipe", "sft-qwen3", "--set", "samples_per_update=2"]
+    given += ["--images", root, "--recipe", "sft-qwen3", "--set", "samples_per_step=2"]
     given += ["--out", tmp_path / "run", "--max-steps", 2]
     planned = CliRunner().invoke(main, [*map(str, ["plan", *given]), "--json"])
     assert planned.exit_code == 0, planned.output

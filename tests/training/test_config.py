@@ -61,7 +61,7 @@ def test_gradients_are_clipped_where_the_authors_deepspeed_files_clip_them():
     assert config.base("sft", config.DRAWN_SFT).max_grad_norm == 1.0  # the drawn world's own
 
 
-def test_pictures_are_cropped_in_pre_training_and_padded_in_fine_tuning():
+def test_images_are_cropped_in_pre_training_and_padded_in_fine_tuning():
     assert config.BASES["pretrain"].aspect == "square"
     assert config.BASES["sft"].aspect == "pad"
 
@@ -78,20 +78,20 @@ def test_overrides_are_parsed_from_text():
         "sft",
         {
             "learning_rate": "1e-4",
-            "samples_per_update": "64",
+            "samples_per_step": "64",
             "vision_from": "12",
-            "connector_learning_rate": "none",
+            "projector_learning_rate": "none",
             "gradient_checkpointing": "false",
             "template": "plain",
         },
     )
-    assert (recipe.learning_rate, recipe.samples_per_update, recipe.vision_from) == (1e-4, 64, 12)
-    assert recipe.connector_learning_rate is None
+    assert (recipe.learning_rate, recipe.samples_per_step, recipe.vision_from) == (1e-4, 64, 12)
+    assert recipe.projector_learning_rate is None
     assert recipe.gradient_checkpointing is False
     assert recipe.differences()["template"] == ("v1", "plain")
     assert recipe.differences().keys() == {
         "learning_rate",
-        "samples_per_update",
+        "samples_per_step",
         "vision_from",
         "gradient_checkpointing",
         "template",
@@ -104,15 +104,15 @@ def test_overrides_are_parsed_from_text():
         ({"learning_rte": 1}, "learning_rate"),
         ({"name": "mine"}, "unknown setting 'name'"),
         ({"learning_rate": "fast"}, "learning_rate = 'fast' is not of type float"),
-        ({"samples_per_update": 1.5}, "samples_per_update"),
-        ({"samples_per_update": True}, "samples_per_update"),
+        ({"samples_per_step": 1.5}, "samples_per_step"),
+        ({"samples_per_step": True}, "samples_per_step"),
         ({"gradient_checkpointing": "maybe"}, "gradient_checkpointing"),
         ({"aspect": "crop"}, "'square', 'pad'"),
         ({"learning_rate": -1.0}, "above 0"),
         ({"learning_rate": "nan"}, "above 0"),
         ({"warmup_ratio": 1.0}, "warmup_ratio"),
         ({"vision_from": -2}, "vision_from"),
-        ({"language_model": "frozen", "connector": False}, "nothing is trained"),
+        ({"language_model": "frozen", "projector": False}, "nothing is trained"),
         ({"four_bit": True}, "four_bit"),
     ],
 )

@@ -210,7 +210,7 @@ def test_a_question_is_asked_to_its_last_line_break(llama: TextTokenizer) -> Non
     whole = asked("<image>\nA cat\n")  # as Q-Bench's questions end
     stripped = asked("<image>\nA cat")
     assert len(whole) > len(stripped) and whole[:10] == stripped[:10]
-    assert asked("A cat\n<image>") == stripped  # a picture that stands behind is moved, as before
+    assert asked("A cat\n<image>") == stripped  # an image that stands behind is moved, as before
 
 
 def test_the_image_tag_in_a_text_is_tokenised_as_text(fast: PreTrainedTokenizerBase) -> None:

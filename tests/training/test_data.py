@@ -96,8 +96,8 @@ def test_items(root: Path, tokenizer: TextTokenizer) -> None:
     dataset = _dataset(RECORDS, root, tokenizer, aspect="square")
     first, text_only = dataset[0], dataset[1]
     assert first["id"] == "one" and first["input_ids"].count(IMAGE_ID) == 1
-    with Image.open(root / "coco/a.png") as picture:
-        assert (first["images"][0] == prepare(picture, PROCESSOR, "square")).all()
+    with Image.open(root / "coco/a.png") as image:
+        assert (first["images"][0] == prepare(image, PROCESSOR, "square")).all()
     assert text_only["images"] == [] and IMAGE_ID not in text_only["input_ids"]
     assert len(text_only["labels"]) == len(text_only["input_ids"])
 
@@ -184,7 +184,7 @@ def test_two_tags_in_one_question_are_one_image(root: Path, tokenizer: TextToken
 
 
 def test_a_tag_inside_a_text_is_the_texts_own(root: Path, tokenizer: TextTokenizer) -> None:
-    code = made_up.record("What does <image> do in SVG?", "It shows a picture.", image=None)
+    code = made_up.record("What does <image> do in SVG?", "It shows an image.", image=None)
     ending = made_up.record("How do you call the tag <image>", "It is <image>", image=None)
     dataset = _dataset([code, ending], root, tokenizer)
     for item in (dataset[0], dataset[1]):
@@ -226,13 +226,13 @@ def test_linked_folders_are_trained_on(
     assert len(item["images"]) == 1
 
 
-def test_a_broken_picture_names_record_and_file(root: Path, tokenizer: TextTokenizer) -> None:
+def test_a_broken_image_names_record_and_file(root: Path, tokenizer: TextTokenizer) -> None:
     (root / "coco/a.png").write_bytes(b"")
     with pytest.raises(LabError, match=r"'three', coco/a\.png: empty: 0 bytes"):
         _dataset(RECORDS, root, tokenizer)[2]
 
 
-def test_qwens_own_records_bring_their_pictures(root: Path, tmp_path: Path) -> None:
+def test_qwens_own_records_bring_their_images(root: Path, tmp_path: Path) -> None:
     turns = ["Picture 1: <img>coco/a.png</img>\nWhat?", "A cat.", "And <img>coco/a.png</img>?", "B"]
     record = made_up.record(*turns, image=None)
     qwen = load_tokenizer(made_up.tiktoken_file(tmp_path))

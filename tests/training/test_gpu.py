@@ -18,12 +18,12 @@ KEY = "llava-1.5-7b"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A miniature checkpoint, eight pictures and their records."""
+    """A miniature checkpoint, eight images and their records."""
     root = tmp_path_factory.mktemp("gpu")
     records = []
     for number in range(8):
         Image.new("RGB", (40, 30), (number * 20, 90, 9)).save(root / f"{number}.png")
-        turns = [("human", "<image>\nWhat is this?"), ("gpt", f"Picture number {number}.")]
+        turns = [("human", "<image>\nWhat is this?"), ("gpt", f"Image number {number}.")]
         turns = [{"from": who, "value": text} for who, text in turns]
         records.append({"id": str(number), "image": f"{number}.png", "conversations": turns})
     (root / "records.json").write_text(json.dumps(records))
@@ -36,7 +36,7 @@ def folder(tmp_path_factory):
 def _given(folder, out, name, *more):
     given = ["train", "--model", folder / "base", "--records", folder / "records.json"]
     given += ["--images", folder, "--recipe", name, "--out", out, "--device", "cuda"]
-    given += ["--max-steps", 4, "--set", "samples_per_update=4", *more]
+    given += ["--max-steps", 4, "--set", "samples_per_step=4", *more]
     return list(map(str, given))
 
 
@@ -62,7 +62,7 @@ def test_the_trainers_fsdp2_trains_as_one_device(folder, tmp_path):
 @pytest.mark.gpu
 def test_adapters_on_four_bits_learn(folder, tmp_path):
     pytest.importorskip("bitsandbytes")
-    rate = ("--set", "learning_rate=0.01", "--set", "connector_learning_rate=0.01")
+    rate = ("--set", "learning_rate=0.01", "--set", "projector_learning_rate=0.01")
     done = CliRunner().invoke(main, _given(folder, tmp_path / "run", "sft-qlora", *rate))
     assert done.exit_code == 0, done.output
     losses = _losses(tmp_path / "run")

@@ -50,11 +50,11 @@ def test_loras_late_gradients_pass(tmp_path):
     assert len(tiny_llava.losses(tmp_path)) == 6
 
 
-def test_updates_without_a_picture_do_not_count():
+def test_updates_without_an_image_do_not_count():
     layer = torch.nn.Linear(2, 2)
     guard = GradientGuard(["weight", "bias"])
     for _ in range(5):
-        guard.check(layer, has_image=False)  # no gradient, but no picture either
+        guard.check(layer, has_image=False)  # no gradient, but no image either
     with pytest.raises(LabError, match="weight and 1 more"):
         guard.check(layer, has_image=True)
 

@@ -68,7 +68,7 @@ def test_text_marks_what_is_supervised(tmp_path: Path) -> None:
     assert "refused: record 'empty'" in shown and "has no conversations" in shown
 
 
-def test_qwens_pictures_are_shown_by_path(tmp_path: Path) -> None:
+def test_qwens_images_are_shown_by_path(tmp_path: Path) -> None:
     vocabulary = made_up.tiktoken_file(tmp_path)
     path = written(tmp_path, [made_up.record("<image>\nWhat?", "A cat.", image="katze_ä.png")])
     shown = run(path, "--tokenizer", vocabulary, "--template", "qwen")

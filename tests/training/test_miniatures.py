@@ -30,7 +30,7 @@ COLOURS = {"red": (220, 30, 30), "green": (30, 180, 40), "blue": (30, 60, 220)}
 
 @pytest.fixture(scope="module")
 def colours(tmp_path_factory):
-    """A folder of plainly coloured pictures, and records that name the colour."""
+    """A folder of plainly coloured images, and records that name the colour."""
     root = tmp_path_factory.mktemp("colours")
     records = []
     for number in range(24):
@@ -52,8 +52,8 @@ def _model(key, records):
 def test_thirty_updates_and_a_resume(tmp_path, colours, key):
     root, records = colours
     family = families.family(key)
-    changes = {"learning_rate": 1e-3, "samples_per_update": 6, "gradient_checkpointing": False}
-    changes |= {"connector_learning_rate": None}
+    changes = {"learning_rate": 1e-3, "samples_per_step": 6, "gradient_checkpointing": False}
+    changes |= {"projector_learning_rate": None}
     recipe = base(RECIPE[family.template], changes)
     began = time.process_time()  # what one core takes, however busy the machine
 
@@ -97,7 +97,7 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path, colours):
         trainer.train(model, processor, records, root, base("sft"), tmp_path, 0)
 
 
-def test_a_picture_prepared_for_another_model_is_refused(tmp_path, colours):
+def test_an_image_prepared_for_another_model_is_refused(tmp_path, colours):
     root, records = colours
     _, processor = _model("llava-1.5-7b", records)
     model = families.build("llava-1.5-7b", "mini", 0, vision_config={"image_size": 32})
@@ -125,7 +125,7 @@ def test_the_papers_path_with_real_tokenizer_photos_and_records(reference, tmp_p
     def command(stage, start, *more):
         given = ["train", "--model", start, "--records", tmp_path / "captions.json"]
         given += ["--images", data, "--recipe", stage, "--out", tmp_path / stage]
-        given += ["--max-steps", 4, "--set", "samples_per_update=3", "--device", "cpu", *more]
+        given += ["--max-steps", 4, "--set", "samples_per_step=3", "--device", "cpu", *more]
         done = CliRunner().invoke(main, list(map(str, given)))
         assert done.exit_code == 0, done.output
         return tmp_path / stage

@@ -21,7 +21,7 @@ KEY = "llava-1.5-7b"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A miniature checkpoint, eight pictures and nine records, one of them without its picture."""
+    """A miniature checkpoint, eight images and nine records, one of them without its image."""
     root = tmp_path_factory.mktemp("plan")
     records = []
     for number in range(9):
@@ -29,7 +29,7 @@ def folder(tmp_path_factory):
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         if number != 4:
             Image.new("RGB", (40, 30), (number * 20, 90, 9)).save(root / path)
-        turns = [("human", "<image>\nWhat is this?"), ("gpt", f"Picture number {number}.")]
+        turns = [("human", "<image>\nWhat is this?"), ("gpt", f"Image number {number}.")]
         turns = [{"from": who, "value": text} for who, text in turns]
         records.append({"id": f"r{number}", "image": path, "conversations": turns})
     (root / "records.json").write_text(json.dumps(records))
@@ -53,10 +53,10 @@ def _plan(folder, **given):
     )
 
 
-def test_missing_pictures_are_named_and_counted_by_folder(folder):
+def test_missing_images_are_named_and_counted_by_folder(folder):
     report = _plan(folder)
     counts = [{"images": 5, "missing": 1}, {"images": 4, "missing": 0}]
-    assert report.pictures == dict(zip(("coco/0", "coco/1"), counts, strict=True))
+    assert report.images == dict(zip(("coco/0", "coco/1"), counts, strict=True))
     lacks = "record 'r4' (number 4 from 0): image missing: coco/0/4.png (no such file)"
     assert report.broken == [lacks]
     assert report.obstacles == ["1 of 9 records cannot be trained on"]
@@ -66,7 +66,7 @@ def test_missing_pictures_are_named_and_counted_by_folder(folder):
 
 def test_training_refuses_the_set_unless_told_to_drop_and_count(folder, tmp_path):
     model, processor = checkpoints.load(folder / "model")
-    recipe = base("sft", {"samples_per_update": 4})
+    recipe = base("sft", {"samples_per_step": 4})
     given = (model, processor, folder / "records.json", folder, recipe, tmp_path / "run", 0)
     with pytest.raises(
         trainer.LabError,
@@ -123,7 +123,7 @@ def test_what_the_plan_calls_broken_training_refuses_or_drops(folder, tmp_path, 
         records.append({"id": f"r{number}", "image": path.name, "conversations": turns})
     records[1] = _spoilt(records[1], tmp_path, how)
     (tmp_path / "records.json").write_text(json.dumps(records))
-    given = [tmp_path / "records.json", tmp_path, base("sft", {"samples_per_update": 2})]
+    given = [tmp_path / "records.json", tmp_path, base("sft", {"samples_per_step": 2})]
     model, processor = checkpoints.load(folder / "model")
     report = plan.plan(model.config, processor, *given, tmp_path / "run")
     assert report.obstacles == ["1 of 3 records cannot be trained on"]
@@ -202,12 +202,12 @@ def test_missing_and_cut_weight_files_are_found(tmp_path):
 def test_time_and_cost_by_hand(folder):
     report = _plan(
         folder,
-        recipe=base("sft", {"samples_per_update": 4, "epochs": 2}),
+        recipe=base("sft", {"samples_per_step": 4, "epochs": 2}),
         tokens_per_second=10.0,
         price_per_hour=3.0,
         devices=2,
     )
-    assert report.updates == 5  # two epochs of nine: what is left out has its place taken
+    assert report.steps == 5  # two epochs of nine: what is left out has its place taken
     expected = report.tokens / 8 * 20 / 10 / 2 / 3600
     assert report.hours == pytest.approx(expected)
     assert report.cost == pytest.approx(expected * 3 * 2)
@@ -312,9 +312,9 @@ def test_activations_equal_what_autograd_keeps(name, checkpointing):
     config = model.config
     model, _ = set_trainable(model, recipe)
     kernels.checkpoint(model, recipe)
-    picture = torch.zeros(3, 64, 64)
+    image = torch.zeros(3, 64, 64)
     ids = [1, -200] + [300] * 240
-    sample = {"id": "", "input_ids": ids, "labels": [-100] * 2 + [300] * 240, "images": [picture]}
+    sample = {"id": "", "input_ids": ids, "labels": [-100] * 2 + [300] * 240, "images": [image]}
     batch = collator(config)([sample] * 4)
     kept = {}
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
@@ -354,20 +354,20 @@ def test_the_command_says_what_is_missing_and_fails(folder):
     given += ["--images", str(folder), "--recipe", "sft", "--out", str(folder / "run")]
     done = CliRunner().invoke(main, [*given, "--json"])
     assert done.exit_code == 1
-    assert json.loads(done.output)["pictures"]["coco/0"] == {"images": 5, "missing": 1}
+    assert json.loads(done.output)["images"]["coco/0"] == {"images": 5, "missing": 1}
     few = [*given, "--drop-broken"]
     refused = CliRunner().invoke(main, few)
     assert refused.exit_code == 1
     assert "1 of 9 records cannot be trained on, more than 5.0%" in refused.output
-    done = CliRunner().invoke(main, [*few, "--max-dropped", "0.2", "--set", "samples_per_update=2"])
+    done = CliRunner().invoke(main, [*few, "--max-dropped", "0.2", "--set", "samples_per_step=2"])
     assert done.exit_code == 0, done.output
-    assert "samples_per_update, original 128" in done.output
+    assert "samples_per_step, original 128" in done.output
     mistyped = CliRunner().invoke(main, [*given[:-3], "sfd", "--out", "x"])
     assert "'sft'" in mistyped.output
 
 
 def _lacking(paths, folder, tmp_path, recipe="sft"):
-    """The plan for a caption of each path; no picture is there."""
+    """The plan for a caption of each path; no image is there."""
     turns = [{"from": "human", "value": "<image>\nWhat is this?"}, {"from": "gpt", "value": "It."}]
     records = [{"id": path, "image": path, "conversations": turns} for path in paths]
     return plan.plan(
@@ -392,7 +392,7 @@ def test_what_lacks_is_counted_by_the_layouts_folders_with_source_and_terms(
         "llava/llava_pretrain/images": {"images": 4, "missing": 4},
         "own": {"images": 1, "missing": 1},
     }
-    assert report.pictures == dict(sorted(counts.items()))
+    assert report.images == dict(sorted(counts.items()))
     assert set(report.sources) == {place.folder for place in image_folders().values()}
     text, told = str(report), json.loads(report.to_json())
     for place in image_folders().values():
@@ -405,7 +405,7 @@ def test_a_whole_set_names_no_source(folder, tmp_path):
     path.parent.mkdir(parents=True)
     Image.new("RGB", (8, 8)).save(path)
     report = _lacking(["coco/train2017/1.jpg"], folder, tmp_path)
-    assert report.pictures == {"coco/train2017": {"images": 1, "missing": 0}}
+    assert report.images == {"coco/train2017": {"images": 1, "missing": 0}}
     assert report.sources == {}
     assert "get it at" not in str(report)
 
@@ -426,7 +426,7 @@ LACKING = {  # the excerpts that are committed nowhere have these records withou
 @pytest.mark.parametrize(
     ("recipe", "files", "lacking"), [("pretrain", CAPTIONS, {}), ("sft", REFERENCE, LACKING)]
 )
-def test_the_command_says_which_records_of_the_reference_lack_pictures(
+def test_the_command_says_which_records_of_the_reference_lack_images(
     reference, folder, tmp_path, recipe, files, lacking
 ):
     data = reference / "data"
@@ -442,7 +442,7 @@ def test_the_command_says_which_records_of_the_reference_lack_pictures(
         assert any(f"{name!r}" in one and f": {path} (" in one for one in named)
     assert len(named) == len(lacking) and done.exit_code == bool(lacking)
     assert set(told["sources"]) == ({"coco/train2017"} if lacking else set())
-    small = ["--max-steps", "1", "--set", "samples_per_update=2", "--device", "cpu"]
+    small = ["--max-steps", "1", "--set", "samples_per_step=2", "--device", "cpu"]
     trained = CliRunner().invoke(main, ["train", *given, *small])
     if not lacking:
         assert trained.exit_code == 0, trained.output
@@ -459,7 +459,7 @@ def test_the_command_says_which_records_of_the_reference_lack_pictures(
 
 
 @pytest.mark.reference
-def test_the_reference_folders_records_that_lack_pictures(reference, folder):
+def test_the_reference_folders_records_that_lack_images(reference, folder):
     data = reference / "data"
     processor = checkpoints.load(folder / "model")[1]
     files = ("llava/llava_excerpt.json", "sharegpt4v/sharegpt4v_gpt4v_excerpt.json")
@@ -475,7 +475,7 @@ def test_the_settings_of_full_size_are_planned_and_trained_by_the_commands(folde
     """On a CPU, where 24-bit masters are carried out with 32 bits."""
     given = ["--model", folder / "model", "--records", folder / "records.json", "--images", folder]
     given += ["--recipe", "sft", "--out", tmp_path / "run", "--max-steps", 2, "--drop-broken"]
-    given += ["--max-dropped", "0.2", "--packing", "--set", "samples_per_update=4"]
+    given += ["--max-dropped", "0.2", "--packing", "--set", "samples_per_step=4"]
     for name in ("precision", "gradient_checkpointing"):
         given += ["--set", f"{name}={FULL_SIZE[name]}"]
     given = list(map(str, given))

@@ -54,7 +54,7 @@ def test_equals_the_official_code(reference: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("size", [(40, 21), (21, 40), (30, 30), (1, 3), (3, 1)])
-def test_pad_puts_the_picture_in_the_middle(size: tuple[int, int]) -> None:
+def test_pad_puts_the_image_in_the_middle(size: tuple[int, int]) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
     square = np.asarray(pad_to_square(Image.fromarray(noise), (122, 116, 104)))
     side = max(size)

@@ -15,7 +15,7 @@ from sgv_lab.training.trainable import set_trainable
 KEY = "llava-1.5-7b"
 
 
-MORE = {"learning_rate": 1e-3, "samples_per_update": 4}
+MORE = {"learning_rate": 1e-3, "samples_per_step": 4}
 
 
 @pytest.mark.parametrize("name", ["pretrain", "sft"])
@@ -38,7 +38,7 @@ def test_the_loss_falls_and_starts_alike_whatever_the_way(name):
 @pytest.mark.parametrize("family", ["qwen-vl-chat", "qwen3-vl-8b"])
 def test_other_families_are_timed_too(family):
     name = {"qwen-vl-chat": "sft-qwen", "qwen3-vl-8b": "sft-qwen3"}[family]
-    recipe = base(name, {"samples_per_update": 2})
+    recipe = base(name, {"samples_per_step": 2})
     row = throughput.time_training(family, "mini", recipe, {}, 1)
     assert row["positions_per_second"] >= row["tokens_per_second"] > 0
     assert row["useful_tflops"] > 0

@@ -74,7 +74,7 @@ def test_counts_at_true_size_equal_the_official_ones(reference, run, name, chang
         "embeddings": "embed_tokens",
         "language model": "llm_other",
         "vision tower": "vision_tower",
-        "connector": "mm_projector",
+        "projector": "mm_projector",
         "output head": "lm_head",
     }
     for module, group in groups.items():

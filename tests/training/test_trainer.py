@@ -19,7 +19,7 @@ from sgv_lab.training.trainer import supervised_loss
 
 @pytest.fixture(scope="module")
 def trajectory(tmp_path_factory):
-    """The run that the others are held to: 8 samples an update in one batch."""
+    """The run that the others are held to: 8 samples a step in one batch."""
     return tiny_llava.fit(tmp_path_factory.mktemp("one_batch"), micro_batch=8)
 
 
@@ -239,8 +239,8 @@ def test_adapters_are_kept_for_peft(tmp_path):
     assert checkpoints.fingerprint(out)  # which the folder does not disturb
 
 
-def test_the_connectors_own_learning_rate(tmp_path):
-    slow = tiny_llava.recipe("sft-lora", connector_learning_rate=1e-9, warmup_ratio=0.0)
+def test_the_projectors_own_learning_rate(tmp_path):
+    slow = tiny_llava.recipe("sft-lora", projector_learning_rate=1e-9, warmup_ratio=0.0)
     model = tiny_llava.model()
     before = model.model.multi_modal_projector.linear_1.weight.detach().clone()
     out = tiny_llava.fit(tmp_path, model=model, recipe=slow)

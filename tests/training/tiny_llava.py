@@ -48,7 +48,7 @@ def model(
 
 
 class Samples:
-    """``size`` samples of different lengths; every ``text_only``-th has no picture."""
+    """``size`` samples of different lengths; every ``text_only``-th has no image."""
 
     def __init__(self, size: int = 40, text_only: int = 5) -> None:
         self.size, self.text_only = size, text_only
@@ -60,12 +60,10 @@ class Samples:
         draw = torch.Generator().manual_seed(index)
         prompt = torch.randint(3, 29, (2 + index % 3,), generator=draw).tolist()
         answer = torch.randint(3, 29, (3 + index % 7,), generator=draw).tolist()
-        picture = (
-            [] if index % self.text_only == 0 else [torch.randn(3, SIDE, SIDE, generator=draw)]
-        )
-        ids = [1, *([-200] * len(picture)), *prompt, *answer, 2]
+        image = [] if index % self.text_only == 0 else [torch.randn(3, SIDE, SIDE, generator=draw)]
+        ids = [1, *([-200] * len(image)), *prompt, *answer, 2]
         labels = [-100] * (len(ids) - len(answer) - 1) + [*answer, 2]
-        return {"id": f"record-{index}", "input_ids": ids, "labels": labels, "images": picture}
+        return {"id": f"record-{index}", "input_ids": ids, "labels": labels, "images": image}
 
 
 def collator(per_sample: bool = False, packed: bool = False) -> Collator:
@@ -74,8 +72,8 @@ def collator(per_sample: bool = False, packed: bool = False) -> Collator:
 
 
 def recipe(name: str = "pretrain", **changes: Any) -> RunConfig:
-    """A recipe at a size that fits: 8 samples an update, and a rate that moves the loss."""
-    small = {"samples_per_update": 8, "learning_rate": 3e-3, "lora_rank": 4}
+    """A recipe at a size that fits: 8 samples a step, and a rate that moves the loss."""
+    small = {"samples_per_step": 8, "learning_rate": 3e-3, "lora_rank": 4}
     if name == "pretrain":
         small["vision_from"] = 1
     return base(name, small | changes)

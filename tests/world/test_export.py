@@ -17,7 +17,7 @@ from sgv_lab.world.render import render
 from sgv_lab.world.scene import scene
 
 
-def test_pictures_and_truth(tmp_path):
+def test_images_and_truth(tmp_path):
     folder = export(tmp_path / "world", n=40, split="eval", size=64, seed=100)
     rows = [json.loads(line) for line in (folder / "scenes.jsonl").read_text().splitlines()]
     assert [row["seed"] for row in rows] == list(range(100, 140))
@@ -28,9 +28,9 @@ def test_pictures_and_truth(tmp_path):
         assert row["image"].startswith(v.SOURCES[row["source"]].prefix + "/eval-")
         s = scene(row["seed"], "eval")
         assert [t["kind"] for t in row["things"]] == [t.kind for t in s.things]
-        with Image.open(folder / row["image"]) as picture:
-            assert picture.format == "PNG"
-            assert (np.asarray(picture) == np.asarray(render(s, 64))).all()
+        with Image.open(folder / row["image"]) as image:
+            assert image.format == "PNG"
+            assert (np.asarray(image) == np.asarray(render(s, 64))).all()
 
 
 def test_captions_records_and_questions(tmp_path):

@@ -1,4 +1,4 @@
-"""Pictures: deterministic, any size, true to the scene, and tellable apart at 64 pixels."""
+"""Images: deterministic, any size, true to the scene, and tellable apart at 64 pixels."""
 
 import io
 import itertools
@@ -28,7 +28,7 @@ def pixels(s: Scene, size: int = 64) -> np.ndarray:
 
 
 def empty(s: Scene, size: int = 64) -> np.ndarray:
-    """The same picture without its objects."""
+    """The same image without its objects."""
     return pixels(replace(s, things=()), size)
 
 
@@ -40,9 +40,9 @@ def inside(t: Thing, size: int) -> np.ndarray:
 
 def seen_color(s: Scene, t: Thing, size: int = 64, share: float = 1 / 3) -> str:
     """The colour nearest to an object's brighter pixels: outline, marks and details are darker."""
-    picture = pixels(s, size)
-    changed = np.abs(picture - empty(s, size)).max(2) > 12
-    own = picture[changed & inside(t, size)]
+    image = pixels(s, size)
+    changed = np.abs(image - empty(s, size)).max(2) > 12
+    own = image[changed & inside(t, size)]
     own = own[np.argsort(-own.max(1))][: max(1, int(share * len(own)))]
     return list(v.COLORS)[((own.mean(0) - PALETTE) ** 2).sum(1).argmin()]
 
@@ -50,18 +50,18 @@ def seen_color(s: Scene, t: Thing, size: int = 64, share: float = 1 / 3) -> str:
 @pytest.mark.parametrize("size", [32, 64, 97, 256])
 def test_any_size(size):
     for seed, source in enumerate(v.SOURCES):
-        picture = render(scene(seed, "eval", source), size)
-        assert (picture.mode, picture.size) == ("RGB", (size, size))
+        image = render(scene(seed, "eval", source), size)
+        assert (image.mode, image.size) == ("RGB", (size, size))
 
 
-def test_sizes_show_the_same_picture():
+def test_sizes_show_the_same_image():
     for seed, source in enumerate(v.SOURCES):
         s = scene(seed, "train", source)
         large = render(s, 256).resize((64, 64), Image.Resampling.BOX)
         assert np.abs(np.asarray(large, dtype=float) - pixels(s)).mean() < 9, source
 
 
-def test_a_picture_handed_out_is_the_callers_own():
+def test_an_image_handed_out_is_the_callers_own():
     s = one()
     before = pixels(s)
     render(s).paste((0, 0, 0), (0, 0, 64, 64))
@@ -102,10 +102,10 @@ def test_every_object_stands_out_everywhere():
 
 @pytest.mark.parametrize("size", v.SIZES)
 def test_kinds_differ_at_64_pixels(size):
-    pictures = {k: pixels(one(kind=k, size=size))[14:34, 14:34] for k in v.KINDS}
+    images = {k: pixels(one(kind=k, size=size))[14:34, 14:34] for k in v.KINDS}
     area = inside(one(size=size).things[0], 64).sum()
     for a, b in itertools.combinations(v.KINDS, 2):
-        differing = (np.abs(pictures[a] - pictures[b]).max(2) > 40).sum()
+        differing = (np.abs(images[a] - images[b]).max(2) > 40).sum()
         assert differing / area > 0.2, (a, b)
 
 
@@ -187,7 +187,7 @@ def test_fine_patch_truth_follows_the_pixels():
 
 
 def test_fast_enough_to_render_while_training():
-    """Warm, a picture and its truth cost no more than a few decodings of a PNG of that size."""
+    """Warm, an image and its truth cost no more than a few decodings of a PNG of that size."""
     scenes = [scene(seed) for seed in range(200)]
     files = []
     for s in scenes:

@@ -74,7 +74,7 @@ def test_splits_are_disjoint():
 
 
 @pytest.mark.parametrize("source", v.SOURCES)
-def test_nothing_overlaps_or_leaves_the_picture(source):
+def test_nothing_overlaps_or_leaves_the_image(source):
     for seed in range(400):
         s = scene(seed, "train", source)
         for t in s.things:

@@ -8,4 +8,4 @@ assert len(sft_runs) == len(sft.arms) * len(sft.seeds)
 assert len(gains) == len(names) * len(scores) * 3
 assert set(plans.JUDGED).isdisjoint(pd.concat(found)["score"])
 assert set(said) == set(mixes)
-assert profile == "paper" or overlap.sum().drop("pictures").sum() == 0
+assert profile == "paper" or overlap.sum().drop("images").sum() == 0

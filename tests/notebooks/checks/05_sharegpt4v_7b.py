@@ -2,7 +2,7 @@ assert all(needs.obstacles == [] for needs in checked.values())
 assert set(said) == {sharegpt4v.LLAVA, sharegpt4v.OURS} and all(said.values())
 assert len(checkpoints) == len(checked)
 assert steps["loss"].notna().all()
-assert (bill["tokens a second"] > 0).all()
+assert (bill["tokens per second"] > 0).all()
 assert bill["peak GB"].gt(0).all()
 assert "recipe `sft`" in card
 assert len(set(models.values())) == len(jobs)

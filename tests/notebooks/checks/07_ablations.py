@@ -1,6 +1,6 @@
 assert set(settings.arms) <= set(registry.ARMS)
-pictures = told.loc[told.index.str.endswith("@PT"), "picture"]
-assert pictures.nunique() == 1  # Table 5: the same picture, whoever captions
+images = told.loc[told.index.str.endswith("@PT"), "image"]
+assert images.nunique() == 1  # Table 5: the same image, whoever captions
 assert all(stage.obstacles == [] for stage in checked.values())
 same = {record.key for record in records if record.arm in ("both", "tower@50%")}
 assert len(same) == len(demo.seeds)  # two names, one run a seed

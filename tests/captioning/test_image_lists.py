@@ -15,14 +15,14 @@ from sgv_lab.images import load_image
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "LA", "1"])
-def test_good_pictures_come_in_rgb_with_their_files_bytes(tmp_path, mode):
+def test_good_images_come_in_rgb_with_their_files_bytes(tmp_path, mode):
     Image.new(mode, (20, 30)).save(tmp_path / "a.png")
-    data, picture = load_image(tmp_path, "a.png")
+    data, image = load_image(tmp_path, "a.png")
     assert data == (tmp_path / "a.png").read_bytes()
-    assert (picture.mode, picture.size, picture.format) == ("RGB", (20, 30), "PNG")
+    assert (image.mode, image.size, image.format) == ("RGB", (20, 30), "PNG")
 
 
-def test_a_folder_or_any_list_names_the_same_pictures(tmp_path):
+def test_a_folder_or_any_list_names_the_same_images(tmp_path):
     names = ["b/2.jpg", "a/1.png", "a/3.jpeg"]
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -54,15 +54,15 @@ def test_a_folders_names_begin_at_the_root(tmp_path):
 
 
 def test_what_is_no_list_is_refused(tmp_path):
-    pq.write_table(pa.table({"picture": ["a.png"]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"image": ["a.png"]}), tmp_path / "a.parquet")
     (tmp_path / "b.json").write_text('{"images": [')
     (tmp_path / "c.json").write_text("[1, 2]")
     (tmp_path / "d.parquet").write_text("no")
     for name in ("a.parquet", "b.json", "c.json", "d.parquet", "none.txt"):
-        with pytest.raises(LabError, match=f"{name}: is no list of pictures"):
+        with pytest.raises(LabError, match=f"{name}: is no list of images"):
             list_images(tmp_path / name)
     (tmp_path / "nothing.txt").touch()
-    with pytest.raises(LabError, match="holds no pictures"):
+    with pytest.raises(LabError, match="holds no images"):
         list_images(tmp_path / "nothing.txt")
 
 
