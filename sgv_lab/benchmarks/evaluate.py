@@ -1,10 +1,12 @@
 """Ask a model a benchmark's questions: batched, longest first, greedy, resumable."""
 
+import hashlib
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 from tqdm.auto import tqdm
 from transformers import BatchFeature, PreTrainedModel, ProcessorMixin
@@ -17,7 +19,7 @@ from sgv_lab.captioning import bulk
 from sgv_lab.captioning.image_lists import ahead
 from sgv_lab.closure import digest
 from sgv_lab.errors import LabError
-from sgv_lab.files import Journal, write_json
+from sgv_lab.files import Journal, in_threads, sha256, write_json
 from sgv_lab.images import image_problems
 from sgv_lab.models import checkpoints
 from sgv_lab.models.architectures import template
@@ -45,7 +47,7 @@ def evaluate(
     ``loaded`` saves reading the checkpoint again. ``shard``: (i, n), this process asks about every
     n-th image from the i-th. All shards share ``out``, and the one that ends last scores; the
     others return how many questions are answered. Raises LabError if ``out`` holds answers of
-    another model, benchmark or question, or of code that answers otherwise.
+    another model, precision, benchmark, question or image, or of code that answers otherwise.
     """
     name, data, out = benchmarks.canonical(benchmark), Path(data), Path(out)
     task = TASKS[name]
@@ -55,9 +57,9 @@ def evaluate(
     if served:
         known = model.known()
     else:
-        code = digest(answer, checkpoints.load)
-        known = {"model": checkpoints.fingerprint(model), "code": code}
-    _same_run(out, {"benchmark": name, **known})
+        code, dtype = digest(answer, checkpoints.load), loaded[0].dtype if loaded else torch.float32
+        known = {"model": checkpoints.fingerprint(model), "code": code, "dtype": str(dtype)}
+    _same_run(out, {"benchmark": name, "images": _images_hash(questions, data), **known})
     journal = Journal(out / "answers.jsonl")
     done = _done(journal, questions)
     if left := [question for question in part_of(questions, shard) if question.id not in done]:
@@ -87,6 +89,16 @@ def check_images(questions: Iterable[Question], data: Path) -> None:
         more = f" and {len(bad) - 1} more" if bad[1:] else ""
         what = f"lacks the image {bad[0]}{more}"
         raise LabError(what, where=data, fix="unpack the official release there")
+
+
+def _images_hash(questions: Sequence[Question], data: Path) -> str:
+    """A hash of the bytes of all images that are asked about."""
+    paths, found = list(dict.fromkeys(q.path for q in questions if q.path)), hashlib.sha256()
+    for path, one in zip(paths, in_threads(lambda path: sha256(data / path), paths), strict=True):
+        found.update(f"{path} {one}\n".encode())
+    for question in questions:
+        found.update((question.encoded or "").encode())
+    return found.hexdigest()[:20]
 
 
 def part_of(questions: Sequence[Question], shard: tuple[int, int]) -> list[Question]:

@@ -79,9 +79,9 @@ def load(
 ) -> tuple[PreTrainedModel, ProcessorMixin]:
     """Read a checkpoint folder: ``(model, processor)``, the model in evaluation mode.
 
-    Weights come from safetensors only and no code from the folder is run. Raises LabError when a
-    shard is missing or cut short, a weight missing, left over or of another shape, or the
-    tokenizer does not fit the model.
+    Weights come from safetensors only and no code from the folder is run. ``device`` "meta": all is
+    checked alike, but no weight is read. Raises LabError when a shard is missing or cut short, a
+    weight missing, left over or of another shape, or the tokenizer does not fit the model.
     """
     path = Path(path)
     config = configuration(path)
@@ -94,6 +94,7 @@ def load(
             path,
             config=config,
             dtype=dtype,
+            device_map="meta" if device == "meta" else None,
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
@@ -111,7 +112,7 @@ def load(
                 f"{len(report[kind])} {kind.replace('_', ' ')}: {names}", where=path, fix=_MEND
             )
     refuse_tokenizer(config, processor, path)
-    return model.to(device).eval(), processor
+    return (model if device == "meta" else model.to(device)).eval(), processor
 
 
 def fingerprint(path: str | Path) -> str:

@@ -35,8 +35,8 @@ def read_json(path: Path) -> dict[str, Any]:
 def weight_files(folder: Path) -> list[Path]:
     """The weight files of a checkpoint folder; safetensors go before pytorch_model.bin.
 
-    LabError if there are none, or naming the first shard that is listed but missing, and for a
-    LoRA run's adapters, which are no model by themselves.
+    LabError if there are none, naming the shards that are listed but missing, and for a LoRA run's
+    adapters, which are no model by themselves.
     """
     if adapters := [file.name for kind in _ADAPTERS for file in sorted(folder.glob(kind))]:
         raise LabError(
@@ -55,8 +55,9 @@ def weight_files(folder: Path) -> list[Path]:
                 what = f"the path {outside[0]!r} leaves its root"
                 raise LabError(what, where=index, fix="use a path below the root")
             shards = [folder / name for name in names]
-            if missing := [shard for shard in shards if not shard.is_file()]:
-                raise LabError("this shard is missing", where=missing[0], fix="download it")
+            if missing := [shard.name for shard in shards if not shard.is_file()]:
+                what = f"shards are missing: {', '.join(missing)}"
+                raise LabError(what, where=folder, fix="download them")
             return shards
         if (folder / f"{stem}.{ending}").is_file():
             return [folder / f"{stem}.{ending}"]

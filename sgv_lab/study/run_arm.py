@@ -337,7 +337,11 @@ def evaluate_cached(model: Path, job: Job) -> tuple[dict[str, float], pd.DataFra
     def build(out: Path) -> None:
         write_json(out / "scores.json", evaluate_all(job, model, out))
 
-    known = {"questions": {name: key for name, (_, key) in job.questions.items()},
-             "threads": torch.get_num_threads(), **cached_training.computer()}  # fmt: skip
+    known = {
+        "questions": {name: key for name, (_, key) in job.questions.items()},
+        "full size": job.data_root is not None,  # which is asked in bfloat16
+        "threads": torch.get_num_threads(),
+        **cached_training.computer(),
+    }
     out = store.artifact("answers", known, [model], build, resumes=True)
     return _read(out / "scores.json"), pd.read_parquet(out / POINTS)

@@ -167,13 +167,19 @@ def checkpoints(folder: Path) -> list[Path]:
 
 def finished(out: Path, settings: dict[str, Any]) -> bool:
     """Whether ``out`` holds this run, complete. Raises LabError if it holds another one."""
-    if (out / "run.json").is_file():
-        before, ours = json.loads((out / "run.json").read_bytes()), json.loads(json.dumps(settings))
-        names = {*before, *ours}.difference(TOLD)
-        if changed := [name for name in sorted(names) if before.get(name) != ours.get(name)]:
-            what = f"holds a run with other settings ({', '.join(changed)})"
-            raise LabError(what, where=out, fix="choose another folder, or delete this one")
+    if changed := changed_settings(out, settings):
+        what = f"holds a run with other settings ({', '.join(changed)})"
+        raise LabError(what, where=out, fix="choose another folder, or delete this one")
     return (out / "manifest.json").is_file()
+
+
+def changed_settings(out: Path, settings: dict[str, Any], names: Collection[str] = ()) -> list[str]:
+    """Which of ``names`` (none: of all) the run that ``out`` holds has another setting for."""
+    if not (out / "run.json").is_file():
+        return []
+    before, ours = json.loads((out / "run.json").read_bytes()), json.loads(json.dumps(settings))
+    names = names or {*before, *ours}.difference(TOLD)
+    return [name for name in sorted(names) if before.get(name) != ours.get(name)]
 
 
 def finish(

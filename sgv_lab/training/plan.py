@@ -15,13 +15,20 @@ from transformers import PreTrainedConfig, ProcessorMixin
 from sgv_lab.captions.records import count_reasons
 from sgv_lab.errors import LabError
 from sgv_lab.models import checkpoints
-from sgv_lab.models.weights import open_weights, read_json
 from sgv_lab.training import packing
+from sgv_lab.training.checkpointing import changed_settings
 from sgv_lab.training.collate import collator
 from sgv_lab.training.config import Machine, RunConfig
 from sgv_lab.training.data import RecordDataset
 from sgv_lab.training.estimates import BYTES, LargestBatch, step_memory
-from sgv_lab.training.survey import MAX_DROPPED, ImageFolder, image_folders, refusal, survey
+from sgv_lab.training.survey import (
+    MAX_DROPPED,
+    ImageFolder,
+    Survey,
+    image_folders,
+    refusal,
+    survey,
+)
 from sgv_lab.training.trainable import Trainable, count_trainable
 from sgv_lab.training.trainer import total_steps
 
@@ -48,7 +55,8 @@ class Plan:
     supervised: int
     steps: int
     samples_per_step: int
-    weights: dict[str, str]  # file -> "whole", "missing" or "incomplete"; empty: not looked at
+    weights: str | None  # what is wrong with the checkpoint, "" if nothing; None: not looked at
+    place: str  # why the run cannot be written to its folder, "" if it can
     parameters: dict[str, dict[str, int]]
     memory: dict[str, float]  # part -> bytes, at the peak, of one device
     device_bytes: int | None
@@ -65,8 +73,7 @@ class Plan:
         found = [broken] if broken else []
         if self.too_long:
             found.append(self.too_long)
-        if self._bad:
-            found.append("weights: " + ", ".join(f"{n} {w}" for n, w in self._bad.items()))
+        found += filter(None, (self.weights, self.place))
         if self.disk_needed > self.disk_free:
             found.append(f"disk: {_gb(self.disk_needed)} needed, {_gb(self.disk_free)} free")
         needed = sum(self.memory.values())
@@ -74,10 +81,6 @@ class Plan:
             what = f"memory: {_gb(needed)} needed, {_gb(self.device_bytes)} there"
             found.append(f"{what}; {self.fitting or 'no setting known here fits'}")
         return found
-
-    @property
-    def _bad(self) -> dict[str, str]:
-        return {name: state for name, state in self.weights.items() if state != "whole"}
 
     @property
     def sources(self) -> dict[str, ImageFolder]:
@@ -112,9 +115,8 @@ class Plan:
         if self.hours is not None:
             hours = f"{self.hours:,.2f} hours" + (f", cost {self.cost:,.2f}" if self.cost else "")
         rows.append(("time", hours))
-        if self.weights:
-            state = f"{len(self._bad)} bad" if self._bad else "whole"
-            rows.append(("weights", f"{len(self.weights)} files, {state}"))
+        if self.weights is not None:
+            rows.append(("weights", self.weights or "whole"))
         rows.append(("ready", "no: " + "; ".join(self.obstacles) if self.obstacles else "yes"))
         return "\n".join(f"{name:<34} {value}" for name, value in rows)
 
@@ -192,7 +194,8 @@ def plan(
         supervised=int(supervised.sum()),
         steps=steps,
         samples_per_step=recipe.samples_per_step,
-        weights=weight_states(Path(weights)) if weights else {},
+        weights=_wrong_weights(weights) if weights else None,
+        place=_wrong_place(Path(out), examples, recipe, steps, found),
         parameters=counts.counts,
         **_room(recipe, memory, device_bytes, devices, run.fsdp),
         disk_needed=_disk(counts, recipe),
@@ -209,23 +212,26 @@ def _time_and_cost(
     return {"hours": hours, "cost": hours * price * devices if hours and price else None}
 
 
-def weight_states(folder: Path) -> dict[str, str]:
-    """Each weight file of a checkpoint folder -> "whole", "missing" or "incomplete".
+def _wrong_weights(folder: str | Path) -> str:
+    """What keeps a checkpoint from being loaded, or ""; no weight is read."""
+    try:
+        checkpoints.load(folder, device="meta")
+    except LabError as error:
+        return str(error)
+    return ""
 
-    By names and headers; nothing is loaded.
-    """
-    index = folder / "model.safetensors.index.json"
-    names = read_json(index)["weight_map"].values() if index.is_file() else ["model.safetensors"]
-    states = {}
-    for name in sorted(set(names)):
-        try:
-            open_weights(folder / name)  # its header is read, and its length compared with it
-            states[name] = "whole"
-        except LabError:
-            states[name] = "incomplete"
-        except FileNotFoundError:
-            states[name] = "missing"
-    return states
+
+def _wrong_place(
+    out: Path, examples: RecordDataset, recipe: RunConfig, steps: int, found: Survey
+) -> str:
+    """Why ``out`` cannot take this run, as far as its seed and weights do not decide it, or ""."""
+    if out.exists() and not out.is_dir():
+        return f"{out} is no folder"
+    known = {"recipe": recipe.training(), "steps": steps, "data": examples.digest()}
+    known["left_out"] = found.digest()
+    if changed := changed_settings(out, known, known):
+        return f"{out} holds a run with other settings ({', '.join(changed)})"
+    return ""
 
 
 def _memory(

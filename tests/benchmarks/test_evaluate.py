@@ -249,6 +249,16 @@ def test_a_killed_run_goes_on_and_scores(loaded, data: Path, tmp_path: Path, mon
     with monkeypatch.context() as patch, pytest.raises(LabError, match=r"not of .*'edited'"):
         patch.setattr(module, "digest", lambda *_: "edited")  # the code that answers
         evaluate(checkpoint, "mme", data, out)
+    half = loaded[0].to(torch.bfloat16), loaded[1]
+    with pytest.raises(LabError, match="not of .*bfloat16"):
+        evaluate(checkpoint, "mme", data, out, loaded=half)
+    loaded[0].float()
+    image = next(data.rglob("*.png"))
+    shown = image.read_bytes()
+    Image.new("RGB", (64, 64)).save(image)
+    with pytest.raises(LabError, match="holds answers of"):  # to what another image showed
+        evaluate(checkpoint, "mme", data, out)
+    image.write_bytes(shown)
     row = json.loads(lines[0]) | {"question_id": "color/9"}
     (out / "answers.jsonl").write_text(json.dumps(row) + "\n")
     with pytest.raises(LabError, match="'color/9' is not in"):

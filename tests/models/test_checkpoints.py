@@ -117,7 +117,7 @@ def test_missing_shard(tmp_path, good):
     checkpoints.load(linked)
     shard = sorted(folder.glob("model-*-of-*.safetensors"))[1]
     shard.unlink()
-    with pytest.raises(LabError, match=f"{shard.name}: this shard is missing"):
+    with pytest.raises(LabError, match=f"shards are missing: {shard.name}"):
         checkpoints.load(folder)
 
 

@@ -169,7 +169,7 @@ NORM = "model.layers.1.input_layernorm.weight"
         ),
         (
             lambda s: (s / "model-00002-of-00003.safetensors").unlink(),
-            "model-00002-of-00003.safetensors: this shard is missing",
+            "shards are missing: model-00002-of-00003.safetensors",
         ),
         (
             lambda s: (s / "model-00002-of-00003.safetensors").write_bytes(b"\x08" + b"\x00" * 20),

@@ -1,12 +1,13 @@
 import dataclasses
 import json
+import shutil
 
 import pytest
 import simulated
-import tiny_llava
 import torch
 from click.testing import CliRunner
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from sgv_lab.cli import main
 from sgv_lab.models import checkpoints, families, mini
@@ -182,21 +183,49 @@ def test_options_that_are_ignored_are_refused_by_name(folder, tmp_path, command)
     assert CliRunner().invoke(main, [*given, "--max-steps", "0"]).exit_code == 2
 
 
-def test_missing_and_cut_weight_files_are_found(tmp_path):
-    model = tiny_llava.model()
-    model.save_pretrained(tmp_path, max_shard_size="100KB")
-    shards = sorted(tmp_path.glob("model-*.safetensors"))
-    assert len(shards) > 2
-    assert plan.weight_states(tmp_path) == {shard.name: "whole" for shard in shards}
-    shards[0].unlink()
-    shards[1].write_bytes(shards[1].read_bytes()[:-1])
-    shards[2].write_bytes(b"<html>")
-    assert plan.weight_states(tmp_path) == {
-        shards[0].name: "missing",
-        shards[1].name: "incomplete",
-        shards[2].name: "incomplete",
-        **{shard.name: "whole" for shard in shards[3:]},
-    }
+def _without_a_tensor(model, run):
+    file = model / "model.safetensors"
+    tensors = load_file(file)
+    tensors.pop("language_model.model.norm.weight")
+    save_file(tensors, file, {"format": "pt"})
+
+
+def _cut_shards(model, run):
+    checkpoints.load(model)[0].save_pretrained(model, max_shard_size="1MB")
+    (model / "model.safetensors").unlink()
+    first, second, *_ = sorted(model.glob("model-*.safetensors"))
+    first.unlink()
+    second.write_bytes(second.read_bytes()[:-1])
+
+
+def _another_run(model, run):
+    run.mkdir()
+    (run / "run.json").write_text(json.dumps({"recipe": {"name": "pretrain"}, "steps": 3}))
+
+
+OBSTACLES = {
+    "1 missing keys": _without_a_tensor,
+    "shards are missing: model-00001": _cut_shards,
+    "holds LoRA adapters": lambda model, run: (model / "adapter_config.json").write_text("{}"),
+    "other settings": _another_run,
+    "run": lambda model, run: run.write_text("a file"),
+}
+
+
+@pytest.mark.parametrize("told", OBSTACLES)
+def test_what_keeps_a_run_from_starting_plan_and_train_both_say(folder, tmp_path, told):
+    model, run = tmp_path / "model", tmp_path / "run"
+    shutil.copytree(folder / "model", model)
+    given = ["--model", model, "--records", folder / "records.json", "--images", folder,
+             "--recipe", "sft", "--out", run, "--drop-broken", "--max-dropped", "0.2",
+             "--max-steps", "1", "--set", "samples_per_step=1"]  # fmt: skip
+    given = list(map(str, given))
+    ready = CliRunner().invoke(main, ["plan", *given])
+    assert ready.exit_code == 0 and "weights                            whole" in ready.output
+    OBSTACLES[told](model, run)
+    for command in ("plan", "train"):
+        done = CliRunner().invoke(main, [command, *given])
+        assert done.exit_code == 1 and told in done.output, command
 
 
 def test_time_and_cost_by_hand(folder):
@@ -217,7 +246,7 @@ def test_too_little_memory_and_bad_weights_stand_in_the_way(folder):
     left_out = {"drop_broken": True, "max_dropped": 0.2}
     report = _plan(folder, **left_out, device_bytes=10_000, weights=folder)
     assert len(report.obstacles) == 2
-    assert "model.safetensors missing" in report.obstacles[0]
+    assert "config.json: cannot be read" in report.obstacles[0]
     assert "memory" in report.obstacles[1]
 
 
