@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from sgv_lab import notebook, store
 from sgv_lab.errors import LabError
-from sgv_lab.options import Folder, pairs
+from sgv_lab.options import Folder, pairs, refuse_ignored
 
 
 def run(
@@ -49,12 +49,38 @@ def study(
     Records go to OUT/records.jsonl as they finish. The store keeps each run's answers and loss
     curve in arms/KEY (records name their keys), and its weights only if told so. The same command
     goes on after a kill. With official files each arm's training is checked before anything runs,
-    by --dry-run too.
+    by --dry-run too, which also compares the records in OUT with what would be run today.
     """
-    from sgv_lab.study import plans, publishing, run_arm, runner
+    from sgv_lab.study import plans, publishing, runner
 
+    if cluster:
+        refuse_ignored("--cluster", "workers")
+    if not data_root:
+        refuse_ignored("a study without --data-root", "max_dropped")
     read = plans.load(plan)
+    out = out or Path("runs") / "studies" / read.name
     yield publishing.describe_plan(read)
+    given = (read, models_root, data_root, max_dropped)
+    yield from _preflight(given, out, keep_models, dry_run)
+    if dry_run:
+        yield read.resolved().to_string(index=False)
+        return
+    how = {"keep_models": keep_models, "max_dropped": max_dropped, "cluster": cluster}
+    records = runner.run(read, out, models_root, data_root, workers, **how)
+    yield publishing.report(read, records, out)
+    if publish:
+        from sgv_lab.figures.study import publish as publish_study  # needs matplotlib
+
+        yield from publish_study(read, records, out, publish)
+
+
+def _preflight(
+    given: tuple[Any, ...], out: Path, keep_models: bool, dry_run: bool
+) -> Iterator[str]:
+    """What is known of a study before anything is trained; ``given`` as `runner.jobs` takes it."""
+    from sgv_lab.study import run_arm, runner
+
+    read, models_root, data_root, _ = given
     first = [one.pretrain.captions for one in read.configs().values() if one.pretrain]
     if not data_root and any(captions.annotator == "share" for captions in first):
         # Share-Captioner learns from collected captions: known before hours of training.
@@ -64,8 +90,11 @@ def study(
         start = runner.bases(read, models_root)
         yield f"bases      {', '.join(path.name for path in start.values())}"
     kept = keep_models and (read.profile != "paper" or models_root)
-    given = (read, models_root, data_root, max_dropped)
-    todo = runner.jobs(*given) if kept or data_root else []
+    begun = dry_run and (out / runner.RECORDS).is_file()
+    todo = runner.jobs(*given) if kept or data_root or begun else []
+    if begun:
+        done = runner.done_before(read, todo, out)
+        yield f"records    {len(done)} of {len(read.runs())} are there"
     if kept:
         size = run_arm.check_disk(todo) / 1e9
         yield f"weights    {size:,.1f} GB of {len(read.runs())} runs, in {store.root() / 'arms'}"
@@ -73,17 +102,6 @@ def study(
         yield from run_arm.check(todo)
     elif read.profile == "paper" and dry_run:
         yield "Files are not checked: that takes --models-root and --data-root."
-    if dry_run:
-        yield read.resolved().to_string(index=False)
-        return
-    out = out or Path("runs") / "studies" / read.name
-    how = {"keep_models": keep_models, "max_dropped": max_dropped, "cluster": cluster}
-    records = runner.run(read, out, models_root, data_root, workers, **how)
-    yield publishing.report(read, records, out)
-    if publish:
-        from sgv_lab.figures.study import publish as publish_study  # needs matplotlib
-
-        yield from publish_study(read, records, out, publish)
 
 
 def studies() -> Iterator[str]:

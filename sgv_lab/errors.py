@@ -9,9 +9,12 @@ class LabError(ValueError):
 
     >>> print(LabError("is not a JSON array", where="captions.json", fix="download it again"))
     captions.json: is not a JSON array. Download it again.
+
+    ``what`` and ``fix`` are kept apart, too.
     """
 
     def __init__(self, what: str, *, where: object = None, fix: str = "") -> None:
+        self.what, self.fix = what, fix
         message = f"{where}: {what}" if where is not None else what
         if fix:
             message = f"{message.rstrip('.')}. {fix[0].upper()}{fix[1:].rstrip('.')}."

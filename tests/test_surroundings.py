@@ -141,6 +141,17 @@ def test_a_store_that_cannot_be_written(place: Path) -> None:
         ("run", "--out", "file"),
         ("world", "export", "file/x", "--scenes", "1"),
         ("figures", "--tables", "--out", "file"),
+        (
+            "caption",
+            "--model",
+            "http://127.0.0.1:9/v1",
+            "--name",
+            "m",
+            "--out",
+            "file",
+            "--images",
+            str(ROOT / "figures"),
+        ),
     ],
 )
 def test_a_folder_that_cannot_be_written(place: Path, arguments: tuple[str, ...]) -> None:

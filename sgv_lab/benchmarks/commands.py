@@ -35,6 +35,8 @@ def score(
 
         data = core.require(annotations, "--annotations", "the benchmark's data folder")
         predictions, annotations = graded(name, predictions, data, judge, judge_url, runs)
+    else:
+        refuse_ignored("scoring without --judge", "judge_url", "runs")
     scorer = benchmarks.module(name)
     if variant not in (known := (benchmarks.OFFICIAL, *scorer.VARIANTS)):
         raise unknown("scoring variant", variant, known)

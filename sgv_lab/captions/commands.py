@@ -30,7 +30,7 @@ def stats(
 
     Gzipped ones, too. Words are runs without white space; words and parts of speech mean something
     in English, and in languages written alike. With --images each LLaVA-format record is also
-    checked as `sgv-lab train` does before it starts.
+    checked as `sgv-lab train` does before it starts, but for its length.
 
     hub:NAME fetches a dataset of Table 1, world:NAME is its stand-in in the drawn world
     (COCO-Caption, BLIP-LCS, LLaVA-23K, ShareGPT4V, ShareGPT4V-PT).

@@ -1,8 +1,8 @@
 """Records ``{id, image, conversations}``: read from any file, and what keeps one from training.
 
-`problem` is the one check: `stats --images`, `inspect`, `plan`, `train` and `study` all ask it.
-What it says is "reason" or "reason: what is special to this record", so that reasons can be
-counted.
+`record_problem` and `file_problem` are the one check of a record's form and of its image's file:
+`stats --images`, `inspect`, `plan`, `train` and `study` all ask them. What they say is "reason" or
+"reason: what is special to this record", so that reasons can be counted.
 """
 
 from collections import Counter

@@ -151,6 +151,7 @@ def _config(original: dict[str, Any], source: Path, vision_tower: Path | None) -
         "mm_projector_type": (projector, (*_PROJECTORS, None)),
         "mm_vision_select_feature": (original.get("mm_vision_select_feature"), ("patch", None)),
         "rope_scaling": (original.get("rope_scaling"), (None,)),
+        "rope_parameters": (original.get("rope_parameters"), (None,)),  # no original's
         "hidden_act": (original.get("hidden_act"), ("silu", None)),
     }
     refuse_settings(known, source / "config.json")

@@ -144,12 +144,7 @@ def run(
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     todo = jobs(plan, models_root, data_root, max_dropped)
-    journal, kept = Journal(out / RECORDS), {}
-    done = {(r.arm, r.seed): r for r in read(out) if r.digest == plan.digest}
-    for job in todo:
-        if (job.arm, job.seed) in done:
-            left_out = run_arm.left_out(job, kept)
-            _same_today(plan, job, done[job.arm, job.seed], out, left_out)
+    journal, done = Journal(out / RECORDS), done_before(plan, todo, out)
     left = [job for job in todo if (job.arm, job.seed) not in done]
     left = [replace(job, keep_model=keep_models) for job in left]
     bar = tqdm(total=len(todo), initial=len(done), unit="run", desc=plan.name, disable=not progress)
@@ -168,6 +163,16 @@ def run(
             names = [base.name for base in starts]
             write_json(out / UNTUNED, dict(zip(names, (one for one, _ in scored), strict=True)))
     return records
+
+
+def done_before(plan: Plan, todo: Iterable[Job], out: Path) -> dict[tuple[str, int], Record]:
+    """(arm, seed) -> its record in ``out``. LabError for one of what would be another run today."""
+    done, kept = {(r.arm, r.seed): r for r in read(out) if r.digest == plan.digest}, {}
+    for job in todo:
+        if (job.arm, job.seed) in done:
+            left_out = run_arm.left_out(job, kept)
+            _same_today(plan, job, done[job.arm, job.seed], out, left_out)
+    return done
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], part: str = "") -> list[str]:

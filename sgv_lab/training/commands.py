@@ -61,6 +61,8 @@ class Training:
             refuse_ignored("--packing", "micro_batch")
         else:
             refuse_ignored("training without --packing", "tokens_per_batch")
+        if not self.drop_broken:
+            refuse_ignored("training without --drop-broken", "max_dropped")
         names = ("max_steps", "packing", "tokens_per_batch", "micro_batch", "workers")
         given = {name: getattr(self, name) for name in names} | more
         given = {name: value for name, value in given.items() if value not in (None, False)}

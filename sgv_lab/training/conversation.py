@@ -71,7 +71,8 @@ def encode(
         if not encoded.supervised:
             raise LabError(f"no supervised token within {max_length} tokens", fix="drop it")
     except LabError as error:
-        raise LabError(str(error), where=f"record {record.get('id')!r}") from error
+        where = f"record {record.get('id')!r}"
+        raise LabError(error.what, where=where, fix=error.fix) from error
     return encoded
 
 

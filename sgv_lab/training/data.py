@@ -127,7 +127,7 @@ class RecordDataset(Dataset[dict[str, Any]]):
             try:
                 encoded = self.encode(record)
             except LabError as error:
-                wrong = str(error).removeprefix(f"record {record['id']!r}: ").rstrip(".")
+                wrong = error.what
         line = self._table["line"][index].as_py()
         return (Broken(index, record["id"], line, wrong) if wrong else None), encoded
 

@@ -250,7 +250,7 @@ def test_a_killed_run_goes_on_and_scores(loaded, data: Path, tmp_path: Path, mon
         patch.setattr(module, "digest", lambda *_: "edited")  # the code that answers
         evaluate(checkpoint, "mme", data, out)
     half = loaded[0].to(torch.bfloat16), loaded[1]
-    with pytest.raises(LabError, match="not of .*bfloat16"):
+    with pytest.raises(LabError, match=r"not of .*bfloat16"):
         evaluate(checkpoint, "mme", data, out, loaded=half)
     loaded[0].float()
     image = next(data.rglob("*.png"))

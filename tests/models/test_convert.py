@@ -201,6 +201,7 @@ def test_damage_is_refused_by_name(model, tmp_path, damage, message):
         ({"model_type": "gpt2"}, "model_type 'gpt2' is not an original layout"),
         ({"mm_projector_type": "mlp9x"}, "mm_projector_type is 'mlp9x'"),
         ({"rope_scaling": {"type": "linear"}}, "rope_scaling"),
+        ({"rope_parameters": {"rope_theta": 5e5}}, "rope_parameters"),
         ({"text_config": {}}, "in Hugging Face format already"),
         ({"num_hidden_layers": 4}, r"Missing key.*layers\.3\.self_attn\.q_proj"),
     ],

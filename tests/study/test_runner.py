@@ -400,7 +400,7 @@ def test_a_study_of_two_bases_says_which_and_keeps_both_untuned(
         runner.run(plan, tmp_path, models, progress=False)
 
 
-def test_the_command_shows_a_plan_and_its_records(study, models, tmp_path):
+def test_the_command_shows_a_plan_and_its_records(study, models, tmp_path, monkeypatch):
     path = tmp_path / "tiny.yaml"
     path.write_text(TEXT)
     dry = CliRunner().invoke(main, ["study", str(path), "--dry-run"])
@@ -414,5 +414,14 @@ def test_the_command_shows_a_plan_and_its_records(study, models, tmp_path):
     said = CliRunner().invoke(main, ask)
     assert said.exit_code == 0, said.output
     assert "resolve nothing" in said.output
+    again = CliRunner().invoke(main, [*ask, "--dry-run"])
+    assert again.exit_code == 0 and "records    3 of 3 are there" in again.output
+    monkeypatch.setattr(run_arm, "code", lambda: "edited")
+    again = CliRunner().invoke(main, [*ask, "--dry-run"])
+    assert again.exit_code == 1 and "another experiment: code" in again.output
+    monkeypatch.undo()
+    for more in (["--max-dropped", "0.1"], ["--workers", "2", "--cluster", "tcp://1.2.3.4:5"]):
+        ignored = CliRunner().invoke(main, [*ask, *more])
+        assert ignored.exit_code == 1 and f"takes no {more[0]}" in ignored.output
     wrong = CliRunner().invoke(main, ["study", str(tmp_path / "none.yaml")])
     assert wrong.exit_code == 1 and "cannot read the plan" in wrong.output

@@ -177,7 +177,11 @@ def test_options_that_are_ignored_are_refused_by_name(folder, tmp_path, command)
     given = [command, "--model", folder / "model", "--records", folder / "records.json",
              "--images", folder, "--recipe", "sft", "--out", tmp_path / "run"]  # fmt: skip
     given = list(map(str, given))
-    for more in (["--tokens-per-batch", "300"], ["--packing", "--micro-batch", "2"]):
+    for more in (
+        ["--tokens-per-batch", "300"],
+        ["--packing", "--micro-batch", "2"],
+        ["--max-dropped", "0.2"],
+    ):
         done = CliRunner().invoke(main, [*given, *more])
         assert done.exit_code == 1 and f"takes no {more[-2]}" in done.output
     assert CliRunner().invoke(main, [*given, "--max-steps", "0"]).exit_code == 2
