@@ -24,7 +24,7 @@ import errno
 import io
 import stat
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -35,31 +35,36 @@ from PIL import ExifTags, Image
 from sgv_lab.errors import LabError
 from sgv_lab.files import in_threads, leaves_root
 
+REFUSED = ("unsafe", "missing", "empty", "size", "corrupt")
 SMALLEST = 8  # pixels of a side
 RATIO = 200  # of the sides: what Qwen3-VL takes; a centre crop blows the short side up
 BYTES = 100_000_000  # of a file
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # what it warns of is refused
 
 
-def image_problem(root: Path, relative: str) -> str | None:
-    """What is wrong with an image file as "kind: words", or None; it is decoded."""
+def image_kinds(root: Path, relative: str) -> dict[str, str]:
+    """Which of the kinds above an image file is of, each with words; it is decoded.
+
+    One that is refused is of the kind it is refused for, alone.
+    """
     try:
         with opened_image(root, relative) as image:
-            decode_roughly(image)
-            return None
+            image.draft("RGB", (image.width // 8, image.height // 8))  # a JPEG: faster
+            image.load()
+            return image_traits(image)
     except LabError as error:
-        return str(error)
+        kind, _, words = str(error).partition(": ")
+        return {kind: words}
 
 
-def image_problems(root: Path, paths: Iterable[str]) -> Iterator[str | None]:
-    """What `image_problem` says of each path, in order."""
-    return in_threads(partial(image_problem, root), paths)
+def images_kinds(root: Path, paths: Iterable[str]) -> Iterator[dict[str, str]]:
+    """What `image_kinds` says of each path, in order."""
+    return in_threads(partial(image_kinds, root), paths)
 
 
-def decode_roughly(image: Image.Image) -> None:
-    """Decode all of an open image's file to see that it is whole; a JPEG at an eighth, faster."""
-    image.draft("RGB", (image.width // 8, image.height // 8))
-    image.load()
+def image_problem(kinds: Mapping[str, str]) -> str | None:
+    """Why a file of these `image_kinds` is refused, as "kind: words", or None."""
+    return next((f"{kind}: {words}" for kind, words in kinds.items() if kind in REFUSED), None)
 
 
 def load_image(root: Path, relative: str) -> tuple[bytes, Image.Image]:

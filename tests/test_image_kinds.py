@@ -8,10 +8,9 @@ from image_kinds import make_broken, make_cut, make_odd, noise
 from PIL import Image
 
 from sgv_lab import images
-from sgv_lab.captions.defects import check_image
 from sgv_lab.errors import LabError
 from sgv_lab.files import files_below, sha256
-from sgv_lab.images import decode_image, image_problem, load_image
+from sgv_lab.images import decode_image, image_kinds, image_problem, load_image
 from sgv_lab.training.preprocessing import open_image
 
 
@@ -22,6 +21,10 @@ def refusal(root: Path, name: str) -> str:
         open_image(root, name, "record_9")
     assert str(trained.value).startswith(f"record 'record_9', {name}: {caught.value}")
     return str(caught.value)
+
+
+def problem_of(root, name):
+    return image_problem(image_kinds(root, name))
 
 
 def test_what_a_name_or_header_tells_is_found_without_decoding(tmp_path, monkeypatch):
@@ -37,23 +40,23 @@ def test_what_a_name_or_header_tells_is_found_without_decoding(tmp_path, monkeyp
     for name, reason in reasons.items():
         assert refusal(root, name).startswith(reason), name
         kind = reason.partition(":")[0]
-        assert list(check_image(root, name)) == [f"{kind}_image"], name
+        assert list(image_kinds(root, name)) == [kind], name
     monkeypatch.setattr(Image.Image, "load", None)
     for name, reason in reasons.items():
-        problem = image_problem(root, name)
+        problem = problem_of(root, name)
         assert problem.startswith(reason) and str(tmp_path) not in problem
 
 
 def test_what_is_cut_short_is_found_by_decoding(tmp_path):
     for name, reason in make_cut(tmp_path).items():
-        assert image_problem(tmp_path, name).startswith(reason)
+        assert problem_of(tmp_path, name).startswith(reason)
         assert refusal(tmp_path, name).startswith(reason)
-        assert list(check_image(tmp_path, name)) == ["corrupt_image"]
+        assert list(image_kinds(tmp_path, name)) == ["corrupt"]
 
 
 def test_all_else_is_read_as_the_official_code_reads_it_and_counted(tmp_path):
     for name, trait in make_odd(tmp_path).items():
-        assert image_problem(tmp_path, name) is None
+        assert problem_of(tmp_path, name) is None
         data, image = load_image(tmp_path, name)
         assert data == (tmp_path / name).read_bytes()
         with Image.open(tmp_path / name) as official:
@@ -61,7 +64,7 @@ def test_all_else_is_read_as_the_official_code_reads_it_and_counted(tmp_path):
         assert np.array_equal(np.asarray(image), expected), name
         assert np.array_equal(np.asarray(open_image(tmp_path, name)), expected), name
         assert np.array_equal(np.asarray(decode_image(data)), expected), name
-        assert list(check_image(tmp_path, name)) == ([f"{trait}_image"] if trait else []), name
+        assert list(image_kinds(tmp_path, name)) == ([trait] if trait else []), name
         # a file that others show otherwise is sent to nobody as it is
         assert (image.format is None) == (trait in ("deep", "animated", "cmyk"))
     _, phone = load_image(tmp_path, "phone.jpg")
@@ -80,10 +83,10 @@ def test_a_phones_photo_whose_second_image_is_cut_is_whole(tmp_path):
 def test_sizes_at_the_limits(tmp_path, monkeypatch):
     for size, fits in {(8, 8): True, (7, 8): False, (8, 1600): True, (8, 1601): False}.items():
         Image.new("RGB", size).save(tmp_path / "a.png")
-        assert (image_problem(tmp_path, "a.png") is None) == fits
+        assert (problem_of(tmp_path, "a.png") is None) == fits
     noise().save(tmp_path / "a.png")
     monkeypatch.setattr(images, "BYTES", 100)
-    assert image_problem(tmp_path, "a.png").startswith("size: 9,")
+    assert problem_of(tmp_path, "a.png").startswith("size: 9,")
     with pytest.raises(LabError, match="size: "):
         decode_image((tmp_path / "a.png").read_bytes())
 
@@ -118,8 +121,8 @@ NAMES = ["coco/train2017/1.jpg", "hub/4.png", "own/3.png", "own/5.png", "sam/2.p
 
 def test_links_are_followed_wherever_an_image_is_opened(linked):
     for name in [*NAMES, "own/up/own/root/sam/2.png"]:
-        assert image_problem(linked, name) is None
-        assert check_image(linked, name) == {}
+        assert problem_of(linked, name) is None
+        assert image_kinds(linked, name) == {}
         load_image(linked, name)
         open_image(linked, name)
 
@@ -144,10 +147,10 @@ def test_two_links_to_each_other_end(tmp_path):
 
 def test_a_link_that_leads_nowhere_is_named(tmp_path):
     (tmp_path / "coco").symlink_to("gone")
-    assert image_problem(tmp_path, "coco/train2017/1.jpg") == (
+    assert problem_of(tmp_path, "coco/train2017/1.jpg") == (
         "missing: coco is a link that leads nowhere"
     )
     (tmp_path / "root").symlink_to("gone")
-    assert image_problem(tmp_path / "root", "1.jpg") == (
+    assert problem_of(tmp_path / "root", "1.jpg") == (
         "missing: the root is a link that leads nowhere"
     )

@@ -20,7 +20,7 @@ from sgv_lab.captioning.image_lists import ahead
 from sgv_lab.closure import digest
 from sgv_lab.errors import LabError
 from sgv_lab.files import Journal, in_threads, sha256, write_json
-from sgv_lab.images import image_problems
+from sgv_lab.images import image_problem, images_kinds
 from sgv_lab.models import checkpoints
 from sgv_lab.models.architectures import template
 from sgv_lab.training.collate import collator, prompts
@@ -83,7 +83,7 @@ def evaluate(
 def check_images(questions: Iterable[Question], data: Path) -> None:
     """Nothing; raises LabError naming the images that cannot be read; each is decoded."""
     paths = dict.fromkeys(question.path for question in questions if question.path)
-    looked = zip(paths, image_problems(data, paths), strict=True)
+    looked = zip(paths, map(image_problem, images_kinds(data, paths)), strict=True)
     bad = [f"{path} ({wrong})" for path, wrong in looked if wrong]
     if bad:
         more = f" and {len(bad) - 1} more" if bad[1:] else ""

@@ -12,7 +12,7 @@ from sgv_lab.captions.defects import KINDS, defects
 from sgv_lab.captions.records import Broken, file_problem, read_records
 from sgv_lab.captions.scan import layout
 from sgv_lab.captions.sources import SOURCES, recognise, resolve
-from sgv_lab.images import image_problems
+from sgv_lab.images import image_problem, images_kinds
 from sgv_lab.options import refuse_ignored
 
 
@@ -93,7 +93,7 @@ def _training(file: Path, images: Path) -> dict[str, Any]:
     broken, records = [], enumerate(read_records(file))
     while some := list(islice(records, 10_000)):
         asked = {r["image"] for _, (r, _, wrong) in some if not wrong and r.get("image")}
-        bad = dict(zip(asked, image_problems(images, asked), strict=True))
+        bad = dict(zip(asked, map(image_problem, images_kinds(images, asked)), strict=True))
         for number, (record, line, wrong) in some:
             if not wrong and (problem := file_problem([record.get("image", "")], bad)):
                 wrong = Broken(number, record["id"], line, problem)

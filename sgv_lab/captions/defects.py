@@ -7,7 +7,6 @@ images that are not where the file says [ShareGPT4V#10].
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -17,8 +16,7 @@ from tqdm import tqdm
 from sgv_lab.captions import answers
 from sgv_lab.captions.convert import Captions
 from sgv_lab.errors import LabError
-from sgv_lab.files import in_threads
-from sgv_lab.images import RATIO, SMALLEST, decode_roughly, image_traits, opened_image
+from sgv_lab.images import RATIO, SMALLEST, images_kinds
 
 OVER_LONG = 8_000  # characters; a model's 2,048 tokens hold about as many
 _BYTES = 100_000  # a caption beyond this is counted and not searched
@@ -144,24 +142,13 @@ def _images(captions: Captions, root: Path, show: int) -> dict[str, Defect]:
     wanted = captions.rows().filter(pl.col("image").is_not_null()).group_by("image")
     query = wanted.agg(pl.len(), pl.col("record", "id").first()).sort("record")
     table = query.collect(engine="streaming")
-    checked = in_threads(partial(check_image, root), table["image"])
+    checked = images_kinds(root, table["image"])
     rows = zip(table.rows(), checked, strict=True)
     for (image, count, record, name), kinds in tqdm(rows, "images", len(table), disable=None):
         for kind, words in kinds.items():
+            kind = f"{kind}_image"
             found[kind].count += count
             if len(found[kind].examples) < show:
                 example = {"record": record, "id": name, "snippet": f"{image}: {words}"}
                 found[kind].examples.append(example)
     return found
-
-
-def check_image(root: Path, image: str) -> dict[str, str]:
-    """Which image kinds of KINDS a file is of, each with words; it is decoded."""
-    try:
-        with opened_image(root, image) as opened:
-            decode_roughly(opened)
-            found = image_traits(opened)
-    except LabError as error:
-        kind, _, words = str(error).partition(": ")
-        found = {kind: words}
-    return {f"{kind}_image": words for kind, words in found.items()}

@@ -1,6 +1,8 @@
 """Checkpoints in Hugging Face format: written whole, read only if whole."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -14,6 +16,7 @@ from transformers import (
     ProcessorMixin,
 )
 from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.utils import logging
 
 from sgv_lab.errors import LabError
 from sgv_lab.files import atomic, sha256, write_json
@@ -72,6 +75,18 @@ def _tokenizer_for_all(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None
     settings["extra_special_tokens"] = {n: t for n, t in named.items() if n not in standard}
     settings["tokenizer_class"] = "PreTrainedTokenizerFast"
     write_json(folder / "tokenizer_config.json", settings)
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Hide transformers' own bars, which break others."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def load(

@@ -25,11 +25,6 @@ from safetensors.torch import save_file
 from torch.distributed.tensor import DTensor
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import ProcessorMixin
-from transformers.utils.logging import (
-    disable_progress_bar,
-    enable_progress_bar,
-    is_progress_bar_enabled,
-)
 
 from sgv_lab.errors import LabError
 from sgv_lab.files import full_disk, write_json
@@ -117,21 +112,15 @@ def _file(checkpoint: Path, process: int) -> Path:
 @contextmanager
 def _saving(folder: Path) -> Iterator[None]:
     """Turn a full disk into a LabError; transformers' own bars, which break a run's, are hidden."""
-    bars = is_progress_bar_enabled()
-    disable_progress_bar()
     fix = "free some space and give the same command again: it goes on from the last checkpoint"
-    try:
-        with full_disk(folder, fix):
-            try:
-                yield
-            except (SafetensorError, RuntimeError) as error:
-                # what torch and safetensors make of it
-                if re.search(r"write|inline_container|os error (27|28|122)", str(error)):
-                    raise OSError(errno.ENOSPC, str(error)) from error
-                raise
-    finally:
-        if bars:
-            enable_progress_bar()
+    with weights.without_bars(), full_disk(folder, fix):
+        try:
+            yield
+        except (SafetensorError, RuntimeError) as error:
+            # what torch and safetensors make of it
+            if re.search(r"write|inline_container|os error (27|28|122)", str(error)):
+                raise OSError(errno.ENOSPC, str(error)) from error
+            raise
 
 
 def complete(scratch: Path, target: Path) -> None:

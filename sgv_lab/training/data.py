@@ -19,7 +19,7 @@ from transformers import ProcessorMixin
 from sgv_lab.captions.records import Broken, file_problem, read_records
 from sgv_lab.errors import LabError, unknown
 from sgv_lab.files import sha256
-from sgv_lab.images import image_problem
+from sgv_lab.images import image_kinds, image_problem
 from sgv_lab.training import chat, qwen_vl_chat
 from sgv_lab.training.config import RunConfig
 from sgv_lab.training.conversation import encode
@@ -121,7 +121,8 @@ class RecordDataset(Dataset[dict[str, Any]]):
         record, encoded = self.record(index), None
         paths = self.paths(record)
         if bad is None:
-            bad = {path: image_problem(self.image_root, path) for path in paths if self.image_root}
+            looked = {path: image_kinds(self.image_root, path) for path in paths if self.image_root}
+            bad = {path: image_problem(kinds) for path, kinds in looked.items()}
         wrong = file_problem(paths, bad)
         if not wrong:
             try:

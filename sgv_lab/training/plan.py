@@ -215,7 +215,8 @@ def _time_and_cost(
 def _wrong_weights(folder: str | Path) -> str:
     """What keeps a checkpoint from being loaded, or ""; no weight is read."""
     try:
-        checkpoints.load(folder, device="meta")
+        with checkpoints.without_bars():
+            checkpoints.load(folder, device="meta")
     except LabError as error:
         return str(error)
     return ""

@@ -27,7 +27,7 @@ from sgv_lab import store
 from sgv_lab.captions.records import Broken, count_reasons
 from sgv_lab.errors import LabError
 from sgv_lab.files import in_threads
-from sgv_lab.images import image_problems, opened_image
+from sgv_lab.images import image_problem, images_kinds, opened_image
 from sgv_lab.training import chat
 from sgv_lab.training.data import RecordDataset
 from sgv_lab.training.segments import IMAGE_ID, text_tokenizer
@@ -55,7 +55,7 @@ class _State(NamedTuple):
 
 
 _Wrong = tuple[dict[int, Broken], dict[str, dict[str, int]]]  # of a `Survey`
-_looked: dict[tuple[Path, str], tuple[_State | None, str | None]] = {}  # arms share images
+_looked: dict[tuple[Path, str], tuple[_State | None, dict[str, str]]] = {}  # arms share images
 
 
 @cache
@@ -193,7 +193,8 @@ def _survey(
     workers: int,
     progress: bool | None,
 ) -> Survey:
-    bad = _bad_images(dataset.image_root, states, progress)
+    kinds = _image_kinds(dataset.image_root, states, progress)
+    bad = {path: wrong for path, one in kinds.items() if (wrong := image_problem(one))}
     if not workers and len(dataset) >= MANY:
         workers = os.cpu_count() or 1
     look, numbers = partial(_encode, dataset, image_tokens, bad), range(len(dataset))
@@ -203,22 +204,22 @@ def _survey(
     folders: dict[str, dict[str, int]] = {}
     for path, state in sorted(states.items()):
         count = folders.setdefault(folder(path), Counter(images=0, missing=0))
-        kind = bad[path].partition(":")[0] if path in bad else ""
-        count.update(["images", *filter(None, [kind, "linked" * bool(state and state.linked)])])
+        linked = ["linked"] if state and state.linked else []
+        count.update(["images", *kinds.get(path, ()), *linked])
     return Survey(*np.concatenate(counts, axis=1), broken, {k: dict(v) for k, v in folders.items()})
 
 
-def _bad_images(
+def _image_kinds(
     root: Path | None, states: Mapping[str, _State | None], progress: bool | None
-) -> dict[str, str]:
-    """Image -> what is wrong with it, for those that cannot be used."""
+) -> dict[str, dict[str, str]]:
+    """Image -> what `images.image_kinds` says of it."""
     if root is None:
         return {}
     new = [path for path, now in states.items() if _looked.get((root, path), ("",))[0] != now]
-    looked = _bar(image_problems(root, new), len(new), "image", progress)
-    for path, wrong in zip(new, looked, strict=True):
-        _looked[root, path] = states[path], wrong
-    return {path: wrong for path in states if (wrong := _looked[root, path][1])}
+    looked = _bar(images_kinds(root, new), len(new), "image", progress)
+    for path, kinds in zip(new, looked, strict=True):
+        _looked[root, path] = states[path], kinds
+    return {path: _looked[root, path][1] for path in states}
 
 
 def _bar(found: Iterable[Any], total: int, unit: str, progress: bool | None) -> Iterable[Any]:
