@@ -1,4 +1,5 @@
-# make study: the whole study in miniature, from a bare Python. make test: everything that checks it.
+# From a bare Python: make study runs every notebook in miniature, make explore opens the page on which
+# models caption images, make test checks all but the slow tests, make check those, too.
 # Overridable: PYTHON (3.11 or newer), VENV, TORCH_INDEX (where to look for a torch wheel first),
 # PROFILE (smoke, mini or paper).
 
@@ -11,16 +12,19 @@ PROFILE ?= mini
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BROWSER := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
-# a worker a core, with one thread each; the tests of a file stay with one worker and its fixtures
+# one worker per core, with one thread each; the tests of a file stay with one worker and its fixtures
 SPREAD := -n logical --dist loadfile
-# the pins of environment.yml, one "name==version" a line
+# the pins of environment.yml, one "name==version" per line
 PINS = sed -n 's/^ *- *\([A-Za-z0-9._-]*==[^ ]*\).*/\1/p' environment.yml
 
-.PHONY: study test check lab figures outputs lint unit slow notebooks clean
+.PHONY: study explore test check lab figures outputs lint unit slow notebooks clean
 .DELETE_ON_ERROR:
 
 study: $(READY)
 	$(BIN)/sgv-lab run --profile $(PROFILE)
+
+explore: $(READY)
+	$(BIN)/voila notebooks/09_explore.ipynb
 
 test: lint unit notebooks
 

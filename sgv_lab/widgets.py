@@ -13,13 +13,13 @@ from ipyevents import Event
 
 from sgv_lab.captioning.prompts import CAPTIONER
 from sgv_lab.captions.convert import Captions, captions_of
-from sgv_lab.captions.sources import source
 from sgv_lab.errors import LabError
-from sgv_lab.figures.captions import marked
+from sgv_lab.figures.captions import marked, writers
 from sgv_lab.figures.style import MARKS, palette
 from sgv_lab.images import load_image
 from sgv_lab.study.explore import Model, Shown, picked, uploaded
 from sgv_lab.study.judging import Pair, Votes
+from sgv_lab.world.export import difficulty_of
 from sgv_lab.world.scene import Difficulty, Scene
 
 LISTED = 500
@@ -42,13 +42,15 @@ def caption_browser(captions: Mapping[str, Captions | None], root: str | Path) -
     image = w.Combobox(options=images.head(LISTED).to_list(), description="image",
                        value=images[0], ensure_option=True,
                        layout=w.Layout(width="28em"))  # fmt: skip
-    colors = palette(there)
+    colors, about = palette(there), writers(there, difficulty_of(root) is not None)
     place = w.IntSlider(min=0, max=len(image.options) - 1, description="number")
     frame, words = w.VBox(), w.VBox(layout=w.Layout(padding="0 0 0 1.5em", max_width="46em"))
 
     def show(_: object = None) -> None:
         said = captions_of({name: there[name] for name in source.value}, image.value)
-        words.children = [_card(name, texts, colors[name]) for name, texts in said.items()]
+        words.children = [
+            _card(name, about[name], texts, colors[name]) for name, texts in said.items()
+        ]
         frame.children = [_image(Path(root), image.value)]
 
     def go(change: dict[str, int]) -> None:
@@ -68,9 +70,9 @@ def _image(root: Path, image: str) -> w.Widget:
         return w.Label(f"{image}: {error}")
 
 
-def _card(name: str, texts: list[str], color: str) -> w.Widget:
+def _card(name: str, about: str, texts: list[str], color: str) -> w.Widget:
     """A source's captions, escaped: nothing a file holds is taken for HTML."""
-    head = f'<b style="color:{color}">{escape(name)}</b> by {source(name).captioned_by}'
+    head = f'<b style="color:{color}">{escape(name)}</b> {escape(about)}'
     return w.VBox([w.HTML(head), *(w.HTML(escape(text)) for text in texts)])
 
 

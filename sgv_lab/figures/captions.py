@@ -102,7 +102,7 @@ def side_by_side(
     ``colors``: of the sources' names (None: `palette`'s of these). ``about``: what stands beside
     each name (None: who captioned).
     """
-    colors, about = colors or palette(captions), about or _writers(captions, scene is not None)
+    colors, about = colors or palette(captions), about or writers(captions, scene is not None)
     blocks = [
         _block(name, about[name], texts, scene, colors[name]) for name, texts in captions.items()
     ]
@@ -126,7 +126,7 @@ def side_by_side(
     return figure
 
 
-def _writers(names: Iterable[str], drawn: bool) -> dict[str, str]:
+def writers(names: Iterable[str], drawn: bool) -> dict[str, str]:
     """Who captioned, for each source's name; in the drawn world stand-ins did."""
     found = {}
     for name in names:

@@ -41,11 +41,11 @@ class Curve:
 
     def __str__(self) -> str:
         if self.why:
-            return f"no saturating curve: {self.why}"
+            return f"Saturation could not be estimated: {self.why}"
         (gain, *g), (half, *h) = self.gain, self.half
         return (
-            f"a gain of {gain:.1f} [{g[0]:.1f}, {g[1]:.1f}], half of it by {half:,.0f} "
-            f"[{h[0]:,.0f}, {h[1]:,.0f}] captions"
+            f"a gain of {gain:.1f} ({g[0]:.1f} to {g[1]:.1f}), half of it by {half:,.0f} "
+            f"captions ({h[0]:,.0f} to {h[1]:,.0f})"
         )
 
 
@@ -64,7 +64,8 @@ def saturation(scores: pd.DataFrame) -> Curve:
     scores = scores[sorted(n for n in scores if n > 0)]
     n, y = scores.columns.to_numpy(float), scores.to_numpy(float)
     if y.shape[1] < 4 or len(y) < 3:
-        return Curve(f"{y.shape[1]} numbers of captions and {len(y)} seeds; it takes 4 and 3")
+        here = f"numbers of captions here: {y.shape[1]}, seeds: {len(y)}"
+        return Curve(f"it takes four numbers of captions and three seeds ({here})")
     low, high = np.log(n[[0, -1]])
     bounds = ([-np.inf, -np.inf, low], [np.inf, np.inf, high])
     at, rows = np.geomspace(n[0], n[-1], 100), []
@@ -72,8 +73,7 @@ def saturation(scores: pd.DataFrame) -> Curve:
         first = (line[0], line[-1] - line[0], (low + high) / 2)
         fit, _ = optimize.curve_fit(saturating, n, line, first, bounds=bounds, x_scale="jac")
         if min(fit[2] - low, high - fit[2]) < _EDGE:
-            why = "with all seeds or without one, the fit ends at the edge of the numbers tried"
-            return Curve(why)
+            return Curve("the fit runs to the edge of the tested range")
         rows.append([*fit[1:], *saturating(at, *fit)])
     variances = jackknife_variance(np.array(rows[1:]))
     gain, half, *band = (
@@ -81,7 +81,7 @@ def saturation(scores: pd.DataFrame) -> Curve:
         for estimate, variance in zip(rows[0], variances, strict=True)
     )
     if gain[1] <= 0 <= gain[2]:
-        return Curve(f"no gain is seen: {gain[0]:+.1f} [{gain[1]:.1f}, {gain[2]:.1f}]")
+        return Curve(f"no gain is seen, {gain[0]:+.1f} ({gain[1]:.1f} to {gain[2]:.1f})")
     table = pd.DataFrame(band, columns=["score", "low", "high"])
     table.insert(0, "captions", at)
     return Curve("", gain, tuple(float(np.exp(x)) for x in half), table)

@@ -11,7 +11,7 @@ from sgv_lab.study.arms import SURFACE, arm
 from sgv_lab.study.criteria import quoted, signed, with_interval
 from sgv_lab.study.plans import PILOT, Plan
 from sgv_lab.study.runner import Record
-from sgv_lab.study.scores import SEEN
+from sgv_lab.study.scores import PLAIN, SEEN
 from sgv_lab.world.annotators import ANNOTATORS
 
 _TRAINED = {"lora": "adapters", "full": "all weights", "frozen": "the projector"}
@@ -140,20 +140,20 @@ def costs_of_faults(quality: pd.DataFrame, records: Sequence[Record], score: str
     ``quality``: of `caption_content.by_arm`.
     """
     words = {"omission": "left out", "error": "wrong", "invention": "made up"}
-    slopes = caption_content.slopes(records, score)
+    slopes, said = caption_content.slopes(records, score), PLAIN.get(score, score)
     if slopes.empty:
-        return f"{score}: so few arms cannot tell what faults cost."
+        return f"{said}: so few arms cannot tell what faults cost."
     costs = ", ".join(
         f"{' and '.join(words[one] for one in rates.split(' × '))} {with_interval(row)}"
         + " beyond each" * (" × " in rates)
         for rates, row in slopes.iterrows()
     )
-    costs = f"{score} per 10 % of facts: {costs}."
+    costs = f"{said} per 10 % of facts: {costs}."
     if not quality["filler"].max() - quality["filler"].min() >= FILLER:
         return costs
     r = caption_content.follows_filler(quality, records, score)
-    said = f"follows the share of filler in captions (r = {r:.2f} over {len(quality)} arms)"
-    return f"{score} {signed(said)}. Filler may explain all of this: {costs}"
+    follows = f"follows the share of filler in captions (r = {r:.2f} over {len(quality)} arms)"
+    return f"{said} {signed(follows)}. Filler may explain all of this: {costs}"
 
 
 def worth_of_captions(records: Sequence[Record], score: str) -> str:

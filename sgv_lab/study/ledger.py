@@ -180,7 +180,7 @@ def _evidence(lengths: pd.DataFrame) -> pd.Series:
     sentences = {}
     for claim, rows in claims.effects().groupby("claim", sort=False):
         gains = (f"{r.column} {r.effect:+g} (s.e. about {r.error:.1f})" for r in rows.itertuples())
-        sentences[claim] = "one run an arm: " + ", ".join(gains)
+        sentences[claim] = "one run per arm: " + ", ".join(gains)
     dense = paper.facts("densefusion").set_index("row")["value"]
     gain = dense["ViT half, 100K captions"] - dense["ViT frozen, 100K captions"]
     sentences["C6"] += f"; DenseFusion-1M, one run each: MMB {gain:+.1f}"

@@ -28,6 +28,7 @@ HEADLINES = {  # benchmark -> (key of its scorer, name as in the paper's tables,
 SUBTASKS = ("existence", "count", "position", "color", "scene")
 POINTS = {"yesno": "Yes/no", "open": "Open"}  # forms of the exam with points by image
 SEEN = "MME-P seen"  # MME-P of SUBTASKS: what the miniature's base can answer (its abilities.csv)
+PLAIN = {SEEN: "MME-P (what the base can answer)"}  # where people read it
 UNITS = {"MME-P": "points", "MME-C": "points", SEEN: "points"}  # all others: percent
 BIAS = "yes-bias"  # percentage points of MME's answers; 50: always yes
 EXAM_BIAS = "Yes/no bias"  # the same of the exam's

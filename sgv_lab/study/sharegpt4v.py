@@ -43,7 +43,7 @@ def jobs(
     """
     plan = plans.make(
         "sharegpt4v-7b",
-        title="a demonstration, which resolves nothing",
+        title="a demonstration: too few seeds to conclude anything",
         family="llava-1.5-7b",
         arms=["before"],
         seeds=size.seeds,

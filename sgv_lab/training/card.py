@@ -85,5 +85,5 @@ Settings come from {recipe["source"]}\
 
 {_LOADS if model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES else _LOADS_HERE}
 {_ADAPTERS if recipe["language_model"] == "lora" else ""}
-The terms of the base model and of the data apply. What it was not tested for, it is not fit for.
+The terms of the base model and of the data apply. Do not use it for anything it was not tested on.
 """

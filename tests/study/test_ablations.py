@@ -318,16 +318,16 @@ def test_a_saturating_curve_of_known_parameters_is_found_with_its_uncertainty():
 @pytest.mark.parametrize(
     ("scores", "why"),
     [
-        (simulated(60, 150).iloc[:2], "it takes 4 and 3"),
-        (simulated(60, 150)[[16, 64, 256]], "it takes 4 and 3"),
-        (simulated(60, 300_000), "edge of the numbers tried|no gain"),
+        (simulated(60, 150).iloc[:2], "it takes four .* here: 5, seeds: 2"),
+        (simulated(60, 150)[[16, 64, 256]], "it takes four .* here: 3, seeds: 6"),
+        (simulated(60, 300_000), "edge of the tested range|no gain"),
         (simulated(0, 150, noise=8.0), "no gain|edge of"),
     ],
 )
 def test_where_there_is_no_curve_it_is_said_and_none_is_drawn(scores, why):
     curve = ablations.saturation(scores)
     assert curve.table.empty and curve.gain is None
-    assert str(curve).startswith("no saturating curve: ")
+    assert str(curve).startswith("Saturation could not be estimated: ")
     assert pd.Series([curve.why]).str.contains(why).all()
 
 
@@ -383,7 +383,7 @@ def test_figure_6_draws_the_curve_or_says_why_not(tmp_path):
     assert axis.get_xscale() == "log" and "a gain of" in title(axis)
     assert "128 steps for all" in axis.get_xlabel()
     flat = drawn_study.scaling_curve(plan, made(plan, {}))
-    assert "no saturating curve" in title(flat.axes[0])
+    assert "Saturation could not" in title(flat.axes[0])
     plt.close("all")
 
 

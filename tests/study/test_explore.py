@@ -133,6 +133,22 @@ def test_what_is_wrong_is_marked_and_nothing_is_taken_for_html() -> None:
     assert 'class="sgv-true"' in html
 
 
+def test_the_caption_browser_names_stand_ins_and_shows_what_is_chosen(world: Path) -> None:
+    page = widgets.caption_browser(convert.load(world), world)
+    (controls, sources_box), (frame, cards) = (row.children for row in page.children)
+    heads = [card.children[0].value for card in cards.children]
+    assert any("captioned by a stand-in for GPT4-Vision" in head for head in heads)
+    assert all("a stand-in for" in head for head in heads)
+    before = frame.children[0].value
+    controls.children[0].value = 1  # the next image
+    assert frame.children[0].value != before
+    sources_box.value = ["ShareGPT4V"]
+    assert len(cards.children) == 1
+    (world / "difficulty.json").unlink()
+    real = widgets.caption_browser(convert.load(world), world)  # as if they were photos
+    assert "stand-in" not in real.children[1].children[1].children[0].children[0].value
+
+
 def test_judging_by_button_keeps_every_answer_and_goes_on(tmp_path: Path) -> None:
     asked = [Pair(f"{i}.png", (("a", f"<i>{i}</i>"), ("b", f"other {i}"))) for i in range(3)]
     votes = Votes(tmp_path / "votes.jsonl")

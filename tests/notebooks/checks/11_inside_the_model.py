@@ -12,9 +12,9 @@ assert int(torch.linalg.matrix_rank(change)) == rank
 assert share > 3 * by_chance and len(hits) > 20
 assert (counts["ShareGPT4V-7B"] == counts["LLaVA-1.5-7B"]).all()
 assert counts.loc["projector", "ShareGPT4V-7B"] == 1024 * 4096 + 4096 + 4096 * 4096 + 4096
-assert learning.loc["ShareGPT4V, first stage", "vision tower"] == 11 * 12_596_224
+assert learning.loc["ShareGPT4V, pre-training", "vision tower"] == 11 * 12_596_224
 first = learning["all"]
-assert first["ShareGPT4V, first stage"] > 300 * first["LLaVA-1.5, first stage"]
+assert first["ShareGPT4V, pre-training"] > 300 * first["LLaVA-1.5, pre-training"]
 assert notebook.check_answer(768, in_a_patch, "") == "Right."
 assert notebook.check_answer(23, used, "") == "Right."
 assert notebook.check_answer(576, patches_in_the_paper, "") == "Right."
