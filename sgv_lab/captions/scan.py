@@ -28,6 +28,7 @@ ROWS = 1024  # records of a batch, where they can be counted
 LONGEST = 16 << 20  # bytes of a record; what does not end by then lacks a quote or a bracket
 ENDS = "the file ends"  # how the problem of what a cut file has last begins
 HALF = "text that is not Unicode: half of a surrogate pair"
+DEEP = "nested too deeply"
 AGAIN, LEAVE = "download the file again", "correct the record or leave it out"
 
 _BOM = b"\xef\xbb\xbf"
@@ -39,6 +40,7 @@ HALF_PAIR = re.compile("[\ud800-\udfff]")
 _HALF = re.compile(  # an escape of one half of a surrogate pair without the other
     rb"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F]"
 )
+_NO_RECORD = re.compile(rb'(?:null|true|false|-?[0-9][0-9.eE+-]*|"(?:[^"\\\n]|\\.)*")\s*')
 _GLUE = re.compile(r"[ \t\r\n,]*")
 _JSON = json.JSONDecoder(strict=False)  # tells where a value ends; msgspec then judges it
 
@@ -117,13 +119,15 @@ def layout(path: str | Path) -> str:
         begins = head.removeprefix(_BOM).lstrip()[:20]
         if not begins:
             raise LabError("is empty", where=path, fix=AGAIN)
+        file.seek(len(head) - len(head.removeprefix(_BOM).lstrip()))
+        line = file.readline(LONGEST)
+        if _NO_RECORD.fullmatch(line):
+            return "lines"
         if begins[:1] not in (b"[", b"{") or b"\0" in begins:
             fix = "download it again, or unpack it, or save it as JSON in UTF-8"
             raise LabError(f"is not JSON: it begins with {begins!r}", where=path, fix=fix)
         if begins[:1] == b"[":
             return "array"
-        file.seek(head.index(b"{"))
-        line = file.readline(LONGEST)
         kind = "lines" if line.rstrip().endswith(b"}") else "objects"
         rest = b""
         for block in chain([line], iter(lambda: file.read(BLOCK), b"")):
@@ -240,7 +244,7 @@ class _Blocks:
         closing = b"" if ended and self.array else b"]"  # an array's own, where there is one
         try:
             return self.many.decode(b"[" + data.strip(b" \t\r\n,") + closing)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
 
     def _one_by_one(self, data: bytes, ended: bool) -> tuple[Batch, int]:
@@ -255,15 +259,17 @@ class _Blocks:
             try:
                 at = _JSON.raw_decode(text, start)[1]
                 _take(batch, self.one, data[start:at], self.number, line)
-            except json.JSONDecodeError as error:
-                short = error.msg.startswith("Unterminated") or error.pos >= end
+            except (json.JSONDecodeError, RecursionError) as error:
+                deep = isinstance(error, RecursionError)
+                short = not deep and (error.msg.startswith("Unterminated") or error.pos >= end)
                 more = not ended and end - start < LONGEST
                 found = None if short and more else self.beginning.search(data, start + 1)
                 if more and not found:
                     return batch, start
                 at = found.start() if found else end
                 cut = short and ended and not found
-                what = f"{ENDS} inside the record" if cut else f"malformed: {error.msg}"
+                what = DEEP if deep else f"malformed: {error.msg}"
+                what = f"{ENDS} inside the record" if cut else what
                 name = _legible_id(data[start:at])
                 batch.broken.append(Broken(self.number, name, line, what, AGAIN))
                 if cut:
