@@ -10,7 +10,7 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import chain
@@ -40,7 +40,9 @@ HALF_PAIR = re.compile("[\ud800-\udfff]")
 _HALF = re.compile(  # an escape of one half of a surrogate pair without the other
     rb"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F]"
 )
-_NO_RECORD = re.compile(rb'(?:null|true|false|-?[0-9][0-9.eE+-]*|"(?:[^"\\\n]|\\.)*")\s*')
+_NO_RECORD = re.compile(  # a whole line of JSON that holds no object
+    rb'(?:null|true|false|-?[0-9][0-9.eE+-]*|"(?:[^"\\\n]|\\.)*"|\[[^\[{\]]*\])\s*'
+)
 _GLUE = re.compile(r"[ \t\r\n,]*")
 _JSON = json.JSONDecoder(strict=False)  # tells where a value ends; msgspec then judges it
 
@@ -73,19 +75,20 @@ class Batch:
     broken: list[Broken] = field(default_factory=list)
 
 
-def scan(path: str | Path, record: type) -> Iterator[Batch]:
+def scan(path: str | Path, record: type, wrong: Callable[[Any], str]) -> Iterator[Batch]:
     """The objects of a file as ``record`` (a msgspec Struct, or dict), batch by batch and in order.
 
-    The line is known of every broken record, and of sound ones in JSON lines. Raises LabError as
-    ``layout`` does, and for Parquet without conversations.
+    ``wrong`` says what is wrong with a JSON value that is no ``record``. The line is known of
+    every broken record, and of sound ones in JSON lines. Raises LabError as ``layout`` does, and
+    for Parquet without conversations.
     """
     kind = layout(path)
     if kind == "parquet":
-        yield from _parquet(path, record)
+        yield from _parquet(path, record, wrong)
         return
     with opened(path) as file:
         blocks = _lines if kind == "lines" else _Blocks(kind == "array").batches
-        yield from blocks(file, record)
+        yield from blocks(file, record, wrong)
 
 
 @contextmanager
@@ -137,7 +140,7 @@ def layout(path: str | Path) -> str:
         return kind
 
 
-def _parquet(path: str | Path, record: type) -> Iterator[Batch]:
+def _parquet(path: str | Path, record: type, wrong: Callable[[Any], str]) -> Iterator[Batch]:
     count = 0
     try:
         with opened(path) as file:
@@ -151,21 +154,21 @@ def _parquet(path: str | Path, record: type) -> Iterator[Batch]:
                 for number, row in enumerate(rows.to_pylist(), count):
                     try:
                         batch.records.append((number, None, msgspec.convert(row, record)))
-                    except msgspec.ValidationError as error:
-                        batch.broken.append(Broken(number, str(row.get("id")), None, str(error)))
+                    except msgspec.ValidationError:
+                        batch.broken.append(Broken(number, str(row.get("id")), None, wrong(row)))
                 count += len(rows)
                 yield batch
     except pa.ArrowException as error:
         raise LabError(f"cannot be read as Parquet ({error})", where=path, fix=AGAIN) from error
 
 
-def _lines(file: BinaryIO, record: type) -> Iterator[Batch]:
+def _lines(file: BinaryIO, record: type, wrong: Callable[[Any], str]) -> Iterator[Batch]:
     """JSON lines: each costs itself alone, blank ones nothing."""
     decoder, number = msgspec.json.Decoder(record), 0
     batch = Batch()
     for line, text in enumerate(file, 1):
         if raw := text.removeprefix(_BOM).strip():
-            _take(batch, decoder, raw, number, line, cut=not text.endswith(b"\n"))
+            _take(batch, decoder, wrong, raw, number, line, cut=not text.endswith(b"\n"))
             number += 1
         if len(batch.records) >= ROWS:
             yield batch
@@ -176,22 +179,25 @@ def _lines(file: BinaryIO, record: type) -> Iterator[Batch]:
 def _take(
     batch: Batch,
     decoder: msgspec.json.Decoder,
+    wrong: Callable[[Any], str],
     raw: bytes,
     number: int,
     line: int | None,
     cut: bool = False,
 ) -> None:
     """Put a JSON value where it belongs; ``cut``: the file may have been cut short in it."""
+    fix = AGAIN
     try:
-        batch.records.append((number, line, decoder.decode(raw)))
-        return
+        try:
+            batch.records.append((number, line, decoder.decode(raw)))
+            return
+        except msgspec.ValidationError:
+            problem, fix = wrong(msgspec.json.decode(raw)), LEAVE
+    except RecursionError:
+        problem, fix = DEEP, LEAVE
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        problem, fix = f"malformed: {error}", AGAIN
-        if raw[:1] != b"{":
-            problem, fix = f"not an object: {raw[:40]!r}", "leave it out"
-        elif isinstance(error, msgspec.ValidationError):
-            problem, fix = str(error), LEAVE
-        elif isinstance(error, msgspec.DecodeError) and _HALF.search(raw):
+        problem = f"malformed: {error}"
+        if isinstance(error, msgspec.DecodeError) and _HALF.search(raw):
             problem, fix = HALF, LEAVE
         elif cut and "truncated" in str(error):
             problem = f"{ENDS} inside the record"
@@ -209,7 +215,8 @@ class _Blocks:
     def __init__(self, array: bool) -> None:
         self.array, self.number, self.line = array, 0, 1
 
-    def batches(self, file: BinaryIO, record: type) -> Iterator[Batch]:
+    def batches(self, file: BinaryIO, record: type, wrong: Callable[[Any], str]) -> Iterator[Batch]:
+        self.wrong = wrong
         self.one, self.many = msgspec.json.Decoder(record), msgspec.json.Decoder(list[record])
         block = file.read(BLOCK)
         data = block.lstrip(_BOM + b" \t\r\n")[self.array :]
@@ -258,7 +265,7 @@ class _Blocks:
             line, counted = line + data.count(b"\n", counted, start), start
             try:
                 at = _JSON.raw_decode(text, start)[1]
-                _take(batch, self.one, data[start:at], self.number, line)
+                _take(batch, self.one, self.wrong, data[start:at], self.number, line)
             except (json.JSONDecodeError, RecursionError) as error:
                 deep = isinstance(error, RecursionError)
                 short = not deep and (error.msg.startswith("Unterminated") or error.pos >= end)
