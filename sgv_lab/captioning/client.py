@@ -37,7 +37,7 @@ _UNSUPPORTED = re.compile(
 _RANGE = re.compile(  # another value would do
     r"too (?:large|small|high|low|long|big)|between|exceed|\brange\b|at (?:most|least)|"
     r"(?:less|greater|more|fewer|larger|smaller|higher|lower) than|"
-    r"\bor (?:less|more|lower|higher|greater|above|below)|\d(?: to |-)\d"
+    r"\bor (?:less|more|lower|higher|greater|above|below)|\d to \d"
 )
 _POLICY = re.compile(r"content.?(?:filter|policy|management)|moderation|flagged|safety", re.I)
 _CUT = ("length", "max_tokens", "max_output_tokens", "model_length")
