@@ -14,11 +14,9 @@ import os
 import re
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
-
-import msgspec
+from typing import Any
 
 from sgv_lab.captions.answers import unfinished, without_reasoning
 from sgv_lab.captions.scan import HALF, HALF_PAIR
@@ -28,16 +26,23 @@ OPENAI = "https://api.openai.com"
 RETRIES = 5  # of a request without an answer: 0.5 to 8 seconds apart, or as the endpoint says
 _ADDRESS = re.compile(r"https?://(\S+@)?([\w.-]+|\[[\da-fA-F:]+\])(:\d+)?(/\S*)?")
 _LEARNED = ("max_tokens", "temperature", "seed")
+_NOT = r"(?:not|n't|no longer)(?: be| an?)* "
 _UNSUPPORTED = re.compile(
-    r"unsupported|(?:not|n't) (?:be )?(?:support|permit|allow|accept|set|specified)|"
-    r"unrecogni[sz]ed|unknown|unexpected|extra[ _](?:inputs|forbidden)|deprecated|only the default|"
-    r"may only be|cannot be used|not implemented|not (?:a )?valid|invalid (?:parameter|argument)|"
-    r"use 'max_completion_tokens'",
-    re.IGNORECASE,
+    rf"{_NOT}(?:support|permi|allow|accept|set|specif|chang|modif|configur|used|valid|implement|"
+    r"avail|applic)|unsupported|unrecogni[sz]ed|unknown|unexpected|extra[ _](?:inputs|forbidden)|"
+    r"deprecated|disabled|omitted|fixed (?:at|to)|only the default|only \S+ (?:is|are) |only be|"
+    r"(?:must|should|has to) (?:be|equal) (?:(?:set|equal) to )?(?:1|the default|unset)\b|"
+    r"invalid (?:parameter|argument)|use [`'\"]?max_completion_tokens"
+)
+_RANGE = re.compile(  # another value would do
+    r"too (?:large|small|high|low|long|big)|between|exceed|\brange\b|at (?:most|least)|"
+    r"(?:less|greater|more|fewer|larger|smaller|higher|lower) than|"
+    r"\bor (?:less|more|lower|higher|greater|above|below)|\d to \d"
 )
 _POLICY = re.compile(r"content.?(?:filter|policy|management)|moderation|flagged|safety", re.I)
-_FINISH = dict.fromkeys(("length", "max_tokens", "model_length", "error"), "truncated")
-_FINISH |= dict.fromkeys(("content_filter", "safety"), "refusal")
+_CUT = ("length", "max_tokens", "max_output_tokens", "model_length")
+_DECLINED = ("content_filter", "safety", "prohibited_content", "recitation", "blocklist", "spii")
+_FINISH = dict.fromkeys(_CUT, "truncated") | dict.fromkeys(_DECLINED, "refusal")
 _TRANSPORT = ("openai", "httpx", "httpx2", "httpcore", "httpcore2")
 log = logging.getLogger(__name__)
 
@@ -53,6 +58,12 @@ class RequestRefused(Exception):
 def about_content(told: str) -> bool:
     """Whether a refusal is about what is shown or said, and not about the request's form."""
     return bool(_POLICY.search(told))
+
+
+def named_fields(told: str, fields: Iterable[str]) -> list[str]:
+    """Those of a request's fields that an endpoint's message names."""
+    words = set(re.findall(r"\w+", told.lower()))
+    return [name for name in fields if name.lower() in words]
 
 
 @dataclass
@@ -145,15 +156,14 @@ class Client:
 
     def _learns(self, told: str, given: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
         """Whether a refused request is worth another try, as something is known that was not."""
-        if not _UNSUPPORTED.search(told) or "too large" in told:
+        told = told.lower()
+        if not _UNSUPPORTED.search(told) or _RANGE.search(told):
             return False
-        known: dict[str, str | None] = {}
-        for name in _LEARNED:
-            if name in given and re.search(rf"(?<![a-z_]){name}(?![a-z_])", told):
-                renamed = name == "max_tokens" and "max_completion_tokens" in told
-                known[name] = "max_completion_tokens" if renamed else None
-        if "max_completion_tokens" in known.values():  # the message of one alone names the other
-            known = {"max_tokens": "max_completion_tokens"}
+        known: dict[str, str | None] = dict.fromkeys(
+            name for name in named_fields(told, given) if name in _LEARNED
+        )
+        if "max_tokens" in given and "max_completion_tokens" in told:
+            known = {"max_tokens": "max_completion_tokens"}  # the other's message names this one
         with self.lock:
             new = {name: to for name, to in known.items() if name not in self.learned}
             self.learned |= new
@@ -217,20 +227,6 @@ def api_key(url: str) -> str:
     return value or "none"
 
 
-class _Message(msgspec.Struct):
-    content: str | None = None
-    refusal: Any = None
-
-
-class _Choice(msgspec.Struct):
-    message: _Message
-    finish_reason: Any = None
-
-
-class _Completion(msgspec.Struct):
-    choices: Annotated[list[_Choice], msgspec.Meta(min_length=1)]
-
-
 def read_answer(body: bytes) -> Answer:
     """What the body of a response with status 200 says; never raises."""
     try:
@@ -244,20 +240,34 @@ def read_answer(body: bytes) -> Answer:
     counts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
     tokens = [int(n) if isinstance(n, int | float) and 0 < n < 1e9 else 0 for n in counts]
     answer = Answer(served=fields.get("model"), tokens_in=tokens[0], tokens_out=tokens[1])
-    try:
-        _read_choice(answer, msgspec.convert(value, _Completion).choices[0])
-    except msgspec.ValidationError as error:
-        answer.problem = str(error)
-    if (answer.problem or not answer.raw) and fields.get("error"):
-        answer.error = fields["error"]
+    choices, error = fields.get("choices"), fields.get("error")
+    if isinstance(choices, list) and choices:
+        choice = choices[0] if isinstance(choices[0], dict) else {}
+        _read_choice(answer, choice)
+        error = error or choice.get("error")
+    else:
+        answer.problem = "no choices"
+    if answer.problem or not answer.raw:
+        answer.error = error or answer.error
     return answer
 
 
-def _read_choice(answer: Answer, choice: _Choice) -> None:
-    """Fill in text and finish, or the problem."""
-    finish = str(choice.finish_reason or "stop").lower()
+def _read_choice(answer: Answer, choice: Mapping[str, Any]) -> None:
+    """Fill in text and finish, or what keeps it from being one."""
+    finish = str(choice.get("finish_reason") or "stop").lower()
     answer.finish = _FINISH.get(finish, finish)
-    content, refusal = choice.message.content or "", choice.message.refusal
+    message = choice.get("message")
+    if finish == "error":  # what came before it is no whole text
+        answer.error = "the answer broke off"
+        return
+    if not isinstance(message, dict):
+        answer.problem = "a choice without a message"
+        return
+    content, refusal = message.get("content"), message.get("refusal")
+    content = "" if content is None else content
+    if not isinstance(content, str):
+        answer.problem = f"content that is no text but {type(content).__name__}"
+        return
     if not content and refusal and isinstance(refusal, str):
         content, answer.finish = refusal, "refusal"
     if HALF_PAIR.search(content):

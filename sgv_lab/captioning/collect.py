@@ -21,7 +21,14 @@ from PIL import Image
 from tqdm import tqdm
 
 from sgv_lab.captioning import prompts, writer
-from sgv_lab.captioning.client import Answer, Client, NoAnswer, RequestRefused, about_content
+from sgv_lab.captioning.client import (
+    Answer,
+    Client,
+    NoAnswer,
+    RequestRefused,
+    about_content,
+    named_fields,
+)
 from sgv_lab.captioning.image_lists import ImageList, ahead, list_images
 from sgv_lab.captioning.writer import CaptionRun, Row
 from sgv_lab.errors import LabError
@@ -107,12 +114,7 @@ class _Collector:
         limits = [self._fields(0).get(name) for name in ("max_tokens", "max_completion_tokens")]
         self.longest = max((n for n in limits if isinstance(n, int)), default=terms.max_tokens)
         self.lock = threading.Lock()
-        self.spent, captions, rows = 0.0, 0, 0
-        for row in writer.rows(run.out):
-            self.spent += terms.cost(row.get("tokens_in", 0), row.get("tokens_out", 0))
-            captions, rows = captions + (row["caption"] is not None), rows + 1
-        if rows == len(run.images) and not captions:
-            writer.empty(run.out)  # all was in vain: what did not work may have been mended
+        self.spent = terms.cost(**writer.tokens(chain(writer.rows(run.out), [run.spent])))
         self.under_way, self.dearest_prompt = 0, 0.0
         self.answered, self.broke, self.estimated = False, False, False
 
@@ -139,22 +141,26 @@ class _Collector:
                     held, in_a_row = [], 0
                 in_a_row += reason.startswith(_FAILED) and not about_content(reason)
                 if in_a_row >= STOP_AFTER + self.terms.connections * self.answered:
-                    raise LabError(f"the endpoint fails: {_told(reason)}", fix=_way_out(reason))
+                    self.kept.spend(held)
+                    fix = self._way_out(reason)
+                    raise LabError(f"the endpoint fails: {_told(reason)}", fix=fix)
         self._end(held, unanswered)
 
     def _end(self, held: list[Row], unanswered: list[str]) -> None:
-        """Keep what was held back if the run has a caption, and raise what there is to tell."""
+        """Keep what was held back if the run has a caption, else nothing; raise what is to tell."""
         rows = [*writer.rows(self.kept.out), *held]
         if any(row["caption"] is not None for row in rows):
             self.kept.add(held)
         elif rows:
             reasons = Counter([*(row["reason"] for row in rows), *unanswered]).most_common()
             told = "; ".join(f"{number} × {reason}" for reason, number in reasons[:3])
+            self.kept.spend(held)
+            self.kept.empty()  # what did not work may be mended before the next run
             asked = unanswered + [row["reason"] for row in rows if "tokens_in" in row]
             if not asked:
                 fix = "mend the images, or give others"
                 raise LabError(f"no image can be read ({told})", fix=fix)
-            fix = _way_out(next(reason for reason, _ in reasons if reason in asked))
+            fix = self._way_out(next(reason for reason, _ in reasons if reason in asked))
             what = f"no caption was accepted, {self.spent:.2f} spent ({told})"
             raise LabError(what, where=self.kept.out, fix=fix)
         if unanswered:
@@ -219,6 +225,19 @@ class _Collector:
         flaws = [f"filtered: {one}" for one in reasons if not one.startswith("no answer")]
         row["reason"] = [*reasons, *flaws][-1]
 
+    def _way_out(self, reason: str) -> str:
+        """What to change if the endpoint gives no caption for such a reason."""
+        if reason.startswith("rejected"):
+            sent = [*self._fields(0), "max_completion_tokens"]
+            name = next(iter(named_fields(reason, sent)), "FIELD")
+            request = f"--request '{{\"{name}\": VALUE}}' (null leaves it out)"
+            return f"change the request by {request}, or the model"
+        if reason.startswith(("filtered: truncated", "filtered: reasoning", "filtered: empty")):
+            return "raise --max-tokens, or turn the model's reasoning off by --request"
+        if reason.startswith(("filtered", "no answer")):
+            return "ask another model or endpoint, or in other words"
+        return "mend it and run again"
+
     def _fields(self, seed: int) -> dict[str, Any]:
         fields = {"temperature": self.terms.temperature, "max_tokens": self.terms.max_tokens}
         return fields | {"seed": seed} | (self.terms.request or {})
@@ -242,18 +261,6 @@ class _Collector:
 
 def _told(reason: str) -> str:
     return reason.removeprefix("unanswered: ")
-
-
-def _way_out(reason: str) -> str:
-    """What to change if the endpoint gives no caption for such a reason."""
-    if reason.startswith("rejected"):
-        request = '{"max_tokens": null, "max_completion_tokens": 1024}'
-        return f"change the request, as by --request '{request}' (null: left out), or the model"
-    if reason.startswith(("filtered: truncated", "filtered: reasoning", "filtered: empty")):
-        return "raise --max-tokens, or turn the model's reasoning off by --request"
-    if reason.startswith(("filtered", "no answer")):
-        return "ask another model or endpoint, or in other words"
-    return "mend it and run again"
 
 
 def flaw(text: str, finish: str | None = "stop") -> str | None:

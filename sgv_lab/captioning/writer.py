@@ -8,7 +8,7 @@ stopped.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from itertools import groupby, islice
 from pathlib import Path
@@ -32,8 +32,8 @@ class CaptionRun:
 
     ``settings`` say everything that decides the captions and hold "model", "revision" and "seed";
     ``shard``: (i, n), this process writes every n-th file from the i-th. ``learned``: what the run
-    found out of its endpoint. Raises LabError if ``out`` holds captions of other settings or
-    images, and for a disk that is full.
+    found out of its endpoint; ``spent``: the tokens of rows that were not kept. Raises LabError if
+    ``out`` holds captions of other settings or images, and for a disk that is full.
     """
 
     def __init__(
@@ -51,20 +51,21 @@ class CaptionRun:
         run = {"images": len(images), "names": images.digest(), "ids": images.ids()}
         run["settings"] = dict(settings)
         self.run, self.learned = json.loads(json.dumps(run)), {}
+        self.spent = tokens([])
+        self._open: dict[int, tuple[Journal, BaseFileLock, set[int]]] = {}  # by first number
         with full_disk(self.out):
             self._claim()
-        self._open: dict[int, tuple[Journal, BaseFileLock, set[int]]] = {}  # by first number
 
     def _claim(self) -> None:
         if not (self.out / "run.json").is_file():
             return write_json(self.out / "run.json", self.run)
         before = settings(self.out)
-        self.learned = before.pop("learned", {})
+        self.learned, self.spent = before.pop("learned", {}), before.pop("spent", self.spent)
         if before == self.run:
             return None
-        if not any(row["caption"] is not None for row in rows(self.out)) and empty(self.out):
+        if not any(row["caption"] is not None for row in rows(self.out)) and self.empty():
             self.learned = {}
-            return write_json(self.out / "run.json", self.run)
+            return write_json(self.out / "run.json", self.run | {"spent": self.spent})
         old, new = ({**run, **run["settings"], "settings": None} for run in (before, self.run))
         keys = sorted(k for k in old | new if old.get(k) != new.get(k))
         told = "; ".join(f"{k} was {str(old.get(k))!r:.60}" for k in keys)
@@ -75,8 +76,31 @@ class CaptionRun:
         """Note in run.json what the endpoint was found to refuse; it is no setting of the run."""
         if learned != self.learned:
             self.learned = dict(learned)
-            with full_disk(self.out):
-                write_json(self.out / "run.json", self.run | {"learned": self.learned})
+            self._note(learned=self.learned)
+
+    def spend(self, lost: Iterable[Row]) -> None:
+        """Note in run.json what rows cost that are not kept; it stays spent."""
+        total = tokens([self.spent, *lost])
+        if total != self.spent:
+            self.spent = total
+            self._note(spent=total)
+
+    def _note(self, **told: Any) -> None:
+        with full_disk(self.out):
+            write_json(self.out / "run.json", settings(self.out) | told)
+
+    def empty(self) -> bool:
+        """Delete the rows, not what they cost; False, if another process is writing them."""
+        self.__exit__()
+        held = [Journal(path) for path in (self.out / "rows").glob("*.jsonl")]
+        with suppress(LabError), ExitStack() as locks:
+            for file in held:
+                locks.enter_context(_only_writer(file))
+            self.spend(rows(self.out))
+            for file in held:
+                file.path.unlink()
+            return True
+        return False
 
     def missing(self) -> Iterator[tuple[range, list[int]]]:
         """(all images' numbers, those without a row) of each file of this shard not yet whole.
@@ -156,13 +180,10 @@ def settings(out: str | Path) -> dict[str, Any]:
     return {"images" if name == "pictures" else name: run[name] for name in run}  # as it was
 
 
-def empty(out: Path) -> bool:
-    """Delete a run's rows; False, and nothing is done, if another process is writing them."""
-    held = [Journal(path) for path in (out / "rows").glob("*.jsonl")]
-    with suppress(LabError), ExitStack() as locks:
-        for file in held:
-            locks.enter_context(_only_writer(file))
-        for file in held:
-            file.path.unlink()
-        return True
-    return False
+def tokens(given: Iterable[Row]) -> dict[str, int]:
+    """The tokens in and out of some rows together."""
+    total = {"tokens_in": 0, "tokens_out": 0}
+    for row in given:
+        for name in total:
+            total[name] += row.get(name, 0)
+    return total

@@ -5,35 +5,51 @@ Quoted speech is neither: a sign that says "I'm sorry" refuses nothing.
 
 import re
 from typing import TYPE_CHECKING
+from unicodedata import normalize
 
 if TYPE_CHECKING:
     import polars as pl
 
-_TAG = r"(?:seed:)?(?:think|thinking|thought|reasoning)"
+_TAG = r"(?:seed:)?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|scratchpad)\s*"
 _OPEN = (
-    rf"<{_TAG}>|◁think▷|\[THINK\]|<\|begin_of_thought\|>|"
+    rf"(?i:<\|?{_TAG}\|?>|◁think▷|\[THINK\]|<\|begin_of_thought\|>)|<unused94>thought|"
     r"<\|channel\|>analysis(?:<\|message\|>)?|\Aanalysis(?=[A-Z])"
 )
 _CLOSE = (
-    rf"</{_TAG}>|◁/think▷|\[/THINK\]|<\|end_of_thought\|>|"
+    rf"(?i:<\|?/{_TAG}\|?>|◁/think▷|\[/THINK\]|<\|end_of_thought\|>)|<unused95>|"
     r"<\|channel\|>final<\|message\|>|assistantfinal"
 )
-"""DeepSeek, Qwen, GLM and others; Seed; Kimi; Magistral; Sky-T1; gpt-oss with and without its
-special tokens."""
+"""DeepSeek, Qwen, GLM and others; Seed; Kimi; Magistral; Sky-T1; MedGemma; gpt-oss with and without
+its special tokens."""
+_FRAME = (
+    r"(?i:</?(?:answer|response|final|final_answer)\s*>|<\|(?:begin|end)_of_(?:solution|box)\|>|"
+    r"<\|(?:return|end)\|>)"
+)
+"""What stands around an answer behind its reasoning."""
 _UNQUOTED = "(?<![\"'“”‘’„«»`])"
 _BLOCK = re.compile(rf"{_UNQUOTED}(?:{_OPEN}).*?(?:{_CLOSE})", re.DOTALL)
 _BEGUN = re.compile(rf"{_UNQUOTED}(?:{_OPEN})")
 _REST = re.compile(rf".*{_UNQUOTED}(?:{_CLOSE})", re.DOTALL)
-_END = re.compile(r"<\|(?:return|end)\|>\s*\Z")
+_AROUND = re.compile(_UNQUOTED + _FRAME)
 
-_PLAIN = dict.fromkeys("‘’‚‛ʼʹ′＇`´‹›", "'") | dict.fromkeys("—–", "-")
+_PLAIN = {  # full-width, bold and the like, as NFKC has them, which takes ten times as long
+    c: usual
+    for c in map(chr, range(0xA0, 0x1D800))
+    if (usual := normalize("NFKC", c)) != c and usual.isascii()
+}
+_PLAIN |= dict.fromkeys("‘’‚‛ʼʹ′＇`´‹›", "'") | dict.fromkeys("—–", "-")
+_PLAIN |= dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff\u00ad", "")
+_PLAIN |= {f"&{name};": "'" for name in ("rsquo", "lsquo", "apos", "#39", "#039", "#x27", "#8217")}
+_PLAIN |= {"&quot;": '"', "&#34;": '"', "&ldquo;": "“", "&rdquo;": "”", "&nbsp;": " "}
 _QUOTED = "|".join((
     r"„[^„“”]+[“”]",
     r"“[^“”]+”",
     r"[«»][^«»]+[«»]",  # »German« and «French»
-    r"[「『][^」』]+[」』]",
+    r"[「『《〈【][^」』》〉】]+[」』》〉】]",
     r"”[^”]+”",  # Swedish
     r"(?P<before>^|[^\p{L}\p{N}])\"[^\"]+\"",  # 5" is no beginning
+    r"(?P<says>\b(?:read|say|text|word|sign|title|name|label|letter|writ|banner|poster|slogan|"
+    r"phrase|message)\p{L}*[:,]? )[*_]+[^*_]+[*_]+",  # what is emphasised elsewhere is meant
 ))  # fmt: skip
 _CAN_NOT = r"(?:cannot|can't|can not|could not|couldn't|won't|will not|am not going to)"
 _NOT_ABLE = r"(?:unable|not able|not allowed|not permitted|not comfortable|not programmed)"
@@ -43,7 +59,9 @@ _HELP = (
 )
 _VERB = (
     r"(?:identify|describe|process|view|see|provide|access|analy[sz]e|recogni[sz]e|comply|"
-    r"fulfill?|generate|create|answer|respond|continue|engage|caption|do (?:that|this|so))\b"
+    r"fulfill?|generate|create|answer|respond|continue|engage|caption|do (?:that|this|so)|"
+    r"determine|confirm|verify|name|guess|speculate|discuss|disclose|reveal|interpret|"
+    r"(?:tell|say)(?: you)? (?:who|what|which|if|whether))\b"
 )
 _PICTURE = r"(?:image|picture|photo)"
 _REFUSED = "(?i-u)(?:" + "|".join((
@@ -55,8 +73,10 @@ _REFUSED = "(?i-u)(?:" + "|".join((
     r"\bas an? (?:ai|artificial intelligence)\b(?:,| (?:i|language|text|vision|visual|image|"
     r"assistant|model|system|chatbot|developed|trained|created|designed)\b)",
     r"\bas an? (?:large |visual |vision |multimodal )?(?:language|vision|multimodal) model\b",
-    rf"\b(?:i'?m|i am|we'?re|we are) (?:\w+ )?{_NOT_ABLE} (?:to|with)\b",
-    rf"\b(?:i|we) (?:\w+ )?{_CAN_NOT} (?:\w+ )?(?:{_HELP}|{_VERB})",
+    rf"\b(?:i'?m|i am|we'?re|we are) (?:\w+ )?{_NOT_ABLE} (?:to|with|\w+ing)\b",
+    r"\b(?:i|we) (?:don't|do not|wouldn't|would not) feel comfortable\b",
+    rf"(?:\b(?:i|we) (?:\w+ )?|^|[.!?:] ){_CAN_NOT} (?:be able to )?(?:\w+ )?(?:{_HELP}|{_VERB})",
+    rf"(?:^|[.!?:] )(?:i )?{_NOT_ABLE} to (?:{_HELP}|{_VERB})",
     r"\b(?:i|we) (?:must|have to|need to|will have to)(?: \w+)? decline\b",
     r"\b(?:cannot|can't|can not|unable to|not able to) (?:assist|help)(?: you)? with "
     r"(?:that|this|your|such|these|those|identifying|requests?)\b",
@@ -83,7 +103,7 @@ def without_reasoning(text: str) -> tuple[str, str]:
     if unopened := _REST.match(rest):
         blocks.append(unopened.group())
         rest = rest[unopened.end() :]
-    return (_END.sub("", rest).strip(), "\n".join(blocks)) if blocks else (text, "")
+    return (_AROUND.sub("", rest).strip(), "\n".join(blocks)) if blocks else (text, "")
 
 
 def unfinished(answer: str) -> bool:
@@ -102,9 +122,10 @@ def refuses(text: "pl.Expr") -> "pl.Expr":
     """Whether texts decline, apologise or see no image, outside quoted speech."""
     import polars as pl
 
-    plain = text.str.replace_all(r"[\u{200B}-\u{200D}\u{2060}\u{FEFF}\u{AD}]", "")
-    plain = plain.str.replace_all(r"[\s--\x20]+|\x20{2,}", " ").str.replace_many(_PLAIN)
-    own = plain.str.replace_all(_QUOTED, "$before … ")
+    plain = text.str.replace_many(_PLAIN)
+    plain = plain.str.replace_all(r"[\s--\x20]+|\x20{2,}", " ")
+    plain = plain.str.replace_all(r"(\p{L}) ' ?(m|re|s|t|ll)\b", "$1'$2")  # I ' m
+    own = plain.str.replace_all(_QUOTED, "$before$says … ")
     own = own.str.replace_all(r"(^|[^\p{L}\p{N}])'.+?'($|[^\p{L}\p{N}])", "$1 … $2")
     own = pl.when(own.str.contains(r"\p{L}")).then(own).otherwise(plain)  # all of it is in quotes
-    return own.str.contains(_REFUSED)
+    return own.str.replace_many({"*": "", "_": ""}).str.contains(_REFUSED)

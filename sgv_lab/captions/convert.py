@@ -6,6 +6,7 @@ One row a caption: ``record`` (its number in the file; COCO's, among the annotat
 sentence is one). Records that cannot be used stand beside it with the reason.
 """
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -19,8 +20,8 @@ from polars.io.plugins import register_io_source
 from tqdm import tqdm
 
 from sgv_lab import store
-from sgv_lab.captions.records import ANSWERS, count_reasons
-from sgv_lab.captions.scan import AGAIN, Broken, layout, opened, scan
+from sgv_lab.captions.records import ANSWERS, count_reasons, id_text, record_problem
+from sgv_lab.captions.scan import AGAIN, DEEP, HALF, HALF_PAIR, Broken, layout, opened, scan
 from sgv_lab.captions.sources import find, recognise, resolve
 from sgv_lab.errors import LabError
 from sgv_lab.files import leaves_root
@@ -42,23 +43,6 @@ class _LlavaRecord(msgspec.Struct, gc=False):
     conversations: list[_Turn]
     id: Any = None
     image: str | None = None
-
-
-class _CocoImage(msgspec.Struct, gc=False):
-    id: Any = None
-    file_name: str = ""
-    coco_url: str = ""
-
-
-class _CocoAnnotation(msgspec.Struct, gc=False):
-    id: Any = None
-    image_id: Any = None
-    caption: str | None = None
-
-
-class _CocoFile(msgspec.Struct):
-    annotations: list[_CocoAnnotation]  # 592K in the largest file, which is read at once
-    images: list[_CocoImage] = []
 
 
 @dataclass(frozen=True)
@@ -164,48 +148,75 @@ def _word_counts(captions: Sequence[str]) -> np.ndarray:
 
 
 def _llava_rows(file: Path, broken: list[Broken]) -> Iterator[Row]:
-    for batch in scan(file, _LlavaRecord):
+    for batch in scan(file, _LlavaRecord, record_problem):
         broken.extend(batch.broken)
         for number, line, record in batch.records:
-            name = None if record.id is None else str(record.id)
+            name = id_text(record.id)
             turns = record.conversations
             if len(turns) == 2 and turns[1].from_ == "gpt":  # all of the published captions
                 answer = turns[1].value
             else:
                 answer = next((turn.value for turn in turns if turn.from_ in ANSWERS), None)
-            if answer is None:
-                fix = 'add a turn {"from": "gpt", "value": ...} or leave the record out'
-                broken.append(Broken(number, name, line, "no turn from gpt", fix))
-            elif record.image and leaves_root(record.image):
-                broken.append(_leaves(number, name, line, record.image))
+            if answer is None or (record.image and leaves_root(record.image)):
+                wrong = record_problem(msgspec.to_builtins(record))
+                broken.append(Broken(number, name, line, wrong))
             else:
                 yield number, name, record.image, turns[0].value, answer
 
 
-def _leaves(number: int, name: str | None, line: int | None, image: str) -> Broken:
-    problem = f"the image path {image!r} leaves its root"
-    return Broken(number, name, line, problem, "use a path below the data root")
-
-
 def _coco_rows(file: Path, broken: list[Broken]) -> Iterator[Row]:
+    """Read at once: the largest file holds 592K annotations.
+
+    Bytes that are no UTF-8 become halves of surrogate pairs, which cost their caption alone.
+    """
     try:
         with opened(file) as stream:
-            found = msgspec.json.decode(stream.read().removeprefix(b"\xef\xbb\xbf"), type=_CocoFile)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise LabError(f"is no sound COCO file ({error})", where=file, fix=AGAIN) from error
-    paths: dict[str, str] = {}
-    for number, image in enumerate(found.images):
-        path = image.file_name
-        if "/" not in path:  # http://images.cocodataset.org/val2017/x.jpg -> coco/val2017/x.jpg
-            path = "/".join(["coco", *image.coco_url.split("/")[-2:-1], path])
-        if leaves_root(path):
-            broken.append(_leaves(number, str(image.id), None, path))
+            text = stream.read().decode("utf-8-sig", "surrogateescape")
+        found = json.loads(text, strict=False)
+    except (ValueError, RecursionError) as error:
+        what = f"is no sound COCO file ({DEEP if isinstance(error, RecursionError) else error})"
+        raise LabError(what, where=file, fix=AGAIN) from error
+    paths: dict[str | None, str] = {}
+    for number, one in enumerate(_objects(found, "images")):
+        path = _coco_path(one)
+        if not path:
+            wrong = "an image without file_name"
+        elif leaves_root(path):
+            wrong = f"has an image path that leaves the image folder: {path!r}"
+        elif HALF_PAIR.search(path):
+            wrong = f"has {HALF}"
         else:
-            paths[str(image.id)] = path
-    for number, one in enumerate(found.annotations):
-        if one.caption is not None and one.image_id is not None:
-            yield number, str(one.id), paths.get(str(one.image_id)), None, one.caption
+            paths[id_text(one.get("id"))] = path
+            continue
+        broken.append(Broken(number, id_text(one.get("id")), None, wrong))
+    for number, one in enumerate(_objects(found, "annotations")):
+        image, caption = id_text(one.get("image_id")), one.get("caption")
+        if image is None or caption is None:
+            wrong = f"an annotation without {'image_id' if image is None else 'caption'}"
+        elif not isinstance(caption, str):
+            wrong = f"has a caption that is not text: {caption!r:.60}"
+        elif HALF_PAIR.search(caption):
+            wrong = f"has {HALF}"
         else:
-            what = f"an annotation without {'image_id' if one.image_id is None else 'caption'}"
-            fix = "complete it, or give a captions_*.json file"
-            broken.append(Broken(number, str(one.id), None, what, fix))
+            yield number, id_text(one.get("id")), paths.get(image), None, caption
+            continue
+        broken.append(Broken(number, id_text(one.get("id")), None, wrong))
+
+
+def _objects(file: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """A list of the file's, {} in it for what is no object; none if it has none."""
+    found = file.get(name)
+    found = found if isinstance(found, list) else []
+    return [one if isinstance(one, dict) else {} for one in found]
+
+
+def _coco_path(image: Mapping[str, Any]) -> str:
+    """The image's path, "" for none: http://images.cocodataset.org/val2017/x.jpg is
+    coco/val2017/x.jpg."""
+    name, url = image.get("file_name"), image.get("coco_url")
+    if not isinstance(name, str) or not name:
+        return ""
+    if "/" in name:
+        return name
+    folder = url.split("/")[-2:-1] if isinstance(url, str) else []
+    return "/".join(["coco", *folder, name])

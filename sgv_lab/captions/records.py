@@ -51,7 +51,7 @@ def _read(path: Path) -> Iterator[tuple[int, int | None, Any, Broken | None]]:
     if layout(path) == "coco":
         fix = "give records of conversations, as LLaVA's"
         raise LabError("holds COCO captions, which have no questions", where=path, fix=fix)
-    for batch in scan(path, dict):
+    for batch in scan(path, dict, record_problem):
         if cut := next((one for one in batch.broken if one.problem.startswith(ENDS)), None):
             raise LabError(f"is cut short: {cut.problem}", where=path, fix=cut.fix)
         rows = [(*one, None) for one in batch.records]
@@ -64,7 +64,14 @@ def _name(given: Any, number: int) -> str:
     record's number."""
     if isinstance(given, bool) or not isinstance(given, str | int | float) or given == "":
         return str(number)
-    return str(given).encode(errors="replace").decode()
+    return id_text(given) or str(number)
+
+
+def id_text(given: Any) -> str | None:
+    """An id of any type as text that can be written anywhere; 1, 1.0 and "1" are one."""
+    if isinstance(given, float) and given.is_integer():
+        given = int(given)
+    return None if given is None else str(given).encode(errors="replace").decode()
 
 
 def record_problem(record: Any) -> str:
@@ -77,7 +84,7 @@ def record_problem(record: Any) -> str:
         return "is not an object"
     turns = record.get("conversations")
     if not isinstance(turns, list | tuple) or not turns:
-        return "has no conversations"
+        return _wrapped(record) or "has no conversations"
     for turn in turns:
         if not isinstance(turn, Mapping) or not isinstance(turn.get("value"), str):
             return "has a turn that is not {from, value} with text"
@@ -88,6 +95,15 @@ def record_problem(record: Any) -> str:
     texts = (record.get("image") or "", *(turn["value"] for turn in turns))
     if any(not text.isascii() and HALF_PAIR.search(text) for text in texts):
         return f"has {HALF}"
+    return ""
+
+
+def _wrapped(record: Mapping[str, Any]) -> str:
+    """What to say of an object that holds the file's records, or ""."""
+    for name, value in record.items():
+        first = value[0] if isinstance(value, list) and value else None
+        if isinstance(first, Mapping) and "conversations" in first:
+            return f"is an object with records under {name!r}, where a list of records is wanted"
     return ""
 
 

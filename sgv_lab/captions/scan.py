@@ -10,7 +10,7 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import chain
@@ -28,6 +28,7 @@ ROWS = 1024  # records of a batch, where they can be counted
 LONGEST = 16 << 20  # bytes of a record; what does not end by then lacks a quote or a bracket
 ENDS = "the file ends"  # how the problem of what a cut file has last begins
 HALF = "text that is not Unicode: half of a surrogate pair"
+DEEP = "nested too deeply"
 AGAIN, LEAVE = "download the file again", "correct the record or leave it out"
 
 _BOM = b"\xef\xbb\xbf"
@@ -38,6 +39,9 @@ _ID = re.compile(rb'"id"\s*:\s*"?([^",}\s]{1,80})')
 HALF_PAIR = re.compile("[\ud800-\udfff]")
 _HALF = re.compile(  # an escape of one half of a surrogate pair without the other
     rb"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F]"
+)
+_NO_RECORD = re.compile(  # a whole line of JSON that holds no object
+    rb'(?:null|true|false|-?[0-9][0-9.eE+-]*|"(?:[^"\\\n]|\\.)*"|\[[^\[{\]]*\])\s*'
 )
 _GLUE = re.compile(r"[ \t\r\n,]*")
 _JSON = json.JSONDecoder(strict=False)  # tells where a value ends; msgspec then judges it
@@ -71,19 +75,20 @@ class Batch:
     broken: list[Broken] = field(default_factory=list)
 
 
-def scan(path: str | Path, record: type) -> Iterator[Batch]:
+def scan(path: str | Path, record: type, wrong: Callable[[Any], str]) -> Iterator[Batch]:
     """The objects of a file as ``record`` (a msgspec Struct, or dict), batch by batch and in order.
 
-    The line is known of every broken record, and of sound ones in JSON lines. Raises LabError as
-    ``layout`` does, and for Parquet without conversations.
+    ``wrong`` says what is wrong with a JSON value that is no ``record``. The line is known of
+    every broken record, and of sound ones in JSON lines. Raises LabError as ``layout`` does, and
+    for Parquet without conversations.
     """
     kind = layout(path)
     if kind == "parquet":
-        yield from _parquet(path, record)
+        yield from _parquet(path, record, wrong)
         return
     with opened(path) as file:
         blocks = _lines if kind == "lines" else _Blocks(kind == "array").batches
-        yield from blocks(file, record)
+        yield from blocks(file, record, wrong)
 
 
 @contextmanager
@@ -117,13 +122,15 @@ def layout(path: str | Path) -> str:
         begins = head.removeprefix(_BOM).lstrip()[:20]
         if not begins:
             raise LabError("is empty", where=path, fix=AGAIN)
+        file.seek(len(head) - len(head.removeprefix(_BOM).lstrip()))
+        line = file.readline(LONGEST)
+        if _NO_RECORD.fullmatch(line):
+            return "lines"
         if begins[:1] not in (b"[", b"{") or b"\0" in begins:
             fix = "download it again, or unpack it, or save it as JSON in UTF-8"
             raise LabError(f"is not JSON: it begins with {begins!r}", where=path, fix=fix)
         if begins[:1] == b"[":
             return "array"
-        file.seek(head.index(b"{"))
-        line = file.readline(LONGEST)
         kind = "lines" if line.rstrip().endswith(b"}") else "objects"
         rest = b""
         for block in chain([line], iter(lambda: file.read(BLOCK), b"")):
@@ -133,7 +140,7 @@ def layout(path: str | Path) -> str:
         return kind
 
 
-def _parquet(path: str | Path, record: type) -> Iterator[Batch]:
+def _parquet(path: str | Path, record: type, wrong: Callable[[Any], str]) -> Iterator[Batch]:
     count = 0
     try:
         with opened(path) as file:
@@ -147,21 +154,21 @@ def _parquet(path: str | Path, record: type) -> Iterator[Batch]:
                 for number, row in enumerate(rows.to_pylist(), count):
                     try:
                         batch.records.append((number, None, msgspec.convert(row, record)))
-                    except msgspec.ValidationError as error:
-                        batch.broken.append(Broken(number, str(row.get("id")), None, str(error)))
+                    except msgspec.ValidationError:
+                        batch.broken.append(Broken(number, str(row.get("id")), None, wrong(row)))
                 count += len(rows)
                 yield batch
     except pa.ArrowException as error:
         raise LabError(f"cannot be read as Parquet ({error})", where=path, fix=AGAIN) from error
 
 
-def _lines(file: BinaryIO, record: type) -> Iterator[Batch]:
+def _lines(file: BinaryIO, record: type, wrong: Callable[[Any], str]) -> Iterator[Batch]:
     """JSON lines: each costs itself alone, blank ones nothing."""
     decoder, number = msgspec.json.Decoder(record), 0
     batch = Batch()
     for line, text in enumerate(file, 1):
         if raw := text.removeprefix(_BOM).strip():
-            _take(batch, decoder, raw, number, line, cut=not text.endswith(b"\n"))
+            _take(batch, decoder, wrong, raw, number, line, cut=not text.endswith(b"\n"))
             number += 1
         if len(batch.records) >= ROWS:
             yield batch
@@ -172,22 +179,25 @@ def _lines(file: BinaryIO, record: type) -> Iterator[Batch]:
 def _take(
     batch: Batch,
     decoder: msgspec.json.Decoder,
+    wrong: Callable[[Any], str],
     raw: bytes,
     number: int,
     line: int | None,
     cut: bool = False,
 ) -> None:
     """Put a JSON value where it belongs; ``cut``: the file may have been cut short in it."""
+    fix = AGAIN
     try:
-        batch.records.append((number, line, decoder.decode(raw)))
-        return
+        try:
+            batch.records.append((number, line, decoder.decode(raw)))
+            return
+        except msgspec.ValidationError:
+            problem, fix = wrong(msgspec.json.decode(raw)), LEAVE
+    except RecursionError:
+        problem, fix = DEEP, LEAVE
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        problem, fix = f"malformed: {error}", AGAIN
-        if raw[:1] != b"{":
-            problem, fix = f"not an object: {raw[:40]!r}", "leave it out"
-        elif isinstance(error, msgspec.ValidationError):
-            problem, fix = str(error), LEAVE
-        elif isinstance(error, msgspec.DecodeError) and _HALF.search(raw):
+        problem = f"malformed: {error}"
+        if isinstance(error, msgspec.DecodeError) and _HALF.search(raw):
             problem, fix = HALF, LEAVE
         elif cut and "truncated" in str(error):
             problem = f"{ENDS} inside the record"
@@ -205,7 +215,8 @@ class _Blocks:
     def __init__(self, array: bool) -> None:
         self.array, self.number, self.line = array, 0, 1
 
-    def batches(self, file: BinaryIO, record: type) -> Iterator[Batch]:
+    def batches(self, file: BinaryIO, record: type, wrong: Callable[[Any], str]) -> Iterator[Batch]:
+        self.wrong = wrong
         self.one, self.many = msgspec.json.Decoder(record), msgspec.json.Decoder(list[record])
         block = file.read(BLOCK)
         data = block.lstrip(_BOM + b" \t\r\n")[self.array :]
@@ -240,7 +251,7 @@ class _Blocks:
         closing = b"" if ended and self.array else b"]"  # an array's own, where there is one
         try:
             return self.many.decode(b"[" + data.strip(b" \t\r\n,") + closing)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
 
     def _one_by_one(self, data: bytes, ended: bool) -> tuple[Batch, int]:
@@ -254,16 +265,18 @@ class _Blocks:
             line, counted = line + data.count(b"\n", counted, start), start
             try:
                 at = _JSON.raw_decode(text, start)[1]
-                _take(batch, self.one, data[start:at], self.number, line)
-            except json.JSONDecodeError as error:
-                short = error.msg.startswith("Unterminated") or error.pos >= end
+                _take(batch, self.one, self.wrong, data[start:at], self.number, line)
+            except (json.JSONDecodeError, RecursionError) as error:
+                deep = isinstance(error, RecursionError)
+                short = not deep and (error.msg.startswith("Unterminated") or error.pos >= end)
                 more = not ended and end - start < LONGEST
                 found = None if short and more else self.beginning.search(data, start + 1)
                 if more and not found:
                     return batch, start
                 at = found.start() if found else end
                 cut = short and ended and not found
-                what = f"{ENDS} inside the record" if cut else f"malformed: {error.msg}"
+                what = DEEP if deep else f"malformed: {error.msg}"
+                what = f"{ENDS} inside the record" if cut else what
                 name = _legible_id(data[start:at])
                 batch.broken.append(Broken(self.number, name, line, what, AGAIN))
                 if cut:

@@ -34,6 +34,29 @@ REFUSALS = [
     "“I'm sorry, but I can’t assist with that.”",
     "'I'm sorry, but I can't assist with that.'",
     "I'm sorry, but I can't read the “sign” to you.",
+    "I'm *sorry*, but I can't *assist* with that request.",
+    "I’m **really sorry**, but I **can’t** do that.",
+    "**I'm sorry**, but no.",
+    "“I'm *sorry*, but no.”",
+    "I'm unable to *identify* who is in the _photo_.",
+    "I&rsquo;m sorry.",
+    "I&#39;m sorry, but I can&#x27;t help with that.",
+    "I&nbsp;can&apos;t help with that.",
+    "Ｉ’ｍ ｓｏｒｒｙ.",
+    "Ｉ　ｃａｎｎｏｔ ａｓｓｉｓｔ ｗｉｔｈ ｔｈａｔ.",
+    "Sorry， but I can’t help.",
+    "𝐈'𝐦 𝐬𝐨𝐫𝐫𝐲.",
+    "I ' m sorry.",
+    "I ’ m sorry, but I can ’ t help with that.",
+    "I can't tell who this is.",
+    "I can’t say who the man is.",
+    "I won't be able to describe this image.",
+    "I cannot determine the identity of the person.",
+    "I'm not comfortable describing this person.",
+    "I don’t feel comfortable describing her.",
+    "Cannot identify people in images.",
+    "Unable to describe this photo.",
+    "This shows a person. Can't identify real people.",
 ]
 CAPTIONS = [
     "The sign says “I'm sorry” in red letters on a white wall.",
@@ -55,6 +78,15 @@ CAPTIONS = [
     "The woman works as an AI researcher.",
     "I can't help but notice the dog.",
     "She looks sorry; the man beside her cannot help it.",
+    "The sign reads *I'm sorry*.",
+    "A sign says: **I'm sorry, but I can't help you** in red.",
+    "A poster with the words _I cannot help you_ hangs there.",
+    "标语写着《I'm sorry》",
+    "标语写着【I’m sorry】。",
+    "A sign reads &quot;I&rsquo;m sorry&quot; in red.",
+    "The *dog* _cannot_ be identified by its collar.",
+    "Its name can't be read; the people cannot see the camera.",
+    "The word 'sorry' is written by a pupil ' s hand.",
 ]
 
 
@@ -80,6 +112,19 @@ BALL = "A ball lies here."
         f"The user wants it.\n</think>\n\n{BALL}",
         f"<think></think>{BALL}",
         f"<thinking>a</thinking> {BALL}",
+        f"<Think>a</Think>{BALL}",
+        f"<THINK>a</THINK>\n{BALL}",
+        f"<think >a</think >{BALL}",
+        f"<reason>a</reason>{BALL}",
+        f"<thoughts>a</thoughts>{BALL}",
+        f"<Scratchpad>a</Scratchpad>{BALL}",
+        f"<|thinking|>a<|/thinking|>{BALL}",
+        f"<unused94>thought\na<unused95>{BALL}",
+        f"<think>a</think><answer>{BALL}</answer>",
+        f"<think>a</think>\n\n<Answer >\n{BALL}\n</Answer>\n",
+        f"<think>a</think><|begin_of_box|>{BALL}<|end_of_box|>",
+        f"<|begin_of_thought|>a<|end_of_thought|>\n\n<|begin_of_solution|>{BALL}<|end_of_solution|>",
+        f"<think>a</think><answer>{BALL}",
         f"<think>a</think><think>b</think>{BALL}",
         f"<think>a <think>b</think> c</think>{BALL}",
         f"◁think▷a◁/think▷{BALL}",
@@ -97,14 +142,23 @@ def test_reasoning_is_cut_off_and_nothing_else(text: str) -> None:
     assert matched(KINDS["reasoning"].rows, [answer]) == []
 
 
-@pytest.mark.parametrize("text", ["<think>The user wants", f"{BALL} <thinking>Is that"])
+@pytest.mark.parametrize(
+    "text", ["<think>The user wants", f"{BALL} <thinking>Is that", "<THINK >The", "<reason>a b"]
+)
 def test_reasoning_without_an_end_stays_to_be_found(text: str) -> None:
     assert without_reasoning(text) == (text, "")
     assert matched(has_reasoning(pl.col("caption")), [text]) == [text]
 
 
 @pytest.mark.parametrize(
-    "text", [' A screen shows "<think>" in green.', "A sign with “</think>”.\n", "analysis of it"]
+    "text",
+    [
+        ' A screen shows "<think>" in green.',
+        "A sign with “</think>”.\n",
+        "analysis of it",
+        f"<answer>{BALL}</answer>",
+        "The <b>reason</b> for it is unknown; a < b.",
+    ],
 )
 def test_quoted_tags_are_part_of_a_caption(text: str) -> None:
     assert without_reasoning(text) == (text, "")

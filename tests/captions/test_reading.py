@@ -10,6 +10,7 @@ import pytest
 
 from sgv_lab.captions import scan as scanning
 from sgv_lab.captions.convert import convert
+from sgv_lab.captions.records import read_records
 from sgv_lab.captions.sources import find, recognise
 from sgv_lab.errors import LabError
 
@@ -29,6 +30,8 @@ def written(path: Path, data: object) -> Path:
 
 GOOD = [record("a"), record("b"), record("c")]
 TEXT = json.dumps(GOOD, indent=2)
+LINES = "\n".join(map(json.dumps, GOOD[:2]))
+DEEP = '{"id": "deep", "more": ' + '[{"a": ' * 1500 + "1" + "}]" * 1500 + "}"
 
 
 @pytest.mark.parametrize("layout", ["indented", "compact", "lines", "bom"])
@@ -75,19 +78,30 @@ BROKEN = {  # name -> (file, ids kept, what the reason says)
     "truncated between records": (TEXT[: TEXT.rindex(",\n  {")], ["a", "b"], "before it is closed"),
     "no conversations": ([GOOD[0], {"id": "bad", "image": "x.jpg"}, GOOD[2]], ["a", "c"],
                          "conversations"),
-    "wrong type of value": ([GOOD[0], record("bad", 7), GOOD[2]], ["a", "c"], "Expected `str`"),
+    "wrong type of value": ([GOOD[0], record("bad", 7), GOOD[2]], ["a", "c"],
+                            "has a turn that is not {from, value} with text"),
     "wrong type of turns": ([GOOD[0], record("bad", conversations="no"), GOOD[2]], ["a", "c"],
-                            "Expected `array`"),
+                            "has no conversations"),
     "wrong type of image": ([GOOD[0], record("bad", image=["x"]), GOOD[2]], ["a", "c"],
-                            "Expected `str"),
-    "no answer": ([GOOD[0], record("bad", conversations=[]), GOOD[2]], ["a", "c"], "from gpt"),
+                            "has an image that is not a path: ['x']"),
+    "no answer": ([GOOD[0], record("bad", conversations=[]), GOOD[2]], ["a", "c"],
+                  "has no conversations"),
     "not an object": ([GOOD[0], None, GOOD[2]], ["a", "c"], "not an object"),
+    "a number": ([GOOD[0], 5, GOOD[2]], ["a", "c"], "not an object"),
+    "nested": (TEXT.replace('"A dog."', "[" * 3000 + "]" * 3000, 1), ["b", "c"], "too deeply"),
+    "nested in a key of its own": ("\n".join([json.dumps(GOOD[0]), DEEP, json.dumps(GOOD[2])]),
+                                   ["a", "c"], "nested too deeply"),
+    "null first": ("null\n" + LINES, ["a", "b"], "not an object"),
+    "a number first": ("-1.5e3 \r\n" + LINES, ["a", "b"], "not an object"),
+    "a text first": ('"a \\" [{"\n' + LINES, ["a", "b"], "not an object"),
+    "an array first": ("[1, 2]\n" + LINES, ["a", "b"], "not an object"),
+    "the byte order mark and true first": ("\ufefftrue\n" + LINES, ["a", "b"], "not an object"),
     "invalid UTF-8": (TEXT.encode().replace(b'"b"', b'"b\xff"'), ["a", "c"], "tf-8"),
     "unescaped quote": (TEXT.replace('"b"', '"b""'), ["a", "c"], "malformed"),
     "missing bracket": (TEXT.replace("  },\n  {", "  {", 1), ["b", "c"], "malformed"),
-    "climbs out": ([GOOD[0], record("bad", image="../../etc/passwd")], ["a"], "leaves its root"),
-    "absolute path": ([GOOD[0], record("bad", image="/etc/passwd")], ["a"], "leaves its root"),
-    "drive": ([GOOD[0], record("bad", image="C:\\x.jpg")], ["a"], "leaves its root"),
+    "climbs out": ([GOOD[0], record("bad", image="../../etc/passwd")], ["a"], "leaves the image"),
+    "absolute path": ([GOOD[0], record("bad", image="/etc/passwd")], ["a"], "leaves the image"),
+    "drive": ([GOOD[0], record("bad", image="C:\\x.jpg")], ["a"], "leaves the image"),
 }  # fmt: skip
 
 
@@ -188,6 +202,89 @@ def test_cocos_family_is_known_by_its_annotations(tmp_path: Path, case: str, pac
         ("7", "coco/25.jpg", "A dog."),
     ]
     assert captions.rejected()["reason"].to_list() == ["an annotation without caption"]
+
+
+_CAT = {"image_id": 1, "id": 7, "caption": "A cat."}
+_A = {"id": 1, "file_name": "a.jpg"}
+ODD_COCO = {  # what is odd -> (images, annotations or their text, what is told of what is left out)
+    "a whole number as a fraction": ([_A], [_CAT | {"image_id": 1.0, "id": 7.0}], []),
+    "a number as text": ([_A | {"id": "1"}], [_CAT | {"id": "7"}], []),
+    "a list as id": ([_A | {"id": [1]}], [_CAT | {"image_id": [1]}], []),
+    "an id of many digits": ([_A | {"id": 10**25}], [_CAT | {"image_id": 10**25}], []),
+    "no address": ([_A | {"coco_url": None}], [_CAT], []),
+    "an address that is a number": ([_A | {"coco_url": 5}], [_CAT], []),
+    "no name": ([{"id": 2, "file_name": None}, _A], [_CAT], ["an image without file_name"]),
+    "a name that is a list": ([{"id": 2, "file_name": ["b"]}, _A], [_CAT],
+                              ["an image without file_name"]),
+    "an image that is null": ([None, _A], [_CAT], ["an image without file_name"]),
+    "half a name": ([{"id": 2, "file_name": "\ud83d.jpg"}, _A], [_CAT], [f"has {scanning.HALF}"]),
+    "a caption that is a number": ([_A], [_CAT | {"caption": 5}, _CAT],
+                                   ["has a caption that is not text: 5"]),
+    "a list of captions": ([_A], [_CAT | {"caption": ["A.", "B."]}, _CAT],
+                           ["has a caption that is not text: ['A.', 'B.']"]),
+    "half a surrogate": ([_A], [_CAT | {"caption": "A \ud83d"}, _CAT], [f"has {scanning.HALF}"]),
+    "an annotation that is null": ([_A], [None, _CAT], ["an annotation without image_id"]),
+    "an annotation that is text": ([_A], ["A.", _CAT], ["an annotation without image_id"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ODD_COCO)
+def test_an_odd_field_of_coco_costs_its_record_alone(tmp_path: Path, case: str) -> None:
+    images, annotations, told = ODD_COCO[case]
+    data = {"images": images, "annotations": annotations}
+    captions = convert(written(tmp_path / "x.json", data))
+    rows = captions.rows().select("id", "image", "caption").collect().rows()
+    assert rows == [("7", "coco/a.jpg", "A cat.")]
+    assert captions.rejected()["reason"].to_list() == told
+
+
+@pytest.mark.parametrize("images", [None, {"1": "a"}, 5, "a", []])
+def test_cocos_captions_are_read_without_a_list_of_images(tmp_path: Path, images: object) -> None:
+    data = {"images": images, "annotations": [_CAT]}
+    rows = convert(written(tmp_path / "x.json", data)).rows().collect()
+    assert rows["image"].to_list() == [None] and rows["caption"].to_list() == ["A cat."]
+
+
+def test_bytes_of_coco_that_are_no_text_cost_their_caption_alone(tmp_path: Path) -> None:
+    data = json.dumps({"images": [_A], "annotations": [_CAT | {"caption": "caf#"}, _CAT]})
+    captions = convert(written(tmp_path / "x.json", data.encode().replace(b"#", b"\xe9")))
+    assert captions.rows().collect()["caption"].to_list() == ["A cat."]
+    assert captions.rejected()["reason"].to_list() == [f"has {scanning.HALF}"]
+    deep = data.replace('"caf#"', "[" * 3000 + "]" * 3000)
+    with pytest.raises(LabError, match=r"no sound COCO file \(nested too deeply"):
+        convert(written(tmp_path / "deep.json", deep))
+
+
+ODD = [
+    record("bad", 7), record("bad", conversations={}), record("bad", image=["x"]), None, 5,
+    record("bad", conversations=[]), record("bad", conversations=[1]), {"id": "bad"},
+    record("bad", conversations=[{"from": "human", "value": "<image>"}]),
+    record("bad", conversations=[{"from": None, "value": "<image>"}]),
+    record("bad", conversations=[{"from": "bot", "value": "<image>"}]),
+    record("bad", image="../x.jpg"), record("bad", "A \ud83d"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", ["array", "lines"])
+def test_stats_and_training_say_the_same_of_a_record(tmp_path: Path, layout: str) -> None:
+    lines = [json.dumps(one) for one in (*ODD, GOOD[0])]
+    text = "\n".join(lines) if layout == "lines" else f"[{', '.join(lines)}]"
+    path = written(tmp_path / "x.json", text)
+    told = [broken.problem for _, _, broken in read_records(path) if broken]
+    rejected = convert(path).rejected().sort("record")
+    assert rejected["reason"].to_list() == told and len(told) == len(ODD)
+    assert not any("$" in one or "`" in one for one in told)
+
+
+@pytest.mark.parametrize("name", ["data", "records", "train"])
+def test_an_object_around_the_records_is_named(tmp_path: Path, name: str) -> None:
+    for indent in (None, 2):
+        text = json.dumps({"version": 1, name: GOOD}, indent=indent)
+        path = written(tmp_path / f"{indent}.json", text)
+        told = f"is an object with records under '{name}', where a list of records is wanted"
+        assert [broken.problem for _, _, broken in read_records(path)] == [told]
+        with pytest.raises(LabError, match=told):
+            convert(path)
 
 
 @pytest.mark.parametrize("block", [64, 1 << 20])
