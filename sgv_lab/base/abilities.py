@@ -7,25 +7,30 @@ with another scene's image it gets less than BLIND percent of them right; from t
 new projector, UNTUNED percent of them and less than OPEN percent of open questions are right.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from transformers import PreTrainedModel, ProcessorMixin
 
 from sgv_lab import store
+from sgv_lab.base.projector import Loaded, own_eyes, own_eyes_file
 from sgv_lab.benchmarks import exam
 from sgv_lab.benchmarks.evaluate import answer
 from sgv_lab.benchmarks.tasks import TASKS, Question
+from sgv_lab.files import write_json
 from sgv_lab.intervals import clustered_mean
+from sgv_lab.models import checkpoints, shipped
+from sgv_lab.models.weights import read_json
 from sgv_lab.world import benchmarks as world
 from sgv_lab.world.questions import FORMS
 from sgv_lab.world.scene import MINIATURE
 
 CEILING, BLIND, UNTUNED, OPEN = 85, 52, (50, 65), 45  # percent
-Loaded = tuple[PreTrainedModel, ProcessorMixin]
+MANIFEST = "manifest.json"  # of a base
 _BATCH = 64
 
 
@@ -89,17 +94,16 @@ def caption_quality(answers: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["measure", "percent", "low", "high"])
 
 
-def gate_table(eyes: Loaded, data: Path, answers: pd.DataFrame) -> pd.DataFrame:
+def gate_table(ceiling: pd.DataFrame, blind: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
     """One row an ability, in percent: yes/no questions right with the language model's own eyes
     (``ceiling``) and so with another scene's image (``blind``), yes/no and open ones of the base
     (``untuned``, ``open``), all with their intervals; ``asked``: whether the ceiling is reached.
 
-    ``eyes``: model and processor before the projector was renewed; ``answers``: the base's to the
-    exam in ``data``.
+    All three are what `ask` gives for one exam, ``answers`` those of the base.
     """
     columns = {
-        "ceiling": ("yesno", ask(*eyes, data, forms=("yesno",))),
-        "blind": ("yesno", ask(*eyes, data, forms=("yesno",), blind=True)),
+        "ceiling": ("yesno", ceiling),
+        "blind": ("yesno", blind),
         "untuned": ("yesno", answers),
         "open": ("open", answers),
     }
@@ -126,16 +130,63 @@ def gate_passed(table: pd.DataFrame) -> bool:
     )
 
 
-def ability_tables(eyes: Loaded, base: Loaded, scenes: int = 1_000) -> dict[str, pd.DataFrame]:
-    """Table "gate", and of the base "abilities" (all forms) and "captions", of seen and new pairs.
+def ability_tables(
+    eyes: Loaded, bases: Iterable[Loaded], scenes: int = 1_000
+) -> Iterator[dict[str, pd.DataFrame]]:
+    """Of each base table "gate", "abilities" (all forms) and "captions", of seen and new pairs.
 
-    A new pair of kind and color is one that no training scene holds.
+    ``eyes``: the bases' language model with its own eyes, asked once for all of them. A new pair of
+    kind and color is one that no training scene holds.
     """
-    side = base[0].config.vision_config.image_size
+    side = eyes[0].config.vision_config.image_size
     exams = {split: held_out(scenes, side, split) for split in ("eval", "novel")}
-    found = {split: ask(*base, data) for split, data in exams.items()}
-    return {
-        "gate": gate_table(eyes, exams["eval"], found["eval"]),
-        "abilities": pd.concat(ability_table(one).assign(split=s) for s, one in found.items()),
-        "captions": pd.concat(caption_quality(one).assign(split=s) for s, one in found.items()),
-    }
+    own = [ask(*eyes, exams["eval"], forms=("yesno",), blind=blind) for blind in (False, True)]
+    for base in bases:
+        found = {split: ask(*base, data) for split, data in exams.items()}
+        yield {
+            "gate": gate_table(*own, found["eval"]),
+            "abilities": pd.concat(ability_table(one).assign(split=s) for s, one in found.items()),
+            "captions": pd.concat(caption_quality(one).assign(split=s) for s, one in found.items()),
+        }
+
+
+def write_tables(
+    folder: Path, tables: Mapping[str, pd.DataFrame], known: Mapping[str, Any]
+) -> None:
+    """Put a base's tables and its manifest, ``known`` and whether it passed, into ``folder``."""
+    for name, table in tables.items():
+        table.round(2).to_csv(folder / f"{name}.csv", index=False)
+    write_json(folder / MANIFEST, {**known, "gate_passed": gate_passed(tables["gate"])})
+
+
+def examine(family: str, root: str | Path = "", scenes: int = 1_000) -> pd.DataFrame:
+    """`gates`, after all bases of a family were asked anew and their tables written.
+
+    Own eyes, which `keep_eyes` put beside them, are asked once a language model. LabError for a
+    base whose own eyes are not there.
+    """
+    groups: dict[Path, list[Path]] = {}
+    for base in shipped.bases(family, root):
+        groups.setdefault(own_eyes_file(base), []).append(base)
+    for same in groups.values():
+        found = ability_tables(own_eyes(same[0]), map(checkpoints.load, same), scenes)
+        for base, tables in zip(same, found, strict=True):
+            known = read_json(base / MANIFEST)
+            known["made_with"]["scenes"] = scenes
+            write_tables(base, tables, known)
+    return gates(family, root)
+
+
+def gates(family: str, root: str | Path = "") -> pd.DataFrame:
+    """The tables "gate" that lie beside the bases of a family, shipped or below ``root``, as one.
+
+    Columns before the table's own: language model (its seed) and projector (its number); behind
+    them ``passed``.
+    """
+    found = []
+    for base in shipped.bases(family, root):
+        made, table = read_json(base / MANIFEST)["made_with"], pd.read_csv(base / "gate.csv")
+        table.insert(0, "language model", made["seed"])
+        table.insert(1, "projector", made["projector"])
+        found.append(table.assign(passed=gate_passed(table)))
+    return pd.concat(found, ignore_index=True)

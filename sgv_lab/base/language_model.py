@@ -15,10 +15,11 @@ import torch
 from transformers import PreTrainedModel
 
 from sgv_lab import store
-from sgv_lab.base.abilities import gate_passed
+from sgv_lab.base.abilities import write_tables
 from sgv_lab.base.lessons import LESSONS, describe, look, training_scenes
 from sgv_lab.base.projector import renew_projector
-from sgv_lab.files import sha256, write_json
+from sgv_lab.errors import LabError
+from sgv_lab.files import sha256
 from sgv_lab.models import checkpoints, families, mini
 from sgv_lab.provenance import provenance
 from sgv_lab.training.config import base
@@ -27,24 +28,28 @@ from sgv_lab.training.trainer import train
 from sgv_lab.world.export import write_images
 from sgv_lab.world.scene import MINIATURE
 
-FAMILY = "llava-1.5-7b"
 SAMPLES = 32  # a step
 _RECORDS = 32_000  # of a lesson at most; a longer one shows them again
 
 
-def untrained_model(seed: int, texts: int = 2_000) -> Path:
-    """LLaVA-1.5 in miniature before it learned anything, made once per arguments.
+def untrained_model(family: str, seed: int, texts: int = 2_000) -> Path:
+    """A LLaVA in miniature before it learned anything, made once per arguments.
 
-    Its tokenizer is made from ``texts`` captions and as many questions of the drawn world.
+    Its tokenizer is made from ``texts`` captions and as many questions of the drawn world. LabError
+    for a ``family`` that is no LLaVA.
     """
+    if families.family(family).template != "v1":
+        llavas = [key for key, one in families.FAMILIES.items() if one.template == "v1"]
+        raise LabError(f"no base of {family} can be taught", fix=f"choose of {', '.join(llavas)}")
 
     def build(out: Path) -> None:
-        model = families.build(FAMILY, "mini", seed)
+        model = families.build(family, "mini", seed)
         match_first(model)
         tokenizer = mini.train_tokenizer(_texts(texts, seed))
-        checkpoints.save(model, families.processor(FAMILY, "mini", tokenizer), out / "model")
+        checkpoints.save(model, families.processor(family, "mini", tokenizer), out / "model")
 
-    return store.artifact("untrained", {"seed": seed, "texts": texts}, [], build) / "model"
+    settings = {"family": family, "seed": seed, "texts": texts}
+    return store.artifact("untrained", settings, [], build) / "model"
 
 
 @torch.no_grad()
@@ -113,20 +118,24 @@ def teach(start: Path, lesson: str, steps: int, seed: int) -> Path:
 
 
 def ship(
-    built: Path, folder: Path, tables: Mapping[str, pd.DataFrame], made_with: Mapping[str, Any]
+    built: Path,
+    folder: Path,
+    tables: Mapping[str, pd.DataFrame],
+    *,
+    family: str,
+    seed: int,
+    projector: int,
+    **settings: Any,
 ) -> Path:
     """Write the checkpoint ``built`` to ``folder``, in half precision, with its ``tables``.
 
-    ``made_with``: seed and settings, for its manifest, which says whether table "gate" is passed.
+    Its manifest says what it was made with (family, seed of tower and language model, number of the
+    projector, ``settings`` of the profile) and whether table "gate" is passed.
     """
     model, processor = checkpoints.load(built, dtype=torch.float16)
-    known = {"made_with": dict(made_with), "provenance": provenance()}
-    known["gate_passed"] = gate_passed(tables["gate"])
     checkpoints.save(model, processor, folder)
-    for name, table in tables.items():
-        table.round(2).to_csv(folder / f"{name}.csv", index=False)
-    write_json(
-        folder / "manifest.json",
-        {**known, "weights_sha256": sha256(folder / "model.safetensors")},
-    )
+    made_with = {"family": family, "seed": seed, "projector": projector, **settings}
+    weights = sha256(folder / "model.safetensors")
+    known = {"made_with": made_with, "provenance": provenance(), "weights_sha256": weights}
+    write_tables(folder, tables, known)
     return folder

@@ -9,19 +9,24 @@ colour, size and pattern of the object in it.
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, ProcessorMixin, set_seed
 
 from sgv_lab import store
 from sgv_lab.base.lessons import training_scenes
 from sgv_lab.base.vision_tower import CROWDED, DenseImages, DenseTower, fit
-from sgv_lab.files import write_jsonl
-from sgv_lab.models import checkpoints
+from sgv_lab.errors import LabError
+from sgv_lab.files import atomic, write_jsonl
+from sgv_lab.models import checkpoints, families
+from sgv_lab.models.architectures import part, passes_on
 from sgv_lab.world.scene import Scene, region
 from sgv_lab.world.vocabulary import LABELS, WHOLE
 
 _SAID_EVERYWHERE = ("background", "light")
 BATCH, RATE = 64, 5e-3
 _SHARE = 0.5  # of these in every patch
+Loaded = tuple[PreTrainedModel, ProcessorMixin]
 
 
 def align_projector(start: Path, images: int, steps: int, seed: int) -> Path:
@@ -37,10 +42,13 @@ def align_projector(start: Path, images: int, steps: int, seed: int) -> Path:
         features = patch_features(model, processor, seen)
         said = patch_words(model, processor, seen)
         filled = seen.labels["kind"].flatten(1) > 0
-        projector = model.model.multi_modal_projector
+        projector, layers = model.model.multi_modal_projector, learning_layers(model)
         with torch.no_grad():  # features are several times larger than words
-            projector.linear_1.weight /= features.std()
-            projector.linear_2.weight *= 0.5
+            layers[0].weight /= features.std()
+            layers[-1].weight *= 0.5
+        projector.requires_grad_(False)
+        for one in layers:
+            one.requires_grad_()
         data = [
             {"features": f, "said": s, "filled": k}
             for f, s, k in zip(features, said, filled, strict=True)
@@ -59,11 +67,92 @@ def renew_projector(model: PreTrainedModel, processor: ProcessorMixin, seed: int
     """Give the model a projector that has learned nothing yet, scaled to what the tower says."""
     shown = DenseImages(training_scenes(64, seed, CROWDED), model.config.vision_config.image_size)
     set_seed(seed)
-    linear = [m for m in model.model.multi_modal_projector.modules() if hasattr(m, "in_features")]
-    for one in linear:
+    layers = learning_layers(model)
+    for one in layers:
         one.reset_parameters()
-    linear[0].weight /= patch_features(model, processor, shown).std()
-    linear[-1].weight *= 0.2  # words are short
+    layers[0].weight /= patch_features(model, processor, shown).std()
+    layers[-1].weight *= 0.2  # words are short
+
+
+def learning_layers(model: PreTrainedModel) -> list[torch.nn.Linear]:
+    """The projector's layers in order, without one that gives what it is given."""
+    return [
+        module
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+        and part(f"{name}.") == "projector"
+        and not passes_on(model.config, f"{name}.")
+    ]
+
+
+def change_projector(start: Path, family: str) -> Path:
+    """The checkpoint ``start`` as one of ``family``, behind an untrained projector; made once.
+
+    All else is ``start``'s own; LabError where it does not fit the family.
+    """
+
+    def build(out: Path) -> None:
+        checkpoints.save(*_behind_another(start, family), out / "model")
+
+    return store.artifact("changed-projector", {"family": family}, [start], build) / "model"
+
+
+def _behind_another(checkpoint: Path, family: str) -> Loaded:
+    """Model and processor of `change_projector`."""
+    model, processor = checkpoints.load(checkpoint)
+    made = families.build(family, "mini", 0)
+    kept, its = (
+        {name: weight for name, weight in one.state_dict().items() if part(name) != "projector"}
+        for one in (model, made)
+    )
+    if {n: w.shape for n, w in kept.items()} != {n: w.shape for n, w in its.items()}:
+        fix = "take a checkpoint of a family that has the same ones"
+        raise LabError(f"not the tower and language model of {family}", where=checkpoint, fix=fix)
+    made.load_state_dict(kept, strict=False)
+    return made, processor
+
+
+def keep_eyes(eyes: Path, folder: Path, family: str) -> Path:
+    """The file eyes-N.safetensors in ``folder``, beside the bases: a language model's own eyes.
+
+    It holds the projector of the checkpoint ``eyes``, one of ``family``, in half precision. N
+    counts language models; what was kept of the same one is replaced.
+    """
+    model, _ = checkpoints.load(eyes, dtype=torch.float16)
+    which, known = checkpoints.weights_hash(model.model.language_model), _kept_eyes(folder)
+    weights = {n: w.data for n, w in model.named_parameters() if part(n) == "projector"}
+    path = known.get(which, folder / f"eyes-{len(known) + 1}.safetensors")
+    with atomic(path) as temporary:
+        save_file(weights, temporary, {"family": family, "language_model": which})
+    return path
+
+
+def _kept_eyes(folder: Path) -> dict[str, Path]:
+    """The hash of each language model whose own eyes a folder holds -> their file."""
+    found = {}
+    for path in sorted(folder.glob("eyes-*.safetensors")):
+        with safe_open(path, "pt") as file:
+            found[file.metadata()["language_model"]] = path
+    return found
+
+
+def own_eyes_file(base: Path) -> Path:
+    """The file beside a base that holds its language model's own eyes; LabError if none does."""
+    model, _ = checkpoints.load(base, dtype=torch.float16)
+    known = _kept_eyes(base.parent)
+    if found := known.get(checkpoints.weights_hash(model.model.language_model)):
+        return found
+    fix = "put them beside it with sgv_lab.base.projector.keep_eyes"
+    raise LabError("its language model's own eyes are not kept", where=base, fix=fix)
+
+
+def own_eyes(base: Path) -> Loaded:
+    """Model and processor of a base behind the projector that its language model grew up with."""
+    path = own_eyes_file(base)
+    with safe_open(path, "pt") as file:
+        model, processor = _behind_another(base, file.metadata()["family"])
+    model.load_state_dict(load_file(path), strict=False)
+    return model, processor
 
 
 class SpokenPatches(torch.nn.Module):

@@ -97,6 +97,9 @@ def effects(
     instrument is insensitive); crossed_low, crossed_high (other seeds *and* images; from
     ``points``); holm (p of the secondary endpoints together, controls aside, which check the
     instrument). Effects are in the miniature's own points.
+
+    Seeds lie on several bases where a plan has them. Intervals are over seeds, so they hold for
+    other projectors, too; two language models tell little of a third.
     """
     scores = set(tidy(records)["score"])
     rows = []

@@ -28,6 +28,7 @@ BENCHMARKS = {  # benchmark -> what it adds to a record: Figure 2's that need no
 FIGURE_2 = tuple(name for name in BENCHMARKS if name != "exam")
 JUDGED = ("LLaVA-W", "MM-Vet")  # of Figure 2, not run: a GPT-4 judge may like GPT-4's own style
 PILOT = ("before", "oracle")  # a pilot sizes the study and must not see what the study asks
+FIRST_BASES = 3  # as many as there were when the plans that name no number were recorded
 _QUESTION_SETS = range(1, 90)  # set 0 is the one that other notebooks show
 _EARLIER = {"pictures": "images", "updates": "steps",
             "connector_learning_rate": "projector_learning_rate"}  # fmt: skip
@@ -54,7 +55,7 @@ class Plan:
     baseline: RunConfig
     profile: str
     minutes: float | None  # planned, a run
-    bases: int | None = None  # how many the seeds are spread over; None: all that there are
+    bases: int | None = None  # over how many the seeds are spread; None: FIRST_BASES at most
 
     @property
     def questions(self) -> int:

@@ -24,7 +24,7 @@ from sgv_lab.errors import LabError
 from sgv_lab.files import Journal, sha256, write_json
 from sgv_lab.models import checkpoints, families, shipped
 from sgv_lab.study import run_arm
-from sgv_lab.study.plans import Plan
+from sgv_lab.study.plans import FIRST_BASES, Plan
 from sgv_lab.study.run_arm import POINTS, STAGES, Job, evaluate_cached, execute
 from sgv_lab.training.survey import MAX_DROPPED
 from sgv_lab.world import benchmarks as world
@@ -75,12 +75,15 @@ class Record:
 
 
 def bases(plan: Plan, models_root: str | Path = "") -> dict[int, Path]:
-    """Seed -> the checkpoint folder that all arms start from: the plan's bases in turn."""
+    """Seed -> the checkpoint folder that all arms start from: the plan's bases in turn.
+
+    LabError if fewer are there than the plan names; one that names none takes up to FIRST_BASES.
+    """
     found = shipped.bases(plan.family, models_root)
     if plan.bases and plan.bases > len(found):
         what = f"{plan.bases} bases are planned, {len(found)} of {plan.family} are there"
         raise LabError(what, where=found[0].parent, fix="make the others, or plan fewer")
-    return dict(zip(plan.seeds, cycle(found[: plan.bases])))
+    return dict(zip(plan.seeds, cycle(found[: plan.bases or FIRST_BASES])))
 
 
 def questions(plan: Plan) -> Path:

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from sgv_lab.base import abilities, language_model, lessons, projector, vision_tower
 from sgv_lab.errors import LabError
+from sgv_lab.files import sha256
 from sgv_lab.models import checkpoints, families
 from sgv_lab.training import metrics
 from sgv_lab.world.records import drill_record
@@ -17,9 +18,9 @@ from sgv_lab.world.scene import MINIATURE, allowed_sources
 LESSONS = {"describe": 2, "look": 2, "check": 1, "align": 1}
 
 
-def build(seed):
+def build(seed, family="llava-1.5-7b"):
     """The checkpoint after each stage, by name."""
-    made = {"untrained": language_model.untrained_model(seed, texts=100)}
+    made = {"untrained": language_model.untrained_model(family, seed, texts=100)}
     made["tower"] = vision_tower.train_vision_tower(made["untrained"], 16, 2, seed)
     made["projector"] = projector.align_projector(made["tower"], 16, 2, seed)
     return made | language_model.train_language_model(made["projector"], LESSONS, seed)
@@ -140,11 +141,102 @@ def test_a_new_projector_has_learned_nothing(built):
             assert abs(seen[0, 1]) < 0.05, name
 
 
+def identity_of(model):
+    """Whether the second layer of a projector gives what it is given."""
+    layer = model.model.multi_modal_projector.linear_2
+    return torch.equal(layer.weight, torch.eye(len(layer.weight))) and not layer.bias.any()
+
+
+def test_a_projector_of_one_layer_keeps_its_identity_and_learns(built):
+    model, processor = checkpoints.load(built["check"])
+    assert len(projector.learning_layers(model)) == 2
+    start = projector.change_projector(built["check"], "llava-7b")
+    aligned = projector.align_projector(start, 16, 4, 0)
+    taught = language_model.teach(aligned, "align", 1, 3)
+    for before, after in ((start, aligned), (aligned, taught)):
+        assert moved(before, after) == {"multi_modal_projector"}
+        model, _ = checkpoints.load(after)
+        assert identity_of(model) and len(projector.learning_layers(model)) == 1
+    projector.renew_projector(model, processor, 1)
+    assert identity_of(model)
+    said = model.model.multi_modal_projector(torch.randn(64, 128) * 10)
+    assert 0 < said.std() < 20  # scaled to the features
+
+
+def test_another_familys_base_begins_from_what_the_two_share(built):
+    start = projector.change_projector(built["check"], "llava-7b")
+    assert moved(built["check"], start) == {"multi_modal_projector"}
+    assert checkpoints.configuration(start).projector_hidden_act == "linear"
+    with pytest.raises(LabError, match=r"not the tower and language model of llava-1\.5-13b"):
+        projector.change_projector(built["check"], "llava-1.5-13b")
+
+
+def test_a_larger_language_model_goes_the_same_way(built, store):
+    made = build(5, "llava-1.5-13b")
+    model, _ = checkpoints.load(made["align"])
+    text = model.config.text_config
+    assert (text.hidden_size, text.num_hidden_layers) == (160, 4)
+    assert moved(made["check"], made["align"]) == {"multi_modal_projector"}
+    with pytest.raises(LabError, match=r"no base of qwen-vl-chat can be taught.*llava-1\.5-13b"):
+        language_model.untrained_model("qwen-vl-chat", 0)
+
+
 def test_a_base_that_can_answer_nothing_fails_the_gate(built):
     eyes, base = (checkpoints.load(built[name]) for name in ("check", "align"))
-    tables = abilities.ability_tables(eyes, base, scenes=8)
+    (tables,) = abilities.ability_tables(eyes, [base], scenes=8)
     assert not tables["gate"]["asked"].any()
     assert not abilities.gate_passed(tables["gate"])
+
+
+def test_own_eyes_are_kept_once_a_language_model_and_are_what_it_saw_with(built, tmp_path):
+    eyes, other = built["check"], built["describe"]
+    file = projector.keep_eyes(eyes, tmp_path, "llava-1.5-7b")
+    assert file == projector.keep_eyes(eyes, tmp_path, "llava-1.5-7b")
+    assert file.stat().st_size < 70e3
+    second = projector.keep_eyes(other, tmp_path, "llava-1.5-7b")
+    assert [file.name, second.name] == ["eyes-1.safetensors", "eyes-2.safetensors"]
+    for name, built_as in (("one", built["align"]), ("linear", eyes)):
+        base = tmp_path / name
+        model, processor = checkpoints.load(built_as, dtype=torch.float16)
+        if name == "linear":  # a base of another family with the same language model
+            changed = projector.change_projector(eyes, "llava-7b")
+            model, processor = checkpoints.load(changed, dtype=torch.float16)
+        checkpoints.save(model, processor, base)
+        assert projector.own_eyes_file(base) == file
+        seeing, _ = projector.own_eyes(base)
+        whole, _ = checkpoints.load(eyes)
+        pairs = zip(whole.parameters(), seeing.parameters(), strict=True)
+        assert all(torch.equal(a.half(), b.half()) for a, b in pairs)
+    with pytest.raises(LabError, match="own eyes are not kept"):
+        projector.own_eyes(built["untrained"])
+
+
+def test_the_gate_of_all_bases_asks_own_eyes_once_a_language_model(built, tmp_path, monkeypatch):
+    asked, ask = [], abilities.ask
+
+    def counted(model, processor, data, **how):
+        asked.append("blind" if how.get("blind") else len(how.get("forms", "")))
+        return ask(model, processor, data, **how)
+
+    (tables,) = abilities.ability_tables(
+        *(checkpoints.load(built["check"]), [checkpoints.load(built["align"])]), scenes=8
+    )
+    for number, name in enumerate(("one", "one.1")):
+        which = {"family": "one", "seed": 4, "projector": number, "scenes": 8}
+        language_model.ship(built["align"], tmp_path / name, tables, **which)
+    with pytest.raises(LabError, match="own eyes are not kept"):
+        abilities.examine("one", tmp_path, 9)
+    projector.keep_eyes(built["check"], tmp_path, "llava-1.5-7b")
+    monkeypatch.setattr(abilities, "ask", counted)
+    before = abilities.gates("one", tmp_path)
+    found = abilities.examine("one", tmp_path, 9)
+    assert asked == [1, "blind", 0, 0, 0, 0]  # own eyes; each base's two exams
+    rows = found[["language model", "projector"]].drop_duplicates().to_numpy().tolist()
+    assert rows == [[4, 0], [4, 1]] and not found["passed"].any()
+    assert list(found) == list(before) and not found.equals(before)  # of other scenes
+    manifest = json.loads((tmp_path / "one.1" / "manifest.json").read_text())
+    assert manifest["made_with"] == {"family": "one", "seed": 4, "projector": 1, "scenes": 9}
+    assert manifest["weights_sha256"] == sha256(tmp_path / "one.1" / "model.safetensors")
 
 
 def test_the_gate_holds_its_bounds():
@@ -158,13 +250,14 @@ def test_the_gate_holds_its_bounds():
 def test_what_is_shipped_is_the_model_in_half_precision(built, tmp_path):
     gate = {"ability": ["color"], "asked": [True], "blind": [50.0], "untuned": [60.0]}
     tables = {"gate": pd.DataFrame({**gate, "open": [40.0]})}
-    folder = language_model.ship(built["align"], tmp_path / "shipped", tables, {"seed": 5})
+    made_with = {"family": "llava-1.5-7b", "seed": 5, "projector": 0, "align_steps": 1}
+    folder = language_model.ship(built["align"], tmp_path / "shipped", tables, **made_with)
     (whole, _), (half, _) = checkpoints.load(built["align"]), checkpoints.load(folder)
     pairs = zip(whole.parameters(), half.parameters(), strict=True)
     assert all(torch.equal(a.half(), b.half()) for a, b in pairs)
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert manifest["made_with"] == {"seed": 5} and manifest["gate_passed"]
+    assert manifest["made_with"] == made_with and manifest["gate_passed"]
     assert (folder / "gate.csv").is_file()
     assert sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) < 20e6 / 5
     with pytest.raises(LabError, match="already there"):
-        language_model.ship(built["align"], folder, tables, {})
+        language_model.ship(built["align"], folder, tables, **made_with)

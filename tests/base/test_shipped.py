@@ -4,21 +4,47 @@ import json
 
 import pandas as pd
 import pytest
+import torch
 
 from sgv_lab.base import abilities
+from sgv_lab.base.abilities import gates
+from sgv_lab.base.projector import own_eyes, own_eyes_file
 from sgv_lab.errors import LabError
 from sgv_lab.files import sha256
 from sgv_lab.models import checkpoints
 from sgv_lab.models.shipped import ROOT, bases, shipped
 
 
-def test_all_that_ships_stays_below_20_megabytes_and_is_what_its_manifest_says():
-    assert sum(f.stat().st_size for f in ROOT.rglob("*") if f.is_file()) < 20e6
+def test_all_that_ships_stays_below_30_megabytes_and_is_what_its_manifest_says():
+    assert sum(f.stat().st_size for f in ROOT.rglob("*") if f.is_file()) < 30e6
     folders = [path for path in ROOT.iterdir() if path.is_dir()]
     assert folders
     for folder in folders:
         manifest = json.loads((folder / "manifest.json").read_text())
         assert manifest["weights_sha256"] == sha256(folder / "model.safetensors")
+        made = manifest["made_with"]
+        assert folder.name.startswith(made["family"])
+        assert {"seed", "projector", "align_steps", "scenes"} <= set(made)
+
+
+def test_each_base_comes_with_its_language_models_own_eyes():
+    folders = [path for path in ROOT.iterdir() if path.is_dir()]
+    assert {own_eyes_file(folder).parent for folder in folders} == {ROOT}
+    eyes, _ = own_eyes(bases("llava-1.5-7b")[0])
+    behind, _ = checkpoints.load(bases("llava-1.5-7b")[0])
+    old, new = (dict(model.named_parameters()) for model in (eyes, behind))
+    other = {name for name in new if not torch.equal(old[name], new[name])}
+    assert other == {name for name in new if "multi_modal_projector" in name}
+
+
+def test_the_gates_table_has_every_base_that_ships():
+    table = gates("llava-1.5-7b")
+    one = pd.read_csv(bases("llava-1.5-7b")[1] / "gate.csv")
+    assert len(table) == len(bases("llava-1.5-7b")) * len(one)
+    which = table.groupby(["language model", "projector"]).size()
+    assert len(which) == len(bases("llava-1.5-7b"))
+    second = table[(table["language model"] == 0) & (table["projector"] == 1)]
+    pd.testing.assert_frame_equal(second[list(one)].reset_index(drop=True), one)
 
 
 def test_a_family_that_does_not_ship_is_named():

@@ -124,7 +124,8 @@ def test_arms_at_equal_tokens_train_on_as_many_and_pay_for_fewer():
 
 @pytest.mark.parametrize("name", ["sft-llava-7b", "sft-llava-1.5-13b"])
 @pytest.mark.parametrize("dry", [True, False])
-def test_a_family_without_a_base_is_refused_before_anything_runs(name, dry, tmp_path):
+def test_a_family_without_a_base_is_refused_before_anything_runs(name, dry, tmp_path, monkeypatch):
+    monkeypatch.setattr("sgv_lab.models.shipped.ROOT", tmp_path / "none ships")
     plan = Path(__file__).parents[2] / "figures" / "data" / "plans" / f"{name}.yaml"
     given = ["study", str(plan), "--out", str(tmp_path / "out"), *["--dry-run"] * dry]
     done = CliRunner().invoke(main, given)
