@@ -130,6 +130,16 @@ def load(
     return (model if device == "meta" else model.to(device)).eval(), processor
 
 
+def load_empty(
+    path: str | Path, *, dtype: torch.dtype = torch.float32
+) -> tuple[PreTrainedModel, ProcessorMixin]:
+    """As `load`, but the model is on the meta device; no weight is read."""
+    config = configuration(Path(path))
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(config, dtype=dtype)
+    return model.eval(), load_processor(path, config)
+
+
 def fingerprint(path: str | Path) -> str:
     """The hexadecimal SHA-256 of what a folder's model and processor are loaded from.
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -89,6 +90,8 @@ def train(
     how["report_to"] = report_to
     config, machine = given.configured(**how)
     load = _load_four_bit if config.four_bit else checkpoints.load
+    if fsdp and int(os.environ.get("RANK", 0)):
+        load = checkpoints.load_empty  # the first process reads the weights and gives each its part
     loaded = load(given.model, dtype=loading_dtype(config))
     data = (given.records, given.images, config, given.out, seed)
     broken = {"drop_broken": given.drop_broken, "max_dropped": given.max_dropped}

@@ -4,8 +4,13 @@ import os
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from accelerate import PartialState
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    set_model_state_dict,
+)
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
@@ -47,16 +52,29 @@ def start(recipe: RunConfig, run: Machine, records: int) -> PartialState:
 def distributed(
     model: PreTrainedModel, run: Machine, processes: PartialState, half: bool
 ) -> torch.nn.Module:
-    """The model as its processes train it: alone, copied (DDP), or sharded block by block."""
+    """The model as its processes train it: alone, copied (DDP), or sharded block by block.
+
+    Shards are cut from the first process's weights, which lie in host memory. The others need
+    none (`checkpoints.load_empty`), and no device ever holds the whole model.
+    """
     if run.fsdp:
+        first = processes.is_main_process
+        weights = model.state_dict() if first else {}
         policy = MixedPrecisionPolicy(torch.bfloat16 if half else None, torch.float32)
         lists = [m for m in model.modules() if isinstance(m, torch.nn.ModuleList)]
         for block in (block for blocks in lists for block in blocks):
-            fully_shard(block, mp_policy=policy)
-        return fully_shard(model, mp_policy=policy)
-    if processes.num_processes > 1:
-        return DistributedDataParallel(model)
-    return model
+            fully_shard(block, mp_policy=policy)  # moves it to the device, unless it is on meta
+        fully_shard(model, mp_policy=policy)
+        if not first:
+            model.to_empty(device=processes.device)
+            model.tie_weights()
+        options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
+        set_model_state_dict(model, weights, options=options)
+        for buffer in model.buffers():  # of which a state dict lacks some
+            dist.broadcast(buffer, src=0)
+        return model
+    model.to(processes.device)
+    return DistributedDataParallel(model) if processes.num_processes > 1 else model
 
 
 def local(tree: Any) -> Any:
@@ -88,4 +106,5 @@ def gathered(model: PreTrainedModel, processes: PartialState) -> PreTrainedModel
     whole.generation_config = model.generation_config
     if processes.is_main_process:  # who alone was given them
         whole.load_state_dict(weights, assign=True)
+        whole.tie_weights()
     return whole

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from accelerate import PartialState
-from accelerate.utils import send_to_device
+from accelerate.utils import broadcast_object_list, send_to_device
 from torch.nn.functional import cross_entropy, pad
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
@@ -110,7 +110,8 @@ def fit(
     data). ``batching`` splits a step's samples into batches (padded ones if not given). Called
     again after a kill, with a fresh copy of the same model, it goes on from the last complete
     checkpoint; after completion it returns at once. ``seed`` sets the order of the data, the
-    adapters' first values and dropout; the model's first weights are the caller's. Without ``keep``
+    adapters' first values and dropout; the model's first weights are the caller's, with ``fsdp``
+    those of the first process alone (see `processes.distributed`). Without ``keep``
     nothing is saved but metrics.jsonl: to measure what a training takes. ``left_out``: numbers of
     examples that are not shown (see `SampleOrder`); epochs count them all the same.
 
@@ -120,12 +121,14 @@ def fit(
     kept = len(examples) - len(left_out)
     out, processes = Path(out), several.start(recipe, run, kept)
     steps = recipe.max_steps or total_steps(len(examples), recipe)
+    first = processes.is_main_process
+    known = broadcast_object_list([checkpoints.weights_hash(model) if first else None])
     settings = {  # what makes a run this run and no other
         "recipe": recipe.training(),
         "seed": seed,
         "steps": steps,
         "records": kept,
-        "model": checkpoints.weights_hash(model),
+        "model": known[0],
         "base": hub_name(model.name_or_path),
         **facts,
     }
@@ -134,7 +137,6 @@ def fit(
     order = step_data.SampleOrder(len(examples), seed, left_out)
     batching = batching or padded(recipe.micro_batch)
     data = step_data.Steps(examples, collate, order, batching, recipe.samples_per_step, processes)
-    first = processes.is_main_process
     with only_writer(out) if first else contextlib.nullcontext():
         if first:
             write_json(out / "run.json", settings)
@@ -154,14 +156,13 @@ def _learn(
     keep: bool,
 ) -> None:
     """Train from the last complete checkpoint, or from the start, to the manifest."""
-    steps, device = settings["steps"], processes.device
-    cuda = device.type == "cuda"
+    steps, cuda = settings["steps"], processes.device.type == "cuda"
     half = recipe.precision == "bf16" and cuda  # autocast
     set_seed(settings["seed"])  # the adapters' first values
     model, trainable = set_trainable(model, recipe)
     set_precision(model, recipe, half and not run.fsdp)  # shards are cast as they are gathered
     kernels.checkpoint(model, recipe)
-    wrapped = several.distributed(model.to(device).train(), run, processes, half)
+    wrapped = several.distributed(model.train(), run, processes, half)
     optimizer = adamw(model, recipe)
     schedule = learning_rates(optimizer, recipe, steps)
     set_seed(settings["seed"])  # dropout, whatever was drawn so far

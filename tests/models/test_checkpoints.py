@@ -44,6 +44,22 @@ def test_half_precision_comes_back_as_float32(tmp_path, good):
     assert type(again.config.text_config).__name__ == "LlamaConfig"
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_an_empty_model_is_the_loaded_one_without_its_weights(good, dtype):
+    loaded, empty = (
+        load(good, dtype=dtype)[0] for load in (checkpoints.load, checkpoints.load_empty)
+    )
+    assert {tensor.device.type for tensor in _tensors(empty).values()} == {"meta"}
+    ours, theirs = (
+        {n: (t.shape, t.dtype) for n, t in _tensors(m).items()} for m in (empty, loaded)
+    )
+    assert ours == theirs
+
+
+def _tensors(model):
+    return dict(model.named_parameters()) | dict(model.named_buffers())
+
+
 def test_an_existing_folder_is_not_touched(good):
     model, processor = checkpoints.load(good)
     before = sorted(p.name for p in good.iterdir())

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -17,6 +18,7 @@ RUNS = {  # name -> (recipe, its changes, fields of Run)
     "padded": ("pretrain", {}, {"micro_batch": 1, "save_every": 2}),
     "packed": ("sft-lora", {"lora_dropout": 0.0}, {"packing": True, "tokens_per_batch": 60}),
     "sharded": ("pretrain", {}, {"micro_batch": 1, "save_every": 2, "fsdp": True}),
+    "tied": ("pretrain", {}, {"micro_batch": 1, "max_steps": 2, "fsdp": True}),
     "masters": (
         "pretrain",
         {"precision": "bf16_32", "gradient_checkpointing": "selective"},
@@ -32,7 +34,12 @@ class Stopped(Exception):
 def fit(name: str, out: Path, **given) -> Path:
     """The run called ``name``."""
     recipe, changes, run = RUNS[name]
-    return tiny_llava.fit(out / name, recipe=tiny_llava.recipe(recipe, **changes), **run | given)
+    run = run | given
+    lacks_weights = run.get("fsdp") and os.environ["RANK"] != "0"
+    with torch.device("meta" if lacks_weights else "cpu"):
+        model = tiny_llava.model(tied=name == "tied")
+    given = {"recipe": tiny_llava.recipe(recipe, **changes), "model": model} | run
+    return tiny_llava.fit(out / name, **given)
 
 
 def look_at_shards(out: Path, name: str) -> None:
@@ -60,7 +67,7 @@ def look_at_shards(out: Path, name: str) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     folder = Path(sys.argv[1])
-    for name in ("padded", "packed"):
+    for name in ("padded", "packed", "tied"):
         fit(name, folder)
     for name in ("masters", "sharded"):
         look_at_shards(folder, name)

@@ -523,3 +523,16 @@ def test_the_settings_of_full_size_are_planned_and_trained_by_the_commands(folde
     model, _ = checkpoints.load(tmp_path / "run", dtype=torch.bfloat16)
     base_model, _ = checkpoints.load(folder / "model", dtype=torch.bfloat16)
     assert not torch.equal(model.lm_head.weight, base_model.lm_head.weight)
+
+
+def test_where_weights_are_sharded_the_first_process_alone_reads_them(
+    folder, tmp_path, monkeypatch
+):
+    devices = []
+    monkeypatch.setattr(trainer, "train", lambda model, *_, **__: devices.append(model.device.type))
+    given = ["train", "--model", folder / "model", "--records", folder / "records.json"]
+    given += ["--images", folder, "--recipe", "sft", "--out", tmp_path / "run", "--fsdp"]
+    for rank in ("0", "1"):
+        done = CliRunner(env={"RANK": rank}).invoke(main, list(map(str, given)))
+        assert done.exit_code == 0, done.output
+    assert devices == ["cpu", "meta"]

@@ -17,9 +17,12 @@ IMAGE, PAD, VOCAB, SIDE = 30, 0, 32, 28
 
 
 def model(
-    seed: int = 0, vision_layers: int = 3, text_layers: int = 2
+    seed: int = 0, vision_layers: int = 3, text_layers: int = 2, tied: bool = False
 ) -> LlavaForConditionalGeneration:
-    """32 wide; the last vision block is unused under feature layer -2."""
+    """32 wide; the last vision block is unused under feature layer -2.
+
+    ``tied``: the output head is the embeddings.
+    """
     torch.manual_seed(seed)
     config = LlavaConfig(
         vision_config=CLIPVisionConfig(
@@ -43,6 +46,7 @@ def model(
         ),
         image_token_index=IMAGE,
         image_seq_length=4,
+        tie_word_embeddings=tied,
     )
     return LlavaForConditionalGeneration(config)
 
