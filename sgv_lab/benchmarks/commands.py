@@ -66,16 +66,16 @@ def _shown(item: Any) -> str:
 
 def evaluate(
     *,
-    model: str,  # Checkpoint folder, or address of an endpoint.
+    model: str,  # Checkpoint's folder, or address of an endpoint.
     benchmark: tuple[str, ...],  # mme, mmbench, …: a misspelt name lists them all.
     data: Path,  # The official data.
     out: Path,
     shard: str | None = None,  # i/n: this process's part, from 0/n. Default: torchrun's, or all.
-    name: str | None = None,  # What an endpoint calls the model; default: its first.
-    connections: Count = 64,  # Requests at once, to an endpoint.
-    request: JsonObject | None = None,  # JSON: More fields of a request; null leaves one out.
-    batch_size: int = 16,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
+    name: str | None = None,  # Endpoint: what it calls the model; default: its first.
+    connections: Count | None = None,  # Endpoint: requests at once.  [default: 256 locally, else 8]
+    request: JsonObject | None = None,  # JSON: Endpoint: more fields of a request; null: left out.
+    batch_size: int = 16,  # Checkpoint: images at once.
+    device: Literal["auto", "cpu", "cuda"] = "auto",  # Checkpoint.
 ) -> Iterator[dict[str, Any]]:
     """Ask MODEL each BENCHMARK; write answers, the official submission and the score.
 
@@ -87,7 +87,8 @@ def evaluate(
     from sgv_lab.benchmarks.evaluate import evaluate as run
     from sgv_lab.benchmarks.served import Served
     from sgv_lab.benchmarks.tasks import TASKS
-    from sgv_lab.captioning.commands import is_endpoint, load, parse_shard
+    from sgv_lab.captioning import bulk
+    from sgv_lab.captioning.commands import is_endpoint, parse_shard
 
     part, served = parse_shard(shard), is_endpoint(model)
     if served:
@@ -102,7 +103,7 @@ def evaluate(
     if served:
         asked, loaded = Served(model, name, connections, request), None
     else:
-        loaded = load(asked, device)
+        loaded = bulk.load(asked, device)
     for one, (questions, answers) in places.items():
         how = {"batch_size": batch_size, "loaded": loaded, "shard": part}
         scores = run(asked, one, questions, answers, **how)
