@@ -90,22 +90,25 @@ def test_batches_answer_as_single_questions_do_and_faster(loaded, data: Path, ca
     assert ratio > 1
 
 
-def test_the_next_images_are_read_while_the_model_answers(loaded, data: Path, monkeypatch) -> None:
-    questions, read, answered = list(TASK.questions(data)), threading.Event(), []
-    image, decode = Question.image, bulk.decode
+def test_the_next_images_are_prepared_while_the_model_answers(
+    loaded, data: Path, monkeypatch
+) -> None:
+    questions, ready, answered = list(TASK.questions(data)), threading.Event(), []
+    decode, prepared = bulk.decode, []
 
-    def reading(question: Question, root: Path) -> Image.Image | None:
-        if question.path != first:
-            read.set()
-        return image(question, root)
+    def preparing(*given):
+        found = prepare(*given)
+        prepared.append(found)
+        if len(prepared) == 2:
+            ready.set()
+        return found
 
     def waiting(*given, **more):
-        assert read.wait(60)  # for the second image, at the first one's questions
+        assert ready.wait(60)  # for the second image, at the first one's questions
         answered.append(given)
         return decode(*given, **more)
 
-    first = max(questions, key=lambda q: len(q.prompt)).path
-    monkeypatch.setattr(Question, "image", reading)
+    monkeypatch.setattr(module, "prepare", preparing)
     monkeypatch.setattr(bulk, "decode", waiting)
     assert len(texts(loaded, data, 1, questions[-4:])) == 4 == len(answered)
 
