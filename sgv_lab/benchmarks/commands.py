@@ -81,8 +81,10 @@ def evaluate(
 
     With several benchmarks, DATA and OUT hold one folder for each, named as the benchmark. On a
     GPU a checkpoint answers in bfloat16. Processes with `--shard` of their own share OUT, and the
-    last one scores. An endpoint's key is read from OPENAI_API_KEY.
+    last one scores. An endpoint's key is read from OPENAI_API_KEY. The card of a checkpoint made by
+    `sgv-lab train` gets the scores, beside the paper's.
     """
+    from sgv_lab.benchmarks import model_card
     from sgv_lab.benchmarks.evaluate import check_images, part_of
     from sgv_lab.benchmarks.evaluate import evaluate as run
     from sgv_lab.benchmarks.served import Served
@@ -107,4 +109,6 @@ def evaluate(
     for one, (questions, answers) in places.items():
         how = {"batch_size": batch_size, "loaded": loaded, "shard": part}
         scores = run(asked, one, questions, answers, **how)
+        if scores and not served:
+            model_card.add_scores(asked, loaded[0].num_parameters(), one, scores, answers)
         yield {"benchmark": benchmarks.MODULES[one][1], **(scores or {})}
