@@ -177,7 +177,9 @@ def _learn(
     )
     guard, every = GradientGuard(trainable.effective), run.save_every or max(50, steps // 10)
     fast = kernels.fast(model, recipe, cuda, run.liger)
-    with fast, Metrics(out / "metrics.jsonl", start, steps, run, processes) as metrics:
+    told = {name: settings[name] for name in ("seed", "steps", "records", "base")}
+    shown = (out / "metrics.jsonl", start, steps, run, processes, recipe.training() | told)
+    with fast, Metrics(*shown) as metrics:
         for step, batches in enumerate(loader, start + 1):
             counts = step_data.counts(batches, processes)
             row = _step(wrapped, batches, counts, step, recipe, run, half)
