@@ -26,6 +26,7 @@ COMMANDS = {  # name -> "module:function", listed in --help in this order
     "inspect": "sgv_lab.training.commands:inspect",
     "train": "sgv_lab.training.commands:train",
     "plan": "sgv_lab.training.commands:plan",
+    "push": "sgv_lab.training.commands:push",
     "measure": "sgv_lab.study.measure:measure",
     "score": "sgv_lab.benchmarks.commands:score",
     "evaluate": "sgv_lab.benchmarks.commands:evaluate",

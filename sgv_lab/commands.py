@@ -43,6 +43,7 @@ def study(
     dry_run: bool = False,  # Show the plan, check base and official files; run nothing.
     publish: Path | None = None,  # Also write into this figures/.
     keep_models: bool = False,  # Keep the weights, to ask them more: their size is told first.
+    report_to: str = "",  # Trackers of the trainings: tensorboard, trackio, wandb (by commas).
 ) -> Iterator[Any]:
     """Run the arms and seeds of PLAN.yaml, as far as they are missing, and say what follows.
 
@@ -66,6 +67,7 @@ def study(
         yield read.resolved().to_string(index=False)
         return
     how = {"keep_models": keep_models, "max_dropped": max_dropped, "cluster": cluster}
+    how["report_to"] = report_to
     records = runner.run(read, out, models_root, data_root, workers, **how)
     yield publishing.report(read, records, out)
     if publish:

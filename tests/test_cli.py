@@ -1,5 +1,6 @@
 """The ``sgv-lab`` command: every subcommand loads, and a user's error is one line."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,17 @@ def test_every_command_loads_and_explains_itself(name: str) -> None:
     listed = CliRunner().invoke(main, [*above, "--help"], terminal_width=500).output
     (line,) = [line for line in listed.splitlines() if line.startswith(f"  {last} ")]
     assert about.startswith(line.split(maxsplit=1)[1].rstrip("."))
+
+
+def test_captioning_by_a_served_model_stands_first() -> None:
+    told = CliRunner().invoke(main, ["caption", "--help"]).output
+    options = re.findall(r"^  --([a-z-]+)", told, re.MULTILINE)
+    assert options[:3] == ["model", "images", "out"]
+    assert re.search(r"--model TEXT +Address of an endpoint, or", told)
+    of = dict(re.findall(r"^  --([a-z-]+)[^:\n]*?(Endpoint|Checkpoint):", told, re.MULTILINE))
+    assert {name for name, kind in of.items() if kind == "Checkpoint"} == {"batch-size", "static"}
+    both = {"model", "temperature", "max-tokens", "prompt", "shard", "merge"}
+    assert set(options) - set(of) == both | {"images", "out", "root", "seed"}
 
 
 def test_help_and_version_load_no_framework() -> None:

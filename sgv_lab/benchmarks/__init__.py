@@ -27,6 +27,23 @@ MODULES = {  # the name in the command -> (module, title, what else it is called
     "exam": ("exam", "Exam of the drawn world"),
 }
 
+HEADLINES = {  # benchmark -> (key of its scorer, name as in the paper's tables, factor)
+    "mme": (("perception", "MME-P", 1), ("cognition", "MME-C", 1)),
+    "mmbench": (("accuracy", "MMB", 1),),
+    "seed": (("image_accuracy", "SEED-I", 1),),
+    "qbench": (("accuracy", "QBench", 100),),
+    "vqav2": (("accuracy", "VQAv2", 1),),
+    "vizwiz": (("accuracy", "VizWiz", 1),),
+    "exam": (
+        ("yesno", "Yes/no", 1),
+        ("ranking", "Ranking", 1),
+        ("open", "Open", 1),
+        ("choice", "Choice", 1),
+        ("recall", "Recall", 1),
+        ("precision", "Precision", 1),
+    ),
+}
+
 
 def canonical(name: str) -> str:
     """The benchmark's name in ``MODULES``; case, "-", "_" and blanks do not matter."""

@@ -68,28 +68,31 @@ def _shown(item: Any) -> str:
 
 def evaluate(
     *,
-    model: str,  # Checkpoint folder, or address of an endpoint.
+    model: str,  # Checkpoint's folder, or address of an endpoint.
     benchmark: tuple[str, ...],  # mme, mmbench, …: a misspelt name lists them all.
     data: Path,  # The official data.
     out: Path,
     shard: str | None = None,  # i/n: this process's part, from 0/n. Default: torchrun's, or all.
-    name: str | None = None,  # What an endpoint calls the model; default: its first.
-    connections: Count = 64,  # Requests at once, to an endpoint.
-    request: JsonObject | None = None,  # JSON: More fields of a request; null leaves one out.
-    batch_size: int = 16,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
+    name: str | None = None,  # Endpoint: what it calls the model; default: its first.
+    connections: Count | None = None,  # Endpoint: requests at once.  [default: 256 locally, else 8]
+    request: JsonObject | None = None,  # JSON: Endpoint: more fields of a request; null: left out.
+    batch_size: int = 16,  # Checkpoint: images at once.
+    device: Literal["auto", "cpu", "cuda"] = "auto",  # Checkpoint.
 ) -> Iterator[dict[str, Any]]:
     """Ask MODEL each BENCHMARK; write answers, the official submission and the score.
 
     With several benchmarks, DATA and OUT hold one folder for each, named as the benchmark. On a
     GPU a checkpoint answers in bfloat16. Processes with `--shard` of their own share OUT, and the
-    last one scores. An endpoint's key is read from OPENAI_API_KEY.
+    last one scores. An endpoint's key is read from OPENAI_API_KEY. The card of a checkpoint made by
+    `sgv-lab train` gets the scores, beside the paper's.
     """
+    from sgv_lab.benchmarks import model_card
     from sgv_lab.benchmarks.evaluate import check_images, part_of
     from sgv_lab.benchmarks.evaluate import evaluate as run
     from sgv_lab.benchmarks.served import Served
     from sgv_lab.benchmarks.tasks import TASKS
-    from sgv_lab.captioning.commands import is_endpoint, load, parse_shard
+    from sgv_lab.captioning import bulk
+    from sgv_lab.captioning.commands import is_endpoint, parse_shard
 
     part, served = parse_shard(shard), is_endpoint(model)
     if served:
@@ -104,8 +107,10 @@ def evaluate(
     if served:
         asked, loaded = Served(model, name, connections, request), None
     else:
-        loaded = load(asked, device)
+        loaded = bulk.load(asked, device)
     for one, (questions, answers) in places.items():
         how = {"batch_size": batch_size, "loaded": loaded, "shard": part}
         scores = run(asked, one, questions, answers, **how)
+        if scores and not served:
+            model_card.add_scores(asked, loaded[0].num_parameters(), one, scores, answers)
         yield {"benchmark": benchmarks.MODULES[one][1], **(scores or {})}

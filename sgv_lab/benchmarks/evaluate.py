@@ -1,7 +1,7 @@
 """Ask a model a benchmark's questions: batched, longest first, greedy, resumable."""
 
 import hashlib
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from sgv_lab.training.conversation import IMAGE_ID, encode, prompt_ids
 from sgv_lab.training.preprocessing import prepare
 
 Asked = tuple[Question, list[int]]  # with the ids of its prompt
+Shown = Mapping[str, torch.Tensor] | Sequence[Image.Image | None]  # prepared, or for a processor
 
 
 def evaluate(
@@ -141,9 +142,12 @@ def answer(
     """Yield batches of (question, its "text", and its "margin" where the task wants one).
 
     ``batch_size`` images are taken at once, those with the longest prompts first (memory fails at
-    once), and the questions about them asked batch by batch; the next images are read meanwhile.
+    once), and the questions about them asked batch by batch. The next images are read and prepared
+    meanwhile: padded or cropped as the official scripts for LLaVA do. Other families take them as
+    they take all images.
     """
     feed, words = collator(model.config), _first_tokens(model, processor, task.margin)
+    aspect = task.aspect if template(model.config) == "v1" else "square"
     wide = [feed.image_token_id] * (feed.image_tokens or 1)
     images: dict[Hashable, list[Asked]] = {}
     for q in questions:
@@ -159,13 +163,18 @@ def answer(
         for some in _parts([images[key] for key in keys], batch_size)
     ]
 
-    def read(part: tuple[int, Sequence[Sequence[Asked]]]) -> list[Image.Image | None]:
-        return [group[0][0].image(data) for group in part[1]]
+    def read(part: tuple[int, Sequence[Sequence[Asked]]]) -> Shown:
+        images = [group[0][0].image(data) for group in part[1]]
+        if template(model.config) == "chat":
+            return images
+        shown = [prepare(i, processor.image_processor, aspect) for i in images if i is not None]
+        return feed.pixels(shown) if shown else {}
 
+    ready = ahead(read, parts, bulk.LOADERS, in_order=True)
     with tqdm(total=len(questions), unit="question", disable=not progress) as bar:
-        for (limit, some), shown in zip(parts, ahead(read, parts, 1), strict=True):
+        for (limit, some), shown in zip(parts, ready, strict=True):
             decoding = bulk.Decoding(max_new_tokens=limit)
-            for asked, given in _batches(model, processor, some, shown, task, batch_size):
+            for asked, given in _batches(model, processor, some, shown, batch_size):
                 said = bulk.decode(model, processor, given, decoding, words=words)
                 yield [(q, _kept(one)) for q, one in zip(asked, said, strict=True)]
                 bar.update(len(asked))
@@ -209,27 +218,22 @@ def _batches(
     model: PreTrainedModel,
     processor: ProcessorMixin,
     groups: Sequence[Sequence[Asked]],
-    images: Sequence[Image.Image | None],
-    task: Task,
+    shown: Shown,
     batch_size: int,
 ) -> Iterator[tuple[list[Question], BatchFeature]]:
     """Batches of the questions about some images, by length, with what ``generate`` takes.
 
-    Images are padded or cropped as the official scripts for LLaVA do; other families take them as
-    they take all images. What an image's prompts share is computed once, except for models fed by
-    their own processor, which get each prompt whole.
+    What an image's prompts share is computed once, except for models fed by their own processor,
+    which get each prompt whole.
     """
-    taught = template(model.config)
-    aspect = task.aspect if taught == "v1" else "square"
-    if taught != "chat":
-        shown = [prepare(i, processor.image_processor, aspect) for i in images if i is not None]
-        pixels = collator(model.config).pixels(shown) if shown else {}
-        known = bulk.prefill(model, [[ids for _, ids in group] for group in groups], pixels)
+    whole = template(model.config) == "chat"
+    if not whole:
+        known = bulk.prefill(model, [[ids for _, ids in group] for group in groups], shown)
     asked = [(number, *one) for number, group in enumerate(groups) for one in group]
     for batch in _parts(sorted(asked, key=lambda one: -len(one[2])), batch_size):
         numbers, some, rows = (list(column) for column in zip(*batch, strict=True))
-        if taught == "chat":
-            turns, shown = [_turns(q) for q in some], [images[number] for number in numbers]
-            yield some, prompts(model.config, processor, turns, shown, aspect)
+        if whole:
+            turns, images = [_turns(q) for q in some], [shown[number] for number in numbers]
+            yield some, prompts(model.config, processor, turns, images, "square")
         else:
             yield some, bulk.continued(known, numbers, rows, processor.tokenizer.pad_token_id)

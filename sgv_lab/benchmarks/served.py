@@ -14,7 +14,14 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from sgv_lab.benchmarks.tasks import Question, Task
-from sgv_lab.captioning.client import Answer, Client, NoAnswer, RequestRefused, about_content
+from sgv_lab.captioning.client import (
+    Answer,
+    Client,
+    NoAnswer,
+    RequestRefused,
+    about_content,
+    requests_at_once,
+)
 from sgv_lab.captioning.collect import STOP_AFTER, TRIES, data_url
 from sgv_lab.captioning.image_lists import ahead
 from sgv_lab.errors import LabError
@@ -58,7 +65,7 @@ class Chat(Client):
 
 
 class Served:
-    """A served model, asked greedily with ``connections`` requests at once.
+    """A served model, asked greedily with ``connections`` requests at once (`requests_at_once`).
 
     ``name``: what the endpoint calls it; None is its first. ``request``: more fields of a request;
     None leaves one out. Raises LabError as `Client` does.
@@ -68,11 +75,12 @@ class Served:
         self,
         url: str,
         name: str | None = None,
-        connections: int = 64,
+        connections: int | None = None,
         request: Mapping[str, Any] | None = None,
     ) -> None:
         self.client = Chat(url, name or Client(url, "").first_model())
-        self.connections, self.request = connections, dict(request or {})
+        self.connections = connections or requests_at_once(url)
+        self.request = dict(request or {})
 
     def known(self) -> dict[str, Any]:
         """What decides its answers; several servers may have the model, each for a part."""

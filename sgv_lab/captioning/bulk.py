@@ -2,10 +2,12 @@
 
 Batches are made of all images of a file of the writer, whatever is there already, so a run that
 was killed decodes the very batches of one that was not, and ends with the same captions, sampled
-ones too.
+ones too. A batch waits for its longest caption; an engine (`collect`) does not, and is the way for
+many images.
 """
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +26,7 @@ from sgv_lab.captioning.image_lists import ImageList, ahead, list_images
 from sgv_lab.captioning.prompts import CAPTIONER
 from sgv_lab.captioning.writer import CaptionRun, Row
 from sgv_lab.errors import LabError
-from sgv_lab.models.checkpoints import weights_hash
+from sgv_lab.models import checkpoints
 from sgv_lab.training.chat import shared_start
 from sgv_lab.training.collate import padded_left, prompts
 
@@ -57,6 +59,14 @@ ORIGINAL = Decoding(max_new_tokens=500, do_sample=True, num_beams=3, repetition_
 """As tools/share-cap_batch_infer.py of ShareGPT4V decodes, four images at a time, unseeded."""
 
 
+def load(model: str | Path, device: str = "auto") -> tuple[PreTrainedModel, ProcessorMixin]:
+    """Model and processor of a checkpoint: in bfloat16 on this process's GPU, if there is one."""
+    if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
+        return checkpoints.load(model)
+    place = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+    return checkpoints.load(model, device=place, dtype=torch.bfloat16)
+
+
 def caption(
     model: PreTrainedModel,
     processor: ProcessorMixin,
@@ -80,8 +90,9 @@ def caption(
     listed = list_images(images)
     aspect = usual_aspect(model)
     turns = [{"from": "human", "value": f"<image>\n{prompt}"}]
-    settings = {"model": name or model.config.model_type, "revision": weights_hash(model)}
-    settings |= {"seed": seed, "prompt": prompt, "aspect": aspect, "dtype": str(model.dtype)}
+    revision = checkpoints.weights_hash(model)
+    settings = {"model": name or model.config.model_type, "revision": revision, "seed": seed}
+    settings |= {"prompt": prompt, "aspect": aspect, "dtype": str(model.dtype)}
     settings |= {"batch_size": batch_size, **asdict(decoding)}
 
     def load(numbers: Sequence[int]) -> tuple[list[Row], BatchFeature | None]:

@@ -8,21 +8,26 @@ silent connection, no JSON) are repeated with back-off. What an endpoint refuses
 The key comes from OPENAI_API_KEY alone. It is removed from errors and logs, never from an answer.
 """
 
+import ipaddress
 import json
 import logging
 import os
 import re
+import socket
 import threading
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from sgv_lab.captions.answers import unfinished, without_reasoning
 from sgv_lab.captions.scan import HALF, HALF_PAIR
 from sgv_lab.errors import LabError
 
 OPENAI = "https://api.openai.com"
+NEAR, FAR = 256, 8  # requests at once: engines batch hundreds, services limit them
+TIMEOUT = 600.0  # seconds without a sign, as openai-python: an engine may have a long queue
 RETRIES = 5  # of a request without an answer: 0.5 to 8 seconds apart, or as the endpoint says
 _ADDRESS = re.compile(r"https?://(\S+@)?([\w.-]+|\[[\da-fA-F:]+\])(:\d+)?(/\S*)?")
 _LEARNED = ("max_tokens", "temperature", "seed")
@@ -88,7 +93,7 @@ class Client:
     """
 
     def __init__(
-        self, url: str | None, model: str, timeout: float = 120.0, per_minute: float = 0.0
+        self, url: str | None, model: str, timeout: float = TIMEOUT, per_minute: float = 0.0
     ) -> None:
         import openai
 
@@ -206,6 +211,15 @@ class Client:
         except (openai.OpenAIError, LookupError, AttributeError, TypeError, ValueError) as error:
             what = f"the endpoint lists no models ({type(error).__name__})"
             raise LabError(what, fix="give --name") from None
+
+
+def requests_at_once(url: str) -> int:
+    """How many requests an endpoint gets at once: NEAR on this machine or a private network."""
+    try:
+        (*_, (address, *_)), *_ = socket.getaddrinfo(urlsplit(url).hostname, None)
+    except OSError:  # the request itself will tell
+        return FAR
+    return FAR if ipaddress.ip_address(address).is_global else NEAR
 
 
 def check_address(url: str) -> str:

@@ -22,17 +22,19 @@ from tqdm import tqdm
 
 from sgv_lab.captioning import prompts, writer
 from sgv_lab.captioning.client import (
+    TIMEOUT,
     Answer,
     Client,
     NoAnswer,
     RequestRefused,
     about_content,
     named_fields,
+    requests_at_once,
 )
 from sgv_lab.captioning.image_lists import ImageList, ahead, list_images
 from sgv_lab.captioning.writer import CaptionRun, Row
 from sgv_lab.errors import LabError
-from sgv_lab.options import JsonObject
+from sgv_lab.options import Count, JsonObject
 
 FILTERS = ("empty", "over_long", "list_form", "citation", "prompt_leakage", "refusal", "reasoning",
            "truncated", "repeated_sentence")  # fmt: skip
@@ -50,13 +52,13 @@ class Terms:
 
     temperature: float = 1.0
     max_tokens: int = 1024
-    request: JsonObject | None = None  # JSON: More fields of a request; null leaves one out.
-    connections: int = 8  # Requests at once.
-    per_minute: float = 0.0  # Most requests a minute; 0: any number.
-    timeout: float = 120.0  # Seconds without a sign.
-    price_in: float = 0.0  # Of a million tokens.
-    price_out: float = 0.0  # Of a million tokens.
-    budget: float = 0.0  # Most to spend in all, in the same currency; 0: no limit.
+    request: JsonObject | None = None  # JSON: Endpoint: more fields of a request; null: left out.
+    connections: Count | None = None  # Endpoint: requests at once.  [default: 256 locally, else 8]
+    per_minute: float = 0.0  # Endpoint: most requests a minute; 0: any number.
+    timeout: float = TIMEOUT  # Endpoint: seconds without a sign.
+    price_in: float = 0.0  # Endpoint: price of a million tokens in.
+    price_out: float = 0.0  # Endpoint: price of a million tokens out.
+    budget: float = 0.0  # Endpoint: most to spend in all, in the same currency; 0: no limit.
 
     def cost(self, tokens_in: int, tokens_out: int) -> float:
         """What so many tokens cost."""
@@ -111,6 +113,7 @@ class _Collector:
         self, client: Client, run: CaptionRun, terms: Terms, ask: Callable[[str], str]
     ) -> None:
         self.client, self.kept, self.terms, self.ask = client, run, terms, ask
+        self.connections = terms.connections or requests_at_once(client.url)
         limits = [self._fields(0).get(name) for name in ("max_tokens", "max_completion_tokens")]
         self.longest = max((n for n in limits if isinstance(n, int)), default=terms.max_tokens)
         self.lock = threading.Lock()
@@ -122,7 +125,7 @@ class _Collector:
         """Ask about every image without a row: one by one until an answer, then many at once."""
         left = (number for _, missing in self.kept.missing() for number in missing)
         first = ahead(self._work, self._affordable(left, alone=True), 1, 0)
-        rest = ahead(self._work, self._affordable(left), self.terms.connections, 0)
+        rest = ahead(self._work, self._affordable(left), self.connections, 0)
         held: list[Row] = []  # kept back until an image is taken: the request may be bad
         unanswered, in_a_row = [], 0
         with tqdm(unit="caption", disable=None) as bar:
@@ -140,7 +143,7 @@ class _Collector:
                     bar.set_postfix_str(f"cost {self.spent:.2f}", refresh=False)
                     held, in_a_row = [], 0
                 in_a_row += reason.startswith(_FAILED) and not about_content(reason)
-                if in_a_row >= STOP_AFTER + self.terms.connections * self.answered:
+                if in_a_row >= STOP_AFTER + self.connections * self.answered:
                     self.kept.spend(held)
                     fix = self._way_out(reason)
                     raise LabError(f"the endpoint fails: {_told(reason)}", fix=fix)

@@ -2,7 +2,7 @@
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,12 @@ from sgv_lab.options import refuse_ignored
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asking(collecting.Terms):
-    """What ``collect`` and ``caption`` have in common."""
+class Asked:
+    """Which images ``collect`` and ``caption`` ask about, and where their run lies."""
 
     images: Path | None = None  # Folder, or list: JSON(L), text, Parquet.
-    root: Path | None = None  # Folder that names start from, as in the official layout.
     out: Path  # Folder of the run.
+    root: Path | None = None  # Folder that names start from, as in the official layout.
     seed: int = 0
 
     def image_list(self) -> ImageList:
@@ -30,84 +30,79 @@ class Asking(collecting.Terms):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Captioning(Asking):
-    """The same for a captioner."""
+class Captioning(collecting.Terms):
+    """How a captioner is asked."""
 
     temperature: float = 0.0  # 0: greedy.
 
 
 def collect(
     *,
-    asking: Asking,
     url: str,  # Of an OpenAI-compatible endpoint, up to /v1.
     model: str,  # As the endpoint calls it.
+    asked: Asked,
+    terms: collecting.Terms,
 ) -> Path:
     """Collect captions from an endpoint with the prompts for each source.
 
     The key is read from OPENAI_API_KEY. Give the same command again to go on; merge with
     `sgv-lab caption --merge --out OUT`.
     """
-    return collecting.collect(url, model, asking.image_list(), asking.out, asking, seed=asking.seed)
+    return collecting.collect(url, model, asked.image_list(), asked.out, terms, seed=asked.seed)
 
 
 def caption(
     *,
-    asking: Captioning,
-    model: str | None = None,  # Checkpoint folder, or address of an endpoint.
-    name: str | None = None,  # What an endpoint calls the model; default: its first.
-    static: bool = False,  # Key-value cache of fixed size, compiled on a GPU.
+    model: str | None = None,  # Address of an endpoint, or a checkpoint's folder.
+    asked: Asked,
+    merge: bool = False,  # Make OUT a data set: JSON, Parquet, card.
     prompt: str = CAPTIONER,
     shard: str | None = None,  # i/n: this process's part, from 0/n. Default: torchrun's, or all.
-    batch_size: int = 32,
-    merge: bool = False,  # Make OUT a data set: JSON, Parquet, card.
+    terms: Captioning,
+    name: str | None = None,  # Endpoint: what it calls the model; default: its first.
+    batch_size: int = 32,  # Checkpoint: images at once.
+    static: bool = False,  # Checkpoint: key-value cache of fixed size, compiled on a GPU.
 ) -> Path:
-    """Caption images by a model: a checkpoint in bfloat16 on a GPU where there is one.
+    """Caption images by a served model, or by a checkpoint.
 
-    Give the same command again to go on. Spread it with `--shard i/n`, or
+    `--model http://HOST:PORT/v1` asks vLLM, SGLang or `transformers serve`: the way at scale, as
+    these take up another image whenever a caption ends. `--model FOLDER` loads a checkpoint, in
+    bfloat16 on a GPU where there is one; its batches wait for their longest caption.
+
+    Give the same command again to go on. Spread it with `--shard i/n`, a checkpoint also by
     `torchrun --nproc-per-node N --no-python sgv-lab caption …`; then `--merge`.
     """
     if merge:
         from sgv_lab.captioning import merge as merging
 
         refuse_ignored("--merge", but=("merge", "out"))
-        return merging.merge(asking.out)
+        return merging.merge(asked.out)
     if model is None:
-        raise LabError("--model is missing", fix="give a checkpoint folder or an address")
-    how = {"seed": asking.seed, "shard": parse_shard(shard)}
+        raise LabError("--model is missing", fix="give an address or a checkpoint folder")
+    how = {"seed": asked.seed, "shard": parse_shard(shard)}
     if is_endpoint(model):
         refuse_ignored("an endpoint", "batch_size", "static")
         name = name or collecting.Client(model, "").first_model()
         how["ask"] = lambda image: prompt
-        return collecting.collect(model, name, asking.image_list(), asking.out, asking, **how)
-    asked = ("request", "connections", "per_minute", "timeout", "price_in", "price_out", "budget")
-    refuse_ignored("a checkpoint", "name", *asked)
-    return _by_checkpoint(model, asking, static, prompt=prompt, batch_size=batch_size, **how)
+        return collecting.collect(model, name, asked.image_list(), asked.out, terms, **how)
+    theirs = {field.name for field in fields(terms)} - {"temperature", "max_tokens"}
+    refuse_ignored("a checkpoint", "name", *theirs)
+    how |= {"prompt": prompt, "batch_size": batch_size}
+    return _by_checkpoint(model, asked, terms, static, **how)
 
 
-def _by_checkpoint(model: str, asking: Captioning, static: bool, **how: Any) -> Path:
+def _by_checkpoint(model: str, asked: Asked, terms: Captioning, static: bool, **how: Any) -> Path:
     from sgv_lab.captioning import bulk
 
-    image_list = asking.image_list()
+    image_list = asked.image_list()
     decoding = bulk.Decoding(
-        max_new_tokens=asking.max_tokens,
-        do_sample=asking.temperature != 0,
-        temperature=asking.temperature or 1.0,
+        max_new_tokens=terms.max_tokens,
+        do_sample=terms.temperature != 0,
+        temperature=terms.temperature or 1.0,
         static=static,
     )
     how |= {"name": Path(model).name, "decoding": decoding}
-    return bulk.caption(*load(model), image_list, asking.out, **how)
-
-
-def load(model: str | Path, device: str = "auto") -> tuple[Any, Any]:
-    """Model and processor of a checkpoint: in bfloat16 on this process's GPU, if there is one."""
-    import torch
-
-    from sgv_lab.models import checkpoints
-
-    if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
-        return checkpoints.load(model)
-    place = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
-    return checkpoints.load(model, device=place, dtype=torch.bfloat16)
+    return bulk.caption(*bulk.load(model), image_list, asked.out, **how)
 
 
 def is_endpoint(model: str) -> bool:

@@ -123,18 +123,23 @@ def _listed(file: Path) -> list[str]:
 
 
 def ahead(
-    work: Callable[[Any], Any], items: Iterable[Any], threads: int, spare: int = 1
+    work: Callable[[Any], Any],
+    items: Iterable[Any],
+    threads: int,
+    spare: int = 1,
+    in_order: bool = False,
 ) -> Iterator[Any]:
     """``work`` of the items in threads, as it ends; at most ``spare`` results wait to be taken.
 
-    One thread keeps the items' order.
+    ``in_order``: as the items stand; what ends before its turn waits, too.
     """
     items = iter(items)
     with ThreadPoolExecutor(threads) as pool:
         waiting = [pool.submit(work, item) for item in islice(items, threads + spare)]
         try:
             while waiting:
-                ended = wait(waiting, return_when=FIRST_COMPLETED).done
+                due = waiting[:1] if in_order else waiting
+                ended = wait(due, return_when=FIRST_COMPLETED).done
                 for one in [each for each in waiting if each in ended]:
                     waiting.remove(one)
                     yield one.result()

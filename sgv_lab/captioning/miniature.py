@@ -22,7 +22,8 @@ def miniature_100k(count: int, seed: int = 0) -> tuple[Path, Path]:
     """The records of ``count`` drawn images, and the folder their paths start from."""
     images = sources.world(count, seed, 64, difficulty=MINIATURE)
     with endpoint.opened("", images) as url:
-        folder = collect_100k(url, endpoint.MODEL, images, "", Terms(), seed)
+        terms = Terms(connections=8)  # the endpoint shares this process, and a few cores
+        folder = collect_100k(url, endpoint.MODEL, images, "", terms, seed)
     return folder / "sharegpt4v" / FILE, images
 
 

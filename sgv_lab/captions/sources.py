@@ -1,6 +1,7 @@
 """The five caption datasets of Table 1: what they are, and where a file of each comes from."""
 
 import fnmatch
+import logging
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from sgv_lab.world.annotators import ANNOTATORS, caption
 from sgv_lab.world.export import human_captions, write_dataset
 from sgv_lab.world.records import scene_of as scene_behind
 from sgv_lab.world.scene import FULL, Difficulty, Scene, allowed_sources, scene
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -103,14 +106,19 @@ def resolve(name: str) -> Path:
 def download(source: Source) -> Path:
     """A dataset's official file from the hub, below the store, fetched where the hub has a new one.
 
-    Raises LabError if it is not on the hub or cannot be fetched.
+    Its size is told first. Raises LabError if it is not on the hub or cannot be fetched.
     """
     if source.hub is None:
         fix = "get annotations_trainval2017.zip from cocodataset.org and give the file's path"
         raise LabError("is not on the hub", where=source.name, fix=fix)
-    cache = store.root() / "hub"
+    wanted = {"repo_id": source.hub, "filename": source.file, "repo_type": "dataset"}
+    wanted["cache_dir"] = store.root() / "hub"
     try:
-        got = hf_hub_download(source.hub, source.file, repo_type="dataset", cache_dir=cache)
+        told = hf_hub_download(**wanted, dry_run=True)
+        if told.will_download:
+            size = (told.file_size or 0) / 1e6
+            log.warning("%s: fetching %.1f MB from %s", source.file, size, source.hub)
+        got = hf_hub_download(**wanted)
     except Exception as error:  # of the hub, the system, and the client below, which changes
         fix = "check the connection and run the same again"
         raise LabError(f"cannot be fetched ({error})", where=source.hub, fix=fix) from error

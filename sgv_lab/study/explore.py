@@ -63,9 +63,9 @@ class Model:
         """Model and processor."""
         from safetensors.torch import load_file
 
-        from sgv_lab.models import checkpoints
+        from sgv_lab.captioning import bulk
 
-        model, processor = checkpoints.load(self.folder)
+        model, processor = bulk.load(self.folder)
         for key, learned in load_file(RECORDED).items() if self._recorded else ():
             name, _, weight = key.partition("/")
             if name == self._recorded:

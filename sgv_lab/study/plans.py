@@ -13,13 +13,13 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from sgv_lab.benchmarks import HEADLINES
 from sgv_lab.errors import LabError, unknown
 from sgv_lab.files import sha256
 from sgv_lab.models import families
 from sgv_lab.study import user_captions
 from sgv_lab.study.arms import END_TO_END, PROJECTOR, arm
 from sgv_lab.study.arms import baseline as baseline_of
-from sgv_lab.study.scores import HEADLINES
 from sgv_lab.training.config import RunConfig
 
 BENCHMARKS = {  # benchmark -> what it adds to a record: Figure 2's that need no judge, and the exam

@@ -51,6 +51,7 @@ class Job:
     data_root: Path | None = None  # of the official files; None: the drawn world
     max_dropped: float = MAX_DROPPED  # of a stage's official records, whose images are gone
     keep_model: bool = False  # its weights, too, once its answers are there
+    report_to: str = ""  # trackers of its trainings, by commas
 
     @property
     def side(self) -> int:
@@ -274,11 +275,12 @@ def _result(job: Job, stages: list[Stage], folder: Path) -> None:
     Its ``seconds`` leave out pre-training, which arms share.
     """
     # OCR-VQA and SAM images are gone; counted
-    drop = {"drop_broken": job.data_root is not None, "max_dropped": job.max_dropped}
+    how = {"drop_broken": job.data_root is not None, "max_dropped": job.max_dropped}
+    how["report_to"] = job.report_to
     *before, mixed = stages
     base, first = job.base, {}
     for stage in before:
-        base = stage.train_cached(base, job.seed, **drop)
+        base = stage.train_cached(base, job.seed, **how)
         manifest = _read(base / "manifest.json")
         first = {
             "captions": len(_read(stage.records)),
@@ -294,7 +296,7 @@ def _result(job: Job, stages: list[Stage], folder: Path) -> None:
     loaded = checkpoints.load(base, device=_device(), dtype=loading_dtype(job.config))
     parameters = loaded[0].num_parameters()
     train(*loaded, mixed.records, mixed.images, job.config, trained, job.seed, progress=False,
-          workers=None if job.data_root else 0, **drop)  # fmt: skip
+          workers=None if job.data_root else 0, **how)  # fmt: skip
     metrics = evaluate_all(job, trained, folder)
     manifest = _read(trained / "manifest.json")
     result = {

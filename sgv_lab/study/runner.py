@@ -134,22 +134,23 @@ def run(
     max_dropped: float = MAX_DROPPED,
     keep_models: bool = False,
     cluster: str = "",
+    report_to: str = "",
 ) -> list[Record]:
     """Do what is missing of ``plan`` and return its records, which ``out`` holds as JSON lines.
 
     ``workers``: processes at once (None: one a GPU, else one a core); ``cluster``: the address of
     a dask scheduler whose workers do the runs instead; ``max_dropped`` as in `jobs`. The store
-    keeps each run's answers and loss curve, and with ``keep_models`` its weights. Each finished run
-    is appended at once, so the same call goes on after a kill; points by image, and the scores of
-    each base itself, are written last. Refuses an ``out`` that holds what would be another run
-    today.
+    keeps each run's answers and loss curve, and with ``keep_models`` its weights; ``report_to``
+    as in `Machine`. Each finished run is appended at once, so the same call goes on after a kill;
+    points by image, and the scores of each base itself, are written last. Refuses an ``out`` that
+    holds what would be another run today.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     todo = jobs(plan, models_root, data_root, max_dropped)
     journal, done = Journal(out / RECORDS), done_before(plan, todo, out)
     left = [job for job in todo if (job.arm, job.seed) not in done]
-    left = [replace(job, keep_model=keep_models) for job in left]
+    left = [replace(job, keep_model=keep_models, report_to=report_to) for job in left]
     bar = tqdm(total=len(todo), initial=len(done), unit="run", desc=plan.name, disable=not progress)
     with bar:
         for job, found in _all(left, workers, cluster):

@@ -7,24 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sgv_lab.benchmarks import core, exam, mmbench, mme
+from sgv_lab.benchmarks import HEADLINES, core, exam, mmbench, mme
 
-HEADLINES = {  # benchmark -> (key of its scorer, name as in the paper's tables, factor)
-    "mme": (("perception", "MME-P", 1), ("cognition", "MME-C", 1)),
-    "mmbench": (("accuracy", "MMB", 1),),
-    "seed": (("image_accuracy", "SEED-I", 1),),
-    "qbench": (("accuracy", "QBench", 100),),
-    "vqav2": (("accuracy", "VQAv2", 1),),
-    "vizwiz": (("accuracy", "VizWiz", 1),),
-    "exam": (
-        ("yesno", "Yes/no", 1),
-        ("ranking", "Ranking", 1),
-        ("open", "Open", 1),
-        ("choice", "Choice", 1),
-        ("recall", "Recall", 1),
-        ("precision", "Precision", 1),
-    ),
-}
 SUBTASKS = ("existence", "count", "position", "color", "scene")
 POINTS = {"yesno": "Yes/no", "open": "Open"}  # forms of the exam with points by image
 SEEN = "MME-P seen"  # MME-P of SUBTASKS: what the miniature's base can answer (its abilities.csv)

@@ -15,7 +15,7 @@ from sgv_lab.captioning.image_lists import list_images
 from sgv_lab.captioning.merge import merge
 from sgv_lab.captioning.miniature import miniature_100k
 from sgv_lab.errors import LabError
-from sgv_lab.models import checkpoints, shipped
+from sgv_lab.models import shipped
 from sgv_lab.study import cached_training
 from sgv_lab.training.config import DRAWN_CAPTIONER, RunConfig, base
 
@@ -68,7 +68,7 @@ def captioned(model: str | Path, images: str | Path, max_new_tokens: int) -> Pat
     images, decoding = list_images(images), bulk.Decoding(max_new_tokens=max_new_tokens)
 
     def build(out: Path) -> None:
-        run = bulk.caption(*checkpoints.load(model), images, out / "run", decoding=decoding)
+        run = bulk.caption(*bulk.load(model), images, out / "run", decoding=decoding)
         merge(run, out, NAME)
 
     said = {"images": images.digest(), **asdict(decoding), **cached_training.computer()}

@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 import click
 import torch
+from huggingface_hub import HfApi
+from huggingface_hub.utils import filter_repo_objects
 from transformers import AutoModelForImageTextToText, BitsAndBytesConfig
 
 from sgv_lab.errors import LabError
@@ -36,6 +38,8 @@ from sgv_lab.training.segments import (
     text_tokenizer,
 )
 from sgv_lab.training.survey import MAX_DROPPED
+
+_LOCAL = [".*", "*.jsonl", "checkpoints/*"]  # not pushed: locks, steps, what resumes
 
 
 @dataclass(kw_only=True)
@@ -142,6 +146,35 @@ def plan(
     yield report.to_json() if json_ else f"{report}\n\n{config.table()}"
     if report.obstacles:
         sys.exit(1)
+
+
+def push(
+    run: Folder,
+    name: str,
+    *,
+    public: bool = False,  # For everybody, if the terms of base and data allow that.
+) -> Iterator[str]:
+    """Publish a trained RUN on the hub as NAME (OWNER/NAME): weights, processor, manifest, card.
+
+    The size is told first. Who you are is known from `hf auth login` or HF_TOKEN. The repository is
+    private; one that is there already stays as visible as it is.
+    """
+    for needed in ("manifest.json", "README.md"):
+        if not (run / needed).is_file():
+            fix = "give the folder of a finished `sgv-lab train`"
+            raise LabError(f"holds no {needed}", where=run, fix=fix)
+    paths = [path for path in run.rglob("*") if path.is_file()]
+    names = filter_repo_objects([str(path.relative_to(run)) for path in paths],
+                                ignore_patterns=_LOCAL)  # fmt: skip
+    sizes = [(run / one).stat().st_size for one in names]
+    yield f"{len(sizes)} files, {sum(sizes) / 1e9:.3f} GB, to {name}"
+    api = HfApi()
+    try:
+        api.create_repo(name, private=not public, exist_ok=True)
+        yield str(api.upload_folder(repo_id=name, folder_path=run, ignore_patterns=_LOCAL))
+    except Exception as error:  # of the hub, the system, and the client below, which changes
+        fix = "check OWNER/NAME, the connection and `hf auth whoami`, and run the same again"
+        raise LabError(f"cannot be published ({error})", where=name, fix=fix) from error
 
 
 def inspect(

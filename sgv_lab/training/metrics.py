@@ -25,9 +25,16 @@ class Metrics:
     """
 
     def __init__(
-        self, path: Path, start: int, steps: int, run: Any, processes: PartialState
+        self,
+        path: Path,
+        start: int,
+        steps: int,
+        run: Any,
+        processes: PartialState,
+        config: dict[str, Any],
     ) -> None:
         self.journal, self.start, self.steps = Journal(path), start, steps
+        self.config = config  # what trackers tell runs apart by
         self.shown, self.price, self.trackers = run.progress, run.price, None
         self.report_to = [name for name in run.report_to.split(",") if name]
         self.main, self.devices = processes.is_main_process, processes.num_processes
@@ -71,7 +78,7 @@ class Metrics:
         if lacking := sorted({*self.report_to} - known):
             what, fix = f"{lacking[0]} is not installed", f"pip install {lacking[0]}"
             raise LabError(what, where="--report-to", fix=fix)
-        self.trackers.init_trackers("sgv-lab")
+        self.trackers.init_trackers("sgv-lab", self.config)
 
     def restart_clock(self) -> None:
         """Let the next step begin now: what came since the last one was none of training's."""

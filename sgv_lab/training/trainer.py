@@ -10,7 +10,7 @@ import contextlib
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +178,9 @@ def _learn(
     )
     guard, every = GradientGuard(trainable.effective), run.save_every or max(50, steps // 10)
     fast = kernels.fast(model, recipe, cuda, run.liger)
-    with fast, Metrics(out / "metrics.jsonl", start, steps, run, processes) as metrics:
+    told = {name: settings[name] for name in ("seed", "steps", "records", "base")}
+    shown = (out / "metrics.jsonl", start, steps, run, processes, recipe.training() | told)
+    with fast, Metrics(*shown) as metrics:
         for step, batches in enumerate(loader, start + 1):
             counts = step_data.counts(batches, processes)
             row = _step(wrapped, batches, counts, step, recipe, run, half)
@@ -207,7 +209,7 @@ def _step(
     """Leave one optimizer step's gradients in ``model``; its loss, and the gradients' norm."""
     processes = PartialState()
     denominator = counts["supervised_tokens" if recipe.loss == "token" else "samples"]
-    total = torch.zeros((), device=processes.device)
+    total, shares = torch.zeros((), device=processes.device), []
     for number, batch in enumerate(batches, start=1):
         batch = send_to_device(batch, processes.device)
         # Copies exchange gradients once a step. Shards do at every batch: kept whole until the last
@@ -218,14 +220,15 @@ def _step(
             torch.autocast(processes.device.type, torch.bfloat16, enabled=half),
         ):
             loss = supervised_loss(model, batch, denominator)
-            _refuse_non_finite(loss, "loss", step, batch["record_ids"])
             (loss * processes.num_processes).backward()  # the gradients will be averaged
-        total += loss.detach()
+        shares.append(loss.detach())
+        total += shares[-1]
+    _refuse_non_finite("loss", torch.stack(shares), step, batches)
     if processes.num_processes > 1:
         dist.all_reduce(total)
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.max_grad_norm or math.inf)
     norm = getattr(norm, "full_tensor", lambda: norm)()  # of all shards
-    _refuse_non_finite(norm, "gradient norm", step, [i for b in batches for i in b["record_ids"]])
+    _refuse_non_finite("gradient norm", norm.expand(len(batches)), step, batches)
     return {"loss": total.item(), "grad_norm": norm.item()}
 
 
@@ -260,11 +263,15 @@ def supervised_loss(
     return (losses * weights).sum() / denominator
 
 
-def _refuse_non_finite(value: torch.Tensor, what: str, step: int, ids: Iterable[str]) -> None:
-    if not torch.isfinite(value).all():
+def _refuse_non_finite(
+    what: str, values: torch.Tensor, step: int, batches: Sequence[Mapping[str, Any]]
+) -> None:
+    """Raise LabError for the batches whose value is not finite. The device is waited for once."""
+    pairs = list(zip(values.tolist(), batches, strict=True))
+    if bad := [(value, batch) for value, batch in pairs if not math.isfinite(value)]:
+        ids = ", ".join(name for _, batch in bad for name in batch["record_ids"])
         raise LabError(
-            f"the {what} is {value.sum().item()} in step {step}; "
-            f"records of the batch: {', '.join(ids)}",
+            f"the {what} is {bad[0][0]} in step {step}; records of the batch: {ids}",
             fix="look at these records or lower the learning rate; the last checkpoint is intact",
         )
 

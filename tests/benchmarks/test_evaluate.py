@@ -7,6 +7,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,8 +15,9 @@ from click.testing import CliRunner
 from image_kinds import make_broken, make_odd
 from PIL import Image
 
+from sgv_lab import paper
 from sgv_lab.benchmarks import evaluate as module
-from sgv_lab.benchmarks import mmbench, mme
+from sgv_lab.benchmarks import mmbench, mme, model_card
 from sgv_lab.benchmarks.evaluate import answer, evaluate
 from sgv_lab.benchmarks.tasks import TASKS, Question
 from sgv_lab.captioning import bulk
@@ -90,22 +92,25 @@ def test_batches_answer_as_single_questions_do_and_faster(loaded, data: Path, ca
     assert ratio > 1
 
 
-def test_the_next_images_are_read_while_the_model_answers(loaded, data: Path, monkeypatch) -> None:
-    questions, read, answered = list(TASK.questions(data)), threading.Event(), []
-    image, decode = Question.image, bulk.decode
+def test_the_next_images_are_prepared_while_the_model_answers(
+    loaded, data: Path, monkeypatch
+) -> None:
+    questions, ready, answered = list(TASK.questions(data)), threading.Event(), []
+    decode, prepared = bulk.decode, []
 
-    def reading(question: Question, root: Path) -> Image.Image | None:
-        if question.path != first:
-            read.set()
-        return image(question, root)
+    def preparing(*given):
+        found = prepare(*given)
+        prepared.append(found)
+        if len(prepared) == 2:
+            ready.set()
+        return found
 
     def waiting(*given, **more):
-        assert read.wait(60)  # for the second image, at the first one's questions
+        assert ready.wait(60)  # for the second image, at the first one's questions
         answered.append(given)
         return decode(*given, **more)
 
-    first = max(questions, key=lambda q: len(q.prompt)).path
-    monkeypatch.setattr(Question, "image", reading)
+    monkeypatch.setattr(module, "prepare", preparing)
     monkeypatch.setattr(bulk, "decode", waiting)
     assert len(texts(loaded, data, 1, questions[-4:])) == 4 == len(answered)
 
@@ -263,6 +268,48 @@ def test_a_killed_run_goes_on_and_scores(loaded, data: Path, tmp_path: Path, mon
     (out / "answers.jsonl").write_text(json.dumps(row) + "\n")
     with pytest.raises(LabError, match="'color/9' is not in"):
         evaluate(checkpoint, "mme", data, out, loaded=loaded)
+
+
+def test_a_checkpoint_s_card_gets_its_scores_beside_the_paper_s(
+    loaded, data: Path, tmp_path: Path, monkeypatch
+) -> None:
+    folder = checkpoints.save(*loaded, tmp_path / "model")
+    others = world.write(tmp_path / "world", ["seed"], images=2, size=32)[0]
+    card, known = folder / "README.md", checkpoints.fingerprint(folder)
+
+    def run(benchmark: str, asked: Path, out: str) -> dict[str, Any]:
+        words = ["evaluate", "--model", folder, "--benchmark", benchmark, "--data", asked]
+        done = CliRunner().invoke(main, [*map(str, words), "--out", str(tmp_path / out)])
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout)
+
+    card.write_text("# Ours\n\nTerms apply.\n")
+    run("mme", data, "mme")
+    assert card.read_text() == "# Ours\n\nTerms apply.\n"  # made by others: left alone
+    (folder / "manifest.json").write_text('{"recipe": {}}')
+    mme_score = run("mme", data, "mme")["perception"]
+    assert card.read_text().startswith("# Ours\n\nTerms apply.\n\n## Scores\n")
+    head, _, row = card.read_text().splitlines()[-3:]
+    assert head == "| benchmark | questions | here |"  # of this size the paper has no model
+    assert row == f"| MME-P | 16 | {mme_score:.1f} |"
+    seed_score = run("seed", others, "seed")["image_accuracy"]
+    size = loaded[0].num_parameters()
+    monkeypatch.setitem(model_card.PRINTED, size, ("LLaVA (Vicuna-7B)", "Shikra (Vicuna-13B)"))
+    run("mme", data, "mme")
+    head, _, mme_row, seed_row = card.read_text().splitlines()[-4:]
+    theirs = head.split("here")[1]
+    assert theirs == " | the paper's LLaVA (Vicuna-7B) | the paper's Shikra (Vicuna-13B) |"
+    assert mme_row == f"| MME-P | 16 | {mme_score:.1f} | 807.0 | – |"
+    assert seed_row.startswith("| SEED-I | ") and f" | {seed_score:.1f} |" in seed_row
+    assert checkpoints.fingerprint(folder) == known
+
+
+def test_the_paper_s_models_of_a_size_are_those_of_the_families() -> None:
+    keys = ("llava-7b", "llava-1.5-7b", "llava-1.5-13b", "qwen-vl-chat")
+    sizes = [families.build(key, "paper", 0, device="meta").num_parameters() for key in keys]
+    assert sizes == list(model_card.PRINTED)
+    rows = {name for names in model_card.PRINTED.values() for name in names}
+    assert rows <= set(paper.table3()["row"])
 
 
 def test_only_q_bench_asks_as_a_curious_human(loaded) -> None:

@@ -109,6 +109,23 @@ def test_an_image_without_an_answer_stays_to_be_asked_about(few, tmp_path, monke
     assert merged(out) == undisturbed(few, tmp_path)
 
 
+def test_an_endpoint_on_this_network_gets_far_more_requests_at_once(few, tmp_path):
+    names = ["localhost", "127.0.0.1", "[::1]", "10.1.2.3", "192.168.1.5", "100.64.0.7"]
+    near = {client.requests_at_once(f"http://{name}:8000/v1") for name in names}
+    assert near == {client.NEAR} and client.requests_at_once("https://8.8.8.8/v1") == client.FAR
+    together = threading.Barrier(11)  # all but the first image, which is asked about alone
+    asked = itertools.count()
+
+    def answer(*given):
+        if next(asked):
+            together.wait(20)
+        return colour(*given)
+
+    with endpoint.serve(answer) as url:
+        assert len(json.loads(merged(collect(url, "m", few, tmp_path / "out")))) == 12
+    assert client.FAR < together.parties < client.NEAR
+
+
 def test_a_thousand_images_at_one_and_at_eight_connections(many, tmp_path, capsys):
     seen, told, files = Counter(), [], []
     lock = threading.Lock()

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import threading
 from pathlib import Path
 
 import pyarrow as pa
@@ -117,3 +118,17 @@ def test_one_thread_works_ahead_in_order_and_by_one():
         taken.append(number)
         assert max(begun) <= number + 1
     assert taken == begun == list(range(200))
+
+
+def test_several_threads_work_ahead_in_order_where_it_matters():
+    later = threading.Event()
+
+    def work(number):
+        assert number or later.wait(20)  # the first ends behind the second
+        if number == 1:
+            later.set()
+        return number
+
+    assert list(ahead(work, range(50), 2, in_order=True)) == list(range(50))
+    later.clear()
+    assert next(ahead(work, range(50), 2)) == 1

@@ -62,13 +62,19 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
     server.shutdown()
 
 
-def test_fetched_once_and_usable(hub: type[Hub]) -> None:
+def test_fetched_once_and_usable_its_size_told_first(hub: type[Hub], monkeypatch) -> None:
+    told: list[tuple[str, int]] = []
+    monkeypatch.setattr(
+        sources.log, "warning", lambda *words: told.append((words[0] % words[1:], len(hub.ranges)))
+    )
     path = sources.resolve("hub:ShareGPT4V")
+    size = f"{path.name}: fetching {len(DATA) / 1e6:.1f} MB from Lin-Chen/ShareGPT4V"
+    assert told == [(size, 0)]  # before anything was fetched
     assert path.read_bytes() == DATA
     assert path.name == "sharegpt4v_instruct_gpt4-vision_cap100k.json"
     assert convert(path).rows().collect().height == 2_000
     assert sources.resolve("hub:ShareGPT4V") == path
-    assert len(hub.ranges) == 1
+    assert len(hub.ranges) == len(told) == 1
 
 
 def test_a_broken_connection_is_taken_up_again(hub: type[Hub]) -> None:

@@ -67,6 +67,14 @@ def test_a_conversation_is_asked_as_the_model_was_trained(folder: Path, monkeypa
     assert seen[0][0].tolist() == [i for t in ids for i in (place if t == IMAGE_ID else [t])]
 
 
+def test_a_model_is_asked_on_the_gpu_where_there_is_one(folder: Path, monkeypatch) -> None:
+    load, given = checkpoints.load, []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(checkpoints, "load", lambda path, **how: given.append(how) or load(path))
+    assert explore.Model(folder).loaded[0].device.type == "cpu"  # there is none here
+    assert given == [{"device": "cuda:0", "dtype": torch.bfloat16}]
+
+
 @pytest.mark.parametrize("data", [b"", b"nonsense", b"\x89PNG\r\n\x1a\n" + bytes(40)])
 def test_a_broken_upload_is_refused_in_words(data: bytes) -> None:
     with pytest.raises(LabError, match=r"^my\.png: .*Try another image: PNG, JPEG or WebP"):

@@ -113,6 +113,8 @@ def test_weights_are_kept_when_asked_for_and_can_be_asked_more(models, tmp_path,
     result = CliRunner().invoke(main, [*shown, "--dry-run"])
     assert result.exit_code == 0 and "GB of 3 runs" in result.output, result.output
     job = replace(runner.jobs(PLAN, models)[0], keep_model=True)
+    with pytest.raises(LabError, match="Unsupported logging capability: tensorbored"):
+        run_arm.execute(replace(job, report_to="tensorbored"))
     folder = tmp_path / "arms" / run_arm.execute(job)["key"]
     model, _ = checkpoints.load(folder / "model")
     assert run_arm.check_disk([job, job]) == 2 * 4 * model.num_parameters()

@@ -67,11 +67,14 @@ def test_a_non_finite_loss_names_the_records_of_its_batch(tmp_path):
                 sample["images"][0][0, 0, 0] = float("nan")
             return sample
 
+    model, shown = tiny_llava.model(), []
+    model.register_forward_hook(lambda *_: shown.append(1))
     with pytest.raises(LabError, match="the loss is nan in step") as error:
-        tiny_llava.fit(tmp_path, samples=Broken(), micro_batch=2)
+        tiny_llava.fit(tmp_path, samples=Broken(), model=model, micro_batch=2, seed=2)
     named = str(error.value).split("records of the batch: ")[1].split(". ")[0].split(", ")
     assert "record-13" in named
     assert len(named) == 2
+    assert len(shown) % 4 == 0  # the device is waited for once a step, not at each of its batches
 
 
 def test_a_non_finite_gradient_stops_the_run(tmp_path):

@@ -209,7 +209,7 @@ def test_metrics_cut_off_by_a_kill_are_read_and_mended(tmp_path):
     path.write_text("\n".join(map(json.dumps, rows)) + '\n{"step": 4, "lo')
     assert metrics.read(path) == rows
     run = trainer.Machine(progress=False)
-    with metrics.Metrics(path, 2, 4, run, PartialState(cpu=True)) as resumed:
+    with metrics.Metrics(path, 2, 4, run, PartialState(cpu=True), {}) as resumed:
         resumed.add({"step": 3, "loss": 0.5, "samples": 8})
     assert metrics.read(path)[:2] == rows[:2]
     assert [(row["step"], row["loss"]) for row in metrics.read(path)[2:]] == [(3, 0.5)]

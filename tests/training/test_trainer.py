@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -7,12 +8,13 @@ import torch
 from accelerate import tracking
 from accelerate.tracking import GeneralTracker
 from huggingface_hub import ModelCard
+from huggingface_hub.utils import filter_repo_objects
 from peft import PeftModel
 from transformers import AutoModelForImageTextToText
 
 from sgv_lab.errors import LabError
 from sgv_lab.models import checkpoints
-from sgv_lab.training import card, checkpointing, metrics
+from sgv_lab.training import card, checkpointing, commands, metrics
 from sgv_lab.training.step_data import SampleOrder
 from sgv_lab.training.trainer import supervised_loss
 
@@ -163,8 +165,42 @@ def test_a_card_claims_what_holds_and_names_base_and_data(tmp_path):
     assert "Transformers has no class for it" in written.text and "adapter/" in written.text
 
 
+def test_a_run_is_pushed_whole_and_privately_its_size_told_first(tmp_path, monkeypatch):
+    asked = []
+
+    class Hub:
+        def create_repo(self, name, **how):
+            asked.append(("made", name, how))
+
+        def upload_folder(self, repo_id, folder_path, ignore_patterns):
+            given = [str(p.relative_to(folder_path)) for p in Path(folder_path).rglob("*")]
+            kept = filter_repo_objects(given, ignore_patterns=ignore_patterns)
+            asked.append(("sent", repo_id, set(kept)))
+            return f"https://hub/{repo_id}"
+
+    monkeypatch.setattr(commands, "HfApi", Hub)
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in (".lock", "metrics.jsonl", "model.safetensors", "manifest.json"):
+        (run / name).write_bytes(bytes(1_000_000))
+    with pytest.raises(LabError, match=r"run: holds no README\.md"):
+        list(commands.push(run, "me/ours"))
+    (run / "README.md").write_bytes(bytes(1_000_000))
+    told = commands.push(run, "me/ours")
+    assert next(told) == "3 files, 0.003 GB, to me/ours" and not asked
+    assert list(told) == ["https://hub/me/ours"]
+    sent = {"model.safetensors", "manifest.json", "README.md"}
+    assert asked[0] == ("made", "me/ours", {"private": True, "exist_ok": True})
+    assert asked[1:] == [("sent", "me/ours", sent)]
+    list(commands.push(run, "me/ours", public=True))
+    assert asked[2][2]["private"] is False
+    monkeypatch.setattr(Hub, "create_repo", lambda *a, **k: 1 / 0)
+    with pytest.raises(LabError, match=r"me/ours: cannot be published \(division"):
+        list(commands.push(run, "me/ours"))
+
+
 def test_trackers_by_accelerates_names_get_every_step(tmp_path, monkeypatch):
-    kept = []
+    kept, told = [], {}
 
     class Kept(GeneralTracker):
         name, requires_logging_directory, main_process_only = "kept", False, True
@@ -173,12 +209,17 @@ def test_trackers_by_accelerates_names_get_every_step(tmp_path, monkeypatch):
         def __init__(self, run_name, **_):
             super().__init__()
 
+        def store_init_configuration(self, values):
+            told.update(values)
+
         def log(self, values, step, **_):
             kept.append((step, values["loss"]))
 
     monkeypatch.setitem(tracking.LOGGER_TYPE_TO_CLASS, "kept", Kept)
     tiny_llava.fit(tmp_path / "run", max_steps=2, report_to="kept")
     assert kept == list(enumerate(tiny_llava.losses(tmp_path / "run"), 1))
+    assert told.items() >= {"name": "pretrain", "learning_rate": 3e-3, "seed": 0}.items()
+    assert all(isinstance(value, bool | int | float | str | None) for value in told.values())
     with pytest.raises(LabError, match="Unsupported logging capability: tensorbored"):
         tiny_llava.fit(tmp_path / "other", report_to="tensorbored")
     monkeypatch.setattr("accelerate.tracking.get_available_trackers", list)
