@@ -1,8 +1,9 @@
 """The miniature's stand-ins for Vicuna and LLaVA: a language model taught with its eyes open.
 
 The tower frozen, projector and language model learn together: first captions, as in LLaVA's
-pre-training, then questions (`lessons`). The language model learns its English from those captions;
-reading written descriptions first took longer and taught less (LOG.md).
+pre-training, then questions (`lessons`). The language model learns its English from those captions.
+One taught by text alone was not built for this base: a prototype of it stayed at chance in
+position, count and pattern (LOG.md, 2026-11-29).
 """
 
 import shutil

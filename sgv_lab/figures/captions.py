@@ -23,7 +23,16 @@ from sgv_lab.captions.convert import Captions, captions_of
 from sgv_lab.captions.quality import judge_caption
 from sgv_lab.captions.sources import scene_of, source
 from sgv_lab.errors import LabError
-from sgv_lab.figures.style import FULL_WIDTH, INK, MARKS, PALE, label_point, list_rows, palette
+from sgv_lab.figures.style import (
+    ASSUMED,
+    FULL_WIDTH,
+    INK,
+    MARKS,
+    PALE,
+    label_point,
+    list_rows,
+    palette,
+)
 from sgv_lab.images import load_image
 from sgv_lab.world.facts import Fact
 from sgv_lab.world.phrases import NUMBERS, PATTERN_AFTER, SYNONYMS
@@ -39,6 +48,7 @@ _LEGEND = {
     "none": "grey: states nothing to check",
 }
 _SAME = {other: word for word, others in SYNONYMS.items() for other in others}
+_FUNCTION = {"", "a", "an", "and", "at", "in", "of", "on", "the", "to"}  # they name nothing
 _SAME |= {phrase.split()[-1]: word for word, (phrase,) in PATTERN_AFTER.items()}  # "dots": "dotted"
 
 
@@ -46,8 +56,8 @@ def marked(caption: str, scene: Scene | None) -> list[Word]:
     """The words of a caption, each with its mark, a key of MARKS.
 
     In a sentence with facts the words are "true", but those that name what is wrong "mistaken"
-    or "invented"; where none names it, all that name nothing right. Without a scene every word is
-    "none".
+    or "invented"; where none names it, as in "a red car and a red kite" of a blue kite, those that
+    name what it is said of. Without a scene every word is "none".
     """
     words: list[Word] = []
     for sentence in re.finditer(r"[^.!?]+[.!?]*", caption):
@@ -64,8 +74,10 @@ def marked(caption: str, scene: Scene | None) -> list[Word]:
         }
         marks = [next((m for m in named if _stems(p) & named[m]), "true") for p in parts]
         for mark in named:
-            if stated[mark] and mark not in marks:
-                marks = ["true" if _stems(p) & right else mark for p in parts]
+            if mark not in marks:
+                about = {w for f in stated[mark] for w in _stems(f.subject)}
+                named_in = [bool(_stems(p) & about) for p in parts]
+                marks = [mark if of else m for of, m in zip(named_in, marks, strict=True)]
         words += zip(parts, marks, strict=True)
     return words
 
@@ -86,7 +98,7 @@ def _stems(text: str) -> set[str]:
     words = (word.strip(string.punctuation).lower() for word in text.split())
     words = (_SAME.get(word, word) for word in words)
     words = (NUMBERS[int(word)] if word.isdigit() and len(word) == 1 else word for word in words)
-    return {word[:4] for word in words if word not in ("", "of", "the", "a")}
+    return {word[:4] for word in words if word not in _FUNCTION}
 
 
 def side_by_side(
@@ -286,7 +298,7 @@ def quality_bars(tables: Mapping[str, pd.DataFrame]) -> Figure:
     for axis in axes[:2]:
         axis.set_xlim(0, 1)
     axes[2].set_xlim(0, min(1, max(0.05, axes[2].dataLim.x1 * 1.25)))
-    note = "drawn world, where all is known; the error rates of stand-ins are assumed"
+    note = f"drawn world, where all is known; {ASSUMED}"
     figure.text(0.01, 0, note, fontsize=8.5, color=PALE, va="bottom")
     figure.tight_layout(w_pad=2, rect=(0, 0.05, 1, 1))
     return figure

@@ -17,7 +17,7 @@ from sgv_lab import intervals
 from sgv_lab.captioning.prompts import CAPTIONER
 from sgv_lab.captions.quality import judge_caption
 from sgv_lab.figures import captions, style
-from sgv_lab.figures.style import COLORS, INK, PALE, label_point
+from sgv_lab.figures.style import ASSUMED, COLORS, INK, PALE, label_point
 from sgv_lab.files import atomic
 from sgv_lab.study import (
     ablations,
@@ -146,7 +146,14 @@ def pairs(
     right.set_xlabel(f"gained over {arm(usual).label}{other}\n{spread}")
     family = PAPER_ROWS.get(plan.family, plan.family)
     figure.suptitle(f"{family} in miniature. {note or plan.title}", fontsize=11)
+    _note_rates(figure, plan)
     return figure
+
+
+def _note_rates(figure: Figure, plan: Plan) -> None:
+    """Say below a miniature's figure where its captions' mistakes come from."""
+    if plan.profile != "paper":
+        figure.supxlabel(ASSUMED, x=0.01, ha="left", fontsize=8.5, color=PALE)
 
 
 def _ordered(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
@@ -205,6 +212,7 @@ def surface(plan: Plan, records: Sequence[Record], table: pd.DataFrame) -> Figur
     axis.grid(True)
     said = f"{score} gained over blind captions, in miniature (ring: interval without 0)"
     figure.colorbar(drawn, extend="both").set_label(said, fontsize=8.5)
+    _note_rates(figure, plan)
     return figure
 
 
@@ -241,6 +249,7 @@ def scaling_curve(plan: Plan, records: Sequence[Record], note: str = "") -> Figu
     axis.set_ylabel(f"{score}, {UNITS.get(score, 'percent')} in miniature")
     axis.set_title(f"{note or plan.title}\n{textwrap.fill(str(fitted), 60)}", fontsize=9)
     axis.grid(True)
+    _note_rates(figure, plan)
     return figure
 
 

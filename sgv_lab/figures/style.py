@@ -32,6 +32,7 @@ TRUE, MISTAKEN, INVENTED = "#00795A", "#9A6200", "#C03A00"  # facts, dark enough
 INK, PALE, RULE = "#22252A", "#6B7280", "#D5D9E0"
 MARKS = {"true": TRUE, "mistaken": MISTAKEN, "invented": INVENTED, "none": INK}  # of a word
 FULL_WIDTH = 9.0  # inches
+ASSUMED = "the error rates of stand-ins are assumed"  # a note on every figure that rests on them
 
 
 def use() -> None:

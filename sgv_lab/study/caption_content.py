@@ -1,6 +1,7 @@
-"""What an arm's detailed captions hold (facts, mistakes, and filler, sentences without a fact),
-and how far scores follow it."""
+"""What an arm's detailed captions hold (facts, mistakes, filler, which is sentences without a fact,
+and stock phrases, which are words without one inside of others), and how far scores follow it."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
@@ -18,10 +19,12 @@ from sgv_lab.study.arms import RATES, SURFACE, arm
 from sgv_lab.study.plans import Plan
 from sgv_lab.study.runner import Record
 from sgv_lab.training.config import Mix
+from sgv_lab.world.phrases import NOISE, POSES
 from sgv_lab.world.scene import MINIATURE, scene
 
 _SHOWN = 200  # images, which nobody trains on
 COLUMNS = ["detail", "accuracy", "filler"]
+_STOCK = re.compile("|".join(map(re.escape, (*POSES, *NOISE))))
 
 
 def by_arm(plan: Plan, arms: Sequence[str] = ()) -> pd.DataFrame:
@@ -29,7 +32,9 @@ def by_arm(plan: Plan, arms: Sequence[str] = ()) -> pd.DataFrame:
 
     Detail: the share of the true facts that they state (recall); accuracy: that of the stated
     facts that are true (precision); filler: that of their tokens that lie in sentences without a
-    fact. Of a study recorded in the first edition of the drawn world it is what they held then.
+    fact; stock: that of stock phrases, such as "in full view", which BLIP's and people's short
+    captions alone have. Of a study recorded in the first edition of the drawn world it is what they
+    held then, without stock.
     """
     earlier = first_edition().query("digest == @plan.digest").set_index("arm")
     if len(earlier):
@@ -37,7 +42,7 @@ def by_arm(plan: Plan, arms: Sequence[str] = ()) -> pd.DataFrame:
     designs, alike = plan.configs(), {"images": "same", "share": 1.0, "samples": 0}
     written = {name: replace(designs[name].captions, **alike) for name in arms or plan.arms}
     rows = {name: _content(plan.family, one) for name, one in written.items()}
-    return pd.DataFrame.from_dict(rows, orient="index", columns=COLUMNS)
+    return pd.DataFrame.from_dict(rows, orient="index", columns=[*COLUMNS, "stock"])
 
 
 def on_surface(plan: Plan) -> list[str]:
@@ -66,7 +71,8 @@ def _content(family: str, shown: Mix) -> tuple[float, ...]:
     omitted = sum(len(one.omitted) for one in judged)
     filler = sum(length(sentence) for one in judged for sentence in one.unparsed)
     tokens = sum(map(length, filter(None, texts)))
-    shares = (true, true + omitted), (true, true + wrong), (filler, tokens)
+    stock = tokens - sum(length(_STOCK.sub("", text)) for text in filter(None, texts))
+    shares = (true, true + omitted), (true, true + wrong), (filler, tokens), (stock, tokens)
     return tuple(100 * part / whole if whole else np.nan for part, whole in shares)
 
 

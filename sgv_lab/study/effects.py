@@ -8,10 +8,11 @@ import pandas as pd
 from scipy import stats
 
 from sgv_lab import intervals
+from sgv_lab.benchmarks import exam
 from sgv_lab.errors import LabError
 from sgv_lab.study.arms import arm, cell_of
 from sgv_lab.study.plans import BENCHMARKS, Plan
-from sgv_lab.study.runner import Record
+from sgv_lab.study.runner import Record, questions
 from sgv_lab.study.scores import BIAS, EXAM_BIAS, SEEN, SUBTASKS
 
 TESTED = tuple(chain.from_iterable(BENCHMARKS.values()))
@@ -85,6 +86,39 @@ def gains(
         known = [] if start.isna().any() else plan.arms
         rows += [(name, score, *intervals.paired(gained[name])) for name in known]
     return pd.DataFrame(rows, columns=["arm", "score", "effect", "low", "high"])
+
+
+def gate_after(
+    plan: Plan, records: Sequence[Record], untuned: Mapping[str, Mapping[str, float]]
+) -> pd.DataFrame:
+    """What the gate asks of runs (`base.abilities` has the rest), an arm each, every seed alone.
+
+    Captions alone: other images' captions lower "Yes/no" below the untuned base, true ones raise it
+    above. After a fine-tuning: "Choice" lies above chance, as it may in the untuned base before.
+    Columns: arm, score, bound, bound_low, bound_high, low, high (of the seeds' runs), holds (in how
+    many seeds), seeds.
+    """
+    alone = plan.baseline.captions.share == 1
+    score = "Yes/no" if alone else "Choice"
+    start = untuned_by_seed(records, untuned, score)
+    runs = by_seed(records, score)[list(plan.arms)].assign(untuned=start)
+    limit = start if alone else pd.Series(_chance(plan), runs.index)
+    asked = {"shuffled": -1, "oracle": 1} if alone else dict.fromkeys(runs, 1)
+    rows = []
+    for name, sign in asked.items():
+        bound = f"{'above' if sign > 0 else 'below'} {'the untuned base' if alone else 'chance'}"
+        ends = (limit.min(), limit.max(), runs[name].min(), runs[name].max())
+        holds = int((sign * (runs[name] - limit) > 0).sum())
+        rows.append((name, score, bound, *ends, holds, len(runs)))
+    ends = ["bound_low", "bound_high", "low", "high"]
+    return pd.DataFrame(rows, columns=["arm", "score", "bound", *ends, "holds", "seeds"])
+
+
+def _chance(plan: Plan) -> float:
+    """Percent of a plan's choices that a guesser gets right, the mean over the exam's abilities."""
+    asked = pd.read_json(questions(plan) / "exam" / "questions.jsonl", lines=True)
+    asked = asked[(asked["form"] == "choice") & asked["ability"].isin(exam.PRIMARY)]
+    return 100 * (1 / asked["options"].str.len()).groupby(asked["ability"]).mean().mean()
 
 
 def effects(

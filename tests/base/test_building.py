@@ -245,6 +245,9 @@ def test_the_gate_holds_its_bounds():
     assert abilities.gate_passed(rows)
     for name, value in (("blind", 52.0), ("untuned", 81.0), ("untuned", 42.0), ("open", 51.0)):
         assert not abilities.gate_passed(rows.assign(**{name: value})), name
+    bounds = abilities.gate_bounds(rows.assign(blind=53.0))
+    assert bounds["holds"].to_list() == [True, False, True, True]
+    assert bounds["found"].to_list() == [2, 53.0, 57.0, 40.0]
 
 
 def test_what_is_shipped_is_the_model_in_half_precision(built, tmp_path):

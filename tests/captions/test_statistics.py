@@ -17,7 +17,7 @@ from sgv_lab.cli import main
 from sgv_lab.errors import LabError
 from sgv_lab.figures import captions as figures
 from sgv_lab.figures.style import palette
-from sgv_lab.world import export
+from sgv_lab.world import export, phrases
 from sgv_lab.world.annotators import ANNOTATORS, caption, claims
 from sgv_lab.world.facts import facts
 from sgv_lab.world.scene import MINIATURE, scene
@@ -148,6 +148,35 @@ def test_marks_name_the_wrong_words() -> None:
     assert (words[color], words["car."], words["kite"]) == ("mistaken", "true", "invented")
     assert words["calm."] == "none"
     assert {mark for _, mark in figures.marked("A car.", None)} == {"none"}
+
+
+def test_no_word_is_painted_that_names_nothing_wrong() -> None:
+    """Of people, BLIP and the two GPT-4s, with many mistakes; filler and stock phrases beside."""
+    said = "a an and another are at can has have in is it near of on see the their there they this"
+    nothing = {*f"{said} to view we with".split()}
+    stock = {word for phrase in (*phrases.POSES, *phrases.NOISE) for word in phrase.split()}
+    careless = [ANNOTATORS[name].with_rates(None, 0.3, 0.2) for name in ANNOTATORS]
+    painted: set[str] = set()
+    for one in map(scene, range(60)):
+        for who in careless:
+            words = figures.marked(caption(one, who, 0, filler=0.2), one)
+            wrong = [word.strip('.,"').lower() for word, mark in words
+                     if mark in ("mistaken", "invented")]  # fmt: skip
+            painted |= {*wrong}
+    assert len(painted) > 50 and not painted & (nothing | stock), painted & (nothing | stock)
+
+
+def test_where_a_true_word_hides_the_wrong_one_its_subject_is_painted() -> None:
+    one = next(
+        s
+        for s in map(scene, range(999))
+        if [t.kind for t in s.things].count("car") == 1
+        and len({t.color for t in s.things}) == len(s.things) == 2
+    )
+    _, other = sorted(one.things, key=lambda thing: thing.kind != "car")
+    text = f"A {other.color} {other.kind} and a {other.color} car in a calm mood - free vector"
+    words = figures.marked(text, one)
+    assert [word for word, mark in words if mark == "mistaken"] == ["car"]
 
 
 def test_stats_as_json(tmp_path: Path) -> None:

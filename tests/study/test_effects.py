@@ -273,6 +273,49 @@ def test_what_the_base_can_answer_is_a_score_of_its_own():
     assert first.name == "(untuned)" and first[SEEN] == pytest.approx(first["MME-P"] / 2)
 
 
+def test_what_the_gate_asks_of_runs_is_counted_seed_by_seed(monkeypatch, tmp_path):
+    rows = [{"form": "choice", "ability": a, "options": ["x"] * n} for a, n in
+            (("color", 2), ("color", 4), ("scene", 4), ("count", 9))]  # fmt: skip
+    write_jsonl(tmp_path / "exam" / "questions.jsonl", [{"form": "open"}, *rows])
+    monkeypatch.setattr(effects, "questions", lambda plan: tmp_path)
+    asked = {"primary": ["after", "Yes/no"], "benchmarks": ["exam"]}
+    arms, learns = ("before", "after", "oracle", "shuffled"), {"tuning": "projector"}
+    alone = plan(arms, 6, **asked, baseline=learns)
+    found = {"shuffled": 50.0, "oracle": 62.0}
+    records, _ = made(alone, {})
+    for i, one in enumerate(records):
+        level = 60.0 + 3 * (one.seed == alone.seeds[0])  # a base on which the oracle falls
+        scores = {"Yes/no": found.get(one.arm, 61.0), "Choice": 32.0}
+        records[i] = replace(one, metrics=scores, base=f"base {level}")
+    untuned = {f"base {level}": {"Yes/no": level, "Choice": 31.0} for level in (60.0, 63.0)}
+    table = effects.gate_after(alone, records, untuned).set_index("arm")
+    assert table["holds"].to_dict() == {"shuffled": 6, "oracle": 5}
+    assert table.loc["oracle", ["bound_low", "bound_high", "high"]].to_list() == [60, 63, 62]
+    tuned = replace(plan(arms, 6, **asked), seeds=alone.seeds)
+    table = effects.gate_after(tuned, records, untuned).set_index("arm")
+    assert set(table["bound_low"]) == {100 * ((1 / 2 + 1 / 4) / 2 + 1 / 4) / 2}  # 31.25
+    assert table["holds"].to_dict() == dict.fromkeys(tuned.arms, 6) | {"untuned": 0}
+
+
+def test_short_captions_alone_hold_stock_phrases():
+    study = plans.load(publishing.folder() / "plans" / "study-a-llava-1.5-7b.yaml")
+    table = caption_content.by_arm(study, ["before", "after", "oracle", "human", "blip"])
+    assert table["stock"].round().to_list() == [0, 0, 0, 24, 30] and (table["filler"] < 1).all()
+
+
+def test_every_miniature_s_figure_says_that_rates_are_assumed():
+    full = {"title": "one", "arms": ["before", "after"], "primary": ["after", "MME-P"]}
+    for arms, profile in ((full["arms"], "mini"), (["before", "after", "o0e30i0"], "mini"),
+                          (full["arms"], "paper")):  # fmt: skip
+        study = replace(plan(tuple(arms), seeds=3), profile=profile)
+        records, points = made(study, {"after": 20})
+        table = effects.effects(study, records, points)
+        figure = drawn_study.plan_figure(study, records, table, {})
+        said = figure.get_supxlabel()
+        assert ("assumed" in said) == (profile == "mini"), arms
+        plt.close(figure)
+
+
 def test_what_each_fault_costs_is_found_over_the_whole_surface():
     grid = [one for one in ARMS.values() if one.group == SURFACE]
     study = plan(arms=("before", "after", "oracle", *(one.name for one in grid)), seeds=6)

@@ -122,11 +122,14 @@ def test_arms_at_equal_tokens_train_on_as_many_and_pay_for_fewer():
     assert designs[-1].captions.samples == 512 * 32  # seen once
 
 
-@pytest.mark.parametrize("name", ["sft-llava-7b", "sft-llava-1.5-13b"])
+@pytest.mark.parametrize("family", ["llava-7b", "llava-1.5-13b"])
 @pytest.mark.parametrize("dry", [True, False])
-def test_a_family_without_a_base_is_refused_before_anything_runs(name, dry, tmp_path, monkeypatch):
+def test_a_family_without_a_base_is_refused_before_anything_runs(
+    family, dry, tmp_path, monkeypatch
+):
     monkeypatch.setattr("sgv_lab.models.shipped.ROOT", tmp_path / "none ships")
-    plan = Path(__file__).parents[2] / "figures" / "data" / "plans" / f"{name}.yaml"
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(TEXT.replace("llava-1.5-7b", family))
     given = ["study", str(plan), "--out", str(tmp_path / "out"), *["--dry-run"] * dry]
     done = CliRunner().invoke(main, given)
     assert done.exit_code == 1 and "no miniature of" in done.output
