@@ -3,10 +3,12 @@
 import json
 import re
 from collections import Counter
+from collections.abc import Iterator
 from math import log
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from PIL import Image
 from scipy import stats
@@ -172,6 +174,61 @@ def test_sums_cannot_be_guessed_from_the_words(
     )
     right = sum((guess(words) > 0) == (said == "Yes") for words, said in answered)
     assert right < stats.binom.ppf(0.999, len(answered), 0.5)
+
+
+def _words_alone(data: Path) -> Iterator[tuple[str, str, tuple[str, ...], str]]:
+    """Subtask, question, its options in one order, and the right one, of MME and three others."""
+    for path in sorted((data / "mme").rglob("*.txt")):
+        for line in path.read_text().splitlines():
+            yield f"mme {path.parent.name}", *line.split("\t")[:1], ("No", "Yes"), line[-3:].strip()
+    table = pd.read_csv(data / "mmbench/mmbench_dev_20230712.tsv", sep="\t", dtype=str).fillna("")
+    for row in table[table["index"].str.len() < 7].to_dict("records"):  # one rotation of each
+        shown = sorted(filter(None, (row[letter] for letter in "ABCD")))
+        yield f"mmbench {row['category']}", row["question"], tuple(shown), row[row["answer"]]
+    for row in json.loads((data / "seed/SEED-Bench.json").read_text())["questions"]:
+        options = {letter: row[f"choice_{letter.lower()}"] for letter in "ABCD"}
+        subtask = f"seed {row['question_type_id']}"
+        yield subtask, row["question"], tuple(sorted(options.values())), options[row["answer"]]
+    for row in json.loads((data / "qbench/llvisionqa_dev.json").read_text()):
+        subtask = f"qbench {len(row['candidates'])} {row['concern']}"
+        yield subtask, row["question"], tuple(sorted(row["candidates"])), row["correct_ans"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("difficulty", [FULL, MINIATURE])
+def test_no_subtask_can_be_guessed_from_its_words(
+    difficulty: Difficulty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within 2 points of chance, and chance's own spread, by how often an option is right at all,
+    by what is right of a set of options, and by what is right of these to this very question."""
+    monkeypatch.setattr(world.BenchmarkFolder, "save", lambda *_: None)
+    monkeypatch.setattr(world.BenchmarkFolder, "base64", lambda *_: "")
+    for name, images in {"mme": 2_000, "mmbench": 16_000, "seed": 10_000, "qbench": 12_000}.items():
+        world.write(tmp_path, [name], images=images, difficulty=difficulty)
+    found: dict[str, list[tuple[str, tuple[str, ...], str]]] = {}
+    for subtask, *row in _words_alone(tmp_path):
+        found.setdefault(subtask, []).append(tuple(row))
+    astray = {}
+    for subtask, rows in found.items():
+        learned = [row for i, row in enumerate(rows) if i // 2 % 2]  # pairs stay together
+        asked = [row for i, row in enumerate(rows) if not i // 2 % 2]
+        chance = sum(1 / len(options) for _, options, _ in asked) / len(asked)
+        for level in range(3):
+            key = lambda text, options: ((), options, (text, options))[level]  # noqa: E731, B023
+            shown: Counter[Any] = Counter()
+            right: Counter[Any] = Counter()
+            for text, options, said in learned:
+                right[key(text, options), said] += 1
+                shown.update((key(text, options), option) for option in options)
+            guessed = 0
+            for text, options, said in asked:
+                rate = {o: right[key(text, options), o] / max(1, shown[key(text, options), o])
+                        for o in options}  # fmt: skip
+                guessed += max(options, key=rate.__getitem__) == said
+            spread = (chance * (1 - chance) / len(asked)) ** 0.5
+            if guessed / len(asked) - chance > 0.02 + 3 * spread:
+                astray[subtask, level] = (guessed / len(asked), chance, len(asked))
+    assert len(found) > 15 and not astray, astray
 
 
 def test_adversarial_negatives_are_seen_together_more_often(tmp_path: Path) -> None:
