@@ -55,7 +55,7 @@ def test_a_folders_names_begin_at_the_root(tmp_path):
 
 
 def test_what_is_no_list_is_refused(tmp_path):
-    pq.write_table(pa.table({"image": ["a.png"]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"file": ["a.png"]}), tmp_path / "a.parquet")
     (tmp_path / "b.json").write_text('{"images": [')
     (tmp_path / "c.json").write_text("[1, 2]")
     (tmp_path / "d.parquet").write_text("no")
