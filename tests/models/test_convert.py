@@ -362,12 +362,14 @@ def test_a_tower_of_another_size_is_refused_under_the_right_name(model, tmp_path
         convert(source, tmp_path / "new", vision_tower=tower)
 
 
-def apart(model, folder: Path) -> tuple[Path, dict[str, torch.Tensor]]:
+def apart(model, folder: Path, *, tower=True, **changes) -> tuple[Path, dict[str, torch.Tensor]]:
     """A source without its projector, and the projector's tensors."""
-    source = lay_out(model, folder, tower=True)
-    state = originals.original_llava(model)
-    projector = {n: t for n, t in state.items() if "mm_projector" in n}
-    originals.write_shards({n: t for n, t in state.items() if n not in projector}, source)
+    source, projector = lay_out(model, folder, tower=tower, **changes), {}
+
+    def take(state):
+        projector.update({n: state.pop(n) for n in list(state) if "mm_projector" in n})
+
+    rewrite(source, take)
     return source, projector
 
 
