@@ -1,7 +1,8 @@
 """Q-Bench A1 (LLVisionQA dev): accuracy of a choice given as a letter or as its text.
 
 Rules: qbench_eval.py of ShareGPT4V's playground.zip (text read in heliossun/SQ-LLaVA@700e1e0);
-prompt: model_vqa_qbench.py. A text that starts with A–D is first read as a letter.
+prompt: model_vqa_qbench.py, which alone loads the model in 8 bits (load_8bit); here it is asked in
+the precision of every other benchmark. A text that starts with A–D is first read as a letter.
 """
 
 from typing import Any

@@ -25,6 +25,7 @@ _BUFFERS = ("rotary_emb.inv_freq", "embeddings.position_ids")
 _CLIP_TEXT = ("text_model.", "text_projection.", "visual_projection.", "logit_scale")
 _PROJECTORS = {"mlp2x_gelu": "gelu", "linear": "linear"}  # kind -> activation between its layers
 _SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+_OPENAI = re.compile(r"clip-vit-(base|large)-patch(\d+)(?:-(\d+))?")
 _WIDTHS = {"base": 768, "large": 1024}  # of OpenAI's towers
 
 
@@ -91,29 +92,35 @@ def _clip(name: str, tensor: torch.Tensor) -> State:
 def _tower(source: Path, vision_tower: Path | None, original: dict[str, Any]) -> Path | None:
     """The folder of the vision tower; LabError if it is not the one the model was trained with.
 
-    A folder is known by its name, or its place in the hub's cache, and by its size where the name
-    is that of one of OpenAI's towers.
+    In the hub's cache its place says whose it is. Elsewhere a folder is known by its name, by its
+    configuration's ``_name_or_path`` or, where one of OpenAI's towers is asked for, by its sizes.
     """
     named = original["mm_vision_tower"]
     if vision_tower is None:
         return source / "vision_tower" if (source / "vision_tower").is_dir() else None
-    names = {Path(named).name, f"models--{named.replace('/', '--')}"}
-    if not names & {*vision_tower.absolute().parts, *vision_tower.resolve().parts}:
-        raise LabError(
-            f"the checkpoint was trained with the vision tower {named!r}, not with this one",
-            where=vision_tower,
-            fix=f"download {named}; if this is that tower, name its folder {Path(named).name}",
-        )
-    if size := re.fullmatch(r"clip-vit-(base|large)-patch(\d+)(?:-(\d+))?", Path(named).name):
-        found = _vision_config(read_json(vision_tower / "config.json"), vision_tower)
-        wanted = (int(size[2]), int(size[3] or 224))
-        if found.hidden_size == _WIDTHS[size[1]] and (found.patch_size, found.image_size) != wanted:
+    places = {*vision_tower.absolute().parts, *vision_tower.resolve().parts}
+    settings = read_json(vision_tower / "config.json")
+    cached = any(place.startswith("models--") for place in places)
+    known = bool(places & {Path(named).name, f"models--{named.replace('/', '--')}"})
+    known = known or (not cached and settings.get("_name_or_path") == named)
+    if size := _OPENAI.fullmatch(Path(named).name):
+        found = _vision_config(settings, vision_tower)
+        width, *wanted = _WIDTHS[size[1]], int(size[2]), int(size[3] or 224)
+        fits = [found.patch_size, found.image_size] == wanted
+        if found.hidden_size == width and not fits:
             what = f"is for images of {found.image_size} pixels in patches of {found.patch_size}"
             raise LabError(
                 f"{what}, but the checkpoint was trained with {named!r}",
                 where=vision_tower / "config.json",
                 fix=f"download {named}",
             )
+        known = known or (not cached and fits and found.hidden_size == width)
+    if not known:
+        raise LabError(
+            f"the checkpoint was trained with the vision tower {named!r}, not with this one",
+            where=vision_tower,
+            fix=f"download {named}; if this is that tower, name its folder {Path(named).name}",
+        )
     return vision_tower
 
 

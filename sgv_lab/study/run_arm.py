@@ -29,6 +29,7 @@ from sgv_lab.provenance import provenance
 from sgv_lab.study import cached_training, mix, official, pretraining_data, scores, share_captioner
 from sgv_lab.training import plan as planning
 from sgv_lab.training.config import Machine, RunConfig
+from sgv_lab.training.estimates import weight_bytes
 from sgv_lab.training.precision import loading_dtype
 from sgv_lab.training.survey import MAX_DROPPED
 from sgv_lab.training.trainer import train
@@ -198,15 +199,18 @@ def _check_questions(name: str, data: Path) -> None:
 
 
 def check_disk(jobs: Sequence[Job]) -> int:
-    """The bytes that the models of ``jobs`` take, kept in float32. LabError if the disk lacks them.
+    """The bytes that the models of ``jobs`` take. LabError if the disk lacks them.
 
     Whole models, for adapters are merged; those of pre-training are kept in any case.
     """
+    on_gpu = torch.cuda.is_available()
     bases = {job.base for job in jobs}
     with torch.device("meta"):
         empty = {base: AutoModelForImageTextToText.from_config(checkpoints.configuration(base))
                  for base in bases}  # fmt: skip
-    needed = sum(4 * empty[job.base].num_parameters() for job in jobs)
+    needed = sum(
+        weight_bytes(job.config, on_gpu) * empty[job.base].num_parameters() for job in jobs
+    )
     free = shutil.disk_usage(store.root()).free
     if needed > free:
         what = f"{needed / 1e9:,.1f} GB of weights are to be kept, {free / 1e9:,.1f} GB are free"
@@ -293,7 +297,7 @@ def _result(job: Job, stages: list[Stage], folder: Path) -> None:
             "device": manifest["provenance"]["device"],
         }
     started, trained = time.monotonic(), folder / "model"
-    loaded = checkpoints.load(base, device=_device(), dtype=loading_dtype(job.config))
+    loaded = checkpoints.load(base, dtype=loading_dtype(job.config))  # cast before a GPU has it
     parameters = loaded[0].num_parameters()
     train(*loaded, mixed.records, mixed.images, job.config, trained, job.seed, progress=False,
           workers=None if job.data_root else 0, **how)  # fmt: skip

@@ -189,7 +189,8 @@ def finish(
     if recipe.language_model == "lora":  # which is never sharded
         if first:
             with _saving(out):
-                _save_adapters(model, set(trainable.effective), scratch / ADAPTER)
+                learned = set(trainable.effective)
+                _save_adapters(model, learned, settings["base"], scratch / ADAPTER)
         model = model.merge_and_unload()
     model = gathered(model, processes)
     if not first:
@@ -219,11 +220,11 @@ def finish(
     shutil.rmtree(out / "checkpoints")
 
 
-def _save_adapters(model: PeftModel, trained: Collection[str], folder: Path) -> None:
+def _save_adapters(model: PeftModel, trained: Collection[str], base: str, folder: Path) -> None:
     """Write ``folder``, which `PeftModel.from_pretrained` puts onto the model the run began with.
 
     ``trained``: the names of the tensors that learned. The projector's, which learned whole, are
-    peft's ``modules_to_save``.
+    peft's ``modules_to_save``. ``base``: the first model's name, as it may be published.
     """
     tensors = {name: p.detach() for name, p in model.named_parameters() if name in trained}
     names = [name.removeprefix("base_model.model.") for name in tensors if ".lora_" not in name]
@@ -231,6 +232,7 @@ def _save_adapters(model: PeftModel, trained: Collection[str], folder: Path) -> 
     inner = {one for one in owners for other in owners if one.startswith(other + ".")}
     config = copy.copy(model.peft_config["default"])
     config.modules_to_save, config.inference_mode = sorted(owners - inner) or None, True
+    config.base_model_name_or_path = base
     config.save_pretrained(folder)
     kept = {name.replace(".default.", "."): t.cpu().contiguous() for name, t in tensors.items()}
     save_file(kept, folder / "adapter_model.safetensors", {"format": "pt"})

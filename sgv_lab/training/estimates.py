@@ -30,6 +30,12 @@ BYTES = {  # precision -> of one weight, its gradient, and AdamW's state: see `p
 _FOUR_BIT = 0.7  # bytes a frozen weight, scales and what is not quantised included
 
 
+def weight_bytes(recipe: RunConfig, on_gpu: bool) -> int:
+    """Bytes of one weight of a run's final checkpoint; merged adapters have their base's."""
+    adapted = recipe.language_model == "lora" and recipe.precision == "bf16" and on_gpu
+    return 2 if adapted else BYTES[recipe.precision][0]
+
+
 def step_memory(
     config: PreTrainedConfig,
     trainable: Trainable,

@@ -20,7 +20,8 @@ from sgv_lab.training.checkpointing import changed_settings
 from sgv_lab.training.collate import collator
 from sgv_lab.training.config import Machine, RunConfig
 from sgv_lab.training.data import RecordDataset
-from sgv_lab.training.estimates import BYTES, LargestBatch, step_memory
+from sgv_lab.training.estimates import BYTES, LargestBatch, step_memory, weight_bytes
+from sgv_lab.training.processes import not_sharded, refusals
 from sgv_lab.training.survey import (
     MAX_DROPPED,
     ImageFolder,
@@ -50,6 +51,7 @@ class Plan:
     dropped: bool  # they are left out ...
     max_dropped: float  # ... if they are at most this share of the records
     too_long: str  # for a pack; "" where all samples fit
+    refused: list[str]  # what `train` would not even begin for, on this machine
     cut: int  # records longer than max_length
     tokens: int  # of one epoch, image tokens counted, without the broken records
     supervised: int
@@ -73,6 +75,7 @@ class Plan:
         found = [broken] if broken else []
         if self.too_long:
             found.append(self.too_long)
+        found += self.refused
         found += filter(None, (self.weights, self.place))
         if self.disk_needed > self.disk_free:
             found.append(f"disk: {_gb(self.disk_needed)} needed, {_gb(self.disk_free)} free")
@@ -189,6 +192,7 @@ def plan(
         dropped=drop_broken,
         max_dropped=max_dropped,
         too_long=packing.unpackable(lengths, recipe.tokens_per_batch) if recipe.packing else "",
+        refused=list(map(str, refusals(recipe, run, devices))),
         cut=int(found.truncated.sum()),
         tokens=int(lengths.sum()),
         supervised=int(supervised.sum()),
@@ -198,7 +202,7 @@ def plan(
         place=_wrong_place(Path(out), examples, recipe, steps, found),
         parameters=counts.counts,
         **_room(recipe, memory, device_bytes, devices, run.fsdp),
-        disk_needed=_disk(counts, recipe),
+        disk_needed=_disk(counts, recipe, on_gpu),
         disk_free=_free(Path(out)),
         **_time_and_cost(tokens, tokens_per_second, price_per_hour, devices),
     )
@@ -272,8 +276,8 @@ def _fitting(
     own = recipe.precision
     tries = [(own, 1), (own, devices), ("bf16_24", 1), ("bf16_32", devices)]
     for kind, shards in dict.fromkeys(tries):
-        if shards > 1 and kind == "bf16_24":
-            continue  # not sharded
+        if shards > 1 and any(not_sharded(recipe.changed({"precision": kind}))):
+            continue
         for again, size in itertools.product((False, "selective", True), (8192, 4096)):
             changes = {"precision": kind, "packing": True, "tokens_per_batch": size}
             changed = recipe.changed(changes | {"gradient_checkpointing": again})
@@ -285,14 +289,14 @@ def _fitting(
     return ""
 
 
-def _disk(counts: Trainable, recipe: RunConfig) -> float:
+def _disk(counts: Trainable, recipe: RunConfig, on_gpu: bool) -> float:
     """Bytes on disk at the most: the final weights, and two checkpoints with AdamW's state.
 
     One checkpoint is kept, and for a moment the next beside it.
     """
     total, learning = counts.total("total"), counts.total("effective")
     weight, _, state = BYTES[recipe.precision]
-    return total * weight + 2 * learning * (weight + state)
+    return total * weight_bytes(recipe, on_gpu) + 2 * learning * (weight + state)
 
 
 def _free(folder: Path) -> int:

@@ -14,26 +14,17 @@ Without a master a step of 2e-5 would be lost: bfloat16 has 8 bits of mantissa.
 """
 
 import importlib
-import importlib.util
 from collections.abc import Iterable
 from typing import Any
 
 import torch
 from transformers.trainer_pt_utils import get_parameter_names
 
-from sgv_lab.errors import LabError
 from sgv_lab.models.architectures import PROJECTORS
 from sgv_lab.training.config import RunConfig
 
 NO_DECAY = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)"]
 _AT_ONCE = 8  # tensors whose gradients are in float32 at the same time
-
-
-def refuse_without_flashoptim(recipe: RunConfig, cuda: bool) -> None:
-    """Raise LabError where 24-bit masters are asked for on a GPU and their library is not there."""
-    if recipe.precision == "bf16_24" and cuda and not importlib.util.find_spec("flashoptim"):
-        fix = "pip install -e .[fast], or set precision=bf16_32, which takes 9 bytes a weight more"
-        raise LabError("24-bit weights need flashoptim", where="precision=bf16_24", fix=fix)
 
 
 def loading_dtype(recipe: RunConfig) -> torch.dtype:

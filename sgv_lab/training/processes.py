@@ -1,6 +1,8 @@
 """The processes that train together: this one among torchrun's, its device, copies and shards."""
 
+import importlib.util
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -19,34 +21,50 @@ from transformers import AutoModelForImageTextToText, PreTrainedModel
 
 from sgv_lab.errors import LabError
 from sgv_lab.training.config import Machine, RunConfig
-from sgv_lab.training.precision import refuse_without_flashoptim
+
+
+def not_sharded(recipe: RunConfig) -> Iterator[LabError]:
+    """Why a recipe cannot be shared over GPUs; nothing where it can."""
+    if recipe.language_model == "lora":
+        yield LabError("adapters are not sharded", where="fsdp", fix="leave fsdp out: they fit")
+    if recipe.precision == "bf16_24":
+        fix = "set precision=bf16_32: shared, its masters take little"
+        yield LabError("24-bit masters are not sharded", where="fsdp", fix=fix)
+
+
+def refusals(recipe: RunConfig, run: Machine, processes: int) -> Iterator[LabError]:
+    """Why this machine would not train a recipe with as many ``processes``; nothing where it can.
+
+    A plan tells them all, a training raises the first.
+    """
+    cuda = torch.cuda.is_available()
+    if run.device == "cuda" and not cuda:
+        yield LabError("no GPU is there", where="device=cuda", fix="use device=cpu")
+    if run.fsdp:
+        yield from not_sharded(recipe)
+    if run.fsdp and processes < 2:
+        yield LabError("one process has nobody to share with", where="fsdp", fix="use torchrun")
+    on_gpu = cuda and run.device != "cpu"
+    if on_gpu and recipe.precision == "bf16_24" and not importlib.util.find_spec("flashoptim"):
+        fix = "pip install -e .[fast], or set precision=bf16_32, which takes 9 bytes a weight more"
+        yield LabError("24-bit weights need flashoptim", where="precision=bf16_24", fix=fix)
+    if recipe.samples_per_step < processes:
+        yield LabError(
+            f"{recipe.samples_per_step} samples for {processes} processes",
+            fix="use fewer processes or a larger samples_per_step",
+        )
 
 
 def start(recipe: RunConfig, run: Machine, records: int) -> PartialState:
     """This process among those of torchrun, and its device. LabError for what cannot be run."""
-    cuda = torch.cuda.is_available()
-    if run.device == "cuda" and not cuda:
-        raise LabError("no GPU is there", where="device=cuda", fix="use device=cpu")
-    if run.fsdp and recipe.language_model == "lora":
-        raise LabError("adapters are not sharded", where="fsdp", fix="leave fsdp out: they fit")
-    if run.fsdp and recipe.precision == "bf16_24":
-        fix = "set precision=bf16_32: shared, its masters take little"
-        raise LabError("24-bit masters are not sharded", where="fsdp", fix=fix)
-    if run.fsdp and int(os.environ.get("WORLD_SIZE", 1)) < 2:
-        raise LabError("one process has nobody to share with", where="fsdp", fix="use torchrun")
-    refuse_without_flashoptim(recipe, cuda and run.device != "cpu")
+    for refusal in refusals(recipe, run, int(os.environ.get("WORLD_SIZE", 1))):
+        raise refusal
     if not records:
         raise LabError("no records to train on", fix="give at least one record")
-    cpu = run.device == "cpu" or not cuda
+    cpu = run.device == "cpu" or not torch.cuda.is_available()
     if PartialState._shared_state and (PartialState().device.type == "cpu") != cpu:
         PartialState._reset_state()  # an earlier run of this process was on the other device
-    processes = PartialState(cpu=cpu)
-    if recipe.samples_per_step < processes.num_processes:
-        raise LabError(
-            f"{recipe.samples_per_step} samples for {processes.num_processes} processes",
-            fix="use fewer processes or a larger samples_per_step",
-        )
-    return processes
+    return PartialState(cpu=cpu)
 
 
 def distributed(

@@ -33,6 +33,17 @@ def model():
     )
 
 
+@pytest.fixture(scope="module")
+def wide():
+    """As wide as OpenAI's large tower for images of 336 pixels, and two blocks deep."""
+    sizes = {"hidden_size": 1024, "image_size": 336, "patch_size": 14}
+    sizes |= {"intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 16}
+    text = {"vocab_size": 384}
+    return families.build(
+        "llava-1.5-7b", "mini", 0, text_config=text, vision_config=sizes, image_token_index=ROWS
+    )
+
+
 def lay_out(
     model, folder: Path, *, tower: bool, ending: str = "safetensors", shards: int = 3, **changes
 ) -> Path:
@@ -294,6 +305,7 @@ def test_a_default_that_is_not_the_weights_is_refused(model, tmp_path):
         (f"openai/{CLIP}", f"models--someone--{CLIP}/snapshots/ce19dc", False),
         (f"openai/{CLIP}", CLIP, True),
         (f"/data/{CLIP}/", CLIP, True),
+        (f"someone/{TOWER}", "CLIP", False),
     ],
 )
 def test_a_tower_is_known_by_a_whole_name(model, tmp_path, named, folder, fits):
@@ -306,6 +318,42 @@ def test_a_tower_is_known_by_a_whole_name(model, tmp_path, named, folder, fits):
             convert(source, tmp_path / "new", vision_tower=tower)
 
 
+@pytest.mark.parametrize(("folder", "fits"), [("CLIP", True), ("models--a--b/snapshots/1", False)])
+def test_a_tower_is_known_by_the_name_in_its_configuration(model, tmp_path, folder, fits):
+    """But not in the hub's cache: what somebody tuned still names what it was loaded from."""
+    source = lay_out(model, tmp_path / "source", tower=False)
+    tower = lay_out_tower(model, tmp_path / folder)
+    settings = json.loads((tower / "config.json").read_text())
+    (tower / "config.json").write_text(json.dumps(settings | {"_name_or_path": f"someone/{TOWER}"}))
+    if fits:
+        same(model, convert(source, tmp_path / "new", vision_tower=tower))
+    else:
+        with pytest.raises(LabError, match="was trained with the vision tower"):
+            convert(source, tmp_path / "new", vision_tower=tower)
+
+
+@pytest.mark.parametrize(
+    ("folder", "named", "refused"),
+    [
+        ("CLIP", CLIP, ""),
+        ("CLIP", "clip-vit-large-patch14", "is for images of 336 pixels in patches of 14"),
+        ("CLIP", "clip-vit-base-patch16", "was trained with the vision tower"),
+        ("CLIP", TOWER, "was trained with the vision tower"),
+        # the same sizes under another name in the hub's cache: somebody tuned it
+        (f"models--someone--{TOWER}/snapshots/1", CLIP, "was trained with the vision tower"),
+        (f"models--openai--{CLIP}/snapshots/1", CLIP, ""),
+    ],
+)
+def test_openais_towers_are_known_by_their_sizes(wide, tmp_path, folder, named, refused):
+    source = lay_out(wide, tmp_path / "source", tower=False, mm_vision_tower=f"openai/{named}")
+    tower = lay_out_tower(wide, tmp_path / folder)
+    if refused:
+        with pytest.raises(LabError, match=refused):
+            convert(source, tmp_path / "new", vision_tower=tower)
+    else:
+        same(wide, convert(source, tmp_path / "new", vision_tower=tower))
+
+
 def test_a_tower_of_another_size_is_refused_under_the_right_name(model, tmp_path):
     source = lay_out(model, tmp_path / "source", tower=False, mm_vision_tower=f"openai/{CLIP}")
     tower = lay_out_tower(model, tmp_path / CLIP)
@@ -315,12 +363,14 @@ def test_a_tower_of_another_size_is_refused_under_the_right_name(model, tmp_path
         convert(source, tmp_path / "new", vision_tower=tower)
 
 
-def apart(model, folder: Path) -> tuple[Path, dict[str, torch.Tensor]]:
+def apart(model, folder: Path, *, tower=True, **changes) -> tuple[Path, dict[str, torch.Tensor]]:
     """A source without its projector, and the projector's tensors."""
-    source = lay_out(model, folder, tower=True)
-    state = originals.original_llava(model)
-    projector = {n: t for n, t in state.items() if "mm_projector" in n}
-    originals.write_shards({n: t for n, t in state.items() if n not in projector}, source)
+    source, projector = lay_out(model, folder, tower=tower, **changes), {}
+
+    def take(state):
+        projector.update({n: state.pop(n) for n in list(state) if "mm_projector" in n})
+
+    rewrite(source, take)
     return source, projector
 
 

@@ -1,17 +1,21 @@
-"""The official files in small, under their own names, and a tiny checkpoint that trains on them."""
+"""The official files in small, under their own names, and a tiny checkpoint in its own layout."""
 
 import json
 from pathlib import Path
 
 import numpy as np
+import test_convert
+import torch
 from PIL import Image
 from transformers import PreTrainedModel
 
-from sgv_lab.models import checkpoints, families, mini
+from sgv_lab.models import families
+from sgv_lab.models.convert import convert
 from sgv_lab.study import official, pretraining_data
 from sgv_lab.world import benchmarks
 
 FAMILY = "llava-1.5-7b"
+TOWER = "openai/clip-vit-large-patch14-336"
 COCO = [f"coco/train2017/{number:012d}.jpg" for number in range(1, 31)]
 LCS = [f"llava/llava_pretrain/images/00000/{number:09d}.jpg" for number in range(1, 9)]
 SAM = [f"sam/images/sa_{number}.jpg" for number in range(1, 9)]
@@ -56,16 +60,26 @@ def lay(root: Path) -> Path:
     return root
 
 
-def base(models: Path, data: Path) -> Path:
-    """A models root with a tiny checkpoint of FAMILY, its tokenizer trained on the files."""
-    rows = json.loads((data / "sharegpt4v" / official.FILES["captions"]).read_text())
-    texts = [turn["value"] for row in rows for turn in row["conversations"]]
-    processor = families.processor(FAMILY, "mini", mini.train_tokenizer(texts))
-    processor.tokenizer.add_bos_token = True
-    checkpoints.save(model(), processor, models / FAMILY)
+def original(folder: Path) -> Path:
+    """``folder`` with ORIGINAL and its vision tower CLIP, laid out as docs/full_size.md says."""
+    source, projector = test_convert.apart(
+        model(), folder / "ORIGINAL", tower=False, mm_vision_tower=TOWER
+    )
+    torch.save(projector, source / "mm_projector.bin")
+    written = test_convert.lay_out_tower(model(), folder / "CLIP") / "config.json"
+    # a tower this small cannot be known by its sizes
+    written.write_text(json.dumps(json.loads(written.read_text()) | {"_name_or_path": TOWER}))
+    return folder
+
+
+def base(models: Path) -> Path:
+    """A models root with a tiny checkpoint of FAMILY, converted from the original layout."""
+    laid = original(models.with_name("original"))
+    convert(laid / "ORIGINAL", models / FAMILY, vision_tower=laid / "CLIP")
     return models
 
 
 def model() -> PreTrainedModel:
     """Narrow, with as many blocks in its vision tower as the paper's recipes count on."""
-    return families.build(FAMILY, "mini", 0, vision_config={"num_hidden_layers": 24})
+    rows = {"text_config": {"vocab_size": 384}, "image_token_index": test_convert.ROWS}
+    return families.build(FAMILY, "mini", 0, vision_config={"num_hidden_layers": 24}, **rows)

@@ -1,18 +1,24 @@
 """At full size, in small: what is missing is told, counted and limited; notebooks run."""
 
 import json
+import re
+import shlex
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import full_size
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from sgv_lab import pipeline
+from sgv_lab.cli import main
 from sgv_lab.errors import LabError
+from sgv_lab.models import checkpoints
 from sgv_lab.notebook import folder as notebooks
-from sgv_lab.study import ledger, plans, publishing, run_arm, runner
+from sgv_lab.study import ledger, official, plans, publishing, run_arm, runner
 
 PLAN = {
     "title": "tiny, from official files", "profile": "paper", "family": full_size.FAMILY,
@@ -25,7 +31,7 @@ PLAN = {
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("full-size")
-    return full_size.base(folder / "models", full_size.lay(folder / "data"))
+    return full_size.base(folder / "models")
 
 
 @pytest.fixture
@@ -137,3 +143,39 @@ def test_a_notebook_runs_at_full_size(number, models, data, tmp_path):
     planned = pipeline.plan([number], "paper", given, notebooks())
     list(pipeline.run(planned, notebooks(), tmp_path / "run"))
     assert list((tmp_path / "run").glob(f"{number}_*.ipynb"))
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "full_size.md"
+TINY = {"MIX": Path(official.FILES["mix"]).stem, "FAMILY": full_size.FAMILY, "SPEED": "1000"}
+ELSEWHERE = ("hf download", "pip install", "sgv-lab measure")  # they fetch, or take minutes
+LESS = ["--max-steps", "2", "--set", "samples_per_step=8"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1_800)  # a study's processes among them
+def test_the_commands_of_the_page_run_one_after_the_other(tmp_path, monkeypatch):
+    """On tiny files in the official layouts, laid out where the page has them."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SGV_STORE", str(tmp_path / "store"))
+    full_size.original(full_size.lay(tmp_path / "data").parent)
+    (block, *_) = re.findall(r"```sh\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    baseline = {"tuning": "full", "recipe": {"tokens_per_batch": 512, "samples_per_step": 8}}
+    (plan,) = map(Path, re.findall(r"study (\S+)", block))
+    plan.parent.mkdir(parents=True)
+    plan.write_text(yaml.dump(PLAN | {"baseline": baseline}))
+    walked = []
+    for line in block.splitlines():
+        if not line.startswith(ELSEWHERE):
+            for name, ours in TINY.items():
+                line = re.sub(rf"\b{name}\b", ours, line)
+            _, command, *given = shlex.split(line)
+            given += LESS if command in ("plan", "train") else []
+            done = CliRunner().invoke(main, [command, *given])
+            assert done.exit_code == 0, f"{line}\n{done.output}"
+            walked.append(command)
+    assert walked == ["stats", "convert", "plan", "train", "evaluate", "study"]
+    model, _ = checkpoints.load(tmp_path / "RUN")
+    assert model.num_parameters() == full_size.model().num_parameters()
+    assert json.loads((tmp_path / "ANSWERS" / "score.json").read_text())["benchmark"] == "MME"
+    kept = runner.read(tmp_path / "figures" / "data" / "studies" / plan.stem)
+    assert {one.arm: one.records for one in kept} == {"before": 40, "after": 40}

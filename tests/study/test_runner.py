@@ -124,6 +124,43 @@ def test_weights_are_kept_when_asked_for_and_can_be_asked_more(models, tmp_path,
         run_arm.check_disk([job, job])
 
 
+@pytest.mark.parametrize(
+    ("precision", "tuned", "gpu", "size"),
+    [
+        ("fp32", "full", True, 4),
+        ("bf16", "full", True, 4),
+        ("bf16", "lora", True, 2),
+        ("bf16", "lora", False, 4),
+        ("bf16_24", "full", True, 2),
+        ("bf16_32", "full", False, 2),
+    ],
+)
+def test_kept_weights_are_counted_in_the_precision_that_is_written(
+    models, monkeypatch, precision, tuned, gpu, size
+):
+    job = runner.jobs(PLAN, models)[0]
+    config = job.config.changed({"precision": precision, "language_model": tuned})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    model, _ = checkpoints.load(job.base)
+    assert run_arm.check_disk([replace(job, config=config)]) == size * model.num_parameters()
+
+
+def test_a_gpu_never_holds_a_base_before_it_is_cast(models, tmp_path, monkeypatch):
+    """Training casts what does not learn, then moves it: on the GPU it is in bfloat16 alone."""
+    given = []
+
+    def train(model, *more, **how):
+        given.append(next(model.parameters()).device.type)
+        raise LabError("seen")
+
+    monkeypatch.setattr(run_arm, "train", train)
+    monkeypatch.setattr(run_arm, "_device", lambda: "meta")
+    job = runner.jobs(PLAN, models)[0]
+    with pytest.raises(LabError, match="seen"):
+        run_arm._result(job, run_arm.stages(job), tmp_path)
+    assert given == ["cpu"]
+
+
 def test_two_arms_that_come_to_the_same_are_computed_once(study, models):
     root, _, records = study
     keys = {r.arm: r.key for r in records}

@@ -10,10 +10,11 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from sgv_lab.cli import main
+from sgv_lab.errors import LabError
 from sgv_lab.models import checkpoints, families, mini
-from sgv_lab.training import estimates, kernels, plan, trainer
+from sgv_lab.training import estimates, kernels, plan, processes, trainer
 from sgv_lab.training.collate import collator
-from sgv_lab.training.config import FULL_SIZE, base
+from sgv_lab.training.config import FULL_SIZE, Machine, base
 from sgv_lab.training.survey import image_folders
 from sgv_lab.training.trainable import count_trainable, set_trainable
 
@@ -70,7 +71,7 @@ def test_training_refuses_the_set_unless_told_to_drop_and_count(folder, tmp_path
     recipe = base("sft", {"samples_per_step": 4})
     given = (model, processor, folder / "records.json", folder, recipe, tmp_path / "run", 0)
     with pytest.raises(
-        trainer.LabError,
+        LabError,
         match=r"1 of 9 records cannot be trained on \(image missing \(1\)\): record 'r4'",
     ):
         trainer.train(*given, progress=False)
@@ -130,7 +131,7 @@ def test_what_the_plan_calls_broken_training_refuses_or_drops(folder, tmp_path, 
     assert report.obstacles == ["1 of 3 records cannot be trained on"]
     assert len(report.broken) == 1 and report.broken[0].startswith("record 'r1' (number 1 from 0")
     assert report.broken[0] in str(report)
-    with pytest.raises(trainer.LabError, match=r"1 of 3 records cannot be trained on .*'r1'"):
+    with pytest.raises(LabError, match=r"1 of 3 records cannot be trained on .*'r1'"):
         trainer.train(model, processor, *given, tmp_path / "run", 0, progress=False)
     assert not (tmp_path / "run").exists()
     left_out = {"drop_broken": True, "max_dropped": 0.5}
@@ -154,7 +155,7 @@ def test_a_sample_that_no_pack_holds_is_an_obstacle_and_refused_at_once(folder, 
     given = (records, tmp_path, base("sft", {"packing": True, "tokens_per_batch": 300}))
     report = plan.plan(model.config, processor, *given, tmp_path / "run")
     assert report.obstacles == [report.too_long] and "1 sample is longer" in report.too_long
-    with pytest.raises(trainer.LabError, match="longer than a pack of 300 tokens, the longest"):
+    with pytest.raises(LabError, match="longer than a pack of 300 tokens, the longest"):
         trainer.train(model, processor, *given, tmp_path / "run", 0, progress=False)
     assert not (tmp_path / "run").exists()
     roomy = given[2].changed({"tokens_per_batch": 2000})
@@ -168,7 +169,7 @@ def test_a_set_of_broken_records_alone_cannot_be_trained_on(folder, tmp_path):
     given = (records, tmp_path, base("sft"), tmp_path / "run")
     report = plan.plan(model.config, processor, *given, drop_broken=True)
     assert report.obstacles == ["no record is left to train on"]
-    with pytest.raises(trainer.LabError, match="no record is left to train on"):
+    with pytest.raises(LabError, match="no record is left to train on"):
         trainer.train(model, processor, *given, 0, drop_broken=True, progress=False)
 
 
@@ -277,6 +278,37 @@ def test_memory_of_full_fine_tuning_at_true_size(precision, learns, still):
         assert state(on_gpu=False) == 16 * learning + 4 * (total - learning)
 
 
+@pytest.mark.parametrize(
+    ("recipe", "changes", "devices", "why"),
+    [
+        ("sft", {"precision": "bf16_24"}, 2, "fsdp: 24-bit masters are not sharded"),
+        ("sft-lora", {}, 2, "fsdp: adapters are not sharded"),
+        ("sft", {}, 1, "fsdp: one process has nobody to share with"),
+        ("sft", {"samples_per_step": 2}, 4, "2 samples for 4 processes"),
+    ],
+)
+def test_what_training_would_not_begin_is_an_obstacle(
+    folder, monkeypatch, recipe, changes, devices, why
+):
+    """The plan tells it in the words of the refusal."""
+    made, run = base(recipe, changes), Machine(fsdp=True, device="cpu", progress=False)
+    monkeypatch.setenv("WORLD_SIZE", str(devices))
+    with pytest.raises(LabError, match=why) as refused:
+        processes.start(made, run, 8)
+    how = {"drop_broken": True, "max_dropped": 0.2, "run": run, "devices": devices}
+    assert _plan(folder, recipe=made, **how).obstacles == [str(refused.value)]
+    shared = base("sft", {"precision": "bf16_32"})
+    assert not _plan(folder, recipe=shared, **how | {"devices": 2}).obstacles
+
+
+def test_a_lacking_library_is_an_obstacle_where_there_is_a_gpu(folder, monkeypatch):
+    how = {"drop_broken": True, "max_dropped": 0.2, "recipe": base("sft", {"precision": "bf16_24"})}
+    assert not _plan(folder, **how).obstacles
+    monkeypatch.setattr(processes.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert "24-bit weights need flashoptim" in _plan(folder, **how).obstacles[0]
+
+
 def test_what_shards_gather_is_whole_however_many_they_are():
     config, recipe = families.config(KEY, "paper"), base("sft", {"precision": "bf16_24"})
     counts, batch = count_trainable(config, recipe), estimates.LargestBatch(8192, 5000, 8)
@@ -309,6 +341,7 @@ def test_the_cheapest_setting_that_fits_is_named(folder):
     assert "precision=bf16 " in eight and eight.endswith("--fsdp")
     assert named(40, 1) == ""
     assert named(26, 8).endswith("--fsdp") and "precision=bf16 " in named(26, 8)
+    assert plan._fitting(base("sft-lora"), memory, 30 * 10**9, 8) == ""  # adapters are not sharded
     how = {"drop_broken": True, "max_dropped": 0.2}
     report = _plan(folder, device_bytes=1000, **how)
     assert report.fitting == "" and "no setting known here fits" in report.obstacles[-1]
@@ -514,7 +547,10 @@ def test_the_settings_of_full_size_are_planned_and_trained_by_the_commands(folde
     given = list(map(str, given))
     full = CliRunner().invoke(main, ["plan", *given, "--gpu-memory", "0.001", "--gpus", "8"])
     assert full.exit_code == 1 and "no setting known here fits" in full.output
-    shared = CliRunner().invoke(main, ["plan", *given, "--gpus", "8", "--fsdp"])
+    shared = ["plan", *given, "--gpus", "4", "--fsdp"]
+    refused = CliRunner().invoke(main, shared)
+    assert refused.exit_code == 1 and "24-bit masters are not sharded" in refused.output
+    shared = CliRunner().invoke(main, [*shared, "--set", "precision=bf16_32"])
     assert shared.exit_code == 0 and "gathered" in shared.output, shared.output
     done = CliRunner().invoke(main, ["train", *given])
     assert done.exit_code == 0, done.output

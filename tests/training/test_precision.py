@@ -1,6 +1,5 @@
 """Weights in bfloat16 with masters, and what is computed again: the same training as in float32."""
 
-import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,8 +8,8 @@ import tiny_llava
 import torch
 
 from sgv_lab.errors import LabError
-from sgv_lab.training import kernels, precision
-from sgv_lab.training.config import base
+from sgv_lab.training import kernels, precision, processes
+from sgv_lab.training.config import Machine, base
 from sgv_lab.training.trainable import set_trainable
 from sgv_lab.training.trainer import supervised_loss
 
@@ -153,13 +152,15 @@ def test_rotary_positions_are_not_rounded_with_the_weights():
 
 
 def test_24_bit_masters_without_their_library_are_refused_before_work(monkeypatch):
-    recipe = base("sft", {"precision": "bf16_24"})
-    monkeypatch.setitem(sys.modules, "flashoptim", None)
-    monkeypatch.setattr(precision.importlib.util, "find_spec", lambda name: None)
+    recipe, there = base("sft", {"precision": "bf16_24"}), Machine()
+    monkeypatch.setattr(processes.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     with pytest.raises(LabError, match="need flashoptim"):
-        precision.refuse_without_flashoptim(recipe, cuda=True)
-    precision.refuse_without_flashoptim(recipe, cuda=False)
-    precision.refuse_without_flashoptim(base("sft"), cuda=True)
+        processes.start(recipe, there, 1)
+    assert not list(processes.refusals(recipe, Machine(device="cpu"), 1))
+    assert not list(processes.refusals(base("sft"), there, 1))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert not list(processes.refusals(recipe, there, 1))
 
 
 def test_what_liger_changes_for_all_models_is_taken_back(monkeypatch):

@@ -280,6 +280,23 @@ def test_adapters_are_kept_for_peft(tmp_path):
     assert checkpoints.fingerprint(out)  # which the folder does not disturb
 
 
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [
+        ("home/MODELS/llava-1.5-7b", "llava-1.5-7b"),
+        ("models--llava-hf--llava-1.5-7b-hf/snapshots/1", "llava-hf/llava-1.5-7b-hf"),
+    ],
+)
+def test_adapters_name_their_base_without_a_place_on_this_machine(tmp_path, place, name):
+    model = tiny_llava.model()
+    model.name_or_path = str(tmp_path / place)
+    recipe = tiny_llava.recipe("sft-lora")
+    out = tiny_llava.fit(tmp_path / "run", model=model, recipe=recipe, max_steps=1)
+    told = json.loads((out / "adapter" / "adapter_config.json").read_text())
+    assert told["base_model_name_or_path"] == name
+    assert str(tmp_path) not in (out / "adapter" / "adapter_config.json").read_text()
+
+
 def test_the_projectors_own_learning_rate(tmp_path):
     slow = tiny_llava.recipe("sft-lora", projector_learning_rate=1e-9, warmup_ratio=0.0)
     model = tiny_llava.model()
