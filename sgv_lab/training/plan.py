@@ -209,8 +209,7 @@ def plan(
         weights=weight_states(Path(weights)) if weights else {},
         parameters=counts.counts,
         memory=memory(recipe, devices if run.fsdp else 1),
-        device_bytes=device_bytes,
-        cheapest=_cheapest(recipe, memory, device_bytes or 0, devices, lengths.max(initial=0)),
+        **_room(recipe, memory, device_bytes, devices, lengths.max(initial=0)),
         disk_needed=_disk(counts, recipe),
         disk_free=_free(Path(out)),
         **_time_and_cost(tokens, tokens_per_second, price_per_hour, devices),
@@ -256,6 +255,14 @@ def _memory(
     """What a recipe for these data takes on each of ``shards`` devices that share the model."""
     largest = _largest(lengths, supervised, recipe)
     return step_memory(config, counts, recipe, largest, on_gpu=on_gpu, shards=shards)
+
+
+def _room(
+    recipe: RunConfig, memory: Memory, device_bytes: int | None, devices: int, longest: int
+) -> dict[str, Any]:
+    """The device's memory, and what fits it."""
+    cheapest = _cheapest(recipe, memory, device_bytes, devices, longest) if device_bytes else ""
+    return {"device_bytes": device_bytes, "cheapest": cheapest}
 
 
 def _cheapest(recipe: RunConfig, memory: Memory, room: int, devices: int, longest: int) -> str:
