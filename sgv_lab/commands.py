@@ -50,7 +50,8 @@ def study(
     Records go to OUT/records.jsonl as they finish. The store keeps each run's answers and loss
     curve in arms/KEY (records name their keys), and its weights only if told so. The same command
     goes on after a kill. With official files each arm's training is checked before anything runs,
-    by --dry-run too, which also compares the records in OUT with what would be run today.
+    by --dry-run too, and what each stage needs is told. A dry run also compares the records in OUT
+    with what would be run today.
     """
     from sgv_lab.study import plans, publishing, runner
 
@@ -101,7 +102,7 @@ def _preflight(
         size = run_arm.check_disk(todo) / 1e9
         yield f"weights    {size:,.1f} GB of {len(read.runs())} runs, in {store.root() / 'arms'}"
     if data_root:
-        yield from run_arm.check(todo)
+        yield from run_arm.check(todo, 1 if cluster else runner.at_once(workers, len(todo)))
     elif read.profile == "paper" and dry_run:
         yield "Files are not checked: that takes --models-root and --data-root."
 

@@ -32,7 +32,7 @@ def make_broken(root: Path) -> dict[str, str]:
     (root / "page.jpg").write_text("\n<!DOCTYPE html><html>404</html>")
     (root / "empty.jpg").touch()
     (root / "bomb.png").write_bytes(png_header(30_000, 30_000))
-    (root / "half_bomb.png").write_bytes(png_header(9_990, 9_990))
+    (root / "small_bomb.png").write_bytes(png_header(13_400, 13_400))
     Image.new("RGB", (1, 1)).save(root / "dot.png")
     Image.new("RGB", (1, 300)).save(root / "narrow.png")
     Image.new("RGB", (20_000, 10)).save(root / "wide.png")
@@ -40,7 +40,7 @@ def make_broken(root: Path) -> dict[str, str]:
     (root / "itself.png").symlink_to("itself.png")
     return {
         "noise.jpg": "corrupt: no image format", "page.jpg": "corrupt: a web page",
-        "empty.jpg": "empty: 0 bytes", "bomb.png": "unsafe", "half_bomb.png": "unsafe",
+        "empty.jpg": "empty: 0 bytes", "bomb.png": "unsafe", "small_bomb.png": "unsafe",
         "dot.png": "size: 1 x 1", "narrow.png": "size: 1 x 300", "wide.png": "size: 20000 x 10",
         "lost.png": "missing: lost.png is a link that leads nowhere",
         "itself.png": "missing: itself.png is a link that leads nowhere",

@@ -47,6 +47,16 @@ def test_what_a_name_or_header_tells_is_found_without_decoding(tmp_path, monkeyp
         assert problem.startswith(reason) and str(tmp_path) not in problem
 
 
+def test_what_pillow_warns_of_is_read_and_what_it_refuses_is_refused(tmp_path, monkeypatch):
+    """Twice the size that it warns from, as for the official code."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000)
+    noise(0, (40, 50)).save(tmp_path / "large.png")
+    noise(0, (40, 51)).save(tmp_path / "bomb.png")
+    assert image_problem(tmp_path, "large.png") is None
+    assert load_image(tmp_path, "large.png")[1].size == (40, 50)
+    assert refusal(tmp_path, "bomb.png") == "unsafe: a decompression bomb"
+
+
 def test_what_is_cut_short_is_found_by_decoding(tmp_path):
     for name, reason in make_cut(tmp_path).items():
         assert problem_of(tmp_path, name).startswith(reason)

@@ -2,17 +2,19 @@
 
 Rows stand in order of value, and each is on the disk before the next begins. A row whose guess of
 seconds exceeds the time left, or whose planned memory exceeds the device's, is skipped and says so;
-an error is a row. What trains, captions and answers here is what does so elsewhere.
+one that takes longer than the time left is stopped; an error is a row. What trains, captions and
+answers here is what does so elsewhere.
 """
 
+import importlib.util
 import itertools
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -28,6 +30,7 @@ from sgv_lab.captioning import bulk, speed
 from sgv_lab.files import Journal, atomic
 from sgv_lab.options import Existing
 from sgv_lab.provenance import installed
+from sgv_lab.study import publishing
 from sgv_lab.training import packing, throughput
 from sgv_lab.training.config import FULL_SIZE, base
 
@@ -39,36 +42,42 @@ VENDOR_TFLOPS = {
 L7, L13 = "llava-1.5-7b", "llava-1.5-13b"
 SAMPLES, STEPS = {"paper": 32, "mini": 4}, 2  # of a step; steps timed
 CAPTIONS = {"paper": 128, "mini": 8}  # of a large batch
-# The authors' scripts under DeepSpeed: padded, all of a block computed again, float32 masters.
+# The authors' scripts under DeepSpeed: padded, all of a block computed again, float32 masters; 16
+# samples a GPU in pre-training. Only their attention differs: see `rows`.
 OFFICIAL = {"official": True, "precision": "bf16_32", "liger": False}
+OFFICIAL_PRETRAIN = OFFICIAL | {"micro_batch": 16}
 ROOM = 0.97  # of a device's memory; the rest is the driver's and the kernels'
 _FASTER = 0.02  # of a guess at true size, for the miniature
-_RATES = ("tokens_per_second", "captions_per_second", "answers_per_second")
-_USUAL = ("official", "original", "questions an image: 1")  # what ratios are of: the first measured
+RATES = ("tokens_per_second", "captions_per_second", "answers_per_second")
+USUAL = ("official", "original", "questions an image: 1")  # what ratios are of: the first measured
 _KEY = ("size", "recipe", "model", "row")
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What a row may take."""
-
-    seconds: float
-    room: float  # bytes of the device; 0: not known
+class TimeOverError(BaseException):
+    """The time is over; as a Ctrl-C, nothing that handles errors stops it."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One thing to measure; ``measure`` gives its numbers, and a "status" where there are none."""
+    """One thing to measure.
+
+    ``measure`` takes the bytes of the device (0: not known) and gives the row's numbers, with a
+    "status" where there are none.
+    """
 
     recipe: str
     model: str
     row: str
     seconds: float  # a guess, on an H200
-    measure: Callable[[Limits], dict[str, Any]]
+    measure: Callable[[float], dict[str, Any]]
 
 
-def rows(size: str, out: Path, studies: tuple[Path, ...]) -> list[Row]:
-    """What is measured, in order of value."""
+def rows(size: str, out: Path, studies: Sequence[Path], engine: str = "") -> list[Row]:
+    """What is measured, in order of value; ``engine``: the address of a model server.
+
+    Attention of the official rows is torch's SDPA with a mask of the padding, where the authors'
+    was flash-attn's kernel, which computes nothing for padding: their own rows would be faster.
+    """
     train = partial(_training, size)
     packs = {**OFFICIAL, "packing": True}
     lean = {**packs, "precision": "bf16_24"}
@@ -80,7 +89,7 @@ def rows(size: str, out: Path, studies: tuple[Path, ...]) -> list[Row]:
     found += [
         train("sft", L7, "official", 28, OFFICIAL),
         train("sft", L7, "ours", 24, FULL_SIZE),
-        train("pretrain", L7, "official", 30, OFFICIAL),
+        train("pretrain", L7, "official", 30, OFFICIAL_PRETRAIN),
         train("pretrain", L7, "ours", 24, FULL_SIZE),
         *_captions(size),
         train("sft", L7, "official, 24-bit AdamW", 26, OFFICIAL | {"precision": "bf16_24"}),
@@ -96,6 +105,8 @@ def rows(size: str, out: Path, studies: tuple[Path, ...]) -> list[Row]:
         train("sft", L7, "ours, nothing computed again", 22,
               FULL_SIZE | {"tokens_per_batch": 4096, "gradient_checkpointing": False}),
         _static(size),
+        Row("caption", L7, "by an engine", 150 if not engine else 40,
+            partial(_engine, size, engine)),
     ]  # fmt: skip
     return [
         *found,
@@ -108,13 +119,15 @@ def measure(
     out: Path,  # Folder of rows.jsonl and throughput.csv.
     seconds: float = 480.0,  # How long it may take.
     size: Literal["paper", "mini"] = "paper",
-    study: tuple[Existing, ...] = (),  # PLAN.yaml: A study to run in what time is left.
+    engine: str = "",  # URL: A model server that captions, too.  [default: vLLM, if installed]
+    study: tuple[Existing, ...] = (),  # PLAN.yaml: A study for the rest of the time.
 ) -> Iterator[str]:
     """Measure training, captioning and answering, until the time is over, a row at a time.
 
     The most telling rows come first. Give the same command again to go on: what was measured is not
     measured again, what failed or was skipped is tried again. Weights are random and true to size;
-    `--size mini` rehearses it on any machine. Trains nothing that is kept.
+    `--size mini` rehearses it on any machine. Time that is left goes to miniature studies, by
+    default to the committed ones without records (with `--size mini` to none); their runs are kept.
     """
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     began, device = time.monotonic(), throughput.usable_device(size)
@@ -123,7 +136,8 @@ def measure(
     room = ROOM * torch.cuda.get_device_properties(0).total_memory if device == "cuda" else 0.0
     kept = {_key(row): row for row in journal.read()}
     yield ", ".join(f"{name} {value}" for name, value in made.items())
-    for one in rows(size, out, study):
+    plans = study or (unrecorded() if size == "paper" else ())
+    for one in rows(size, out, plans, engine):
         known = {"size": size, "recipe": one.recipe, "model": one.model, "row": one.row}
         before = kept.get(_key(known), {"status": ""})
         if before["status"] != "ok":
@@ -145,13 +159,38 @@ def _measured(one: Row, left: float, size: str, room: float) -> dict[str, Any]:
         return {"status": f"skipped: {max(left, 0):.0f} s left"}
     began = time.monotonic()
     try:
-        found = {"status": "ok"} | one.measure(Limits(left, room))
+        with _at_most(left):
+            found = {"status": "ok"} | one.measure(room)
+    except TimeOverError:
+        found = {"status": "stopped: the time is over"}
     except torch.OutOfMemoryError as error:
         found = {"status": f"out of memory: {str(error)[:120]}"}
     except Exception as error:  # the next row may well be measured
         found = {"status": f"{type(error).__name__}: {error}"[:300]}
     throughput.forget()
     return found | {"took": round(time.monotonic() - began, 1)}
+
+
+@contextmanager
+def _at_most(seconds: float) -> Iterator[None]:
+    """Raise TimeOverError in what takes longer."""
+
+    def over(*_: Any) -> None:
+        raise TimeOverError
+
+    usual = signal.signal(signal.SIGALRM, over)
+    other = signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-3))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *other)
+        signal.signal(signal.SIGALRM, usual)
+
+
+def unrecorded() -> list[Path]:
+    """The committed plans of miniature studies that have no records, where the checkout has any."""
+    files = sorted((publishing.folder() / "plans").glob("study-*.yaml"))
+    return [file for file in files if not publishing.load_study(file.stem)[1]]
 
 
 def _training(
@@ -161,12 +200,12 @@ def _training(
 
 
 def _training_row(
-    key: str, size: str, recipe: str, way: Mapping[str, Any], limits: Limits
+    key: str, size: str, recipe: str, way: Mapping[str, Any], room: float
 ) -> dict[str, Any]:
     chosen = base(recipe, {"samples_per_step": SAMPLES[size]})
     if size == "mini" and chosen.vision_from:
         chosen = chosen.changed({"vision_from": 1})  # of its three blocks
-    return throughput.time_training(key, size, chosen, way, STEPS, limits.room)
+    return throughput.time_training(key, size, chosen, way, STEPS, room)
 
 
 def _captions(size: str) -> Iterator[Row]:
@@ -185,18 +224,18 @@ def _static(size: str) -> Row:
     return Row("caption", L7, f"static cache, batch of {CAPTIONS[size]}", 120, given)
 
 
-def _caption(size: str, count: int, decoding: bulk.Decoding, _: Limits) -> dict[str, Any]:
+def _caption(size: str, count: int, decoding: bulk.Decoding, _: float) -> dict[str, Any]:
     return speed.time_captions(L7, size, count, decoding)
 
 
-def _ceiling(_: Limits) -> dict[str, Any]:
+def _ceiling(_: float) -> dict[str, Any]:
     """The fastest large matrix product; what is installed that makes training faster."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     found = {name: installed(name) for name in ("flashoptim", "liger-kernel", "peft")}
     return found | {"useful_tflops": throughput.matmul_ceiling(device) / 1e12}
 
 
-def _attention(_: Limits) -> dict[str, Any]:
+def _attention(_: float) -> dict[str, Any]:
     """How far packed attention is from sample after sample in float32, forward and backward."""
     lengths, width = (700, 64, 333), 128
     heads = [torch.randn(1, 32, sum(lengths), width, device="cuda") for _ in range(3)]
@@ -218,7 +257,7 @@ def _attention(_: Limits) -> dict[str, Any]:
     return {"relative_error": error, "status": "ok" if error < 0.02 else f"wrong: {error:.3f}"}
 
 
-def _answers(size: str, shared: int, _: Limits) -> dict[str, Any]:
+def _answers(size: str, shared: int, _: float) -> dict[str, Any]:
     """Short answers a second, ``shared`` questions about each image, after a first round."""
     model, processor = speed.untaught(L7, size)
     count = 4 * CAPTIONS[size]
@@ -236,41 +275,45 @@ def _answers(size: str, shared: int, _: Limits) -> dict[str, Any]:
     return {"answers_per_second": count / (time.monotonic() - began)}
 
 
-def _study(plan: Path, out: Path, limits: Limits) -> dict[str, Any]:
-    """Run a study's next runs, as many at once as there are cores, in the seconds left."""
-    folder = out / plan.stem
+def _engine(size: str, engine: str, _: float) -> dict[str, Any]:
+    """Captions a second by a model server: the one at ``engine``, or vLLM where it is installed."""
+    count = 4 * CAPTIONS[size]
+    if engine:
+        return speed.time_endpoint(engine, size, count)
+    if not importlib.util.find_spec("vllm"):
+        return {"status": "skipped: no engine is installed"}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        speed.vllm_server(L7, size, Path(folder)) as address,
+    ):
+        return speed.time_endpoint(address, size, count)
+
+
+def _study(plan: Path, out: Path, _: float) -> dict[str, Any]:
+    """Run a study, as many runs at once as there are cores, until it or the time is over."""
+    folder, log = out / plan.stem, out / f"{plan.stem}.txt"
     command = [sys.executable, "-m", "sgv_lab", "study", str(plan), "--out", str(folder)]
-    log = folder.with_suffix(".txt")
-    with log.open("ab") as file:
-        workers = ["--workers", str(os.cpu_count() or 1)]
-        child = subprocess.Popen(
-            [*command, *workers], stdout=file, stderr=file, start_new_session=True
-        )
+    with speed.child([*command, "--workers", str(os.cpu_count() or 1)], log) as child:
         try:
-            ended = child.wait(timeout=limits.seconds)
-        except subprocess.TimeoutExpired:
-            ended = None
-            os.killpg(child.pid, signal.SIGTERM)  # its workers, too; what they did is kept
-            child.wait()
-    runs = len(Journal(folder / "records.jsonl").read())
-    status = {0: "ok", None: "stopped: the time was over"}.get(
-        ended, f"ended with {ended}: {log.name}"
-    )
-    return {"runs": runs, "status": status}
+            ended = child.wait()
+            status = "ok" if not ended else f"ended with {ended}: {log.name}"
+        except TimeOverError:  # what was done is kept
+            status = "stopped: the time is over"
+    return {"runs": len(Journal(folder / "records.jsonl").read()), "status": status}
 
 
 def table(kept: Mapping[tuple[str, ...], Mapping[str, Any]]) -> pd.DataFrame:
     """Rows, with shares of both ceilings, and how much faster than the usual way they are."""
     found = pd.DataFrame(list(kept.values()))
-    for name in (*_RATES, "useful_tflops"):
+    for name in (*RATES, "useful_tflops"):
         found[name] = found[name] if name in found else float("nan")
     products, reached = found["row"] == "matrix products", found["useful_tflops"]
     found["mfu"] = (reached / reached[products].max()).mask(products)
     device = str(found["device"].iloc[0])
     peaks = (peak for name, peak in VENDOR_TFLOPS.items() if name in device)
     found["mfu_vendor"] = reached / next(peaks, float("nan"))
-    rate = found[list(_RATES)].bfill(axis=1).iloc[:, 0]
-    usual = rate.where(found["row"].str.startswith(_USUAL))
+    rate = found[list(RATES)].bfill(axis=1).iloc[:, 0]
+    usual = rate.where(found["row"].str.startswith(USUAL))
     first = usual.groupby([found["recipe"], found["model"]]).transform("first")
     return found.assign(ratio=rate / first)
 
@@ -284,39 +327,9 @@ def line(row: Mapping[str, Any]) -> str:
     """One row as a line of text."""
     name = f"{row['recipe']:<9}{row['model']:<14}{row['row']:<34}"
     if row["status"] != "ok":
-        return name + row["status"]
-    units = {rate: (1, rate.replace("_per_second", "/s")) for rate in _RATES}
+        return name + row["status"] + (f", {row['runs']} runs done" if row.get("runs") else "")
+    units = {rate: (1, rate.replace("_per_second", "/s")) for rate in RATES}
     units |= {"useful_tflops": (1, "TFLOP/s"), "runs": (1, "runs")}
     units |= {"peak_bytes": (1e9, "GB"), "planned_bytes": (1e9, "GB planned")}
     told = {key: row[key] for key in units if row.get(key) is not None}
     return name + ", ".join(f"{told[key] / units[key][0]:,.2f} {units[key][1]}" for key in told)
-
-
-def speeds(file: str | Path) -> pd.DataFrame:
-    """Training, row -> speed, memory and shares of the peak, as `measure` wrote them to ``file``.
-
-    Without the file every cell says that it was not measured.
-    """
-    names = {
-        "tokens_per_second": "tokens per second",
-        "captions_per_second": "captions per second",
-        "ratio": "times the official way",
-        "mfu": "share of the measured peak",
-        "mfu_vendor": "share of the vendor's peak",
-        "peak_bytes": "memory, GB",
-        "planned_bytes": "planned, GB",
-    }
-    labels = ["recipe", "model", "row"]
-    if Path(file).is_file():
-        found = pd.read_csv(file).query("recipe != 'check' and status == 'ok'")
-    else:
-        every = rows("paper", Path(), ())
-        found = pd.DataFrame(
-            [vars(one) for one in every if one.recipe in ("sft", "pretrain", "caption")]
-        )
-    found = found.reindex(columns=[*labels, *names])
-    found[["peak_bytes", "planned_bytes"]] /= 1e9
-    numbers = found[list(names)].astype(object)
-    told = numbers.where(numbers.notna(), "not measured").rename(columns=names)
-    labelled = found[labels].rename(columns={"recipe": "training"})
-    return pd.concat([labelled, told], axis=1).reset_index(drop=True)

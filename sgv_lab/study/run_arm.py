@@ -143,13 +143,15 @@ def preflight(job: Job, speeds: Sequence[float] = (), **known: Any) -> dict[str,
     return found
 
 
-def check(jobs: Iterable[Job]) -> list[str]:
-    """What each arm's training leaves out, in words.
+def check(jobs: Iterable[Job], at_once: int = 1) -> list[str]:
+    """What each arm's training leaves out, and then what each stage needs, in words.
 
-    Raises LabError for a study whose questions cannot be asked or scored (the first such file), or
-    whose arms cannot be trained (an arm's obstacles).
+    ``at_once``: how many runs share the machine, each on a GPU of its own. Raises LabError for a
+    study whose questions cannot be asked or scored (the first such file), or whose arms cannot be
+    trained (an arm's obstacles).
     """
     arms, left_out = {job.arm: job for job in jobs}, []
+    needs: dict[str, list[str]] = {}  # a stage and what it needs -> arms
     for name, (data, _) in next(iter(arms.values())).questions.items():
         _check_questions(name, data)
     for job in arms.values():
@@ -158,13 +160,14 @@ def check(jobs: Iterable[Job]) -> list[str]:
             if checked.obstacles:
                 fix = "mend it, then run it again"
                 raise LabError("; ".join(checked.obstacles), where=where, fix=fix)
+            needs.setdefault(f"{stage}: {planning.needed(checked, at_once)}", []).append(job.arm)
             if broken:
                 what = f"{len(broken):,} of {checked.records:,} records are left out"
                 some = "; ".join(broken[: planning.SHOWN])
                 left_out.append(f"{where}: {what}, {checked.reasons}: {some}")
                 left_out += [f"  {folder}: {planning.counted(count)}"
                              for folder, count in checked.images.items()]  # fmt: skip
-    return left_out
+    return left_out + [f"{', '.join(names)}, {what}" for what, names in needs.items()]
 
 
 def left_out(

@@ -258,8 +258,7 @@ def _all(
     """Each job with what came out, as they finish; the first failure ends the others."""
     if not left:
         return
-    most = workers or torch.cuda.device_count() or os.cpu_count() or 1
-    with _workers(min(most, len(left)), cluster) as pool:
+    with _workers(at_once(workers, len(left)), cluster) as pool:
         futures = {pool.submit(*_in_worker(), execute, job): job for job in left}
         for future in as_completed(futures):
             job = futures[future]
@@ -272,6 +271,11 @@ def _all(
                 fix = "mend it and run the same again: it does only what is missing"
                 raise LabError(what, where=f"{job.arm}, seed {job.seed}", fix=fix) from error
             yield job, found
+
+
+def at_once(workers: int | None, runs: int) -> int:
+    """How many of ``runs`` a machine does at once: by default one a GPU, else one a core."""
+    return min(workers or torch.cuda.device_count() or os.cpu_count() or 1, runs)
 
 
 @contextmanager

@@ -91,23 +91,26 @@ def activations(
 ) -> float:
     """Bytes that the blocks keep for the backward pass, ``size`` bytes a number.
 
-    A language block keeps its two norms' inputs and outputs (6 D; 8 in half precision, where they
-    compute in float32), q, k, v and the attention's output (4 D), gate, up, their activation and
-    product (4 F); adapters with dropout keep, for every linear layer, what they dropped from, a
-    mask, and their inner state. A vision block: 7 D and 4 F. With gradient checkpointing a block
+    A language block that learns keeps its two norms' inputs and outputs (6 D; 8 in half precision,
+    where they compute in float32), q, k, v and the attention's output (4 D), gate, up, their
+    activation and product (4 F); a frozen one no input of a linear layer (4 D and F less). Adapters
+    with dropout keep, for every linear layer, what they dropped from, a mask, and their inner
+    state. A vision block: 7 D and 4 F. With gradient checkpointing a block
     keeps its input only, or with the selective kind also what its matrix products and attention
-    gave (7 D and 2 F; a vision block 7 D and F), and one block at a time is unfolded. A frozen
-    tower keeps nothing.
+    gave (7 D and 2 F; a vision block 7 D and F; adapters, as wide as their layers: 5 D, 2 F and
+    inner states), and one block at a time is unfolded. A frozen tower keeps nothing.
     """
     text, vision = config.text_config, config.vision_config
     wide, deep = text.hidden_size, text.intermediate_size
-    norms = 6 if size == 4 else 8
-    block = batch.positions * ((norms + 4) * wide + 4 * deep) * size
+    norms, frozen = 6 if size == 4 else 8, recipe.language_model != "full"
+    block = batch.positions * ((norms + 4 - 4 * frozen) * wide + (4 - frozen) * deep) * size
     if recipe.language_model == "lora" and recipe.lora_dropout:
         block += batch.positions * (6 * wide + deep) * (size + 1)
         block += batch.positions * 7 * recipe.lora_rank * size
     kept = batch.positions * wide * size
     dear = batch.positions * (7 * wide + 2 * deep) * size
+    if recipe.language_model == "lora":
+        dear += batch.positions * (5 * wide + 2 * deep + 7 * recipe.lora_rank) * size
     total = _stack(text.num_hidden_layers, block, kept, dear, recipe)
     total += 2 * kept  # the last norm
     if recipe.vision_from is not None:

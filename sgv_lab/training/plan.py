@@ -35,6 +35,9 @@ from sgv_lab.training.trainer import total_steps
 
 _MACHINE = Machine(progress=False)
 Memory = Callable[[RunConfig, int], dict[str, float]]  # (recipe, devices) -> part -> bytes of each
+NOTHING_FITS = "no setting known here fits"
+# FLOPs of a step by gradient checkpointing: selective computes no matrix product again
+_WORK = {False: 1.0, "selective": 1.0, True: 4 / 3}
 SHOWN = 5  # broken records listed in the text form; the JSON form has all
 
 
@@ -62,7 +65,7 @@ class Plan:
     parameters: dict[str, dict[str, int]]
     memory: dict[str, float]  # part -> bytes, at the peak, of one device
     device_bytes: int | None
-    fitting: str  # what fits and computes least again; "" where the run fits or nothing does
+    cheapest: str  # settings that fit, with the least work; "" if none does or no memory was given
     disk_needed: float
     disk_free: float
     hours: float | None
@@ -82,7 +85,7 @@ class Plan:
         needed = sum(self.memory.values())
         if self.device_bytes and needed > self.device_bytes:
             what = f"memory: {_gb(needed)} needed, {_gb(self.device_bytes)} there"
-            found.append(f"{what}; {self.fitting or 'no setting known here fits'}")
+            found.append(f"{what}; {self.cheapest or NOTHING_FITS}")
         return found
 
     @property
@@ -112,6 +115,7 @@ class Plan:
             ("parameters", f"{total:,} ({learning:,} learning)"),
             *((f"  {part}", _gb(size)) for part, size in self.memory.items()),
             ("memory at the peak", _gb(sum(self.memory.values()))),
+            *([("cheapest on this GPU", self.cheapest or NOTHING_FITS)] * bool(self.device_bytes)),
             ("disk", f"{_gb(self.disk_needed)} needed, {_gb(self.disk_free)} free"),
         ]
         hours = "unknown: give tokens per second"
@@ -142,6 +146,15 @@ def counted(images: dict[str, int]) -> str:
     return ", ".join(f"{number:,} {what}" for what, number in images.items())
 
 
+def needed(found: Plan, at_once: int = 1) -> str:
+    """What a training needs, in one line; ``at_once``: of how many of them on one machine."""
+    images = sum(count["images"] for count in found.images.values())
+    counts, memory = f"{found.records:,} records, {images:,} images", sum(found.memory.values())
+    times = f" × {at_once} runs at once" if at_once > 1 else ""
+    sizes = f"{_gb(memory)} of memory, {_gb(found.disk_needed)} of disk"
+    return f"{counts}, {sizes}{times}"
+
+
 def _gb(size: float) -> str:
     return f"{size / 1e9:,.2f} GB"
 
@@ -170,8 +183,9 @@ def plan(
     look its files through; ``device_bytes``: memory of one device; ``tokens_per_second`` of one
     device (measured by ``sgv-lab measure``) and ``price_per_hour`` of one give time and cost.
     Memory is for one device (formulas in `estimates`, not measured), which holds the whole model,
-    or with ``run.fsdp`` its part of it. With ``drop_broken`` broken records are counted but left
-    out instead of standing in the way, up to ``max_dropped``, a share of all.
+    or with ``run.fsdp`` its part of it; the cheapest settings are those of 1 to ``devices``. With
+    ``drop_broken`` broken records are counted but left out instead of standing in the way, up to
+    ``max_dropped``, a share of all.
     """
     checkpoints.refuse_tokenizer(config, processor, "processor")
     examples = RecordDataset(records, image_root, processor, recipe)
@@ -201,7 +215,8 @@ def plan(
         weights=_wrong_weights(weights) if weights else None,
         place=_wrong_place(Path(out), examples, recipe, steps, found),
         parameters=counts.counts,
-        **_room(recipe, memory, device_bytes, devices, run.fsdp),
+        memory=memory(recipe, devices if run.fsdp else 1),
+        **_room(recipe, memory, device_bytes, devices, lengths.max(initial=0)),
         disk_needed=_disk(counts, recipe, on_gpu),
         disk_free=_free(Path(out)),
         **_time_and_cost(tokens, tokens_per_second, price_per_hour, devices),
@@ -254,38 +269,32 @@ def _memory(
 
 
 def _room(
-    recipe: RunConfig, memory: Memory, device_bytes: int | None, devices: int, shared: bool
+    recipe: RunConfig, memory: Memory, device_bytes: int | None, devices: int, longest: int
 ) -> dict[str, Any]:
-    """Memory that is needed and there, and what fits if this does not."""
-    needed = memory(recipe, devices if shared else 1)
-    fits = not device_bytes or sum(needed.values()) <= device_bytes
-    fitting = "" if fits else _fitting(recipe, memory, device_bytes, devices)
-    return {"memory": needed, "device_bytes": device_bytes, "fitting": fitting}
+    """The device's memory, and what fits it."""
+    cheapest = _cheapest(recipe, memory, device_bytes, devices, longest) if device_bytes else ""
+    return {"device_bytes": device_bytes, "cheapest": cheapest}
 
 
-def _fitting(
-    recipe: RunConfig,
-    memory: Memory,
-    device_bytes: int,
-    devices: int,
-) -> str:
-    """The settings, in words, that fit and cost least: whole models first, little computed again.
+def _cheapest(recipe: RunConfig, memory: Memory, room: int, devices: int, longest: int) -> str:
+    """The settings, in words, that fit ``room`` bytes with the least work; "" if none does.
 
-    Precision is changed last: it is what rounds a result otherwise.
+    Work is a step's FLOPs, those that are computed again included, times the GPUs that share the
+    model. Of equal ones it is the recipe's own precision, for another one rounds otherwise; then
+    the one that computes less again, then the longer pack. ``longest``: tokens of a sample.
     """
-    own = recipe.precision
-    tries = [(own, 1), (own, devices), ("bf16_24", 1), ("bf16_32", devices)]
-    for kind, shards in dict.fromkeys(tries):
-        if shards > 1 and any(not_sharded(recipe.changed({"precision": kind}))):
+    kinds = dict.fromkeys((recipe.precision, "bf16_24", "bf16_32"))
+    ways = itertools.product(range(1, devices + 1), kinds, _WORK, (8192, 4096))
+    for shards, kind, again, size in sorted(ways, key=lambda way: way[0] * _WORK[way[2]]):
+        changes = {"precision": kind, "packing": True, "tokens_per_batch": size}
+        changed = recipe.changed(changes | {"gradient_checkpointing": again})
+        if size < longest or (shards > 1 and any(not_sharded(changed))):
             continue
-        for again, size in itertools.product((False, "selective", True), (8192, 4096)):
-            changes = {"precision": kind, "packing": True, "tokens_per_batch": size}
-            changed = recipe.changed(changes | {"gradient_checkpointing": again})
-            needed = sum(memory(changed, shards).values())
-            if needed <= device_bytes:
-                words = f"--packing --tokens-per-batch {size} --set precision={kind}"
-                words += f" --set gradient_checkpointing={again}" + " --fsdp" * (shards > 1)
-                return f"cheapest that fits, {_gb(needed)}: {words}"
+        needed = sum(memory(changed, shards).values())
+        if needed <= room:
+            words = f"--packing --tokens-per-batch {size} --set precision={kind}"
+            words += f" --set gradient_checkpointing={again}" + " --fsdp" * (shards > 1)
+            return f"{_gb(needed)} on {shards} GPU{'s' * (shards > 1)}: {words}"
     return ""
 
 

@@ -80,13 +80,17 @@ def test_the_full_size_commands_are_the_papers_recipes_unchanged() -> None:
 
 def test_a_check_names_what_training_leaves_out(monkeypatch: pytest.MonkeyPatch) -> None:
     named = "record 'x' (number 1 from 0): image empty: x.jpg (0 bytes)"
-    whole = SimpleNamespace(obstacles=[], broken=[], records=3, reasons="", images={})
+    found = {"obstacles": [], "broken": [], "records": 3, "reasons": "", "images": {}}
+    whole = SimpleNamespace(**found, memory={"weights": 14e9}, disk_needed=95e9)
     spoilt = SimpleNamespace(**vars(whole) | {"broken": [named], "reasons": "image empty (1)"})
     stages = {"pre-training": whole, "fine-tuning": spoilt}
     monkeypatch.setattr(run_arm, "preflight", lambda job, drop_broken: stages)
     job = SimpleNamespace(arm="before", questions={})
+    needed = "3 records, 0 images, 14.00 GB of memory, 95.00 GB of disk"
     assert run_arm.check([job]) == [
-        f"before, fine-tuning: 1 of 3 records are left out, image empty (1): {named}"
+        f"before, fine-tuning: 1 of 3 records are left out, image empty (1): {named}",
+        f"before, pre-training: {needed}",
+        f"before, fine-tuning: {needed}",
     ]
     spoilt.obstacles = ["no record is left to train on"]
     with pytest.raises(LabError, match="before, fine-tuning: no record is left"):

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -114,3 +116,58 @@ def test_a_store_that_cannot_be_written_is_done_without(
 
     monkeypatch.setattr(store, "artifact", refuse)
     assert list(_survey(root, tokenizer).broken) == [2]
+
+
+LOOK = """
+import json, resource, sys
+from types import SimpleNamespace
+from pathlib import Path
+from sgv_lab.training.config import base
+from sgv_lab.training.data import RecordDataset
+from sgv_lab.training.segments import load_tokenizer
+from sgv_lab.training.survey import survey
+
+folder, tokenizer = Path(sys.argv[1]), load_tokenizer(Path(sys.argv[2]))
+who = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN  # the workers, once they have ended
+before = sum(sum(resource.getrusage(one)[:2]) for one in who)
+processor = SimpleNamespace(tokenizer=tokenizer, image_processor=None)
+data = RecordDataset(folder / "records.jsonl", folder, processor, base("sft"))
+found = survey(data, 576, progress=False)
+used = [resource.getrusage(one) for one in who]
+print(json.dumps({"seconds": sum(sum(one[:2]) for one in used) - before,
+                  "bytes": max(one.ru_maxrss for one in used) * 1024,
+                  "lengths": int(found.lengths.sum()), "broken": len(found.broken),
+                  "folders": found.folders}))
+"""
+
+
+def _look(folder: Path, tokenizer: Path, records: int) -> dict[str, Any]:
+    """What a survey of so many records takes; a tenth of them have an image, links to one file."""
+    (folder / "coco").mkdir(parents=True)
+    Image.effect_noise((640, 480), 90).convert("RGB").save(folder / "photo.jpg")
+    answer = "A cat is on the mat. " * 8
+    with (folder / "records.jsonl").open("w") as file:
+        for number in range(records):
+            image = f"coco/{number}.jpg" if number % 10 == 0 else None
+            if image:
+                (folder / image).symlink_to(folder / "photo.jpg")
+            asked = "<image>\nWhat is on the mat?" if image else "What is on the mat?"
+            one = made_up.record(asked, f"{answer}{number}", image=image, name=f"r{number}")
+            file.write(json.dumps(one) + "\n")
+    known = os.environ | {"SGV_STORE": str(folder / "store"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", LOOK, str(folder), str(tokenizer)], env=known,
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.slow
+def test_a_survey_of_300_000_records_takes_its_time_and_little_memory(tmp_path: Path) -> None:
+    """Thirty times the processor's time of 10,000 (twice that at most), and 2 KB a record."""
+    tokenizer = made_up.sentencepiece_model(tmp_path)
+    few, many = (_look(tmp_path / str(n), tokenizer, n) for n in (10_000, 300_000))
+    assert many["broken"] == few["broken"] == 0
+    assert many["folders"]["coco"] == {"images": 30_000, "missing": 0, "linked": 30_000}
+    assert many["lengths"] > 30 * few["lengths"]  # longer numbers
+    assert many["seconds"] < 2 * 30 * few["seconds"], (few, many)
+    assert many["bytes"] - few["bytes"] < 2_000 * 290_000, (few, many)
