@@ -63,7 +63,7 @@ def study(
     out = out or Path("runs") / "studies" / read.name
     yield publishing.describe_plan(read)
     given = (read, models_root, data_root, max_dropped)
-    yield from _preflight(given, out, keep_models, dry_run)
+    yield from _preflight(given, out, keep_models, dry_run, 1 if cluster else workers)
     if dry_run:
         yield read.resolved().to_string(index=False)
         return
@@ -78,7 +78,7 @@ def study(
 
 
 def _preflight(
-    given: tuple[Any, ...], out: Path, keep_models: bool, dry_run: bool
+    given: tuple[Any, ...], out: Path, keep_models: bool, dry_run: bool, workers: int | None
 ) -> Iterator[str]:
     """What is known of a study before anything is trained; ``given`` as `runner.jobs` takes it."""
     from sgv_lab.study import run_arm, runner
@@ -102,7 +102,7 @@ def _preflight(
         size = run_arm.check_disk(todo) / 1e9
         yield f"weights    {size:,.1f} GB of {len(read.runs())} runs, in {store.root() / 'arms'}"
     if data_root:
-        yield from run_arm.check(todo, 1 if cluster else runner.at_once(workers, len(todo)))
+        yield from run_arm.check(todo, runner.at_once(workers, len(todo)))
     elif read.profile == "paper" and dry_run:
         yield "Files are not checked: that takes --models-root and --data-root."
 

@@ -211,9 +211,7 @@ def check_disk(jobs: Sequence[Job]) -> int:
     with torch.device("meta"):
         empty = {base: AutoModelForImageTextToText.from_config(checkpoints.configuration(base))
                  for base in bases}  # fmt: skip
-    needed = sum(
-        weight_bytes(job.config, on_gpu) * empty[job.base].num_parameters() for job in jobs
-    )
+    needed = sum(weight_bytes(j.config, on_gpu) * empty[j.base].num_parameters() for j in jobs)
     free = shutil.disk_usage(store.root()).free
     if needed > free:
         what = f"{needed / 1e9:,.1f} GB of weights are to be kept, {free / 1e9:,.1f} GB are free"
@@ -320,18 +318,15 @@ def _result(job: Job, stages: list[Stage], folder: Path) -> None:
     write_json(folder / "result.json", result)
 
 
-def _device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def evaluate_all(job: Job, model: Path, out: Path) -> dict[str, float]:
     """Have a checkpoint answer every benchmark into ``out``, going on after a kill; its scores.
 
     Points by image are written beside the answers, as POINTS. Official questions are answered in
     bfloat16, as the authors' are in half precision.
     """
-    asked_in = torch.bfloat16 if job.data_root else torch.float32
-    ready, metrics, tables = checkpoints.load(model, device=_device(), dtype=asked_in), {}, []
+    how = {"dtype": torch.bfloat16 if job.data_root else torch.float32}
+    how["device"] = "cuda" if torch.cuda.is_available() else "cpu"
+    ready, metrics, tables = checkpoints.load(model, **how), {}, []
     for name, (data, _) in job.questions.items():
         found = evaluate(model, name, data, out / name, batch_size=64, loaded=ready)
         metrics |= scores.metrics(name, found, out / name)
