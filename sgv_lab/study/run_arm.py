@@ -16,7 +16,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-from transformers import AutoModelForImageTextToText
 
 from sgv_lab import store
 from sgv_lab.benchmarks.evaluate import check_images, evaluate
@@ -207,10 +206,7 @@ def check_disk(jobs: Sequence[Job]) -> int:
     Whole models, for adapters are merged; those of pre-training are kept in any case.
     """
     on_gpu = torch.cuda.is_available()
-    bases = {job.base for job in jobs}
-    with torch.device("meta"):
-        empty = {base: AutoModelForImageTextToText.from_config(checkpoints.configuration(base))
-                 for base in bases}  # fmt: skip
+    empty = {base: checkpoints.load_empty(base)[0] for base in {job.base for job in jobs}}
     needed = sum(weight_bytes(j.config, on_gpu) * empty[j.base].num_parameters() for j in jobs)
     free = shutil.disk_usage(store.root()).free
     if needed > free:
