@@ -41,7 +41,7 @@ _HALF = re.compile(  # an escape of one half of a surrogate pair without the oth
     rb"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F]"
 )
 _NO_RECORD = re.compile(  # a whole line of JSON that holds no object
-    rb'(?:null|true|false|-?[0-9][0-9.eE+-]*|"(?:[^"\\\n]|\\.)*"|\[[^\[{\]]*\])\s*'
+    rb'(?:null|true|false|-?[0-9][0-9.eE+-]*|"(?:[^"\\\n]|\\.)*"|\[\s*[^\[{\]\s][^\[{\]]*\])\s*'
 )
 _GLUE = re.compile(r"[ \t\r\n,]*")
 _JSON = json.JSONDecoder(strict=False)  # tells where a value ends; msgspec then judges it

@@ -199,17 +199,11 @@ def plan(
     return Plan(
         recipe=recipe.name,
         changed=recipe.differences(),
-        records=len(found.lengths),
-        images=found.folders,
-        broken=list(map(str, found.broken.values())),
-        reasons=count_reasons(found.broken.values()),
+        **_counts(found),
         dropped=drop_broken,
         max_dropped=max_dropped,
         too_long=packing.unpackable(lengths, recipe.tokens_per_batch) if recipe.packing else "",
         refused=list(map(str, refusals(recipe, run, devices))),
-        cut=int(found.truncated.sum()),
-        tokens=int(lengths.sum()),
-        supervised=int(supervised.sum()),
         steps=steps,
         samples_per_step=recipe.samples_per_step,
         weights=_wrong_weights(weights) if weights else None,
@@ -221,6 +215,19 @@ def plan(
         disk_free=_free(Path(out)),
         **_time_and_cost(tokens, tokens_per_second, price_per_hour, devices),
     )
+
+
+def _counts(found: Survey) -> dict[str, Any]:
+    """What was found in the records, by the names of `Plan`; tokens are those of whole ones."""
+    return {
+        "records": len(found.lengths),
+        "images": found.folders,
+        "broken": list(map(str, found.broken.values())),
+        "reasons": count_reasons(found.broken.values()),
+        "cut": int(found.truncated.sum()),
+        "tokens": int(found.lengths[found.kept].sum()),
+        "supervised": int(found.supervised[found.kept].sum()),
+    }
 
 
 def _time_and_cost(
