@@ -52,7 +52,7 @@ def test_what_pillow_warns_of_is_read_and_what_it_refuses_is_refused(tmp_path, m
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000)
     noise(0, (40, 50)).save(tmp_path / "large.png")
     noise(0, (40, 51)).save(tmp_path / "bomb.png")
-    assert image_problem(tmp_path, "large.png") is None
+    assert problem_of(tmp_path, "large.png") is None
     assert load_image(tmp_path, "large.png")[1].size == (40, 50)
     assert refusal(tmp_path, "bomb.png") == "unsafe: a decompression bomb"
 

@@ -123,7 +123,7 @@ def mmvet(files: BenchmarkFolder, n: int) -> None:
 
 def llava_w(files: BenchmarkFolder, n: int) -> None:
     """Short questions, descriptions and knowledge in turn, with the oracle's text as context."""
-    files: dict[str, list[Any]] = {"questions": [], "context": [], "answers_gpt4": []}
+    tables: dict[str, list[Any]] = {"questions": [], "context": [], "answers_gpt4": []}
     categories = ("conv", "detail", "complex")
     hard = files.able(("knowledge", "relation"))[0]
     for number in range(n):
@@ -133,11 +133,11 @@ def llava_w(files: BenchmarkFolder, n: int) -> None:
         if category == "detail":
             text, answer = DESCRIBE, _oracle(drawn)
         ids = {"question_id": number}
-        files["questions"].append({**ids, "image": image, "text": text, "category": category})
-        files["context"].append({"id": image, "image": image, "caption": _oracle(drawn)})
-        files["answers_gpt4"].append({**ids, "text": answer, "answer_id": f"reference{number}"})
+        tables["questions"].append({**ids, "image": image, "text": text, "category": category})
+        tables["context"].append({"id": image, "image": image, "caption": _oracle(drawn)})
+        tables["answers_gpt4"].append({**ids, "text": answer, "answer_id": f"reference{number}"})
         files.save(drawn, f"images/{image}")
-    for name, rows in files.items():
+    for name, rows in tables.items():
         write_jsonl(files.folder / f"{name}.jsonl", rows)
     rule = {"role": "Assistant", "prompt": RULE}
     write_json(

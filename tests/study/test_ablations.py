@@ -64,7 +64,7 @@ def captioned(_, images, **__):
              for name in names]  # fmt: skip
     rows = [{"image": n, "conversations": t} for n, t in zip(names, turns, strict=True)]
     file = Path(images).parent.parent / "share.json"
-    write_json(file, rows[1:])
+    write_json(file, rows[:-1])
     return file
 
 

@@ -147,18 +147,20 @@ def test_kept_weights_are_counted_in_the_precision_that_is_written(
 
 def test_a_gpu_never_holds_a_base_before_it_is_cast(models, tmp_path, monkeypatch):
     """Training casts what does not learn, then moves it: on the GPU it is in bfloat16 alone."""
-    given = []
+    loads = []
 
     def train(model, *more, **how):
-        given.append(next(model.parameters()).device.type)
+        assert next(model.parameters()).device.type == "cpu"
         raise LabError("seen")
 
     monkeypatch.setattr(run_arm, "train", train)
-    monkeypatch.setattr(run_arm, "_device", lambda: "meta")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    real = checkpoints.load
+    monkeypatch.setattr(checkpoints, "load", lambda at, **how: loads.append(how) or real(at, **how))
     job = runner.jobs(PLAN, models)[0]
     with pytest.raises(LabError, match="seen"):
         run_arm._result(job, run_arm.stages(job), tmp_path)
-    assert given == ["cpu"]
+    assert loads and all("device" not in how for how in loads)
 
 
 def test_two_arms_that_come_to_the_same_are_computed_once(study, models):
