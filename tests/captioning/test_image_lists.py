@@ -126,9 +126,13 @@ def test_several_threads_work_ahead_in_order_where_it_matters():
     def work(number):
         assert number or later.wait(20)  # the first ends behind the second
         if number == 1:
-            later.set()
+            ended.set()
         return number
 
+    ended = later
     assert list(ahead(work, range(50), 2, in_order=True)) == list(range(50))
-    later.clear()
-    assert next(ahead(work, range(50), 2)) == 1
+    later, ended = threading.Event(), threading.Event()
+    as_they_end = ahead(work, range(50), 2)
+    assert next(as_they_end) == 1
+    later.set()  # only now: set by the second, both could have ended before anybody looked
+    assert sorted(as_they_end) == [0, *range(2, 50)]
