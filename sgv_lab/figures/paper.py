@@ -172,8 +172,9 @@ def scaling(table: pd.DataFrame, miniature: Effects) -> Figure:
             label_point(axis, f"{y:.1f}", (i, y), (0, 7 if above else -14))
     axis.set_xticks(x, [f"{n // 1000:,}K" if n else "none" for n in part["captions"]])
     axis.set(ylabel="% right", xlim=(-0.3, len(x) - 0.2))
+    axis.set_title("reported by the paper, one run per point", fontsize=9)
     axis.set_xlabel("captions in pre-training (steps as in the paper, not to scale)")
-    note = "reported by the paper (read from its Figure 6), one run a point;\n"
+    note = "left: read from the paper's Figure 6; "
     _note(figure, f"{note}bands: 95 % from the number of questions alone\n{_MINIATURE}", -0.03)
     figure.tight_layout(rect=(0, 0.1, 1, 1))
     return figure

@@ -89,8 +89,10 @@ def plan_figure(
     table: pd.DataFrame,
     untuned: Mapping[str, Mapping[str, float]],
 ) -> Figure:
-    """The figure that suits a plan: the surface, the curve of Figure 6, or runs paired by seed."""
+    """The figure that suits a plan: surface, curve of Figure 6, false alarms, or paired runs."""
     groups = {arm(name).group for name in plan.arms}
+    if list(plan.arms) == effects.draws(plan.arms):
+        return false_alarms(plan, records)
     if SURFACE in groups:
         return surface(plan, records, table)
     if groups == {"Figure 6"}:
@@ -249,6 +251,24 @@ def scaling_curve(plan: Plan, records: Sequence[Record], note: str = "") -> Figu
     axis.set_ylabel(f"{score}, {UNITS.get(score, 'percent')} in miniature")
     axis.set_title(f"{note or plan.title}\n{textwrap.fill(str(fitted), 60)}", fontsize=9)
     axis.grid(True)
+    _note_rates(figure, plan)
+    return figure
+
+
+def false_alarms(plan: Plan, records: Sequence[Record]) -> Figure:
+    """A histogram of A/A's p: flat along the dotted line if the test is right about chance."""
+    score = plan.primary[1]
+    found = effects.false_alarms(records, score)
+    figure, axis = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
+    bins = np.linspace(0, 1, 21)
+    _, _, bars = axis.hist(found, bins, color=PALE, edgecolor="white")
+    bars[0].set_facecolor(INK)
+    axis.axhline(len(found) / 20, color=INK, linestyle=":", linewidth=1.4)
+    told = f"{(found < 0.05).sum()} of {len(found)} pairs below 0.05 (dark); by chance: dotted"
+    axis.set_title(f"{plan.title}\nIn miniature: {told}", fontsize=9)
+    axis.set(xlabel=f"p of a difference in {score}, {len(plan.seeds)} seeds", xlim=(0, 1))
+    axis.set_ylabel("pairs of draws")
+    axis.grid(True, axis="y")
     _note_rates(figure, plan)
     return figure
 

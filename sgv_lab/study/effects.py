@@ -1,6 +1,6 @@
 """From records to effects: every arm minus the arms it is compared with, paired by seed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, combinations
 
 import numpy as np
@@ -216,12 +216,16 @@ def power_analysis(
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
 
-def false_alarm_rate(records: Sequence[Record], score: str) -> tuple[float, int]:
-    """Share of A/A pairs that the paired-t interval calls different, and the number of pairs.
+def draws(names: Iterable[str]) -> list[str]:
+    """Of arms' names those that are draws of blind GPT-4's captions."""
+    return [name for name in names if name == "before" or name.startswith("aa")]
 
-    Every two draws of one annotator's captions are an A/A study: it is the instrument's own rate.
+
+def false_alarms(records: Sequence[Record], score: str) -> np.ndarray:
+    """The paired-t p of every two draws of one annotator's captions (P,), each an A/A study.
+
+    1 where no seed differs. The share below 0.05 is the instrument's own rate of false alarms.
     """
     runs = by_seed(records, score)
-    draws = [name for name in runs if name == "before" or name.startswith("aa")]
-    ends = [intervals.paired(runs[a] - runs[b])[1:] for a, b in combinations(draws, 2)]
-    return float(np.mean([low > 0 or high < 0 for low, high in ends])), len(ends)
+    differences = [runs[a] - runs[b] for a, b in combinations(draws(runs), 2)]
+    return np.array([stats.ttest_1samp(d, 0).pvalue if d.std() else 1.0 for d in differences])

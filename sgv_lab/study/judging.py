@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import random
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from nltk.metrics.agreement import AnnotationTask
 from sgv_lab import intervals
 from sgv_lab.captions.quality import JudgedCaption, judge_caption
 from sgv_lab.errors import LabError
-from sgv_lab.files import Journal
+from sgv_lab.files import Journal, write_jsonl
 from sgv_lab.world.scene import Scene
 
 CHOICES = ("left", "same", "right")
@@ -54,6 +55,26 @@ def pairs(captions: Mapping[str, Mapping[str, str]], n: int, seed: int = 0) -> l
         raise LabError(f"{a} and {b} caption no image in common", fix="caption the same images")
     chosen = random.Random(f"judging/{seed}").sample(common, min(n, len(common)))
     return [Pair(image, ((a, first[image]), (b, second[image]))) for image in chosen]
+
+
+def objects_named(captions: Mapping[str, Mapping[str, str]], boxes: str | Path) -> pd.DataFrame:
+    """CHAIR's shares by source, in percent, and the number of captions.
+
+    ``captions`` as `pairs` takes them; images that not all sources caption are left out. ``boxes``:
+    a folder with the images' objects, as `chair.score` reads them. Raises LabError for an image
+    that it does not know.
+    """
+    from sgv_lab.benchmarks import chair  # needs nltk and textblob, which training does not
+
+    common, rows = sorted(set.intersection(*map(set, captions.values()))), {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, said in captions.items():
+            asked = [{"image_id": image, "caption": said[image]} for image in common]
+            write_jsonl(Path(folder, "captions.jsonl"), asked)
+            found = chair.score(Path(folder, "captions.jsonl"), boxes)
+            shares = {key: 100 * found[key] for key in ("CHAIRi", "CHAIRs", "Recall")}
+            rows[name] = {**shares, "captions": found["captions"]}
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 class Votes:

@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from sgv_lab.benchmarks.mme import PERCEPTION
 from sgv_lab.errors import LabError
@@ -187,8 +188,15 @@ def test_a_pilot_sizes_the_study():
 def test_draws_of_one_annotator_give_the_false_alarm_rate(tmp_path):
     study = plan(arms=("before", "aa", "aa-2", "aa-3"), primary=["aa", "MME-P"])
     records, _ = made(study, {})
-    rate, pairs = effects.false_alarm_rate(records, "MME-P")
-    assert pairs == 6 and 0 <= rate <= 1
+    found = effects.false_alarms(records, "MME-P")
+    runs = effects.by_seed(records, "MME-P")
+    assert found[-1] == pytest.approx(stats.ttest_rel(runs["aa-2"], runs["aa-3"]).pvalue)
+    figure = drawn_study.plan_figure(study, records, effects.effects(study, records), {})
+    (axis,) = figure.axes
+    assert sum(bar.get_height() for bar in axis.patches) == len(found) == 6
+    plt.close(figure)
+    alike = [replace(one, metrics=records[0].metrics) for one in records]
+    assert list(effects.false_alarms(alike, "MME-P")) == [1] * 6
     said = publishing.report(study, records, tmp_path)
     assert "In 6 comparisons of an annotator with itself" in said
 
@@ -197,7 +205,8 @@ def test_the_false_alarm_rate_of_draws_that_differ_in_nothing(monkeypatch):
     def rate(scores):
         runs = pd.DataFrame(scores, columns=["before", *(f"aa-{i}" for i in range(15))])
         monkeypatch.setattr(effects, "by_seed", lambda *_: runs)
-        return effects.false_alarm_rate([], "MME-P")
+        found = effects.false_alarms([], "MME-P")
+        return (found < 0.05).mean(), len(found)
 
     rng = np.random.default_rng(11)
     found = [rate(rng.normal(0, 1, (10, 16))) for _ in range(60)]

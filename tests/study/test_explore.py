@@ -201,5 +201,5 @@ def test_a_recorded_arm_is_its_run_again(tmp_path: Path, monkeypatch: pytest.Mon
     torch.set_num_threads(1)
     again = load_file(publishing.keep_models(study, ["before"]))
     torch.set_num_threads(threads)
-    assert shipped.keys() == again.keys()
-    assert all(torch.equal(shipped[key], again[key]) for key in shipped)
+    # to the bit on one kind of processor; others add up in another order
+    torch.testing.assert_close(again, shipped, rtol=0, atol=1e-6)

@@ -11,6 +11,7 @@ from nltk.metrics.agreement import AnnotationTask
 
 from sgv_lab import intervals
 from sgv_lab.errors import LabError
+from sgv_lab.files import write_json
 from sgv_lab.study import judging
 from sgv_lab.study.judging import Pair, Votes
 from sgv_lab.world.annotators import ANNOTATORS, caption
@@ -192,3 +193,24 @@ def test_the_judge_sees_no_difference_between_two_draws_of_one_annotator(tmp_pat
     votes.add_all(judging.truthful(some, scenes_of(some), 4))
     table = judging.shares(votes.table()).set_index("preferred")
     assert table.loc["first − second", "low"] < 0 < table.loc["first − second", "high"]
+
+
+def test_objects_that_are_not_in_the_image_are_counted_by_source(tmp_path):
+    classes = [{"id": 1, "name": "dog"}, {"id": 2, "name": "car"}]
+    seen = [(7, 1), (7, 2), (8, 1)]  # image, class
+    boxes = [{"id": n, "image_id": i, "category_id": c} for n, (i, c) in enumerate(seen)]
+    write_json(tmp_path / "instances_x.json", {"annotations": boxes, "categories": classes})
+    (tmp_path / "synonyms.txt").write_text("dog, puppy\ncar\n")
+    said = {
+        "a": {
+            "x/000007.jpg": "A puppy beside a car.",
+            "x/000008.jpg": "A dog.",
+            "x/9.jpg": "Cars.",
+        },
+        "b": {"x/000008.jpg": "A dog in a car.", "x/000007.jpg": "A car."},
+    }
+    table = judging.objects_named(said, tmp_path)
+    assert table.loc["a"].to_list() == [0, 0, 100, 2]
+    assert table.loc["b"].round(1).to_list() == [33.3, 50, 66.7, 2]
+    with pytest.raises(LabError, match="9"):  # no boxes of it are known
+        judging.objects_named({"a": said["a"]}, tmp_path)
