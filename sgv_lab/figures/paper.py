@@ -210,6 +210,7 @@ def radar(table: pd.DataFrame) -> Figure:
     low, high = 0.8 * table.min(), table.max()
     figure, axis = plt.subplots(figsize=(6.4, 5.6), subplot_kw={"polar": True})
     axis.set(theta_offset=np.pi / 2, theta_direction=-1, ylim=(0, 1.05), yticks=(0.5, 1.0))
+    axis.spines["polar"].set_visible(False)  # the outermost ring drawn is the best value
     colors = [color for _, color in MODELS.values()]
     for (name, row), color in zip(table.iterrows(), colors, strict=False):
         radii = ((row - low) / (high - low)).to_numpy(float)

@@ -96,7 +96,7 @@ def plan_figure(
     if SURFACE in groups:
         return surface(plan, records, table)
     if groups == {"Figure 6"}:
-        return scaling_curve(plan, records)
+        return scaling_curve(plan, records, untuned=untuned)
     return pairs(plan, records, table, untuned=untuned)
 
 
@@ -179,7 +179,8 @@ def _in_numbers(effect: float, low: float, high: float) -> str:
 def _row_label(name: str, against: str, usual: str, first: bool) -> str:
     """An arm in words, on its first row, and what it is compared with where that is not usual."""
     said = [textwrap.fill(arm(name).label, 42)] if first else []
-    said += [f"against {arm(against).label}"] if against not in ("", usual) else []
+    minus = "minus" if first else "the same, minus"
+    said += [f"{minus} {arm(against).label}"] if against not in ("", usual) else []
     return "\n".join(said)
 
 
@@ -218,11 +219,17 @@ def surface(plan: Plan, records: Sequence[Record], table: pd.DataFrame) -> Figur
     return figure
 
 
-def scaling_curve(plan: Plan, records: Sequence[Record], note: str = "") -> Figure:
+def scaling_curve(
+    plan: Plan,
+    records: Sequence[Record],
+    note: str = "",
+    untuned: Mapping[str, Mapping[str, float]] | None = None,
+) -> Figure:
     """Figure 6: a dot a run by its number of captions, log axis, means with 95 % over seeds.
 
     The line is `ablations.saturation`'s with its band; where there is none the figure says why.
     Runs without pre-training stand apart at the left: they differ in what is trained, too.
+    ``untuned``: the bases' scores, dotted.
     """
     score = plan.primary[1]
     runs = ablations.scores_by_number(records, score)
@@ -236,6 +243,8 @@ def scaling_curve(plan: Plan, records: Sequence[Record], note: str = "") -> Figu
         axis.scatter([places[n]], [mean], color=color, s=52, marker="D", zorder=3)
         if np.isfinite(low):
             axis.plot([places[n]] * 2, [low, high], color=color, linewidth=2.2)
+    for start in effects.untuned_by_seed(records, untuned or {}, score).dropna().unique():
+        axis.axhline(start, color=INK, linestyle=":", linewidth=1.4)
     if not fitted.why:
         numbers, scores, low, high = fitted.table.to_numpy().T
         axis.plot(numbers, scores, color=INK, linewidth=1.2)
@@ -247,7 +256,8 @@ def scaling_curve(plan: Plan, records: Sequence[Record], note: str = "") -> Figu
     steps = (learned.pretrain or learned).max_steps
     equal = f"{steps} steps for all" if steps else "one epoch of each"
     where = "in pre-training" if learned.pretrain else "of the projector alone"
-    axis.set_xlabel(f"different captions {where}, {equal}")
+    base = "; base untuned: dotted" if untuned else ""
+    axis.set_xlabel(f"different captions {where}, {equal}{base}")
     axis.set_ylabel(f"{score}, {UNITS.get(score, 'percent')} in miniature")
     axis.set_title(f"{note or plan.title}\n{textwrap.fill(str(fitted), 60)}", fontsize=9)
     axis.grid(True)
