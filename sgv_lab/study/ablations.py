@@ -65,7 +65,7 @@ def saturation(scores: pd.DataFrame) -> Curve:
     n, y = scores.columns.to_numpy(float), scores.to_numpy(float)
     if y.shape[1] < 4 or len(y) < 3:
         here = f"numbers of captions here: {y.shape[1]}, seeds: {len(y)}"
-        return Curve(f"it takes four numbers of captions and three seeds ({here})")
+        return Curve(f"it needs four numbers of captions and three seeds; {here}")
     low, high = np.log(n[[0, -1]])
     bounds = ([-np.inf, -np.inf, low], [np.inf, np.inf, high])
     at, rows = np.geomspace(n[0], n[-1], 100), []

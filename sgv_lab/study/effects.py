@@ -10,6 +10,8 @@ from scipy import stats
 from sgv_lab import intervals
 from sgv_lab.benchmarks import exam
 from sgv_lab.errors import LabError
+from sgv_lab.models import shipped
+from sgv_lab.models.weights import read_json
 from sgv_lab.study.arms import arm, cell_of
 from sgv_lab.study.plans import BENCHMARKS, Plan
 from sgv_lab.study.runner import Record, questions
@@ -229,3 +231,23 @@ def false_alarms(records: Sequence[Record], score: str) -> np.ndarray:
     runs = by_seed(records, score)
     differences = [runs[a] - runs[b] for a, b in combinations(draws(runs), 2)]
     return np.array([stats.ttest_1samp(d, 0).pvalue if d.std() else 1.0 for d in differences])
+
+
+def by_language_model(
+    records: Sequence[Record], name: str, against: str, score: str
+) -> pd.DataFrame:
+    """``name`` − ``against`` over the seeds of each shipped language model, then their difference.
+
+    Columns: effect, low, high (95 %; of the difference by Welch's t), seeds. Language models are
+    named by their seeds, as in `sgv_lab.base.abilities.gates`.
+    """
+    family, runs = records[0].family, by_seed(records, score)
+    made = {base.name: read_json(base / "manifest.json") for base in shipped.bases(family)}
+    grew = pd.Series({one.seed: made[one.base]["made_with"]["seed"] for one in records})
+    parts = dict(list((runs[name] - runs[against]).groupby(grew)))
+    rows = {f"language model {n}": (*intervals.paired(d), len(d)) for n, d in parts.items()}
+    if len(parts) == 2:
+        first, second = parts.values()
+        ends = stats.ttest_ind(second, first, equal_var=False).confidence_interval()
+        rows["difference"] = (second.mean() - first.mean(), *ends, len(runs))
+    return pd.DataFrame.from_dict(rows, "index", columns=["effect", "low", "high", "seeds"])

@@ -318,8 +318,8 @@ def test_a_saturating_curve_of_known_parameters_is_found_with_its_uncertainty():
 @pytest.mark.parametrize(
     ("scores", "why"),
     [
-        (simulated(60, 150).iloc[:2], "it takes four .* here: 5, seeds: 2"),
-        (simulated(60, 150)[[16, 64, 256]], "it takes four .* here: 3, seeds: 6"),
+        (simulated(60, 150).iloc[:2], "it needs four .* here: 5, seeds: 2"),
+        (simulated(60, 150)[[16, 64, 256]], "it needs four .* here: 3, seeds: 6"),
         (simulated(60, 300_000), "edge of the tested range|no gain"),
         (simulated(0, 150, noise=8.0), "no gain|edge of"),
     ],

@@ -405,3 +405,22 @@ def test_committed_records_are_read_back_and_half_a_seed_is_left_out(tmp_path, m
     said = publishing.conclusions()["what follows, in miniature"]
     assert "7 paired seeds" in said["one"] and said["two"] == "not run"
     plt.close("all")
+
+
+def test_an_effect_is_told_by_language_model_and_what_they_differ_by():
+    study = plan(arms=("before", "after"), seeds=12)
+    records, _ = made(study, {"after": 20}, noise=4)
+    names = [f"llava-1.5-7b{n}" for n in ("", ".1", ".2", ".3", ".4", ".5")]
+    base = {seed: names[i % 6] for i, seed in enumerate(study.seeds)}
+    records = [replace(one, base=base[one.seed]) for one in records]
+    found = effects.by_language_model(records, "after", "before", "MME-P")
+    assert list(found.index) == ["language model 0", "language model 1", "difference"]
+    assert found["seeds"].to_list() == [6, 6, 12]
+    runs = effects.by_seed(records, "MME-P")
+    d = (runs["after"] - runs["before"]).rename(base).groupby(lambda n: n[-1] in "345").mean()
+    assert found["effect"].to_list() == pytest.approx([d[False], d[True], d[True] - d[False]])
+    assert (found["low"] < found["effect"]).all() and (found["effect"] < found["high"]).all()
+    alone = [one for one in records if one.base == names[0]]
+    assert list(effects.by_language_model(alone, "after", "before", "MME-P").index) == [
+        "language model 0"
+    ]
