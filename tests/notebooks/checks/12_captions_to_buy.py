@@ -7,3 +7,4 @@ assert (panel["alike"] > panel["independent"]).all()
 assert panel["alike"].is_monotonic_decreasing
 assert (price[f"for {wanted:,}"] == wanted / 1_000 * price["per 1,000 captions"]).all()
 assert (price["per 1,000 true facts"] < price["per 1,000 captions"]).all()
+assert len(objects) == (len(offers) if boxes else 0)
