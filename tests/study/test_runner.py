@@ -329,6 +329,7 @@ def test_a_run_that_fails_is_named(study, models, tmp_path):
         runner.run(bad, tmp_path, models, workers=1, progress=False)
 
 
+@pytest.mark.slow
 def test_over_a_cluster_each_run_is_done_once_though_a_worker_is_killed(
     study, models, tmp_path, monkeypatch
 ):
