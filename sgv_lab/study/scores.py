@@ -11,7 +11,7 @@ from sgv_lab.benchmarks import HEADLINES, core, exam, mmbench, mme
 
 SUBTASKS = ("existence", "count", "position", "color", "scene")
 POINTS = {"yesno": "Yes/no", "open": "Open"}  # forms of the exam with points by image
-SEEN = "MME-P seen"  # MME-P of SUBTASKS: what the miniature's base can answer (its abilities.csv)
+SEEN = "MME-P seen"  # MME-P of SUBTASKS: what the first instrument's base could answer
 PLAIN = {SEEN: "MME-P (what the base can answer)"}  # where people read it
 UNITS = {"MME-P": "points", "MME-C": "points", SEEN: "points"}  # all others: percent
 BIAS = "yes-bias"  # percentage points of MME's answers; 50: always yes
