@@ -214,6 +214,7 @@ PILOTS = {  # -> what a text must call it
     "pilot-a-llava-1.5-7b": "for the paper",
     "pilot-b-llava-1.5-7b": "not resolved",
     "pilot-c-llava-1.5-7b": "for the paper",
+    "pilot-d-llava-1.5-7b": "for the paper",
 }
 
 
@@ -237,6 +238,9 @@ def derived() -> tuple[float, ...]:
               claims.same_harness(), paper.reevaluations(),
               ledger.what_to_run().replace(",", "", regex=True),
               *audited(), *studies, *map(compared, PILOTS)]  # fmt: skip
+    two = publishing.load_study("pilot-d-llava-1.5-7b")[1]
+    tables += [effects.by_language_model(two, "after", "before", score)
+               for score in ("Yes/no", "Ranking", "Open")]  # fmt: skip
     values = [v for t in tables for v in pd.to_numeric(t.stack(), errors="coerce").dropna()]
     told = publishing.conclusions().iloc[:, 0]["aa-llava-1.5-7b"]
     values += [value for _, value, _ in numbers(told)]
