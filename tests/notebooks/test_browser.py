@@ -1,6 +1,7 @@
 """The pages as people meet them: in a browser, under Voilà and by keyboard."""
 
 import io
+import json
 import os
 import shutil
 import socket
@@ -192,3 +193,38 @@ judging_page(pairs, ".", Votes("votes.jsonl"), "ann")
 
     driver.get(driver.current_url)  # a new kernel: it goes on
     until(lambda: texts(driver, ".sgv-judged") == ["3 of 5 judged by ann"], "the page again")
+
+
+def test_captions_are_walked_through_by_image_and_by_source(driver, served, tmp_path: Path) -> None:
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+    from selenium.webdriver.support.select import Select
+
+    names = ("one.png", "gone.png")
+    Image.new("RGB", (50, 30), "red").save(tmp_path / names[0])
+    for who in ("first", "second"):
+        said = [
+            {"image": name, "id": name, "conversations": [
+                {"from": "human", "value": "<image>\nDescribe."},
+                {"from": "gpt", "value": f"{who} says <b>{name}</b>"},
+            ]} for name in names
+        ]  # fmt: skip
+        (tmp_path / f"{who}.json").write_text(json.dumps(said))
+    cell = """
+from sgv_lab.captions import convert
+from sgv_lab.widgets import caption_browser
+caption_browser(convert.convert_all(["first.json", "second.json"]), ".")
+"""
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
+    nbformat.write(book, tmp_path / "browse.ipynb")
+    driver.get(served(tmp_path / "browse.ipynb"))
+    until(lambda: image(driver), "an image")
+    page = driver.find_element(By.TAG_NAME, "body")
+    for who in ("first", "second"):
+        assert f"{who} says <b>one.png</b>" in page.text  # as text: a file holds no HTML
+    driver.find_element(By.CSS_SELECTOR, ".noUi-handle").send_keys(Keys.ARROW_RIGHT)
+    until(lambda: "first says <b>gone.png</b>" in page.text, "the next image's captions")
+    assert "gone.png: " in page.text and not image(driver)  # a missing one is named in its place
+    Select(driver.find_element(By.CSS_SELECTOR, "select[multiple]")).deselect_by_index(0)
+    until(lambda: "first says" not in page.text, "one source alone")
+    assert "second says <b>gone.png</b>" in page.text
