@@ -28,9 +28,10 @@ def stats(
 ) -> str:
     """Describe caption FILES: LLaVA-format JSON, JSON lines or Parquet, or COCO captions_*.json.
 
-    Gzipped ones, too. Words are runs without white space; words and parts of speech mean something
-    in English, and in languages written alike. With --images each LLaVA-format record is also
-    checked as `sgv-lab train` does before it starts, but for its length.
+    Gzipped ones, too. Of several, the paper's Table 1 stands beside what they hold. Words are runs
+    without white space; words and parts of speech mean something in English, and in languages
+    written alike. With --images each LLaVA-format record is also checked as `sgv-lab train` does
+    before it starts, but for its length.
 
     hub:NAME fetches a dataset of Table 1, world:NAME is its stand-in in the drawn world
     (COCO-Caption, BLIP-LCS, LLaVA-23K, ShareGPT4V, ShareGPT4V-PT).
@@ -38,10 +39,17 @@ def stats(
     if all_:
         refuse_ignored("--all", "sample", "seed")
     size = None if all_ else sample
-    reports = [report(convert(resolve(f)), images, tokenizer, size, seed) for f in files]
+    read = [convert(resolve(f)) for f in files]
+    reports = [report(one, images, tokenizer, size, seed) for one in read]
     if json_:
         return json.dumps(reports, indent=1, ensure_ascii=False)
-    return "\n\n".join(map(_text, reports))
+    told = [_text(one) for one in reports]
+    if len(read) > 1:
+        found = statistics.table1({recognise(one.file): one for one in read})
+        told.append(
+            f"the paper's Table 1, and what was found\n{found.astype(object).fillna('').to_string()}"
+        )
+    return "\n\n".join(told)
 
 
 def report(

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -188,8 +189,18 @@ def test_stats_as_json(tmp_path: Path) -> None:
     assert one["defects"]["empty"] == one["defects"]["refusal"] == 1
     assert one["defect_examples"]["refusal"][0]["record"] == 2
     text = CliRunner().invoke(main, ["stats", str(tmp_path / "x.json")]).stdout
-    assert "3 captions" in text
+    assert "3 captions" in text and "Table 1" not in text
     assert "refusal: 1" in text
+
+
+def test_stats_of_several_files_shows_table_1_beside_them(tmp_path: Path) -> None:
+    made(tmp_path, ["A dog runs."])
+    shutil.copyfile(tmp_path / "x.json", tmp_path / "detail_23k.json")
+    given = ["stats", str(tmp_path / "x.json"), str(tmp_path / "detail_23k.json")]
+    table = CliRunner().invoke(main, given).stdout.partition("Table 1")[2].splitlines()
+    (row,) = [line.split() for line in table if line.startswith("LLaVA-23K")]
+    assert row[1:] == ["no", "GPT4", "(text)", "1", "0", "11.0", "3.0", "23000", "609"]
+    assert not any("NA" in line.split() for line in table) and table[-1].startswith("x ")
 
 
 @pytest.mark.reference
