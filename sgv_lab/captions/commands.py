@@ -46,9 +46,8 @@ def stats(
     told = [_text(one) for one in reports]
     if len(read) > 1:
         found = statistics.table1({recognise(one.file): one for one in read})
-        told.append(
-            f"the paper's Table 1, and what was found\n{found.astype(object).fillna('').to_string()}"
-        )
+        table = found.astype(object).fillna("").to_string()
+        told.append(f"the paper's Table 1, and what was found\n{table}")
     return "\n\n".join(told)
 
 
