@@ -21,9 +21,10 @@ CHECKS = Path(__file__).parent / "tests" / "notebooks" / "checks"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Have the notebooks run at profile smoke, unless another is named."""
+    """Have the notebooks run at profile smoke, unless another is named, and without bars."""
     if config.getoption("nbval", False):
         os.environ.setdefault("SGV_PROFILE", "smoke")
+        os.environ["TQDM_DISABLE"] = "1"  # as stored outputs are made
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
