@@ -226,6 +226,7 @@ PILOTS = {  # -> what a text must call it
     "pilot-b-llava-1.5-7b": "not resolved",
     "pilot-c-llava-1.5-7b": "for the paper",
     "pilot-d-llava-1.5-7b": "for the paper",
+    "study-b-llava-1.5-7b": "for the paper",
 }
 
 
