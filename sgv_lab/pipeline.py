@@ -237,7 +237,9 @@ def _summary(made: Mapping[str, Any], figures: Path) -> str:
     lines = [
         "# Do better captions make better multimodal models?",
         "The ten claims of ShareGPT4V ([arXiv 2311.12793](https://arxiv.org/abs/2311.12793)). "
-        "*Beyond chance*: how many of a claim's numbers are more than 1.96 standard errors from 0.",
+        "*Beyond chance*: how many of a claim's numbers are more than 1.96 standard errors from 0. "
+        "*In miniature*: a recorded study's main effect with its 95 % interval, in points of right "
+        "yes/no answers, or in MME-P of the earlier studies, which measured forgetting.",
         Table(ledger.verdicts(figures / "data"))._repr_html_(),
         f"![Recorded for {claim}: runs of each kind of captions, and their differences with "
         f"intervals.](../figures/{plan}.png)",

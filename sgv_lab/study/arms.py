@@ -162,6 +162,14 @@ def _first(
     return Arm(name, label, {**PROJECTOR, **changes}, against)
 
 
+def _end_to_end(
+    name: str, label: str, shown: Mapping[str, Any], against: tuple[str, ...] = ("blip@PT",)
+) -> Arm:
+    """Captions ``shown`` to Table 5's pre-training, of the same images; its fine-tuning follows."""
+    changes = {f"pretrain.{key}": value for key, value in shown.items()}
+    return Arm(name, label, {**LCS, **END_TO_END, **changes}, against)
+
+
 def _rates(omission: int, error: int, invention: int) -> Arm:
     """Rates in percent: o25e10i0 leaves out 25 %, gets 10 % wrong, makes nothing up."""
     label = f"{omission}% left out, {error}% wrong, {invention}% made up"
@@ -223,6 +231,24 @@ _REGISTRY = {  # (group, upper bound) -> its arms
             "pre-training on true and whole captions",
             {**LCS, **ON_ORACLE},
             ("blip@PT",),
+        ),
+        _end_to_end(
+            "vision@PT",
+            "pre-training on GPT4-Vision's",
+            VISION,
+            ("blip@PT", "none@PT", "share@PT"),
+        ),
+        _end_to_end("blind@PT", "pre-training on blind GPT-4's", BLIND, ("blip@PT", "none@PT")),
+    ],
+    ("controls", "oracle@PT"): [
+        _end_to_end(
+            "aa@PT", "A/A: pre-training on BLIP's drawn again", {"annotator": "blip", "draw": 1}
+        ),
+        _end_to_end(
+            "shuffled@PT",
+            "pre-training on GPT4-Vision's of other images",
+            SHUFFLED,
+            ("none@PT", "blip@PT", "vision@PT"),
         ),
     ],
     ("captions alone, then SFT", "oracle@P"): [  # who captions what the projector alone learns

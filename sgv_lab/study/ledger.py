@@ -9,6 +9,7 @@ import pandas as pd
 from sgv_lab import paper
 from sgv_lab.models import families
 from sgv_lab.study import claims, plans, publishing
+from sgv_lab.study.criteria import with_interval
 from sgv_lab.study.effects import tidy
 from sgv_lab.study.runner import Record, read
 from sgv_lab.training.survey import MAX_DROPPED
@@ -164,15 +165,27 @@ def ledger(data: str | Path = "") -> pd.DataFrame:
 def verdicts(data: str | Path = "") -> pd.DataFrame:
     """The ledger in one look: each claim, what was printed, how strong that is, verdict, price.
 
-    "beyond chance": how many of a claim's numbers lie more than 1.96 standard errors from 0.
+    "beyond chance": how many of a claim's numbers lie more than 1.96 standard errors from 0. "in
+    miniature": the primary effect of the claim's recorded study, with its 95 % interval.
     """
+    data = Path(data or publishing.folder())
     table, effects = ledger(data), claims.effects()
     beyond = (effects["effect"] > 1.96 * effects["error"]).groupby(effects["claim"])
     counted = beyond.sum().astype(str) + " of " + beyond.size().astype(str)
-    table.insert(2, "beyond chance", counted.reindex(table.index).fillna(""))
+    table["beyond chance"] = counted.reindex(table.index).fillna("")
+    table["in miniature"] = tasks()["miniature"].map(lambda plan: _primary_effect(data, plan))
     names = {"statement": "claim", "reported": "the paper printed", "full size": "at full size"}
-    columns = ["claim", "the paper printed", "beyond chance", "verdict", "at full size"]
-    return table.rename(columns=names)[columns]
+    columns = ["claim", "the paper printed", "beyond chance", "in miniature", "at full size"]
+    return table.rename(columns=names)[[*columns, "verdict"]]
+
+
+def _primary_effect(data: Path, plan: str) -> str:
+    """A published study's score, effect and interval, such as "Yes/no +1.4 (0.8 to 1.9)"."""
+    path = data / f"{plan}.csv"
+    if not path.is_file():
+        return "no study" if not plan else "not run"
+    one = pd.read_csv(path).query("primary").iloc[0]
+    return f"{one['score']} {with_interval(one)}"
 
 
 def _evidence(lengths: pd.DataFrame) -> pd.Series:
