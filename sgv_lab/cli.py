@@ -34,8 +34,6 @@ COMMANDS = {  # name -> "module:function", listed in --help in this order
     "studies": "sgv_lab.commands:studies",
 }
 GROUPS = {"world": "The drawn world."}
-
-
 _SYSTEM = {  # an error of the system -> what to do about it
     **dict.fromkeys(("ENOSPC", "EDQUOT"), "free some space"),
     **dict.fromkeys(("EACCES", "EPERM", "EROFS"), "give this user the right to it"),

@@ -82,9 +82,9 @@ def collect(
     "discarded" (reason and text). ``ask``: an image's path -> the prompt. The same call goes on
     where a killed one stopped. The first image is asked about alone, to know what one costs.
 
-    Raises LabError for a missing or refused key, an endpoint that is down or takes no image,
-    images without an answer, a spent budget (none is begun that could exceed it), if not one
-    caption was accepted, and as `CaptionRun` does. What was collected stays.
+    Raises LabError for an endpoint that fails or refuses, images without an answer, a spent budget
+    (none is begun that could exceed it), if not one caption was accepted, and as `CaptionRun` does.
+    What was collected stays.
     """
     more = dict(terms.request or {})
     if more.get("stream"):
@@ -133,7 +133,7 @@ class _Collector:
                 self.under_way -= 1
                 reason = row.get("reason", "")
                 if reason.startswith("unanswered"):
-                    unanswered.append(_told(reason))
+                    unanswered.append(reason.removeprefix("unanswered: "))
                 elif reason.startswith(_FAILED) or "tokens_in" not in row:  # it cannot be read
                     held.append(row)
                 else:
@@ -145,8 +145,8 @@ class _Collector:
                 in_a_row += reason.startswith(_FAILED) and not about_content(reason)
                 if in_a_row >= STOP_AFTER + self.connections * self.answered:
                     self.kept.spend(held)
-                    fix = self._way_out(reason)
-                    raise LabError(f"the endpoint fails: {_told(reason)}", fix=fix)
+                    what = f"the endpoint fails: {reason.removeprefix('unanswered: ')}"
+                    raise LabError(what, fix=self._way_out(reason))
         self._end(held, unanswered)
 
     def _end(self, held: list[Row], unanswered: list[str]) -> None:
@@ -161,8 +161,8 @@ class _Collector:
             self.kept.empty()  # what did not work may be mended before the next run
             asked = unanswered + [row["reason"] for row in rows if "tokens_in" in row]
             if not asked:
-                fix = "mend the images, or give others"
-                raise LabError(f"no image can be read ({told})", fix=fix)
+                what = f"no image can be read ({told})"
+                raise LabError(what, fix="mend the images, or give others")
             fix = self._way_out(next(reason for reason, _ in reasons if reason in asked))
             what = f"no caption was accepted, {self.spent:.2f} spent ({told})"
             raise LabError(what, where=self.kept.out, fix=fix)
@@ -260,10 +260,6 @@ class _Collector:
         with self.lock:
             self.spent += self.terms.cost(given, made)
             self.dearest_prompt = max(self.dearest_prompt, self.terms.cost(given, 0))
-
-
-def _told(reason: str) -> str:
-    return reason.removeprefix("unanswered: ")
 
 
 def flaw(text: str, finish: str | None = "stop") -> str | None:

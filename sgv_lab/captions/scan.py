@@ -103,10 +103,8 @@ def opened(path: str | Path) -> Iterator[BinaryIO]:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise LabError(f"is damaged gzip ({error})", where=path, fix=AGAIN) from error
     except OSError as error:
-        fix = "give the path of a readable file"
-        raise LabError(
-            f"cannot be read ({error.strerror or error})", where=path, fix=fix
-        ) from error
+        what = f"cannot be read ({error.strerror or error})"
+        raise LabError(what, where=path, fix="give the path of a readable file") from error
 
 
 def layout(path: str | Path) -> str:
@@ -119,11 +117,11 @@ def layout(path: str | Path) -> str:
         head = file.read(4096)
         if head.startswith(b"PAR1"):
             return "parquet"
-        begins = head.removeprefix(_BOM).lstrip()[:20]
+        begins = head.removeprefix(_BOM).lstrip()
         if not begins:
             raise LabError("is empty", where=path, fix=AGAIN)
-        file.seek(len(head) - len(head.removeprefix(_BOM).lstrip()))
-        line = file.readline(LONGEST)
+        file.seek(len(head) - len(begins))
+        line, begins = file.readline(LONGEST), begins[:20]
         if _NO_RECORD.fullmatch(line):
             return "lines"
         if begins[:1] not in (b"[", b"{") or b"\0" in begins:
@@ -205,8 +203,7 @@ def _take(
 
 
 def _legible_id(raw: bytes) -> str | None:
-    found = _ID.search(raw)
-    return found[1].decode(errors="replace") if found else None
+    return found[1].decode(errors="replace") if (found := _ID.search(raw)) else None
 
 
 class _Blocks:
