@@ -142,13 +142,12 @@ def _images(captions: Captions, root: Path, show: int) -> dict[str, Defect]:
     wanted = captions.rows().filter(pl.col("image").is_not_null()).group_by("image")
     query = wanted.agg(pl.len(), pl.col("record", "id").first()).sort("record")
     table = query.collect(engine="streaming")
-    checked = images_kinds(root, table["image"])
-    rows = zip(table.rows(), checked, strict=True)
+    rows = zip(table.rows(), images_kinds(root, table["image"]), strict=True)
     for (image, count, record, name), kinds in tqdm(rows, "images", len(table), disable=None):
         for kind, words in kinds.items():
-            kind = f"{kind}_image"
-            found[kind].count += count
-            if len(found[kind].examples) < show:
-                example = {"record": record, "id": name, "snippet": f"{image}: {words}"}
-                found[kind].examples.append(example)
+            defect = found[f"{kind}_image"]
+            defect.count += count
+            if len(defect.examples) < show:
+                seen = f"{image}: {words}"
+                defect.examples.append({"record": record, "id": name, "snippet": seen})
     return found

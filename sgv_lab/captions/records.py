@@ -60,11 +60,9 @@ def _read(path: Path) -> Iterator[tuple[int, int | None, Any, Broken | None]]:
 
 
 def _name(given: Any, number: int) -> str:
-    """An id as text that can be written anywhere; none, or one that is no text or number: the
-    record's number."""
-    if isinstance(given, bool) or not isinstance(given, str | int | float) or given == "":
-        return str(number)
-    return id_text(given) or str(number)
+    """An id as text that can be written anywhere; the record's number where it is none."""
+    usable = isinstance(given, str | int | float) and not isinstance(given, bool)
+    return (id_text(given) if usable else "") or str(number)
 
 
 def id_text(given: Any) -> str | None:
@@ -84,7 +82,12 @@ def record_problem(record: Any) -> str:
         return "is not an object"
     turns = record.get("conversations")
     if not isinstance(turns, list | tuple) or not turns:
-        return _wrapped(record) or "has no conversations"
+        for name, value in record.items():
+            first = value[0] if isinstance(value, list) and value else None
+            if isinstance(first, Mapping) and "conversations" in first:
+                what = f"is an object with records under {name!r}"
+                return f"{what}, where a list of records is wanted"
+        return "has no conversations"
     for turn in turns:
         if not isinstance(turn, Mapping) or not isinstance(turn.get("value"), str):
             return "has a turn that is not {from, value} with text"
@@ -95,15 +98,6 @@ def record_problem(record: Any) -> str:
     texts = (record.get("image") or "", *(turn["value"] for turn in turns))
     if any(not text.isascii() and HALF_PAIR.search(text) for text in texts):
         return f"has {HALF}"
-    return ""
-
-
-def _wrapped(record: Mapping[str, Any]) -> str:
-    """What to say of an object that holds the file's records, or ""."""
-    for name, value in record.items():
-        first = value[0] if isinstance(value, list) and value else None
-        if isinstance(first, Mapping) and "conversations" in first:
-            return f"is an object with records under {name!r}, where a list of records is wanted"
     return ""
 
 
@@ -134,9 +128,13 @@ def _order(turns: Sequence[Mapping[str, str]]) -> str:
 def _image(image: Any, turns: Sequence[Mapping[str, str]]) -> str:
     tagged = [turn for turn in turns if IMAGE in turn["value"]]
     if image is None:
-        # Anywhere but in an image's own place the tag is the text's own (code, mark-up).
-        asked = any(_asks(turn["value"].strip()) for turn in tagged if turn["from"] in QUESTIONS)
-        return "asks about <image> but has no image" if asked else ""
+        for turn in tagged:
+            text = turn["value"].strip()
+            # anywhere but in front or as the last line the tag is the text's own (code, mark-up)
+            placed = text.startswith(IMAGE) or text.rpartition("\n")[2].strip() == IMAGE
+            if placed and turn["from"] in QUESTIONS:
+                return "asks about <image> but has no image"
+        return ""
     if not isinstance(image, str) or not image or "\0" in image:
         return f"has an image that is not a path: {image!r:.60}"
     if leaves_root(image):
@@ -144,8 +142,3 @@ def _image(image: Any, turns: Sequence[Mapping[str, str]]) -> str:
     if len(tagged) != 1:
         return f"has an image and {len(tagged)} turns with <image> instead of one"
     return "has <image> in an answer" if tagged[0]["from"] in ANSWERS else ""
-
-
-def _asks(text: str) -> bool:
-    """Whether the tag stands where records with an image have it: in front, or on the last line."""
-    return text.startswith(IMAGE) or text.rpartition("\n")[2].strip() == IMAGE
