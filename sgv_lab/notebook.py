@@ -1,8 +1,7 @@
 """What every notebook calls first: its parameters checked, its environment quiet.
 
-Papermill injects whatever it is given after the cell tagged ``parameters``; a misspelt name or a
-value of the wrong type would pass silently. ``begin`` reads what that cell declares and refuses
-the rest.
+Papermill injects whatever it is given after the cell tagged ``parameters``, misspelt names and
+wrong types too. `load_settings` refuses what that cell does not declare.
 """
 
 import ast

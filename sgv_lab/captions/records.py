@@ -38,8 +38,9 @@ def read_records(
     else:
         found = ((number, None, record, None) for number, record in enumerate(records))
     for number, line, record, broken in found:
-        given = record.get("id") if isinstance(record, Mapping) else None
-        name = _name(broken.id if broken else given, number)
+        given = record.get("id") if isinstance(record, Mapping) else broken and broken.id
+        usable = isinstance(given, str | int | float) and not isinstance(given, bool)
+        name = (id_text(given) if usable else "") or str(number)
         if wrong := broken.problem if broken else record_problem(record):
             yield {"id": name}, line, Broken(number, name, line, wrong)
         else:
@@ -57,12 +58,6 @@ def _read(path: Path) -> Iterator[tuple[int, int | None, Any, Broken | None]]:
         rows = [(*one, None) for one in batch.records]
         rows += [(one.number, one.line, None, one) for one in batch.broken]
         yield from sorted(rows, key=lambda row: row[0])
-
-
-def _name(given: Any, number: int) -> str:
-    """An id as text that can be written anywhere; the record's number where it is none."""
-    usable = isinstance(given, str | int | float) and not isinstance(given, bool)
-    return (id_text(given) if usable else "") or str(number)
 
 
 def id_text(given: Any) -> str | None:
