@@ -147,19 +147,20 @@ def _word_counts(captions: Sequence[str]) -> np.ndarray:
 
 
 def _llava_rows(file: Path, broken: list[Broken]) -> Iterator[Row]:
-    for batch in scan(file, _LlavaRecord, record_problem):
+    for batch in scan(file, _LlavaRecord):
         broken.extend(batch.broken)
         for number, line, record in batch.records:
-            name, turns = id_text(record.id), record.conversations
+            turns = record.conversations if isinstance(record, _LlavaRecord) else []
             if len(turns) == 2 and turns[1].from_ == "gpt":  # all of the published captions
                 answer = turns[1].value
             else:
                 answer = next((turn.value for turn in turns if turn.from_ in ANSWERS), None)
             if answer is None or (record.image and leaves_root(record.image)):
-                wrong = record_problem(msgspec.to_builtins(record))
-                broken.append(Broken(number, name, line, wrong))
+                value = msgspec.to_builtins(record)
+                given = value.get("id") if isinstance(value, dict) else None
+                broken.append(Broken(number, id_text(given), line, record_problem(value)))
             else:
-                yield number, name, record.image, turns[0].value, answer
+                yield number, id_text(record.id), record.image, turns[0].value, answer
 
 
 def _coco_rows(file: Path, broken: list[Broken]) -> Iterator[Row]:

@@ -52,7 +52,7 @@ def _read(path: Path) -> Iterator[tuple[int, int | None, Any, Broken | None]]:
     if layout(path) == "coco":
         fix = "give records of conversations, as LLaVA's"
         raise LabError("holds COCO captions, which have no questions", where=path, fix=fix)
-    for batch in scan(path, dict, record_problem):
+    for batch in scan(path, dict):
         if cut := next((one for one in batch.broken if one.problem.startswith(ENDS)), None):
             raise LabError(f"is cut short: {cut.problem}", where=path, fix=cut.fix)
         rows = [(*one, None) for one in batch.records]

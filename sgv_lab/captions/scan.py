@@ -10,8 +10,8 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -69,26 +69,25 @@ class Broken:
 
 @dataclass
 class Batch:
-    """Some records in the file's order: the sound ones as (number, line, record), and the rest."""
+    """Some values in the file's order, as (number, line, value), and what is none."""
 
     records: list[tuple[int, int | None, Any]] = field(default_factory=list)
     broken: list[Broken] = field(default_factory=list)
 
 
-def scan(path: str | Path, record: type, wrong: Callable[[Any], str]) -> Iterator[Batch]:
+def scan(path: str | Path, record: type) -> Iterator[Batch]:
     """The objects of a file as ``record`` (a msgspec Struct, or dict), batch by batch and in order.
 
-    ``wrong`` says what is wrong with a JSON value that is no ``record``. The line is known of
-    every broken record, and of sound ones in JSON lines. Raises LabError as ``layout`` does, and
-    for Parquet without conversations.
+    A JSON value that is no ``record`` comes as it is. The line is known of all that is not sound,
+    and in JSON lines. Raises LabError as ``layout`` does, and for Parquet without conversations.
     """
     kind = layout(path)
     if kind == "parquet":
-        yield from _parquet(path, record, wrong)
+        yield from _parquet(path, record)
         return
     with opened(path) as file:
         blocks = _lines if kind == "lines" else _Blocks(kind == "array").batches
-        yield from blocks(file, record, wrong)
+        yield from blocks(file, record)
 
 
 @contextmanager
@@ -138,7 +137,7 @@ def layout(path: str | Path) -> str:
         return kind
 
 
-def _parquet(path: str | Path, record: type, wrong: Callable[[Any], str]) -> Iterator[Batch]:
+def _parquet(path: str | Path, record: type) -> Iterator[Batch]:
     count = 0
     try:
         with opened(path) as file:
@@ -150,23 +149,22 @@ def _parquet(path: str | Path, record: type, wrong: Callable[[Any], str]) -> Ite
             for rows in table.iter_batches(ROWS, columns=list(names)):
                 batch = Batch()
                 for number, row in enumerate(rows.to_pylist(), count):
-                    try:
-                        batch.records.append((number, None, msgspec.convert(row, record)))
-                    except msgspec.ValidationError:
-                        batch.broken.append(Broken(number, str(row.get("id")), None, wrong(row)))
+                    with suppress(msgspec.ValidationError):
+                        row = msgspec.convert(row, record)
+                    batch.records.append((number, None, row))
                 count += len(rows)
                 yield batch
     except pa.ArrowException as error:
         raise LabError(f"cannot be read as Parquet ({error})", where=path, fix=AGAIN) from error
 
 
-def _lines(file: BinaryIO, record: type, wrong: Callable[[Any], str]) -> Iterator[Batch]:
+def _lines(file: BinaryIO, record: type) -> Iterator[Batch]:
     """JSON lines: each costs itself alone, blank ones nothing."""
     decoder, number = msgspec.json.Decoder(record), 0
     batch = Batch()
     for line, text in enumerate(file, 1):
         if raw := text.removeprefix(_BOM).strip():
-            _take(batch, decoder, wrong, raw, number, line, cut=not text.endswith(b"\n"))
+            _take(batch, decoder, raw, number, line, cut=not text.endswith(b"\n"))
             number += 1
         if len(batch.records) >= ROWS:
             yield batch
@@ -177,24 +175,23 @@ def _lines(file: BinaryIO, record: type, wrong: Callable[[Any], str]) -> Iterato
 def _take(
     batch: Batch,
     decoder: msgspec.json.Decoder,
-    wrong: Callable[[Any], str],
     raw: bytes,
     number: int,
     line: int | None,
     cut: bool = False,
 ) -> None:
     """Put a JSON value where it belongs; ``cut``: the file may have been cut short in it."""
-    fix = AGAIN
     try:
         try:
-            batch.records.append((number, line, decoder.decode(raw)))
-            return
+            value = decoder.decode(raw)
         except msgspec.ValidationError:
-            problem, fix = wrong(msgspec.json.decode(raw)), LEAVE
+            value = msgspec.json.decode(raw)
+        batch.records.append((number, line, value))
+        return
     except RecursionError:
         problem, fix = DEEP, LEAVE
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        problem = f"malformed: {error}"
+        problem, fix = f"malformed: {error}", AGAIN
         if isinstance(error, msgspec.DecodeError) and _HALF.search(raw):
             problem, fix = HALF, LEAVE
         elif cut and "truncated" in str(error):
@@ -212,8 +209,7 @@ class _Blocks:
     def __init__(self, array: bool) -> None:
         self.array, self.number, self.line = array, 0, 1
 
-    def batches(self, file: BinaryIO, record: type, wrong: Callable[[Any], str]) -> Iterator[Batch]:
-        self.wrong = wrong
+    def batches(self, file: BinaryIO, record: type) -> Iterator[Batch]:
         self.one, self.many = msgspec.json.Decoder(record), msgspec.json.Decoder(list[record])
         block = file.read(BLOCK)
         data = block.lstrip(_BOM + b" \t\r\n")[self.array :]
@@ -262,7 +258,7 @@ class _Blocks:
             line, counted = line + data.count(b"\n", counted, start), start
             try:
                 at = _JSON.raw_decode(text, start)[1]
-                _take(batch, self.one, self.wrong, data[start:at], self.number, line)
+                _take(batch, self.one, data[start:at], self.number, line)
             except (json.JSONDecodeError, RecursionError) as error:
                 deep = isinstance(error, RecursionError)
                 short = not deep and (error.msg.startswith("Unterminated") or error.pos >= end)
