@@ -147,20 +147,21 @@ def _word_counts(captions: Sequence[str]) -> np.ndarray:
 
 
 def _llava_rows(file: Path, broken: list[Broken]) -> Iterator[Row]:
-    for batch in scan(file, _LlavaRecord):
-        broken.extend(batch.broken)
-        for number, line, record in batch.records:
-            turns = record.conversations if isinstance(record, _LlavaRecord) else []
-            if len(turns) == 2 and turns[1].from_ == "gpt":  # all of the published captions
-                answer = turns[1].value
-            else:
-                answer = next((turn.value for turn in turns if turn.from_ in ANSWERS), None)
-            if answer is None or (record.image and leaves_root(record.image)):
-                value = msgspec.to_builtins(record)
-                given = value.get("id") if isinstance(value, dict) else None
-                broken.append(Broken(number, id_text(given), line, record_problem(value)))
-            else:
-                yield number, id_text(record.id), record.image, turns[0].value, answer
+    for number, line, record in scan(file, _LlavaRecord):
+        if isinstance(record, Broken):
+            broken.append(record)
+            continue
+        turns = record.conversations if isinstance(record, _LlavaRecord) else []
+        if len(turns) == 2 and turns[1].from_ == "gpt":  # all of the published captions
+            answer = turns[1].value
+        else:
+            answer = next((turn.value for turn in turns if turn.from_ in ANSWERS), None)
+        if answer is None or (record.image and leaves_root(record.image)):
+            value = msgspec.to_builtins(record)
+            given = value.get("id") if isinstance(value, dict) else None
+            broken.append(Broken(number, id_text(given), line, record_problem(value)))
+        else:
+            yield number, id_text(record.id), record.image, turns[0].value, answer
 
 
 def _coco_rows(file: Path, broken: list[Broken]) -> Iterator[Row]:

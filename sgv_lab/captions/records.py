@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sgv_lab.captions.scan import ENDS, HALF, HALF_PAIR, Broken, layout, scan
+from sgv_lab.captions.scan import ENDS, HALF, HALF_PAIR, Broken, Found, layout, scan
 from sgv_lab.errors import LabError
 from sgv_lab.files import leaves_root
 
@@ -36,8 +36,9 @@ def read_records(
     if isinstance(records, str | Path):
         found = _read(Path(records))
     else:
-        found = ((number, None, record, None) for number, record in enumerate(records))
-    for number, line, record, broken in found:
+        found = ((number, None, record) for number, record in enumerate(records))
+    for number, line, record in found:
+        broken = record if isinstance(record, Broken) else None
         given = record.get("id") if isinstance(record, Mapping) else broken and broken.id
         usable = isinstance(given, str | int | float) and not isinstance(given, bool)
         name = (id_text(given) if usable else "") or str(number)
@@ -47,17 +48,15 @@ def read_records(
             yield {**record, "id": name}, line, None
 
 
-def _read(path: Path) -> Iterator[tuple[int, int | None, Any, Broken | None]]:
-    """Number, line, record and what is wrong, in the file's order."""
+def _read(path: Path) -> Found:
+    """What `scan` finds in a file of records that is whole."""
     if layout(path) == "coco":
         fix = "give records of conversations, as LLaVA's"
         raise LabError("holds COCO captions, which have no questions", where=path, fix=fix)
-    for batch in scan(path, dict):
-        if cut := next((one for one in batch.broken if one.problem.startswith(ENDS)), None):
-            raise LabError(f"is cut short: {cut.problem}", where=path, fix=cut.fix)
-        rows = [(*one, None) for one in batch.records]
-        rows += [(one.number, one.line, None, one) for one in batch.broken]
-        yield from sorted(rows, key=lambda row: row[0])
+    for number, line, record in scan(path, dict):
+        if isinstance(record, Broken) and record.problem.startswith(ENDS):
+            raise LabError(f"is cut short: {record.problem}", where=path, fix=record.fix)
+        yield number, line, record
 
 
 def id_text(given: Any) -> str | None:
