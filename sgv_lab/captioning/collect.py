@@ -91,17 +91,11 @@ def collect(
         raise LabError("streams are not read", fix='leave "stream" out of the request')
     client = Client(url, model, terms.timeout, terms.per_minute)
     images = list_images(images)
-    settings = {
-        "model": model,
-        "revision": urlsplit(client.url).hostname,
-        "seed": seed,
-        "prompts": {name: ask(f"{one.prefix}/") for name, one in prompts.SOURCES.items()},
-        "temperature": terms.temperature,
-        "max_tokens": terms.max_tokens,
-        "extra": more,
-        "filters": FILTERS,
-        "tries": TRIES,
-    }
+    asked = {name: ask(f"{one.prefix}/") for name, one in prompts.SOURCES.items()}
+    settings = {"model": model, "revision": urlsplit(client.url).hostname, "seed": seed}
+    settings |= {"prompts": asked, "temperature": terms.temperature}
+    settings |= {"max_tokens": terms.max_tokens, "extra": more}
+    settings |= {"filters": FILTERS, "tries": TRIES}
     with CaptionRun(out, images, settings, shard) as run:
         client.learned |= run.learned
         _Collector(client, run, terms, ask).run()
