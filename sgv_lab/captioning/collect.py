@@ -97,7 +97,7 @@ def collect(
     settings |= {"max_tokens": terms.max_tokens, "extra": more}
     settings |= {"filters": FILTERS, "tries": TRIES}
     with CaptionRun(out, images, settings, shard) as run:
-        client.learned |= run.learned
+        client.learned |= run.notes["learned"]
         _Collector(client, run, terms, ask).run()
     return Path(out)
 
@@ -111,7 +111,7 @@ class _Collector:
         limits = [self._fields(0).get(name) for name in ("max_tokens", "max_completion_tokens")]
         self.longest = max((n for n in limits if isinstance(n, int)), default=terms.max_tokens)
         self.lock = threading.Lock()
-        self.spent = terms.cost(**writer.tokens(chain(writer.rows(run.out), [run.spent])))
+        self.spent = terms.cost(**writer.tokens(chain(writer.rows(run.out), [run.notes["spent"]])))
         self.under_way, self.dearest_prompt = 0, 0.0
         self.answered, self.broke, self.estimated = False, False, False
 
@@ -132,7 +132,7 @@ class _Collector:
                     held.append(row)
                 else:
                     self.kept.add([*held, row])
-                    self.kept.learn(self.client.learned)
+                    self.kept.note(learned=dict(self.client.learned))
                     bar.update(len(held) + 1)
                     bar.set_postfix_str(f"cost {self.spent:.2f}", refresh=False)
                     held, in_a_row = [], 0
