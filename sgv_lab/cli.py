@@ -6,7 +6,6 @@ import importlib
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -33,9 +32,7 @@ COMMANDS = {  # name -> "module:function", listed in --help in this order
     "study": "sgv_lab.commands:study",
     "studies": "sgv_lab.commands:studies",
 }
-GROUPS = {"world": "The drawn world."}
-
-
+_WORLD = "The drawn world."  # what the group "world" is about
 _SYSTEM = {  # an error of the system -> what to do about it
     **dict.fromkeys(("ENOSPC", "EDQUOT"), "free some space"),
     **dict.fromkeys(("EACCES", "EPERM", "EROFS"), "give this user the right to it"),
@@ -52,30 +49,21 @@ _SURROUNDINGS = {  # what an error says -> what it means, and what to do
 
 
 class _Lab(click.Group):
-    """The commands whose names begin with ``prefix``; what a user did wrong is one line."""
-
-    def __init__(self, *given: Any, prefix: str = "", **more: Any) -> None:
-        super().__init__(*given, **more)
-        self.prefix = prefix
+    """All commands; what a user did wrong is one line."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        inside = [name for name in COMMANDS if name.startswith(self.prefix)]
-        return list(dict.fromkeys(name.removeprefix(self.prefix).split()[0] for name in inside))
+        return [name.removesuffix(" export") for name in COMMANDS]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        full = self.prefix + name
-        if full in GROUPS:
-            return _Lab(name, prefix=f"{full} ", help=GROUPS[full])
-        if full not in COMMANDS:
-            return None
-        module, function = COMMANDS[full].split(":")
-        return command(name, getattr(importlib.import_module(module), function))
+        if name == "world":
+            return click.Group(name, [_loaded("world export")], help=_WORLD)
+        return _loaded(name) if name in COMMANDS else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write each command's name and first sentence, without importing any."""
         names = self.list_commands(ctx)
         room = formatter.width - 6 - max(map(len, names))
-        helps = [GROUPS.get(name) or _docstring(COMMANDS[self.prefix + name]) for name in names]
+        helps = [_docstring(COMMANDS[name]) if name in COMMANDS else _WORLD for name in names]
         short = [click.Command(None, help=text).get_short_help_str(room) for text in helps]
         with formatter.section("Commands"):
             formatter.write_dl(list(zip(names, short, strict=True)))
@@ -87,6 +75,11 @@ class _Lab(click.Group):
             if mistake := _mistake(error):
                 raise click.ClickException(str(mistake)) from error
             raise
+
+
+def _loaded(name: str) -> click.Command:
+    module, function = COMMANDS[name].split(":")
+    return command(name.split()[-1], getattr(importlib.import_module(module), function))
 
 
 def _mistake(error: Exception) -> LabError | None:

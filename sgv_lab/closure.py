@@ -52,19 +52,18 @@ class Sources:
         """
         todo, found = {*modules}, {}
         while todo:
-            if (name := todo.pop()) not in found and name not in _FINDERS:
-                if name not in self.parsed:
-                    path = self._path(name)
-                    self.parsed[name] = self.parse(path.read_bytes(), path)
-                found[name], more = self.parsed[name]
-                todo |= more
+            name = todo.pop()
+            if name in found or name in _FINDERS:
+                continue
+            if name not in self.paths:
+                what, fix = f"{name} is in no source file", "define it in a module"
+                raise LabError(what, where="what makes a result", fix=fix)
+            if name not in self.parsed:
+                path = self.paths[name]
+                self.parsed[name] = self.parse(path.read_bytes(), path)
+            found[name], more = self.parsed[name]
+            todo |= more
         return dict(sorted(found.items()))
-
-    def _path(self, module: str) -> Path:
-        if module not in self.paths:
-            what, fix = f"{module} is in no source file", "define it in a module"
-            raise LabError(what, where="what makes a result", fix=fix)
-        return self.paths[module]
 
     def parse(self, text: str | bytes, path: Path) -> tuple[str, set[str]]:
         """The hash of a module of that ``text``, and the modules of ours that it loads."""

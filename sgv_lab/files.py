@@ -12,14 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from sgv_lab.errors import LabError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_One, _Made = TypeVar("_One"), TypeVar("_Made")
 
 
 @contextmanager
@@ -41,10 +40,9 @@ def atomic(path: str | Path) -> Iterator[Path]:
 
 def write_json(path: str | Path, value: Any) -> None:
     """Write ``value`` as indented JSON, atomically."""
+    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
     with atomic(path) as temporary:
-        temporary.write_text(
-            json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_jsonl(path: str | Path, rows: Iterable[Any]) -> None:
@@ -70,7 +68,7 @@ def full_disk(
 def only_writer(folder: Path, file: str = "") -> AcquireReturnProxy:
     """A held lock that keeps a folder, or one ``file`` in it, to this process until its release.
 
-    It is released by ``with``, or by its ``lock``. LabError if another process holds it.
+    LabError if another process holds it.
     """
     with full_disk(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -84,9 +82,8 @@ def only_writer(folder: Path, file: str = "") -> AcquireReturnProxy:
 class Journal:
     """A file of JSON lines that grows and survives a kill at any moment.
 
-    What `append` was given is whole and on the disk when it returns. A last line without its end
-    was cut by a kill: it is not read, and the next `append` cuts it off. Several processes may
-    append at once.
+    A last line without its end was cut by a kill: it is not read, and the next `append` cuts it
+    off. Several processes may append at once.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -119,19 +116,19 @@ class Journal:
                 _append(file.fileno(), text.encode(errors="replace"), sync)
 
 
-def _append(descriptor: int, data: bytes, sync: bool) -> None:
+def _append(file: int, data: bytes, sync: bool) -> None:
     """Cut a torn last line, then write ``data``, or leave the file as it was."""
-    end = os.fstat(descriptor).st_size
-    if end and os.pread(descriptor, 1, end - 1) != b"\n":
-        end = os.pread(descriptor, end, 0).rfind(b"\n") + 1
-        os.ftruncate(descriptor, end)
+    end = os.fstat(file).st_size
+    if end and os.pread(file, 1, end - 1) != b"\n":
+        end = os.pread(file, end, 0).rfind(b"\n") + 1
+        os.ftruncate(file, end)
     try:
         while data:
-            data = data[os.write(descriptor, data) :]
+            data = data[os.write(file, data) :]
         if sync:
-            os.fsync(descriptor)
+            os.fsync(file)
     except OSError:
-        os.ftruncate(descriptor, end)
+        os.ftruncate(file, end)
         raise
 
 
@@ -147,7 +144,7 @@ def sha256(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def in_threads(function: Callable[[_One], _Made], items: Iterable[_One]) -> Iterator[_Made]:
+def in_threads(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
     """``function`` of each item, in order: for what waits for a disk, or decodes images.
 
     A million items are not all queued at once.

@@ -162,7 +162,9 @@ def _check_bytes(count: int) -> None:
 def _opened(file: BinaryIO) -> Iterator[Image.Image]:
     try:
         with Image.open(file) as image:
-            _check_header(image)
+            short, long = sorted(image.size)
+            if short < SMALLEST or long > RATIO * short:
+                raise LabError(f"size: {image.width} x {image.height} pixels")
             yield image
     except LabError:
         raise
@@ -174,10 +176,3 @@ def _opened(file: BinaryIO) -> Iterator[Image.Image]:
         raise LabError(f"corrupt: {'a web page' if page else 'no image format'}") from error
     except Exception as error:  # decoders raise many kinds at damaged bytes
         raise LabError(f"corrupt: {error or type(error).__name__}"[:160]) from error
-
-
-def _check_header(image: Image.Image) -> None:
-    short, long = sorted(image.size)
-    size = f"{image.width} x {image.height} pixels"
-    if short < SMALLEST or long > RATIO * short:
-        raise LabError(f"size: {size}")

@@ -1,8 +1,7 @@
 """What every notebook calls first: its parameters checked, its environment quiet.
 
-Papermill injects whatever it is given after the cell tagged ``parameters``; a misspelt name or a
-value of the wrong type would pass silently. ``begin`` reads what that cell declares and refuses
-the rest.
+Papermill injects whatever it is given after the cell tagged ``parameters``, misspelt names and
+wrong types too. `load_settings` refuses what that cell does not declare.
 """
 
 import ast
@@ -42,18 +41,13 @@ _INJECTED = "# Parameters"  # how the cell begins that papermill puts in
 
 def folder() -> Path:
     """The folder of the notebooks: ``SGV_NOTEBOOKS``, or ``notebooks`` beside the package."""
-    return Path(
-        os.environ.get("SGV_NOTEBOOKS") or Path(__file__).resolve().parents[1] / "notebooks"
-    )
+    beside = Path(__file__).resolve().parents[1] / "notebooks"
+    return Path(os.environ.get("SGV_NOTEBOOKS") or beside)
 
 
 def contents() -> pd.DataFrame:
-    """The study's notebooks: number and name, what it is about, and whether it is written yet."""
-    rows = [
-        (name, about, "ready" if (folder() / f"{name}.ipynb").is_file() else "planned")
-        for name, about in CONTENTS.items()
-    ]
-    return pd.DataFrame(rows, columns=["notebook", "about", "state"]).set_index("notebook")
+    """The study's notebooks: number and name, and what each is about."""
+    return pd.Series(CONTENTS, name="about").rename_axis("notebook").to_frame()
 
 
 def parameters(path: str | Path) -> dict[str, str]:
@@ -86,14 +80,14 @@ def parameters(path: str | Path) -> dict[str, str]:
 def load_settings(name: str, namespace: MutableMapping[str, Any]) -> SimpleNamespace:
     """Check the parameters in ``namespace`` (a notebook's ``globals()``) and return the settings.
 
-    Settings are the profile's section for this notebook with the parameters on top. A parameter
-    named like a field of the section overrides it, unless it is 0, "", [] or None: these mean
-    "as the profile says" (papermill's help cannot read ``int | None``). Converted values are
-    written back to the namespace. The environment's SGV_PROFILE goes before the profile that the
-    cell declares, and behind one that papermill puts in. ``bars``: whether progress is shown.
+    Settings are the profile's section for this notebook with the parameters on top, unless one is
+    0, "", [] or None: these mean "as the profile says" (papermill's help cannot read
+    ``int | None``). Converted values are written back to the namespace. The environment's
+    SGV_PROFILE goes before the profile that the cell declares, and behind one that papermill puts
+    in. ``bars``: whether progress is shown.
 
-    Raises LabError for an injected name the parameters cell does not declare (naming the nearest),
-    a value that does not convert to the declared type, and an unknown profile.
+    Raises LabError for an injected name the parameters cell does not declare, a value that does not
+    convert to the declared type, and an unknown profile.
     """
     declared, given = parameters(folder() / f"{name}.ipynb"), _injected(namespace)
     for stray in sorted(given - set(declared)):
@@ -106,9 +100,9 @@ def load_settings(name: str, namespace: MutableMapping[str, Any]) -> SimpleNames
     section.bars = values["profile"] != "smoke" and not os.environ.get("TQDM_DISABLE")
     _quiet(section.bars)
     pd.set_option("display.max_colwidth", None, "display.max_columns", None)
-    vars(section).update(
-        (k, v) for k, v in values.items() if v or v is False or not hasattr(section, k)
-    )
+    for key, value in values.items():
+        if value or value is False or not hasattr(section, key):
+            setattr(section, key, value)
     return section
 
 
@@ -177,5 +171,4 @@ def _quiet(bars: bool) -> None:
     os.environ.update(PYTHONWARNINGS="ignore", TRANSFORMERS_VERBOSITY="error")
     os.environ.update(TOKENIZERS_PARALLELISM="false", HF_HUB_DISABLE_TELEMETRY="1")
     if not bars:
-        os.environ.update(TQDM_DISABLE="1", HF_DATASETS_DISABLE_PROGRESS_BARS="1")
-        os.environ.update(HF_HUB_DISABLE_PROGRESS_BARS="1")
+        os.environ.update(TQDM_DISABLE="1", HF_HUB_DISABLE_PROGRESS_BARS="1")

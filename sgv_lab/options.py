@@ -20,17 +20,12 @@ from click.core import ParameterSource
 
 from sgv_lab.errors import LabError
 
+# type hints of parameters: whole numbers, a file or folder that is there, an object given as JSON
 Count = Annotated[int, click.IntRange(1)]
-"""A type hint: a whole number of one or more."""
 NotNegative = Annotated[int, click.IntRange(0)]
-"""A type hint: a whole number, 0 too."""
 Existing = Annotated[Path, click.Path(exists=True, path_type=Path)]
-"""A type hint: a file or folder that is there."""
 Folder = Annotated[Path, click.Path(exists=True, file_okay=False, path_type=Path)]
-"""A type hint: a folder that is there."""
-
 JsonObject = Annotated[dict[str, Any], lambda text: msgspec.json.decode(text, type=dict)]
-"""A type hint: an object, given as JSON."""
 
 _COMMENT = re.compile(r"^ +(\w+): [^#\n]*  # (?:([A-Z=]{2,}): )?(.+)$", re.MULTILINE)
 

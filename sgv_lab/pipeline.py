@@ -44,7 +44,7 @@ def plan(names: Iterable[str], profile: str, given: Mapping[str, str], folder: P
     """The jobs for the notebooks ``names`` ("01" or "01_x"; none: all) of ``folder``, in order.
 
     ``given`` are raw parameter values; each goes to the notebooks that declare it, converted to
-    the type declared there. What is unknown or does not convert is refused.
+    the type declared there. What is unknown is refused.
     """
     given = dict(given)
     profile = given.pop("profile", profile)  # -p profile=mini, as for papermill
@@ -57,12 +57,11 @@ def plan(names: Iterable[str], profile: str, given: Mapping[str, str], folder: P
             raise unknown("parameter", name, allowed, where=", ".join(p.stem for p in declared))
     jobs = []
     for path, known in declared.items():
-        own = {
-            name: convert(given[name], kind, name, path.stem)
-            for name, kind in known.items()
-            if name in given
-        }
-        jobs.append(Job(path.stem, dict(sorted({"profile": profile, **own}.items())), _code(path)))
+        own = {"profile": profile}
+        for name, kind in known.items():
+            if name in given:
+                own[name] = convert(given[name], kind, name, path.stem)
+        jobs.append(Job(path.stem, dict(sorted(own.items())), _code(path)))
     return jobs
 
 
@@ -89,10 +88,7 @@ def _code(path: Path) -> str:
 
 
 def default_out(jobs: list[Job], whole: bool) -> Path:
-    """``runs/PROFILE`` for the ``whole`` study; else with a hash of what is asked for.
-
-    So a run with other parameters never takes the place of an earlier one.
-    """
+    """``runs/PROFILE`` for the ``whole`` study; else with a hash of what is asked for."""
     profile = jobs[0].parameters["profile"]
     if whole:
         return Path("runs") / profile
@@ -149,7 +145,10 @@ def _run_one(job: Job, path: Path, out: Path, bars: bool) -> float:
             on_cell_execute=lambda cell, cell_index: begun.append(cell),  # see above: metadata
             extra_arguments=["--IPKernelApp.log_level=40"],  # its warnings are not the reader's
         )
-        error = _left(ran)
+        # by what a notebook left that papermill calls a success: sys.exit(0)
+        outputs = [output for cell in ran.cells for output in cell.get("outputs", ())]
+        errors = (f"{o.ename}: {o.evalue}" for o in outputs if o.output_type == "error")
+        error = next(errors, "")
     except papermill.PapermillExecutionError as raised:
         error = f"{raised.ename}: {raised.evalue}"
     except UnicodeEncodeError:  # of a path, by the locale: nothing that can be mended in a cell
@@ -163,12 +162,6 @@ def _run_one(job: Job, path: Path, out: Path, bars: bool) -> float:
     write_json(record, {**asdict(job), "seconds": round(seconds, 1)})
     shutil.rmtree(work)
     return seconds
-
-
-def _left(book: NotebookNode) -> str:
-    """The error by which a notebook left that papermill calls a success: sys.exit(0)."""
-    outputs = [output for cell in book.cells for output in cell.get("outputs", ())]
-    return next((f"{o.ename}: {o.evalue}" for o in outputs if o.output_type == "error"), "")
 
 
 def _place(book: NotebookNode, begun: list[NotebookNode]) -> str:

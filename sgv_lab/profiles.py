@@ -2,7 +2,7 @@
 
 ``smoke`` proves that a notebook runs (a minute at most), ``mini`` runs the study for real in the
 drawn world, ``paper`` is the real thing. In profiles.yaml the three values of a setting stand side
-by side, so that a reader sees what grows between the profiles.
+by side.
 """
 
 from pathlib import Path

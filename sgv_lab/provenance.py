@@ -11,8 +11,6 @@ from typing import Any
 
 import sgv_lab
 
-UNKNOWN = "unknown"
-
 
 def provenance() -> dict[str, Any]:
     """What a manifest or record says about the code and machine that made a result.
@@ -61,7 +59,7 @@ def _git(package: Path) -> dict[str, Any]:
         revision = git(package, "rev-parse", "HEAD")
         return {"revision": revision, "clean": not git(package, "status", "--porcelain", ":/")}
     except (OSError, subprocess.CalledProcessError):  # no git, or no tree of ours
-        return {"revision": os.environ.get("SGV_REVISION", UNKNOWN), "clean": UNKNOWN}
+        return {"revision": os.environ.get("SGV_REVISION", "unknown"), "clean": "unknown"}
 
 
 def git(folder: Path, *command: str) -> str:

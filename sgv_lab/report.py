@@ -13,17 +13,9 @@ from nbconvert import HTMLExporter
 from sgv_lab.files import atomic
 
 _IMAGE = re.compile(r"(!\[[^\]]*\]\()(?!\w+:|/)([^)\s]+)")  # in markdown, by a relative path
+_HEADING = re.compile(r"^#+ *(.*?)\s*$", re.MULTILINE)
 _OPEN = "## What to take away"
 _WIDGET = "application/vnd.jupyter.widget-view+json"  # a bar or page that is dead without a kernel
-
-
-def title(notebook: nbformat.NotebookNode, default: str) -> str:
-    """The first heading of a notebook."""
-    for cell in notebook.cells:
-        for line in cell.source.splitlines() if cell.cell_type == "markdown" else ():
-            if line.startswith("#"):
-                return line.lstrip("#").strip()
-    return default
 
 
 def write_report(executed: list[Path], out: Path, source: Path, summary: str = "") -> None:
@@ -35,10 +27,15 @@ def write_report(executed: list[Path], out: Path, source: Path, summary: str = "
     """
     book = nbformat.v4.new_notebook()
     contents = []
-    for name, path in [("summary", None)] * bool(summary) + [(one.stem, one) for one in executed]:
-        notebook = nbformat.read(path, as_version=4) if path else _page(summary)
+    parts = [(path.stem, nbformat.read(path, as_version=4)) for path in executed]
+    if summary:
+        cell = nbformat.v4.new_markdown_cell(summary)
+        parts.insert(0, ("summary", nbformat.v4.new_notebook(cells=[cell])))
+    for name, notebook in parts:
         book.metadata = notebook.metadata
-        contents.append(f'<a href="#{name}">{escape(title(notebook, name))}</a>')
+        texts = (cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+        heading = _HEADING.search("\n".join(texts))
+        contents.append(f'<a href="#{name}">{escape(heading[1] if heading else name)}</a>')
         book.cells.append(nbformat.v4.new_markdown_cell(f'<a id="{name}"></a>'))
         for number, cell in enumerate(_folded(list(filter(_shows, notebook.cells)))):
             cell["id"] = f"{name}-{number}"
@@ -59,10 +56,6 @@ def write_report(executed: list[Path], out: Path, source: Path, summary: str = "
     page, _ = exporter.from_notebook_node(book, resources=resources)
     with atomic(out) as temporary:
         temporary.write_text(page, encoding="utf-8")
-
-
-def _page(markdown: str) -> nbformat.NotebookNode:
-    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(markdown)])
 
 
 def _shows(cell: nbformat.NotebookNode) -> bool:

@@ -9,8 +9,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, is_dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,19 +39,18 @@ def root() -> Path:
 
 def artifact(
     name: str,
-    settings: Any,
+    settings: Mapping[str, Any],
     inputs: Sequence[str | Path],
     build: Callable[[Path], object],
     resumes: bool = False,
 ) -> Path:
     """The folder of the artefact ``name``, made by ``build(folder)`` if the store lacks it.
 
-    The key is the hash of the name, the resolved ``settings`` (a dict or dataclass that JSON can
-    hold; no paths), the ``inputs``' contents (files, folders or other artefacts) and the code that
-    ``build`` rests on (see `closure`). ``build`` writes into an empty folder, which takes its place
-    only when it is whole; two processes that ask at once compute it once. With ``resumes`` the
-    folder of a build that died is handed to the next build as it was left, for builds that carry on
-    by themselves.
+    The key is the hash of the name, the ``settings`` (a dict that JSON can hold; no paths), the
+    ``inputs``' contents (files, folders or other artefacts) and the code that ``build`` rests on
+    (see `closure`). ``build`` writes into an empty folder, which takes its place only when it is
+    whole; two processes that ask at once compute it once. With ``resumes`` the folder of a build
+    that died is handed to the next build as it was left.
 
     Raises LabError if settings are no JSON, an input is missing, ``build`` is in no source file, or
     the disk is full.
@@ -69,7 +67,11 @@ def artifact(
         with FileLock(folder.with_name(f".{key}.lock")):
             if not (folder / MANIFEST).is_file():
                 _build(building, build, resumes)
-                _finish(building, folder, recipe)
+                files = sorted(path for path in building.rglob("*") if path.is_file())
+                sizes = {p.relative_to(building).as_posix(): p.stat().st_size for p in files}
+                sizes.pop(MANIFEST, None)  # of a build that was killed just here
+                write_json(building / MANIFEST, {**recipe, "files": sizes})
+                building.rename(folder)  # from here on it is whole
     return folder
 
 
@@ -86,32 +88,21 @@ def _build(building: Path, build: Callable[[Path], object], resumes: bool) -> No
         raise
 
 
-def _finish(building: Path, folder: Path, recipe: dict[str, Any]) -> None:
-    """Write the manifest, then give the folder its name: from here on it is whole."""
-    files = sorted(p for p in building.rglob("*") if p.is_file() and p != building / MANIFEST)
-    sizes = {p.relative_to(building).as_posix(): p.stat().st_size for p in files}
-    write_json(building / MANIFEST, {**recipe, "files": sizes})
-    building.rename(folder)
-
-
 def _recipe(
-    name: str, settings: Any, inputs: Sequence[str | Path], build: Callable[[Path], object]
+    name: str,
+    settings: Mapping[str, Any],
+    inputs: Sequence[str | Path],
+    build: Callable[[Path], object],
 ) -> dict[str, Any]:
     """Everything that decides what an artefact is, as JSON."""
-    plain = asdict(settings) if is_dataclass(settings) else settings
     try:
-        plain = json.loads(json.dumps(plain, allow_nan=False))
+        plain = json.loads(json.dumps(settings, allow_nan=False))
     except (TypeError, ValueError) as error:
+        what, where = f"settings are no JSON ({error})", f"stage {name!r}"
         fix = "use strings, finite numbers, booleans, lists and dicts"
-        raise LabError(
-            f"settings are no JSON ({error})", where=f"stage {name!r}", fix=fix
-        ) from error
-    return {
-        "name": name,
-        "settings": plain,
-        "inputs": [_content(Path(path), name) for path in inputs],
-        "code": closure(build),
-    }
+        raise LabError(what, where=where, fix=fix) from error
+    read = [_content(Path(path), name) for path in inputs]
+    return {"name": name, "settings": plain, "inputs": read, "code": closure(build)}
 
 
 def _content(path: Path, name: str) -> str:

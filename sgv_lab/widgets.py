@@ -48,9 +48,11 @@ def caption_browser(captions: Mapping[str, Captions | None], root: str | Path) -
 
     def show(_: object = None) -> None:
         said = captions_of({name: there[name] for name in source.value}, image.value)
-        words.children = [
-            _card(name, about[name], texts, colors[name]) for name, texts in said.items()
-        ]
+        cards = []
+        for name, texts in said.items():  # escaped: nothing a file holds is taken for HTML
+            head = f'<b style="color:{colors[name]}">{escape(name)}</b> {escape(about[name])}'
+            cards.append(w.VBox([w.HTML(head), *(w.HTML(escape(text)) for text in texts)]))
+        words.children = cards
         frame.children = [_image(Path(root), image.value)]
 
     def go(change: dict[str, int]) -> None:
@@ -68,12 +70,6 @@ def _image(root: Path, image: str) -> w.Widget:
         return w.Image(value=load_image(root, image)[0], width=320)
     except LabError as error:
         return w.Label(f"{image}: {error}")
-
-
-def _card(name: str, about: str, texts: list[str], color: str) -> w.Widget:
-    """A source's captions, escaped: nothing a file holds is taken for HTML."""
-    head = f'<b style="color:{color}">{escape(name)}</b> {escape(about)}'
-    return w.VBox([w.HTML(head), *(w.HTML(escape(text)) for text in texts)])
 
 
 def judging_page(asked: Sequence[Pair], root: str | Path, votes: Votes, rater: str) -> w.Widget:

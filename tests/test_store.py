@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -64,10 +63,6 @@ def test_is_computed_once_and_found_again() -> None:
 def test_name_settings_inputs_and_code_each_make_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    @dataclass
-    class Settings:
-        a: int = 1
-
     source = tmp_path / "in.txt"
     source.write_text("one")
     code = tmp_path / "some_code.py"
@@ -76,14 +71,14 @@ def test_name_settings_inputs_and_code_each_make_another(
     build = importlib.import_module("some_code").build
     monkeypatch.setattr(closure, "_sources", closure.Sources)  # as a process begins
     made = [
-        store.artifact("t", Settings(), [source], build),
-        store.artifact("u", Settings(), [source], build),
-        store.artifact("t", Settings(2), [source], build),
+        store.artifact("t", {"a": 1}, [source], build),
+        store.artifact("u", {"a": 1}, [source], build),
+        store.artifact("t", {"a": 2}, [source], build),
     ]
     source.write_text("two")
-    made.append(store.artifact("t", Settings(), [source], build))
+    made.append(store.artifact("t", {"a": 1}, [source], build))
     code.write_text(code.read_text().replace("1", "2"))
-    made.append(store.artifact("t", Settings(), [source], build))
+    made.append(store.artifact("t", {"a": 1}, [source], build))
     assert len(set(made)) == 5
     source.write_text("one")
     code.write_text(code.read_text().replace("2", "1  # a comment"))

@@ -1,9 +1,8 @@
 """Captioning many images with a model: batches, images loaded ahead, resumable.
 
 Batches are made of all images of a file of the writer, whatever is there already, so a run that
-was killed decodes the very batches of one that was not, and ends with the same captions, sampled
-ones too. A batch waits for its longest caption; an engine (`collect`) does not, and is the way for
-many images.
+was killed ends with the captions of one that was not, sampled ones too. A batch waits for its
+longest caption; an engine (`collect`) does not, and is the way for many images.
 """
 
 import hashlib
@@ -15,12 +14,7 @@ from typing import Any
 
 import torch
 from tqdm import tqdm
-from transformers import (
-    BatchFeature,
-    DynamicCache,
-    PreTrainedModel,
-    ProcessorMixin,
-)
+from transformers import BatchFeature, DynamicCache, PreTrainedModel, ProcessorMixin
 
 from sgv_lab.captioning.image_lists import ImageList, ahead, list_images
 from sgv_lab.captioning.prompts import CAPTIONER
@@ -84,8 +78,7 @@ def caption(
 
     Rows as `writer.Row`, with "tokens" (of the caption) and "ended" (False: cut at the limit).
     The same call goes on where a killed one stopped. ``name``: what the model is called in the
-    rows; ``seed``: of sampling; ``shard``: (i, n), this process's part. Raises LabError if ``out``
-    holds another run, or the disk is full.
+    rows; ``seed``: of sampling. Raises LabError as `CaptionRun` does.
     """
     listed = list_images(images)
     aspect = usual_aspect(model)
@@ -103,10 +96,7 @@ def caption(
         inputs = prompts(model.config, processor, asked, fit, aspect) if fit else None
         return [row for row, *_ in found], inputs
 
-    with (
-        CaptionRun(out, listed, settings, shard) as run,
-        tqdm(unit="caption", disable=None) as bar,
-    ):
+    with CaptionRun(out, listed, settings, shard) as run, tqdm(unit="caption", disable=None) as bar:
         for rows, inputs in ahead(load, _batches(run, batch_size), LOADERS):
             first = f"{seed}/{rows[0]['index']}"
             said = decode(model, processor, inputs, decoding, first) if inputs else []
@@ -140,9 +130,9 @@ def decode(
 ) -> list[dict[str, Any]]:
     """A "caption" for each of the (B, T) prompts, with its "tokens" and whether it "ended".
 
-    ``words``: two tokens; then there is a "margin", too, by how much the first one's logit is above
-    the second one's where the answer begins. The caller's random state is left alone. Raises
-    LabError if the device's memory is too small.
+    ``words``: two tokens; then there is a "margin", too: the first one's logit where the answer
+    begins, less the second one's. The caller's random state is left alone. Raises LabError if the
+    device's memory is too small.
     """
     width = inputs["input_ids"].shape[1]
     devices = [model.device] if model.device.type == "cuda" else []
@@ -179,8 +169,8 @@ def prefill(
     """The cache, N rows, of what the prompts about each of N images begin with.
 
     ``groups``: an image's prompts as ids, for each image; ``pixels``: the images as ``forward``
-    takes them, none for text alone. All rows are as long as the shortest beginning, which always
-    holds the image. What all prompts begin with before it is computed once, not N times.
+    takes them. All rows are as long as the shortest beginning, which always holds the image. What
+    all prompts begin with before it is computed once, not N times.
     """
     firsts = [group[0] for group in groups]
     shortest = min(len(ids) for group in groups for ids in group)

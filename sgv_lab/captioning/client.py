@@ -164,9 +164,8 @@ class Client:
         told = told.lower()
         if not _UNSUPPORTED.search(told) or _RANGE.search(told):
             return False
-        known: dict[str, str | None] = dict.fromkeys(
-            name for name in named_fields(told, given) if name in _LEARNED
-        )
+        sent = [name for name in _LEARNED if name in given]
+        known: dict[str, str | None] = dict.fromkeys(named_fields(told, sent))
         if "max_tokens" in given and "max_completion_tokens" in told:
             known = {"max_tokens": "max_completion_tokens"}  # the other's message names this one
         with self.lock:
@@ -257,7 +256,7 @@ def read_answer(body: bytes) -> Answer:
     choices, error = fields.get("choices"), fields.get("error")
     if isinstance(choices, list) and choices:
         choice = choices[0] if isinstance(choices[0], dict) else {}
-        _read_choice(answer, choice)
+        answer.problem = _read_choice(answer, choice)
         error = error or choice.get("error")
     else:
         answer.problem = "no choices"
@@ -266,31 +265,29 @@ def read_answer(body: bytes) -> Answer:
     return answer
 
 
-def _read_choice(answer: Answer, choice: Mapping[str, Any]) -> None:
-    """Fill in text and finish, or what keeps it from being one."""
+def _read_choice(answer: Answer, choice: Mapping[str, Any]) -> str:
+    """Fill in text and finish; what keeps them from being an answer's, or ""."""
     finish = str(choice.get("finish_reason") or "stop").lower()
     answer.finish = _FINISH.get(finish, finish)
     message = choice.get("message")
     if finish == "error":  # what came before it is no whole text
         answer.error = "the answer broke off"
-        return
+        return ""
     if not isinstance(message, dict):
-        answer.problem = "a choice without a message"
-        return
+        return "a choice without a message"
     content, refusal = message.get("content"), message.get("refusal")
     content = "" if content is None else content
     if not isinstance(content, str):
-        answer.problem = f"content that is no text but {type(content).__name__}"
-        return
+        return f"content that is no text but {type(content).__name__}"
     if not content and refusal and isinstance(refusal, str):
         content, answer.finish = refusal, "refusal"
     if HALF_PAIR.search(content):
-        answer.problem = f"the content is {HALF}"
-        return
+        return f"the content is {HALF}"
     answer.raw = content
     answer.text, answer.reasoning = without_reasoning(content)
     if unfinished(answer.text):
         answer.finish = "reasoning"
+    return ""
 
 
 def error_message(error: Any) -> str:

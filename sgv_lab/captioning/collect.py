@@ -82,28 +82,22 @@ def collect(
     "discarded" (reason and text). ``ask``: an image's path -> the prompt. The same call goes on
     where a killed one stopped. The first image is asked about alone, to know what one costs.
 
-    Raises LabError for a missing or refused key, an endpoint that is down or takes no image,
-    images without an answer, a spent budget (none is begun that could exceed it), if not one
-    caption was accepted, and as `CaptionRun` does. What was collected stays.
+    Raises LabError for an endpoint that fails or refuses, images without an answer, a spent budget
+    (none is begun that could exceed it), if not one caption was accepted, and as `CaptionRun` does.
+    What was collected stays.
     """
     more = dict(terms.request or {})
     if more.get("stream"):
         raise LabError("streams are not read", fix='leave "stream" out of the request')
     client = Client(url, model, terms.timeout, terms.per_minute)
     images = list_images(images)
-    settings = {
-        "model": model,
-        "revision": urlsplit(client.url).hostname,
-        "seed": seed,
-        "prompts": {name: ask(f"{one.prefix}/") for name, one in prompts.SOURCES.items()},
-        "temperature": terms.temperature,
-        "max_tokens": terms.max_tokens,
-        "extra": more,
-        "filters": FILTERS,
-        "tries": TRIES,
-    }
+    asked = {name: ask(f"{one.prefix}/") for name, one in prompts.SOURCES.items()}
+    settings = {"model": model, "revision": urlsplit(client.url).hostname, "seed": seed}
+    settings |= {"prompts": asked, "temperature": terms.temperature}
+    settings |= {"max_tokens": terms.max_tokens, "extra": more}
+    settings |= {"filters": FILTERS, "tries": TRIES}
     with CaptionRun(out, images, settings, shard) as run:
-        client.learned |= run.learned
+        client.learned |= run.notes["learned"]
         _Collector(client, run, terms, ask).run()
     return Path(out)
 
@@ -117,7 +111,7 @@ class _Collector:
         limits = [self._fields(0).get(name) for name in ("max_tokens", "max_completion_tokens")]
         self.longest = max((n for n in limits if isinstance(n, int)), default=terms.max_tokens)
         self.lock = threading.Lock()
-        self.spent = terms.cost(**writer.tokens(chain(writer.rows(run.out), [run.spent])))
+        self.spent = terms.cost(**writer.tokens(chain(writer.rows(run.out), [run.notes["spent"]])))
         self.under_way, self.dearest_prompt = 0, 0.0
         self.answered, self.broke, self.estimated = False, False, False
 
@@ -133,20 +127,20 @@ class _Collector:
                 self.under_way -= 1
                 reason = row.get("reason", "")
                 if reason.startswith("unanswered"):
-                    unanswered.append(_told(reason))
+                    unanswered.append(reason.removeprefix("unanswered: "))
                 elif reason.startswith(_FAILED) or "tokens_in" not in row:  # it cannot be read
                     held.append(row)
                 else:
                     self.kept.add([*held, row])
-                    self.kept.learn(self.client.learned)
+                    self.kept.note(learned=dict(self.client.learned))
                     bar.update(len(held) + 1)
                     bar.set_postfix_str(f"cost {self.spent:.2f}", refresh=False)
                     held, in_a_row = [], 0
                 in_a_row += reason.startswith(_FAILED) and not about_content(reason)
                 if in_a_row >= STOP_AFTER + self.connections * self.answered:
                     self.kept.spend(held)
-                    fix = self._way_out(reason)
-                    raise LabError(f"the endpoint fails: {_told(reason)}", fix=fix)
+                    what = f"the endpoint fails: {reason.removeprefix('unanswered: ')}"
+                    raise LabError(what, fix=self._way_out(reason))
         self._end(held, unanswered)
 
     def _end(self, held: list[Row], unanswered: list[str]) -> None:
@@ -161,8 +155,8 @@ class _Collector:
             self.kept.empty()  # what did not work may be mended before the next run
             asked = unanswered + [row["reason"] for row in rows if "tokens_in" in row]
             if not asked:
-                fix = "mend the images, or give others"
-                raise LabError(f"no image can be read ({told})", fix=fix)
+                what = f"no image can be read ({told})"
+                raise LabError(what, fix="mend the images, or give others")
             fix = self._way_out(next(reason for reason, _ in reasons if reason in asked))
             what = f"no caption was accepted, {self.spent:.2f} spent ({told})"
             raise LabError(what, where=self.kept.out, fix=fix)
@@ -260,10 +254,6 @@ class _Collector:
         with self.lock:
             self.spent += self.terms.cost(given, made)
             self.dearest_prompt = max(self.dearest_prompt, self.terms.cost(given, 0))
-
-
-def _told(reason: str) -> str:
-    return reason.removeprefix("unanswered: ")
 
 
 def flaw(text: str, finish: str | None = "stop") -> str | None:

@@ -4,7 +4,6 @@ import os
 import re
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from sgv_lab.captioning import collect as collecting
 from sgv_lab.captioning.image_lists import ImageList, list_images
@@ -87,22 +86,17 @@ def caption(
         return collecting.collect(model, name, asked.image_list(), asked.out, terms, **how)
     theirs = {field.name for field in fields(terms)} - {"temperature", "max_tokens"}
     refuse_ignored("a checkpoint", "name", *theirs)
-    how |= {"prompt": prompt, "batch_size": batch_size}
-    return _by_checkpoint(model, asked, terms, static, **how)
+    from sgv_lab.captioning import bulk  # needs torch
 
-
-def _by_checkpoint(model: str, asked: Asked, terms: Captioning, static: bool, **how: Any) -> Path:
-    from sgv_lab.captioning import bulk
-
-    image_list = asked.image_list()
-    decoding = bulk.Decoding(
+    images = asked.image_list()
+    how["decoding"] = bulk.Decoding(
         max_new_tokens=terms.max_tokens,
         do_sample=terms.temperature != 0,
         temperature=terms.temperature or 1.0,
         static=static,
     )
-    how |= {"name": Path(model).name, "decoding": decoding}
-    return bulk.caption(*bulk.load(model), image_list, asked.out, **how)
+    how |= {"name": Path(model).name, "prompt": prompt, "batch_size": batch_size}
+    return bulk.caption(*bulk.load(model), images, asked.out, **how)
 
 
 def is_endpoint(model: str) -> bool:

@@ -45,14 +45,13 @@ def opened(url: str, images: str | Path) -> AbstractContextManager[str]:
 
 
 @contextmanager
-def serve(
-    answer: Responder, faults: Iterable[str | None] = (), model: str = MODEL
-) -> Iterator[str]:
-    """Run an endpoint while the context lasts; yields its URL.
+def serve(answer: Responder, faults: Iterable[str | None] = ()) -> Iterator[str]:
+    """The URL of an endpoint that runs while the context lasts.
 
     ``faults``: what goes wrong with the first, second, ... request (one of FAULTS, or None).
     """
-    server = _Server(answer, faults, model)
+    server = _Server(("127.0.0.1", 0), _Handler)
+    server.answer, server.faults, server.lock = answer, iter(faults), threading.Lock()
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
@@ -68,7 +67,6 @@ def annotator(images: str | Path) -> Responder:
 
     The seed decides the words, and together with the image whether the answer is flawed.
     """
-
     lock, names = threading.Lock(), dict[str, str]()
 
     def answer(image: Image.Image, prompt: str, seed: int) -> tuple[str, str]:
@@ -108,13 +106,9 @@ def with_flaw(text: str, flaw: str) -> tuple[str, str]:
 
 
 class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 512  # many connections at once
+    """Gets its ``answer``, its ``faults`` and their ``lock`` from `serve`."""
 
-    def __init__(self, answer: Responder, faults: Iterable[str | None], model: str) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.answer, self.faults, self.model = answer, iter(faults), model
-        self.lock = threading.Lock()
+    request_queue_size = 512  # many connections at once
 
     def handle_error(self, *request: Any) -> None:
         """A client that went away is no news."""
@@ -123,14 +117,13 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"  # keeps connections open
     wbufsize = -1  # head and body leave in one piece
-    server: _Server
 
     def log_message(self, *given: Any) -> None:
         """Say nothing."""
 
     def do_GET(self) -> None:
         """The list of models."""
-        self._send(200, {"object": "list", "data": [{"id": self.server.model, "object": "model"}]})
+        self._send(200, {"object": "list", "data": [{"id": MODEL, "object": "model"}]})
 
     def do_POST(self) -> None:
         """Answer a chat request, or fail as told."""
@@ -155,8 +148,8 @@ class _Handler(BaseHTTPRequestHandler):
         usage = {"prompt_tokens": len(json.dumps(prompt)) // 4 + IMAGE_TOKENS}
         usage |= {"completion_tokens": -(-len(text) // 4)}
         usage |= {"total_tokens": sum(usage.values())}
-        value = {"id": "chatcmpl-0", "object": "chat.completion", "created": 0}
-        return 200, value | {"model": self.server.model, "choices": [choice], "usage": usage}
+        value = {"id": "chatcmpl-0", "object": "chat.completion", "created": 0, "model": MODEL}
+        return 200, value | {"choices": [choice], "usage": usage}
 
     def _send(self, status: int, value: Any, fault: str | None = None) -> None:
         data = b"<html>Bad gateway" if fault == "garbage" else json.dumps(value).encode()

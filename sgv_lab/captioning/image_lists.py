@@ -101,20 +101,19 @@ class _Entry(msgspec.Struct):
 def _listed(file: Path) -> list[str]:
     """What a list names, by its first character: a JSON array, JSON lines, or paths."""
     try:
-        if file.suffix == ".parquet":
-            names = pq.read_table(file, columns=["image"])["image"].cast(pa.string()).to_pylist()
-            return [name for name in names if name is not None]
         with opened(file) as stream:
             data = stream.read().removeprefix(codecs.BOM_UTF8)
         start = data.lstrip()[:1]
-        if start not in (b"[", b"{", b'"'):
+        if file.suffix == ".parquet":
+            table = pq.read_table(pa.BufferReader(data), columns=["image"])
+            entries = table["image"].cast(pa.string()).to_pylist()
+        elif start == b"[":
+            entries = msgspec.json.decode(data, type=list[str | _Entry])
+        elif start in (b"{", b'"'):
+            entries = msgspec.json.Decoder(str | _Entry).decode_lines(data)
+        else:
             lines = (line.rstrip(" \t\r") for line in data.decode().split("\n"))
-            return [line for line in lines if line]
-        entries = (
-            msgspec.json.decode(data, type=list[str | _Entry])
-            if start == b"["
-            else msgspec.json.Decoder(str | _Entry).decode_lines(data)
-        )
+            entries = [line for line in lines if line]
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         fix = 'give paths, or records with "image", as JSON, JSON lines, text or Parquet'
         raise LabError(f"is no list of images ({error})", where=file, fix=fix) from error

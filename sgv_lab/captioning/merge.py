@@ -126,11 +126,9 @@ def table(out: str | Path) -> pd.DataFrame:
 
 def outcome(out: str | Path) -> pd.DataFrame:
     """How many images of a run ended how: captioned, or the kind of reason why not."""
-    ended = pd.Series(
-        [row.get("reason", "captioned").partition(":")[0] for row in writer.rows(out)]
-    )
-    counted = ended.value_counts().rename_axis("outcome").rename("images")
-    return counted.to_frame().assign(share=lambda t: t["images"] / t["images"].sum())
+    ended = [row.get("reason", "captioned").partition(":")[0] for row in writer.rows(out)]
+    counted = pd.Series(ended).value_counts().rename_axis("outcome").to_frame("images")
+    return counted.assign(share=counted["images"] / len(ended))
 
 
 def discarded(out: str | Path) -> pd.DataFrame:

@@ -5,6 +5,7 @@ all of a batch are as long as its longest would be on average, with lengths spre
 ShareGPT4V-PT's, so that a larger batch wastes more.
 """
 
+import base64
 import io
 import os
 import signal
@@ -27,7 +28,6 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 
 from sgv_lab.captioning import bulk
 from sgv_lab.captioning.client import Client
-from sgv_lab.captioning.collect import data_url
 from sgv_lab.captioning.image_lists import list_images
 from sgv_lab.captioning.prompts import CAPTIONER
 from sgv_lab.errors import LabError
@@ -46,12 +46,14 @@ def time_captions(
 ) -> dict[str, float]:
     """Captions a second of one batch, after a batch that nobody timed."""
     model, processor = untaught(key, size)
-    decoding = replace(decoding, max_new_tokens=longest(TOKENS[size], batch_size))
+    draw, mean = np.random.default_rng(0).lognormal, np.log(TOKENS[size]) - SPREAD**2 / 2
+    longest = draw(mean, SPREAD, (1_000, batch_size)).max(1).mean()  # of a batch, on average
+    decoding = replace(decoding, max_new_tokens=round(longest))
     with tempfile.TemporaryDirectory() as folder:
         images = list_images(draw_images(Path(folder, "images"), batch_size))
+        how = {"batch_size": batch_size, "decoding": decoding}
         for run in ("first", "timed"):
             began = time.monotonic()
-            how = {"batch_size": batch_size, "decoding": decoding}
             bulk.caption(model, processor, images, Path(folder, run), **how)
     seconds = time.monotonic() - began
     return {"captions_per_second": batch_size / seconds, "seconds_per_batch": seconds}
@@ -93,8 +95,7 @@ def _different_images(root: Path, count: int) -> list[str]:
         digits = number % 16, number // 16 % 16, number // 256  # far enough apart for a JPEG
         image.paste(tuple(16 * digit for digit in digits), (0, 0, 16, 16))
         image.save(stream := io.BytesIO(), "JPEG")
-        image.format = "JPEG"
-        urls.append(data_url(stream.getvalue(), image))
+        urls.append(f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}")
     return urls
 
 
@@ -110,11 +111,10 @@ def vllm_server(key: str, size: str, folder: Path) -> Iterator[str]:
         one.save_pretrained(folder / "model")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        address = free.getsockname()
+        host, port = free.getsockname()
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--load-format", "dummy"]
-    given = {"model": folder / "model", "host": address[0], "port": address[1]}
-    command += [f"--{name}={value}" for name, value in given.items()]
-    url, log = "http://{}:{}".format(*address), folder / "server.log"
+    command += [f"--model={folder / 'model'}", f"--host={host}", f"--port={port}"]
+    url, log = f"http://{host}:{port}", folder / "server.log"
     with child(command, log) as server:
         while True:
             if server.poll() is not None:
@@ -153,10 +153,3 @@ def draw_images(folder: Path, count: int) -> Path:
     """The folder, with ``count`` drawn images 480 pixels wide, 0.jpg and so on."""
     write_images(folder, {f"{n}.jpg": scene(n % SCENES) for n in range(count)}, 480)
     return folder
-
-
-def longest(mean: float, batch_size: int) -> int:
-    """Tokens of a batch's longest caption, on average over batches."""
-    draw = np.random.default_rng(0).lognormal
-    sizes = draw(np.log(mean) - SPREAD**2 / 2, SPREAD, (1_000, batch_size))
-    return round(sizes.max(1).mean())

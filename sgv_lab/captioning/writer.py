@@ -14,7 +14,7 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
-from filelock import AcquireReturnProxy, BaseFileLock
+from filelock import BaseFileLock
 
 from sgv_lab.captioning.image_lists import ImageList
 from sgv_lab.errors import LabError
@@ -31,9 +31,9 @@ class CaptionRun:
     """The files of a run, as one process sees them: what is missing, and a way to add it.
 
     ``settings`` say everything that decides the captions and hold "model", "revision" and "seed";
-    ``shard``: (i, n), this process writes every n-th file from the i-th. ``learned``: what the run
-    found out of its endpoint; ``spent``: the tokens of rows that were not kept. Raises LabError if
-    ``out`` holds captions of other settings or images, and for a disk that is full.
+    ``shard``: (i, n), this process writes every n-th file from the i-th. ``notes``: what the
+    endpoint was found to refuse ("learned"), and the tokens of rows that were not kept ("spent").
+    Raises LabError if ``out`` holds captions of other settings or images, or the disk is full.
     """
 
     def __init__(
@@ -50,8 +50,7 @@ class CaptionRun:
         self.stamp["settings"] = digest(settings)
         run = {"images": len(images), "names": images.digest(), "ids": images.ids()}
         run["settings"] = dict(settings)
-        self.run, self.learned = json.loads(json.dumps(run)), {}
-        self.spent = tokens([])
+        self.run, self.notes = json.loads(json.dumps(run)), {"learned": {}, "spent": tokens([])}
         self._open: dict[int, tuple[Journal, BaseFileLock, set[int]]] = {}  # by first number
         with full_disk(self.out):
             self._claim()
@@ -60,45 +59,39 @@ class CaptionRun:
         if not (self.out / "run.json").is_file():
             return write_json(self.out / "run.json", self.run)
         before = settings(self.out)
-        self.learned, self.spent = before.pop("learned", {}), before.pop("spent", self.spent)
+        self.notes |= {name: before.pop(name) for name in self.notes if name in before}
         if before == self.run:
             return None
         if not any(row["caption"] is not None for row in rows(self.out)) and self.empty():
-            self.learned = {}
-            return write_json(self.out / "run.json", self.run | {"spent": self.spent})
+            self.notes["learned"] = {}
+            return write_json(self.out / "run.json", self.run | {"spent": self.notes["spent"]})
         old, new = ({**run, **run["settings"], "settings": None} for run in (before, self.run))
         keys = sorted(k for k in old | new if old.get(k) != new.get(k))
         told = "; ".join(f"{k} was {str(old.get(k))!r:.60}" for k in keys)
         fix = "give the same settings and images to go on, or another folder"
         raise LabError(f"holds another run ({told})", where=self.out, fix=fix)
 
-    def learn(self, learned: Mapping[str, Any]) -> None:
-        """Note in run.json what the endpoint was found to refuse; it is no setting of the run."""
-        if learned != self.learned:
-            self.learned = dict(learned)
-            self._note(learned=self.learned)
+    def note(self, **told: Any) -> None:
+        """Keep in run.json what is no setting of the run: "learned" or "spent"."""
+        if self.notes | told != self.notes:
+            self.notes |= told
+            with full_disk(self.out):
+                write_json(self.out / "run.json", settings(self.out) | told)
 
     def spend(self, lost: Iterable[Row]) -> None:
-        """Note in run.json what rows cost that are not kept; it stays spent."""
-        total = tokens([self.spent, *lost])
-        if total != self.spent:
-            self.spent = total
-            self._note(spent=total)
-
-    def _note(self, **told: Any) -> None:
-        with full_disk(self.out):
-            write_json(self.out / "run.json", settings(self.out) | told)
+        """Note what rows cost that are not kept; it stays spent."""
+        self.note(spent=tokens([self.notes["spent"], *lost]))
 
     def empty(self) -> bool:
         """Delete the rows, not what they cost; False, if another process is writing them."""
         self.__exit__()
-        held = [Journal(path) for path in (self.out / "rows").glob("*.jsonl")]
+        held = [*(self.out / "rows").glob("*.jsonl")]
         with suppress(LabError), ExitStack() as locks:
-            for file in held:
-                locks.enter_context(_only_writer(file))
+            for path in held:
+                locks.enter_context(only_writer(path.parent, path.name))
             self.spend(rows(self.out))
-            for file in held:
-                file.path.unlink()
+            for path in held:
+                path.unlink()
             return True
         return False
 
@@ -108,8 +101,8 @@ class CaptionRun:
         Raises LabError for a file another process is writing, or one that is damaged.
         """
         for numbers, file in islice(files(self.out, self.run), self.shard[0], None, self.shard[1]):
-            missing = set(numbers)
-            self._open[numbers.start] = file, _only_writer(file).lock, missing
+            missing, lock = set(numbers), only_writer(file.path.parent, file.path.name).lock
+            self._open[numbers.start] = file, lock, missing
             missing.difference_update(row["index"] for row in file.read())
             if missing:
                 yield numbers, sorted(missing)
@@ -147,10 +140,6 @@ class CaptionRun:
         """Let go of the files that are not whole."""
         for start in [*self._open]:
             self._close(start)
-
-
-def _only_writer(file: Journal) -> AcquireReturnProxy:
-    return only_writer(file.path.parent, file.path.name)
 
 
 def digest(settings: Mapping[str, Any]) -> str:

@@ -26,7 +26,8 @@ _FRAME = (
     r"<\|(?:return|end)\|>)"
 )
 """What stands around an answer behind its reasoning."""
-_UNQUOTED = "(?<![\"'“”‘’„«»`])"
+_QUOTES = "\"'“”‘’„«»`"
+_UNQUOTED = f"(?<![{_QUOTES}])"
 _BLOCK = re.compile(rf"{_UNQUOTED}(?:{_OPEN}).*?(?:{_CLOSE})", re.DOTALL)
 _BEGUN = re.compile(rf"{_UNQUOTED}(?:{_OPEN})")
 _REST = re.compile(rf".*{_UNQUOTED}(?:{_CLOSE})", re.DOTALL)
@@ -113,17 +114,15 @@ def unfinished(answer: str) -> bool:
 
 def has_reasoning(text: "pl.Expr") -> "pl.Expr":
     """Whether texts hold a block of reasoning, or a part of one."""
-    quoted = _UNQUOTED.removeprefix("(?<![").removesuffix("])")
     marks = f"{_OPEN}|{_CLOSE}".replace(r"\Aanalysis(?=[A-Z])", r"\Aanalysis[A-Z]")
-    return text.str.contains(rf"(?:\A|[^{quoted}])(?:{marks})")
+    return text.str.contains(rf"(?:\A|[^{_QUOTES}])(?:{marks})")
 
 
 def refuses(text: "pl.Expr") -> "pl.Expr":
     """Whether texts decline, apologise or see no image, outside quoted speech."""
     import polars as pl
 
-    plain = text.str.replace_many(_PLAIN)
-    plain = plain.str.replace_all(r"[\s--\x20]+|\x20{2,}", " ")
+    plain = text.str.replace_many(_PLAIN).str.replace_all(r"[\s--\x20]+|\x20{2,}", " ")
     plain = plain.str.replace_all(r"(\p{L}) ' ?(m|re|s|t|ll)\b", "$1'$2")  # I ' m
     own = plain.str.replace_all(_QUOTED, "$before$says … ")
     own = own.str.replace_all(r"(^|[^\p{L}\p{N}])'.+?'($|[^\p{L}\p{N}])", "$1 … $2")

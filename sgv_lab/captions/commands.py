@@ -40,7 +40,7 @@ def stats(
         refuse_ignored("--all", "sample", "seed")
     size = None if all_ else sample
     read = [convert(resolve(f)) for f in files]
-    reports = [report(one, images, tokenizer, size, seed) for one in read]
+    reports = [_report(one, images, tokenizer, size, seed) for one in read]
     if json_:
         return json.dumps(reports, indent=1, ensure_ascii=False)
     told = [_text(one) for one in reports]
@@ -51,22 +51,16 @@ def stats(
     return "\n\n".join(told)
 
 
-def report(
-    captions: Captions,
-    images: Path | None = None,
-    tokenizer: str | None = None,
-    size: int | None = 2_000,
-    seed: int = 0,
+def _report(
+    captions: Captions, images: Path | None, tokenizer: str | None, size: int | None, seed: int
 ) -> dict[str, Any]:
     """Everything ``sgv-lab stats`` tells about a file, as JSON can hold it.
 
-    ``defects`` maps each kind to its count, ``defect_examples`` to what to see. ``size``: how
-    many captions are tagged, None for all. Raises LabError as ``defects`` and
-    ``statistics.tokens`` do.
+    ``size``: how many captions are tagged, None for all.
     """
     found, name = statistics.totals(captions), recognise(captions.file)
     texts = statistics.sample(captions, size, seed)
-    found["mean_sentences"] = statistics.mean_sentences(texts, found["samples"])[0]
+    found["mean_sentences"] = statistics.mean_sentences(texts)
     tagged, problems = lexical.analyse(texts), defects(captions, images)
     rejected = captions.rejected()
     parts = lexical.composition(tagged, found["samples"]).set_index("part")
@@ -129,11 +123,8 @@ def _text(one: dict[str, Any]) -> str:
     for part, (share, low, high) in one["lexical"].items():
         lines.append(f"    {part:6}{share:7.1%}  [{low:.1%}, {high:.1%}]")
     if "tokens" in one:
-        lines.append(
-            "  mean tokens of {tokenizer}: {mean_tokens:.1f} [{low:.1f}, {high:.1f}]".format(
-                **one["tokens"]
-            )
-        )
+        told = "  mean tokens of {tokenizer}: {mean_tokens:.1f} [{low:.1f}, {high:.1f}]"
+        lines.append(told.format(**one["tokens"]))
     for example in one["rejected"]["examples"]:
         lines.append(f"  rejected {Broken(*example.values())}; {example['fix']}")
     if "training" in one:

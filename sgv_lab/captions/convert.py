@@ -8,7 +8,7 @@ sentence is one). Records that cannot be used stand beside it with the reason.
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,8 @@ from sgv_lab.files import leaves_root
 ROWS = 16_384  # captions of a row group
 _TAKEN = 1_024  # captions taken at a time: what fits the processor's cache is fastest
 _ROW = {"record": pl.Int64} | dict.fromkeys(("id", "image", "prompt", "caption"), pl.String)
-_REJECTED = dict.fromkeys(("record", "id", "line", "reason", "fix"), pl.String)
-_REJECTED |= {"record": pl.Int64, "line": pl.Int64}
+_REJECTED = {"record": pl.Int64, "id": pl.String, "line": pl.Int64}
+_REJECTED |= {"reason": pl.String, "fix": pl.String}
 Row = tuple[int, str | None, str | None, str | None, str]
 
 
@@ -107,7 +107,6 @@ def captions_of(sources: Mapping[str, Captions | None], image: str) -> dict[str,
 def _build(file: Path, out: Path) -> None:
     broken: list[Broken] = []
     rows = (_coco_rows if layout(file) == "coco" else _llava_rows)(file, broken)
-
     schema = {**_ROW, "words": pl.UInt32}
 
     def frames(*_: object) -> Iterator[pl.DataFrame]:
@@ -125,7 +124,7 @@ def _build(file: Path, out: Path) -> None:
         why = f" ({count_reasons(broken)})" if broken else ""
         fix = "give LLaVA-format records or COCO captions"
         raise LabError(f"holds no usable caption{why}", where=file, fix=fix)
-    given = [(one.number, one.id, one.line, one.problem, one.fix) for one in broken]
+    given = [astuple(one) for one in broken]
     pl.DataFrame(given, _REJECTED, orient="row").write_parquet(out / "rejected.parquet")
 
 
@@ -148,20 +147,21 @@ def _word_counts(captions: Sequence[str]) -> np.ndarray:
 
 
 def _llava_rows(file: Path, broken: list[Broken]) -> Iterator[Row]:
-    for batch in scan(file, _LlavaRecord, record_problem):
-        broken.extend(batch.broken)
-        for number, line, record in batch.records:
-            name = id_text(record.id)
-            turns = record.conversations
-            if len(turns) == 2 and turns[1].from_ == "gpt":  # all of the published captions
-                answer = turns[1].value
-            else:
-                answer = next((turn.value for turn in turns if turn.from_ in ANSWERS), None)
-            if answer is None or (record.image and leaves_root(record.image)):
-                wrong = record_problem(msgspec.to_builtins(record))
-                broken.append(Broken(number, name, line, wrong))
-            else:
-                yield number, name, record.image, turns[0].value, answer
+    for number, line, record in scan(file, _LlavaRecord):
+        if isinstance(record, Broken):
+            broken.append(record)
+            continue
+        turns = record.conversations if isinstance(record, _LlavaRecord) else []
+        if len(turns) == 2 and turns[1].from_ == "gpt":  # all of the published captions
+            answer = turns[1].value
+        else:
+            answer = next((turn.value for turn in turns if turn.from_ in ANSWERS), None)
+        if answer is None or (record.image and leaves_root(record.image)):
+            value = msgspec.to_builtins(record)
+            given = value.get("id") if isinstance(value, dict) else None
+            broken.append(Broken(number, id_text(given), line, record_problem(value)))
+        else:
+            yield number, id_text(record.id), record.image, turns[0].value, answer
 
 
 def _coco_rows(file: Path, broken: list[Broken]) -> Iterator[Row]:
@@ -177,37 +177,37 @@ def _coco_rows(file: Path, broken: list[Broken]) -> Iterator[Row]:
         what = f"is no sound COCO file ({DEEP if isinstance(error, RecursionError) else error})"
         raise LabError(what, where=file, fix=AGAIN) from error
     paths: dict[str | None, str] = {}
-    for number, one in enumerate(_objects(found, "images")):
+    for number, name, one in _objects(found, "images"):
         path = _coco_path(one)
         if not path:
-            wrong = "an image without file_name"
+            broken.append(Broken(number, name, None, "an image without file_name"))
         elif leaves_root(path):
             wrong = f"has an image path that leaves the image folder: {path!r}"
+            broken.append(Broken(number, name, None, wrong))
         elif HALF_PAIR.search(path):
-            wrong = f"has {HALF}"
+            broken.append(Broken(number, name, None, f"has {HALF}"))
         else:
-            paths[id_text(one.get("id"))] = path
-            continue
-        broken.append(Broken(number, id_text(one.get("id")), None, wrong))
-    for number, one in enumerate(_objects(found, "annotations")):
+            paths[name] = path
+    for number, name, one in _objects(found, "annotations"):
         image, caption = id_text(one.get("image_id")), one.get("caption")
         if image is None or caption is None:
             wrong = f"an annotation without {'image_id' if image is None else 'caption'}"
+            broken.append(Broken(number, name, None, wrong))
         elif not isinstance(caption, str):
             wrong = f"has a caption that is not text: {caption!r:.60}"
+            broken.append(Broken(number, name, None, wrong))
         elif HALF_PAIR.search(caption):
-            wrong = f"has {HALF}"
+            broken.append(Broken(number, name, None, f"has {HALF}"))
         else:
-            yield number, id_text(one.get("id")), paths.get(image), None, caption
-            continue
-        broken.append(Broken(number, id_text(one.get("id")), None, wrong))
+            yield number, name, paths.get(image), None, caption
 
 
-def _objects(file: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
-    """A list of the file's, {} in it for what is no object; none if it has none."""
-    found = file.get(name)
-    found = found if isinstance(found, list) else []
-    return [one if isinstance(one, dict) else {} for one in found]
+def _objects(file: Mapping[str, Any], key: str) -> Iterator[tuple[int, str | None, dict[str, Any]]]:
+    """Number, id and object of a list of the file's, if it has one; {} for what is no object."""
+    found = file.get(key)
+    for number, one in enumerate(found if isinstance(found, list) else []):
+        one = one if isinstance(one, dict) else {}
+        yield number, id_text(one.get("id")), one
 
 
 def _coco_path(image: Mapping[str, Any]) -> str:
@@ -216,7 +216,5 @@ def _coco_path(image: Mapping[str, Any]) -> str:
     name, url = image.get("file_name"), image.get("coco_url")
     if not isinstance(name, str) or not name:
         return ""
-    if "/" in name:
-        return name
     folder = url.split("/")[-2:-1] if isinstance(url, str) else []
-    return "/".join(["coco", *folder, name])
+    return name if "/" in name else "/".join(["coco", *folder, name])

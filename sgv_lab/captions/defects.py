@@ -101,8 +101,7 @@ def defects(
 ) -> dict[str, Defect]:
     """Every kind of KINDS that can be looked for, counted over all captions.
 
-    ``images``: the data root, to look at every image too (each is decoded). Raises LabError if
-    it is no readable folder.
+    ``images``: the data root, to decode every image too; LabError if it is no folder.
     """
     columns = ["record", "id", pl.col("caption").str.slice(0, 160).alias("snippet")]
     found = {}
@@ -112,8 +111,23 @@ def defects(
             count = hits.select(pl.len()).collect(engine="streaming").item()
             shown = hits.select(columns).head(show).collect().to_dicts() if count else []
             found[name] = Defect(count, shown)
-    if images is not None:
-        found |= _images(captions, Path(images), show)
+    if images is None:
+        return found
+    if not Path(images).is_dir():
+        fix = "give the folder the image paths start from"
+        raise LabError("is no folder", where=images, fix=fix)
+    found |= {name: Defect(0) for name, kind in KINDS.items() if kind.rows is None}
+    wanted = captions.rows().filter(pl.col("image").is_not_null()).group_by("image")
+    query = wanted.agg(pl.len(), pl.col("record", "id").first()).sort("record")
+    table = query.collect(engine="streaming")
+    rows = zip(table.rows(), images_kinds(Path(images), table["image"]), strict=True)
+    for (image, count, record, name), kinds in tqdm(rows, "images", len(table), disable=None):
+        for kind, words in kinds.items():
+            defect = found[f"{kind}_image"]
+            defect.count += count
+            if len(defect.examples) < show:
+                seen = f"{image}: {words}"
+                defect.examples.append({"record": record, "id": name, "snippet": seen})
     return found
 
 
@@ -133,22 +147,3 @@ def examples(found: Mapping[str, dict[str, Defect]]) -> pd.DataFrame:
         if one.examples
     ]
     return pd.DataFrame(rows, columns=["defect", "source", "record", "what is there"])
-
-
-def _images(captions: Captions, root: Path, show: int) -> dict[str, Defect]:
-    if not root.is_dir():
-        raise LabError("is no folder", where=root, fix="give the folder the image paths start from")
-    found = {name: Defect(0) for name, kind in KINDS.items() if kind.rows is None}
-    wanted = captions.rows().filter(pl.col("image").is_not_null()).group_by("image")
-    query = wanted.agg(pl.len(), pl.col("record", "id").first()).sort("record")
-    table = query.collect(engine="streaming")
-    checked = images_kinds(root, table["image"])
-    rows = zip(table.rows(), checked, strict=True)
-    for (image, count, record, name), kinds in tqdm(rows, "images", len(table), disable=None):
-        for kind, words in kinds.items():
-            kind = f"{kind}_image"
-            found[kind].count += count
-            if len(found[kind].examples) < show:
-                example = {"record": record, "id": name, "snippet": f"{image}: {words}"}
-                found[kind].examples.append(example)
-    return found

@@ -44,13 +44,9 @@ def judge_caption(caption: str, scene: Scene) -> JudgedCaption:
     reading, truth = read(caption), facts(scene)
     true = frozenset(fact for fact in reading.facts if holds(fact, scene))
     wrong = reading.facts - true
-    there = {fact.subject for fact in truth}
-    whole = {fact.kind for fact in truth if not fact.subject}
-    invented = frozenset(
-        fact
-        for fact in wrong
-        if (fact.subject not in there if fact.subject else fact.kind not in whole)
-    )
+    # what there is: things, and for facts about the whole image their kinds
+    there = {fact.subject or fact.kind for fact in truth}
+    invented = frozenset(fact for fact in wrong if (fact.subject or fact.kind) not in there)
     return JudgedCaption(true, wrong - invented, invented, truth - reading.facts, reading.unparsed)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sgv_lab.captions.scan import ENDS, HALF, HALF_PAIR, Broken, layout, scan
+from sgv_lab.captions.scan import ENDS, HALF, HALF_PAIR, Broken, Found, layout, scan
 from sgv_lab.errors import LabError
 from sgv_lab.files import leaves_root
 
@@ -36,35 +36,27 @@ def read_records(
     if isinstance(records, str | Path):
         found = _read(Path(records))
     else:
-        found = ((number, None, record, None) for number, record in enumerate(records))
-    for number, line, record, broken in found:
-        given = record.get("id") if isinstance(record, Mapping) else None
-        name = _name(broken.id if broken else given, number)
+        found = ((number, None, record) for number, record in enumerate(records))
+    for number, line, record in found:
+        broken = record if isinstance(record, Broken) else None
+        given = record.get("id") if isinstance(record, Mapping) else broken and broken.id
+        usable = isinstance(given, str | int | float) and not isinstance(given, bool)
+        name = (id_text(given) if usable else "") or str(number)
         if wrong := broken.problem if broken else record_problem(record):
             yield {"id": name}, line, Broken(number, name, line, wrong)
         else:
             yield {**record, "id": name}, line, None
 
 
-def _read(path: Path) -> Iterator[tuple[int, int | None, Any, Broken | None]]:
-    """Number, line, record and what is wrong, in the file's order."""
+def _read(path: Path) -> Found:
+    """What `scan` finds in a file of records that is whole."""
     if layout(path) == "coco":
         fix = "give records of conversations, as LLaVA's"
         raise LabError("holds COCO captions, which have no questions", where=path, fix=fix)
-    for batch in scan(path, dict, record_problem):
-        if cut := next((one for one in batch.broken if one.problem.startswith(ENDS)), None):
-            raise LabError(f"is cut short: {cut.problem}", where=path, fix=cut.fix)
-        rows = [(*one, None) for one in batch.records]
-        rows += [(one.number, one.line, None, one) for one in batch.broken]
-        yield from sorted(rows, key=lambda row: row[0])
-
-
-def _name(given: Any, number: int) -> str:
-    """An id as text that can be written anywhere; none, or one that is no text or number: the
-    record's number."""
-    if isinstance(given, bool) or not isinstance(given, str | int | float) or given == "":
-        return str(number)
-    return id_text(given) or str(number)
+    for number, line, record in scan(path, dict):
+        if isinstance(record, Broken) and record.problem.startswith(ENDS):
+            raise LabError(f"is cut short: {record.problem}", where=path, fix=record.fix)
+        yield number, line, record
 
 
 def id_text(given: Any) -> str | None:
@@ -84,7 +76,12 @@ def record_problem(record: Any) -> str:
         return "is not an object"
     turns = record.get("conversations")
     if not isinstance(turns, list | tuple) or not turns:
-        return _wrapped(record) or "has no conversations"
+        for name, value in record.items():
+            first = value[0] if isinstance(value, list) and value else None
+            if isinstance(first, Mapping) and "conversations" in first:
+                what = f"is an object with records under {name!r}"
+                return f"{what}, where a list of records is wanted"
+        return "has no conversations"
     for turn in turns:
         if not isinstance(turn, Mapping) or not isinstance(turn.get("value"), str):
             return "has a turn that is not {from, value} with text"
@@ -95,15 +92,6 @@ def record_problem(record: Any) -> str:
     texts = (record.get("image") or "", *(turn["value"] for turn in turns))
     if any(not text.isascii() and HALF_PAIR.search(text) for text in texts):
         return f"has {HALF}"
-    return ""
-
-
-def _wrapped(record: Mapping[str, Any]) -> str:
-    """What to say of an object that holds the file's records, or ""."""
-    for name, value in record.items():
-        first = value[0] if isinstance(value, list) and value else None
-        if isinstance(first, Mapping) and "conversations" in first:
-            return f"is an object with records under {name!r}, where a list of records is wanted"
     return ""
 
 
@@ -134,9 +122,13 @@ def _order(turns: Sequence[Mapping[str, str]]) -> str:
 def _image(image: Any, turns: Sequence[Mapping[str, str]]) -> str:
     tagged = [turn for turn in turns if IMAGE in turn["value"]]
     if image is None:
-        # Anywhere but in an image's own place the tag is the text's own (code, mark-up).
-        asked = any(_asks(turn["value"].strip()) for turn in tagged if turn["from"] in QUESTIONS)
-        return "asks about <image> but has no image" if asked else ""
+        for turn in tagged:
+            text = turn["value"].strip()
+            # anywhere but in front or as the last line the tag is the text's own (code, mark-up)
+            placed = text.startswith(IMAGE) or text.rpartition("\n")[2].strip() == IMAGE
+            if placed and turn["from"] in QUESTIONS:
+                return "asks about <image> but has no image"
+        return ""
     if not isinstance(image, str) or not image or "\0" in image:
         return f"has an image that is not a path: {image!r:.60}"
     if leaves_root(image):
@@ -144,8 +136,3 @@ def _image(image: Any, turns: Sequence[Mapping[str, str]]) -> str:
     if len(tagged) != 1:
         return f"has an image and {len(tagged)} turns with <image> instead of one"
     return "has <image> in an answer" if tagged[0]["from"] in ANSWERS else ""
-
-
-def _asks(text: str) -> bool:
-    """Whether the tag stands where records with an image have it: in front, or on the last line."""
-    return text.startswith(IMAGE) or text.rpartition("\n")[2].strip() == IMAGE

@@ -10,9 +10,9 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from sgv_lab.errors import LabError
 
 BLOCK = 1 << 18  # bytes read at a time: what fits the processor's cache is fastest
-ROWS = 1024  # records of a batch, where they can be counted
+ROWS = 1024  # of Parquet read at a time
 LONGEST = 16 << 20  # bytes of a record; what does not end by then lacks a quote or a bracket
 ENDS = "the file ends"  # how the problem of what a cut file has last begins
 HALF = "text that is not Unicode: half of a surrogate pair"
@@ -67,28 +67,23 @@ class Broken:
         return f"record {self.id!r} (number {self.number} from 0{where}): {self.problem}"
 
 
-@dataclass
-class Batch:
-    """Some records in the file's order: the sound ones as (number, line, record), and the rest."""
-
-    records: list[tuple[int, int | None, Any]] = field(default_factory=list)
-    broken: list[Broken] = field(default_factory=list)
+Found = Iterator[tuple[int, int | None, Any]]
+"""Number, line (where known: in JSON lines, and of all that is not sound) and value or Broken."""
 
 
-def scan(path: str | Path, record: type, wrong: Callable[[Any], str]) -> Iterator[Batch]:
-    """The objects of a file as ``record`` (a msgspec Struct, or dict), batch by batch and in order.
+def scan(path: str | Path, record: type) -> Found:
+    """The objects of a file as ``record`` (a msgspec Struct, or dict), in the file's order.
 
-    ``wrong`` says what is wrong with a JSON value that is no ``record``. The line is known of
-    every broken record, and of sound ones in JSON lines. Raises LabError as ``layout`` does, and
-    for Parquet without conversations.
+    A JSON value that is no ``record`` comes as it is, and what is no JSON as Broken. Raises
+    LabError as ``layout`` does, and for Parquet without conversations.
     """
     kind = layout(path)
     if kind == "parquet":
-        yield from _parquet(path, record, wrong)
+        yield from _parquet(path, record)
         return
     with opened(path) as file:
-        blocks = _lines if kind == "lines" else _Blocks(kind == "array").batches
-        yield from blocks(file, record, wrong)
+        values = _lines if kind == "lines" else _Blocks(kind == "array").values
+        yield from values(file, record)
 
 
 @contextmanager
@@ -103,10 +98,8 @@ def opened(path: str | Path) -> Iterator[BinaryIO]:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise LabError(f"is damaged gzip ({error})", where=path, fix=AGAIN) from error
     except OSError as error:
-        fix = "give the path of a readable file"
-        raise LabError(
-            f"cannot be read ({error.strerror or error})", where=path, fix=fix
-        ) from error
+        what = f"cannot be read ({error.strerror or error})"
+        raise LabError(what, where=path, fix="give the path of a readable file") from error
 
 
 def layout(path: str | Path) -> str:
@@ -119,11 +112,11 @@ def layout(path: str | Path) -> str:
         head = file.read(4096)
         if head.startswith(b"PAR1"):
             return "parquet"
-        begins = head.removeprefix(_BOM).lstrip()[:20]
+        begins = head.removeprefix(_BOM).lstrip()
         if not begins:
             raise LabError("is empty", where=path, fix=AGAIN)
-        file.seek(len(head) - len(head.removeprefix(_BOM).lstrip()))
-        line = file.readline(LONGEST)
+        file.seek(len(head) - len(begins))
+        line, begins = file.readline(LONGEST), begins[:20]
         if _NO_RECORD.fullmatch(line):
             return "lines"
         if begins[:1] not in (b"[", b"{") or b"\0" in begins:
@@ -140,8 +133,8 @@ def layout(path: str | Path) -> str:
         return kind
 
 
-def _parquet(path: str | Path, record: type, wrong: Callable[[Any], str]) -> Iterator[Batch]:
-    count = 0
+def _parquet(path: str | Path, record: type) -> Found:
+    number = 0
     try:
         with opened(path) as file:
             table = pq.ParquetFile(file)
@@ -150,63 +143,47 @@ def _parquet(path: str | Path, record: type, wrong: Callable[[Any], str]) -> Ite
                 fix = "give a table with the columns id, image and conversations"
                 raise LabError("has no column conversations", where=path, fix=fix)
             for rows in table.iter_batches(ROWS, columns=list(names)):
-                batch = Batch()
-                for number, row in enumerate(rows.to_pylist(), count):
-                    try:
-                        batch.records.append((number, None, msgspec.convert(row, record)))
-                    except msgspec.ValidationError:
-                        batch.broken.append(Broken(number, str(row.get("id")), None, wrong(row)))
-                count += len(rows)
-                yield batch
+                for row in rows.to_pylist():
+                    with suppress(msgspec.ValidationError):
+                        row = msgspec.convert(row, record)
+                    yield number, None, row
+                    number += 1
     except pa.ArrowException as error:
         raise LabError(f"cannot be read as Parquet ({error})", where=path, fix=AGAIN) from error
 
 
-def _lines(file: BinaryIO, record: type, wrong: Callable[[Any], str]) -> Iterator[Batch]:
+def _lines(file: BinaryIO, record: type) -> Found:
     """JSON lines: each costs itself alone, blank ones nothing."""
     decoder, number = msgspec.json.Decoder(record), 0
-    batch = Batch()
     for line, text in enumerate(file, 1):
         if raw := text.removeprefix(_BOM).strip():
-            _take(batch, decoder, wrong, raw, number, line, cut=not text.endswith(b"\n"))
+            value = _decoded(decoder, raw, number, line, cut=not text.endswith(b"\n"))
+            yield number, line, value
             number += 1
-        if len(batch.records) >= ROWS:
-            yield batch
-            batch = Batch()
-    yield batch
 
 
-def _take(
-    batch: Batch,
-    decoder: msgspec.json.Decoder,
-    wrong: Callable[[Any], str],
-    raw: bytes,
-    number: int,
-    line: int | None,
-    cut: bool = False,
-) -> None:
-    """Put a JSON value where it belongs; ``cut``: the file may have been cut short in it."""
-    fix = AGAIN
+def _decoded(
+    decoder: msgspec.json.Decoder, raw: bytes, number: int, line: int, cut: bool = False
+) -> Any:
+    """A JSON value, or Broken; ``cut``: the file may have been cut short in it."""
     try:
         try:
-            batch.records.append((number, line, decoder.decode(raw)))
-            return
+            return decoder.decode(raw)
         except msgspec.ValidationError:
-            problem, fix = wrong(msgspec.json.decode(raw)), LEAVE
+            return msgspec.json.decode(raw)
     except RecursionError:
         problem, fix = DEEP, LEAVE
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        problem = f"malformed: {error}"
+        problem, fix = f"malformed: {error}", AGAIN
         if isinstance(error, msgspec.DecodeError) and _HALF.search(raw):
             problem, fix = HALF, LEAVE
         elif cut and "truncated" in str(error):
             problem = f"{ENDS} inside the record"
-    batch.broken.append(Broken(number, _legible_id(raw), line, problem, fix))
+    return Broken(number, _legible_id(raw), line, problem, fix)
 
 
 def _legible_id(raw: bytes) -> str | None:
-    found = _ID.search(raw)
-    return found[1].decode(errors="replace") if found else None
+    return found[1].decode(errors="replace") if (found := _ID.search(raw)) else None
 
 
 class _Blocks:
@@ -215,8 +192,7 @@ class _Blocks:
     def __init__(self, array: bool) -> None:
         self.array, self.number, self.line = array, 0, 1
 
-    def batches(self, file: BinaryIO, record: type, wrong: Callable[[Any], str]) -> Iterator[Batch]:
-        self.wrong = wrong
+    def values(self, file: BinaryIO, record: type) -> Found:
         self.one, self.many = msgspec.json.Decoder(record), msgspec.json.Decoder(list[record])
         block = file.read(BLOCK)
         data = block.lstrip(_BOM + b" \t\r\n")[self.array :]
@@ -229,11 +205,10 @@ class _Blocks:
             cut = len(data) if ended else self._last_beginning(data)
             records = self._sound(data[:cut], ended) if cut > 0 else None
             if records is None:
-                batch, cut = self._one_by_one(data, ended)
+                cut = yield from self._one_by_one(data, ended)
             else:
-                batch = Batch([(n, None, one) for n, one in enumerate(records, self.number)])
+                yield from ((n, None, one) for n, one in enumerate(records, self.number))
                 self.number += len(records)
-            yield batch
             if ended:
                 return
             self.line += data.count(b"\n", 0, cut)
@@ -254,35 +229,35 @@ class _Blocks:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
 
-    def _one_by_one(self, data: bytes, ended: bool) -> tuple[Batch, int]:
-        """The records of data that may hold unsound ones, and where what is left of it begins."""
-        batch = Batch()
+    def _one_by_one(self, data: bytes, ended: bool) -> Generator[tuple[int, int, Any], None, int]:
+        """The values of data that may hold unsound ones; returns where the rest of it begins."""
         text = data.decode("latin-1")  # a character a byte: only structure is looked for
         at, counted, line, end = 0, 0, self.line, len(text.rstrip())
         while (start := _GLUE.match(text, at).end()) < end:
             if ended and self.array and text[start:end] == "]":
-                return batch, end
+                return end
             line, counted = line + data.count(b"\n", counted, start), start
+            cut = False
             try:
                 at = _JSON.raw_decode(text, start)[1]
-                _take(batch, self.one, self.wrong, data[start:at], self.number, line)
+                value = _decoded(self.one, data[start:at], self.number, line)
             except (json.JSONDecodeError, RecursionError) as error:
                 deep = isinstance(error, RecursionError)
                 short = not deep and (error.msg.startswith("Unterminated") or error.pos >= end)
                 more = not ended and end - start < LONGEST
                 found = None if short and more else self.beginning.search(data, start + 1)
                 if more and not found:
-                    return batch, start
+                    return start
                 at = found.start() if found else end
                 cut = short and ended and not found
                 what = DEEP if deep else f"malformed: {error.msg}"
                 what = f"{ENDS} inside the record" if cut else what
-                name = _legible_id(data[start:at])
-                batch.broken.append(Broken(self.number, name, line, what, AGAIN))
-                if cut:
-                    return batch, end
+                value = Broken(self.number, _legible_id(data[start:at]), line, what, AGAIN)
+            yield self.number, line, value
+            if cut:
+                return end
             self.number += 1
         if ended and self.array:
             what = f"{ENDS} before it is closed"
-            batch.broken.append(Broken(self.number, None, line, what, AGAIN))
-        return batch, end
+            yield self.number, line, Broken(self.number, None, line, what, AGAIN)
+        return end

@@ -35,10 +35,9 @@ def totals(captions: Captions) -> dict[str, Any]:
     return query.collect(engine="streaming").row(0, named=True)
 
 
-def mean_sentences(texts: list[str], population: int) -> tuple[float, float, float]:
-    """Mean sentences a caption of a sample, and its 95 % interval."""
-    counts = pl.Series(texts, dtype=pl.String).str.count_matches(SENTENCE).clip(1).to_numpy()
-    return ratio(counts, np.ones(len(counts)), population)
+def mean_sentences(texts: list[str]) -> float:
+    """Mean sentences a caption of a sample."""
+    return pl.Series(texts, dtype=pl.String).str.count_matches(SENTENCE).clip(1).mean()
 
 
 def printed(dataset: str, column: str) -> float:
@@ -69,8 +68,8 @@ def table1(sources: Mapping[str, Captions | None]) -> pd.DataFrame:
     order = ["visible", "captioned by", "samples", "images", "characters", "words"]
     order += ["samples, paper", "characters, paper", "note"]
     counts = dict.fromkeys(("samples", "images", "samples, paper", "characters, paper"), "Int64")
-    table = pd.DataFrame.from_dict(rows, "index", columns=order).astype(counts)
-    return table.rename_axis("dataset")
+    table = pd.DataFrame.from_dict(rows, "index", columns=order)
+    return table.astype(counts).rename_axis("dataset")
 
 
 def lengths(captions: Captions, column: str = "characters", bins: int = 60) -> pd.DataFrame:
@@ -121,8 +120,8 @@ def sample(captions: Captions, size: int | None, seed: int) -> list[str]:
 def ratio(parts: np.ndarray, wholes: np.ndarray, population: int) -> tuple[float, float, float]:
     """Σ parts / Σ wholes over sampled captions (N,), and its 95 % interval, clustered by caption.
 
-    Linearised variance of a ratio under simple random sampling without replacement of N out of
-    ``population`` (Cochran, Sampling Techniques, 6.4): a census has no interval.
+    Linearised variance under random sampling of N out of ``population`` without replacement
+    (Cochran, Sampling Techniques, 6.4): a census has no interval.
     """
     n, total = len(wholes), wholes.sum()
     share = float(parts.sum() / total) if total else float("nan")

@@ -143,7 +143,7 @@ def test_the_commands_caption_by_a_folder_and_by_an_address_alike(loaded, world,
         return f"{said['caption']} 1. 2.", "stop"  # words that no filter discards
 
     shared = ["--images", str(world), "--max-tokens", "12"]
-    with endpoint.serve(answer, model="tiny") as url:
+    with endpoint.serve(answer) as url:
         served = CliRunner().invoke(
             main, ["caption", "--model", url, "--out", str(tmp_path / "url"), *shared]
         )
@@ -154,7 +154,9 @@ def test_the_commands_caption_by_a_folder_and_by_an_address_alike(loaded, world,
     assert rest.exit_code == 0, rest.output
     by_url, by_folder = table(tmp_path / "url"), table(tmp_path / "dir")
     assert list(by_url["caption"]) == [f"{text} 1. 2." for text in by_folder["caption"]]
-    assert set(by_url["model"]) == {"tiny"} and list(by_url["sha256"]) == list(by_folder["sha256"])
+    assert set(by_url["model"]) == {endpoint.MODEL} and list(by_url["sha256"]) == list(
+        by_folder["sha256"]
+    )
     done = CliRunner().invoke(main, ["caption", "--merge", "--out", str(tmp_path / "dir")])
     assert done.exit_code == 0 and len(json.loads(Path(done.output.strip()).read_text())) == 40
 
