@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import pandas as pd
-
 from sgv_lab.errors import unknown
 from sgv_lab.training.config import (
     DRAWN_PRETRAIN,
@@ -204,26 +202,15 @@ _REGISTRY = {  # (group, upper bound) -> its arms
     ],
     ("Table 5", "oracle@PT"): [  # who captions pre-training's images
         Arm("none@PT", "no pre-training end to end", LCS, (), "Baseline"),
-        Arm(
-            "blip@PT",
-            "pre-training on BLIP captions",
-            {**LCS, **ON_BLIP},
-            ("none@PT",),
-            "+BLIP-558K",
-        ),
+        Arm("blip@PT", "pre-training on BLIP captions", LCS | ON_BLIP, ("none@PT",), "+BLIP-558K"),
         Arm(
             "share@PT",
             "pre-training on Share-Captioner's",
-            {**LCS, **ON_SHARE},
+            LCS | ON_SHARE,
             ("blip@PT", "none@PT"),
             "+ShareGPT4V-PT-558K",
         ),
-        Arm(
-            "oracle@PT",
-            "pre-training on true and whole captions",
-            {**LCS, **ON_ORACLE},
-            ("blip@PT",),
-        ),
+        Arm("oracle@PT", "pre-training on true and whole captions", LCS | ON_ORACLE, ("blip@PT",)),
     ],
     ("captions alone, then SFT", "oracle@P"): [  # who captions what the projector alone learns
         _first("blind@P", "the projector on blind GPT-4's", BLIND, ()),
@@ -278,19 +265,3 @@ def cell_of(name: str, family: str) -> tuple[str, str, str]:
     if not own or (row and own != "LLaVA-1.5-7B"):  # Table 4 is about that model alone
         return "", "", ""
     return place, row or (own if place else ""), column
-
-
-def table() -> pd.DataFrame:
-    """The registry: arm, group, label, what it changes, what it is compared with, paper's cell."""
-    rows = {
-        name: {
-            "group": one.group,
-            "label": one.label,
-            "changes": ", ".join(f"{key} {value}" for key, value in one.changes.items())
-            or "nothing",
-            "against": ", ".join(one.compared_with) or "–",
-            "paper": " ".join(filter(None, one.cell or ("–",))),
-        }
-        for name, one in ARMS.items()
-    }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("arm")

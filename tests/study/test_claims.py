@@ -215,7 +215,6 @@ def test_the_ledger_says_what_was_not_run() -> None:
     covered = set(claims.full_size_effects(ledger.records())["claim"])
     for claim, row in table.iterrows():
         assert ("not run" in row["full size"]) == (claim not in covered)
-        assert ("full-size records" in row["rests on"]) == (claim in covered)
     assert not table.isna().any().any()
 
 
