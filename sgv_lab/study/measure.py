@@ -34,11 +34,8 @@ from sgv_lab.study import publishing
 from sgv_lab.training import packing, throughput
 from sgv_lab.training.config import FULL_SIZE, base
 
-VENDOR_TFLOPS = {
-    "H100": 989.0,
-    "H200": 989.0,
-    "A100": 312.0,
-}  # dense bfloat16, NVIDIA's data sheets
+# Dense bfloat16, NVIDIA's data sheets.
+VENDOR_TFLOPS = {"H100": 989.0, "H200": 989.0, "A100": 312.0}
 L7, L13 = "llava-1.5-7b", "llava-1.5-13b"
 SAMPLES, STEPS = {"paper": 32, "mini": 4}, 2  # of a step; steps timed
 CAPTIONS = {"paper": 128, "mini": 8}  # of a large batch
@@ -78,11 +75,18 @@ def rows(size: str, out: Path, studies: Sequence[Path], engine: str = "") -> lis
     Attention of the official rows is torch's SDPA with a mask of the padding, where the authors'
     was flash-attn's kernel, which computes nothing for padding: their own rows would be faster.
     """
-    train = partial(_training, size)
+    large = CAPTIONS[size]
     packs = {**OFFICIAL, "packing": True}
     lean = {**packs, "precision": "bf16_24"}
     kept = {**lean, "gradient_checkpointing": "selective"}
     lora = {"precision": "bf16", "packing": True, "gradient_checkpointing": "selective"}
+
+    def train(recipe: str, key: str, row: str, seconds: float, way: Mapping[str, Any]) -> Row:
+        return Row(recipe, key, row, seconds, partial(_training, key, size, recipe, way))
+
+    def caption(row: str, seconds: float, count: int, decoding: bulk.Decoding) -> Row:
+        return Row("caption", L7, row, seconds, partial(_caption, size, count, decoding))
+
     found = [Row("check", "", "matrix products", 10, _ceiling)]
     if torch.cuda.is_available():
         found.append(Row("check", "", "packed attention", 10, _attention))
@@ -91,7 +95,9 @@ def rows(size: str, out: Path, studies: Sequence[Path], engine: str = "") -> lis
         train("sft", L7, "ours", 24, FULL_SIZE),
         train("pretrain", L7, "official", 30, OFFICIAL_PRETRAIN),
         train("pretrain", L7, "ours", 24, FULL_SIZE),
-        *_captions(size),
+        caption("original", 40, 4, bulk.ORIGINAL),  # the authors' script
+        caption("greedy", 25, 4, bulk.Decoding()),
+        caption(f"greedy, batch of {large}", 50, large, bulk.Decoding()),
         train("sft", L7, "official, 24-bit AdamW", 26, OFFICIAL | {"precision": "bf16_24"}),
         train("sft", L7, "official + packing", 24, packs),
         train("sft", L7, "+ 24-bit AdamW", 22, lean),
@@ -104,14 +110,12 @@ def rows(size: str, out: Path, studies: Sequence[Path], engine: str = "") -> lis
         train("sft", L7, "ours, packs of 4096", 22, FULL_SIZE | {"tokens_per_batch": 4096}),
         train("sft", L7, "ours, nothing computed again", 22,
               FULL_SIZE | {"tokens_per_batch": 4096, "gradient_checkpointing": False}),
-        _static(size),
+        caption(f"static cache, batch of {large}", 120, large, bulk.Decoding(static=True)),
         Row("caption", L7, "by an engine", 150 if not engine else 40,
             partial(_engine, size, engine)),
     ]  # fmt: skip
-    return [
-        *found,
-        *(Row("study", "", plan.stem, 60, partial(_study, plan, out)) for plan in studies),
-    ]
+    asked = (Row("study", "", plan.stem, 60, partial(_study, plan, out)) for plan in studies)
+    return [*found, *asked]
 
 
 def measure(
@@ -134,23 +138,18 @@ def measure(
     out.mkdir(parents=True, exist_ok=True)
     journal, made = Journal(out / "rows.jsonl"), throughput.made_with()
     room = ROOM * torch.cuda.get_device_properties(0).total_memory if device == "cuda" else 0.0
-    kept = {_key(row): row for row in journal.read()}
+    kept = {tuple(row[name] for name in _KEY): row for row in journal.read()}
     yield ", ".join(f"{name} {value}" for name, value in made.items())
     plans = study or (unrecorded() if size == "paper" else ())
     for one in rows(size, out, plans, engine):
-        known = {"size": size, "recipe": one.recipe, "model": one.model, "row": one.row}
-        before = kept.get(_key(known), {"status": ""})
-        if before["status"] != "ok":
+        key = (size, one.recipe, one.model, one.row)
+        if key not in kept or kept[key]["status"] != "ok":
             left = seconds - (time.monotonic() - began)
-            row = known | _measured(one, left, size, room) | made
-            journal.append([row])
-            kept[_key(known)] = before = row
-            table(kept).pipe(_write, out / "throughput.csv")
-        yield line(before)
-
-
-def _key(row: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(row[name] for name in _KEY)
+            kept[key] = dict(zip(_KEY, key, strict=True)) | _measured(one, left, size, room) | made
+            journal.append([kept[key]])
+            with atomic(out / "throughput.csv") as temporary:
+                table(kept).to_csv(temporary, index=False)
+        yield line(kept[key])
 
 
 def _measured(one: Row, left: float, size: str, room: float) -> dict[str, Any]:
@@ -194,34 +193,12 @@ def unrecorded() -> list[Path]:
 
 
 def _training(
-    size: str, recipe: str, key: str, row: str, seconds: float, way: Mapping[str, Any]
-) -> Row:
-    return Row(recipe, key, row, seconds, partial(_training_row, key, size, recipe, way))
-
-
-def _training_row(
     key: str, size: str, recipe: str, way: Mapping[str, Any], room: float
 ) -> dict[str, Any]:
     chosen = base(recipe, {"samples_per_step": SAMPLES[size]})
     if size == "mini" and chosen.vision_from:
         chosen = chosen.changed({"vision_from": 1})  # of its three blocks
     return throughput.time_training(key, size, chosen, way, STEPS, room)
-
-
-def _captions(size: str) -> Iterator[Row]:
-    """The original script's way, greedy decoding, and large batches."""
-    ways = {
-        "original": (4, bulk.ORIGINAL, 40),
-        "greedy": (4, bulk.Decoding(), 25),
-        f"greedy, batch of {CAPTIONS[size]}": (CAPTIONS[size], bulk.Decoding(), 50),
-    }
-    for name, (count, decoding, seconds) in ways.items():
-        yield Row("caption", L7, name, seconds, partial(_caption, size, count, decoding))
-
-
-def _static(size: str) -> Row:
-    given = partial(_caption, size, CAPTIONS[size], bulk.Decoding(static=True))
-    return Row("caption", L7, f"static cache, batch of {CAPTIONS[size]}", 120, given)
 
 
 def _caption(size: str, count: int, decoding: bulk.Decoding, _: float) -> dict[str, Any]:
@@ -282,11 +259,8 @@ def _engine(size: str, engine: str, _: float) -> dict[str, Any]:
         return speed.time_endpoint(engine, size, count)
     if not importlib.util.find_spec("vllm"):
         return {"status": "skipped: no engine is installed"}
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        speed.vllm_server(L7, size, Path(folder)) as address,
-    ):
-        return speed.time_endpoint(address, size, count)
+    with tempfile.TemporaryDirectory() as folder, speed.vllm_server(L7, size, Path(folder)) as url:
+        return speed.time_endpoint(url, size, count)
 
 
 def _study(plan: Path, out: Path, _: float) -> dict[str, Any]:
@@ -316,11 +290,6 @@ def table(kept: Mapping[tuple[str, ...], Mapping[str, Any]]) -> pd.DataFrame:
     usual = rate.where(found["row"].str.startswith(USUAL))
     first = usual.groupby([found["recipe"], found["model"]]).transform("first")
     return found.assign(ratio=rate / first)
-
-
-def _write(found: pd.DataFrame, path: Path) -> None:
-    with atomic(path) as temporary:
-        found.to_csv(temporary, index=False)
 
 
 def line(row: Mapping[str, Any]) -> str:

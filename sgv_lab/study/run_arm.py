@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +68,9 @@ class Stage:
     images: Path
     config: RunConfig
 
-    def train_cached(self, base: Path, seed: int, **how: Any) -> Path:
-        """The checkpoint of ``base`` after it, as `cached_training.train_cached` makes it."""
-        given = (base, self.records, self.images, self.config, seed)
-        return cached_training.train_cached(*given, **how)
+    def of(self, base: Path) -> tuple[Path, Path, Path, RunConfig]:
+        """What `cached_training` takes to train ``base``."""
+        return base, self.records, self.images, self.config
 
 
 def config(job: Job) -> dict[str, Any]:
@@ -107,21 +106,17 @@ def stages(job: Job, sharded: bool = False) -> list[Stage]:
 
     ``sharded``: over several GPUs, where 24-bit masters become those of 32 bits.
     """
+
+    def masters(config: RunConfig) -> RunConfig:
+        wider = sharded and config.precision == "bf16_24"
+        return config.changed({"precision": "bf16_32"}, "sharded") if wider else config
+
     first, found = job.config.pretrain, []
     if first:
         shown = (first.captions, job.base, job.side, job.seed, job.data_root)
-        found.append(Stage(STAGES[0], *pretraining_data.materials(*shown), first))
+        found.append(Stage(STAGES[0], *pretraining_data.materials(*shown), masters(first)))
     data, _, images = materials(job)
-    found.append(Stage(STAGES[1], data / "records.json", images, job.config))
-    if sharded:
-        wide = {"precision": "bf16_32"}
-        found = [
-            replace(one, config=one.config.changed(wide, "sharded"))
-            if one.config.precision == "bf16_24"
-            else one
-            for one in found
-        ]
-    return found
+    return [*found, Stage(STAGES[1], data / "records.json", images, masters(job.config))]
 
 
 def preflight(job: Job, speeds: Sequence[float] = (), **known: Any) -> dict[str, planning.Plan]:
@@ -137,8 +132,7 @@ def preflight(job: Job, speeds: Sequence[float] = (), **known: Any) -> dict[str,
     found = {}
     for number, stage in enumerate(stages(job, sharded)):
         known["tokens_per_second"] = speeds[number] if speeds else None
-        given = (job.base, stage.records, stage.images, stage.config)
-        found[stage.name] = cached_training.preflight(*given, **known)
+        found[stage.name] = cached_training.preflight(*stage.of(job.base), **known)
     return found
 
 
@@ -180,8 +174,7 @@ def left_out(
     found, known = {}, {} if known is None else known
     for stage in (trained or stages(job)) if job.data_root else ():
         if (key := (job.base, stage)) not in known:
-            given = (job.base, stage.records, stage.images, stage.config)
-            known[key] = cached_training.left_out(*given)
+            known[key] = cached_training.left_out(*stage.of(job.base))
         found[stage.name] = known[key]
     return found
 
@@ -266,7 +259,7 @@ def trained(
     how |= {"processes": processes, "price": price, "progress": progress, "drop_broken": drop}
     how["max_dropped"] = job.max_dropped
     for stage in stages(job, sharded="fsdp" in how):
-        made.append(stage.train_cached(made[-1], job.seed, **how))
+        made.append(cached_training.train_cached(*stage.of(made[-1]), job.seed, **how))
     return made[1:]
 
 
@@ -281,7 +274,7 @@ def _result(job: Job, stages: list[Stage], folder: Path) -> None:
     *before, mixed = stages
     base, first = job.base, {}
     for stage in before:
-        base = stage.train_cached(base, job.seed, **how)
+        base = cached_training.train_cached(*stage.of(base), job.seed, **how)
         manifest = _read(base / "manifest.json")
         first = {
             "captions": len(_read(stage.records)),
