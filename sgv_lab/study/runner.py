@@ -172,10 +172,14 @@ def run(
 def done_before(plan: Plan, todo: Iterable[Job], out: Path) -> dict[tuple[str, int], Record]:
     """(arm, seed) -> its record in ``out``. LabError for one of what would be another run today."""
     done, kept = {(r.arm, r.seed): r for r in read(out) if r.digest == plan.digest}, {}
-    for job in todo:
-        if (job.arm, job.seed) in done:
-            left_out = run_arm.left_out(job, kept)
-            _same_today(plan, job, done[job.arm, job.seed], out, left_out)
+    for job in (one for one in todo if (one.arm, one.seed) in done):
+        record = done[job.arm, job.seed]
+        before = {**record.config, "code": record.code} if record.code else record.config
+        today = _config(plan, job, run_arm.left_out(job, kept)) | {"code": run_arm.code()}
+        if other := differences(before, json.loads(json.dumps(today))):
+            what = f"holds {job.arm}, seed {job.seed}, of another experiment: {', '.join(other)}"
+            fix = "choose another --out, or go back to the revision in its records"
+            raise LabError(what, where=out, fix=fix)
     return done
 
 
@@ -189,19 +193,6 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], part: str = "
         elif old != new:
             found.append(f"{part}{name} ({str(old)[:60]}, now {str(new)[:60]})")
     return found
-
-
-def _same_today(
-    plan: Plan, job: Job, record: Record, out: Path, left_out: Mapping[str, str]
-) -> None:
-    """Refuse a record of what the same arm and seed would not be today."""
-    config = _config(plan, job, left_out)
-    now = json.loads(json.dumps(config | {"code": run_arm.code()}))
-    before = {**record.config, "code": record.code} if record.code else record.config
-    if other := differences(before, now):
-        what = f"holds {job.arm}, seed {job.seed}, of another experiment: {', '.join(other)}"
-        fix = "choose another --out, or go back to the revision in its records"
-        raise LabError(what, where=out, fix=fix)
 
 
 def read(out: str | Path) -> list[Record]:
