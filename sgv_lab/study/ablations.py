@@ -154,10 +154,9 @@ def memory() -> pd.DataFrame:
         chosen = chosen.for_tower(config.vision_config.num_hidden_layers)
         learning = trainable.count_trainable(config, chosen)
         parts = estimates.step_memory(config, learning, chosen, batch)
+        first = chosen.vision_from
         rows[one.name] = {
-            "from block": {None: "none", -1: "all and embeddings"}.get(
-                chosen.vision_from, str(chosen.vision_from)
-            ),
+            "from block": {None: "none", -1: "all and embeddings"}.get(first, str(first)),
             "learning, million": learning.total("effective") / 1e6,
             "estimated, GB": sum(parts.values()) / 1e9,
             "reported, GB": table6.get(one.row),

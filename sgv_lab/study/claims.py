@@ -95,9 +95,8 @@ def effects() -> pd.DataFrame:
 
 def _numbers() -> list[tuple[str, Contrast, str]]:
     """Every number that decides a claim about training: claim, contrast, column."""
-    return [
-        (c, one, column) for c, many in CONTRASTS.items() for one in many for column in one.columns
-    ]
+    pairs = [(claim, one) for claim, many in CONTRASTS.items() for one in many]
+    return [(claim, one, column) for claim, one in pairs for column in one.columns]
 
 
 def number_verdict(low: float, high: float, effect: float) -> str:
@@ -130,12 +129,10 @@ def full_size_effects(records: pd.DataFrame) -> pd.DataFrame:
             effect, seeds = reported[contrast.what, column], len(gains)
             mean, low, high = intervals.paired(gains, level(claim))
             verdict = number_verdict(low, high, effect) if seeds >= SEEDS else UNRESOLVED
-            dropped = own["dropped"].max() if "dropped" in own else 0.0
-            row = (claim, contrast.what, column, effect, seeds, mean, low, high, verdict, dropped)
-            rows.append(row)
-    names = ["claim", "contrast", "column", "effect", "seeds", "found", "low", "high", "verdict"]
-    names.append("dropped")
-    return pd.DataFrame(rows, columns=names)
+            found = (effect, seeds, mean, low, high, verdict, own["dropped"].max())
+            rows.append((claim, contrast.what, column, *found))
+    names = ["claim", "contrast", "column", "effect", "seeds", "found", "low", "high"]
+    return pd.DataFrame(rows, columns=[*names, "verdict", "dropped"])
 
 
 def claim_verdict(verdicts: Sequence[str], needed: int) -> str:
@@ -159,13 +156,9 @@ def votes() -> pd.DataFrame:
     table = pd.DataFrame(index=["votes independent", "votes on an image alike"])
     table["votes"] = [asked["images"] * asked["volunteers"], asked["images"]]
     half = stats.norm.ppf(0.975) * np.sqrt((decided - lead**2) / table["votes"])
-    table["lead"], table["low"], table["high"] = (
-        100 * lead,
-        100 * (lead - half),
-        100 * (lead + half),
-    )
-    table["z"] = lead * np.sqrt(table["votes"]) / sqrt(decided)
-    return table.assign(p=2 * stats.norm.sf(table["z"]))
+    z = lead * np.sqrt(table["votes"]) / sqrt(decided)
+    ends = {"low": 100 * (lead - half), "high": 100 * (lead + half)}
+    return table.assign(lead=100 * lead, **ends, z=z, p=2 * stats.norm.sf(z))
 
 
 def verdict_c8(table: pd.DataFrame) -> str:
