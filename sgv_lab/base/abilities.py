@@ -20,7 +20,7 @@ from sgv_lab import store
 from sgv_lab.base.projector import Loaded, own_eyes, own_eyes_file
 from sgv_lab.benchmarks import exam
 from sgv_lab.benchmarks.evaluate import answer
-from sgv_lab.benchmarks.tasks import TASKS, Question
+from sgv_lab.benchmarks.tasks import TASKS
 from sgv_lab.files import write_json
 from sgv_lab.intervals import clustered_mean
 from sgv_lab.models import checkpoints, shipped
@@ -51,21 +51,16 @@ def ask(
 ) -> pd.DataFrame:
     """Greedy answers to the exam in ``data``, one row each, as `exam.marked` makes them.
 
-    ``blind``: with another scene's image in place of each, to see whether the model looks.
+    ``blind``: each image is the next scene's instead, to see whether the model looks.
     """
     asked = [q for q in TASKS["exam"].questions(data) if q.row["form"] in forms]
     if blind:
-        asked = _exchanged(asked)
+        shown = list(dict.fromkeys(q.path for q in asked))
+        other = dict(zip(shown, [*shown[1:], shown[0]], strict=True))
+        asked = [replace(q, path=other[q.path]) for q in asked]
     found = answer(model, processor, asked, TASKS["exam"], data, _BATCH, progress=False)
     said = {q.id: exam.marked(q.row, one) for batch in found for q, one in batch}
     return pd.DataFrame([said[q.id] for q in asked])
-
-
-def _exchanged(asked: list[Question]) -> list[Question]:
-    """The questions, each with the image of the next one's scene."""
-    shown = list(dict.fromkeys(q.path for q in asked))
-    other = dict(zip(shown, [*shown[1:], shown[0]], strict=True))
-    return [replace(q, path=other[q.path]) for q in asked]
 
 
 def ability_table(answers: pd.DataFrame) -> pd.DataFrame:
