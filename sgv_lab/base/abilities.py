@@ -153,9 +153,7 @@ def ability_tables(
         }
 
 
-def write_tables(
-    folder: Path, tables: Mapping[str, pd.DataFrame], known: Mapping[str, Any]
-) -> None:
+def write_tables(folder: Path, tables: Mapping[str, pd.DataFrame], known: dict[str, Any]) -> None:
     """Put a base's tables and its manifest, ``known`` and whether it passed, into ``folder``."""
     for name, table in tables.items():
         table.round(2).to_csv(folder / f"{name}.csv", index=False)

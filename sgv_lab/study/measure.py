@@ -192,9 +192,7 @@ def unrecorded() -> list[Path]:
     return [file for file in files if not publishing.load_study(file.stem)[1]]
 
 
-def _training(
-    key: str, size: str, recipe: str, way: Mapping[str, Any], room: float
-) -> dict[str, Any]:
+def _training(key: str, size: str, recipe: str, way: dict[str, Any], room: float) -> dict[str, Any]:
     chosen = base(recipe, {"samples_per_step": SAMPLES[size]})
     if size == "mini" and chosen.vision_from:
         chosen = chosen.changed({"vision_from": 1})  # of its three blocks

@@ -163,9 +163,7 @@ def check(jobs: Iterable[Job], at_once: int = 1) -> list[str]:
     return left_out + [f"{', '.join(names)}, {what}" for what, names in needs.items()]
 
 
-def left_out(
-    job: Job, known: dict[Any, str] | None = None, trained: Sequence[Stage] = ()
-) -> dict[str, str]:
+def left_out(job: Job, known: dict | None = None, trained: Sequence[Stage] = ()) -> dict[str, str]:
     """Stage -> a hash of the official records that it leaves out today; {} in the drawn world.
 
     ``known``: the same of stages that other jobs share, added to; ``trained``: the job's stages,
