@@ -91,10 +91,8 @@ def caption_quality(answers: pd.DataFrame) -> pd.DataFrame:
 
 def gate_table(ceiling: pd.DataFrame, blind: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
     """One row an ability, in percent: yes/no questions right with the language model's own eyes
-    (``ceiling``) and so with another scene's image (``blind``), yes/no and open ones of the base
-    (``untuned``, ``open``), all with their intervals; ``asked``: whether the ceiling is reached.
-
-    All three are what `ask` gives for one exam, ``answers`` those of the base.
+    (``ceiling``) and so with another scene's image (``blind``), yes/no and open ones of the base's
+    ``answers`` (``untuned``, ``open``), with intervals; ``asked``: whether the ceiling is reached.
     """
     columns = {
         "ceiling": ("yesno", ceiling),
@@ -138,8 +136,7 @@ def ability_tables(
 ) -> Iterator[dict[str, pd.DataFrame]]:
     """Of each base table "gate", "abilities" (all forms) and "captions", of seen and new pairs.
 
-    ``eyes``: the bases' language model with its own eyes, asked once for all of them. A new pair of
-    kind and color is one that no training scene holds.
+    ``eyes``: the bases' language model with its own eyes. No training scene holds a new pair.
     """
     side = eyes[0].config.vision_config.image_size
     exams = {split: held_out(scenes, side, split) for split in ("eval", "novel")}
@@ -163,8 +160,7 @@ def write_tables(folder: Path, tables: Mapping[str, pd.DataFrame], known: dict[s
 def examine(family: str, root: str | Path = "", scenes: int = 1_000) -> pd.DataFrame:
     """`gates`, after all bases of a family were asked anew and their tables written.
 
-    Own eyes, which `keep_eyes` put beside them, are asked once a language model. LabError for a
-    base whose own eyes are not there.
+    LabError for a base whose own eyes `keep_eyes` did not put beside it.
     """
     groups: dict[Path, list[Path]] = {}
     for base in shipped.bases(family, root):
@@ -179,10 +175,9 @@ def examine(family: str, root: str | Path = "", scenes: int = 1_000) -> pd.DataF
 
 
 def gates(family: str, root: str | Path = "") -> pd.DataFrame:
-    """The tables "gate" that lie beside the bases of a family, shipped or below ``root``, as one.
+    """The tables "gate" beside the bases of a family, shipped or below ``root``, as one.
 
-    Columns before the table's own: language model (its seed) and projector (its number); behind
-    them ``passed``.
+    More columns: language model (its seed), projector (its number), ``passed``.
     """
     found = []
     for base in shipped.bases(family, root):

@@ -36,8 +36,7 @@ _RECORDS = 32_000  # of a lesson at most; a longer one shows them again
 def untrained_model(family: str, seed: int, texts: int = 2_000) -> Path:
     """A LLaVA in miniature before it learned anything, made once per arguments.
 
-    Its tokenizer is made from ``texts`` captions and as many questions of the drawn world. LabError
-    for a ``family`` that is no LLaVA.
+    Its tokenizer is made from ``texts`` captions and as many questions. LabError for no LLaVA.
     """
     if families.family(family).template != "v1":
         llavas = [key for key, one in families.FAMILIES.items() if one.template == "v1"]
@@ -130,8 +129,7 @@ def ship(
 ) -> Path:
     """Write the checkpoint ``built`` to ``folder``, in half precision, with its ``tables``.
 
-    Its manifest says what it was made with (family, seed of tower and language model, number of the
-    projector, ``settings`` of the profile) and whether table "gate" is passed.
+    ``seed``: of tower and language model; ``projector``: its number; ``settings``: the profile's.
     """
     model, processor = checkpoints.load(built, dtype=torch.float16)
     checkpoints.save(model, processor, folder)

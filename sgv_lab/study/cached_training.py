@@ -62,13 +62,11 @@ def train_cached(
 ) -> Path:
     """The checkpoint folder of ``base`` trained as ``config`` says, made once per arguments.
 
-    ``records``: a file of LLaVA records; their images lie below ``image_root``; ``name``: the
+    ``records``: a file of LLaVA records, whose images lie below ``image_root``; ``name``: the
     artefact's, if not that of the config's base. ``processes``: above 1, as many of torchrun's, one
-    a GPU (``fsdp`` shards over them); the weights are the same up to rounding, and so is the
-    artefact. ``machine``: fields of `Machine`.
-    Images that lie in the store count by their key, others by their names alone: half a terabyte is
-    not hashed. With ``drop_broken`` the records that are left out count, too. Raises LabError also
-    when a process fails.
+    a GPU (``fsdp`` shards over them); the artefact is the same. ``machine``: fields of `Machine`.
+    Images in the store count by their key, others by name alone: half a terabyte is not hashed.
+    With ``drop_broken`` what is left out counts, too. Raises LabError also when a process fails.
     """
     inputs = [base, records]
     if image_root.is_relative_to(store.root()):

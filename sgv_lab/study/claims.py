@@ -1,8 +1,7 @@
 """The ledger of ten claims: what would decide each, fixed here beforehand, and what is known.
 
-A claim about training is a contrast, a weighted sum of arms of one of the paper's tables, and only
-records of paired full-size runs decide it: the paper has one run an arm, and the miniature never
-decides one.
+A claim about training is a contrast, a weighted sum of arms of one of the paper's tables. Only
+paired full-size runs decide it: the paper has one run an arm, and the miniature decides nothing.
 """
 
 from collections import Counter
@@ -102,8 +101,7 @@ def _numbers() -> list[tuple[str, Contrast, str]]:
 def number_verdict(low: float, high: float, effect: float) -> str:
     """The verdict on one positive ``effect`` from a re-run's interval ``low`` to ``high``.
 
-    "Contradicted": no gain is seen, and one of the claimed size is excluded. A smaller one may be
-    there still.
+    "Contradicted": no gain is seen, and one of the claimed size is excluded; not a smaller one.
     """
     if low > 0:
         return REPRODUCED
@@ -146,8 +144,7 @@ def claim_verdict(verdicts: Sequence[str], needed: int) -> str:
 def votes() -> pd.DataFrame:
     """Table 2 tested: GPT4-Vision's lead over Share-Captioner in percentage points of all votes.
 
-    The truth lies between the two rows. Columns: votes, lead, low, high (95 %), z and p (sign test
-    of the decided votes).
+    The truth lies between the rows. Columns: votes, lead, low, high, z and p (of a sign test).
     """
     asked = paper.facts("design").set_index(["row", "column"])["value"]["human evaluation"]
     share = paper.table2().set_index("row")["value"] / 100
@@ -220,8 +217,7 @@ def same_harness() -> pd.DataFrame:
 def verdict_c10(table: pd.DataFrame) -> str:
     """The verdict on C10 from leads over the best rival in one harness, columns low and high.
 
-    Reproduced by LEADS leads above zero, contradicted when so many lie below it that LEADS cannot
-    be reached.
+    Reproduced by LEADS leads above zero, contradicted by too many below it to reach LEADS.
     """
     if (table["low"] > 0).sum() >= LEADS:
         return REPRODUCED

@@ -59,9 +59,8 @@ def conclusion(plan: Plan, records: Sequence[Record], table: pd.DataFrame, out: 
 def primary_conclusion(plan: Plan, table: pd.DataFrame, runs: pd.DataFrame) -> str:
     """What follows for this family from the primary endpoint, in a few sentences.
 
-    ``runs``: its score, seeds by arms, as `criteria.comparisons` takes it. Where the oracle shows
-    no gain over before, nothing follows; where the captions compared differ in filler, what better
-    ones do is not known.
+    ``runs``: as `criteria.comparisons` takes them. Nothing follows where the oracle shows no gain;
+    what better captions do is not known where those compared differ in filler.
     """
     name, score = plan.primary
     rows = table[table["score"] == score].set_index(["arm", "against"])
@@ -116,10 +115,7 @@ def _filler(plan: Plan, name: str, base: str, top: str) -> str:
 
 
 def _caveats(rows: pd.DataFrame, name: str, base: str) -> list[str]:
-    """What weakens an effect besides `criteria`, in sentences: few images; no gain over others.
-
-    ``rows``: by (arm, against).
-    """
+    """What weakens an effect besides `criteria`; ``rows``: by (arm, against)."""
     main, caveats = rows.loc[name, base], []
     low, high = main["crossed_low"], main["crossed_high"]
     if low <= 0 <= high:

@@ -74,8 +74,7 @@ def untuned_by_seed(records: Records, untuned: Untuned, score: str) -> pd.Series
 def gains(plan: Plan, records: Records, untuned: Untuned) -> pd.DataFrame:
     """What training does in every arm: its runs minus the base that each starts from.
 
-    Columns: arm, score, effect, low, high (paired t over seeds). Scores that a base lacks are left
-    out.
+    Columns: arm, score, effect, low, high (paired t over seeds). Without scores that a base lacks.
     """
     rows, scores = [], set(tidy(records)["score"])
     for score in (name for name in TESTED if name in scores):
@@ -151,10 +150,7 @@ def effects(plan: Plan, records: Records, points: pd.DataFrame | None = None) ->
 def paired(
     runs: pd.DataFrame, score: str, name: str, against: str, points: pd.DataFrame | None = None
 ) -> dict[str, float]:
-    """Arm ``name`` minus ``against`` in ``runs`` (seeds by arms), as in `effects`.
-
-    Keys: seeds, effect, low, high, p, flip, crossed_low and crossed_high.
-    """
+    """A row of `effects` but its shares: ``name`` minus ``against`` in ``runs`` (seeds by arms)."""
     d = runs[name] - runs[against]
     effect, low, high = intervals.paired(d)
     found = {"seeds": len(d), "effect": effect, "low": low, "high": high, "p": np.nan}
@@ -226,8 +222,7 @@ def false_alarms(records: Records, score: str) -> np.ndarray:
 def by_language_model(records: Records, name: str, against: str, score: str) -> pd.DataFrame:
     """``name`` − ``against`` over the seeds of each shipped language model, then their difference.
 
-    Columns: effect, low, high (95 %; of the difference by Welch's t), seeds. Language models are
-    named by their seeds, as in `sgv_lab.base.abilities.gates`.
+    Columns: effect, low, high (of the difference by Welch's t), seeds. Language models: by seed.
     """
     family, runs = records[0].family, by_seed(records, score)
     made = {base.name: read_json(base / "manifest.json") for base in shipped.bases(family)}

@@ -60,9 +60,8 @@ def pairs(captions: Mapping[str, Mapping[str, str]], n: int, seed: int = 0) -> l
 def objects_named(captions: Mapping[str, Mapping[str, str]], boxes: str | Path) -> pd.DataFrame:
     """CHAIR's shares by source, in percent, and the number of captions.
 
-    ``captions`` as `pairs` takes them; images that not all sources caption are left out. ``boxes``:
-    a folder with the images' objects, as `chair.score` reads them. Raises LabError for an image
-    that it does not know.
+    ``captions`` as `pairs` takes them, of images that all sources caption; ``boxes``: a folder with
+    the images' objects, as `chair.score` reads them. Raises LabError for an image not in there.
     """
     from sgv_lab.benchmarks import chair  # needs nltk and textblob, which training does not
 
@@ -101,10 +100,7 @@ class Votes:
         self.journal.append(rows)
 
     def table(self) -> pd.DataFrame:
-        """All votes, one row each, with ``preferred``: a source or COMPARABLE.
-
-        A pair that a rater voted on twice counts once, as at last.
-        """
+        """A row a rater and pair, the last vote, with ``preferred``: a source or COMPARABLE."""
         rows = {}
         for number, vote in enumerate(self.journal.read(), 1):
             try:
@@ -129,9 +125,8 @@ def truthful(
 ) -> list[tuple[Pair, str, str]]:
     """Votes of ``raters`` scripted judges who know the truth of each pair's scene: no people.
 
-    Each notices a fact of a caption with probability NOTICES, wrong ones against it; to one
-    rater a wrong fact weighs as much as one true one, to the last as much as three. A difference of
-    at most one fact is "same". The rates are assumed.
+    Each notices a fact of a caption with probability NOTICES, which is assumed. A wrong one takes
+    away as much as one true one gives, to the last rater three. At most one fact's lead is "same".
     """
     votes = []
     for pair, scene in zip(asked, scenes, strict=True):

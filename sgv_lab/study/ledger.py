@@ -27,10 +27,9 @@ _RECORD = ["place", "row", "arm", "column", "seed", "value"]
 def records(data: str | Path = "") -> pd.DataFrame:
     """All full-size measurements below ``data`` ("": `publishing.folder`), a row a number.
 
-    They come from the study's records of profile ``paper`` in an arm that stands for a cell of the
-    paper, and from the file FULL_SIZE with the same columns: place, row, arm, column as in
-    paper.facts, seed, value. ``dropped``: the share of its records that a run left out, where
-    known. What is not full size is not taken, and logged: see `not_full_size`.
+    They come from records of profile ``paper`` in an arm that stands for a cell of the paper, and
+    from FULL_SIZE: place, row, arm, column as in paper.facts, seed, value. ``dropped``: the share
+    of its records that a run left out, where known. Others are logged: see `not_full_size`.
     """
     data, tables = Path(data or publishing.folder()), []
     for path in sorted(data.glob("studies/*")):

@@ -2,8 +2,7 @@
 
 Rows stand in order of value, and each is on the disk before the next begins. A row whose guess of
 seconds exceeds the time left, or whose planned memory exceeds the device's, is skipped and says so;
-one that takes longer than the time left is stopped; an error is a row. What trains, captions and
-answers here is what does so elsewhere.
+one that takes longer is stopped; an error is a row.
 """
 
 import importlib.util
@@ -58,8 +57,7 @@ class TimeOverError(BaseException):
 class Row:
     """One thing to measure.
 
-    ``measure`` takes the bytes of the device (0: not known) and gives the row's numbers, with a
-    "status" where there are none.
+    ``measure``: bytes of the device (0: not known) -> numbers, or a "status" why there are none.
     """
 
     recipe: str

@@ -53,9 +53,8 @@ def captioned(scene: Scene, shown: Captions, task: str = "detail") -> Record:
 def build(mix: Mix, seed: int) -> tuple[list[Record], list[dict[str, str]]]:
     """The mix's records in order, and what was replaced: ``{"id": baseline's, "by": its own}``.
 
-    Everything but the detailed captions is the same in all arms of a seed. Edits of these:
-    "shuffled" shows each image another one's, "dropped" leaves them out (``by`` ""), "questions"
-    has questions about the image in their place.
+    Arms of a seed differ in detailed captions alone. Edits of these: "shuffled" shows each image
+    another one's, "dropped" leaves them out (``by`` ""), "questions" has questions in their place.
     """
     records, places = _drawn(mix, seed)
     old = [str(records[i]["id"]) for i in places]

@@ -86,10 +86,9 @@ def arm(
 ) -> Records:
     """An arm's records. The mix's detailed captions are those whose words stand in ``detail``.
 
-    "same" images: the first COCO captions of the 100K in the order of their names, as many as
-    were taken out (an author's words, InternLM-XComposer issue 107; only 9,599 images are in
-    both sets), each in the place of one of those, so that a seed's order stays the same. "mixed":
-    the released file, in its own order. "own": the same images, as far as the mix's file has them.
+    "same" images: the first COCO captions of the 100K by name, as many as were taken out (an
+    author's words, InternLM-XComposer issue 107; only 9,599 images are in both sets), in their
+    places. "mixed": the released file as it is. "own": the same images, as far as a file has them.
     """
     known = None if altered(mix) else (mix.annotator, mix.images, mix.edit)
     said = set(map(caption_of, detail))

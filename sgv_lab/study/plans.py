@@ -110,8 +110,7 @@ def make(name: str, **keys: Any) -> Plan:
 def parse(text: str, name: str, folder: str | Path = "", origin: str = "plan") -> Plan:
     """The plan that ``text`` writes down: see the files under figures/data/plans.
 
-    ``captions`` names a file from ``folder`` on. It counts as text: other captions make another
-    plan, with other seeds and questions.
+    ``captions`` names a file from ``folder`` on, which counts as text: others make another plan.
     """
     try:
         given = _renamed(yaml.safe_load(text))

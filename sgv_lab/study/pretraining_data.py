@@ -1,8 +1,7 @@
 """Pre-training of an arm: whose captions of which images it learns from.
 
-In the drawn world images come in ShareGPT4V-PT's proportions of sources, or from one source; all
-seeds draw from one pool, or each draws its own. Share-Captioner, trained as in notebook 03 from the
-arm's own base, captions the whole pool once.
+Drawn images come in ShareGPT4V-PT's proportions of sources, or from one; all seeds draw from one
+pool, or each its own. Share-Captioner, trained from the arm's base, captions the pool once.
 """
 
 import json
@@ -34,8 +33,8 @@ def materials(
 ) -> tuple[Path, Path]:
     """The file of the stage's records, and the folder that holds their images.
 
-    ``side``: of drawn images in pixels; ``data_root``: of the official files, in place of the
-    drawn world. Raises LabError for captions that nobody has.
+    ``side``: of drawn images in pixels; ``data_root``: of the official files, in the drawn world's
+    place. Raises LabError for captions that nobody has.
     """
     if data_root:
         return _official(captions, seed, data_root), data_root

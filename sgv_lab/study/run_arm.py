@@ -1,8 +1,7 @@
 """One run of the study: train the base as an arm says, ask the benchmarks, keep the answers.
 
-A run is addressed by its content: its resolved config, the records it trains on, its images,
-questions, base model, seed, device, versions and the code that trains and asks. Two arms that come
-to the same are computed once; one caption changed is another run.
+A run is addressed by its content: config, records, images, questions, base, seed, device, versions
+and code. Two arms that come to the same are computed once; one caption changed is another run.
 """
 
 import json
@@ -139,9 +138,8 @@ def preflight(job: Job, speeds: Sequence[float] = (), **known: Any) -> dict[str,
 def check(jobs: Iterable[Job], at_once: int = 1) -> list[str]:
     """What each arm's training leaves out, and then what each stage needs, in words.
 
-    ``at_once``: how many runs share the machine, each on a GPU of its own. Raises LabError for a
-    study whose questions cannot be asked or scored (the first such file), or whose arms cannot be
-    trained (an arm's obstacles).
+    ``at_once``: how many runs share the machine, each on a GPU of its own. Raises LabError for
+    questions that cannot be asked or scored, and arms that cannot be trained (the first one).
     """
     arms, left_out = {job.arm: job for job in jobs}, []
     needs: dict[str, list[str]] = {}  # a stage and what it needs -> arms
@@ -166,8 +164,7 @@ def check(jobs: Iterable[Job], at_once: int = 1) -> list[str]:
 def left_out(job: Job, known: dict | None = None, trained: Sequence[Stage] = ()) -> dict[str, str]:
     """Stage -> a hash of the official records that it leaves out today; {} in the drawn world.
 
-    ``known``: the same of stages that other jobs share, added to; ``trained``: the job's stages,
-    if they were made already.
+    ``known``: of stages that jobs share, added to; ``trained``: the job's stages, if there are any.
     """
     found, known = {}, {} if known is None else known
     for stage in (trained or stages(job)) if job.data_root else ():

@@ -139,11 +139,10 @@ def run(
     """Do what is missing of ``plan`` and return its records, which ``out`` holds as JSON lines.
 
     ``workers``: processes at once (None: one a GPU, else one a core); ``cluster``: the address of
-    a dask scheduler whose workers do the runs instead; ``max_dropped`` as in `jobs`. The store
-    keeps each run's answers and loss curve, and with ``keep_models`` its weights; ``report_to``
-    as in `Machine`. Each finished run is appended at once, so the same call goes on after a kill;
-    points by image, and the scores of each base itself, are written last. Refuses an ``out`` that
-    holds what would be another run today.
+    a dask scheduler whose workers do the runs instead; ``max_dropped`` as in `jobs`, ``report_to``
+    as in `Machine`. The store keeps answers and loss curves, and with ``keep_models`` weights. The
+    same call goes on after a kill; points by image, and the scores of each base itself, are written
+    last. Refuses an ``out`` that holds what would be another run today.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
