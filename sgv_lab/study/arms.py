@@ -75,13 +75,6 @@ class Arm:
     group: str = ""  # the paper's table, or what the paper left out
     upper_bound: str = "oracle"  # effects are shares of it − before; "": nothing bounds them
 
-    @property
-    def cell(self) -> tuple[str, str, str] | None:
-        """Place, row and arm in `paper` that it stands for."""
-        place = self.group.lower().replace(" ", "")
-        column = self.name if place == "figure2" else ""
-        return None if self.row is None else (place, self.row, column)
-
     def config(self, baseline: RunConfig, blocks: int = 3) -> RunConfig:
         """The baseline with this arm's change, ready to run, for a vision tower of ``blocks``."""
         return ready(baseline.changed(self.changes, f"arm {self.name}"), blocks)
@@ -260,8 +253,8 @@ def arm(name: str, where: object = None) -> Arm:
 
 def cell_of(name: str, family: str) -> tuple[str, str, str]:
     """Place, row and arm in `paper` that an arm of ``family`` stands for; empty where none is."""
-    place, row, column = arm(name).cell or ("", "", "")
-    own = PAPER_ROWS.get(family, "")
-    if not own or (row and own != "LLaVA-1.5-7B"):  # Table 4 is about that model alone
+    one, own = arm(name), PAPER_ROWS.get(family, "")
+    if one.row is None or not own or (one.row and own != "LLaVA-1.5-7B"):  # Table 4's only model
         return "", "", ""
-    return place, row or (own if place else ""), column
+    place = one.group.lower().replace(" ", "")
+    return place, one.row or own, name if place == "figure2" else ""

@@ -80,8 +80,12 @@ def train_cached(
         given, how = (base, records, image_root, config), dict(machine)
         if drop_broken:
             how |= {"drop_broken": True, "max_dropped": max_dropped}
-        if processes > 1:
-            _launch(command(*given, out / "model", seed, processes=processes, **how))
+        if processes > 1:  # what they say goes to where ours goes
+            words = command(*given, out / "model", seed, processes=processes, **how)
+            torchrun = [sys.executable, "-m", "torch.distributed.run", *words[1:]]
+            if code := subprocess.run(torchrun, check=False).returncode:
+                fix = "its message stands above; run again"
+                raise LabError(f"a process ended with {code}", where=" ".join(words[:3]), fix=fix)
             return
         loaded = checkpoints.load(base, dtype=loading_dtype(config))
         train(*loaded, *given[1:], out / "model", seed, progress=progress, **how)
@@ -124,11 +128,3 @@ def command(
     if processes > 1:
         start = ["torchrun", "--standalone", f"--nproc-per-node={processes}", "-m", "sgv_lab"]
     return [*start, *map(str, words)]
-
-
-def _launch(words: list[str]) -> None:
-    """Train in processes of torchrun; what they say goes to where ours goes."""
-    done = subprocess.run([sys.executable, "-m", "torch.distributed.run", *words[1:]], check=False)
-    if done.returncode:
-        what, fix = f"a process ended with {done.returncode}", "its message stands above; run again"
-        raise LabError(what, where=" ".join(words[:3]), fix=fix)

@@ -157,7 +157,10 @@ def paired(
     found |= {"flip": np.nan, "crossed_low": np.nan, "crossed_high": np.nan}
     if len(d) > 1 and d.std() > 0:
         found |= {"p": stats.ttest_1samp(d, 0).pvalue, "flip": intervals.sign_flip(d)}
-    if points is not None and len(points := _points_of(points, score)):
+    if points is not None:
+        own = points["stratum"].isin(SUBTASKS) if score == SEEN else points["score"] == score
+        points = points[own]
+    if points is not None and len(points):
         mine, its = (_seeds_by_image(points, which) for which in (name, against))
         strata = [stratum for stratum, _ in mine.columns]
         _, *ends = intervals.crossed((mine - its[mine.columns]).to_numpy(), strata)
@@ -172,13 +175,6 @@ def _share(runs: pd.DataFrame, score: str, name: str, against: str) -> dict[str,
         top = runs[ceiling] - runs[arm(ceiling).compared_with[0]]
         share = intervals.share_of(runs[name] - runs[against], top)
     return dict(zip(("share", "share_low", "share_high"), share or [np.nan] * 3, strict=True))
-
-
-def _points_of(points: pd.DataFrame, score: str) -> pd.DataFrame:
-    """The points that make up a score."""
-    if score == SEEN:
-        return points[points["stratum"].isin(SUBTASKS)]
-    return points[points["score"] == score]
 
 
 def _seeds_by_image(points: pd.DataFrame, name: str) -> pd.DataFrame:

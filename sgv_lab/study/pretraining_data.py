@@ -42,7 +42,13 @@ def materials(
         raise LabError("Share-Captioner says what it says", fix="change another's captions")
     pool = _pool(captions, seed)
     images = mix.drawn_images([{"image": one.image_name} for one in pool], side)
-    dense = [_share_captions(captions, base, images)] if captions.annotator == "share" else []
+    dense = []
+    if captions.annotator == "share":
+        size = share_captioner.SIZES[captions.captioner]
+        collected = share_captioner.materials("mini", str(base), "", "", size["collected"])
+        config = share_captioner.settings(steps=size["steps"])
+        model = share_captioner.trained(*collected, config, 0)
+        dense = [share_captioner.captioned(model, images, max_new_tokens=size["tokens"])]
 
     def write(out: Path) -> None:
         # the first of one random order: a seed's smaller sets lie within its larger ones
@@ -74,15 +80,6 @@ def _pool(captions: Pool, seed: int) -> list[Scene]:
         sources = rng.choices(list(SOURCES), list(SOURCES.values()), k=number)
     seeds = rng.sample(range(10**9), number)
     return [scene(s, "train", one, MINIATURE) for s, one in zip(seeds, sources, strict=True)]
-
-
-def _share_captions(captions: Pool, base: Path, images: Path) -> Path:
-    """Share-Captioner's file of captions of the pool's images."""
-    size = share_captioner.SIZES[captions.captioner]
-    collected = share_captioner.materials("mini", str(base), "", "", size["collected"])
-    config = share_captioner.settings(steps=size["steps"])
-    model = share_captioner.trained(*collected, config, 0)
-    return share_captioner.captioned(model, images, max_new_tokens=size["tokens"])
 
 
 def _official(captions: Pool, seed: int, data_root: Path) -> Path:
