@@ -10,16 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sgv_lab.errors import unknown
-from sgv_lab.training.config import (
-    DRAWN_PRETRAIN,
-    DRAWN_PROJECTOR,
-    DRAWN_SFT,
-    FULL_SIZE,
-    Mix,
-    Pool,
-    RunConfig,
-    base,
-)
+from sgv_lab.training import config as configs
+from sgv_lab.training.config import FULL_SIZE, Mix, Pool, RunConfig, base
 
 PAPER_ROWS = {  # family -> its row in Figure 2
     "llava-7b": "LLaVA-7B",
@@ -48,7 +40,8 @@ def baseline(
     tuning = tuning or ("full" if full_size else "lora")
     alone = tuning == "projector"
     size, mix, pool = "drawn world", Mix(), Pool()
-    changes, first = DRAWN_PROJECTOR if alone else DRAWN_SFT, DRAWN_PRETRAIN
+    changes = configs.DRAWN_PROJECTOR if alone else configs.DRAWN_SFT
+    first = configs.DRAWN_PRETRAIN
     if full_size:
         size, mix, pool = "full size", Mix(samples=0), Pool(samples=0, pool=0)
         first = FULL_SIZE

@@ -55,21 +55,21 @@ class TimeOverError(BaseException):
 
 @dataclass(frozen=True)
 class Row:
-    """One thing to measure.
-
-    ``measure``: bytes of the device (0: not known) -> numbers, or a "status" why there are none.
-    """
+    """One thing to measure: ``measure`` gives numbers, or a "status" why there are none."""
 
     recipe: str
     model: str
     row: str
     seconds: float  # a guess, on an H200
-    measure: Callable[[float], dict[str, Any]]
+    measure: Callable[[], dict[str, Any]]
 
 
-def rows(size: str, out: Path, studies: Sequence[Path], engine: str = "") -> list[Row]:
-    """What is measured, in order of value; ``engine``: the address of a model server.
+def rows(
+    size: str, out: Path, studies: Sequence[Path], engine: str = "", room: float = 0.0
+) -> list[Row]:
+    """What is measured, in order of value.
 
+    ``engine``: the address of a model server; ``room``: bytes of the device, 0: not known.
     Attention of the official rows is torch's SDPA with a mask of the padding, where the authors'
     was flash-attn's kernel, which computes nothing for padding: their own rows would be faster.
     """
@@ -80,10 +80,11 @@ def rows(size: str, out: Path, studies: Sequence[Path], engine: str = "") -> lis
     lora = {"precision": "bf16", "packing": True, "gradient_checkpointing": "selective"}
 
     def train(recipe: str, key: str, row: str, seconds: float, way: Mapping[str, Any]) -> Row:
-        return Row(recipe, key, row, seconds, partial(_training, key, size, recipe, way))
+        return Row(recipe, key, row, seconds, partial(_training, key, size, recipe, way, room))
 
     def caption(row: str, seconds: float, count: int, decoding: bulk.Decoding) -> Row:
-        return Row("caption", L7, row, seconds, partial(_caption, size, count, decoding))
+        timed = partial(speed.time_captions, L7, size, count, decoding)
+        return Row("caption", L7, row, seconds, timed)
 
     found = [Row("check", "", "matrix products", 10, _ceiling)]
     if torch.cuda.is_available():
@@ -139,25 +140,25 @@ def measure(
     kept = {tuple(row[name] for name in _KEY): row for row in journal.read()}
     yield ", ".join(f"{name} {value}" for name, value in made.items())
     plans = study or (unrecorded() if size == "paper" else ())
-    for one in rows(size, out, plans, engine):
+    for one in rows(size, out, plans, engine, room):
         key = (size, one.recipe, one.model, one.row)
         if key not in kept or kept[key]["status"] != "ok":
             left = seconds - (time.monotonic() - began)
-            kept[key] = dict(zip(_KEY, key, strict=True)) | _measured(one, left, size, room) | made
+            kept[key] = dict(zip(_KEY, key, strict=True)) | _measured(one, left, size) | made
             journal.append([kept[key]])
             with atomic(out / "throughput.csv") as temporary:
                 table(kept).to_csv(temporary, index=False)
         yield line(kept[key])
 
 
-def _measured(one: Row, left: float, size: str, room: float) -> dict[str, Any]:
+def _measured(one: Row, left: float, size: str) -> dict[str, Any]:
     """A row's numbers, or a "status" that says why there are none; models are forgotten."""
     if left < one.seconds * (1 if size == "paper" else _FASTER):
         return {"status": f"skipped: {max(left, 0):.0f} s left"}
     began = time.monotonic()
     try:
         with _at_most(left):
-            found = {"status": "ok"} | one.measure(room)
+            found = {"status": "ok"} | one.measure()
     except TimeOverError:
         found = {"status": "stopped: the time is over"}
     except torch.OutOfMemoryError as error:
@@ -197,18 +198,14 @@ def _training(key: str, size: str, recipe: str, way: dict[str, Any], room: float
     return throughput.time_training(key, size, chosen, way, STEPS, room)
 
 
-def _caption(size: str, count: int, decoding: bulk.Decoding, _: float) -> dict[str, Any]:
-    return speed.time_captions(L7, size, count, decoding)
-
-
-def _ceiling(_: float) -> dict[str, Any]:
+def _ceiling() -> dict[str, Any]:
     """The fastest large matrix product; what is installed that makes training faster."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     found = {name: installed(name) for name in ("flashoptim", "liger-kernel", "peft")}
     return found | {"useful_tflops": throughput.matmul_ceiling(device) / 1e12}
 
 
-def _attention(_: float) -> dict[str, Any]:
+def _attention() -> dict[str, Any]:
     """How far packed attention is from sample after sample in float32, forward and backward."""
     lengths, width = (700, 64, 333), 128
     heads = [torch.randn(1, 32, sum(lengths), width, device="cuda") for _ in range(3)]
@@ -230,7 +227,7 @@ def _attention(_: float) -> dict[str, Any]:
     return {"relative_error": error, "status": "ok" if error < 0.02 else f"wrong: {error:.3f}"}
 
 
-def _answers(size: str, shared: int, _: float) -> dict[str, Any]:
+def _answers(size: str, shared: int) -> dict[str, Any]:
     """Short answers a second, ``shared`` questions about each image, after a first round."""
     model, processor = speed.untaught(L7, size)
     count = 4 * CAPTIONS[size]
@@ -248,7 +245,7 @@ def _answers(size: str, shared: int, _: float) -> dict[str, Any]:
     return {"answers_per_second": count / (time.monotonic() - began)}
 
 
-def _engine(size: str, engine: str, _: float) -> dict[str, Any]:
+def _engine(size: str, engine: str) -> dict[str, Any]:
     """Captions a second by a model server: the one at ``engine``, or vLLM where it is installed."""
     count = 4 * CAPTIONS[size]
     if engine:
@@ -259,7 +256,7 @@ def _engine(size: str, engine: str, _: float) -> dict[str, Any]:
         return speed.time_endpoint(url, size, count)
 
 
-def _study(plan: Path, out: Path, _: float) -> dict[str, Any]:
+def _study(plan: Path, out: Path) -> dict[str, Any]:
     """Run a study, as many runs at once as there are cores, until it or the time is over."""
     folder, log = out / plan.stem, out / f"{plan.stem}.txt"
     command = [sys.executable, "-m", "sgv_lab", "study", str(plan), "--out", str(folder)]
