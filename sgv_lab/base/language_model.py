@@ -117,23 +117,13 @@ def teach(start: Path, lesson: str, steps: int, seed: int) -> Path:
     return store.artifact("lesson", settings, [start], build, resumes=True) / "model"
 
 
-def ship(
-    built: Path,
-    folder: Path,
-    tables: Mapping[str, pd.DataFrame],
-    *,
-    family: str,
-    seed: int,
-    projector: int,
-    **settings: Any,
-) -> Path:
+def ship(built: Path, folder: Path, tables: Mapping[str, pd.DataFrame], **made_with: Any) -> Path:
     """Write the checkpoint ``built`` to ``folder``, in half precision, with its ``tables``.
 
-    ``seed``: of tower and language model; ``projector``: its number; ``settings``: the profile's.
+    ``made_with``: family, seed (of tower and language model), projector (its number), settings.
     """
     model, processor = checkpoints.load(built, dtype=torch.float16)
     checkpoints.save(model, processor, folder)
-    made_with = {"family": family, "seed": seed, "projector": projector, **settings}
     weights = sha256(folder / "model.safetensors")
     known = {"made_with": made_with, "provenance": provenance(), "weights_sha256": weights}
     write_tables(folder, tables, known)
