@@ -97,7 +97,12 @@ def gate_after(plan: Plan, records: Records, untuned: Untuned) -> pd.DataFrame:
     score = "Yes/no" if alone else "Choice"
     start = untuned_by_seed(records, untuned, score)
     runs = by_seed(records, score)[list(plan.arms)].assign(untuned=start)
-    limit = start if alone else pd.Series(_chance(plan), runs.index)
+    limit = start
+    if not alone:  # percent of the choices that a guesser gets right, the mean over abilities
+        choices = pd.read_json(questions(plan) / "exam" / "questions.jsonl", lines=True)
+        choices = choices[(choices["form"] == "choice") & choices["ability"].isin(exam.PRIMARY)]
+        guessed = 1 / choices["options"].str.len()
+        limit = pd.Series(100 * guessed.groupby(choices["ability"]).mean().mean(), runs.index)
     asked = {"shuffled": -1, "oracle": 1} if alone else dict.fromkeys(runs, 1)
     rows = []
     for name, sign in asked.items():
@@ -107,13 +112,6 @@ def gate_after(plan: Plan, records: Records, untuned: Untuned) -> pd.DataFrame:
         rows.append((name, score, bound, *ends, holds, len(runs)))
     ends = ["bound_low", "bound_high", "low", "high"]
     return pd.DataFrame(rows, columns=["arm", "score", "bound", *ends, "holds", "seeds"])
-
-
-def _chance(plan: Plan) -> float:
-    """Percent of a plan's choices that a guesser gets right, the mean over the exam's abilities."""
-    asked = pd.read_json(questions(plan) / "exam" / "questions.jsonl", lines=True)
-    asked = asked[(asked["form"] == "choice") & asked["ability"].isin(exam.PRIMARY)]
-    return 100 * (1 / asked["options"].str.len()).groupby(asked["ability"]).mean().mean()
 
 
 def effects(plan: Plan, records: Records, points: pd.DataFrame | None = None) -> pd.DataFrame:
