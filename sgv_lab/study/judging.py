@@ -11,8 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from nltk.metrics import interval_distance
-from nltk.metrics.agreement import AnnotationTask
 
 from sgv_lab import intervals
 from sgv_lab.captions.quality import JudgedCaption, judge_caption
@@ -155,7 +153,12 @@ def shares(votes: pd.DataFrame) -> pd.DataFrame:
     Columns: preferred, votes, percent, low, high. The last row tells how often the left caption
     won among decided votes: 50 where nobody favours a side.
     """
-    (first, second), signs = _sources(votes), _signs(votes)
+    sources = sorted({*votes["left"], *votes["right"]})
+    if len(sources) != 2:
+        what = f"{len(sources)} sources among {len(votes)} votes"
+        raise LabError(what, fix="keep the votes on each two sources in a file of its own")
+    first, second = sources
+    signs = votes["preferred"].map({first: 1, second: -1, COMPARABLE: 0})
     decided = votes["choice"] != "same"
     rows = {name: (votes["preferred"] == name, votes) for name in (first, second, COMPARABLE)}
     rows[f"{first} − {second}"] = signs, votes
@@ -169,37 +172,12 @@ def shares(votes: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(table, columns=["preferred", "votes", "percent", "low", "high"])
 
 
-def _sources(votes: pd.DataFrame) -> list[str]:
-    """The two sources, by name. Raises LabError unless there are two."""
-    found = sorted({*votes["left"], *votes["right"]})
-    if len(found) != 2:
-        what = f"{len(found)} sources among {len(votes)} votes"
-        raise LabError(what, fix="keep the votes on each two sources in a file of its own")
-    return found
-
-
-def _signs(votes: pd.DataFrame) -> pd.Series:
-    """1 for the first source by name, -1 for the second, 0 for neither."""
-    first, second = _sources(votes)
-    return votes["preferred"].map({first: 1, second: -1, COMPARABLE: 0})
-
-
 def agreement(votes: pd.DataFrame) -> dict[str, float]:
-    """How alike raters vote: Krippendorff's alpha over pairs (1 is perfect, 0 is chance; better,
-    same, worse count as 1, 0, -1), and the share of pairs of votes that are the same.
-
-    NaN where no pair has two votes, or all votes are the same.
-    """
-    signs = _signs(votes)
-    counts = pd.crosstab(votes["pair"], signs).to_numpy()
+    """How alike raters vote: how often two votes on a pair are the same; NaN where none has two."""
+    counts = pd.crosstab(votes["pair"], votes["preferred"]).to_numpy()
     sizes = counts.sum(1)
-    if not (sizes > 1).any():
-        return {"alpha": math.nan, "same vote": math.nan}
-    same = (counts * (counts - 1)).sum() / (sizes * (sizes - 1)).sum()
-    triples = list(zip(votes["rater"], votes["pair"], signs, strict=True))
-    one_sided = signs.nunique() < 2
-    alpha = math.nan if one_sided else AnnotationTask(triples, interval_distance).alpha()
-    return {"alpha": alpha, "same vote": float(same)}
+    among = (sizes * (sizes - 1)).sum()
+    return {"same vote": (counts * (counts - 1)).sum() / among if among else math.nan}
 
 
 def resolution(
