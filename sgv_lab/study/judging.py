@@ -186,20 +186,17 @@ def resolution(
     """What a study can see of the difference between two sources, in percentage points of votes.
 
     ``image_share`` and ``rater_share``: how much of a vote's variance all raters of an image, all
-    votes of a rater have in common. ``half_width`` of the 95 % interval; ``detectable``: the
-    difference that 80 % of such studies show, with Student's t as in `intervals.two_way`.
+    votes of a rater have in common. ``detectable``: the difference that 80 % of such studies show,
+    with Student's t as in `intervals.two_way`.
     """
     single = 1 - image_share - rater_share
     variance = image_share / images + rater_share / raters + single / (images * raters)
     fewest, variance = min(images, raters), 100**2 * DECIDED * variance
-    return {
-        "half_width": intervals.student_t(0.0, variance, fewest)[2],
-        "detectable": intervals.detectable(fewest) * math.sqrt(variance * fewest),
-    }
+    return {"detectable": intervals.detectable(fewest) * math.sqrt(variance * fewest)}
 
 
 def resolutions(images: int, raters: int) -> pd.DataFrame:
-    """`resolution` of one panel for a range of shares: image, rater, half_width, detectable."""
+    """`resolution` of one panel for a range of shares: image, rater, detectable."""
     rows = [
         {"image": of_image, "rater": of_rater, **resolution(images, raters, of_image, of_rater)}
         for of_image in (0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5)

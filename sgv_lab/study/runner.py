@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -32,7 +32,6 @@ from sgv_lab.world.scene import MINIATURE
 
 RECORDS = "records.jsonl"
 UNTUNED = "untuned.json"  # what each base answers to the same questions, before any arm
-KEPT = ("metrics", "replaced", "key", "provenance", "seconds", "peak_bytes")
 _ONE = threading.Lock()  # a cluster's worker may have several threads, a training needs its process
 _QUIET = {  # workers: one thread each, so that sums, and so answers, are the same anywhere
     **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TQDM_DISABLE"), "1"),
@@ -220,12 +219,10 @@ def _record(plan: Plan, job: Job, found: Mapping[str, Any]) -> Record:
         profile=plan.profile,
         seed=job.seed,
         config=_config(plan, job, found.get("left_out", {})),
-        pretrain=found.get("pretrain", {}),
-        **{name: found.get(name, 0) for name in ("records", "dropped", "parameters")},
         code=run_arm.code(),
         origins={name: origin for name, _, origin in job.config.rows()},
         base=job.base.name,
-        **{key: found[key] for key in KEPT},
+        **{one.name: found[one.name] for one in fields(Record) if one.name in found},
     )
 
 

@@ -123,8 +123,9 @@ def test_what_is_called_detectable_is_found_in_four_of_five_studies() -> None:
     assert 0.74 <= np.mean(np.array(lows) > 0) <= 0.87
     independent = judging.resolution(100, 10, 0, 0)
     assert independent["detectable"] < found["detectable"]
-    # 1,000 independent votes, 73.5 % decided: an error of 2.71 points, and t of 9 degrees
-    assert np.isclose(independent["half_width"], 2.2622 * 2.7111, rtol=1e-3)
+    # 1,000 independent votes, 73.5 % decided: an error of 2.71 points, of ten raters
+    error = intervals.detectable(10) * 2.7111 * np.sqrt(10)
+    assert np.isclose(independent["detectable"], error, rtol=1e-3)
 
 
 def test_shares_count_as_table_2_does() -> None:
