@@ -239,9 +239,7 @@ def _gather(records: Iterable[Record], out: Path) -> None:
         table.astype(dict.fromkeys(words, "category")).to_parquet(out / POINTS, index=False)
 
 
-def _all(
-    left: list[Job], workers: int | None, cluster: str = ""
-) -> Iterator[tuple[Job, dict[str, Any]]]:
+def _all(left: list[Job], workers: int | None, cluster: str) -> Iterator[tuple[Job, dict]]:
     """Each job with what came out, as they finish; the first failure ends the others."""
     if not left:
         return
@@ -266,7 +264,7 @@ def at_once(workers: int | None, runs: int) -> int:
 
 
 @contextmanager
-def _workers(count: int, cluster: str = "") -> Iterator[Executor]:
+def _workers(count: int, cluster: str) -> Iterator[Executor]:
     """Processes on this machine, a GPU to each where there are some; or the workers of a cluster.
 
     A cluster does again elsewhere what a worker that dies was doing.
@@ -287,7 +285,7 @@ def _workers(count: int, cluster: str = "") -> Iterator[Executor]:
     devices = context.SimpleQueue()
     mine = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus)))).split(",")
     for number in range(count):
-        devices.put(mine[number % gpus] if gpus else None)
+        devices.put({"CUDA_VISIBLE_DEVICES": mine[number % gpus]} if gpus else {})
     with (
         patch_environment(**_QUIET),
         ProcessPoolExecutor(count, context, _take_device, (devices,)) as pool,
@@ -296,9 +294,8 @@ def _workers(count: int, cluster: str = "") -> Iterator[Executor]:
 
 
 def _take_device(devices: Any) -> None:
-    """A worker's first act on a machine with GPUs."""
-    if (device := devices.get()) is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = device
+    """A worker's first act: the next device is its own, on a machine with GPUs."""
+    os.environ.update(devices.get())
 
 
 def _in_worker() -> tuple[Callable[..., Any], str, Path]:
