@@ -161,8 +161,8 @@ def paired(
     if points is not None and len(points):
         mine, its = (_seeds_by_image(points, which) for which in (name, against))
         strata = [stratum for stratum, _ in mine.columns]
-        _, *ends = intervals.crossed((mine - its[mine.columns]).to_numpy(), strata)
-        found |= dict(zip(("crossed_low", "crossed_high"), ends, strict=True))
+        _, low, high = intervals.crossed((mine - its[mine.columns]).to_numpy(), strata)
+        found |= {"crossed_low": low, "crossed_high": high}
     return found
 
 

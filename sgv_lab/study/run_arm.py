@@ -52,11 +52,6 @@ class Job:
     keep_model: bool = False  # its weights, too, once its answers are there
     report_to: str = ""  # trackers of its trainings, by commas
 
-    @property
-    def side(self) -> int:
-        """Of the model's images, in pixels."""
-        return families.family(self.family).image_size
-
 
 @dataclass(frozen=True)
 class Stage:
@@ -96,8 +91,8 @@ def materials(job: Job) -> tuple[Path, list[dict[str, Any]], Path]:
         data = official.official_mix(shown, job.data_root, job.family)
     else:
         data = mix.mix_artifact(shown, job.seed)
-    records = _read(data / "records.json")
-    return data, records, job.data_root or mix.drawn_images(records, job.side)
+    records, side = _read(data / "records.json"), families.family(job.family).image_size
+    return data, records, job.data_root or mix.drawn_images(records, side)
 
 
 def stages(job: Job, sharded: bool = False) -> list[Stage]:
@@ -112,7 +107,8 @@ def stages(job: Job, sharded: bool = False) -> list[Stage]:
 
     first, found = job.config.pretrain, []
     if first:
-        shown = (first.captions, job.base, job.side, job.seed, job.data_root)
+        side = families.family(job.family).image_size
+        shown = (first.captions, job.base, side, job.seed, job.data_root)
         found.append(Stage(STAGES[0], *pretraining_data.materials(*shown), masters(first)))
     data, _, images = materials(job)
     return [*found, Stage(STAGES[1], data / "records.json", images, masters(job.config))]
