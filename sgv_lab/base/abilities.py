@@ -20,7 +20,7 @@ from sgv_lab import store
 from sgv_lab.base.projector import Loaded, own_eyes, own_eyes_file
 from sgv_lab.benchmarks import exam
 from sgv_lab.benchmarks.evaluate import answer
-from sgv_lab.benchmarks.tasks import TASKS, Question
+from sgv_lab.benchmarks.tasks import TASKS
 from sgv_lab.files import write_json
 from sgv_lab.intervals import clustered_mean
 from sgv_lab.models import checkpoints, shipped
@@ -51,21 +51,16 @@ def ask(
 ) -> pd.DataFrame:
     """Greedy answers to the exam in ``data``, one row each, as `exam.marked` makes them.
 
-    ``blind``: with another scene's image in place of each, to see whether the model looks.
+    ``blind``: each image is the next scene's instead, to see whether the model looks.
     """
     asked = [q for q in TASKS["exam"].questions(data) if q.row["form"] in forms]
     if blind:
-        asked = _exchanged(asked)
+        shown = list(dict.fromkeys(q.path for q in asked))
+        other = dict(zip(shown, [*shown[1:], shown[0]], strict=True))
+        asked = [replace(q, path=other[q.path]) for q in asked]
     found = answer(model, processor, asked, TASKS["exam"], data, _BATCH, progress=False)
     said = {q.id: exam.marked(q.row, one) for batch in found for q, one in batch}
     return pd.DataFrame([said[q.id] for q in asked])
-
-
-def _exchanged(asked: list[Question]) -> list[Question]:
-    """The questions, each with the image of the next one's scene."""
-    shown = list(dict.fromkeys(q.path for q in asked))
-    other = dict(zip(shown, [*shown[1:], shown[0]], strict=True))
-    return [replace(q, path=other[q.path]) for q in asked]
 
 
 def ability_table(answers: pd.DataFrame) -> pd.DataFrame:
@@ -96,10 +91,8 @@ def caption_quality(answers: pd.DataFrame) -> pd.DataFrame:
 
 def gate_table(ceiling: pd.DataFrame, blind: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
     """One row an ability, in percent: yes/no questions right with the language model's own eyes
-    (``ceiling``) and so with another scene's image (``blind``), yes/no and open ones of the base
-    (``untuned``, ``open``), all with their intervals; ``asked``: whether the ceiling is reached.
-
-    All three are what `ask` gives for one exam, ``answers`` those of the base.
+    (``ceiling``) and so with another scene's image (``blind``), yes/no and open ones of the base's
+    ``answers`` (``untuned``, ``open``), with intervals; ``asked``: whether the ceiling is reached.
     """
     columns = {
         "ceiling": ("yesno", ceiling),
@@ -143,8 +136,7 @@ def ability_tables(
 ) -> Iterator[dict[str, pd.DataFrame]]:
     """Of each base table "gate", "abilities" (all forms) and "captions", of seen and new pairs.
 
-    ``eyes``: the bases' language model with its own eyes, asked once for all of them. A new pair of
-    kind and color is one that no training scene holds.
+    ``eyes``: the bases' language model with its own eyes. No training scene holds a new pair.
     """
     side = eyes[0].config.vision_config.image_size
     exams = {split: held_out(scenes, side, split) for split in ("eval", "novel")}
@@ -158,9 +150,7 @@ def ability_tables(
         }
 
 
-def write_tables(
-    folder: Path, tables: Mapping[str, pd.DataFrame], known: Mapping[str, Any]
-) -> None:
+def write_tables(folder: Path, tables: Mapping[str, pd.DataFrame], known: dict[str, Any]) -> None:
     """Put a base's tables and its manifest, ``known`` and whether it passed, into ``folder``."""
     for name, table in tables.items():
         table.round(2).to_csv(folder / f"{name}.csv", index=False)
@@ -170,8 +160,7 @@ def write_tables(
 def examine(family: str, root: str | Path = "", scenes: int = 1_000) -> pd.DataFrame:
     """`gates`, after all bases of a family were asked anew and their tables written.
 
-    Own eyes, which `keep_eyes` put beside them, are asked once a language model. LabError for a
-    base whose own eyes are not there.
+    LabError for a base whose own eyes `keep_eyes` did not put beside it.
     """
     groups: dict[Path, list[Path]] = {}
     for base in shipped.bases(family, root):
@@ -186,10 +175,9 @@ def examine(family: str, root: str | Path = "", scenes: int = 1_000) -> pd.DataF
 
 
 def gates(family: str, root: str | Path = "") -> pd.DataFrame:
-    """The tables "gate" that lie beside the bases of a family, shipped or below ``root``, as one.
+    """The tables "gate" beside the bases of a family, shipped or below ``root``, as one.
 
-    Columns before the table's own: language model (its seed) and projector (its number); behind
-    them ``passed``.
+    More columns: language model (its seed), projector (its number), ``passed``.
     """
     found = []
     for base in shipped.bases(family, root):

@@ -36,8 +36,7 @@ _RECORDS = 32_000  # of a lesson at most; a longer one shows them again
 def untrained_model(family: str, seed: int, texts: int = 2_000) -> Path:
     """A LLaVA in miniature before it learned anything, made once per arguments.
 
-    Its tokenizer is made from ``texts`` captions and as many questions of the drawn world. LabError
-    for a ``family`` that is no LLaVA.
+    Its tokenizer is made from ``texts`` captions and as many questions. LabError for no LLaVA.
     """
     if families.family(family).template != "v1":
         llavas = [key for key, one in families.FAMILIES.items() if one.template == "v1"]
@@ -118,24 +117,13 @@ def teach(start: Path, lesson: str, steps: int, seed: int) -> Path:
     return store.artifact("lesson", settings, [start], build, resumes=True) / "model"
 
 
-def ship(
-    built: Path,
-    folder: Path,
-    tables: Mapping[str, pd.DataFrame],
-    *,
-    family: str,
-    seed: int,
-    projector: int,
-    **settings: Any,
-) -> Path:
+def ship(built: Path, folder: Path, tables: Mapping[str, pd.DataFrame], **made_with: Any) -> Path:
     """Write the checkpoint ``built`` to ``folder``, in half precision, with its ``tables``.
 
-    Its manifest says what it was made with (family, seed of tower and language model, number of the
-    projector, ``settings`` of the profile) and whether table "gate" is passed.
+    ``made_with``: family, seed (of tower and language model), projector (its number), settings.
     """
     model, processor = checkpoints.load(built, dtype=torch.float16)
     checkpoints.save(model, processor, folder)
-    made_with = {"family": family, "seed": seed, "projector": projector, **settings}
     weights = sha256(folder / "model.safetensors")
     known = {"made_with": made_with, "provenance": provenance(), "weights_sha256": weights}
     write_tables(folder, tables, known)

@@ -8,16 +8,8 @@ import random
 from collections.abc import Callable
 from typing import NamedTuple
 
+from sgv_lab.world import records
 from sgv_lab.world.annotators import ANNOTATORS
-from sgv_lab.world.records import (
-    Record,
-    caption_record,
-    choice_record,
-    drill_record,
-    text_record,
-    unanswerable_record,
-    vqa_record,
-)
 from sgv_lab.world.scene import Difficulty, Scene, allowed_sources, scene
 
 DRILLED = ("existence", "color", "size", "position", "count", "pattern", "scene")
@@ -35,51 +27,51 @@ def training_scenes(n: int, seed: int, difficulty: Difficulty) -> list[Scene]:
     return [scene(first + i, "train", sources[i % len(sources)], difficulty) for i in range(n)]
 
 
-def describe(drawn: Scene) -> Record:
+def describe(drawn: Scene) -> records.Record:
     """An image and a true caption: whole (70 %), as the web's or as people's (15 % each).
 
     Every other whole one holds filler, so that no caption of a study is of a kind never read.
     """
     draw = random.Random(f"describe/{drawn.seed}").random()
     if draw < 0.7:
-        return caption_record(drawn, "oracle", filler=FILLER * (drawn.seed % 2))
-    return caption_record(drawn, TRUE["blip" if draw < 0.85 else "human"], task="brief")
+        return records.caption_record(drawn, "oracle", filler=FILLER * (drawn.seed % 2))
+    return records.caption_record(drawn, TRUE["blip" if draw < 0.85 else "human"], task="brief")
 
 
-def look(drawn: Scene) -> Record:
+def look(drawn: Scene) -> records.Record:
     """An image with questions about what matters most (45 %) or about anything (15 %), with choices
     (18 %), in VizWiz's words (4 %), or a caption as in ``describe`` (12 %); or a written
     description with questions (6 %)."""
     draw = random.Random(f"look/{drawn.seed}").random()
     if draw < 0.45:
-        return drill_record(drawn, drawn.seed, DRILLED)
+        return records.drill_record(drawn, drawn.seed, DRILLED)
     if draw < 0.6:
-        return vqa_record(drawn, drawn.seed, most=8)
+        return records.vqa_record(drawn, drawn.seed, most=8)
     if draw < 0.78:
-        return choice_record(drawn, drawn.seed, most=5)
+        return records.choice_record(drawn, drawn.seed, most=5)
     if draw < 0.82:
-        return unanswerable_record(drawn, drawn.seed)
+        return records.unanswerable_record(drawn, drawn.seed)
     if draw < 0.94:
         return describe(drawn)
-    return text_record(drawn, drawn.seed, most=4)
+    return records.text_record(drawn, drawn.seed, most=4)
 
 
-def check(drawn: Scene) -> Record:
+def check(drawn: Scene) -> records.Record:
     """An image with questions about what is learned last (60 %), or as in ``look``."""
     if random.Random(f"check/{drawn.seed}").random() < 0.6:
-        return drill_record(drawn, drawn.seed, LATE)
+        return records.drill_record(drawn, drawn.seed, LATE)
     return look(drawn)
 
 
-def align(drawn: Scene) -> Record:
+def align(drawn: Scene) -> records.Record:
     """An image and its caption as BLIP wrote it, mistakes and all: LLaVA's pre-training."""
-    return caption_record(drawn, "blip", task="brief")
+    return records.caption_record(drawn, "blip", task="brief")
 
 
 class Lesson(NamedTuple):
     """How a lesson makes a record of a scene, and how it is taught."""
 
-    make: Callable[[Scene], Record]
+    make: Callable[[Scene], records.Record]
     learning_rate: float
     template: str = "v1"
     base: str = "sft"  # of its config; of "projector-only" the projector is a new one

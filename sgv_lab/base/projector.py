@@ -2,8 +2,7 @@
 
 CLIP's features are aligned with language before LLaVA's projector sees them; the miniature's tower
 was taught by labels. So its projector first learns, by least squares, to say each patch in the
-language model's own (frozen) word embeddings: its place, the background and light, and the kind,
-colour, size and pattern of the object in it.
+language model's own (frozen) word embeddings: place, background, light, and the object in it.
 """
 
 from pathlib import Path
@@ -115,8 +114,8 @@ def _behind_another(checkpoint: Path, family: str) -> Loaded:
 def keep_eyes(eyes: Path, folder: Path, family: str) -> Path:
     """The file eyes-N.safetensors in ``folder``, beside the bases: a language model's own eyes.
 
-    It holds the projector of the checkpoint ``eyes``, one of ``family``, in half precision. N
-    counts language models; what was kept of the same one is replaced.
+    It holds the projector of ``eyes``, a checkpoint of ``family``, in half precision. N counts
+    language models; what was kept of the same one is replaced.
     """
     model, _ = checkpoints.load(eyes, dtype=torch.float16)
     which, known = checkpoints.weights_hash(model.model.language_model), _kept_eyes(folder)

@@ -1,10 +1,9 @@
 """The miniature's stand-in for CLIP: a vision tower taught by dense supervision.
 
-CLIP saw 400 million images; a tower this small cannot be given that. It learns what the
-projector will need from the world's own truth instead: each patch tells its place and the kind,
-colour, size and pattern of the object in it, all patches together the background, light, sign,
-landmark, character and style. Heads read the features LLaVA uses (layer −2, patches) and are
-thrown away afterwards.
+CLIP saw 400 million images; a tower this small cannot be given that. It learns what the projector
+will need from the world's own truth instead: each patch tells its place and its object's kind,
+colour, size and pattern, all together the background, light, sign, landmark, character and style.
+Heads read the features LLaVA uses (layer −2, patches) and are thrown away afterwards.
 """
 
 from collections.abc import Sequence

@@ -30,8 +30,7 @@ _EDGE = 1e-2  # of the logarithm of half: nearer to a bound, the fit ends there
 class Curve:
     """score(n) = start + gain · n / (n + half), fitted over seeds; or ``why`` there is none.
 
-    ``gain`` and ``half`` (captions at which half of the gain is there): with intervals; ``table``:
-    captions, score, low, high, the band's ends.
+    ``gain`` and ``half``: with intervals; ``table``: captions, score, and its band, low and high.
     """
 
     why: str = ""
@@ -117,10 +116,7 @@ def growth(scores: pd.DataFrame) -> str:
 
 
 def part(plan: Plan, group: str) -> Plan:
-    """``plan`` with its arms of one of the paper's tables alone, to show them.
-
-    Its primary endpoint is the last arm that is compared with another.
-    """
+    """``plan`` with one table's arms alone; primary: the last that is compared with another."""
     also = {"before"} if group == "Table 4" else set()
     arms = tuple(name for name in plan.arms if arm(name).group == group or name in also)
     compared = [name for name in arms if arm(name).compared_with]
@@ -140,11 +136,10 @@ def first_captions(jobs: Iterable[Job]) -> pd.DataFrame:
 
 
 def memory() -> pd.DataFrame:
-    """What Table 6's arms take in pre-training: an estimate by formulas (`training.estimates`).
+    """What Table 6's arms take in pre-training, by formulas (`training.estimates`); index: the arm.
 
     For the whole of LLaVA-1.5-7B on one device, float32 weights under bfloat16 autocast, in batches
-    of ROWS samples of POSITIONS each; beside it the paper's, whose 16 GPUs shared weights and
-    moments. Index: the arm.
+    of ROWS × POSITIONS; beside it the paper's, whose 16 GPUs shared weights and moments.
     """
     config, rows = families.config("llava-1.5-7b", "paper"), {}
     batch = estimates.LargestBatch(ROWS * POSITIONS, ROWS * (POSITIONS - 576), ROWS)
@@ -154,10 +149,9 @@ def memory() -> pd.DataFrame:
         chosen = chosen.for_tower(config.vision_config.num_hidden_layers)
         learning = trainable.count_trainable(config, chosen)
         parts = estimates.step_memory(config, learning, chosen, batch)
+        first = chosen.vision_from
         rows[one.name] = {
-            "from block": {None: "none", -1: "all and embeddings"}.get(
-                chosen.vision_from, str(chosen.vision_from)
-            ),
+            "from block": {None: "none", -1: "all and embeddings"}.get(first, str(first)),
             "learning, million": learning.total("effective") / 1e6,
             "estimated, GB": sum(parts.values()) / 1e9,
             "reported, GB": table6.get(one.row),

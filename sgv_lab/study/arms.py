@@ -9,19 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import pandas as pd
-
 from sgv_lab.errors import unknown
-from sgv_lab.training.config import (
-    DRAWN_PRETRAIN,
-    DRAWN_PROJECTOR,
-    DRAWN_SFT,
-    FULL_SIZE,
-    Mix,
-    Pool,
-    RunConfig,
-    base,
-)
+from sgv_lab.training import config as configs
+from sgv_lab.training.config import FULL_SIZE, Mix, Pool, RunConfig, base
 
 PAPER_ROWS = {  # family -> its row in Figure 2
     "llava-7b": "LLaVA-7B",
@@ -50,7 +40,8 @@ def baseline(
     tuning = tuning or ("full" if full_size else "lora")
     alone = tuning == "projector"
     size, mix, pool = "drawn world", Mix(), Pool()
-    changes, first = DRAWN_PROJECTOR if alone else DRAWN_SFT, DRAWN_PRETRAIN
+    changes = configs.DRAWN_PROJECTOR if alone else configs.DRAWN_SFT
+    first = configs.DRAWN_PRETRAIN
     if full_size:
         size, mix, pool = "full size", Mix(samples=0), Pool(samples=0, pool=0)
         first = FULL_SIZE
@@ -76,13 +67,6 @@ class Arm:
     row: str | None = None  # of the paper's table that it stands for; "": its family's
     group: str = ""  # the paper's table, or what the paper left out
     upper_bound: str = "oracle"  # effects are shares of it − before; "": nothing bounds them
-
-    @property
-    def cell(self) -> tuple[str, str, str] | None:
-        """Place, row and arm in `paper` that it stands for."""
-        place = self.group.lower().replace(" ", "")
-        column = self.name if place == "figure2" else ""
-        return None if self.row is None else (place, self.row, column)
 
     def config(self, baseline: RunConfig, blocks: int = 3) -> RunConfig:
         """The baseline with this arm's change, ready to run, for a vision tower of ``blocks``."""
@@ -162,9 +146,7 @@ def _first(
     return Arm(name, label, {**PROJECTOR, **changes}, against)
 
 
-def _end_to_end(
-    name: str, label: str, shown: Mapping[str, Any], against: tuple[str, ...] = ("blip@PT",)
-) -> Arm:
+def _end_to_end(name: str, label: str, shown: Mapping[str, Any], against: tuple[str, ...]) -> Arm:
     """Captions ``shown`` to Table 5's pre-training, of the same images; its fine-tuning follows."""
     changes = {f"pretrain.{key}": value for key, value in shown.items()}
     return Arm(name, label, {**LCS, **END_TO_END, **changes}, against)
@@ -212,37 +194,26 @@ _REGISTRY = {  # (group, upper bound) -> its arms
     ],
     ("Table 5", "oracle@PT"): [  # who captions pre-training's images
         Arm("none@PT", "no pre-training end to end", LCS, (), "Baseline"),
-        Arm(
-            "blip@PT",
-            "pre-training on BLIP captions",
-            {**LCS, **ON_BLIP},
-            ("none@PT",),
-            "+BLIP-558K",
-        ),
+        Arm("blip@PT", "pre-training on BLIP captions", LCS | ON_BLIP, ("none@PT",), "+BLIP-558K"),
         Arm(
             "share@PT",
             "pre-training on Share-Captioner's",
-            {**LCS, **ON_SHARE},
+            LCS | ON_SHARE,
             ("blip@PT", "none@PT"),
             "+ShareGPT4V-PT-558K",
         ),
-        Arm(
-            "oracle@PT",
-            "pre-training on true and whole captions",
-            {**LCS, **ON_ORACLE},
-            ("blip@PT",),
-        ),
-        _end_to_end(
-            "vision@PT",
-            "pre-training on GPT4-Vision's",
-            VISION,
-            ("blip@PT", "none@PT", "share@PT"),
-        ),
+        Arm("oracle@PT", "pre-training on true and whole captions", LCS | ON_ORACLE, ("blip@PT",)),
         _end_to_end("blind@PT", "pre-training on blind GPT-4's", BLIND, ("blip@PT", "none@PT")),
+        _end_to_end(
+            "vision@PT", "pre-training on GPT4-Vision's", VISION, ("blip@PT", "none@PT", "share@PT")
+        ),
     ],
     ("controls", "oracle@PT"): [
         _end_to_end(
-            "aa@PT", "A/A: pre-training on BLIP's drawn again", {"annotator": "blip", "draw": 1}
+            "aa@PT",
+            "A/A: pre-training on BLIP's drawn again",
+            {"annotator": "blip", "draw": 1},
+            ("blip@PT",),
         ),
         _end_to_end(
             "shuffled@PT",
@@ -299,24 +270,8 @@ def arm(name: str, where: object = None) -> Arm:
 
 def cell_of(name: str, family: str) -> tuple[str, str, str]:
     """Place, row and arm in `paper` that an arm of ``family`` stands for; empty where none is."""
-    place, row, column = arm(name).cell or ("", "", "")
-    own = PAPER_ROWS.get(family, "")
-    if not own or (row and own != "LLaVA-1.5-7B"):  # Table 4 is about that model alone
+    one, own = arm(name), PAPER_ROWS.get(family, "")
+    if one.row is None or not own or (one.row and own != "LLaVA-1.5-7B"):  # Table 4's only model
         return "", "", ""
-    return place, row or (own if place else ""), column
-
-
-def table() -> pd.DataFrame:
-    """The registry: arm, group, label, what it changes, what it is compared with, paper's cell."""
-    rows = {
-        name: {
-            "group": one.group,
-            "label": one.label,
-            "changes": ", ".join(f"{key} {value}" for key, value in one.changes.items())
-            or "nothing",
-            "against": ", ".join(one.compared_with) or "–",
-            "paper": " ".join(filter(None, one.cell or ("–",))),
-        }
-        for name, one in ARMS.items()
-    }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("arm")
+    place = one.group.lower().replace(" ", "")
+    return place, one.row or own, name if place == "figure2" else ""

@@ -62,13 +62,11 @@ def train_cached(
 ) -> Path:
     """The checkpoint folder of ``base`` trained as ``config`` says, made once per arguments.
 
-    ``records``: a file of LLaVA records; their images lie below ``image_root``; ``name``: the
+    ``records``: a file of LLaVA records, whose images lie below ``image_root``; ``name``: the
     artefact's, if not that of the config's base. ``processes``: above 1, as many of torchrun's, one
-    a GPU (``fsdp`` shards over them); the weights are the same up to rounding, and so is the
-    artefact. ``machine``: fields of `Machine`.
-    Images that lie in the store count by their key, others by their names alone: half a terabyte is
-    not hashed. With ``drop_broken`` the records that are left out count, too. Raises LabError also
-    when a process fails.
+    a GPU (``fsdp`` shards over them); the artefact is the same. ``machine``: fields of `Machine`.
+    Images in the store count by their key, others by name alone: half a terabyte is not hashed.
+    With ``drop_broken`` what is left out counts, too. Raises LabError also when a process fails.
     """
     inputs = [base, records]
     if image_root.is_relative_to(store.root()):
@@ -82,8 +80,12 @@ def train_cached(
         given, how = (base, records, image_root, config), dict(machine)
         if drop_broken:
             how |= {"drop_broken": True, "max_dropped": max_dropped}
-        if processes > 1:
-            _launch(command(*given, out / "model", seed, processes=processes, **how))
+        if processes > 1:  # what they say goes to where ours goes
+            words = command(*given, out / "model", seed, processes=processes, **how)
+            torchrun = [sys.executable, "-m", "torch.distributed.run", *words[1:]]
+            if code := subprocess.run(torchrun, check=False).returncode:
+                fix = "its message stands above; run again"
+                raise LabError(f"a process ended with {code}", where=" ".join(words[:3]), fix=fix)
             return
         loaded = checkpoints.load(base, dtype=loading_dtype(config))
         train(*loaded, *given[1:], out / "model", seed, progress=progress, **how)
@@ -126,11 +128,3 @@ def command(
     if processes > 1:
         start = ["torchrun", "--standalone", f"--nproc-per-node={processes}", "-m", "sgv_lab"]
     return [*start, *map(str, words)]
-
-
-def _launch(words: list[str]) -> None:
-    """Train in processes of torchrun; what they say goes to where ours goes."""
-    done = subprocess.run([sys.executable, "-m", "torch.distributed.run", *words[1:]], check=False)
-    if done.returncode:
-        what, fix = f"a process ended with {done.returncode}", "its message stands above; run again"
-        raise LabError(what, where=" ".join(words[:3]), fix=fix)

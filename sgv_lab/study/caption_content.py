@@ -28,13 +28,12 @@ _STOCK = re.compile("|".join(map(re.escape, (*POSES, *NOISE))))
 
 
 def by_arm(plan: Plan, arms: Sequence[str] = ()) -> pd.DataFrame:
-    """Detail, accuracy and filler of the captions of ``arms`` (none named: all), in percent.
+    """What the captions of ``arms`` (none named: all) hold, in percent.
 
-    Detail: the share of the true facts that they state (recall); accuracy: that of the stated
-    facts that are true (precision); filler: that of their tokens that lie in sentences without a
-    fact; stock: that of stock phrases, such as "in full view", which BLIP's and people's short
-    captions alone have. Of a study recorded in the first edition of the drawn world it is what they
-    held then, without stock.
+    Detail: of the true facts, those stated (recall); accuracy: of the stated ones, those true
+    (precision); filler: of the tokens, those in sentences without a fact; stock: those of stock
+    phrases, such as "in full view", which only BLIP's and people's short captions have. Of a study
+    recorded in the drawn world's first edition it is what they held then, without stock.
     """
     earlier = first_edition().query("digest == @plan.digest").set_index("arm")
     if len(earlier):
@@ -79,10 +78,10 @@ def _content(family: str, shown: Mix) -> tuple[float, ...]:
 def slopes(records: Sequence[Record], score: str) -> pd.DataFrame:
     """What ten points more, in percent, of facts left out, wrong or made up are worth.
 
-    Least squares, a seed at a time, of its arms' scores on the three rates that were set; effect,
-    low, high: the seeds' mean and its paired-t interval. Index: RATES; where arms cross each with
-    each, also "omission × error" and so on: what ten points of both are worth beyond that, and all
-    intervals hold together (Bonferroni). Empty where the arms do not tell the rates apart.
+    Least squares, a seed at a time, of its arms' scores on the rates that were set; effect, low,
+    high: paired t over seeds. Index: RATES; where arms cross each with each, also "omission ×
+    error" and so on, what ten points of both are worth beyond that, and all intervals hold together
+    (Bonferroni). Empty where the arms do not tell the rates apart.
     """
     runs = effects.by_seed(records, score)
     runs = runs[[name for name in runs if arm(name).group == SURFACE]]

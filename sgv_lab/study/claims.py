@@ -1,8 +1,7 @@
 """The ledger of ten claims: what would decide each, fixed here beforehand, and what is known.
 
-A claim about training is a contrast, a weighted sum of arms of one of the paper's tables, and only
-records of paired full-size runs decide it: the paper has one run an arm, and the miniature never
-decides one.
+A claim about training is a contrast, a weighted sum of arms of one of the paper's tables. Only
+paired full-size runs decide it: the paper has one run an arm, and the miniature decides nothing.
 """
 
 from collections import Counter
@@ -95,16 +94,14 @@ def effects() -> pd.DataFrame:
 
 def _numbers() -> list[tuple[str, Contrast, str]]:
     """Every number that decides a claim about training: claim, contrast, column."""
-    return [
-        (c, one, column) for c, many in CONTRASTS.items() for one in many for column in one.columns
-    ]
+    pairs = [(claim, one) for claim, many in CONTRASTS.items() for one in many]
+    return [(claim, one, column) for claim, one in pairs for column in one.columns]
 
 
 def number_verdict(low: float, high: float, effect: float) -> str:
     """The verdict on one positive ``effect`` from a re-run's interval ``low`` to ``high``.
 
-    "Contradicted": no gain is seen, and one of the claimed size is excluded. A smaller one may be
-    there still.
+    "Contradicted": no gain is seen, and one of the claimed size is excluded; not a smaller one.
     """
     if low > 0:
         return REPRODUCED
@@ -130,12 +127,10 @@ def full_size_effects(records: pd.DataFrame) -> pd.DataFrame:
             effect, seeds = reported[contrast.what, column], len(gains)
             mean, low, high = intervals.paired(gains, level(claim))
             verdict = number_verdict(low, high, effect) if seeds >= SEEDS else UNRESOLVED
-            dropped = own["dropped"].max() if "dropped" in own else 0.0
-            row = (claim, contrast.what, column, effect, seeds, mean, low, high, verdict, dropped)
-            rows.append(row)
-    names = ["claim", "contrast", "column", "effect", "seeds", "found", "low", "high", "verdict"]
-    names.append("dropped")
-    return pd.DataFrame(rows, columns=names)
+            found = (effect, seeds, mean, low, high, verdict, own["dropped"].max())
+            rows.append((claim, contrast.what, column, *found))
+    names = ["claim", "contrast", "column", "effect", "seeds", "found", "low", "high"]
+    return pd.DataFrame(rows, columns=[*names, "verdict", "dropped"])
 
 
 def claim_verdict(verdicts: Sequence[str], needed: int) -> str:
@@ -149,8 +144,7 @@ def claim_verdict(verdicts: Sequence[str], needed: int) -> str:
 def votes() -> pd.DataFrame:
     """Table 2 tested: GPT4-Vision's lead over Share-Captioner in percentage points of all votes.
 
-    The truth lies between the two rows. Columns: votes, lead, low, high (95 %), z and p (sign test
-    of the decided votes).
+    The truth lies between the rows. Columns: votes, lead, low, high, z and p (of a sign test).
     """
     asked = paper.facts("design").set_index(["row", "column"])["value"]["human evaluation"]
     share = paper.table2().set_index("row")["value"] / 100
@@ -159,13 +153,9 @@ def votes() -> pd.DataFrame:
     table = pd.DataFrame(index=["votes independent", "votes on an image alike"])
     table["votes"] = [asked["images"] * asked["volunteers"], asked["images"]]
     half = stats.norm.ppf(0.975) * np.sqrt((decided - lead**2) / table["votes"])
-    table["lead"], table["low"], table["high"] = (
-        100 * lead,
-        100 * (lead - half),
-        100 * (lead + half),
-    )
-    table["z"] = lead * np.sqrt(table["votes"]) / sqrt(decided)
-    return table.assign(p=2 * stats.norm.sf(table["z"]))
+    z = lead * np.sqrt(table["votes"]) / sqrt(decided)
+    ends = {"low": 100 * (lead - half), "high": 100 * (lead + half)}
+    return table.assign(lead=100 * lead, **ends, z=z, p=2 * stats.norm.sf(z))
 
 
 def verdict_c8(table: pd.DataFrame) -> str:
@@ -227,8 +217,7 @@ def same_harness() -> pd.DataFrame:
 def verdict_c10(table: pd.DataFrame) -> str:
     """The verdict on C10 from leads over the best rival in one harness, columns low and high.
 
-    Reproduced by LEADS leads above zero, contradicted when so many lie below it that LEADS cannot
-    be reached.
+    Reproduced by LEADS leads above zero, contradicted by too many below it to reach LEADS.
     """
     if (table["low"] > 0).sum() >= LEADS:
         return REPRODUCED

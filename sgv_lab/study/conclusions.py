@@ -59,9 +59,8 @@ def conclusion(plan: Plan, records: Sequence[Record], table: pd.DataFrame, out: 
 def primary_conclusion(plan: Plan, table: pd.DataFrame, runs: pd.DataFrame) -> str:
     """What follows for this family from the primary endpoint, in a few sentences.
 
-    ``runs``: its score, seeds by arms, as `criteria.comparisons` takes it. Where the oracle shows
-    no gain over before, nothing follows; where the captions compared differ in filler, what better
-    ones do is not known.
+    ``runs``: as `criteria.comparisons` takes them. Nothing follows where the oracle shows no gain;
+    what better captions do is not known where those compared differ in filler.
     """
     name, score = plan.primary
     rows = table[table["score"] == score].set_index(["arm", "against"])
@@ -74,8 +73,9 @@ def primary_conclusion(plan: Plan, table: pd.DataFrame, runs: pd.DataFrame) -> s
     head += f"{int(main['seeds'])} paired seeds. "
     if main["seeds"] < effects.RESOLVES:
         return f"{head}{effect}. So few seeds resolve nothing; they show how it works."
+    differs = bool(main["low"] > 0 or main["high"] < 0)
     verb = "helps" if main["effect"] > 0 else "hurts"
-    verb = verb if _excludes_zero(main) else "has no measurable effect"
+    verb = verb if differs else "has no measurable effect"
     found = f"{head}{quoted(name)} against {quoted(base)} {verb}: {effect}."
     if not top:  # of how many blocks are trained there is no best that is known
         return found
@@ -95,7 +95,7 @@ def primary_conclusion(plan: Plan, table: pd.DataFrame, runs: pd.DataFrame) -> s
     if criteria.planned(plan):
         follows = f"By the plan's criteria, corrected together: {criteria.verdict(tests)}."
         return f"{found} {part}{caveats} {follows}"
-    return f"{found} {part}" + caveats * bool(_excludes_zero(main))
+    return f"{found} {part}" + caveats * differs
 
 
 def _filler(plan: Plan, name: str, base: str, top: str) -> str:
@@ -115,10 +115,7 @@ def _filler(plan: Plan, name: str, base: str, top: str) -> str:
 
 
 def _caveats(rows: pd.DataFrame, name: str, base: str) -> list[str]:
-    """What weakens an effect besides `criteria`, in sentences: few images; no gain over others.
-
-    ``rows``: by (arm, against).
-    """
+    """What weakens an effect besides `criteria`; ``rows``: by (arm, against)."""
     main, caveats = rows.loc[name, base], []
     low, high = main["crossed_low"], main["crossed_high"]
     if low <= 0 <= high:
@@ -128,10 +125,6 @@ def _caveats(rows: pd.DataFrame, name: str, base: str) -> list[str]:
         if row["low"] <= 0 and not other.startswith("none@"):  # these are criteria
             caveats.append(f"Against {quoted(other)} no gain is seen: {with_interval(row)}.")
     return caveats
-
-
-def _excludes_zero(row: pd.Series) -> bool:
-    return row["low"] > 0 or row["high"] < 0
 
 
 def costs_of_faults(quality: pd.DataFrame, records: Sequence[Record], score: str) -> str:

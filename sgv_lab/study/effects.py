@@ -24,9 +24,11 @@ COLUMNS = [
     *("share", "share_low", "share_high", "crossed_low", "crossed_high", "holm"),
 ]
 RESOLVES = 6  # seeds below which no sign-flip p can reach 0.05
+Records = Sequence[Record]
+Untuned = Mapping[str, Mapping[str, float]]  # base -> its scores: see `runner.untuned`
 
 
-def tidy(records: Sequence[Record]) -> pd.DataFrame:
+def tidy(records: Records) -> pd.DataFrame:
     """A row a score of a run: family, arm, seed, score, value; the paper's place, row, cell."""
     devices = {record.provenance["device"] for record in records}
     if len(devices) > 1:
@@ -47,15 +49,13 @@ def with_seen(metrics: Mapping[str, float]) -> dict[str, float]:
     return {**metrics, **({} if None in parts else {SEEN: sum(parts)})}
 
 
-def by_seed(records: Sequence[Record], score: str) -> pd.DataFrame:
+def by_seed(records: Records, score: str) -> pd.DataFrame:
     """Seeds by arms: one score of every run."""
     table = tidy(records)
     return table[table["score"] == score].pivot(index="seed", columns="arm", values="value")
 
 
-def means(
-    plan: Plan, records: Sequence[Record], untuned: Mapping[str, Mapping[str, float]] | None = None
-) -> pd.DataFrame:
+def means(plan: Plan, records: Records, untuned: Untuned | None = None) -> pd.DataFrame:
     """Arms by scores in miniature: means over seeds; ``untuned``: the bases', for a first row."""
     wide = tidy(records).pivot_table(index="arm", columns="score", values="value")
     wide = wide.reindex(list(plan.arms))[[name for name in SHOWN if name in wide]]
@@ -65,21 +65,16 @@ def means(
     return wide.rename_axis(index="arm", columns=None)
 
 
-def untuned_by_seed(
-    records: Sequence[Record], untuned: Mapping[str, Mapping[str, float]], score: str
-) -> pd.Series:
+def untuned_by_seed(records: Records, untuned: Untuned, score: str) -> pd.Series:
     """Seed -> the score of the base that its runs start from, missing where it is not there."""
     known = {name: with_seen(scores).get(score) for name, scores in untuned.items()}
     return pd.Series({one.seed: known.get(one.base) for one in records}, dtype=float)
 
 
-def gains(
-    plan: Plan, records: Sequence[Record], untuned: Mapping[str, Mapping[str, float]]
-) -> pd.DataFrame:
+def gains(plan: Plan, records: Records, untuned: Untuned) -> pd.DataFrame:
     """What training does in every arm: its runs minus the base that each starts from.
 
-    Columns: arm, score, effect, low, high (paired t over seeds). Scores that a base lacks are left
-    out.
+    Columns: arm, score, effect, low, high (paired t over seeds). Without scores that a base lacks.
     """
     rows, scores = [], set(tidy(records)["score"])
     for score in (name for name in TESTED if name in scores):
@@ -90,9 +85,7 @@ def gains(
     return pd.DataFrame(rows, columns=["arm", "score", "effect", "low", "high"])
 
 
-def gate_after(
-    plan: Plan, records: Sequence[Record], untuned: Mapping[str, Mapping[str, float]]
-) -> pd.DataFrame:
+def gate_after(plan: Plan, records: Records, untuned: Untuned) -> pd.DataFrame:
     """What the gate asks of runs (`base.abilities` has the rest), an arm each, every seed alone.
 
     Captions alone: other images' captions lower "Yes/no" below the untuned base, true ones raise it
@@ -104,7 +97,12 @@ def gate_after(
     score = "Yes/no" if alone else "Choice"
     start = untuned_by_seed(records, untuned, score)
     runs = by_seed(records, score)[list(plan.arms)].assign(untuned=start)
-    limit = start if alone else pd.Series(_chance(plan), runs.index)
+    limit = start
+    if not alone:  # percent of the choices that a guesser gets right, the mean over abilities
+        choices = pd.read_json(questions(plan) / "exam" / "questions.jsonl", lines=True)
+        choices = choices[(choices["form"] == "choice") & choices["ability"].isin(exam.PRIMARY)]
+        guessed = 1 / choices["options"].str.len()
+        limit = pd.Series(100 * guessed.groupby(choices["ability"]).mean().mean(), runs.index)
     asked = {"shuffled": -1, "oracle": 1} if alone else dict.fromkeys(runs, 1)
     rows = []
     for name, sign in asked.items():
@@ -116,16 +114,7 @@ def gate_after(
     return pd.DataFrame(rows, columns=["arm", "score", "bound", *ends, "holds", "seeds"])
 
 
-def _chance(plan: Plan) -> float:
-    """Percent of a plan's choices that a guesser gets right, the mean over the exam's abilities."""
-    asked = pd.read_json(questions(plan) / "exam" / "questions.jsonl", lines=True)
-    asked = asked[(asked["form"] == "choice") & asked["ability"].isin(exam.PRIMARY)]
-    return 100 * (1 / asked["options"].str.len()).groupby(asked["ability"]).mean().mean()
-
-
-def effects(
-    plan: Plan, records: Sequence[Record], points: pd.DataFrame | None = None
-) -> pd.DataFrame:
+def effects(plan: Plan, records: Records, points: pd.DataFrame | None = None) -> pd.DataFrame:
     """Every arm against what it is compared with, score by score, paired by seed.
 
     Columns: arm, against, score, primary, seeds, effect, low, high (paired t); p (of that t);
@@ -159,21 +148,21 @@ def effects(
 def paired(
     runs: pd.DataFrame, score: str, name: str, against: str, points: pd.DataFrame | None = None
 ) -> dict[str, float]:
-    """Arm ``name`` minus ``against`` in ``runs`` (seeds by arms), as in `effects`.
-
-    Keys: seeds, effect, low, high, p, flip, crossed_low and crossed_high.
-    """
+    """A row of `effects` but its shares: ``name`` minus ``against`` in ``runs`` (seeds by arms)."""
     d = runs[name] - runs[against]
     effect, low, high = intervals.paired(d)
     found = {"seeds": len(d), "effect": effect, "low": low, "high": high, "p": np.nan}
     found |= {"flip": np.nan, "crossed_low": np.nan, "crossed_high": np.nan}
     if len(d) > 1 and d.std() > 0:
         found |= {"p": stats.ttest_1samp(d, 0).pvalue, "flip": intervals.sign_flip(d)}
-    if points is not None and len(points := _points_of(points, score)):
+    if points is not None:
+        own = points["stratum"].isin(SUBTASKS) if score == SEEN else points["score"] == score
+        points = points[own]
+    if points is not None and len(points):
         mine, its = (_seeds_by_image(points, which) for which in (name, against))
         strata = [stratum for stratum, _ in mine.columns]
-        _, *ends = intervals.crossed((mine - its[mine.columns]).to_numpy(), strata)
-        found |= dict(zip(("crossed_low", "crossed_high"), ends, strict=True))
+        _, low, high = intervals.crossed((mine - its[mine.columns]).to_numpy(), strata)
+        found |= {"crossed_low": low, "crossed_high": high}
     return found
 
 
@@ -186,13 +175,6 @@ def _share(runs: pd.DataFrame, score: str, name: str, against: str) -> dict[str,
     return dict(zip(("share", "share_low", "share_high"), share or [np.nan] * 3, strict=True))
 
 
-def _points_of(points: pd.DataFrame, score: str) -> pd.DataFrame:
-    """The points that make up a score."""
-    if score == SEEN:
-        return points[points["stratum"].isin(SUBTASKS)]
-    return points[points["score"] == score]
-
-
 def _seeds_by_image(points: pd.DataFrame, name: str) -> pd.DataFrame:
     """Seeds by (stratum, image): one arm's points."""
     part = points[points["arm"] == name]
@@ -200,9 +182,7 @@ def _seeds_by_image(points: pd.DataFrame, name: str) -> pd.DataFrame:
     return words.pivot(index="seed", columns=["stratum", "image"], values="points")
 
 
-def power_analysis(
-    records: Sequence[Record], name: str = "oracle", against: str = "before"
-) -> pd.DataFrame:
+def power_analysis(records: Records, name: str = "oracle", against: str = "before") -> pd.DataFrame:
     """What a study of ten seeds could see, from a pilot's arms, score by score.
 
     Columns: ``name`` − ``against`` and its interval, noise (standard deviation of the differences),
@@ -223,7 +203,7 @@ def draws(names: Iterable[str]) -> list[str]:
     return [name for name in names if name == "before" or name.startswith("aa")]
 
 
-def false_alarms(records: Sequence[Record], score: str) -> np.ndarray:
+def false_alarms(records: Records, score: str) -> np.ndarray:
     """The paired-t p of every two draws of one annotator's captions (P,), each an A/A study.
 
     1 where no seed differs. The share below 0.05 is the instrument's own rate of false alarms.
@@ -233,13 +213,10 @@ def false_alarms(records: Sequence[Record], score: str) -> np.ndarray:
     return np.array([stats.ttest_1samp(d, 0).pvalue if d.std() else 1.0 for d in differences])
 
 
-def by_language_model(
-    records: Sequence[Record], name: str, against: str, score: str
-) -> pd.DataFrame:
+def by_language_model(records: Records, name: str, against: str, score: str) -> pd.DataFrame:
     """``name`` − ``against`` over the seeds of each shipped language model, then their difference.
 
-    Columns: effect, low, high (95 %; of the difference by Welch's t), seeds. Language models are
-    named by their seeds, as in `sgv_lab.base.abilities.gates`.
+    Columns: effect, low, high (of the difference by Welch's t), seeds. Language models: by seed.
     """
     family, runs = records[0].family, by_seed(records, score)
     made = {base.name: read_json(base / "manifest.json") for base in shipped.bases(family)}

@@ -1,11 +1,11 @@
 """Images to look at, and the models at hand that can be talked to about them."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from PIL import Image
 from safetensors import safe_open
@@ -18,11 +18,8 @@ from sgv_lab.models import shipped
 from sgv_lab.study.arms import arm
 from sgv_lab.world.scene import Difficulty, Scene
 
-if TYPE_CHECKING:  # torch is imported when a model is asked: pages without one need not wait for it
-    from transformers import PreTrainedModel, ProcessorMixin
-
 RECORDED = shipped.ROOT / "pilot-a.safetensors"  # projectors of arms of a recorded study's seed
-_FINISHED = {"share-captioner": "Share-Captioner", "sft": "fine-tuned"}  # not stages on the way
+_FINISHED = {"sft": "fine-tuned", "share-captioner": "Share-Captioner"}  # not stages on the way
 
 
 @dataclass(frozen=True)
@@ -52,14 +49,14 @@ def uploaded(name: str, data: bytes) -> Shown:
 class Model:
     """A checkpoint that answers, with an arm's ``RECORDED`` weights; read when it is first asked.
 
-    ``about``: how it was trained, in words.
+    ``about``: how it was trained, in words. Pages that ask none need not wait for torch.
     """
 
     def __init__(self, folder: str | Path, about: str = "", recorded: str = "") -> None:
         self.folder, self.about, self._recorded = Path(folder), about, recorded
 
     @cached_property
-    def loaded(self) -> "tuple[PreTrainedModel, ProcessorMixin]":
+    def loaded(self) -> tuple[Any, Any]:
         """Model and processor."""
         from safetensors.torch import load_file
 
@@ -102,17 +99,12 @@ def models(folders: Sequence[str | Path] = ()) -> dict[str, Model]:
     """Models by name: those recorded, the given folders, those trained here, other bases."""
     found = dict(recorded())
     found |= {Path(folder).name: Model(folder) for folder in folders}
-    for name, folder in _trained():
-        count = sum(known.partition(" (")[0] == name for known in found)
-        found[f"{name} ({count + 1})" if count else name] = Model(folder)
+    for kind, told in _FINISHED.items():
+        for folder in sorted((store.root() / kind).glob("*/model")):
+            if (folder / "config.json").is_file():
+                made = json.loads((folder.parent / store.MANIFEST).read_bytes())
+                name = f"{told}, seed {made['settings']['seed']}"
+                count = sum(known.partition(" (")[0] == name for known in found)
+                found[f"{name} ({count + 1})" if count else name] = Model(folder)
     bases = sorted(path.parent for path in shipped.ROOT.glob("*/config.json"))
     return found | {f"base {path.name}": Model(path) for path in bases}
-
-
-def _trained() -> Iterator[tuple[str, Path]]:
-    """The store's models that are whole trainings: what they are with their seed, and where."""
-    for folder in sorted(store.root().glob("*/*/model")):
-        kind = _FINISHED.get(folder.parts[-3])
-        if kind and (folder / "config.json").is_file():
-            manifest = json.loads((folder.parent / store.MANIFEST).read_text(encoding="utf-8"))
-            yield f"{kind}, seed {manifest['settings']['seed']}", folder

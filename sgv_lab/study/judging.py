@@ -11,8 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from nltk.metrics import interval_distance
-from nltk.metrics.agreement import AnnotationTask
 
 from sgv_lab import intervals
 from sgv_lab.captions.quality import JudgedCaption, judge_caption
@@ -60,9 +58,8 @@ def pairs(captions: Mapping[str, Mapping[str, str]], n: int, seed: int = 0) -> l
 def objects_named(captions: Mapping[str, Mapping[str, str]], boxes: str | Path) -> pd.DataFrame:
     """CHAIR's shares by source, in percent, and the number of captions.
 
-    ``captions`` as `pairs` takes them; images that not all sources caption are left out. ``boxes``:
-    a folder with the images' objects, as `chair.score` reads them. Raises LabError for an image
-    that it does not know.
+    ``captions`` as `pairs` takes them, of images that all sources caption; ``boxes``: a folder with
+    the images' objects, as `chair.score` reads them. Raises LabError for an image not in there.
     """
     from sgv_lab.benchmarks import chair  # needs nltk and textblob, which training does not
 
@@ -101,10 +98,7 @@ class Votes:
         self.journal.append(rows)
 
     def table(self) -> pd.DataFrame:
-        """All votes, one row each, with ``preferred``: a source or COMPARABLE.
-
-        A pair that a rater voted on twice counts once, as at last.
-        """
+        """A row a rater and pair, the last vote, with ``preferred``: a source or COMPARABLE."""
         rows = {}
         for number, vote in enumerate(self.journal.read(), 1):
             try:
@@ -129,9 +123,8 @@ def truthful(
 ) -> list[tuple[Pair, str, str]]:
     """Votes of ``raters`` scripted judges who know the truth of each pair's scene: no people.
 
-    Each notices a fact of a caption with probability NOTICES, wrong ones against it; to one
-    rater a wrong fact weighs as much as one true one, to the last as much as three. A difference of
-    at most one fact is "same". The rates are assumed.
+    Each notices a fact of a caption with probability NOTICES, which is assumed. A wrong one takes
+    away as much as one true one gives, to the last rater three. At most one fact's lead is "same".
     """
     votes = []
     for pair, scene in zip(asked, scenes, strict=True):
@@ -160,7 +153,12 @@ def shares(votes: pd.DataFrame) -> pd.DataFrame:
     Columns: preferred, votes, percent, low, high. The last row tells how often the left caption
     won among decided votes: 50 where nobody favours a side.
     """
-    (first, second), signs = _sources(votes), _signs(votes)
+    sources = sorted({*votes["left"], *votes["right"]})
+    if len(sources) != 2:
+        what = f"{len(sources)} sources among {len(votes)} votes"
+        raise LabError(what, fix="keep the votes on each two sources in a file of its own")
+    first, second = sources
+    signs = votes["preferred"].map({first: 1, second: -1, COMPARABLE: 0})
     decided = votes["choice"] != "same"
     rows = {name: (votes["preferred"] == name, votes) for name in (first, second, COMPARABLE)}
     rows[f"{first} − {second}"] = signs, votes
@@ -174,37 +172,12 @@ def shares(votes: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(table, columns=["preferred", "votes", "percent", "low", "high"])
 
 
-def _sources(votes: pd.DataFrame) -> list[str]:
-    """The two sources, by name. Raises LabError unless there are two."""
-    found = sorted({*votes["left"], *votes["right"]})
-    if len(found) != 2:
-        what = f"{len(found)} sources among {len(votes)} votes"
-        raise LabError(what, fix="keep the votes on each two sources in a file of its own")
-    return found
-
-
-def _signs(votes: pd.DataFrame) -> pd.Series:
-    """1 for the first source by name, -1 for the second, 0 for neither."""
-    first, second = _sources(votes)
-    return votes["preferred"].map({first: 1, second: -1, COMPARABLE: 0})
-
-
 def agreement(votes: pd.DataFrame) -> dict[str, float]:
-    """How alike raters vote: Krippendorff's alpha over pairs (1 is perfect, 0 is chance; better,
-    same, worse count as 1, 0, -1), and the share of pairs of votes that are the same.
-
-    NaN where no pair has two votes, or all votes are the same.
-    """
-    signs = _signs(votes)
-    counts = pd.crosstab(votes["pair"], signs).to_numpy()
+    """How alike raters vote: how often two votes on a pair are the same; NaN where none has two."""
+    counts = pd.crosstab(votes["pair"], votes["preferred"]).to_numpy()
     sizes = counts.sum(1)
-    if not (sizes > 1).any():
-        return {"alpha": math.nan, "same vote": math.nan}
-    same = (counts * (counts - 1)).sum() / (sizes * (sizes - 1)).sum()
-    triples = list(zip(votes["rater"], votes["pair"], signs, strict=True))
-    one_sided = signs.nunique() < 2
-    alpha = math.nan if one_sided else AnnotationTask(triples, interval_distance).alpha()
-    return {"alpha": alpha, "same vote": float(same)}
+    among = (sizes * (sizes - 1)).sum()
+    return {"same vote": (counts * (counts - 1)).sum() / among if among else math.nan}
 
 
 def resolution(
@@ -213,20 +186,17 @@ def resolution(
     """What a study can see of the difference between two sources, in percentage points of votes.
 
     ``image_share`` and ``rater_share``: how much of a vote's variance all raters of an image, all
-    votes of a rater have in common. ``half_width`` of the 95 % interval; ``detectable``: the
-    difference that 80 % of such studies show, with Student's t as in `intervals.two_way`.
+    votes of a rater have in common. ``detectable``: the difference that 80 % of such studies show,
+    with Student's t as in `intervals.two_way`.
     """
     single = 1 - image_share - rater_share
     variance = image_share / images + rater_share / raters + single / (images * raters)
     fewest, variance = min(images, raters), 100**2 * DECIDED * variance
-    return {
-        "half_width": intervals.student_t(0.0, variance, fewest)[2],
-        "detectable": intervals.detectable(fewest) * math.sqrt(variance * fewest),
-    }
+    return {"detectable": intervals.detectable(fewest) * math.sqrt(variance * fewest)}
 
 
 def resolutions(images: int, raters: int) -> pd.DataFrame:
-    """`resolution` of one panel for a range of shares: image, rater, half_width, detectable."""
+    """`resolution` of one panel for a range of shares: image, rater, detectable."""
     rows = [
         {"image": of_image, "rater": of_rater, **resolution(images, raters, of_image, of_rater)}
         for of_image in (0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5)

@@ -28,10 +28,9 @@ _RECORD = ["place", "row", "arm", "column", "seed", "value"]
 def records(data: str | Path = "") -> pd.DataFrame:
     """All full-size measurements below ``data`` ("": `publishing.folder`), a row a number.
 
-    They come from the study's records of profile ``paper`` in an arm that stands for a cell of the
-    paper, and from the file FULL_SIZE with the same columns: place, row, arm, column as in
-    paper.facts, seed, value. ``dropped``: the share of its records that a run left out, where
-    known. What is not full size is not taken, and logged: see `not_full_size`.
+    They come from records of profile ``paper`` in an arm that stands for a cell of the paper, and
+    from FULL_SIZE: place, row, arm, column as in paper.facts, seed, value. ``dropped``: the share
+    of its records that a run left out, where known. Others are logged: see `not_full_size`.
     """
     data, tables = Path(data or publishing.folder()), []
     for path in sorted(data.glob("studies/*")):
@@ -102,47 +101,21 @@ def tasks() -> pd.DataFrame:
     return table
 
 
-def criteria() -> pd.DataFrame:
-    """What would have to be seen for each verdict, per claim; anything else is not resolved."""
-    trained = (
-        f"every number's interval over ≥ {claims.SEEDS} paired full-size seeds lies above 0",
-        "one such interval ends below the paper's effect and begins at 0 or below",
-    )
-    table = dict.fromkeys(claims.CONTRASTS, trained)
-    table["C8"] = (
-        f"the lead's interval lies within ±{claims.MARGIN:g} points of votes",
-        f"the interval lies beyond ±{claims.MARGIN:g} points",
-    )
-    table["C9"] = (
-        f"each whole file's mean is within {claims.EXACT:g} characters of Table 1",
-        f"one whole file's mean is off by more than {claims.WRONG:.0%}",
-    )
-    table["C10"] = (
-        f"in one harness, {claims.LEADS} of 11 leads over the best rival have intervals above 0",
-        f"in one harness, {12 - claims.LEADS} of 11 such intervals lie below 0",
-    )
-    return pd.DataFrame(table, index=["reproduced if", "contradicted if"]).T
-
-
 def ledger(data: str | Path = "") -> pd.DataFrame:
     """The ten claims, a row each.
 
-    Columns: statement, reported, reproduced if, contradicted if, evidence (the paper's own and
-    published numbers), full size (what was re-run, or what it would take), verdict, miniature
-    (what the committed studies saw, which decides nothing), rests on.
+    Columns: statement, reported, full size (what was re-run, or what it would take), verdict,
+    miniature (what the committed studies saw, which decides nothing).
     """
-    measured = claims.full_size_effects(records(data))
-    lengths = claims.lengths(files(data))
-    known = paper.claims().set_index("claim")
-    table = known[["statement", "reported"]].join(criteria())
-    table["evidence"] = _evidence(lengths)
-    planned = _planned()
+    measured, planned = claims.full_size_effects(records(data)), _planned()
+    table = paper.claims().set_index("claim")[["statement", "reported"]]
     table["full size"] = [_full_size(claim, measured, planned[claim]) for claim in table.index]
     verdicts = {}
     for claim, contrasts in claims.CONTRASTS.items():
         needed = sum(len(contrast.columns) for contrast in contrasts)
         found = measured.loc[measured["claim"] == claim, "verdict"]
         verdicts[claim] = claims.claim_verdict(list(found), needed)
+    lengths = claims.lengths(files(data))
     verdicts["C8"] = claims.verdict_c8(claims.votes())
     verdicts["C9"] = claims.claim_verdict(list(lengths["verdict"]), len(lengths))
     verdicts["C10"] = claims.verdict_c10(claims.same_harness())
@@ -151,14 +124,6 @@ def ledger(data: str | Path = "") -> pd.DataFrame:
     table["miniature"] = plans.map(
         lambda plan: seen.get(plan, "not run" if plan else "no study planned")
     )
-    for claim, (place, also) in known[["place", "also"]].iterrows():
-        parts = [
-            f"sgv_lab.paper: {', '.join(sorted(filter(None, (place, also))))}",
-            FILES if claim == "C9" else "",
-            "full-size records" if claim in set(measured["claim"]) else "",
-            f"plan {plans[claim]}" if plans[claim] else "",
-        ]
-        table.loc[claim, "rests on"] = "; ".join(filter(None, parts))
     return table
 
 
@@ -186,39 +151,6 @@ def _primary_effect(data: Path, plan: str) -> str:
         return "no study" if not plan else "not run"
     one = pd.read_csv(path).query("primary").iloc[0]
     return f"{one['score']} {with_interval(one)}"
-
-
-def _evidence(lengths: pd.DataFrame) -> pd.Series:
-    """What the paper's own numbers and published ones say, a sentence a claim."""
-    sentences = {}
-    for claim, rows in claims.effects().groupby("claim", sort=False):
-        gains = (f"{r.column} {r.effect:+g} (s.e. about {r.error:.1f})" for r in rows.itertuples())
-        sentences[claim] = "one run per arm: " + ", ".join(gains)
-    dense = paper.facts("densefusion").set_index("row")["value"]
-    gain = dense["ViT half, 100K captions"] - dense["ViT frozen, 100K captions"]
-    sentences["C6"] += f"; DenseFusion-1M, one run each: MMB {gain:+.1f}"
-    later = paper.facts("caprl").set_index("row")["value"]
-    gain = later["ShareGPT4V-1M images, CapRL captions"] - later["ShareGPT4V-1M"]
-    sentences["C5"] += f"; CapRL, newer captions of the same images: {gain:+.1f} on a mean of 12"
-    best, worst = claims.votes().itertuples()
-    sentences["C8"] = (
-        f"a lead of {best.lead:.1f} points of votes, 95 % [{best.low:.1f}, {best.high:.1f}] were "
-        f"all votes independent (z = {best.z:.2f}), [{worst.low:.1f}, {worst.high:.1f}] were the "
-        "votes on an image alike"
-    )
-    sentences["C9"] = "; ".join(
-        f"{name}: {row['characters']:.2f} in {row['file']} ({row['captions']:,.0f} captions)"
-        + ("" if row["whole"] else ", another file than the paper's")
-        for name, row in lengths.dropna(subset="characters").iterrows()
-    )
-    leads, same = claims.leads(), claims.same_harness()
-    sentences["C10"] = (
-        f"Table 3 itself: leads on {(leads['lead'] > 0).sum()} of {len(leads)}; with the scores "
-        f"that the authors' code gave a user, on {(leads['repository, lead'] > 0).sum()} of "
-        f"{leads['repository'].notna().sum()}; in one harness, over LLaVA-1.5-7B, MME-P "
-        f"{same['found']['MME-P']:+g} (Table 3: {same['Table 3']['MME-P']:+g})"
-    )
-    return pd.Series(sentences)
 
 
 def _full_size(claim: str, measured: pd.DataFrame, plans: pd.DataFrame) -> str:

@@ -2,12 +2,10 @@
 
 Rows stand in order of value, and each is on the disk before the next begins. A row whose guess of
 seconds exceeds the time left, or whose planned memory exceeds the device's, is skipped and says so;
-one that takes longer than the time left is stopped; an error is a row. What trains, captions and
-answers here is what does so elsewhere.
+one that takes longer is stopped; an error is a row.
 """
 
 import importlib.util
-import itertools
 import os
 import signal
 import sys
@@ -22,7 +20,6 @@ from typing import Any, Literal
 
 import pandas as pd
 import torch
-from torch.nn.functional import scaled_dot_product_attention
 
 from sgv_lab.benchmarks.evaluate import answer
 from sgv_lab.benchmarks.tasks import TASKS, Question
@@ -31,14 +28,11 @@ from sgv_lab.files import Journal, atomic
 from sgv_lab.options import Existing
 from sgv_lab.provenance import installed
 from sgv_lab.study import publishing
-from sgv_lab.training import packing, throughput
+from sgv_lab.training import throughput
 from sgv_lab.training.config import FULL_SIZE, base
 
-VENDOR_TFLOPS = {
-    "H100": 989.0,
-    "H200": 989.0,
-    "A100": 312.0,
-}  # dense bfloat16, NVIDIA's data sheets
+# Dense bfloat16, NVIDIA's data sheets.
+VENDOR_TFLOPS = {"H100": 989.0, "H200": 989.0, "A100": 312.0}
 L7, L13 = "llava-1.5-7b", "llava-1.5-13b"
 SAMPLES, STEPS = {"paper": 32, "mini": 4}, 2  # of a step; steps timed
 CAPTIONS = {"paper": 128, "mini": 8}  # of a large batch
@@ -59,39 +53,46 @@ class TimeOverError(BaseException):
 
 @dataclass(frozen=True)
 class Row:
-    """One thing to measure.
-
-    ``measure`` takes the bytes of the device (0: not known) and gives the row's numbers, with a
-    "status" where there are none.
-    """
+    """One thing to measure: ``measure`` gives numbers, or a "status" why there are none."""
 
     recipe: str
     model: str
     row: str
     seconds: float  # a guess, on an H200
-    measure: Callable[[float], dict[str, Any]]
+    measure: Callable[[], dict[str, Any]]
 
 
-def rows(size: str, out: Path, studies: Sequence[Path], engine: str = "") -> list[Row]:
-    """What is measured, in order of value; ``engine``: the address of a model server.
+def rows(
+    size: str, out: Path, studies: Sequence[Path], engine: str = "", room: float = 0.0
+) -> list[Row]:
+    """What is measured, in order of value.
 
+    ``engine``: the address of a model server; ``room``: bytes of the device, 0: not known.
     Attention of the official rows is torch's SDPA with a mask of the padding, where the authors'
     was flash-attn's kernel, which computes nothing for padding: their own rows would be faster.
     """
-    train = partial(_training, size)
+    large = CAPTIONS[size]
     packs = {**OFFICIAL, "packing": True}
     lean = {**packs, "precision": "bf16_24"}
     kept = {**lean, "gradient_checkpointing": "selective"}
     lora = {"precision": "bf16", "packing": True, "gradient_checkpointing": "selective"}
-    found = [Row("check", "", "matrix products", 10, _ceiling)]
-    if torch.cuda.is_available():
-        found.append(Row("check", "", "packed attention", 10, _attention))
-    found += [
+
+    def train(recipe: str, key: str, row: str, seconds: float, way: Mapping[str, Any]) -> Row:
+        return Row(recipe, key, row, seconds, partial(_training, key, size, recipe, way, room))
+
+    def caption(row: str, seconds: float, count: int, decoding: bulk.Decoding) -> Row:
+        timed = partial(speed.time_captions, L7, size, count, decoding)
+        return Row("caption", L7, row, seconds, timed)
+
+    found = [
+        Row("check", "", "matrix products", 10, _ceiling),
         train("sft", L7, "official", 28, OFFICIAL),
         train("sft", L7, "ours", 24, FULL_SIZE),
         train("pretrain", L7, "official", 30, OFFICIAL_PRETRAIN),
         train("pretrain", L7, "ours", 24, FULL_SIZE),
-        *_captions(size),
+        caption("original", 40, 4, bulk.ORIGINAL),  # the authors' script
+        caption("greedy", 25, 4, bulk.Decoding()),
+        caption(f"greedy, batch of {large}", 50, large, bulk.Decoding()),
         train("sft", L7, "official, 24-bit AdamW", 26, OFFICIAL | {"precision": "bf16_24"}),
         train("sft", L7, "official + packing", 24, packs),
         train("sft", L7, "+ 24-bit AdamW", 22, lean),
@@ -104,14 +105,12 @@ def rows(size: str, out: Path, studies: Sequence[Path], engine: str = "") -> lis
         train("sft", L7, "ours, packs of 4096", 22, FULL_SIZE | {"tokens_per_batch": 4096}),
         train("sft", L7, "ours, nothing computed again", 22,
               FULL_SIZE | {"tokens_per_batch": 4096, "gradient_checkpointing": False}),
-        _static(size),
+        caption(f"static cache, batch of {large}", 120, large, bulk.Decoding(static=True)),
         Row("caption", L7, "by an engine", 150 if not engine else 40,
             partial(_engine, size, engine)),
     ]  # fmt: skip
-    return [
-        *found,
-        *(Row("study", "", plan.stem, 60, partial(_study, plan, out)) for plan in studies),
-    ]
+    asked = (Row("study", "", plan.stem, 60, partial(_study, plan, out)) for plan in studies)
+    return [*found, *asked]
 
 
 def measure(
@@ -134,33 +133,28 @@ def measure(
     out.mkdir(parents=True, exist_ok=True)
     journal, made = Journal(out / "rows.jsonl"), throughput.made_with()
     room = ROOM * torch.cuda.get_device_properties(0).total_memory if device == "cuda" else 0.0
-    kept = {_key(row): row for row in journal.read()}
+    kept = {tuple(row[name] for name in _KEY): row for row in journal.read()}
     yield ", ".join(f"{name} {value}" for name, value in made.items())
     plans = study or (unrecorded() if size == "paper" else ())
-    for one in rows(size, out, plans, engine):
-        known = {"size": size, "recipe": one.recipe, "model": one.model, "row": one.row}
-        before = kept.get(_key(known), {"status": ""})
-        if before["status"] != "ok":
+    for one in rows(size, out, plans, engine, room):
+        key = (size, one.recipe, one.model, one.row)
+        if key not in kept or kept[key]["status"] != "ok":
             left = seconds - (time.monotonic() - began)
-            row = known | _measured(one, left, size, room) | made
-            journal.append([row])
-            kept[_key(known)] = before = row
-            table(kept).pipe(_write, out / "throughput.csv")
-        yield line(before)
+            kept[key] = dict(zip(_KEY, key, strict=True)) | _measured(one, left, size) | made
+            journal.append([kept[key]])
+            with atomic(out / "throughput.csv") as temporary:
+                table(kept).to_csv(temporary, index=False)
+        yield line(kept[key])
 
 
-def _key(row: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(row[name] for name in _KEY)
-
-
-def _measured(one: Row, left: float, size: str, room: float) -> dict[str, Any]:
+def _measured(one: Row, left: float, size: str) -> dict[str, Any]:
     """A row's numbers, or a "status" that says why there are none; models are forgotten."""
     if left < one.seconds * (1 if size == "paper" else _FASTER):
         return {"status": f"skipped: {max(left, 0):.0f} s left"}
     began = time.monotonic()
     try:
         with _at_most(left):
-            found = {"status": "ok"} | one.measure(room)
+            found = {"status": "ok"} | one.measure()
     except TimeOverError:
         found = {"status": "stopped: the time is over"}
     except torch.OutOfMemoryError as error:
@@ -193,71 +187,21 @@ def unrecorded() -> list[Path]:
     return [file for file in files if not publishing.load_study(file.stem)[1]]
 
 
-def _training(
-    size: str, recipe: str, key: str, row: str, seconds: float, way: Mapping[str, Any]
-) -> Row:
-    return Row(recipe, key, row, seconds, partial(_training_row, key, size, recipe, way))
-
-
-def _training_row(
-    key: str, size: str, recipe: str, way: Mapping[str, Any], room: float
-) -> dict[str, Any]:
+def _training(key: str, size: str, recipe: str, way: dict[str, Any], room: float) -> dict[str, Any]:
     chosen = base(recipe, {"samples_per_step": SAMPLES[size]})
     if size == "mini" and chosen.vision_from:
         chosen = chosen.changed({"vision_from": 1})  # of its three blocks
     return throughput.time_training(key, size, chosen, way, STEPS, room)
 
 
-def _captions(size: str) -> Iterator[Row]:
-    """The original script's way, greedy decoding, and large batches."""
-    ways = {
-        "original": (4, bulk.ORIGINAL, 40),
-        "greedy": (4, bulk.Decoding(), 25),
-        f"greedy, batch of {CAPTIONS[size]}": (CAPTIONS[size], bulk.Decoding(), 50),
-    }
-    for name, (count, decoding, seconds) in ways.items():
-        yield Row("caption", L7, name, seconds, partial(_caption, size, count, decoding))
-
-
-def _static(size: str) -> Row:
-    given = partial(_caption, size, CAPTIONS[size], bulk.Decoding(static=True))
-    return Row("caption", L7, f"static cache, batch of {CAPTIONS[size]}", 120, given)
-
-
-def _caption(size: str, count: int, decoding: bulk.Decoding, _: float) -> dict[str, Any]:
-    return speed.time_captions(L7, size, count, decoding)
-
-
-def _ceiling(_: float) -> dict[str, Any]:
+def _ceiling() -> dict[str, Any]:
     """The fastest large matrix product; what is installed that makes training faster."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     found = {name: installed(name) for name in ("flashoptim", "liger-kernel", "peft")}
     return found | {"useful_tflops": throughput.matmul_ceiling(device) / 1e12}
 
 
-def _attention(_: float) -> dict[str, Any]:
-    """How far packed attention is from sample after sample in float32, forward and backward."""
-    lengths, width = (700, 64, 333), 128
-    heads = [torch.randn(1, 32, sum(lengths), width, device="cuda") for _ in range(3)]
-    ours = [head.bfloat16().requires_grad_() for head in heads]
-    theirs = [head.bfloat16().float().requires_grad_() for head in heads]
-    ends = torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32, device="cuda")
-    given = {"cu_seq_lens_q": ends, "max_length_q": max(lengths), "scaling": width**-0.5}
-    out, _ = packing.varlen_attention(torch.nn.Module(), *ours, None, **given)
-    parts = zip(*(head.split(lengths, dim=2) for head in theirs), strict=True)
-    alone = [scaled_dot_product_attention(*part, is_causal=True) for part in parts]
-    want = torch.cat(alone, 2).transpose(1, 2)
-    mix = torch.randn_like(want)
-    pairs = zip(
-        (out, *torch.autograd.grad((out * mix).sum(), ours)),
-        (want, *torch.autograd.grad((want * mix).sum(), theirs)),
-        strict=True,
-    )
-    error = max(float((a.float() - b).norm() / b.norm()) for a, b in pairs)
-    return {"relative_error": error, "status": "ok" if error < 0.02 else f"wrong: {error:.3f}"}
-
-
-def _answers(size: str, shared: int, _: float) -> dict[str, Any]:
+def _answers(size: str, shared: int) -> dict[str, Any]:
     """Short answers a second, ``shared`` questions about each image, after a first round."""
     model, processor = speed.untaught(L7, size)
     count = 4 * CAPTIONS[size]
@@ -275,21 +219,18 @@ def _answers(size: str, shared: int, _: float) -> dict[str, Any]:
     return {"answers_per_second": count / (time.monotonic() - began)}
 
 
-def _engine(size: str, engine: str, _: float) -> dict[str, Any]:
+def _engine(size: str, engine: str) -> dict[str, Any]:
     """Captions a second by a model server: the one at ``engine``, or vLLM where it is installed."""
     count = 4 * CAPTIONS[size]
     if engine:
         return speed.time_endpoint(engine, size, count)
     if not importlib.util.find_spec("vllm"):
         return {"status": "skipped: no engine is installed"}
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        speed.vllm_server(L7, size, Path(folder)) as address,
-    ):
-        return speed.time_endpoint(address, size, count)
+    with tempfile.TemporaryDirectory() as folder, speed.vllm_server(L7, size, Path(folder)) as url:
+        return speed.time_endpoint(url, size, count)
 
 
-def _study(plan: Path, out: Path, _: float) -> dict[str, Any]:
+def _study(plan: Path, out: Path) -> dict[str, Any]:
     """Run a study, as many runs at once as there are cores, until it or the time is over."""
     folder, log = out / plan.stem, out / f"{plan.stem}.txt"
     command = [sys.executable, "-m", "sgv_lab", "study", str(plan), "--out", str(folder)]
@@ -316,11 +257,6 @@ def table(kept: Mapping[tuple[str, ...], Mapping[str, Any]]) -> pd.DataFrame:
     usual = rate.where(found["row"].str.startswith(USUAL))
     first = usual.groupby([found["recipe"], found["model"]]).transform("first")
     return found.assign(ratio=rate / first)
-
-
-def _write(found: pd.DataFrame, path: Path) -> None:
-    with atomic(path) as temporary:
-        found.to_csv(temporary, index=False)
 
 
 def line(row: Mapping[str, Any]) -> str:

@@ -53,15 +53,17 @@ def captioned(scene: Scene, shown: Captions, task: str = "detail") -> Record:
 def build(mix: Mix, seed: int) -> tuple[list[Record], list[dict[str, str]]]:
     """The mix's records in order, and what was replaced: ``{"id": baseline's, "by": its own}``.
 
-    Everything but the detailed captions is the same in all arms of a seed. Edits of these:
-    "shuffled" shows each image another one's, "dropped" leaves them out (``by`` ""), "questions"
-    has questions about the image in their place.
+    Arms of a seed differ in detailed captions alone. Edits of these: "shuffled" shows each image
+    another one's, "dropped" leaves them out (``by`` ""), "questions" has questions in their place.
     """
     records, places = _drawn(mix, seed)
     old = [str(records[i]["id"]) for i in places]
-    if mix.images == "mixed":
-        for i, other in zip(places, _other_images(mix, seed, len(places)), strict=True):
-            records[i] = other
+    if mix.images == "mixed":  # of all sources, in the released file's proportions
+        rng = random.Random(f"mixed/{seed}")
+        sources = rng.choices(list(RELEASED), list(RELEASED.values()), k=len(places))
+        seeds = rng.sample(range(10**9), len(places))
+        for i, s, source in zip(places, seeds, sources, strict=True):
+            records[i] = captioned(scene(s, "train", source, MINIATURE), mix)
     shown = [records[i] for i in places]
     kept = [
         None if text is None else recaptioned(record, text)
@@ -82,34 +84,14 @@ def _drawn(mix: Mix, seed: int) -> tuple[list[Record], list[int]]:
         filler=rest.filler, wording=rest.wording,
     )  # fmt: skip
     places = [i for i, record in enumerate(records) if task_of(record) == "detail"]
-    if mix.file:
-        places = _own_images(mix, seed, records, places)
+    if mix.file:  # a file of fewer images leaves places over, which stay as they are
+        said, own = user_captions.validate_for_world(mix.file), mix.annotator == user_captions.ARM
+        names = random.Random(f"own/{seed}").sample(sorted(said), min(len(said), len(places)))
+        places = places[: len(names)]
+        for i, name in zip(places, names, strict=True):
+            record = captioned(scene_of(name, MINIATURE), rest if own else mix)
+            records[i] = recaptioned(record, said[name]) if own else record
     return records, places
-
-
-def _own_images(mix: Mix, seed: int, records: list[Record], places: Sequence[int]) -> list[int]:
-    """Put the images of the mix's own file, captioned, into ``places``; those that were used.
-
-    A file of fewer images leaves places over, which keep the mix's own image and caption.
-    """
-    said = user_captions.validate_for_world(mix.file)
-    names = random.Random(f"own/{seed}").sample(sorted(said), min(len(said), len(places)))
-    its = mix.annotator == user_captions.ARM
-    for i, name in zip(places, names, strict=False):
-        record = captioned(scene_of(name, MINIATURE), Mix() if its else mix)
-        records[i] = recaptioned(record, said[name]) if its else record
-    return list(places[: len(names)])
-
-
-def _other_images(mix: Mix, seed: int, n: int) -> list[Record]:
-    """``n`` captions of images from all sources, in the released file's proportions."""
-    rng = random.Random(f"mixed/{seed}")
-    sources = rng.choices(list(RELEASED), list(RELEASED.values()), k=n)
-    seeds = rng.sample(range(10**9), n)
-    return [
-        captioned(scene(s, "train", source, MINIATURE), mix)
-        for s, source in zip(seeds, sources, strict=True)
-    ]
 
 
 def edited(shown: Mix | Pool, seed: int, records: Sequence[Record]) -> list[str | None]:

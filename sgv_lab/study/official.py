@@ -32,6 +32,7 @@ FILES = {
 COCO = "coco/train2017/"
 OWN_MIX = {"llava-7b": "llava_instruct_150k.json"}  # 158K; every other family's is "mix"
 Record = dict[str, Any]
+Records = list[Record]
 
 
 def files(data_root: Path, names: Iterable[str]) -> list[Path]:
@@ -81,18 +82,13 @@ def _key(record: Record) -> tuple[str, str]:
 
 
 def arm(
-    mix: Mix,
-    before: list[Record],
-    detail: list[Record],
-    captions: list[Record],
-    released: list[Record] | None = None,
-) -> list[Record]:
+    mix: Mix, before: Records, detail: Records, captions: Records, released: Records | None = None
+) -> Records:
     """An arm's records. The mix's detailed captions are those whose words stand in ``detail``.
 
-    "same" images: the first COCO captions of the 100K in the order of their names, as many as
-    were taken out (an author's words, InternLM-XComposer issue 107; only 9,599 images are in
-    both sets), each in the place of one of those, so that a seed's order stays the same. "mixed":
-    the released file, in its own order. "own": the same images, as far as the mix's file has them.
+    "same" images: the first COCO captions of the 100K by name, as many as were taken out (an
+    author's words, InternLM-XComposer issue 107; only 9,599 images are in both sets), in their
+    places. "mixed": the released file as it is. "own": the same images, as far as a file has them.
     """
     known = None if altered(mix) else (mix.annotator, mix.images, mix.edit)
     said = set(map(caption_of, detail))
@@ -112,7 +108,7 @@ def arm(
     raise LabError(what, fix="at full size there are before, after, own, sft and dropped")
 
 
-def _replaced(before: list[Record], said: set[str], new: list[Record]) -> list[Record]:
+def _replaced(before: Records, said: set[str], new: Records) -> Records:
     """``before`` with a record of ``new`` in the place of each whose caption is one of ``said``."""
     wanted = sum(caption_of(record) in said for record in before)
     if not 0 < wanted <= len(new):
@@ -122,7 +118,7 @@ def _replaced(before: list[Record], said: set[str], new: list[Record]) -> list[R
     return [next(left) if caption_of(record) in said else record for record in before]
 
 
-def _own(before: list[Record], detailed: set[str], file: str) -> list[Record]:
+def _own(before: Records, detailed: set[str], file: str) -> Records:
     """``before`` with the words of one's own ``file`` for the ``detailed`` captions it covers."""
     known = user_captions.captions_by_image(user_captions.read(file))
     shown = [r["image"] for r in before if caption_of(r) in detailed and "image" in r]

@@ -110,8 +110,7 @@ def make(name: str, **keys: Any) -> Plan:
 def parse(text: str, name: str, folder: str | Path = "", origin: str = "plan") -> Plan:
     """The plan that ``text`` writes down: see the files under figures/data/plans.
 
-    ``captions`` names a file from ``folder`` on. It counts as text: other captions make another
-    plan, with other seeds and questions.
+    ``captions`` names a file from ``folder`` on, which counts as text: others make another plan.
     """
     try:
         given = _renamed(yaml.safe_load(text))
@@ -121,11 +120,9 @@ def parse(text: str, name: str, folder: str | Path = "", origin: str = "plan") -
         raise LabError("is no mapping of keys", where=name, fix="write `key: value` lines")
     known = ("title", "family", "arms", "seeds", "primary", "benchmarks", "images", "baseline",
              "profile", "pilot", "minutes_a_run", "captions", "bases")  # fmt: skip
-    for key in given:
-        if key not in known:
-            raise unknown("key", str(key), known, where=name)
-    missing = [key for key in known[:5] if key not in given]
-    if missing:
+    if strange := [key for key in given if key not in known]:
+        raise unknown("key", str(strange[0]), known, where=name)
+    if missing := [key for key in known[:5] if key not in given]:
         raise LabError(f"has no {', '.join(missing)}", where=name, fix="add them")
     family, paper = families.family(given["family"]).key, given.get("profile") == "paper"
     try:

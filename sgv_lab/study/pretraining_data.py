@@ -1,8 +1,7 @@
 """Pre-training of an arm: whose captions of which images it learns from.
 
-In the drawn world images come in ShareGPT4V-PT's proportions of sources, or from one source; all
-seeds draw from one pool, or each draws its own. Share-Captioner, trained as in notebook 03 from the
-arm's own base, captions the whole pool once.
+Drawn images come in ShareGPT4V-PT's proportions of sources, or from one; all seeds draw from one
+pool, or each its own. Share-Captioner, trained from the arm's base, captions the pool once.
 """
 
 import json
@@ -34,8 +33,8 @@ def materials(
 ) -> tuple[Path, Path]:
     """The file of the stage's records, and the folder that holds their images.
 
-    ``side``: of drawn images in pixels; ``data_root``: of the official files, in place of the
-    drawn world. Raises LabError for captions that nobody has.
+    ``side``: of drawn images in pixels; ``data_root``: of the official files, in the drawn world's
+    place. Raises LabError for captions that nobody has.
     """
     if data_root:
         return _official(captions, seed, data_root), data_root
@@ -43,7 +42,13 @@ def materials(
         raise LabError("Share-Captioner says what it says", fix="change another's captions")
     pool = _pool(captions, seed)
     images = mix.drawn_images([{"image": one.image_name} for one in pool], side)
-    dense = [_share_captions(captions, base, images)] if captions.annotator == "share" else []
+    dense = []
+    if captions.annotator == "share":
+        size = share_captioner.SIZES[captions.captioner]
+        collected = share_captioner.materials("mini", str(base), "", "", size["collected"])
+        config = share_captioner.settings(steps=size["steps"])
+        model = share_captioner.trained(*collected, config, 0)
+        dense = [share_captioner.captioned(model, images, max_new_tokens=size["tokens"])]
 
     def write(out: Path) -> None:
         # the first of one random order: a seed's smaller sets lie within its larger ones
@@ -75,15 +80,6 @@ def _pool(captions: Pool, seed: int) -> list[Scene]:
         sources = rng.choices(list(SOURCES), list(SOURCES.values()), k=number)
     seeds = rng.sample(range(10**9), number)
     return [scene(s, "train", one, MINIATURE) for s, one in zip(seeds, sources, strict=True)]
-
-
-def _share_captions(captions: Pool, base: Path, images: Path) -> Path:
-    """Share-Captioner's file of captions of the pool's images."""
-    size = share_captioner.SIZES[captions.captioner]
-    collected = share_captioner.materials("mini", str(base), "", "", size["collected"])
-    config = share_captioner.settings(steps=size["steps"])
-    model = share_captioner.trained(*collected, config, 0)
-    return share_captioner.captioned(model, images, max_new_tokens=size["tokens"])
 
 
 def _official(captions: Pool, seed: int, data_root: Path) -> Path:

@@ -1,8 +1,7 @@
 """One run of the study: train the base as an arm says, ask the benchmarks, keep the answers.
 
-A run is addressed by its content: its resolved config, the records it trains on, its images,
-questions, base model, seed, device, versions and the code that trains and asks. Two arms that come
-to the same are computed once; one caption changed is another run.
+A run is addressed by its content: config, records, images, questions, base, seed, device, versions
+and code. Two arms that come to the same are computed once; one caption changed is another run.
 """
 
 import json
@@ -10,7 +9,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +52,6 @@ class Job:
     keep_model: bool = False  # its weights, too, once its answers are there
     report_to: str = ""  # trackers of its trainings, by commas
 
-    @property
-    def side(self) -> int:
-        """Of the model's images, in pixels."""
-        return families.family(self.family).image_size
-
 
 @dataclass(frozen=True)
 class Stage:
@@ -68,10 +62,9 @@ class Stage:
     images: Path
     config: RunConfig
 
-    def train_cached(self, base: Path, seed: int, **how: Any) -> Path:
-        """The checkpoint of ``base`` after it, as `cached_training.train_cached` makes it."""
-        given = (base, self.records, self.images, self.config, seed)
-        return cached_training.train_cached(*given, **how)
+    def of(self, base: Path) -> tuple[Path, Path, Path, RunConfig]:
+        """What `cached_training` takes to train ``base``."""
+        return base, self.records, self.images, self.config
 
 
 def config(job: Job) -> dict[str, Any]:
@@ -98,8 +91,8 @@ def materials(job: Job) -> tuple[Path, list[dict[str, Any]], Path]:
         data = official.official_mix(shown, job.data_root, job.family)
     else:
         data = mix.mix_artifact(shown, job.seed)
-    records = _read(data / "records.json")
-    return data, records, job.data_root or mix.drawn_images(records, job.side)
+    records, side = _read(data / "records.json"), families.family(job.family).image_size
+    return data, records, job.data_root or mix.drawn_images(records, side)
 
 
 def stages(job: Job, sharded: bool = False) -> list[Stage]:
@@ -107,21 +100,18 @@ def stages(job: Job, sharded: bool = False) -> list[Stage]:
 
     ``sharded``: over several GPUs, where 24-bit masters become those of 32 bits.
     """
+
+    def masters(config: RunConfig) -> RunConfig:
+        wider = sharded and config.precision == "bf16_24"
+        return config.changed({"precision": "bf16_32"}, "sharded") if wider else config
+
     first, found = job.config.pretrain, []
     if first:
-        shown = (first.captions, job.base, job.side, job.seed, job.data_root)
-        found.append(Stage(STAGES[0], *pretraining_data.materials(*shown), first))
+        side = families.family(job.family).image_size
+        shown = (first.captions, job.base, side, job.seed, job.data_root)
+        found.append(Stage(STAGES[0], *pretraining_data.materials(*shown), masters(first)))
     data, _, images = materials(job)
-    found.append(Stage(STAGES[1], data / "records.json", images, job.config))
-    if sharded:
-        wide = {"precision": "bf16_32"}
-        found = [
-            replace(one, config=one.config.changed(wide, "sharded"))
-            if one.config.precision == "bf16_24"
-            else one
-            for one in found
-        ]
-    return found
+    return [*found, Stage(STAGES[1], data / "records.json", images, masters(job.config))]
 
 
 def preflight(job: Job, speeds: Sequence[float] = (), **known: Any) -> dict[str, planning.Plan]:
@@ -137,17 +127,15 @@ def preflight(job: Job, speeds: Sequence[float] = (), **known: Any) -> dict[str,
     found = {}
     for number, stage in enumerate(stages(job, sharded)):
         known["tokens_per_second"] = speeds[number] if speeds else None
-        given = (job.base, stage.records, stage.images, stage.config)
-        found[stage.name] = cached_training.preflight(*given, **known)
+        found[stage.name] = cached_training.preflight(*stage.of(job.base), **known)
     return found
 
 
 def check(jobs: Iterable[Job], at_once: int = 1) -> list[str]:
     """What each arm's training leaves out, and then what each stage needs, in words.
 
-    ``at_once``: how many runs share the machine, each on a GPU of its own. Raises LabError for a
-    study whose questions cannot be asked or scored (the first such file), or whose arms cannot be
-    trained (an arm's obstacles).
+    ``at_once``: how many runs share the machine, each on a GPU of its own. Raises LabError for
+    questions that cannot be asked or scored, and arms that cannot be trained (the first one).
     """
     arms, left_out = {job.arm: job for job in jobs}, []
     needs: dict[str, list[str]] = {}  # a stage and what it needs -> arms
@@ -169,19 +157,15 @@ def check(jobs: Iterable[Job], at_once: int = 1) -> list[str]:
     return left_out + [f"{', '.join(names)}, {what}" for what, names in needs.items()]
 
 
-def left_out(
-    job: Job, known: dict[Any, str] | None = None, trained: Sequence[Stage] = ()
-) -> dict[str, str]:
+def left_out(job: Job, known: dict | None = None, trained: Sequence[Stage] = ()) -> dict[str, str]:
     """Stage -> a hash of the official records that it leaves out today; {} in the drawn world.
 
-    ``known``: the same of stages that other jobs share, added to; ``trained``: the job's stages,
-    if they were made already.
+    ``known``: of stages that jobs share, added to; ``trained``: the job's stages, if there are any.
     """
     found, known = {}, {} if known is None else known
     for stage in (trained or stages(job)) if job.data_root else ():
         if (key := (job.base, stage)) not in known:
-            given = (job.base, stage.records, stage.images, stage.config)
-            known[key] = cached_training.left_out(*given)
+            known[key] = cached_training.left_out(*stage.of(job.base))
         found[stage.name] = known[key]
     return found
 
@@ -266,7 +250,7 @@ def trained(
     how |= {"processes": processes, "price": price, "progress": progress, "drop_broken": drop}
     how["max_dropped"] = job.max_dropped
     for stage in stages(job, sharded="fsdp" in how):
-        made.append(stage.train_cached(made[-1], job.seed, **how))
+        made.append(cached_training.train_cached(*stage.of(made[-1]), job.seed, **how))
     return made[1:]
 
 
@@ -281,7 +265,7 @@ def _result(job: Job, stages: list[Stage], folder: Path) -> None:
     *before, mixed = stages
     base, first = job.base, {}
     for stage in before:
-        base = stage.train_cached(base, job.seed, **how)
+        base = cached_training.train_cached(*stage.of(base), job.seed, **how)
         manifest = _read(base / "manifest.json")
         first = {
             "captions": len(_read(stage.records)),

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -32,7 +32,6 @@ from sgv_lab.world.scene import MINIATURE
 
 RECORDS = "records.jsonl"
 UNTUNED = "untuned.json"  # what each base answers to the same questions, before any arm
-KEPT = ("metrics", "replaced", "key", "provenance", "seconds", "peak_bytes")
 _ONE = threading.Lock()  # a cluster's worker may have several threads, a training needs its process
 _QUIET = {  # workers: one thread each, so that sums, and so answers, are the same anywhere
     **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TQDM_DISABLE"), "1"),
@@ -139,11 +138,10 @@ def run(
     """Do what is missing of ``plan`` and return its records, which ``out`` holds as JSON lines.
 
     ``workers``: processes at once (None: one a GPU, else one a core); ``cluster``: the address of
-    a dask scheduler whose workers do the runs instead; ``max_dropped`` as in `jobs`. The store
-    keeps each run's answers and loss curve, and with ``keep_models`` its weights; ``report_to``
-    as in `Machine`. Each finished run is appended at once, so the same call goes on after a kill;
-    points by image, and the scores of each base itself, are written last. Refuses an ``out`` that
-    holds what would be another run today.
+    a dask scheduler whose workers do the runs instead; ``max_dropped`` as in `jobs`, ``report_to``
+    as in `Machine`. The store keeps answers and loss curves, and with ``keep_models`` weights. The
+    same call goes on after a kill; points by image, and the scores of each base itself, are written
+    last. Refuses an ``out`` that holds what would be another run today.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -172,10 +170,14 @@ def run(
 def done_before(plan: Plan, todo: Iterable[Job], out: Path) -> dict[tuple[str, int], Record]:
     """(arm, seed) -> its record in ``out``. LabError for one of what would be another run today."""
     done, kept = {(r.arm, r.seed): r for r in read(out) if r.digest == plan.digest}, {}
-    for job in todo:
-        if (job.arm, job.seed) in done:
-            left_out = run_arm.left_out(job, kept)
-            _same_today(plan, job, done[job.arm, job.seed], out, left_out)
+    for job in (one for one in todo if (one.arm, one.seed) in done):
+        record = done[job.arm, job.seed]
+        before = {**record.config, "code": record.code} if record.code else record.config
+        today = _config(plan, job, run_arm.left_out(job, kept)) | {"code": run_arm.code()}
+        if other := differences(before, json.loads(json.dumps(today))):
+            what = f"holds {job.arm}, seed {job.seed}, of another experiment: {', '.join(other)}"
+            fix = "choose another --out, or go back to the revision in its records"
+            raise LabError(what, where=out, fix=fix)
     return done
 
 
@@ -189,19 +191,6 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], part: str = "
         elif old != new:
             found.append(f"{part}{name} ({str(old)[:60]}, now {str(new)[:60]})")
     return found
-
-
-def _same_today(
-    plan: Plan, job: Job, record: Record, out: Path, left_out: Mapping[str, str]
-) -> None:
-    """Refuse a record of what the same arm and seed would not be today."""
-    config = _config(plan, job, left_out)
-    now = json.loads(json.dumps(config | {"code": run_arm.code()}))
-    before = {**record.config, "code": record.code} if record.code else record.config
-    if other := differences(before, now):
-        what = f"holds {job.arm}, seed {job.seed}, of another experiment: {', '.join(other)}"
-        fix = "choose another --out, or go back to the revision in its records"
-        raise LabError(what, where=out, fix=fix)
 
 
 def read(out: str | Path) -> list[Record]:
@@ -230,12 +219,10 @@ def _record(plan: Plan, job: Job, found: Mapping[str, Any]) -> Record:
         profile=plan.profile,
         seed=job.seed,
         config=_config(plan, job, found.get("left_out", {})),
-        pretrain=found.get("pretrain", {}),
-        **{name: found.get(name, 0) for name in ("records", "dropped", "parameters")},
         code=run_arm.code(),
         origins={name: origin for name, _, origin in job.config.rows()},
         base=job.base.name,
-        **{key: found[key] for key in KEPT},
+        **{one.name: found[one.name] for one in fields(Record) if one.name in found},
     )
 
 
@@ -252,9 +239,7 @@ def _gather(records: Iterable[Record], out: Path) -> None:
         table.astype(dict.fromkeys(words, "category")).to_parquet(out / POINTS, index=False)
 
 
-def _all(
-    left: list[Job], workers: int | None, cluster: str = ""
-) -> Iterator[tuple[Job, dict[str, Any]]]:
+def _all(left: list[Job], workers: int | None, cluster: str) -> Iterator[tuple[Job, dict]]:
     """Each job with what came out, as they finish; the first failure ends the others."""
     if not left:
         return
@@ -279,7 +264,7 @@ def at_once(workers: int | None, runs: int) -> int:
 
 
 @contextmanager
-def _workers(count: int, cluster: str = "") -> Iterator[Executor]:
+def _workers(count: int, cluster: str) -> Iterator[Executor]:
     """Processes on this machine, a GPU to each where there are some; or the workers of a cluster.
 
     A cluster does again elsewhere what a worker that dies was doing.
@@ -300,7 +285,7 @@ def _workers(count: int, cluster: str = "") -> Iterator[Executor]:
     devices = context.SimpleQueue()
     mine = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus)))).split(",")
     for number in range(count):
-        devices.put(mine[number % gpus] if gpus else None)
+        devices.put({"CUDA_VISIBLE_DEVICES": mine[number % gpus]} if gpus else {})
     with (
         patch_environment(**_QUIET),
         ProcessPoolExecutor(count, context, _take_device, (devices,)) as pool,
@@ -309,9 +294,8 @@ def _workers(count: int, cluster: str = "") -> Iterator[Executor]:
 
 
 def _take_device(devices: Any) -> None:
-    """A worker's first act on a machine with GPUs."""
-    if (device := devices.get()) is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = device
+    """A worker's first act: the next device is its own, on a machine with GPUs."""
+    os.environ.update(devices.get())
 
 
 def _in_worker() -> tuple[Callable[..., Any], str, Path]:

@@ -57,9 +57,8 @@ def _mme(folder: Path) -> Iterator[tuple[str, str, str, str]]:
 def points(benchmark: str, answers: Path) -> pd.DataFrame:
     """Points by image: score, stratum, image, points; of MME, MMBench and the exam.
 
-    A score is the sum over its strata of the mean points, exactly: MME's subtasks at 0 to 200
-    points an image, MMBench's circular groups at 0 or 100, the exam's abilities at 0 to 100 over
-    their number.
+    A score is the sum over its strata of the mean points: MME's subtasks at 0 to 200 an image,
+    MMBench's circular groups at 0 or 100, the exam's abilities at 0 to 100 over their number.
     """
     columns = ["score", "stratum", "image", "points"]
     rows: list[tuple[str, str, str, float]] = []

@@ -62,8 +62,7 @@ def trained(start: Path, collected: Path, image_root: Path, config: RunConfig, s
 def captioned(model: str | Path, images: str | Path, max_new_tokens: int) -> Path:
     """A caption of each image by the captioner ``model``: an official file, made once.
 
-    ``images``: as `list_images` takes them. What could not be captioned is left out and counted in
-    the card beside it.
+    ``images``: as `list_images` takes them. What was not captioned is counted in the card beside.
     """
     images, decoding = list_images(images), bulk.Decoding(max_new_tokens=max_new_tokens)
 

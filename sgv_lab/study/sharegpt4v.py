@@ -14,17 +14,9 @@ from typing import Any
 
 import pandas as pd
 
-from sgv_lab.study import (
-    cached_training,
-    effects,
-    official,
-    plans,
-    pretraining_data,
-    run_arm,
-    runner,
-)
+from sgv_lab.study import cached_training, effects, official, plans, pretraining_data, runner
 from sgv_lab.study.arms import BOTH, PROJECTOR, ready
-from sgv_lab.study.run_arm import Job
+from sgv_lab.study.run_arm import STAGES, Job
 from sgv_lab.training import metrics
 from sgv_lab.training.config import FULL_SIZE, base
 
@@ -93,7 +85,7 @@ def losses(models: Sequence[Path]) -> pd.DataFrame:
     """A row a step of each stage, as training wrote it: stage, step, loss (a supervised token)."""
     tables = [
         pd.DataFrame(metrics.read(folder / "metrics.jsonl")).assign(stage=name)
-        for name, folder in zip(run_arm.STAGES[-len(models) :], models, strict=True)
+        for name, folder in zip(STAGES[-len(models) :], models, strict=True)
     ]
     return pd.concat(tables, ignore_index=True)
 

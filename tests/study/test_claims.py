@@ -80,7 +80,7 @@ def test_a_contradiction_needs_an_interval_that_excludes_the_claimed_effect() ->
 
 def test_intervals_of_a_claim_hold_together() -> None:
     """Three numbers decide C5, so each interval covers 1 − 0.05 / 3 for all to cover 0.95."""
-    records = measured("C5", 1.0, noise=2.0, seeds=6)
+    records = measured("C5", 1.0, noise=2.0, seeds=6).assign(dropped=0.0)
     cell = claims.full_size_effects(records).set_index("column").loc["MMB"]
     arms = records[records["column"] == "MMB"].pivot(index="seed", columns="row", values="value")
     gain = arms["+ShareGPT4V-PT-558K"] - arms["+BLIP-558K"]
@@ -215,7 +215,6 @@ def test_the_ledger_says_what_was_not_run() -> None:
     covered = set(claims.full_size_effects(ledger.records())["claim"])
     for claim, row in table.iterrows():
         assert ("not run" in row["full size"]) == (claim not in covered)
-        assert ("full-size records" in row["rests on"]) == (claim in covered)
     assert not table.isna().any().any()
 
 

@@ -33,7 +33,7 @@ def _few(monkeypatch, *more):
 
 
 def test_rows_are_on_disk_one_by_one_and_not_measured_again(tmp_path, monkeypatch):
-    def killed(_):
+    def killed():
         seen.append(len(Journal(tmp_path / "rows.jsonl").read()))
         if len(seen) == 1:
             raise KeyboardInterrupt
@@ -56,7 +56,7 @@ def test_rows_are_on_disk_one_by_one_and_not_measured_again(tmp_path, monkeypatc
 
 
 def test_errors_are_rows_and_what_has_no_time_left_is_skipped(tmp_path, monkeypatch):
-    def wrong(_):
+    def wrong():
         raise ValueError("no such kernel")
 
     _few(monkeypatch, measure.Row("last", "", "wrong", 0, wrong))
@@ -66,7 +66,7 @@ def test_errors_are_rows_and_what_has_no_time_left_is_skipped(tmp_path, monkeypa
     assert statuses == ["skipped: 0 s left"] * 5
     assert "skipped: 0 s left" in done.output
     monkeypatch.setattr(measure, "FEW", (), raising=False)
-    late = measure._measured(measure.Row("last", "", "wrong", 0, wrong), 1.0, "mini", 0.0)
+    late = measure._measured(measure.Row("last", "", "wrong", 0, wrong), 1.0, "mini")
     assert late["status"] == "ValueError: no such kernel"
 
 
@@ -89,16 +89,16 @@ def test_shares_are_of_both_ceilings_and_of_the_first_row():
 def test_a_study_runs_in_what_time_is_left(tmp_path):
     plan = tmp_path / "plan.yaml"
     plan.write_text("no plan")
-    row = measure.Row("study", "", "plan", 0, lambda room: measure._study(plan, tmp_path, room))
-    found = measure._measured(row, 600.0, "mini", 0.0)
+    row = measure.Row("study", "", "plan", 0, lambda: measure._study(plan, tmp_path))
+    found = measure._measured(row, 600.0, "mini")
     assert found["runs"] == 0 and "ended with 1: plan.txt" in found["status"]
-    assert measure._measured(row, 0.01, "mini", 0.0)["status"].startswith("stopped")
+    assert measure._measured(row, 0.01, "mini")["status"].startswith("stopped")
 
 
 def test_a_row_is_stopped_when_the_time_is_over():
     """Also where it would go on after an error; what the alarm did before, it does again."""
 
-    def long(_):
+    def long():
         for _ in range(100):
             try:
                 time.sleep(1)
@@ -106,7 +106,7 @@ def test_a_row_is_stopped_when_the_time_is_over():
                 continue
 
     usual = signal.getsignal(signal.SIGALRM)
-    found = measure._measured(measure.Row("last", "", "long", 0, long), 0.5, "mini", 0.0)
+    found = measure._measured(measure.Row("last", "", "long", 0, long), 0.5, "mini")
     assert found["status"] == "stopped: the time is over" and found["took"] < 60
     assert signal.getsignal(signal.SIGALRM) is usual
 
@@ -139,7 +139,7 @@ def test_official_pretraining_has_the_authors_batch():
 
 def _engine_row(engine=""):
     (row,) = (r for r in measure.rows("mini", "", (), engine) if r.row == "by an engine")
-    return measure._measured(row, 1000.0, "mini", 0.0)
+    return measure._measured(row, 1000.0, "mini")
 
 
 def test_an_engine_is_measured_where_there_is_one(monkeypatch):

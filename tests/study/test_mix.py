@@ -42,11 +42,9 @@ def test_the_registry_is_consistent_and_its_cells_are_the_papers():
         assert arm.config(BASE) and set(arm.compared_with) <= set(ARMS)
         assert arm.upper_bound in {*ARMS, ""}
         assert not arm.compared_with or arm.compared_with != (name,)
-        if arm.cell:
-            place, row, column = arm.cell
-            here = (facts["place"] == place) & (facts["arm"] == column)
-            found = facts[here & (facts["row"] == (row or "LLaVA-1.5-7B"))]
-            assert len(found), name
+        place, row, column = arms.cell_of(name, "llava-1.5-7b")
+        here = (facts["place"] == place) & (facts["arm"] == column)
+        assert not place or len(facts[here & (facts["row"] == row)]), name
     assert arms.cell_of("after", "llava-7b") == ("figure2", "LLaVA-7B", "after")
     assert arms.cell_of("sft", "llava-1.5-7b") == ("table4", "PT no, SFT yes", "")
     nowhere = [("sft", "llava-7b"), ("oracle", "llava-7b"), ("after", "qwen3-vl-8b")]

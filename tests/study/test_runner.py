@@ -42,6 +42,7 @@ minutes_a_run: 0.1
 baseline: {samples: 24, steps: 1, share: 0.145, recipe: {samples_per_step: 8}}
 """
 PLAN = plans.parse(TEXT, "tiny")
+RESULT = ("metrics", "replaced", "key", "provenance", "seconds", "peak_bytes")  # in a record
 
 
 KEY = f"""
@@ -316,7 +317,7 @@ def test_a_line_cut_by_a_kill_is_left_out_and_written_anew(study, models, tmp_pa
     (tmp_path / runner.RECORDS).write_text("".join(lines[:2]) + lines[2][:40])
     assert len(runner.read(tmp_path)) == 2
     last = json.loads(lines[2])
-    kept = {key: last[key] for key in (*runner.KEPT, "records", "dropped", "parameters")}
+    kept = {key: last[key] for key in (*RESULT, "records", "dropped", "parameters")}
     monkeypatch.setattr(runner, "_all", lambda left, *_: [(job, kept) for job in left])
     assert runner.run(PLAN, tmp_path, models, progress=False) == study[2]
     assert (tmp_path / runner.RECORDS).read_text() == "".join(lines)
@@ -444,7 +445,7 @@ def test_a_study_of_two_bases_says_which_and_keeps_both_untuned(
 ):
     text = TEXT.replace("seeds: 1", "seeds: 2").replace("[mme, mmbench]", "[mme]")
     plan = plans.parse(text.replace(", sft]", "]"), "two")
-    kept = {key: getattr(study[2][0], key) for key in runner.KEPT}
+    kept = {key: getattr(study[2][0], key) for key in RESULT}
     monkeypatch.setattr(runner, "_all", lambda left, *_: [(job, kept) for job in left])
     monkeypatch.setenv("SGV_STORE", str(tmp_path / "store"))
     records = runner.run(plan, tmp_path, two_bases, progress=False)
