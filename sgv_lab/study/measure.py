@@ -6,6 +6,7 @@ one that takes longer is stopped; an error is a row.
 """
 
 import importlib.util
+import itertools
 import os
 import signal
 import sys
@@ -20,6 +21,7 @@ from typing import Any, Literal
 
 import pandas as pd
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 
 from sgv_lab.benchmarks.evaluate import answer
 from sgv_lab.benchmarks.tasks import TASKS, Question
@@ -28,7 +30,7 @@ from sgv_lab.files import Journal, atomic
 from sgv_lab.options import Existing
 from sgv_lab.provenance import installed
 from sgv_lab.study import publishing
-from sgv_lab.training import throughput
+from sgv_lab.training import packing, throughput
 from sgv_lab.training.config import FULL_SIZE, base
 
 # Dense bfloat16, NVIDIA's data sheets.
@@ -84,8 +86,10 @@ def rows(
         timed = partial(speed.time_captions, L7, size, count, decoding)
         return Row("caption", L7, row, seconds, timed)
 
-    found = [
-        Row("check", "", "matrix products", 10, _ceiling),
+    found = [Row("check", "", "matrix products", 10, _ceiling)]
+    if torch.cuda.is_available():
+        found.append(Row("check", "", "packed attention", 10, _attention))
+    found += [
         train("sft", L7, "official", 28, OFFICIAL),
         train("sft", L7, "ours", 24, FULL_SIZE),
         train("pretrain", L7, "official", 30, OFFICIAL_PRETRAIN),
@@ -199,6 +203,28 @@ def _ceiling() -> dict[str, Any]:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     found = {name: installed(name) for name in ("flashoptim", "liger-kernel", "peft")}
     return found | {"useful_tflops": throughput.matmul_ceiling(device) / 1e12}
+
+
+def _attention() -> dict[str, Any]:
+    """How far packed attention is from sample after sample in float32, forward and backward."""
+    lengths, width = (700, 64, 333), 128
+    heads = [torch.randn(1, 32, sum(lengths), width, device="cuda") for _ in range(3)]
+    ours = [head.bfloat16().requires_grad_() for head in heads]
+    theirs = [head.bfloat16().float().requires_grad_() for head in heads]
+    ends = torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32, device="cuda")
+    given = {"cu_seq_lens_q": ends, "max_length_q": max(lengths), "scaling": width**-0.5}
+    out, _ = packing.varlen_attention(torch.nn.Module(), *ours, None, **given)
+    parts = zip(*(head.split(lengths, dim=2) for head in theirs), strict=True)
+    alone = [scaled_dot_product_attention(*part, is_causal=True) for part in parts]
+    want = torch.cat(alone, 2).transpose(1, 2)
+    mix = torch.randn_like(want)
+    pairs = zip(
+        (out, *torch.autograd.grad((out * mix).sum(), ours)),
+        (want, *torch.autograd.grad((want * mix).sum(), theirs)),
+        strict=True,
+    )
+    error = max(float((a.float() - b).norm() / b.norm()) for a, b in pairs)
+    return {"relative_error": error, "status": "ok" if error < 0.02 else f"wrong: {error:.3f}"}
 
 
 def _answers(size: str, shared: int) -> dict[str, Any]:
