@@ -75,11 +75,7 @@ class Answers(dict[str, Entry]):
     """
 
     def __init__(
-        self,
-        found: Sequence[Entry],
-        *keys: str,
-        rule: str,
-        often: Mapping[str, int] | None = None,
+        self, found: Sequence[Entry], *keys: str, rule: str, often: Mapping[str, int] | None = None
     ) -> None:
         groups: dict[str, list[Entry]] = defaultdict(list)
         for entry in found:

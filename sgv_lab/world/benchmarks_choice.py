@@ -1,7 +1,5 @@
 """Miniature MME, MMBench, SEED-Bench, Q-Bench and ScienceQA: yes/no pairs and choices."""
 
-from __future__ import annotations
-
 import random
 
 from sgv_lab.files import write_json
@@ -10,7 +8,7 @@ from sgv_lab.world.annotators import ANNOTATORS, caption
 from sgv_lab.world.benchmark_files import BenchmarkFolder
 from sgv_lab.world.phrasing import NUMBERS, plural
 from sgv_lab.world.questions import LETTERS
-from sgv_lab.world.scene import Difficulty, Scene
+from sgv_lab.world.scene import Scene
 from sgv_lab.world.vocabulary import SOURCES
 
 MME_SUBTASKS = {  # subtask -> abilities asked about in turn, image source (None: as they need)
@@ -52,7 +50,8 @@ def mme(files: BenchmarkFolder, n: int) -> None:
         for number in range(n if able else 0):
             drawn, pair = files.ask(able[number % len(able)], "yesno", source)
             _mme_pair(files, drawn, subtask, [(q.text, q.answer) for q in pair])
-    totals = _totals(files.difficulty)
+    # what two kinds of a scene can be together
+    totals = range(2, min(files.difficulty.max_objects, SOURCES["coco"].objects[1]) + 1)
     for number in range(n if len(totals) > 1 else 0):
         drawn, pair = _sum(files, totals, number)
         _mme_pair(files, drawn, "numerical_calculation", pair)
@@ -64,11 +63,6 @@ def _mme_pair(
     files.save(drawn, f"{subtask}/{drawn.seed:012d}.png")
     lines = "".join(f"{text} Please answer yes or no.\t{said}\n" for text, said in pair)
     files.text(f"{subtask}/{drawn.seed:012d}.txt", lines)
-
-
-def _totals(difficulty: Difficulty) -> range:
-    """The numbers that two kinds of a scene can be together."""
-    return range(2, min(difficulty.max_objects, SOURCES["coco"].objects[1]) + 1)
 
 
 def _sum(files: BenchmarkFolder, totals: range, number: int) -> tuple[Scene, list[tuple[str, str]]]:

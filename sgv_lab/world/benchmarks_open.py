@@ -1,7 +1,5 @@
 """Miniature VQAv2, VizWiz, MM-Vet, LLaVA-W, POPE and COCO captions: free answers."""
 
-from __future__ import annotations
-
 import random
 from collections import Counter
 from collections.abc import Iterator

@@ -224,21 +224,17 @@ def _relation(once: list[Thing], form: str, rng: random.Random) -> _Item | None:
 
     That a bird is above a house can be known without looking.
     """
-    pairs = [(a, b, r) for a in once for b in once if a is not b for r in _fair(a, b)]
+    pairs = [(a, b, r) for a in once for b in once if a is not b for r in relations(a, b)]
     if form != "yesno":  # one answer only: the two stand apart along one axis
         pairs = [(a, b, r) for a, b, r in pairs if len(relations(a, b)) == 1]
+    sides = ("left of", "right of")
+    pairs = [p for p in pairs if p[2] in sides or v.layer(p[0].kind) == v.layer(p[1].kind)]
     if not pairs:
         return None
     a, b, truth = rng.choice(pairs)
     truth = truth.removesuffix(" of")
     axis = ("left", "right") if truth in ("left", "right") else ("above", "below")
     return _Item("relation", truth, _even(axis), {"k": a.kind, "b": b.kind})
-
-
-def _fair(a: Thing, b: Thing) -> list[str]:
-    """The relations of ``a`` to ``b`` that their kinds do not give away."""
-    alike = v.layer(a.kind) == v.layer(b.kind)
-    return [r for r in relations(a, b) if alike or r in ("left of", "right of")]
 
 
 def _count(scene: Scene, rng: random.Random) -> _Item | None:
@@ -265,12 +261,12 @@ class _Odds:
 
 
 @lru_cache(maxsize=64)
-def _odds(difficulty: Difficulty, split: str, scenes: int = 12_000) -> _Odds:
+def _odds(difficulty: Difficulty, split: str) -> _Odds:
     """The odds of a world, by drawing scenes of it."""
     kinds: Counter[str] = Counter()
     places = {kind: Counter[str]() for kind in v.KINDS}
     numbers = {kind: Counter[str]() for kind in v.KINDS}
-    for seed in range(scenes):
+    for seed in range(12_000):
         things = draw_scene(seed, split, difficulty=difficulty).things
         count = Counter(t.kind for t in things)
         for kind in count:

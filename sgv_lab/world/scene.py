@@ -111,10 +111,7 @@ def relations(a: Thing, b: Thing) -> tuple[str, ...]:
 
 
 def scene(
-    seed: int,
-    split: str = "train",
-    source: str | None = None,
-    difficulty: Difficulty = FULL,
+    seed: int, split: str = "train", source: str | None = None, difficulty: Difficulty = FULL
 ) -> Scene:
     """The scene of ``seed``: the same arguments give the same scene, always and everywhere.
 
@@ -153,28 +150,16 @@ def scene(
     light = rng.choice(v.LIGHTS) if "light" in difficulty.facets else "midday"
     if split == "novel":
         _put_novel_pair(background, things, rng)
-    return Scene(
-        seed=seed,
-        split=split,
-        source=source,
-        background=background,
-        light=light,
-        things=tuple(things),
-        anchor=anchor,
-        difficulty=difficulty,
-        **special,
-    )
+    about = {"anchor": anchor, "difficulty": difficulty, **special}
+    return Scene(seed, split, source, background, light, tuple(things), **about)
 
 
 def _put_novel_pair(background: str, things: list[Thing], rng: random.Random) -> None:
     """Give one thing a kind and color that training never pairs."""
-    i = rng.randrange(len(things))
-    fitting = [
-        pair
-        for pair in sorted(v.HELD_OUT)
-        if background in v.HOMES[pair[0]] and v.layer(pair[0]) == v.layer(things[i].kind)
-    ]
-    kind, color = rng.choices(fitting, [v.kind_weights()[background][k] for k, _ in fitting])[0]
+    i, shares = rng.randrange(len(things)), v.kind_weights()[background]
+    layer = v.layer(things[i].kind)
+    fitting = [(k, c) for k, c in sorted(v.HELD_OUT) if k in shares and v.layer(k) == layer]
+    kind, color = rng.choices(fitting, [shares[k] for k, _ in fitting])[0]
     things[i] = replace(things[i], kind=kind, color=color)
 
 
@@ -199,12 +184,7 @@ def _thing(
     kind = again if again in kinds else rng.choices(kinds, [shares[k] for k in kinds])[0]
     color = rng.choice([c for c in v.LABELS["color"] if (kind, c) not in v.HELD_OUT])
     free = cells[v.layer(kind)]
-    column, row = free.pop(rng.randrange(len(free)))
-    return Thing(
-        kind=kind,
-        color=color,
-        size=rng.choice(v.LABELS["size"]),
-        pattern=rng.choice(v.PATTERNS),
-        x=(column + 0.5) / GRID + rng.uniform(-_JITTER, _JITTER),
-        y=(row + 0.5) / GRID + rng.uniform(-_JITTER, _JITTER),
-    )
+    cell = free.pop(rng.randrange(len(free)))
+    size, pattern = rng.choice(v.LABELS["size"]), rng.choice(v.PATTERNS)
+    x, y = ((at + 0.5) / GRID + rng.uniform(-_JITTER, _JITTER) for at in cell)
+    return Thing(kind, color, size, pattern, x, y)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from sgv_lab.world import phrases
-from sgv_lab.world.annotators import ANNOTATORS, caption, claims, message
+from sgv_lab.world.annotators import ANNOTATORS, Perception, caption, claims
 from sgv_lab.world.facts import FACETS, facts, holds
 from sgv_lab.world.phrasing import filler
 from sgv_lab.world.reader import read
@@ -43,8 +43,8 @@ def test_rates_are_what_they_say():
     told = wrong = total = 0
     for one in SCENES:
         total += 4 * len(one.things)
-        mentions = message(one, one_rate.with_rates(omission={"existence": 0.0})).mentions
-        for mention in mentions:
+        seeing = Perception(one, one_rate.with_rates(omission={"existence": 0.0}), 0)
+        for mention in seeing.message().mentions:
             told += sum(getattr(mention, k) is not None
                         for k in ("color", "size", "pattern", "position"))  # fmt: skip
         kept = one_rate.with_rates(omission={"existence": 0.0}, error={"existence": 0.0})
@@ -58,7 +58,7 @@ def test_inventions_are_objects_that_are_not_there():
     made_up = base.with_rates(invention={"existence": 0.5})
     mentioned = invented = 0
     for one in SCENES:
-        kinds = Counter(mention.kind for mention in message(one, made_up).mentions)
+        kinds = Counter(mention.kind for mention in Perception(one, made_up, 0).message().mentions)
         invented += sum(n for kind, n in kinds.items() if not one.count(kind))
         mentioned += len(one.things)
     assert invented / mentioned == pytest.approx(0.5, abs=0.04)  # s.e. 0.009
@@ -96,7 +96,8 @@ def test_the_oracle_is_gpt4_vision_without_mistakes():
     faultless = ANNOTATORS["gpt4_vision"].with_rates(0, 0, 0)
     assert replace(ANNOTATORS["oracle"], name=faultless.name) == faultless
     seeing, knowing = (ANNOTATORS[name] for name in ("gpt4_vision", "oracle"))
-    same = [one for one in SCENES if message(one, seeing) == message(one, knowing)]
+    said = [[Perception(one, who, 0).message() for who in (seeing, knowing)] for one in SCENES]
+    same = [one for one, (seen, known) in zip(SCENES, said, strict=True) if seen == known]
     assert len(same) > 20
     for one in same:  # the same facts, the same words
         assert caption(one, seeing) == caption(one, knowing)
