@@ -38,16 +38,13 @@ class Entry:
 
     def __getitem__(self, key: str) -> Any:
         if key not in self.row:
-            what = f"has no {key!r} (it has {', '.join(map(str, self.row)) or 'nothing'})"
-            raise LabError(what, where=self.where, fix="give the file of this benchmark")
+            held = ", ".join(map(str, self.row)) or "nothing"
+            raise self.error(f"has no {key!r} (it has {held})", "give the file of this benchmark")
         return self.row[key]
 
     def first(self, *keys: str) -> Any:
         """The value of the first of ``keys`` the record has; LabError if it has none."""
-        for key in keys:
-            if key in self.row:
-                return self.row[key]
-        return self[" or ".join(keys)]
+        return self[next((key for key in keys if key in self.row), " or ".join(keys))]
 
     def text(self, *keys: str) -> str:
         """``first(*keys)``, which must be a string."""
