@@ -7,7 +7,6 @@ any function (image, caption) -> float is averaged over the same rows, outside t
 import contextlib
 import io
 import shutil
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -35,37 +34,32 @@ def score(
     source = core.require(annotations, "--annotations", "the reference captions")
     references = _references(core.find_files(source, *FILES)[0])
     if missing := core.check_ids(given, references, source):
-        raise LabError(
-            f"{missing} images of {source} have no caption",
-            where=predictions,
-            fix="CIDEr depends on the image set: caption all, or cut the references",
-        )
+        what = f"{missing} images of {source} have no caption"
+        fix = "CIDEr depends on the image set: caption all, or cut the references"
+        raise LabError(what, where=predictions, fix=fix)
     candidates = {key: [entry.text("caption", "text")] for key, entry in given.items()}
     return metrics(candidates, {key: references[key] for key in candidates}, variant)
 
 
 def _references(path: Path) -> dict[str, list[str]]:
     first = core.entries(path)[0]
-    found: dict[str, list[str]] = defaultdict(list)
     if "annotations" in first.row:
-        for entry in first.records("annotations"):
-            found[str(entry["image_id"])].append(entry["caption"])
-        return dict(found)
-    for key, entry in core.keyed(path, "captions").items():
-        found[key] = entry["captions"]
-        if not isinstance(found[key], list):
+        told = first.records("annotations")
+        return core.grouped((str(entry["image_id"]), entry["caption"]) for entry in told)
+    given = core.keyed(path, "captions")
+    for entry in given.values():
+        if not isinstance(entry["captions"], list):
             raise entry.error("has no list of captions")
-    return dict(found)
+    return {key: entry["captions"] for key, entry in given.items()}
 
 
 def tokenise(captions: dict[str, list[str]], variant: str = OFFICIAL) -> dict[str, list[str]]:
     """Image -> captions as blank-separated tokens; LabError without Java for the official rule."""
     if variant == OFFICIAL:
         if shutil.which("java") is None:
-            raise LabError(
-                "the PTB tokeniser needs Java, and there is none on the PATH",
-                fix="install a Java runtime, or use --variant lower_no_punctuation",
-            )
+            what = "the PTB tokeniser needs Java, and there is none on the PATH"
+            fix = "install a Java runtime, or use --variant lower_no_punctuation"
+            raise LabError(what, fix=fix)
         from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
         return PTBTokenizer().tokenize(

@@ -74,9 +74,7 @@ class Answers(dict[str, Entry]):
     def __init__(
         self, found: Sequence[Entry], *keys: str, rule: str, often: Mapping[str, int] | None = None
     ) -> None:
-        groups: dict[str, list[Entry]] = defaultdict(list)
-        for entry in found:
-            groups[str(entry.first(*keys))].append(entry)
+        groups = grouped((str(entry.first(*keys)), entry) for entry in found)
         self.warnings = list(_warnings(found, groups, rule, often or {}))
         self.missing = 0
         counting = {LAST: slice(-1, None), EACH: slice(None), FIRST: slice(1)}[rule]
@@ -298,6 +296,14 @@ def find_files(path: str | Path, *patterns: str) -> list[Path]:
     raise LabError(f"holds no {' or '.join(patterns)}", where=path)
 
 
+def grouped(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, list[Any]]:
+    """Name -> its values, of (name, value) in order."""
+    groups = defaultdict(list)
+    for name, value in pairs:
+        groups[name].append(value)
+    return dict(groups)
+
+
 def percent(values: Collection[float]) -> float:
     """100 times the mean of ``values``."""
     return 100 * sum(values) / len(values)
@@ -305,10 +311,8 @@ def percent(values: Collection[float]) -> float:
 
 def means(pairs: Iterable[tuple[str, float]], scale: float = 100) -> dict[str, float]:
     """``scale`` times the mean of the values of each name, by name."""
-    groups: dict[str, list[float]] = defaultdict(list)
-    for name, value in pairs:
-        groups[name].append(value)
-    return {name: scale * sum(found) / len(found) for name, found in sorted(groups.items())}
+    groups = sorted(grouped(pairs).items())
+    return {name: scale * sum(found) / len(found) for name, found in groups}
 
 
 def result(

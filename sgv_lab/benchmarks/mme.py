@@ -5,7 +5,7 @@ file to the ground truth: convert_answer_to_mme.py of the same tool as LLaVA cha
 """
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -82,16 +82,12 @@ def score(
         asked = truth(Path(annotations))
         counts = {subtask: len(rows) for subtask, rows in asked.items()}
         given = list(_with_truth(given, asked))
-    lines: dict[str, list[Entry]] = defaultdict(list)
-    for entry in given:
-        lines[entry["subtask"]].append(entry)
+    lines = core.grouped((entry["subtask"], entry) for entry in given)
     pairs = {name: list(_pairs(entries)) for name, entries in lines.items()}
     if absent := counts.keys() - pairs.keys():
-        raise LabError(
-            f"has no {', '.join(sorted(absent))}",
-            where=predictions,
-            fix="complete it, or name with --annotations the data folder that asks for less",
-        )
+        what = f"has no {', '.join(sorted(absent))}"
+        fix = "complete it, or name with --annotations the data folder that asks for less"
+        raise LabError(what, where=predictions, fix=fix)
     if more := pairs.keys() - counts.keys():
         raise LabError(f"{more.pop()} is no subtask that is asked", where=predictions)
     return _result({name: pairs[name] for name in counts}, counts, variant)
@@ -128,14 +124,13 @@ def _as_submitted(entry: Entry) -> Entry:
 
 def _with_truth(given: list[Entry], asked: dict[str, list[Entry]]) -> Iterator[Entry]:
     """``given`` with the truth of the data folder, which asked each of these questions."""
-    known = {_place(question.row): question for rows in asked.values() for question in rows}
+    known = {_place(entry.row): entry["truth"] for rows in asked.values() for entry in rows}
     for entry in given:
-        row = entry.row
-        found = known.get(_place(row))
-        if found is None or row.get("truth", found["truth"]) != found["truth"]:
+        row, true = entry.row, known.get(_place(entry.row))
+        if true is None or row.get("truth", true) != true:
             what = f"{row['question']!r} is no question on {row['subtask']}/{row['image']}"
-            raise LabError(what, where=entry.where, fix="give the data folder that was asked")
-        yield Entry(entry.where, row | {"truth": found["truth"]})
+            raise entry.error(what, fix="give the data folder that was asked")
+        yield Entry(entry.where, row | {"truth": true})
 
 
 def _place(row: dict[str, str]) -> tuple[str, str, str]:
@@ -169,7 +164,7 @@ def truth(folder: Path) -> dict[str, list[Entry]]:
 
     ``<subtask>/[questions_answers_YN/]<image>.txt`` holds lines "question, tab, Yes or No".
     """
-    folder, found = release(folder), defaultdict[str, list[Entry]](list)
+    folder, found = release(folder), []
     for subtask in OFFICIAL_QUESTIONS:
         for path in sorted(p for p in files_below(folder / subtask) if p.suffix == ".txt"):
             for number, line in enumerate(core.read_text(path).strip().split("\n"), 1):
@@ -178,10 +173,10 @@ def truth(folder: Path) -> dict[str, list[Entry]]:
                 if not tab:
                     raise LabError("is not 'question, tab, answer'", where=where)
                 row = {"subtask": subtask, "image": path.stem, "question": question}
-                found[subtask].append(Entry(where, row | {"truth": answer}))
+                found.append((subtask, Entry(where, row | {"truth": answer})))
     if not found:
         raise LabError("holds no MME subtask folder", where=folder)
-    return dict(found)
+    return core.grouped(found)
 
 
 def _result(

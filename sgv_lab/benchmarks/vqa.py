@@ -27,15 +27,14 @@ PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 CONTRACTIONS: dict[str, str] = core.read_json(Path(__file__).with_name("contractions.json"))
 
 
+@lru_cache(1 << 20)
 def punctuation(text: str) -> str:
     """Each mark is deleted if it touches a blank (or digits hold a comma), else made a blank."""
     thousands = re.search(r"\d,\d", text) is not None
     out = text
     for mark in PUNCTUATION:
-        if thousands or mark + " " in text or " " + mark in text:
-            out = out.replace(mark, "")
-        else:
-            out = out.replace(mark, " ")
+        gone = thousands or mark + " " in text or " " + mark in text
+        out = out.replace(mark, "" if gone else " ")
     # the original's lookbehind is mistyped and matches nothing, and it gives re.UNICODE as count
     return re.sub(r"\.(?!\d)", "", out, count=32)
 
@@ -64,11 +63,6 @@ def process(text: str) -> str:
     return normalise(text.strip())
 
 
-@lru_cache(1 << 20)
-def _without_marks(text: str) -> str:
-    return punctuation(_blanks(text))
-
-
 def matches(answer: str, humans: list[str], variant: str = OFFICIAL) -> int:
     """How many of the ten human answers equal ``answer`` under the variant's normalisation."""
     if variant in ("m4c", "naive"):
@@ -78,7 +72,7 @@ def matches(answer: str, humans: list[str], variant: str = OFFICIAL) -> int:
         differ = len(set(humans)) > 1
         if variant == "vqaeval_2017":
             answer = normalise(answer)
-            humans = [_without_marks(h) for h in humans] if differ else humans
+            humans = [punctuation(human) for human in humans] if differ else humans
         elif differ:
             answer, humans = normalise(answer), [normalise(human) for human in humans]
     return humans.count(answer)

@@ -224,8 +224,7 @@ class Perception:
         nth = sum(t.kind == thing.kind for t in self.scene.things[:i])
         said = {}
         for of in ATTRIBUTES:
-            truth = region(thing.x, thing.y) if of == "position" else getattr(thing, of)
-            said[of] = self._tell(of, truth, VALUES[of], key, nth) or None
+            said[of] = self._tell(of, getattr(thing, of), VALUES[of], key, nth) or None
         return Mention(kind, **said)
 
     def _made_up(self, rng: random.Random, absent: Sequence[str]) -> Mention:

@@ -103,11 +103,10 @@ def vizwiz(files: BenchmarkFolder, n: int) -> None:
 
 def mmvet(files: BenchmarkFolder, n: int) -> None:
     """Open questions in turn; every fourth asks for a description."""
-    rows, able = {}, files.able(tuple(CAPABILITIES))
-    for number in range(n):
-        ability, image = able[number % len(able)], f"v1_{number}.png"
-        drawn, (question,) = files.ask(ability, "open")
-        text, answer, takes = question.text, question.answer, CAPABILITIES[ability]
+    rows = {}
+    for number, (drawn, (question,)) in enumerate(files.in_turn(n, (*CAPABILITIES,), "open")):
+        text, answer, image = question.text, question.answer, f"v1_{number}.png"
+        takes = CAPABILITIES[question.ability]
         if number % 4 == 3:
             text, answer, takes = DESCRIBE, _oracle(drawn), ("rec", "gen")
         rows[f"v1_{number}"] = {

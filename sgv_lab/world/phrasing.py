@@ -275,12 +275,9 @@ def _setting(whole: Mapping[str, str], rng: random.Random) -> list[str]:
     kinds = [kind for kind in ("scene", "light") if kind in whole]
     if len(kinds) == 2 and rng.random() < 0.5:
         at, light = phrases.SCENES[whole["scene"]], whole["light"]
-        shapes = (
-            "it is {1} {0}",
-            "the scene is set {0} at {1}",
-            "the picture was taken {0} at {1}",
-        )
-        return [sentence(rng.choice(shapes).format(at, light))]
+        shapes = (f"it is {light} {at}", f"the scene is set {at} at {light}",
+                  f"the picture was taken {at} at {light}")  # fmt: skip
+        return [sentence(rng.choice(shapes))]
     return [_whole(kind, whole[kind], rng) for kind in kinds]
 
 

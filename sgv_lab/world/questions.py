@@ -18,7 +18,7 @@ from sgv_lab.world import phrases
 from sgv_lab.world import vocabulary as v
 from sgv_lab.world.facts import VALUES, whole
 from sgv_lab.world.phrasing import NUMBERS, article, plural, sentence
-from sgv_lab.world.scene import Difficulty, Scene, Thing, region, relations
+from sgv_lab.world.scene import Difficulty, Scene, Thing, relations
 from sgv_lab.world.scene import scene as draw_scene
 
 KNOWLEDGE = ("place", "landmark_story", "role", "character_story", "artist", "genre", "title")
@@ -182,12 +182,12 @@ def _item(scene: Scene, ability: str, form: str, rng: random.Random) -> _Item | 
 
 def _existence(scene: Scene, form: str, rng: random.Random) -> _Item | None:
     if form == "open":  # what is in a part of the image that holds one object only
-        places = Counter(region(t.x, t.y) for t in scene.things)
-        alone = [t for t in scene.things if places[region(t.x, t.y)] == 1]
+        places = Counter(t.position for t in scene.things)
+        alone = [t for t in scene.things if places[t.position] == 1]
         if not alone or scene.anchor:
             return None
         thing = rng.choice(alone)
-        at = phrases.AT[region(thing.x, thing.y)]
+        at = phrases.AT[thing.position]
         return _Item("existence", thing.kind, _even(v.KINDS), {"at": at})
     present = list(dict.fromkeys(t.kind for t in scene.things))
     truth = rng.choice(present)
@@ -196,27 +196,22 @@ def _existence(scene: Scene, form: str, rng: random.Random) -> _Item | None:
 
 
 def _attribute(scene: Scene, ability: str, once: list[Thing], rng: random.Random) -> _Item:
-    thing = rng.choice(once)
+    thing, odds, most = rng.choice(once), _even(VALUES[ability]), 4
     if ability == "position":
         odds = _odds(scene.difficulty, scene.split).places[thing.kind]
-        return _Item(ability, region(thing.x, thing.y), odds, {"k": thing.kind})
-    if ability != "color":
-        return _Item(ability, getattr(thing, ability), _even(VALUES[ability]), {"k": thing.kind})
-    if scene.split != "novel":
-        values = [c for c in v.COLORS if (thing.kind, c) not in v.HELD_OUT]
-        return _Item(ability, thing.color, _even(values), {"k": thing.kind})
-    # the new pair is asked about in half of the scenes, and is the wrong one in the other half
-    new = [t for t in once if (t.kind, t.color) in v.HELD_OUT]
-    old = [t for t in once if t not in new]
-    if new and old:
-        thing = rng.choice(new if rng.random() < _NOVEL_SHARE else old)
-    values = list(v.COLORS)
-    if thing in old:
-        values = [c for c in v.COLORS if c == thing.color or (thing.kind, c) in v.HELD_OUT]
-    return _Item(ability, thing.color, _even(values), {"k": thing.kind}, most=2)
-
-
-_NOVEL_SHARE = 0.36  # with the scenes that leave no choice, half of all (a test counts them)
+    elif ability == "color" and scene.split != "novel":
+        odds = _even([c for c in v.COLORS if (thing.kind, c) not in v.HELD_OUT])
+    elif ability == "color":
+        # the new pair is asked about in half of the scenes, and is the wrong one in the other half
+        new = [t for t in once if (t.kind, t.color) in v.HELD_OUT]
+        old = [t for t in once if t not in new]
+        if new and old:  # with the scenes that leave no choice, half of all (a test counts them)
+            thing = rng.choice(new if rng.random() < 0.36 else old)
+        if thing in old:
+            known = [c for c in v.COLORS if c == thing.color or (thing.kind, c) in v.HELD_OUT]
+            odds = _even(known)
+        most = 2
+    return _Item(ability, getattr(thing, ability), odds, {"k": thing.kind}, most)
 
 
 def _relation(once: list[Thing], form: str, rng: random.Random) -> _Item | None:
@@ -273,7 +268,7 @@ def _odds(difficulty: Difficulty, split: str) -> _Odds:
             kinds[kind] += 1 / len(count)
         for thing in things:
             if count[thing.kind] == 1:
-                places[thing.kind][region(thing.x, thing.y)] += 1
+                places[thing.kind][thing.position] += 1
         several = [kind for kind in count if count[kind] > 1]
         for kind in several:
             numbers[kind][NUMBERS[count[kind]]] += 1 / len(several)
