@@ -93,12 +93,9 @@ def metrics(
     words = [len(text.split()) for (text,) in candidates.values()]
     scores = {f"Bleu_{n}": float(value) for n, value in enumerate(bleu, 1)}
     scores |= {"ROUGE_L": float(rouge), "CIDEr": float(cider)}
-    return core.result(
-        scores | {"images": len(images), "words_per_caption": float(np.mean(words))},
-        unparsed=sum(not count for count in words),
-        intervals={  # with the document frequencies held fixed
-            "CIDEr": clustered_mean(np.array(per_cider) / 10, images, 10.0),
-            "ROUGE_L": clustered_mean(per_rouge, images, 1.0),
-        },
-        clusters=("image", images),
-    )
+    scores |= {"images": len(images), "words_per_caption": float(np.mean(words))}
+    intervals = {  # with the document frequencies held fixed
+        "CIDEr": clustered_mean(np.array(per_cider) / 10, images, 10.0),
+        "ROUGE_L": clustered_mean(per_rouge, images, 1.0),
+    }
+    return core.result(scores, None, words.count(0), intervals, "image", images)

@@ -96,13 +96,8 @@ def score(
         columns = sums[:, [COUNTS.index(over), COUNTS.index(under)]]
         most = np.inf if name == "words_per_caption" else 1.0
         intervals[name] = clustered(ratio(1.0), columns, most)
-    return core.result(
-        scores,
-        given,
-        unparsed=sum(not mentions for _, mentions, *_ in counts),
-        intervals=intervals,
-        clusters=("image", images),
-    )
+    unparsed = sum(not mentions for _, mentions, *_ in counts)
+    return core.result(scores, given, unparsed, intervals, "image", images)
 
 
 def _image(name: Any) -> str:

@@ -317,24 +317,18 @@ def means(pairs: Iterable[tuple[str, float]], scale: float = 100) -> dict[str, f
 
 def result(
     scores: dict[str, Any],
-    answers: Answers | None = None,
-    *,
+    answers: Answers | None,
     unparsed: int,
     intervals: dict[str, Any],
-    clusters: tuple[str, Iterable[Hashable]],
+    by: str,
+    clusters: Iterable[Hashable],
 ) -> dict[str, Any]:
     """The one shape of a score: the benchmark's own names first, then what all report.
 
-    ``clusters``: what the intervals are clustered by, and each row's. "warnings" say what a reader
-    has to know of the ``answers``; the key is absent without any.
+    ``by``: what the intervals are clustered by; ``clusters``: each row's. "warnings" say what a
+    reader has to know of the ``answers``; the key is absent without any.
     """
-    by, names = clusters
-    warnings = [] if answers is None else answers.warnings
-    return {
-        **scores,
-        "unparsed": unparsed,
-        "missing": 0 if answers is None else answers.missing,
-        "interval": intervals,
-        "clusters": {"by": by, "n": len(set(names))},
-        **({"warnings": warnings} if warnings else {}),
-    }
+    missing, warnings = (0, []) if answers is None else (answers.missing, answers.warnings)
+    scores = scores | {"unparsed": unparsed, "missing": missing, "interval": intervals}
+    scores["clusters"] = {"by": by, "n": len(set(clusters))}
+    return scores | ({"warnings": warnings} if warnings else {})

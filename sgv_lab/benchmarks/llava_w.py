@@ -58,14 +58,11 @@ def _score(path: Path, questions: File) -> dict[str, Any]:
     groups = core.grouped((entry["category"], number) for number, entry in enumerate(reviews))
     groups["all"] = list(range(len(reviews)))
     sums = by_cluster(clusters, marks[:, ::-1])
-    return core.result(
-        {name: _summary(marks[rows]) for name, rows in sorted(groups.items())}
-        | {"judge": judges.pop()},
-        answers,
-        unparsed=int((marks[:, 0] < 0).sum()),
-        intervals={"all": clustered(ratio(), sums)},
-        clusters=("question" if questions is None else "image", clusters),
-    )
+    scores: dict[str, Any] = {name: _summary(marks[n]) for name, n in sorted(groups.items())}
+    scores["judge"] = judges.pop()
+    unparsed, intervals = int((marks[:, 0] < 0).sum()), {"all": clustered(ratio(), sums)}
+    by = "question" if questions is None else "image"
+    return core.result(scores, answers, unparsed, intervals, by, clusters)
 
 
 def _marks(entry: Entry) -> list[float]:

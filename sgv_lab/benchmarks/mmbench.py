@@ -95,13 +95,9 @@ def score(
     for column in ("l2-category", "category"):
         if all(column in truth[key].row for key in circles):
             scores[column] = core.means((truth[key][column], one) for key, one in outcomes[way])
-    return core.result(
-        scores,
-        answers,
-        unparsed=sum(read is None for group in reads.values() for read in group),
-        intervals={"accuracy": clustered_mean(marks, clusters)},
-        clusters=("circular group", clusters),
-    )
+    unparsed = sum(read is None for group in reads.values() for read in group)
+    intervals = {"accuracy": clustered_mean(marks, clusters)}
+    return core.result(scores, answers, unparsed, intervals, "circular group", clusters)
 
 
 def _read(answer: Entry, truth: Entry, variant: str) -> str | None:

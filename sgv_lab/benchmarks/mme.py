@@ -208,13 +208,9 @@ def _result(
     answers = Answers(by_place, "id", rule=EACH)
     answered = Counter(entry["id"][0] for entry in answers.values())
     answers.missing = sum(max(0, count - answered[name]) for name, count in asked.items())
-    return core.result(
-        scores | {"questions": {name: 2 * len(part) for name, part in pairs.items()}},
-        answers,
-        unparsed=reads["other"],
-        intervals=intervals,
-        clusters=("image", [entry["image"] for entry in every]),
-    )
+    scores["questions"] = {name: 2 * len(part) for name, part in pairs.items()}
+    images = [entry["image"] for entry in every]
+    return core.result(scores, answers, reads["other"], intervals, "image", images)
 
 
 def _subtask_scores(sums: np.ndarray) -> np.ndarray:

@@ -41,13 +41,11 @@ def score(
     if len(runs) > 1:
         raise LabError(f"questions have {runs} runs", where=predictions, fix="finish the grading")
     table = np.array([grades[key]["score"] if key in grades else [0.0] * runs[0] for key in asked])
-    return core.result(
-        _columns(table, [entry["capability"] for entry in asked.values()]) | {"judge": judges[0]},
-        grades,
-        unparsed=sum(_number(c) is None for e in grades.values() for c in e["content"]),
-        intervals={"total": clustered_mean(table.mean(1), list(asked))},
-        clusters=("question", asked),
-    )
+    scores = _columns(table, [entry["capability"] for entry in asked.values()])
+    scores["judge"] = judges[0]
+    unparsed = sum(_number(c) is None for e in grades.values() for c in e["content"])
+    intervals = {"total": clustered_mean(table.mean(1), list(asked))}
+    return core.result(scores, grades, unparsed, intervals, "question", asked)
 
 
 def _columns(table: np.ndarray, capabilities: list[list[str]]) -> dict[str, Any]:

@@ -164,10 +164,5 @@ def _result(answers: Answers, outcomes: list[Outcome]) -> dict[str, Any]:
         scores[split] = {"n": sum(found.values()), **found, **values}
         intervals[split] = {"f1": clustered(lambda s: metrics(s)["f1"], sums[:, number], 1.0)}
     mean = sum(scores[split]["f1"] for split in names) / len(names)
-    return core.result(
-        scores | {"mean_f1": mean, "pooled_f1": float(metrics(totals.sum(0))["f1"])},
-        answers,
-        unparsed=read_as[0].count("other"),
-        intervals=intervals,
-        clusters=("image", images),
-    )
+    scores |= {"mean_f1": mean, "pooled_f1": float(metrics(totals.sum(0))["f1"])}
+    return core.result(scores, answers, read_as[0].count("other"), intervals, "image", images)

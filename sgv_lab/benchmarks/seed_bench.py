@@ -70,13 +70,10 @@ def score(
         "video_rows_without_gt": sum(str(e["question_id"]) not in truth for e in given),
     }
     answers.missing = sum(repeated.get(key, 1) for key in {*ids} - answers.keys())
-    return core.result(
-        scores | ({"dimensions": dimensions} if kinds else {}),
-        answers,
-        unparsed=unparsed,
-        intervals={} if variant == "macro" else {"image_accuracy": clustered_mean(right, ids)},
-        clusters=("question", ids),  # the files do not say which questions share an image
-    )
+    scores |= {"dimensions": dimensions} if kinds else {}
+    # by question: the files do not say which of them share an image
+    intervals = {} if variant == "macro" else {"image_accuracy": clustered_mean(right, ids)}
+    return core.result(scores, answers, unparsed, intervals, "question", ids)
 
 
 def _macro(dimensions: dict[str, float]) -> float:

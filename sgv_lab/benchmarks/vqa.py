@@ -144,10 +144,6 @@ def _result(
         there = [key for key in truth if field in truth[key].row]
         means = core.means((truth[key][field], values[key]) for key in there)
         scores |= {name: {kind: round(mean, 2) for kind, mean in means.items()}} if means else {}
-    return core.result(
-        scores,
-        answers,
-        unparsed=sum(not answer.strip() for answer in sent.values()),
-        intervals={"overall": clustered_mean(list(values.values()), images)},
-        clusters=("image", images),
-    )
+    unparsed = sum(not answer.strip() for answer in sent.values())
+    intervals = {"overall": clustered_mean(list(values.values()), images)}
+    return core.result(scores, answers, unparsed, intervals, "image", images)

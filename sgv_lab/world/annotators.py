@@ -35,7 +35,7 @@ class Annotator:
     - ``invention``: for "existence", objects made up per object mentioned; for any other kind, the
       share of what is not seen, or is left out, for which a plausible value is written anyway.
 
-    Raises ValueError for rates of unknown kinds, outside 0 to 1, or without a default.
+    Raises ValueError for rates outside 0 to 1.
     """
 
     name: str
@@ -49,11 +49,8 @@ class Annotator:
 
     def __post_init__(self) -> None:
         for of in RATES:
-            rates: Rates = getattr(self, of)
-            if unknown := sorted(set(rates) - {"default", *FACETS}):
-                raise ValueError(f"{self.name}: unknown kinds of facts {', '.join(unknown)}")
-            if "default" not in rates or not all(0 <= rate <= 1 for rate in rates.values()):
-                raise ValueError(f"{self.name}: {of} needs a default, and rates from 0 to 1")
+            if not all(0 <= rate <= 1 for rate in getattr(self, of).values()):
+                raise ValueError(f"{self.name}: {of} needs rates from 0 to 1")
 
     def rate(self, of: str, kind: str) -> float:
         """The rate ``of`` (one of RATES) for a kind of fact."""
@@ -62,21 +59,13 @@ class Annotator:
 
     def with_rates(
         self,
-        omission: Rates | float | None = None,
-        error: Rates | float | None = None,
-        invention: Rates | float | None = None,
+        omission: float | None = None,
+        error: float | None = None,
+        invention: float | None = None,
     ) -> "Annotator":
-        """The same annotator at other rates.
-
-        A mapping overrides those kinds; a number replaces all of them; None keeps them.
-        """
-        changed: dict[str, Rates] = {}
-        for of, new in zip(RATES, (omission, error, invention), strict=True):
-            if isinstance(new, Mapping):
-                changed[of] = {**getattr(self, of), **new}
-            elif new is not None:
-                changed[of] = {"default": float(new)}
-        return replace(self, **changed)
+        """The same annotator at other rates, each for all kinds of facts; None keeps its own."""
+        given = zip(RATES, (omission, error, invention), strict=True)
+        return replace(self, **{of: {"default": new} for of, new in given if new is not None})
 
 
 _OBJECT_KINDS = frozenset(kind for kind, facet in FACETS.items() if facet == "object")
