@@ -117,7 +117,7 @@ def _truth(source: Path, names: dict[str, str], wanted: Set[str]) -> dict[str, s
         elif "sentences" in file.row:  # the output of the official tool
             pairs = [(row["image_id"], row["mscoco_gt_words"]) for row in file["sentences"]]
         else:
-            pairs = list(file.row.items())
+            pairs = file.row.items()
         for image, said in pairs:
             if not isinstance(said, list):
                 raise LabError(f"the objects of {image} are no list", where=path)

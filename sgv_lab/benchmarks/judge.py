@@ -162,17 +162,15 @@ def _mmvet(predictions: Path, data: Path, stem: Path, grades: _Grades) -> tuple[
         for key, row in questions.items()
     }
     fields = ("model", "content", "score")
-    runs = grades.of(
-        chats,
-        lambda key, ask: dict(zip(fields, mmvet.grade(ask, chats[key]), strict=True)),
-        "model",
-    )
-    by_question = zip(questions, zip(*runs, strict=True), strict=True)
+
+    def graded(key: str, ask: Ask) -> Row:
+        return dict(zip(fields, mmvet.grade(ask, chats[key]), strict=True))
+
+    found = {}
+    for key, *rows in zip(questions, *grades.of(chats, graded, "model"), strict=True):
+        found[key] = {name: [row[name] for row in rows] for name in fields}
     path = Path(f"{stem}-grade-{grades.runs}runs.json")
-    write_json(
-        path,
-        {key: {name: [row[name] for row in rows] for name in fields} for key, rows in by_question},
-    )
+    write_json(path, found)
     return path, data / "mm-vet.json"
 
 

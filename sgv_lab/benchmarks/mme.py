@@ -186,23 +186,21 @@ def _result(
     intervals: dict[str, Any] = {}
     reads = Counter[str]()
     for part, subtasks in PARTS.items():
-        clusters, groups, rows = [], [], []
+        counted: list[Any] = []  # cluster, subtask, counts of each pair
         for name, pair in ((one, pair) for one in subtasks for pair in pairs.get(one, ())):
             said = [parse(entry["text"], variant) for entry in pair]
             right = [s == e["truth"].lower() for s, e in zip(said, pair, strict=True)]
             reads.update(said)
             # perception shares photos; "0001.png" is another image in each of cognition
             image = pair[0]["image"]
-            clusters.append(image if part == "perception" else (name, image))
-            groups.append(name)
-            rows.append((sum(right), 2, all(right), 1))
-        if rows:
-            sums = by_cluster_and_group(clusters, groups, rows)
-            names, each = list(dict.fromkeys(groups)), _subtask_scores(sums.sum(0)).tolist()
+            cluster = image if part == "perception" else (name, image)
+            counted.append((cluster, name, (sum(right), 2, all(right), 1)))
+        if counted:
+            sums = by_cluster_and_group(*zip(*counted, strict=True))
+            names = dict.fromkeys(name for _, name, _ in counted)
+            each, most = _subtask_scores(sums.sum(0)).tolist(), 200.0 * len(names)
             scores |= {part: float(sum(each)), **dict(zip(names, each, strict=True))}
-            intervals[part] = clustered(
-                lambda s: _subtask_scores(s).sum(-1), sums, 200.0 * len(names)
-            )
+            intervals[part] = clustered(lambda s: _subtask_scores(s).sum(-1), sums, most)
     every = [entry for part in pairs.values() for pair in part for entry in pair]
     by_place = [Entry(e.where, {"id": _place(e.row), "text": e["text"].strip()}) for e in every]
     answers = Answers(by_place, "id", rule=EACH)

@@ -3,7 +3,6 @@
 Rules and prompt: yuweihao/MM-Vet mm-vet_evaluator.py. Absolute values hold for one judge only.
 """
 
-from collections import defaultdict
 from typing import Any
 
 import numpy as np
@@ -50,12 +49,9 @@ def score(
 
 def _columns(table: np.ndarray, capabilities: list[list[str]]) -> dict[str, Any]:
     """The columns of export_result for (questions, runs) grades."""
-    groups: dict[str, list[int]] = defaultdict(list)
-    sets: dict[str, list[int]] = defaultdict(list)
-    for row, names in enumerate(map(sorted, map(set, capabilities))):
-        sets["_".join(names)].append(row)
-        for name in names:
-            groups[name].append(row)
+    known = [(row, sorted(set(names))) for row, names in enumerate(capabilities)]
+    groups = core.grouped((name, row) for row, names in known for name in names)
+    sets = core.grouped(("_".join(names), row) for row, names in known)
 
     def per_run(rows: list[int]) -> np.ndarray:  # one grade after the other, as the official sum
         return sum(table[rows]) / len(rows) * 100
