@@ -31,7 +31,7 @@ def score(
     [...]}}. CIDEr depends on the set of images: they must be the same on both sides.
     """
     given = core.index(core.rows(predictions), "image_id")
-    source = core.require(annotations, "--annotations", "the reference captions")
+    source = core.require(annotations, "the reference captions")
     references = _references(core.find_files(source, *FILES)[0])
     if missing := core.check_ids(given, references, source):
         what = f"{missing} images of {source} have no caption"

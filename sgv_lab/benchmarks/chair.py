@@ -72,7 +72,7 @@ def score(
     ``annotations`` is a folder of COCO files (instances_*.json, captions_*.json), one of them, a
     CHAIR output file, or {image_id: objects}; ``questions`` is synonyms.txt (else beside them).
     """
-    source = core.require(annotations, "--annotations", "the objects of the images")
+    source = core.require(annotations, "the objects of the images")
     folder = source if source.is_dir() else source.parent
     names = synonyms(questions or folder / "synonyms.txt")
     given = Answers(core.rows(predictions), "image_id", "image", rule=EACH)

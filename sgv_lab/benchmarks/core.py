@@ -276,11 +276,11 @@ def check_one_judge(judges: Collection[str | None], where: object) -> None:
         raise LabError(what, where=where, fix="keep each judge's apart")
 
 
-def require(path: File, option: str, holding: str) -> Path:
-    """``path``, or a LabError saying which option is missing and what it must hold."""
-    if path is None:
-        raise LabError(f"needs {option}: {holding}", fix=f"add {option} PATH")
-    return Path(path)
+def require(annotations: File, holding: str) -> Path:
+    """``annotations``, or a LabError that says what they must hold."""
+    if annotations is None:
+        raise LabError(f"needs --annotations: {holding}", fix="add --annotations PATH")
+    return Path(annotations)
 
 
 def find_files(path: str | Path, *patterns: str) -> list[Path]:

@@ -37,7 +37,7 @@ def score(
 
 def answered(predictions: File, annotations: File) -> tuple[list[Row], Answers]:
     """All questions as `marked`, and the answers to them."""
-    source = core.require(annotations, "--annotations", "questions.jsonl or its folder")
+    source = core.require(annotations, "questions.jsonl or its folder")
     asked = core.index(core.entries(core.find_files(source, "questions.jsonl")[0]), "id")
     answers = Answers(core.entries(predictions), "question_id", rule=FIRST)
     answers.against(asked, source, said="prompt", asked="prompt")

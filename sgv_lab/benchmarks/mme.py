@@ -76,7 +76,7 @@ def score(
         if all("truth" in entry.row for entry in given):
             given.sort(key=lambda entry: entry["image"])
         else:
-            core.require(annotations, "--annotations", "the MME data folder")
+            core.require(annotations, "the MME data folder")
     counts = OFFICIAL_QUESTIONS
     if annotations is not None:
         asked = truth(Path(annotations))

@@ -25,7 +25,7 @@ def score(
     ``annotations`` is mm-vet.json, or {id: capabilities}. Columns are rounded to one decimal as
     export_result does; a question without grade counts 0.
     """
-    source = core.require(annotations or questions, "--annotations", "mm-vet.json")
+    source = core.require(annotations or questions, "mm-vet.json")
     asked = core.keyed(source, "capability")
     grades = core.keyed(predictions, "score", repeated=[])
     grades.against(asked, source)

@@ -60,7 +60,7 @@ def score(
     given = core.rows(predictions)
     if annotations is None and {"category", "answer"} <= given[0].row.keys():
         return _result(*_of_harness(given, variant))
-    source = core.require(annotations, "--annotations", "coco_pope_<split>.json, or their folder")
+    source = core.require(annotations, "coco_pope_<split>.json, or their folder")
     labels = {
         path.stem.rsplit("_", 1)[-1]: core.entries(path)
         for path in core.find_files(source, "*pope_*.json", "*.json", "*.jsonl")

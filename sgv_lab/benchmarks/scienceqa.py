@@ -88,7 +88,7 @@ def _read(entry: Entry, problem: dict[str, Any], variant: str) -> int | None:
 
 def _problems(annotations: File, questions: File) -> dict[str, dict[str, Any]]:
     """id -> answer (index), choices (number), columns it counts in, prompt (where known)."""
-    source = core.require(annotations or questions, "--annotations", "problems.json or its folder")
+    source = core.require(annotations or questions, "problems.json or its folder")
     folder = source if source.is_dir() else source.parent
     listing = source if source.name == "problems.json" else folder / "problems.json"
     if listing.is_file():

@@ -38,7 +38,7 @@ def score(
     source = annotations or questions
     own = source is None and all({"gt_answer", "answer"} & e.row.keys() for e in given)
     source = predictions if own else source
-    source = core.require(source, "--annotations", "SEED-Bench.json, or rows with gt_answer")
+    source = core.require(source, "SEED-Bench.json, or rows with gt_answer")
     repeated = {} if own else REPEATED
     answers = Answers(given, "question_id", rule=EACH if own else LAST, often=repeated)
     truth, kinds = _truth(given if own else core.rows(source))

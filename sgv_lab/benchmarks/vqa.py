@@ -95,7 +95,7 @@ def score(
     ``annotations`` is the official annotation file (VQAv2, or VizWiz with images as ids), or an
     EvalAI submission: then the processed answers are compared with it string by string.
     """
-    source = core.require(annotations, "--annotations", "the human answers")
+    source = core.require(annotations, "the human answers")
     truth, by_image = _truth(source)
     given = core.entries(predictions)
     raw = "text" in given[0].row  # the model's own words
