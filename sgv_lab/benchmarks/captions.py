@@ -7,7 +7,6 @@ any function (image, caption) -> float is averaged over the same rows, outside t
 import contextlib
 import io
 import shutil
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -32,40 +31,35 @@ def score(
     [...]}}. CIDEr depends on the set of images: they must be the same on both sides.
     """
     given = core.index(core.rows(predictions), "image_id")
-    source = core.require(annotations, "--annotations", "the reference captions")
+    source = core.require(annotations, "the reference captions")
     references = _references(core.find_files(source, *FILES)[0])
     if missing := core.check_ids(given, references, source):
-        raise LabError(
-            f"{missing} images of {source} have no caption",
-            where=predictions,
-            fix="CIDEr depends on the image set: caption all, or cut the references",
-        )
+        what = f"{missing} images of {source} have no caption"
+        fix = "CIDEr depends on the image set: caption all, or cut the references"
+        raise LabError(what, where=predictions, fix=fix)
     candidates = {key: [entry.text("caption", "text")] for key, entry in given.items()}
     return metrics(candidates, {key: references[key] for key in candidates}, variant)
 
 
 def _references(path: Path) -> dict[str, list[str]]:
     first = core.entries(path)[0]
-    found: dict[str, list[str]] = defaultdict(list)
     if "annotations" in first.row:
-        for entry in first.records("annotations"):
-            found[str(entry["image_id"])].append(entry["caption"])
-        return dict(found)
-    for key, entry in core.keyed(path, "captions").items():
-        found[key] = entry["captions"]
-        if not isinstance(found[key], list):
+        told = first.records("annotations")
+        return core.grouped((str(entry["image_id"]), entry["caption"]) for entry in told)
+    given = core.keyed(path, "captions")
+    for entry in given.values():
+        if not isinstance(entry["captions"], list):
             raise entry.error("has no list of captions")
-    return dict(found)
+    return {key: entry["captions"] for key, entry in given.items()}
 
 
 def tokenise(captions: dict[str, list[str]], variant: str = OFFICIAL) -> dict[str, list[str]]:
     """Image -> captions as blank-separated tokens; LabError without Java for the official rule."""
     if variant == OFFICIAL:
         if shutil.which("java") is None:
-            raise LabError(
-                "the PTB tokeniser needs Java, and there is none on the PATH",
-                fix="install a Java runtime, or use --variant lower_no_punctuation",
-            )
+            what = "the PTB tokeniser needs Java, and there is none on the PATH"
+            fix = "install a Java runtime, or use --variant lower_no_punctuation"
+            raise LabError(what, fix=fix)
         from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
         return PTBTokenizer().tokenize(
@@ -99,12 +93,9 @@ def metrics(
     words = [len(text.split()) for (text,) in candidates.values()]
     scores = {f"Bleu_{n}": float(value) for n, value in enumerate(bleu, 1)}
     scores |= {"ROUGE_L": float(rouge), "CIDEr": float(cider)}
-    return core.result(
-        scores | {"images": len(images), "words_per_caption": float(np.mean(words))},
-        unparsed=sum(not count for count in words),
-        intervals={  # with the document frequencies held fixed
-            "CIDEr": clustered_mean(np.array(per_cider) / 10, images, 10.0),
-            "ROUGE_L": clustered_mean(per_rouge, images, 1.0),
-        },
-        clusters=("image", images),
-    )
+    scores |= {"images": len(images), "words_per_caption": float(np.mean(words))}
+    intervals = {  # with the document frequencies held fixed
+        "CIDEr": clustered_mean(np.array(per_cider) / 10, images, 10.0),
+        "ROUGE_L": clustered_mean(per_rouge, images, 1.0),
+    }
+    return core.result(scores, None, words.count(0), intervals, "image", images)

@@ -72,7 +72,7 @@ def score(
     ``annotations`` is a folder of COCO files (instances_*.json, captions_*.json), one of them, a
     CHAIR output file, or {image_id: objects}; ``questions`` is synonyms.txt (else beside them).
     """
-    source = core.require(annotations, "--annotations", "the objects of the images")
+    source = core.require(annotations, "the objects of the images")
     folder = source if source.is_dir() else source.parent
     names = synonyms(questions or folder / "synonyms.txt")
     given = Answers(core.rows(predictions), "image_id", "image", rule=EACH)
@@ -96,13 +96,8 @@ def score(
         columns = sums[:, [COUNTS.index(over), COUNTS.index(under)]]
         most = np.inf if name == "words_per_caption" else 1.0
         intervals[name] = clustered(ratio(1.0), columns, most)
-    return core.result(
-        scores,
-        given,
-        unparsed=sum(not mentions for _, mentions, *_ in counts),
-        intervals=intervals,
-        clusters=("image", images),
-    )
+    unparsed = sum(not mentions for _, mentions, *_ in counts)
+    return core.result(scores, given, unparsed, intervals, "image", images)
 
 
 def _image(name: Any) -> str:
@@ -122,7 +117,7 @@ def _truth(source: Path, names: dict[str, str], wanted: Set[str]) -> dict[str, s
         elif "sentences" in file.row:  # the output of the official tool
             pairs = [(row["image_id"], row["mscoco_gt_words"]) for row in file["sentences"]]
         else:
-            pairs = list(file.row.items())
+            pairs = file.row.items()
         for image, said in pairs:
             if not isinstance(said, list):
                 raise LabError(f"the objects of {image} are no list", where=path)

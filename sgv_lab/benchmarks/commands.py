@@ -33,7 +33,7 @@ def score(
     if judge is not None:
         from sgv_lab.benchmarks.judge import graded
 
-        data = core.require(annotations, "--annotations", "the benchmark's data folder")
+        data = core.require(annotations, "the benchmark's data folder")
         predictions, annotations = graded(name, predictions, data, judge, judge_url, runs)
     else:
         refuse_ignored("scoring without --judge", "judge_url", "runs")

@@ -38,16 +38,13 @@ class Entry:
 
     def __getitem__(self, key: str) -> Any:
         if key not in self.row:
-            what = f"has no {key!r} (it has {', '.join(map(str, self.row)) or 'nothing'})"
-            raise LabError(what, where=self.where, fix="give the file of this benchmark")
+            held = ", ".join(map(str, self.row)) or "nothing"
+            raise self.error(f"has no {key!r} (it has {held})", "give the file of this benchmark")
         return self.row[key]
 
     def first(self, *keys: str) -> Any:
         """The value of the first of ``keys`` the record has; LabError if it has none."""
-        for key in keys:
-            if key in self.row:
-                return self.row[key]
-        return self[" or ".join(keys)]
+        return self[next((key for key in keys if key in self.row), " or ".join(keys))]
 
     def text(self, *keys: str) -> str:
         """``first(*keys)``, which must be a string."""
@@ -75,15 +72,9 @@ class Answers(dict[str, Entry]):
     """
 
     def __init__(
-        self,
-        found: Sequence[Entry],
-        *keys: str,
-        rule: str,
-        often: Mapping[str, int] | None = None,
+        self, found: Sequence[Entry], *keys: str, rule: str, often: Mapping[str, int] | None = None
     ) -> None:
-        groups: dict[str, list[Entry]] = defaultdict(list)
-        for entry in found:
-            groups[str(entry.first(*keys))].append(entry)
+        groups = grouped((str(entry.first(*keys)), entry) for entry in found)
         self.warnings = list(_warnings(found, groups, rule, often or {}))
         self.missing = 0
         counting = {LAST: slice(-1, None), EACH: slice(None), FIRST: slice(1)}[rule]
@@ -285,11 +276,11 @@ def check_one_judge(judges: Collection[str | None], where: object) -> None:
         raise LabError(what, where=where, fix="keep each judge's apart")
 
 
-def require(path: File, option: str, holding: str) -> Path:
-    """``path``, or a LabError saying which option is missing and what it must hold."""
-    if path is None:
-        raise LabError(f"needs {option}: {holding}", fix=f"add {option} PATH")
-    return Path(path)
+def require(annotations: File, holding: str) -> Path:
+    """``annotations``, or a LabError that says what they must hold."""
+    if annotations is None:
+        raise LabError(f"needs --annotations: {holding}", fix="add --annotations PATH")
+    return Path(annotations)
 
 
 def find_files(path: str | Path, *patterns: str) -> list[Path]:
@@ -305,6 +296,14 @@ def find_files(path: str | Path, *patterns: str) -> list[Path]:
     raise LabError(f"holds no {' or '.join(patterns)}", where=path)
 
 
+def grouped(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, list[Any]]:
+    """Name -> its values, of (name, value) in order."""
+    groups = defaultdict(list)
+    for name, value in pairs:
+        groups[name].append(value)
+    return dict(groups)
+
+
 def percent(values: Collection[float]) -> float:
     """100 times the mean of ``values``."""
     return 100 * sum(values) / len(values)
@@ -312,32 +311,24 @@ def percent(values: Collection[float]) -> float:
 
 def means(pairs: Iterable[tuple[str, float]], scale: float = 100) -> dict[str, float]:
     """``scale`` times the mean of the values of each name, by name."""
-    groups: dict[str, list[float]] = defaultdict(list)
-    for name, value in pairs:
-        groups[name].append(value)
-    return {name: scale * sum(found) / len(found) for name, found in sorted(groups.items())}
+    groups = sorted(grouped(pairs).items())
+    return {name: scale * sum(found) / len(found) for name, found in groups}
 
 
 def result(
     scores: dict[str, Any],
-    answers: Answers | None = None,
-    *,
+    answers: Answers | None,
     unparsed: int,
     intervals: dict[str, Any],
-    clusters: tuple[str, Iterable[Hashable]],
+    by: str,
+    clusters: Iterable[Hashable],
 ) -> dict[str, Any]:
     """The one shape of a score: the benchmark's own names first, then what all report.
 
-    ``clusters``: what the intervals are clustered by, and each row's. "warnings" say what a reader
-    has to know of the ``answers``; the key is absent without any.
+    ``by``: what the intervals are clustered by; ``clusters``: each row's. "warnings" say what a
+    reader has to know of the ``answers``; the key is absent without any.
     """
-    by, names = clusters
-    warnings = [] if answers is None else answers.warnings
-    return {
-        **scores,
-        "unparsed": unparsed,
-        "missing": 0 if answers is None else answers.missing,
-        "interval": intervals,
-        "clusters": {"by": by, "n": len(set(names))},
-        **({"warnings": warnings} if warnings else {}),
-    }
+    missing, warnings = (0, []) if answers is None else (answers.missing, answers.warnings)
+    scores = scores | {"unparsed": unparsed, "missing": missing, "interval": intervals}
+    scores["clusters"] = {"by": by, "n": len(set(clusters))}
+    return scores | ({"warnings": warnings} if warnings else {})

@@ -60,7 +60,12 @@ def evaluate(
     else:
         code, dtype = digest(answer, checkpoints.load), loaded[0].dtype if loaded else torch.float32
         known = {"model": checkpoints.fingerprint(model), "code": code, "dtype": str(dtype)}
-    _same_run(out, {"benchmark": name, "images": _images_hash(questions, data), **known})
+    settings = {"benchmark": name, "images": _images_hash(questions, data), **known}
+    run = out / "run.json"
+    if run.is_file() and (before := core.read_json(run)) != settings:
+        what = f"holds answers of {before}, not of {settings}"
+        raise LabError(what, where=out, fix="choose another --out")
+    write_json(run, settings)
     journal = Journal(out / "answers.jsonl")
     done = _done(journal, questions)
     if left := [question for question in part_of(questions, shard) if question.id not in done]:
@@ -110,15 +115,6 @@ def part_of(questions: Sequence[Question], shard: tuple[int, int]) -> list[Quest
     images = [q.path or q.encoded or q.id for q in questions]
     number = {image: n for n, image in enumerate(dict.fromkeys(images))}
     return [q for q, i in zip(questions, images, strict=True) if number[i] % parts == part]
-
-
-def _same_run(out: Path, settings: dict[str, Any]) -> None:
-    path = out / "run.json"
-    if path.is_file() and (before := core.read_json(path)) != settings:
-        raise LabError(
-            f"holds answers of {before}, not of {settings}", where=out, fix="choose another --out"
-        )
-    write_json(path, settings)
 
 
 def _done(journal: Journal, questions: Sequence[Question]) -> dict[str, str]:

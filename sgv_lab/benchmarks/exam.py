@@ -37,7 +37,7 @@ def score(
 
 def answered(predictions: File, annotations: File) -> tuple[list[Row], Answers]:
     """All questions as `marked`, and the answers to them."""
-    source = core.require(annotations, "--annotations", "questions.jsonl or its folder")
+    source = core.require(annotations, "questions.jsonl or its folder")
     asked = core.index(core.entries(core.find_files(source, "questions.jsonl")[0]), "id")
     answers = Answers(core.entries(predictions), "question_id", rule=FIRST)
     answers.against(asked, source, said="prompt", asked="prompt")
@@ -86,7 +86,6 @@ def pairs(rows: Iterable[Row]) -> Iterator[Row]:
 def summary(rows: Sequence[Row], answers: Answers | None = None) -> Row:
     """The score of marked ``rows``: headlines, and under "abilities" all shares by ability."""
     graded = [row for row in (*rows, *pairs(rows)) if "right" in row]
-    images = list(dict.fromkeys(row["image"] for row in rows))
     scores: Row = {}
     intervals: Row = {}
     every: Row = {}
@@ -105,13 +104,10 @@ def summary(rows: Sequence[Row], answers: Answers | None = None) -> Row:
     if yesno:
         share = core.percent([row["read"] == "yes" for row in yesno])
         scores["yes_bias"] = share - core.percent([row["answer"] == "Yes" for row in yesno])
-    return core.result(
-        scores | {"abilities": every},
-        answers,
-        unparsed=sum(row["read"] == "other" for row in yesno),
-        intervals=intervals,
-        clusters=("image", images),
-    )
+    scores["abilities"] = every
+    unparsed = sum(row["read"] == "other" for row in yesno)
+    images = [row["image"] for row in rows]
+    return core.result(scores, answers, unparsed, intervals, "image", images)
 
 
 def _interval(rows: list[Row], abilities: list[str]) -> list[float] | None:

@@ -73,19 +73,9 @@ def graded(
     return jobs[benchmark](predictions, data, stem, grades)
 
 
-class _Asking:
-    """``ask`` for one grade: after a refusal it answers nothing, and keeps the ``reason``."""
-
-    def __init__(self, ask: Ask) -> None:
-        self.ask, self.reason = ask, ""
-
-    def __call__(self, *given: Any) -> tuple[str, str]:
-        if not self.reason:
-            try:
-                return self.ask(*given)
-            except RequestRefused as error:
-                self.reason = str(error)
-        return "", ""
+def _silent(*given: Any) -> tuple[str, str]:
+    """An ``ask`` that answers nothing: what a refusal is graded as."""
+    return "", ""
 
 
 class _Grades:
@@ -108,23 +98,21 @@ class _Grades:
         unusable: dict[str, Row] = {}  # rows of answers that are asked for again next time
         failed, in_a_row, why = False, 0, "no question"
         for key in tqdm([key for key in wanted if key not in rows], unit="grade"):
-            ask = _Asking(self.ask)
             try:
-                row = grade(wanted[key], ask)
+                rows[key], in_a_row = grade(wanted[key], self.ask), 0
+                self.journal.append([{"key": key, **rows[key]}])
+                continue
             except NoAnswer as error:
-                failed, ask.reason = True, str(error)
-            else:
-                if ask.reason:
-                    unusable[key] = row | {"reason": ask.reason}
-                else:
-                    rows[key] = row
-                    self.journal.append([{"key": key, **row}])
-            why = ask.reason or why
-            in_a_row = in_a_row + (not about_content(ask.reason)) if ask.reason else 0
+                failed, why = True, str(error)
+            except RequestRefused as error:
+                why = str(error)
+                unusable[key] = grade(wanted[key], _silent) | {"reason": why}
+            in_a_row += not about_content(why)
             if in_a_row == STOP_AFTER:
+                failed = True
                 break
         graded = [rows[key] for key in wanted if key in rows]
-        if failed or in_a_row == STOP_AFTER or not graded:
+        if failed or not graded:
             what = f"the judge {self.model} failed: {why}"
             raise LabError(what, fix="repair it and run again: what was graded is kept")
         if unusable:
@@ -174,17 +162,15 @@ def _mmvet(predictions: Path, data: Path, stem: Path, grades: _Grades) -> tuple[
         for key, row in questions.items()
     }
     fields = ("model", "content", "score")
-    runs = grades.of(
-        chats,
-        lambda key, ask: dict(zip(fields, mmvet.grade(ask, chats[key]), strict=True)),
-        "model",
-    )
-    by_question = zip(questions, zip(*runs, strict=True), strict=True)
+
+    def graded(key: str, ask: Ask) -> Row:
+        return dict(zip(fields, mmvet.grade(ask, chats[key]), strict=True))
+
+    found = {}
+    for key, *rows in zip(questions, *grades.of(chats, graded, "model"), strict=True):
+        found[key] = {name: [row[name] for row in rows] for name in fields}
     path = Path(f"{stem}-grade-{grades.runs}runs.json")
-    write_json(
-        path,
-        {key: {name: [row[name] for row in rows] for name in fields} for key, rows in by_question},
-    )
+    write_json(path, found)
     return path, data / "mm-vet.json"
 
 

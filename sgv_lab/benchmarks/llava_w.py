@@ -4,7 +4,6 @@ Rules: LLaVA eval_gpt_review_bench.py (prompt, parse) and summarize_gpt_review.p
 each mean rounded to three decimals first). A review that cannot be read is [-1, -1] and counts.
 """
 
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -55,19 +54,15 @@ def _score(path: Path, questions: File) -> dict[str, Any]:
         answers.against(asked, questions)
         clusters = [asked[key]["image"] for key in clusters]
     core.check_one_judge(judges := {entry.row.get("judge") for entry in reviews}, path)
-    marks, groups = np.array([_marks(entry) for entry in reviews]), defaultdict(list)
-    for number, entry in enumerate(reviews):
-        groups["all"].append(number)
-        groups[entry["category"]].append(number)
+    marks = np.array([_marks(entry) for entry in reviews])
+    groups = core.grouped((entry["category"], number) for number, entry in enumerate(reviews))
+    groups["all"] = list(range(len(reviews)))
     sums = by_cluster(clusters, marks[:, ::-1])
-    return core.result(
-        {name: _summary(marks[rows]) for name, rows in sorted(groups.items())}
-        | {"judge": judges.pop()},
-        answers,
-        unparsed=int((marks[:, 0] < 0).sum()),
-        intervals={"all": clustered(ratio(), sums)},
-        clusters=("question" if questions is None else "image", clusters),
-    )
+    scores: dict[str, Any] = {name: _summary(marks[n]) for name, n in sorted(groups.items())}
+    scores["judge"] = judges.pop()
+    unparsed, intervals = int((marks[:, 0] < 0).sum()), {"all": clustered(ratio(), sums)}
+    by = "question" if questions is None else "image"
+    return core.result(scores, answers, unparsed, intervals, by, clusters)
 
 
 def _marks(entry: Entry) -> list[float]:

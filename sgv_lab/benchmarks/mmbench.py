@@ -73,14 +73,10 @@ def score(
     truth = core.index(core.rows(source), "index") if source else answers
     answers.against(truth, source or predictions, said="question", asked="question")
     circles = circular_groups(truth, predictions)
-    reads = {
-        key: [_read(answer, truth[key], variant) for answer in group]
-        for key, group in answers.groups.items()
-    }
-    right = {
-        key: [read == entry["answer"] for read in reads.get(key, [None])]
-        for key, entry in truth.items()
-    }
+    reads, right = {}, {}
+    for key, entry in truth.items():
+        reads[key] = [_read(answer, entry, variant) for answer in answers.groups.get(key, ())]
+        right[key] = [read == entry["answer"] for read in reads[key] or [None]]
     outcomes = {  # (index of the question, right or wrong) rows of each way to count
         "circular": [
             (key, all(one for member in members for one in right[member]))
@@ -94,23 +90,14 @@ def score(
     way = variant if variant in outcomes else "circular"
     keys, marks = zip(*outcomes[way], strict=True)
     clusters = [int(key) % ROTATION for key in keys]
-    scores: dict[str, Any] = {
-        "accuracy": accuracy[way],
-        "correct": sum(marks),
-        "n": len(marks),
-        "vanilla_first_pass": accuracy["vanilla_first_pass"],
-        "vanilla_all_rows": accuracy["vanilla_all_rows"],
-    }
+    scores: dict[str, Any] = {"accuracy": accuracy[way], "correct": sum(marks), "n": len(marks)}
+    scores |= {other: accuracy[other] for other in ("vanilla_first_pass", "vanilla_all_rows")}
     for column in ("l2-category", "category"):
         if all(column in truth[key].row for key in circles):
             scores[column] = core.means((truth[key][column], one) for key, one in outcomes[way])
-    return core.result(
-        scores,
-        answers,
-        unparsed=sum(read is None for group in reads.values() for read in group),
-        intervals={"accuracy": clustered_mean(marks, clusters)},
-        clusters=("circular group", clusters),
-    )
+    unparsed = sum(read is None for group in reads.values() for read in group)
+    intervals = {"accuracy": clustered_mean(marks, clusters)}
+    return core.result(scores, answers, unparsed, intervals, "circular group", clusters)
 
 
 def _read(answer: Entry, truth: Entry, variant: str) -> str | None:
@@ -136,11 +123,11 @@ def circular_groups(truth: Mapping[str, Entry], source: object) -> dict[str, lis
 
 def submission(rows: Iterable[Mapping[str, str]], answers: Mapping[str, str], path: Path) -> None:
     """Write the official .xlsx: the TSV's columns without ``DROPPED``, and ``prediction``."""
-    names: list[str] = []
-    table: list[list[Any]] = []
+    rows = list(rows)
+    names = [name for name in rows[0] if name not in DROPPED]
+    names.insert(6, "prediction")  # the official place: after D
+    table: list[list[Any]] = [names]
     for row in rows:
-        names = [name for name in row if name not in DROPPED]
-        names.insert(6, "prediction")  # the official place: after D
         known = row | {"index": int(row["index"]), "prediction": answers[str(row["index"])]}
         table.append([known[name] for name in names])
-    worksheet.write(path, [names, *table])
+    worksheet.write(path, table)

@@ -5,7 +5,7 @@ file to the ground truth: convert_answer_to_mme.py of the same tool as LLaVA cha
 """
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -76,22 +76,18 @@ def score(
         if all("truth" in entry.row for entry in given):
             given.sort(key=lambda entry: entry["image"])
         else:
-            core.require(annotations, "--annotations", "the MME data folder")
+            core.require(annotations, "the MME data folder")
     counts = OFFICIAL_QUESTIONS
     if annotations is not None:
         asked = truth(Path(annotations))
         counts = {subtask: len(rows) for subtask, rows in asked.items()}
         given = list(_with_truth(given, asked))
-    lines: dict[str, list[Entry]] = defaultdict(list)
-    for entry in given:
-        lines[entry["subtask"]].append(entry)
+    lines = core.grouped((entry["subtask"], entry) for entry in given)
     pairs = {name: list(_pairs(entries)) for name, entries in lines.items()}
     if absent := counts.keys() - pairs.keys():
-        raise LabError(
-            f"has no {', '.join(sorted(absent))}",
-            where=predictions,
-            fix="complete it, or name with --annotations the data folder that asks for less",
-        )
+        what = f"has no {', '.join(sorted(absent))}"
+        fix = "complete it, or name with --annotations the data folder that asks for less"
+        raise LabError(what, where=predictions, fix=fix)
     if more := pairs.keys() - counts.keys():
         raise LabError(f"{more.pop()} is no subtask that is asked", where=predictions)
     return _result({name: pairs[name] for name in counts}, counts, variant)
@@ -128,14 +124,13 @@ def _as_submitted(entry: Entry) -> Entry:
 
 def _with_truth(given: list[Entry], asked: dict[str, list[Entry]]) -> Iterator[Entry]:
     """``given`` with the truth of the data folder, which asked each of these questions."""
-    known = {_place(question.row): question for rows in asked.values() for question in rows}
+    known = {_place(entry.row): entry["truth"] for rows in asked.values() for entry in rows}
     for entry in given:
-        row = entry.row
-        found = known.get(_place(row))
-        if found is None or row.get("truth", found["truth"]) != found["truth"]:
+        row, true = entry.row, known.get(_place(entry.row))
+        if true is None or row.get("truth", true) != true:
             what = f"{row['question']!r} is no question on {row['subtask']}/{row['image']}"
-            raise LabError(what, where=entry.where, fix="give the data folder that was asked")
-        yield Entry(entry.where, row | {"truth": found["truth"]})
+            raise entry.error(what, fix="give the data folder that was asked")
+        yield Entry(entry.where, row | {"truth": true})
 
 
 def _place(row: dict[str, str]) -> tuple[str, str, str]:
@@ -169,7 +164,7 @@ def truth(folder: Path) -> dict[str, list[Entry]]:
 
     ``<subtask>/[questions_answers_YN/]<image>.txt`` holds lines "question, tab, Yes or No".
     """
-    folder, found = release(folder), defaultdict[str, list[Entry]](list)
+    folder, found = release(folder), []
     for subtask in OFFICIAL_QUESTIONS:
         for path in sorted(p for p in files_below(folder / subtask) if p.suffix == ".txt"):
             for number, line in enumerate(core.read_text(path).strip().split("\n"), 1):
@@ -178,10 +173,10 @@ def truth(folder: Path) -> dict[str, list[Entry]]:
                 if not tab:
                     raise LabError("is not 'question, tab, answer'", where=where)
                 row = {"subtask": subtask, "image": path.stem, "question": question}
-                found[subtask].append(Entry(where, row | {"truth": answer}))
+                found.append((subtask, Entry(where, row | {"truth": answer})))
     if not found:
         raise LabError("holds no MME subtask folder", where=folder)
-    return dict(found)
+    return core.grouped(found)
 
 
 def _result(
@@ -191,35 +186,29 @@ def _result(
     intervals: dict[str, Any] = {}
     reads = Counter[str]()
     for part, subtasks in PARTS.items():
-        clusters, groups, rows = [], [], []
+        counted: list[Any] = []  # cluster, subtask, counts of each pair
         for name, pair in ((one, pair) for one in subtasks for pair in pairs.get(one, ())):
             said = [parse(entry["text"], variant) for entry in pair]
             right = [s == e["truth"].lower() for s, e in zip(said, pair, strict=True)]
             reads.update(said)
             # perception shares photos; "0001.png" is another image in each of cognition
             image = pair[0]["image"]
-            clusters.append(image if part == "perception" else (name, image))
-            groups.append(name)
-            rows.append((sum(right), 2, all(right), 1))
-        if rows:
-            sums = by_cluster_and_group(clusters, groups, rows)
-            names, each = list(dict.fromkeys(groups)), _subtask_scores(sums.sum(0)).tolist()
+            cluster = image if part == "perception" else (name, image)
+            counted.append((cluster, name, (sum(right), 2, all(right), 1)))
+        if counted:
+            sums = by_cluster_and_group(*zip(*counted, strict=True))
+            names = dict.fromkeys(name for _, name, _ in counted)
+            each, most = _subtask_scores(sums.sum(0)).tolist(), 200.0 * len(names)
             scores |= {part: float(sum(each)), **dict(zip(names, each, strict=True))}
-            intervals[part] = clustered(
-                lambda s: _subtask_scores(s).sum(-1), sums, 200.0 * len(names)
-            )
+            intervals[part] = clustered(lambda s: _subtask_scores(s).sum(-1), sums, most)
     every = [entry for part in pairs.values() for pair in part for entry in pair]
     by_place = [Entry(e.where, {"id": _place(e.row), "text": e["text"].strip()}) for e in every]
     answers = Answers(by_place, "id", rule=EACH)
     answered = Counter(entry["id"][0] for entry in answers.values())
     answers.missing = sum(max(0, count - answered[name]) for name, count in asked.items())
-    return core.result(
-        scores | {"questions": {name: 2 * len(part) for name, part in pairs.items()}},
-        answers,
-        unparsed=reads["other"],
-        intervals=intervals,
-        clusters=("image", [entry["image"] for entry in every]),
-    )
+    scores["questions"] = {name: 2 * len(part) for name, part in pairs.items()}
+    images = [entry["image"] for entry in every]
+    return core.result(scores, answers, reads["other"], intervals, "image", images)
 
 
 def _subtask_scores(sums: np.ndarray) -> np.ndarray:

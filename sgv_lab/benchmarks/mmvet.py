@@ -3,7 +3,6 @@
 Rules and prompt: yuweihao/MM-Vet mm-vet_evaluator.py. Absolute values hold for one judge only.
 """
 
-from collections import defaultdict
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ def score(
     ``annotations`` is mm-vet.json, or {id: capabilities}. Columns are rounded to one decimal as
     export_result does; a question without grade counts 0.
     """
-    source = core.require(annotations or questions, "--annotations", "mm-vet.json")
+    source = core.require(annotations or questions, "mm-vet.json")
     asked = core.keyed(source, "capability")
     grades = core.keyed(predictions, "score", repeated=[])
     grades.against(asked, source)
@@ -41,23 +40,18 @@ def score(
     if len(runs) > 1:
         raise LabError(f"questions have {runs} runs", where=predictions, fix="finish the grading")
     table = np.array([grades[key]["score"] if key in grades else [0.0] * runs[0] for key in asked])
-    return core.result(
-        _columns(table, [entry["capability"] for entry in asked.values()]) | {"judge": judges[0]},
-        grades,
-        unparsed=sum(_number(c) is None for e in grades.values() for c in e["content"]),
-        intervals={"total": clustered_mean(table.mean(1), list(asked))},
-        clusters=("question", asked),
-    )
+    scores = _columns(table, [entry["capability"] for entry in asked.values()])
+    scores["judge"] = judges[0]
+    unparsed = sum(_number(c) is None for e in grades.values() for c in e["content"])
+    intervals = {"total": clustered_mean(table.mean(1), list(asked))}
+    return core.result(scores, grades, unparsed, intervals, "question", asked)
 
 
 def _columns(table: np.ndarray, capabilities: list[list[str]]) -> dict[str, Any]:
     """The columns of export_result for (questions, runs) grades."""
-    groups: dict[str, list[int]] = defaultdict(list)
-    sets: dict[str, list[int]] = defaultdict(list)
-    for row, names in enumerate(map(sorted, map(set, capabilities))):
-        sets["_".join(names)].append(row)
-        for name in names:
-            groups[name].append(row)
+    known = [(row, sorted(set(names))) for row, names in enumerate(capabilities)]
+    groups = core.grouped((name, row) for row, names in known for name in names)
+    sets = core.grouped(("_".join(names), row) for row, names in known)
 
     def per_run(rows: list[int]) -> np.ndarray:  # one grade after the other, as the official sum
         return sum(table[rows]) / len(rows) * 100

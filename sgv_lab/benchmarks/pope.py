@@ -4,7 +4,6 @@ Rules: AoiDragon/POPE evaluate.py and LLaVA eval_pope.py (identical). Labels are
 position there, so every question is compared with its label's before anything is counted.
 """
 
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -61,7 +60,7 @@ def score(
     given = core.rows(predictions)
     if annotations is None and {"category", "answer"} <= given[0].row.keys():
         return _result(*_of_harness(given, variant))
-    source = core.require(annotations, "--annotations", "coco_pope_<split>.json, or their folder")
+    source = core.require(annotations, "coco_pope_<split>.json, or their folder")
     labels = {
         path.stem.rsplit("_", 1)[-1]: core.entries(path)
         for path in core.find_files(source, "*pope_*.json", "*.json", "*.jsonl")
@@ -115,10 +114,10 @@ def _by_category(given: list[Entry], path: Path) -> tuple[Answers, dict[str, lis
         what = f"question {absent} has no answer"
         fix = "complete the run: the official tool matches by position"
         raise questions[absent].error(what, fix=fix)
-    asked: dict[str, list[Asked]] = defaultdict(list)
-    for key, question in questions.items():
-        text = question["text"].removesuffix(SUFFIX)
-        asked[question["category"]].append((answers[key], text, question["image"]))
+    asked: dict[str, list[Asked]] = core.grouped(
+        (q["category"], (answers[key], q["text"].removesuffix(SUFFIX), q["image"]))
+        for key, q in questions.items()
+    )
     seen: dict[str, set[str]] = {split: set() for split in asked}
     for entry in given:  # one that stands twice pushes later ones of its split to others' labels
         key = str(entry["question_id"])
@@ -128,7 +127,7 @@ def _by_category(given: list[Entry], path: Path) -> tuple[Answers, dict[str, lis
             fix = "keep one answer a question: the official tool matches by position"
             raise entry.error(what, fix=fix)
         seen[split].add(key)
-    return answers, dict(asked)
+    return answers, asked
 
 
 def _paired(asked: list[Asked], labels: list[Entry], source: Path) -> Iterator[tuple[Entry, Entry]]:
@@ -163,14 +162,7 @@ def _result(answers: Answers, outcomes: list[Outcome]) -> dict[str, Any]:
         found = dict(zip(CELLS, map(int, totals[number]), strict=True))
         values = {name: float(value) for name, value in metrics(totals[number]).items()}
         scores[split] = {"n": sum(found.values()), **found, **values}
-        f1 = clustered(lambda s: metrics(s)["f1"], sums[:, number], 1.0)
-        intervals[split] = {"f1": f1}
-    f1 = [scores[split]["f1"] for split in names]
-    pooled = float(metrics(totals.sum(0))["f1"])
-    return core.result(
-        scores | {"mean_f1": sum(f1) / len(f1), "pooled_f1": pooled},
-        answers,
-        unparsed=read_as[0].count("other"),
-        intervals=intervals,
-        clusters=("image", images),
-    )
+        intervals[split] = {"f1": clustered(lambda s: metrics(s)["f1"], sums[:, number], 1.0)}
+    mean = sum(scores[split]["f1"] for split in names) / len(names)
+    scores |= {"mean_f1": mean, "pooled_f1": float(metrics(totals.sum(0))["f1"])}
+    return core.result(scores, answers, read_as[0].count("other"), intervals, "image", images)

@@ -59,13 +59,9 @@ def score(
         for column, names in (("type", TYPES), ("concern", CONCERNS))
     }
     correct, n = sum(rights), len(rights)
-    return core.result(
-        {"correct": correct, "n": n, "accuracy": correct / n, **shares},
-        answers,
-        unparsed=unparsed,
-        intervals={"accuracy": clustered_mean(rights, images, 1.0)},
-        clusters=("image", images),
-    )
+    scores = {"correct": correct, "n": n, "accuracy": correct / n, **shares}
+    intervals = {"accuracy": clustered_mean(rights, images, 1.0)}
+    return core.result(scores, answers, unparsed, intervals, "image", images)
 
 
 def _keyed(found: list[Entry]) -> list[Entry]:

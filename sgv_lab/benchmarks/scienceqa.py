@@ -64,17 +64,12 @@ def score(
         # LLaVA's own count: prompts that held <image>
         columns["IMG_prompted"] = [k for k, e in answers.items() if "<image>" in e["prompt"]]
     scores = {name: _share([right[key] for key in keys]) for name, keys in columns.items()}
-    intervals = {
+    intervals = {  # each question has its own image
         name: clustered_mean([right[key] for key in columns[name]], columns[name])
         for name in ("IMG", "AVG")
     }
-    return core.result(
-        scores,
-        answers,
-        unparsed=sum(read is None for read in reads.values()),
-        intervals=intervals,
-        clusters=("question", problems),  # each has its own image
-    )
+    unparsed = list(reads.values()).count(None)
+    return core.result(scores, answers, unparsed, intervals, "question", problems)
 
 
 def _share(right: list[bool]) -> dict[str, Any]:
@@ -93,7 +88,7 @@ def _read(entry: Entry, problem: dict[str, Any], variant: str) -> int | None:
 
 def _problems(annotations: File, questions: File) -> dict[str, dict[str, Any]]:
     """id -> answer (index), choices (number), columns it counts in, prompt (where known)."""
-    source = core.require(annotations or questions, "--annotations", "problems.json or its folder")
+    source = core.require(annotations or questions, "problems.json or its folder")
     folder = source if source.is_dir() else source.parent
     listing = source if source.name == "problems.json" else folder / "problems.json"
     if listing.is_file():

@@ -38,7 +38,7 @@ def score(
     source = annotations or questions
     own = source is None and all({"gt_answer", "answer"} & e.row.keys() for e in given)
     source = predictions if own else source
-    source = core.require(source, "--annotations", "SEED-Bench.json, or rows with gt_answer")
+    source = core.require(source, "SEED-Bench.json, or rows with gt_answer")
     repeated = {} if own else REPEATED
     answers = Answers(given, "question_id", rule=EACH if own else LAST, often=repeated)
     truth, kinds = _truth(given if own else core.rows(source))
@@ -70,13 +70,10 @@ def score(
         "video_rows_without_gt": sum(str(e["question_id"]) not in truth for e in given),
     }
     answers.missing = sum(repeated.get(key, 1) for key in {*ids} - answers.keys())
-    return core.result(
-        scores | ({"dimensions": dimensions} if kinds else {}),
-        answers,
-        unparsed=unparsed,
-        intervals={} if variant == "macro" else {"image_accuracy": clustered_mean(right, ids)},
-        clusters=("question", ids),  # the files do not say which questions share an image
-    )
+    scores |= {"dimensions": dimensions} if kinds else {}
+    # by question: the files do not say which of them share an image
+    intervals = {} if variant == "macro" else {"image_accuracy": clustered_mean(right, ids)}
+    return core.result(scores, answers, unparsed, intervals, "question", ids)
 
 
 def _macro(dimensions: dict[str, float]) -> float:

@@ -13,17 +13,7 @@ from typing import Any
 
 from PIL import Image
 
-from sgv_lab.benchmarks import (
-    core,
-    exam,
-    mmbench,
-    mme,
-    pope,
-    qbench,
-    scienceqa,
-    seed_bench,
-    vqa,
-)
+from sgv_lab.benchmarks import core, exam, mmbench, mme, pope, qbench, scienceqa, seed_bench, vqa
 from sgv_lab.benchmarks.captions import FILES as CAPTION_FILES
 from sgv_lab.errors import LabError
 from sgv_lab.files import files_below, write_json, write_jsonl

@@ -27,15 +27,14 @@ PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 CONTRACTIONS: dict[str, str] = core.read_json(Path(__file__).with_name("contractions.json"))
 
 
+@lru_cache(1 << 20)
 def punctuation(text: str) -> str:
     """Each mark is deleted if it touches a blank (or digits hold a comma), else made a blank."""
     thousands = re.search(r"\d,\d", text) is not None
     out = text
     for mark in PUNCTUATION:
-        if thousands or mark + " " in text or " " + mark in text:
-            out = out.replace(mark, "")
-        else:
-            out = out.replace(mark, " ")
+        gone = thousands or mark + " " in text or " " + mark in text
+        out = out.replace(mark, "" if gone else " ")
     # the original's lookbehind is mistyped and matches nothing, and it gives re.UNICODE as count
     return re.sub(r"\.(?!\d)", "", out, count=32)
 
@@ -64,11 +63,6 @@ def process(text: str) -> str:
     return normalise(text.strip())
 
 
-@lru_cache(1 << 20)
-def _without_marks(text: str) -> str:
-    return punctuation(_blanks(text))
-
-
 def matches(answer: str, humans: list[str], variant: str = OFFICIAL) -> int:
     """How many of the ten human answers equal ``answer`` under the variant's normalisation."""
     if variant in ("m4c", "naive"):
@@ -78,7 +72,7 @@ def matches(answer: str, humans: list[str], variant: str = OFFICIAL) -> int:
         differ = len(set(humans)) > 1
         if variant == "vqaeval_2017":
             answer = normalise(answer)
-            humans = [_without_marks(h) for h in humans] if differ else humans
+            humans = [punctuation(human) for human in humans] if differ else humans
         elif differ:
             answer, humans = normalise(answer), [normalise(human) for human in humans]
     return humans.count(answer)
@@ -101,7 +95,7 @@ def score(
     ``annotations`` is the official annotation file (VQAv2, or VizWiz with images as ids), or an
     EvalAI submission: then the processed answers are compared with it string by string.
     """
-    source = core.require(annotations, "--annotations", "the human answers")
+    source = core.require(annotations, "the human answers")
     truth, by_image = _truth(source)
     given = core.entries(predictions)
     raw = "text" in given[0].row  # the model's own words
@@ -150,10 +144,6 @@ def _result(
         there = [key for key in truth if field in truth[key].row]
         means = core.means((truth[key][field], values[key]) for key in there)
         scores |= {name: {kind: round(mean, 2) for kind, mean in means.items()}} if means else {}
-    return core.result(
-        scores,
-        answers,
-        unparsed=sum(not answer.strip() for answer in sent.values()),
-        intervals={"overall": clustered_mean(list(values.values()), images)},
-        clusters=("image", images),
-    )
+    unparsed = sum(not answer.strip() for answer in sent.values())
+    intervals = {"overall": clustered_mean(list(values.values()), images)}
+    return core.result(scores, answers, unparsed, intervals, "image", images)

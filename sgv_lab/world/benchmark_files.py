@@ -5,6 +5,7 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sgv_lab.world.export import write_images
 from sgv_lab.world.questions import Question, questions
@@ -29,7 +30,7 @@ class BenchmarkFolder:
     next_seed: int
     difficulty: Difficulty
     size: int
-    split: str = "eval"
+    split: str
 
     def scenes(self, source: str | None = None) -> Iterator[Scene]:
         """Endless scenes, of ``source`` if given."""
@@ -59,14 +60,13 @@ class BenchmarkFolder:
                 return drawn, found
         raise ValueError(f"{_PATIENCE} scenes without a {form} question about {ability}")
 
-    def choices(
-        self, n: int, abilities: Sequence[str], options: int = 0
-    ) -> Iterator[tuple[Scene, Question]]:
-        """``n`` multiple-choice questions, one a scene, about the abilities in turn."""
+    def in_turn(
+        self, n: int, abilities: Sequence[str], form: str, **more: Any
+    ) -> Iterator[tuple[Scene, list[Question]]]:
+        """`ask` ``n`` times, about each of the `able` abilities in turn; nothing without any."""
         able = self.able(abilities)
-        for number in range(n):
-            drawn, (question,) = self.ask(able[number % len(able)], "choice", options=options)
-            yield drawn, question
+        for number in range(n if able else 0):
+            yield self.ask(able[number % len(able)], form, **more)
 
     def save(self, drawn: Scene, name: str) -> None:
         """Write the scene's image as ``folder / name`` (the suffix says PNG or JPEG)."""

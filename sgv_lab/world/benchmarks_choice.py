@@ -1,7 +1,5 @@
 """Miniature MME, MMBench, SEED-Bench, Q-Bench and ScienceQA: yes/no pairs and choices."""
 
-from __future__ import annotations
-
 import random
 
 from sgv_lab.files import write_json
@@ -10,7 +8,7 @@ from sgv_lab.world.annotators import ANNOTATORS, caption
 from sgv_lab.world.benchmark_files import BenchmarkFolder
 from sgv_lab.world.phrasing import NUMBERS, plural
 from sgv_lab.world.questions import LETTERS
-from sgv_lab.world.scene import Difficulty, Scene
+from sgv_lab.world.scene import Scene
 from sgv_lab.world.vocabulary import SOURCES
 
 MME_SUBTASKS = {  # subtask -> abilities asked about in turn, image source (None: as they need)
@@ -48,11 +46,10 @@ SUBJECTS = {"text": "language science", "knowledge": "social science"}
 def mme(files: BenchmarkFolder, n: int) -> None:
     """``n`` images a subtask, two questions each; numerical_calculation asks for sums."""
     for subtask, (abilities, source) in MME_SUBTASKS.items():
-        able = files.able(abilities)
-        for number in range(n if able else 0):
-            drawn, pair = files.ask(able[number % len(able)], "yesno", source)
+        for drawn, pair in files.in_turn(n, abilities, "yesno", source=source):
             _mme_pair(files, drawn, subtask, [(q.text, q.answer) for q in pair])
-    totals = _totals(files.difficulty)
+    # what two kinds of a scene can be together
+    totals = range(2, min(files.difficulty.max_objects, SOURCES["coco"].objects[1]) + 1)
     for number in range(n if len(totals) > 1 else 0):
         drawn, pair = _sum(files, totals, number)
         _mme_pair(files, drawn, "numerical_calculation", pair)
@@ -64,11 +61,6 @@ def _mme_pair(
     files.save(drawn, f"{subtask}/{drawn.seed:012d}.png")
     lines = "".join(f"{text} Please answer yes or no.\t{said}\n" for text, said in pair)
     files.text(f"{subtask}/{drawn.seed:012d}.txt", lines)
-
-
-def _totals(difficulty: Difficulty) -> range:
-    """The numbers that two kinds of a scene can be together."""
-    return range(2, min(difficulty.max_objects, SOURCES["coco"].objects[1]) + 1)
 
 
 def _sum(files: BenchmarkFolder, totals: range, number: int) -> tuple[Scene, list[tuple[str, str]]]:
@@ -94,7 +86,7 @@ def mmbench(
     """MMBench's legacy TSV: every rotation of the options is a row of its own."""
     rows = []
     abilities = list(phrases.CHINESE_OPEN if chinese else MMBENCH_GROUPS)
-    for number, (drawn, question) in enumerate(files.choices(n, abilities)):
+    for number, (drawn, (question,)) in enumerate(files.in_turn(n, abilities, "choice")):
         text, options = question.text, list(question.options)
         if chinese:
             kind = "".join(phrases.CHINESE[kind] for kind in question.subjects)
@@ -118,10 +110,10 @@ def seed(files: BenchmarkFolder, n: int) -> None:
     """About ``n`` questions over the dimensions the world can be asked about."""
     rows, types = [], {}
     for number, (name, abilities) in enumerate(SEED_TYPES.items(), 1):
-        if not files.able(abilities):
-            continue
-        types[name] = number
-        for drawn, question in files.choices(-(-n // len(SEED_TYPES)), abilities, 4):
+        if files.able(abilities):
+            types[name] = number
+        each = -(-n // len(SEED_TYPES))
+        for drawn, (question,) in files.in_turn(each, abilities, "choice", options=4):
             key, image = str(len(rows)), f"{len(rows):06d}.png"
             options = {f"choice_{k}": o for k, o in zip("abcd", question.options, strict=True)}
             rows.append(
@@ -155,7 +147,7 @@ def scienceqa(files: BenchmarkFolder, n: int) -> None:
     """Every third question shows a description instead of the image."""
     problems, converted = {}, []
     abilities = ("count", "scene", "position", "knowledge", "color", "text")
-    for number, (drawn, question) in enumerate(files.choices(n, abilities)):
+    for number, (drawn, (question,)) in enumerate(files.in_turn(n, abilities, "choice")):
         key, seen = str(number), number % 3 < 2
         hint = "" if seen else caption(drawn, ANNOTATORS["oracle"], drawn.seed)
         problems[key] = {

@@ -1,10 +1,9 @@
 """Miniature VQAv2, VizWiz, MM-Vet, LLaVA-W, POPE and COCO captions: free answers."""
 
-from __future__ import annotations
-
 import random
 from collections import Counter
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from sgv_lab.files import write_json, write_jsonl
@@ -12,6 +11,7 @@ from sgv_lab.world import phrases
 from sgv_lab.world import vocabulary as v
 from sgv_lab.world.annotators import ANNOTATORS, caption
 from sgv_lab.world.benchmark_files import BenchmarkFolder
+from sgv_lab.world.export import human_captions
 from sgv_lab.world.facts import VALUES
 from sgv_lab.world.phrasing import NUMBERS, article
 from sgv_lab.world.questions import Question
@@ -105,11 +105,10 @@ def vizwiz(files: BenchmarkFolder, n: int) -> None:
 
 def mmvet(files: BenchmarkFolder, n: int) -> None:
     """Open questions in turn; every fourth asks for a description."""
-    rows, able = {}, files.able(tuple(CAPABILITIES))
-    for number in range(n):
-        ability, image = able[number % len(able)], f"v1_{number}.png"
-        drawn, (question,) = files.ask(ability, "open")
-        text, answer, takes = question.text, question.answer, CAPABILITIES[ability]
+    rows = {}
+    for number, (drawn, (question,)) in enumerate(files.in_turn(n, (*CAPABILITIES,), "open")):
+        text, answer, image = question.text, question.answer, f"v1_{number}.png"
+        takes = CAPABILITIES[question.ability]
         if number % 4 == 3:
             text, answer, takes = DESCRIBE, _oracle(drawn), ("rec", "gen")
         rows[f"v1_{number}"] = {
@@ -147,7 +146,7 @@ def llava_w(files: BenchmarkFolder, n: int) -> None:
 
 def pope(files: BenchmarkFolder, n: int) -> None:
     """Kinds that are there, and as many that are not: any, the most frequent, or fitting ones."""
-    scenes = [s for s, _ in zip(files.scenes("coco"), range(n), strict=False)]
+    scenes = list(islice(files.scenes("coco"), n))
     seen = [list(dict.fromkeys(t.kind for t in s.things))[:3] for s in scenes]
     often = Counter(kind for kinds in seen for kind in kinds)
     together = Counter((a, b) for kinds in seen for a in kinds for b in kinds)
@@ -175,19 +174,17 @@ def pope(files: BenchmarkFolder, n: int) -> None:
 
 def captions(files: BenchmarkFolder, n: int) -> None:
     """Five human captions an image, its objects, and the list of object words for CHAIR."""
-    images, told, boxes = [], [], []
-    for drawn, _ in zip(files.scenes("coco"), range(n), strict=False):
+    scenes, images, boxes = list(islice(files.scenes("coco"), n)), [], []
+    for drawn in scenes:
         image = f"COCO_val2014_{drawn.seed:012d}.jpg"
         images.append({"id": drawn.seed, "file_name": image})
-        for writer in range(5):
-            text = caption(drawn, ANNOTATORS["human"], writer)
-            told.append({"id": len(told), "image_id": drawn.seed, "caption": text})
         for thing in drawn.things:
             kind = v.KINDS.index(thing.kind) + 1
             boxes.append({"id": len(boxes), "image_id": drawn.seed, "category_id": kind})
         files.save(drawn, f"images/{image}")
     classes = [{"id": i, "name": kind} for i, kind in enumerate(v.KINDS, 1)]
-    write_json(files.folder / "captions_val2014.json", {"images": images, "annotations": told})
+    told = human_captions(scenes, files.size) | {"images": images}
+    write_json(files.folder / "captions_val2014.json", told)
     write_json(
         files.folder / "instances_val2014.json",
         {"images": images, "annotations": boxes, "categories": classes},

@@ -9,15 +9,9 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from sgv_lab.files import atomic, write_json, write_jsonl
+from sgv_lab.world import records
 from sgv_lab.world.annotators import ANNOTATORS, caption
 from sgv_lab.world.questions import questions
-from sgv_lab.world.records import (
-    caption_record,
-    choice_record,
-    conversation_record,
-    text_record,
-    vqa_record,
-)
 from sgv_lab.world.render import render
 from sgv_lab.world.scene import FULL, SPLITS, Difficulty, Scene, scene
 
@@ -59,14 +53,16 @@ def export(
             f"16 pixels or more, seed 0 or more, split one of {', '.join(SPLITS)}"
         )
     scenes = [scene(seed + i, split, difficulty=difficulty) for i in range(n)]
-    asked = (conversation_record, vqa_record, choice_record, text_record)
+    asked = (records.conversation_record, records.vqa_record)
+    asked += (records.choice_record, records.text_record)
     files = {
         "scenes.jsonl": map(_truth, scenes),
-        **{name: [caption_record(s, writer) for s in scenes] for writer, name in CAPTIONS.items()},
         f"annotations/captions_{split}2017.json": human_captions(scenes, size),
         "instruct.json": [record(s) for s in scenes for record in asked],
         "questions.jsonl": (row for s in scenes for row in _questions(s)),
     }
+    for writer, name in CAPTIONS.items():
+        files[name] = [records.caption_record(s, writer) for s in scenes]
     with atomic(folder) as root:
         write_dataset(root, scenes, size, files, progress=True)
     return folder

@@ -85,13 +85,8 @@ def facts(scene: Scene) -> frozenset[Fact]:
     """Everything that is true of ``scene``."""
     found = set()
     for thing in scene.things:
-        found |= {
-            Fact("count", thing.kind, str(scene.count(thing.kind))),
-            Fact("color", thing.kind, thing.color),
-            Fact("size", thing.kind, thing.size),
-            Fact("pattern", thing.kind, thing.pattern),
-            Fact("position", thing.kind, region(thing.x, thing.y)),
-        }
+        found.add(Fact("count", thing.kind, str(scene.count(thing.kind))))
+        found |= {Fact(of, thing.kind, getattr(thing, of)) for of in ATTRIBUTES}
     for kind, value in whole(scene).items():
         found.add(Fact(kind, "sign" if kind == "text" else "", value))
     for subject in SPECIALS:
@@ -113,12 +108,8 @@ def holds(fact: Fact, scene: Scene) -> bool:
 
 def whole(scene: Scene) -> dict[str, str]:
     """What is true of the image as a whole: kind of fact -> its one value in ``scene``."""
-    found = {
-        "scene": scene.background,
-        "light": scene.light,
-        "palette": scene.palette,
-        "composition": scene.composition,
-    }
+    found = {"scene": scene.background, "light": scene.light}
+    found |= {"palette": scene.palette, "composition": scene.composition}
     if scene.sign:
         found["text"] = scene.sign
     for field, kinds, table in _KNOWN:
@@ -173,9 +164,8 @@ class Message:
         stated = {Fact("count", kind, str(n)) for kind, n in self.counts.items()}
         for mention in self.mentions:
             stated.add(Fact("existence", mention.kind))
-            for kind in ATTRIBUTES:
-                if getattr(mention, kind):
-                    stated.add(Fact(kind, mention.kind, getattr(mention, kind)))
+            told = [of for of in ATTRIBUTES if getattr(mention, of)]
+            stated |= {Fact(of, mention.kind, getattr(mention, of)) for of in told}
         for a, relation, b in self.relations:
             value = f"{relation} {self.mentions[b].kind}"
             stated.add(Fact("relation", self.mentions[a].kind, value))

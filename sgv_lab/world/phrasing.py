@@ -191,7 +191,9 @@ def _object(mention: Mention, determiner: str, lead: str, rng: random.Random) ->
     many = determiner in _MANY
     verb, be = rng.choice(phrases.VERBS[mention.kind])[many], "are" if many else "is"
     where = place(mention.position, rng) if mention.position else ""
-    if not lead and rng.random() < 0.5 and (rest := _left_for_later(mention, rng)):
+    told = [name for name in ATTRIBUTES if getattr(mention, name)]
+    if not lead and rng.random() < 0.5 and len(told) > 1:
+        rest = rng.sample(told, rng.randint(1, len(told) - 1))  # is told in a second sentence
         said = _introduced(replace(mention, **dict.fromkeys(rest)), determiner, verb, rng)
         return [said, _followed_up(mention, rest, many, rng)]
     bare = noun_phrase(mention, determiner, rng)
@@ -202,12 +204,6 @@ def _object(mention: Mention, determiner: str, lead: str, rng: random.Random) ->
     shapes = [f"{bare} {verb} {where}", f"{where}, {bare} {verb}", f"{where} there {be} {bare}",
               f"there {be} {bare} {where}", f"{where} {be} {bare}"]  # fmt: skip
     return [sentence(rng.choice(shapes))]
-
-
-def _left_for_later(mention: Mention, rng: random.Random) -> list[str]:
-    """Attributes of an object that a second sentence can tell: some, and not all it has."""
-    told = [name for name in ATTRIBUTES if getattr(mention, name)]
-    return rng.sample(told, rng.randint(1, max(1, len(told) - 1))) if len(told) > 1 else []
 
 
 def _introduced(mention: Mention, determiner: str, verb: str, rng: random.Random) -> str:
@@ -279,12 +275,9 @@ def _setting(whole: Mapping[str, str], rng: random.Random) -> list[str]:
     kinds = [kind for kind in ("scene", "light") if kind in whole]
     if len(kinds) == 2 and rng.random() < 0.5:
         at, light = phrases.SCENES[whole["scene"]], whole["light"]
-        shapes = (
-            "it is {1} {0}",
-            "the scene is set {0} at {1}",
-            "the picture was taken {0} at {1}",
-        )
-        return [sentence(rng.choice(shapes).format(at, light))]
+        shapes = (f"it is {light} {at}", f"the scene is set {at} at {light}",
+                  f"the picture was taken {at} at {light}")  # fmt: skip
+        return [sentence(rng.choice(shapes))]
     return [_whole(kind, whole[kind], rng) for kind in kinds]
 
 

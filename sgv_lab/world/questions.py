@@ -18,7 +18,7 @@ from sgv_lab.world import phrases
 from sgv_lab.world import vocabulary as v
 from sgv_lab.world.facts import VALUES, whole
 from sgv_lab.world.phrasing import NUMBERS, article, plural, sentence
-from sgv_lab.world.scene import Difficulty, Scene, Thing, region, relations
+from sgv_lab.world.scene import Difficulty, Scene, Thing, relations
 from sgv_lab.world.scene import scene as draw_scene
 
 KNOWLEDGE = ("place", "landmark_story", "role", "character_story", "artist", "genre", "title")
@@ -182,12 +182,12 @@ def _item(scene: Scene, ability: str, form: str, rng: random.Random) -> _Item | 
 
 def _existence(scene: Scene, form: str, rng: random.Random) -> _Item | None:
     if form == "open":  # what is in a part of the image that holds one object only
-        places = Counter(region(t.x, t.y) for t in scene.things)
-        alone = [t for t in scene.things if places[region(t.x, t.y)] == 1]
+        places = Counter(t.position for t in scene.things)
+        alone = [t for t in scene.things if places[t.position] == 1]
         if not alone or scene.anchor:
             return None
         thing = rng.choice(alone)
-        at = phrases.AT[region(thing.x, thing.y)]
+        at = phrases.AT[thing.position]
         return _Item("existence", thing.kind, _even(v.KINDS), {"at": at})
     present = list(dict.fromkeys(t.kind for t in scene.things))
     truth = rng.choice(present)
@@ -196,27 +196,22 @@ def _existence(scene: Scene, form: str, rng: random.Random) -> _Item | None:
 
 
 def _attribute(scene: Scene, ability: str, once: list[Thing], rng: random.Random) -> _Item:
-    thing = rng.choice(once)
+    thing, odds, most = rng.choice(once), _even(VALUES[ability]), 4
     if ability == "position":
         odds = _odds(scene.difficulty, scene.split).places[thing.kind]
-        return _Item(ability, region(thing.x, thing.y), odds, {"k": thing.kind})
-    if ability != "color":
-        return _Item(ability, getattr(thing, ability), _even(VALUES[ability]), {"k": thing.kind})
-    if scene.split != "novel":
-        values = [c for c in v.COLORS if (thing.kind, c) not in v.HELD_OUT]
-        return _Item(ability, thing.color, _even(values), {"k": thing.kind})
-    # the new pair is asked about in half of the scenes, and is the wrong one in the other half
-    new = [t for t in once if (t.kind, t.color) in v.HELD_OUT]
-    old = [t for t in once if t not in new]
-    if new and old:
-        thing = rng.choice(new if rng.random() < _NOVEL_SHARE else old)
-    values = list(v.COLORS)
-    if thing in old:
-        values = [c for c in v.COLORS if c == thing.color or (thing.kind, c) in v.HELD_OUT]
-    return _Item(ability, thing.color, _even(values), {"k": thing.kind}, most=2)
-
-
-_NOVEL_SHARE = 0.36  # with the scenes that leave no choice, half of all (a test counts them)
+    elif ability == "color" and scene.split != "novel":
+        odds = _even([c for c in v.COLORS if (thing.kind, c) not in v.HELD_OUT])
+    elif ability == "color":
+        # the new pair is asked about in half of the scenes, and is the wrong one in the other half
+        new = [t for t in once if (t.kind, t.color) in v.HELD_OUT]
+        old = [t for t in once if t not in new]
+        if new and old:  # with the scenes that leave no choice, half of all (a test counts them)
+            thing = rng.choice(new if rng.random() < 0.36 else old)
+        if thing in old:
+            known = [c for c in v.COLORS if c == thing.color or (thing.kind, c) in v.HELD_OUT]
+            odds = _even(known)
+        most = 2
+    return _Item(ability, getattr(thing, ability), odds, {"k": thing.kind}, most)
 
 
 def _relation(once: list[Thing], form: str, rng: random.Random) -> _Item | None:
@@ -224,21 +219,17 @@ def _relation(once: list[Thing], form: str, rng: random.Random) -> _Item | None:
 
     That a bird is above a house can be known without looking.
     """
-    pairs = [(a, b, r) for a in once for b in once if a is not b for r in _fair(a, b)]
+    pairs = [(a, b, r) for a in once for b in once if a is not b for r in relations(a, b)]
     if form != "yesno":  # one answer only: the two stand apart along one axis
         pairs = [(a, b, r) for a, b, r in pairs if len(relations(a, b)) == 1]
+    sides = ("left of", "right of")
+    pairs = [p for p in pairs if p[2] in sides or v.layer(p[0].kind) == v.layer(p[1].kind)]
     if not pairs:
         return None
     a, b, truth = rng.choice(pairs)
     truth = truth.removesuffix(" of")
     axis = ("left", "right") if truth in ("left", "right") else ("above", "below")
     return _Item("relation", truth, _even(axis), {"k": a.kind, "b": b.kind})
-
-
-def _fair(a: Thing, b: Thing) -> list[str]:
-    """The relations of ``a`` to ``b`` that their kinds do not give away."""
-    alike = v.layer(a.kind) == v.layer(b.kind)
-    return [r for r in relations(a, b) if alike or r in ("left of", "right of")]
 
 
 def _count(scene: Scene, rng: random.Random) -> _Item | None:
@@ -265,19 +256,19 @@ class _Odds:
 
 
 @lru_cache(maxsize=64)
-def _odds(difficulty: Difficulty, split: str, scenes: int = 12_000) -> _Odds:
+def _odds(difficulty: Difficulty, split: str) -> _Odds:
     """The odds of a world, by drawing scenes of it."""
     kinds: Counter[str] = Counter()
     places = {kind: Counter[str]() for kind in v.KINDS}
     numbers = {kind: Counter[str]() for kind in v.KINDS}
-    for seed in range(scenes):
+    for seed in range(12_000):
         things = draw_scene(seed, split, difficulty=difficulty).things
         count = Counter(t.kind for t in things)
         for kind in count:
             kinds[kind] += 1 / len(count)
         for thing in things:
             if count[thing.kind] == 1:
-                places[thing.kind][region(thing.x, thing.y)] += 1
+                places[thing.kind][thing.position] += 1
         several = [kind for kind in count if count[kind] > 1]
         for kind in several:
             numbers[kind][NUMBERS[count[kind]]] += 1 / len(several)

@@ -171,12 +171,9 @@ class _Sentence:
             self.state("position", self.objects[-1], self.place)
         if self.front and len(self.objects) > 1:
             self.relate(self.objects[-2], *self.front)
-        return {fact for fact in self.facts if _sensible(fact)}
-
-
-def _sensible(fact: Fact) -> bool:
-    """Signs, landmarks and characters have a place; only objects have the rest."""
-    return fact.subject not in SPECIALS or fact.kind in ("existence", "position", "text")
+        # signs, landmarks and characters have a place; only objects have the rest
+        shared = ("existence", "position", "text")
+        return {f for f in self.facts if f.subject not in SPECIALS or f.kind in shared}
 
 
 def _relation(words: str) -> str:

@@ -7,7 +7,8 @@ that differ in the annotator of their detailed captions differ in those records 
 
 import random
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
+from itertools import cycle
 
 from sgv_lab.world import vocabulary as v
 from sgv_lab.world.annotators import ANNOTATORS, Annotator, caption, claims
@@ -81,14 +82,12 @@ def _record(
 ) -> Record:
     """Turns of (question, answer) as a record; without ``rng`` it has no image."""
     record: Record = {"id": f"{task}-{scene.source}-{scene.split}-{scene.seed:09d}"}
-    (first, answer), *rest = turns
+    said = [text for turn in turns for text in turn]
     if rng:  # the image stands first or last in the first turn
         record["image"] = scene.image_name
-        first = rng.choice((f"<image>\n{first}", f"{first}\n<image>"))
-    sides = ("human", "gpt")
-    record["conversations"] = [
-        {"from": sides[i], "value": turn[i]} for turn in ((first, answer), *rest) for i in (0, 1)
-    ]
+        said[0] = rng.choice((f"<image>\n{said[0]}", f"{said[0]}\n<image>"))
+    sides = zip(cycle(("human", "gpt")), said, strict=False)
+    record["conversations"] = [{"from": who, "value": text} for who, text in sides]
     return record
 
 
@@ -225,7 +224,12 @@ def instruct_mix(
 
     Raises ValueError for a share outside 0 to 1.
     """
-    tasks = _apportion(_shares(detail_share, difficulty), n)
+    shares = _shares(detail_share, difficulty)
+    counts = {task: int(share * n) for task, share in shares.items()}
+    left = n - sum(counts.values())
+    for task in sorted(shares, key=lambda t: counts[t] - shares[t] * n)[:left]:
+        counts[task] += 1  # largest remainders first
+    tasks = [task for task, count in counts.items() for _ in range(count)]
     random.Random(f"records/order/train/{seed}").shuffle(tasks)
     records = []
     scene_seeds = random.Random(f"mix/train/{seed}").sample(range(10**9), n)
@@ -271,11 +275,3 @@ def _shares(detail_share: float, difficulty: Difficulty) -> dict[str, float]:
     others = 1 - shares.pop("detail")
     shares = {task: share / others * (1 - detail_share) for task, share in shares.items()}
     return {**shares, "detail": detail_share}
-
-
-def _apportion(shares: Mapping[str, float], n: int) -> list[str]:
-    """``n`` tasks in these shares, rounded by largest remainder."""
-    counts = {task: int(share * n) for task, share in shares.items()}
-    for task in sorted(shares, key=lambda t: counts[t] - shares[t] * n)[: n - sum(counts.values())]:
-        counts[task] += 1
-    return [task for task, count in counts.items() for _ in range(count)]

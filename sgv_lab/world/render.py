@@ -26,8 +26,11 @@ _TILES = 48  # of a mosaic, along each side
 def render(scene: Scene, size: int = 64) -> Image.Image:
     """The (size, size) RGB image of a scene: the same scene and size give the same pixels."""
     image = background(scene.background, scene.light, scene.seed % VARIANTS, size).copy()
-    if scene.anchor:
-        _paste(image, _special(scene, size), *scene.anchor)
+    if scene.sign:
+        sign = _sign(scene.sign, scene.seed % len(_BOARDS), scene.light, size)
+        _paste(image, sign, *scene.anchor)
+    elif figure := scene.landmark or scene.character:
+        _paste(image, _figure(figure, scene.light, size), *scene.anchor)
     for t in scene.things:
         _paste(image, _sprite(t.kind, t.color, t.radius, t.pattern, scene.light, size), t.x, t.y)
     return _painted(image, scene.style) if scene.style else image
@@ -40,8 +43,8 @@ def patch_truth(scene: Scene, grid: int = 4) -> dict[str, np.ndarray]:
     of each patch, row by row from the top; with grid 4 each object has exactly one patch.
     "background", "light", "sign", "landmark", "character" and "style": () int64.
     """
-    cover = np.stack([np.full((grid, grid), _LEAST), *(_cover(t, grid) for t in scene.things)])
-    most = cover.argmax(0)
+    least = np.full((grid, grid), 0.05)  # of a patch must be covered
+    most = np.stack([least, *(_cover(t, grid) for t in scene.things)]).argmax(0)
     truth = {}
     for field, words in v.LABELS.items():
         labels = [0] + [words.index(getattr(t, field)) + 1 for t in scene.things]
@@ -52,11 +55,9 @@ def patch_truth(scene: Scene, grid: int = 4) -> dict[str, np.ndarray]:
     return truth
 
 
-_LEAST = 0.05  # of a patch must be covered
-
-
-def _cover(thing: Thing, grid: int, pixels: int = 16) -> np.ndarray:
+def _cover(thing: Thing, grid: int) -> np.ndarray:
     """(grid, grid) share of each patch that the object's silhouette covers."""
+    pixels = 16  # along a patch's side
     size = grid * pixels
     mask = Image.new("L", (size, size))
     shape = _silhouette(thing.kind, thing.radius, size)
@@ -164,12 +165,6 @@ def _silhouette(kind: str, radius: float, pixels: int) -> Image.Image:
     canvas = _Canvas(radius, pixels)
     shape = canvas.silhouette(shapes.OBJECTS[kind], outline=False)
     return shape.resize((canvas.side, canvas.side), Image.Resampling.BOX)
-
-
-def _special(scene: Scene, size: int) -> Image.Image:
-    if scene.sign:
-        return _sign(scene.sign, scene.seed % len(_BOARDS), scene.light, size)
-    return _figure(scene.landmark or scene.character, scene.light, size)
 
 
 @lru_cache(maxsize=256)

@@ -9,6 +9,7 @@ farther away is drawn smaller.
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from sgv_lab.world import vocabulary as v
 
@@ -51,6 +52,11 @@ class Thing:
         """As a share of the image's side: a twentieth less for each row that it is farther away."""
         row = 1 if v.layer(self.kind) == "sky" else GRID - 1 - int(self.y * GRID)
         return v.SIZES[self.size] * (1 - 0.05 * row)
+
+    @property
+    def position(self) -> str:
+        """The ninth of the image it is in."""
+        return region(self.x, self.y)
 
 
 @dataclass(frozen=True)
@@ -111,10 +117,7 @@ def relations(a: Thing, b: Thing) -> tuple[str, ...]:
 
 
 def scene(
-    seed: int,
-    split: str = "train",
-    source: str | None = None,
-    difficulty: Difficulty = FULL,
+    seed: int, split: str = "train", source: str | None = None, difficulty: Difficulty = FULL
 ) -> Scene:
     """The scene of ``seed``: the same arguments give the same scene, always and everywhere.
 
@@ -132,18 +135,19 @@ def scene(
     # drawn even when given, so that naming the source a seed has anyway changes nothing
     drawn = rng.choices(allowed, [v.SOURCES[s].share for s in allowed])[0]
     source = source or drawn
-    special_field = v.SOURCES[source].special
-    special = {special_field: rng.choice(v.WHOLE[special_field])} if special_field else {}
-    stands = special_field not in ("", "style")
+    special = v.SOURCES[source].special
+    about: dict[str, Any] = {"difficulty": difficulty}
+    if special:
+        about[special] = rng.choice(v.WHOLE[special])
+    stands = special not in ("", "style")
     background = rng.choice([b for b in v.BACKGROUNDS if not stands or "ground" in v.ROWS[b]])
     cells = {
         layer: [(column, row) for row in rows for column in range(GRID)]
         for layer, rows in v.ROWS[background].items()
     }
-    anchor = None
     if stands:  # two cells wide and two high, on the ground
         column = rng.randrange(GRID - 1)
-        anchor = ((column + 1) / GRID, (GRID - 1) / GRID)
+        about["anchor"] = ((column + 1) / GRID, (GRID - 1) / GRID)
         taken = {(column + i, row) for i in (0, 1) for row in (GRID - 2, GRID - 1)}
         cells = {layer: [c for c in free if c not in taken] for layer, free in cells.items()}
     low, high = (min(n, difficulty.max_objects) for n in v.SOURCES[source].objects)
@@ -153,28 +157,15 @@ def scene(
     light = rng.choice(v.LIGHTS) if "light" in difficulty.facets else "midday"
     if split == "novel":
         _put_novel_pair(background, things, rng)
-    return Scene(
-        seed=seed,
-        split=split,
-        source=source,
-        background=background,
-        light=light,
-        things=tuple(things),
-        anchor=anchor,
-        difficulty=difficulty,
-        **special,
-    )
+    return Scene(seed, split, source, background, light, tuple(things), **about)
 
 
 def _put_novel_pair(background: str, things: list[Thing], rng: random.Random) -> None:
     """Give one thing a kind and color that training never pairs."""
-    i = rng.randrange(len(things))
-    fitting = [
-        pair
-        for pair in sorted(v.HELD_OUT)
-        if background in v.HOMES[pair[0]] and v.layer(pair[0]) == v.layer(things[i].kind)
-    ]
-    kind, color = rng.choices(fitting, [v.kind_weights()[background][k] for k, _ in fitting])[0]
+    i, shares = rng.randrange(len(things)), v.kind_weights()[background]
+    layer = v.layer(things[i].kind)
+    fitting = [(k, c) for k, c in sorted(v.HELD_OUT) if k in shares and v.layer(k) == layer]
+    kind, color = rng.choices(fitting, [shares[k] for k, _ in fitting])[0]
     things[i] = replace(things[i], kind=kind, color=color)
 
 
@@ -199,12 +190,7 @@ def _thing(
     kind = again if again in kinds else rng.choices(kinds, [shares[k] for k in kinds])[0]
     color = rng.choice([c for c in v.LABELS["color"] if (kind, c) not in v.HELD_OUT])
     free = cells[v.layer(kind)]
-    column, row = free.pop(rng.randrange(len(free)))
-    return Thing(
-        kind=kind,
-        color=color,
-        size=rng.choice(v.LABELS["size"]),
-        pattern=rng.choice(v.PATTERNS),
-        x=(column + 0.5) / GRID + rng.uniform(-_JITTER, _JITTER),
-        y=(row + 0.5) / GRID + rng.uniform(-_JITTER, _JITTER),
-    )
+    cell = free.pop(rng.randrange(len(free)))
+    size, pattern = rng.choice(v.LABELS["size"]), rng.choice(v.PATTERNS)
+    x, y = ((at + 0.5) / GRID + rng.uniform(-_JITTER, _JITTER) for at in cell)
+    return Thing(kind, color, size, pattern, x, y)

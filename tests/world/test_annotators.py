@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from sgv_lab.world import phrases
-from sgv_lab.world.annotators import ANNOTATORS, caption, claims, message
+from sgv_lab.world.annotators import ANNOTATORS, Perception, caption, claims
 from sgv_lab.world.facts import FACETS, facts, holds
 from sgv_lab.world.phrasing import filler
 from sgv_lab.world.reader import read
@@ -40,14 +40,15 @@ def test_the_oracle_tells_only_what_is_true_and_leaves_out_nothing_but_relations
 
 def test_rates_are_what_they_say():
     one_rate = ANNOTATORS["gpt4_vision"].with_rates(omission=0.3, error=0.2, invention=0.0)
+    known = {"default": 0.3, "existence": 0.0}
     told = wrong = total = 0
     for one in SCENES:
         total += 4 * len(one.things)
-        mentions = message(one, one_rate.with_rates(omission={"existence": 0.0})).mentions
-        for mention in mentions:
+        seeing = Perception(one, replace(one_rate, omission=known), 0)
+        for mention in seeing.message().mentions:
             told += sum(getattr(mention, k) is not None
                         for k in ("color", "size", "pattern", "position"))  # fmt: skip
-        kept = one_rate.with_rates(omission={"existence": 0.0}, error={"existence": 0.0})
+        kept = replace(one_rate, omission=known, error={"default": 0.2, "existence": 0.0})
         wrong += sum(f.kind in ("scene", "light") and not holds(f, one) for f in claims(one, kept))
     assert told / total == pytest.approx(0.7, abs=0.02)  # s.e. 0.004
     assert wrong / (2 * 0.7 * len(SCENES)) == pytest.approx(0.2, abs=0.04)  # s.e. 0.011
@@ -55,10 +56,10 @@ def test_rates_are_what_they_say():
 
 def test_inventions_are_objects_that_are_not_there():
     base = ANNOTATORS["oracle"]
-    made_up = base.with_rates(invention={"existence": 0.5})
+    made_up = replace(base, invention={"default": 0, "existence": 0.5})
     mentioned = invented = 0
     for one in SCENES:
-        kinds = Counter(mention.kind for mention in message(one, made_up).mentions)
+        kinds = Counter(mention.kind for mention in Perception(one, made_up, 0).message().mentions)
         invented += sum(n for kind, n in kinds.items() if not one.count(kind))
         mentioned += len(one.things)
     assert invented / mentioned == pytest.approx(0.5, abs=0.04)  # s.e. 0.009
@@ -96,7 +97,8 @@ def test_the_oracle_is_gpt4_vision_without_mistakes():
     faultless = ANNOTATORS["gpt4_vision"].with_rates(0, 0, 0)
     assert replace(ANNOTATORS["oracle"], name=faultless.name) == faultless
     seeing, knowing = (ANNOTATORS[name] for name in ("gpt4_vision", "oracle"))
-    same = [one for one in SCENES if message(one, seeing) == message(one, knowing)]
+    said = [[Perception(one, who, 0).message() for who in (seeing, knowing)] for one in SCENES]
+    same = [one for one, (seen, known) in zip(SCENES, said, strict=True) if seen == known]
     assert len(same) > 20
     for one in same:  # the same facts, the same words
         assert caption(one, seeing) == caption(one, knowing)
@@ -155,11 +157,11 @@ def test_the_vocabulary_is_small_and_every_fact_has_five_phrasings():
 
 
 def test_bad_annotators_are_refused():
-    human = ANNOTATORS["human"]
-    with pytest.raises(ValueError, match="unknown kinds of facts colour"):
-        human.with_rates(omission={"colour": 0.5})
     with pytest.raises(ValueError, match="rates from 0 to 1"):
-        human.with_rates(error=1.5)
+        ANNOTATORS["human"].with_rates(error=1.5)
+    for annotator in ANNOTATORS.values():
+        for rates in (annotator.omission, annotator.error, annotator.invention):
+            assert "default" in rates and set(rates) <= {"default", *FACETS}
 
 
 NAMED = {
