@@ -5,7 +5,6 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +21,7 @@ from sgv_lab.training.config import Machine, RunConfig
 from sgv_lab.training.data import RecordDataset
 from sgv_lab.training.estimates import BYTES, LargestBatch, step_memory, weight_bytes
 from sgv_lab.training.processes import not_sharded, refusals
-from sgv_lab.training.survey import (
-    MAX_DROPPED,
-    ImageFolder,
-    Survey,
-    image_folders,
-    refusal,
-    survey,
-)
+from sgv_lab.training.survey import MAX_DROPPED, Survey, image_folders, refusal, survey
 from sgv_lab.training.trainable import Trainable, count_trainable
 from sgv_lab.training.trainer import total_steps
 
@@ -75,11 +67,8 @@ class Plan:
     def obstacles(self) -> list[str]:
         """Why the run would be refused or fail; empty if it can start."""
         broken = refusal(self.broken, self.records, self.dropped, self.max_dropped)
-        found = [broken] if broken else []
-        if self.too_long:
-            found.append(self.too_long)
-        found += self.refused
-        found += filter(None, (self.weights, self.place))
+        known = (broken, self.too_long, *self.refused, self.weights, self.place)
+        found = [why for why in known if why]
         if self.disk_needed > self.disk_free:
             found.append(f"disk: {_gb(self.disk_needed)} needed, {_gb(self.disk_free)} free")
         needed = sum(self.memory.values())
@@ -89,7 +78,7 @@ class Plan:
         return found
 
     @property
-    def sources(self) -> dict[str, ImageFolder]:
+    def sources(self) -> dict[str, dict[str, str]]:
         """Folder of the official layout that lacks images -> where to get them, and terms."""
         lacking = [name for name, count in self.images.items() if count["missing"]]
         return {name: image_folders()[name] for name in lacking if name in image_folders()}
@@ -106,7 +95,7 @@ class Plan:
             *((f"  {folder}", counted(count)) for folder, count in self.images.items()),
         ]
         for folder, one in self.sources.items():
-            rows += [(f"  {folder}: get it at", one.where), ("    terms", one.terms)]
+            rows += [(f"  {folder}: get it at", one["where"]), ("    terms", one["terms"])]
         if self.broken:
             rows += [("  broken", self.reasons), *((" ", why) for why in self.broken[:SHOWN])]
         rows += [
@@ -131,10 +120,8 @@ class Plan:
 
     def to_json(self) -> str:
         """All of it, for programs."""
-        sources = {folder: asdict(one) for folder, one in self.sources.items()}
-        return json.dumps(
-            asdict(self) | {"obstacles": self.obstacles, "sources": sources}, indent=1
-        )
+        more = {"obstacles": self.obstacles, "sources": self.sources}
+        return json.dumps(asdict(self) | more, indent=1)
 
 
 def counted(images: dict[str, int]) -> str:
@@ -193,13 +180,27 @@ def plan(
     found = survey(examples, feed.image_tokens, run.workers or 0, run.progress)
     lengths, supervised = found.lengths[found.kept], found.supervised[found.kept]
     counts = count_trainable(config, recipe)
-    memory = partial(_memory, config, counts, lengths, supervised, on_gpu)
+
+    def memory(recipe: RunConfig, shards: int) -> dict[str, float]:
+        largest = _largest(lengths, supervised, recipe)
+        return step_memory(config, counts, recipe, largest, on_gpu=on_gpu, shards=shards)
+
+    longest, fits = lengths.max(initial=0), ""
+    if device_bytes:
+        fits = _cheapest(recipe, memory, device_bytes, devices, longest)
     steps = recipe.max_steps or total_steps(len(found.lengths), recipe)
     tokens = float(lengths.sum() / max(len(lengths), 1) * steps * recipe.samples_per_step)
+    hours = tokens / tokens_per_second / devices / 3600 if tokens_per_second else None
     return Plan(
         recipe=recipe.name,
         changed=recipe.differences(),
-        **_counts(found),
+        records=len(found.lengths),
+        images=found.folders,
+        broken=list(map(str, found.broken.values())),
+        reasons=count_reasons(found.broken.values()),
+        cut=int(found.truncated.sum()),
+        tokens=int(lengths.sum()),
+        supervised=int(supervised.sum()),
         dropped=drop_broken,
         max_dropped=max_dropped,
         too_long=packing.unpackable(lengths, recipe.tokens_per_batch) if recipe.packing else "",
@@ -210,32 +211,13 @@ def plan(
         place=_wrong_place(Path(out), examples, recipe, steps, found),
         parameters=counts.counts,
         memory=memory(recipe, devices if run.fsdp else 1),
-        **_room(recipe, memory, device_bytes, devices, lengths.max(initial=0)),
+        device_bytes=device_bytes,
+        cheapest=fits,
         disk_needed=_disk(counts, recipe, on_gpu),
         disk_free=_free(Path(out)),
-        **_time_and_cost(tokens, tokens_per_second, price_per_hour, devices),
+        hours=hours,
+        cost=hours * price_per_hour * devices if hours and price_per_hour else None,
     )
-
-
-def _counts(found: Survey) -> dict[str, Any]:
-    """What was found in the records, by the names of `Plan`; tokens are those of whole ones."""
-    return {
-        "records": len(found.lengths),
-        "images": found.folders,
-        "broken": list(map(str, found.broken.values())),
-        "reasons": count_reasons(found.broken.values()),
-        "cut": int(found.truncated.sum()),
-        "tokens": int(found.lengths[found.kept].sum()),
-        "supervised": int(found.supervised[found.kept].sum()),
-    }
-
-
-def _time_and_cost(
-    tokens: float, speed: float | None, price: float | None, devices: int
-) -> dict[str, float | None]:
-    """Hours, and what they cost; None where speed or price is not known."""
-    hours = tokens / speed / devices / 3600 if speed else None
-    return {"hours": hours, "cost": hours * price * devices if hours and price else None}
 
 
 def _wrong_weights(folder: str | Path) -> str:
@@ -259,28 +241,6 @@ def _wrong_place(
     if changed := changed_settings(out, known, known):
         return f"{out} holds a run with other settings ({', '.join(changed)})"
     return ""
-
-
-def _memory(
-    config: PreTrainedConfig,
-    counts: Trainable,
-    lengths: np.ndarray,
-    supervised: np.ndarray,
-    on_gpu: bool,
-    recipe: RunConfig,
-    shards: int,
-) -> dict[str, float]:
-    """What a recipe for these data takes on each of ``shards`` devices that share the model."""
-    largest = _largest(lengths, supervised, recipe)
-    return step_memory(config, counts, recipe, largest, on_gpu=on_gpu, shards=shards)
-
-
-def _room(
-    recipe: RunConfig, memory: Memory, device_bytes: int | None, devices: int, longest: int
-) -> dict[str, Any]:
-    """The device's memory, and what fits it."""
-    cheapest = _cheapest(recipe, memory, device_bytes, devices, longest) if device_bytes else ""
-    return {"device_bytes": device_bytes, "cheapest": cheapest}
 
 
 def _cheapest(recipe: RunConfig, memory: Memory, room: int, devices: int, longest: int) -> str:

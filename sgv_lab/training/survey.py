@@ -37,15 +37,6 @@ MANY = 50_000  # records; as many or more are encoded by all cores
 MAX_DROPPED = 0.05  # of the records; where more cannot be trained on, something else is wrong
 
 
-@dataclass(frozen=True)
-class ImageFolder:
-    """A folder of ShareGPT4V's layout, relative to the data root."""
-
-    folder: str
-    where: str  # its images come from
-    terms: str  # the owners', in short; read them there
-
-
 class _State(NamedTuple):
     """An image's file when it was looked at."""
 
@@ -59,10 +50,13 @@ _looked: dict[tuple[Path, str], tuple[_State | None, dict[str, str]]] = {}  # ar
 
 
 @cache
-def image_folders() -> dict[str, ImageFolder]:
-    """The folders of ShareGPT4V's docs/Data.md, from the table beside this module."""
+def image_folders() -> dict[str, dict[str, str]]:
+    """The folders of ShareGPT4V's docs/Data.md, relative to the data root, from the table beside.
+
+    Each with ``where`` its images come from, and the owners' ``terms`` in short.
+    """
     with Path(__file__).with_name("image_folders.csv").open(encoding="utf-8") as file:
-        return {row["folder"]: ImageFolder(**row) for row in csv.DictReader(file)}
+        return {row["folder"]: row for row in csv.DictReader(file)}
 
 
 def folder(path: str) -> str:
