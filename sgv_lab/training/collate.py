@@ -18,7 +18,7 @@ from transformers import (
 from sgv_lab.errors import LabError
 from sgv_lab.models.architectures import template
 from sgv_lab.training import chat
-from sgv_lab.training.conversation import SYSTEM, prompt_ids
+from sgv_lab.training.conversation import prompt_ids
 from sgv_lab.training.preprocessing import norm, prepare, shaped
 from sgv_lab.training.segments import IGNORED, IMAGE_ID, Turn
 
@@ -242,7 +242,6 @@ def prompts(
     conversations: Sequence[Sequence[Turn]],
     images: Sequence[Image.Image | None],
     aspect: str,
-    system: str = SYSTEM,
 ) -> BatchFeature:
     """What ``generate`` takes to answer conversations that end in a question: (B, T), padded left.
 
@@ -256,9 +255,7 @@ def prompts(
         return chat.ask(conversations, processor, shown)
     rows = []
     for turns, image in zip(conversations, images, strict=True):
-        has_image = image is not None
-        ids = prompt_ids(turns, processor, taught, has_image, system=system)
-        rows += feed.expand_image_tokens(ids)
+        rows += feed.expand_image_tokens(prompt_ids(turns, processor, taught, image is not None))
     pixels = [prepare(image, processor.image_processor, aspect) for image in shown]
     given = padded_left(rows, processor.tokenizer.pad_token_id)
     return BatchFeature(given | (feed.pixels(pixels) if pixels else {}))

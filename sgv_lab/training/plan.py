@@ -185,6 +185,7 @@ def plan(
         largest = _largest(lengths, supervised, recipe)
         return step_memory(config, counts, recipe, largest, on_gpu=on_gpu, shards=shards)
 
+    there = next(p for p in (Path(out), *Path(out).absolute().parents) if p.exists())
     longest, fits = lengths.max(initial=0), ""
     if device_bytes:
         fits = _cheapest(recipe, memory, device_bytes, devices, longest)
@@ -214,7 +215,7 @@ def plan(
         device_bytes=device_bytes,
         cheapest=fits,
         disk_needed=_disk(counts, recipe, on_gpu),
-        disk_free=_free(Path(out)),
+        disk_free=shutil.disk_usage(there).free,
         hours=hours,
         cost=hours * price_per_hour * devices if hours and price_per_hour else None,
     )
@@ -273,12 +274,6 @@ def _disk(counts: Trainable, recipe: RunConfig, on_gpu: bool) -> float:
     total, learning = counts.total("total"), counts.total("effective")
     weight, _, state = BYTES[recipe.precision]
     return total * weight_bytes(recipe, on_gpu) + 2 * learning * (weight + state)
-
-
-def _free(folder: Path) -> int:
-    """Free bytes where ``folder`` is or would be."""
-    there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
-    return shutil.disk_usage(there).free
 
 
 def _largest(lengths: np.ndarray, supervised: np.ndarray, recipe: RunConfig) -> LargestBatch:

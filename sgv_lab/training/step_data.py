@@ -83,20 +83,16 @@ class Steps(Dataset):
         batches = []
         for indices in self.batching(drawn, self.processes)[self.rank :: self.processes]:
             examples = [self.examples[i] for i in indices]
-            batch = self.collate([*examples, *self._filler(examples)])
+            filler = []
+            if self.processes > 1 and not any(e["images"] for e in examples):
+                # All processes must use the same tensors: a black image without a loss, as the
+                # official code gives one to every text-only sample.
+                filler = [self.collate.blank_sample()]
+            batch = self.collate([*examples, *filler])
             batch["record_ids"] = [e["id"] for e in examples]
             batch["images"] = sum(len(e["images"]) for e in examples)
             batches.append(batch)
         return batches
-
-    def _filler(self, examples: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """A black image without a loss, where several processes must use the same tensors.
-
-        The official code gives one to every text-only sample for that reason.
-        """
-        if self.processes == 1 or any(e["images"] for e in examples):
-            return []
-        return [self.collate.blank_sample()]
 
 
 def counts(batches: Sequence[dict[str, Any]], processes: PartialState) -> dict[str, int]:

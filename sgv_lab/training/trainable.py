@@ -67,8 +67,7 @@ def set_trainable(model: PreTrainedModel, recipe: RunConfig) -> tuple[torch.nn.M
     if recipe.language_model == "lora":
         model, full = _add_lora(model, recipe), set(nominal)
         nominal = [n for n, p in model.named_parameters() if p.requires_grad or _plain(n) in full]
-    used = _last_used_block(model, layers)
-    effective = [n for n in nominal if _in_graph(_plain(n), used)]
+    effective = [n for n in nominal if _in_graph(_plain(n), model.config, layers)]
     learning = set(effective)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in learning)
@@ -99,18 +98,16 @@ def _trained(name: str, recipe: RunConfig) -> bool:
     return recipe.language_model == "full"
 
 
-def _last_used_block(model: torch.nn.Module, layers: int) -> int | None:
-    """The last vision block whose output is used; None if the whole tower is."""
-    taken = getattr(model.config, "vision_feature_layer", None)  # only the LLaVA family has it
-    if taken is None:
-        return None
-    # hidden_states has layers + 1 entries; entry i is the output of block i - 1.
-    return max(i % (layers + 1) for i in ([taken] if isinstance(taken, int) else taken)) - 1
+def _in_graph(name: str, config: PreTrainedConfig, layers: int) -> bool:
+    """Whether a loss depends on the tensor: not behind the last vision block whose output is used.
 
-
-def _in_graph(name: str, used: int | None) -> bool:
-    if used is None or part(name) != "vision tower":
+    ``layers``: how many blocks the tower has.
+    """
+    taken = getattr(config, "vision_feature_layer", None)  # only the LLaVA family has it
+    if taken is None or part(name) != "vision tower":
         return True
+    # hidden_states has layers + 1 entries; entry i is the output of block i - 1.
+    used = max(i % (layers + 1) for i in ([taken] if isinstance(taken, int) else taken)) - 1
     return ".post_layernorm." not in name and vision_block(name) <= used
 
 

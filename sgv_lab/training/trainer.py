@@ -56,7 +56,6 @@ def train(
     *,
     drop_broken: bool = False,
     max_dropped: float = MAX_DROPPED,
-    keep: bool = True,
     **run: Any,
 ) -> Path:
     """Train ``model`` on LLaVA records and return ``out``, then a Hugging Face checkpoint.
@@ -65,11 +64,11 @@ def train(
     ``image_root``. ``run``: fields of `Machine`, and settings of the recipe to change. A set with
     records that cannot be trained on (see `RecordDataset.examine`) is refused, unless
     ``drop_broken`` says to leave them out and they are at most ``max_dropped`` of all; the manifest
-    then counts them. Otherwise as `fit`, which see for resuming, ``keep``, and what is raised.
+    then counts them. Otherwise as `fit`, which see for resuming, and what is raised.
     """
     recipe, settings = configured(recipe, run)
     checkpoints.refuse_tokenizer(model.config, processor, "processor")
-    examples = RecordDataset(records, image_root, processor, recipe, raw=True)
+    examples = RecordDataset(records, image_root, processor, recipe)
     collate = collator(model.config, recipe.loss == "sample", recipe.packing, processor)
     found = survey(examples, collate.image_tokens, settings.workers or 0, settings.progress)
     found.refuse(records, drop_broken, max_dropped)
@@ -87,7 +86,7 @@ def train(
     lengths, fits = found.lengths, recipe.tokens_per_batch
     batching = packed(lengths, fits) if recipe.packing else padded(recipe.micro_batch, lengths)
     given = (model, processor, examples, collate, recipe, out, seed, settings, facts, batching)
-    return fit(*given, keep, list(found.broken))
+    return fit(*given, left_out=list(found.broken))
 
 
 def fit(

@@ -97,7 +97,7 @@ def test_items(root: Path, tokenizer: TextTokenizer) -> None:
     first, text_only = dataset[0], dataset[1]
     assert first["id"] == "one" and first["input_ids"].count(IMAGE_ID) == 1
     with Image.open(root / "coco/a.png") as image:
-        assert (first["images"][0] == prepare(image, PROCESSOR, "square")).all()
+        assert (first["images"][0] == prepare(image, PROCESSOR, "square", raw=True)).all()
     assert text_only["images"] == [] and IMAGE_ID not in text_only["input_ids"]
     assert len(text_only["labels"]) == len(text_only["input_ids"])
 
