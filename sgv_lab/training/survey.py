@@ -8,7 +8,6 @@ import contextlib
 import csv
 import hashlib
 import json
-import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,7 +31,6 @@ from sgv_lab.training import chat
 from sgv_lab.training.data import RecordDataset
 from sgv_lab.training.segments import IMAGE_ID, text_tokenizer
 
-log = logging.getLogger(__name__)
 MANY = 50_000  # records; as many or more are encoded by all cores
 MAX_DROPPED = 0.05  # of the records; where more cannot be trained on, something else is wrong
 
@@ -153,8 +151,8 @@ def survey(
 
     ``image_tokens``: tokens an image takes in the model (None: as many as its own shape asks, which
     its file's header tells); ``workers``: processes; ``progress``: None shows it in a terminal
-    only. The totals are logged. Of a file of records this is done once and kept in the store, until
-    the file, the size or date of an image, the tokenizer, the recipe or the code changes.
+    only. Of a file of records this is done once and kept in the store, until the file, the size or
+    date of an image, the tokenizer, the recipe or the code changes.
     """
     states = _states(dataset)
 
@@ -172,11 +170,6 @@ def survey(
             found = Survey(*np.load(kept / "counts.npy"), *wrong)
     found = found or _survey(dataset, image_tokens, states, workers, progress)
     found.truncated = found.truncated.astype(bool)
-    log.info(
-        "%d samples, %d tokens, %d supervised, %d cut at %d, %d cannot be trained on",
-        *(len(found.lengths), found.lengths.sum(), found.supervised.sum(), found.truncated.sum()),
-        *(dataset.recipe.max_length, len(found.broken)),
-    )
     return found
 
 

@@ -117,8 +117,7 @@ def fit(
     Raises LabError if ``out`` holds a run with other settings, no GPU is there where one is asked
     for, a tensor does not learn, a loss is not finite, or saving fails.
     """
-    kept = len(examples) - len(left_out)
-    out, processes = Path(out), several.start(recipe, run, kept)
+    out, processes = Path(out), several.start(recipe, run)
     steps = recipe.max_steps or total_steps(len(examples), recipe)
     first = processes.is_main_process
     known = broadcast_object_list([checkpoints.weights_hash(model) if first else None])
@@ -126,7 +125,7 @@ def fit(
         "recipe": recipe.training(),
         "seed": seed,
         "steps": steps,
-        "records": kept,
+        "records": len(examples) - len(left_out),
         "model": known[0],
         "base": hub_name(model.name_or_path),
         **facts,

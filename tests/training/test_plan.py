@@ -294,7 +294,7 @@ def test_what_training_would_not_begin_is_an_obstacle(
     made, run = base(recipe, changes), Machine(fsdp=True, device="cpu", progress=False)
     monkeypatch.setenv("WORLD_SIZE", str(devices))
     with pytest.raises(LabError, match=why) as refused:
-        processes.start(made, run, 8)
+        processes.start(made, run)
     how = {"drop_broken": True, "max_dropped": 0.2, "run": run, "devices": devices}
     assert _plan(folder, recipe=made, **how).obstacles == [str(refused.value)]
     shared = base("sft", {"precision": "bf16_32"})
