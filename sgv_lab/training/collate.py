@@ -265,10 +265,8 @@ def padded_left(
     rows: Sequence[torch.Tensor], pad_id: int, whole: int = 0
 ) -> dict[str, torch.Tensor]:
     """``input_ids`` and ``attention_mask`` (B, T) of ``rows`` (T,), padded behind ``whole`` ids."""
-    front = torch.stack([row[:whole] for row in rows])
-    parts = {"input_ids": (front, rows, pad_id)}
-    parts["attention_mask"] = torch.ones_like(front), [torch.ones_like(row) for row in rows], 0
-    return {
-        key: torch.cat([head, pad_sequence([row[whole:] for row in rest], True, fill, "left")], 1)
-        for key, (head, rest, fill) in parts.items()
-    }
+    front, rest = torch.stack([row[:whole] for row in rows]), [row[whole:] for row in rows]
+    ids = pad_sequence(rest, True, pad_id, "left")
+    mask = pad_sequence([torch.ones_like(row) for row in rest], True, 0, "left")
+    mask = torch.cat([torch.ones_like(front), mask], 1)
+    return {"input_ids": torch.cat([front, ids], 1), "attention_mask": mask}

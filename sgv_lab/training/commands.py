@@ -91,9 +91,9 @@ def train(
 
     Several GPUs: `torchrun --nproc-per-node N --no-python sgv-lab train … [--fsdp]`.
     """
-    how = {"loss": loss, "device": device, "fsdp": fsdp, "save_every": save_every, "price": price}
-    how["report_to"] = report_to
-    config, machine = given.configured(**how)
+    config, machine = given.configured(
+        loss=loss, device=device, fsdp=fsdp, save_every=save_every, price=price, report_to=report_to
+    )
     load = _load_four_bit if config.four_bit else checkpoints.load
     if fsdp and int(os.environ.get("RANK", 0)):
         load = checkpoints.load_empty  # the first process reads the weights and gives each its part
