@@ -28,7 +28,7 @@ Row = dict[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class Collator:
-    """Turns samples into one batch for a model's forward: tensors, and ``record_ids``.
+    """Turns samples into one batch of tensors for a model's forward.
 
     Padded (B samples, one a row): ``input_ids``, ``labels``, ``position_ids``, ``attention_mask``
     (B, T) int64, ``loss_weights`` (B, T) float32, ``pixel_values`` (N, 3, H, W) float32.
@@ -59,7 +59,6 @@ class Collator:
         batch = self._packed(rows) if self.packed else self._padded(rows)
         if images := [image for sample in samples for image in sample["images"]]:
             batch |= self.pixels(images)
-        batch["record_ids"] = [sample["id"] for sample in samples]
         return batch
 
     def blank_sample(self) -> Sample:

@@ -189,7 +189,7 @@ def plan(
     longest, fits = lengths.max(initial=0), ""
     if device_bytes:
         fits = _cheapest(recipe, memory, device_bytes, devices, longest)
-    steps = recipe.max_steps or total_steps(len(found.lengths), recipe)
+    steps = total_steps(len(found.lengths), recipe)
     tokens = float(lengths.sum() / max(len(lengths), 1) * steps * recipe.samples_per_step)
     hours = tokens / tokens_per_second / devices / 3600 if tokens_per_second else None
     return Plan(

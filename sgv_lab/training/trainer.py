@@ -118,7 +118,7 @@ def fit(
     for, a tensor does not learn, a loss is not finite, or saving fails.
     """
     out, processes = Path(out), several.start(recipe, run)
-    steps = recipe.max_steps or total_steps(len(examples), recipe)
+    steps = total_steps(len(examples), recipe)
     first = processes.is_main_process
     known = broadcast_object_list([checkpoints.weights_hash(model) if first else None])
     settings = {  # what makes a run this run and no other
@@ -269,5 +269,5 @@ def learning_rates(
 
 
 def total_steps(records: int, recipe: RunConfig) -> int:
-    """How many steps the recipe's epochs take; the last one is filled from the next epoch."""
-    return math.ceil(recipe.epochs * records / recipe.samples_per_step)
+    """As many as the recipe says or its epochs take; the last one is filled from the next epoch."""
+    return recipe.max_steps or math.ceil(recipe.epochs * records / recipe.samples_per_step)

@@ -18,7 +18,7 @@ SAMPLES = [tiny_llava.Samples()[i] for i in range(7)]
 
 def _losses(model: torch.nn.Module, batch: dict[str, Any]) -> torch.Tensor:
     """Cross-entropy of every supervised token, in order."""
-    inputs = {k: v for k, v in batch.items() if k not in ("labels", "loss_weights", "record_ids")}
+    inputs = {k: v for k, v in batch.items() if k not in ("labels", "loss_weights")}
     logits = model(**inputs, use_cache=False).logits
     wanted = torch.nn.functional.pad(batch["labels"][:, 1:], (0, 1), value=IGNORED)
     return cross_entropy(logits[wanted != IGNORED], wanted[wanted != IGNORED], reduction="none")

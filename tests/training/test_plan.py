@@ -432,7 +432,7 @@ def test_activations_equal_what_autograd_keeps(name, checkpointing, monkeypatch)
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    inputs = {k: v for k, v in batch.items() if k not in ("labels", "loss_weights", "record_ids")}
+    inputs = {k: v for k, v in batch.items() if k not in ("labels", "loss_weights")}
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         bare = model.get_base_model() if name == "sft-lora" else model
         output = bare.model(**inputs, use_cache=False).last_hidden_state
