@@ -5,6 +5,7 @@ a comparison can be given the same samples in every step whatever their captions
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -58,24 +59,20 @@ def padded(micro_batch: int, lengths: Sequence[int] | np.ndarray = ()) -> Batchi
     return batches
 
 
+@dataclass
 class Steps(Dataset):
     """Step number -> this process's batches, each ready for the model.
 
     Every process gets the same number of batches, as sharded models need.
     """
 
-    def __init__(
-        self,
-        examples: Dataset[Sample],
-        collate: Collator,
-        order: SampleOrder,
-        batching: Batching,
-        samples_per_step: int,
-        processes: PartialState,
-    ) -> None:
-        self.examples, self.collate, self.order, self.batching = examples, collate, order, batching
-        self.samples_per_step = samples_per_step
-        self.rank, self.processes = processes.process_index, processes.num_processes
+    examples: Dataset[Sample]
+    collate: Collator
+    order: SampleOrder
+    batching: Batching
+    samples_per_step: int
+    rank: int  # this process's number
+    processes: int
 
     def __getitem__(self, step: int) -> list[dict[str, Any]]:
         first = step * self.samples_per_step

@@ -134,7 +134,8 @@ def fit(
         return out
     order = step_data.SampleOrder(len(examples), seed, left_out)
     batching = batching or padded(recipe.micro_batch)
-    data = step_data.Steps(examples, collate, order, batching, recipe.samples_per_step, processes)
+    place = processes.process_index, processes.num_processes
+    data = step_data.Steps(examples, collate, order, batching, recipe.samples_per_step, *place)
     cuda = processes.device.type == "cuda"
     half = recipe.precision == "bf16" and cuda  # autocast
     with only_writer(out) if first else contextlib.nullcontext():
