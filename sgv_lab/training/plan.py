@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -180,28 +181,15 @@ def plan(
     found = survey(examples, feed.image_tokens, run.workers or 0, run.progress)
     lengths, supervised = found.lengths[found.kept], found.supervised[found.kept]
     counts = count_trainable(config, recipe)
-
-    def memory(recipe: RunConfig, shards: int) -> dict[str, float]:
-        largest = _largest(lengths, supervised, recipe)
-        return step_memory(config, counts, recipe, largest, on_gpu=on_gpu, shards=shards)
-
+    memory = partial(_memory, config, counts, lengths, supervised, on_gpu)
     there = next(p for p in (Path(out), *Path(out).absolute().parents) if p.exists())
-    longest, fits = lengths.max(initial=0), ""
-    if device_bytes:
-        fits = _cheapest(recipe, memory, device_bytes, devices, longest)
     steps = total_steps(len(found.lengths), recipe)
     tokens = float(lengths.sum() / max(len(lengths), 1) * steps * recipe.samples_per_step)
     hours = tokens / tokens_per_second / devices / 3600 if tokens_per_second else None
     return Plan(
         recipe=recipe.name,
         changed=recipe.differences(),
-        records=len(found.lengths),
-        images=found.folders,
-        broken=list(map(str, found.broken.values())),
-        reasons=count_reasons(found.broken.values()),
-        cut=int(found.truncated.sum()),
-        tokens=int(lengths.sum()),
-        supervised=int(supervised.sum()),
+        **_counts(found),
         dropped=drop_broken,
         max_dropped=max_dropped,
         too_long=packing.unpackable(lengths, recipe.tokens_per_batch) if recipe.packing else "",
@@ -213,12 +201,25 @@ def plan(
         parameters=counts.counts,
         memory=memory(recipe, devices if run.fsdp else 1),
         device_bytes=device_bytes,
-        cheapest=fits,
+        cheapest=_cheapest(recipe, memory, device_bytes, devices, lengths.max(initial=0)),
         disk_needed=_disk(counts, recipe, on_gpu),
         disk_free=shutil.disk_usage(there).free,
         hours=hours,
         cost=hours * price_per_hour * devices if hours and price_per_hour else None,
     )
+
+
+def _counts(found: Survey) -> dict[str, Any]:
+    """What was found in the records, by the names of `Plan`; tokens are those of whole ones."""
+    return {
+        "records": len(found.lengths),
+        "images": found.folders,
+        "broken": list(map(str, found.broken.values())),
+        "reasons": count_reasons(found.broken.values()),
+        "cut": int(found.truncated.sum()),
+        "tokens": int(found.lengths[found.kept].sum()),
+        "supervised": int(found.supervised[found.kept].sum()),
+    }
 
 
 def _wrong_weights(folder: str | Path) -> str:
@@ -244,13 +245,31 @@ def _wrong_place(
     return ""
 
 
-def _cheapest(recipe: RunConfig, memory: Memory, room: int, devices: int, longest: int) -> str:
+def _memory(
+    config: PreTrainedConfig,
+    counts: Trainable,
+    lengths: np.ndarray,
+    supervised: np.ndarray,
+    on_gpu: bool,
+    recipe: RunConfig,
+    shards: int,
+) -> dict[str, float]:
+    """What a recipe for these data takes on each of ``shards`` devices that share the model."""
+    largest = _largest(lengths, supervised, recipe)
+    return step_memory(config, counts, recipe, largest, on_gpu=on_gpu, shards=shards)
+
+
+def _cheapest(
+    recipe: RunConfig, memory: Memory, room: int | None, devices: int, longest: int
+) -> str:
     """The settings, in words, that fit ``room`` bytes with the least work; "" if none does.
 
     Work is a step's FLOPs, those that are computed again included, times the GPUs that share the
     model. Of equal ones it is the recipe's own precision, for another one rounds otherwise; then
     the one that computes less again, then the longer pack. ``longest``: tokens of a sample.
     """
+    if not room:
+        return ""
     kinds = dict.fromkeys((recipe.precision, "bf16_24", "bf16_32"))
     ways = itertools.product(range(1, devices + 1), kinds, _WORK, (8192, 4096))
     for shards, kind, again, size in sorted(ways, key=lambda way: way[0] * _WORK[way[2]]):

@@ -1,9 +1,9 @@
 """From records to a checkpoint: the whole of a training, to be read from top to bottom.
 
-`train` checks and encodes records; `fit` makes a model learn from the samples, step by step;
-`_step` is one optimizer step, `supervised_loss` what it minimises. What a step is shown is decided
-in `step_data`, which tensors learn in `trainable`, how processes share the work in `processes`, and
-how a run is saved, resumed and finished in `checkpointing`.
+`train` checks and encodes records; `fit` makes a model learn from the samples; `_learn` is the
+loop, `_step` one optimizer step, `supervised_loss` what it minimises. What a step is shown is
+decided in `step_data`, which tensors learn in `trainable`, how processes share the work in
+`processes`, and how a run is saved, resumed and finished in `checkpointing`.
 """
 
 import contextlib
@@ -136,51 +136,64 @@ def fit(
     batching = batching or padded(recipe.micro_batch)
     place = processes.process_index, processes.num_processes
     data = step_data.Steps(examples, collate, order, batching, recipe.samples_per_step, *place)
-    cuda = processes.device.type == "cuda"
-    half = recipe.precision == "bf16" and cuda  # autocast
     with only_writer(out) if first else contextlib.nullcontext():
         if first:
             write_json(out / "run.json", settings)
-        set_seed(seed)  # the adapters' first values
-        model, trainable = set_trainable(model, recipe)
-        set_precision(model, recipe, half and not run.fsdp)  # shards are cast as they are gathered
-        kernels.checkpoint(model, recipe)
-        wrapped = several.distributed(model.train(), run, processes, half)
-        optimizer = adamw(model, recipe)
-        schedule = learning_rates(optimizer, recipe, steps)
-        set_seed(seed)  # dropout, whatever was drawn so far
-        parts = model, optimizer, schedule, processes
-        state = checkpointing.TrainingState(out / "checkpoints", *parts)
-        start = state.load()
-        loader = DataLoader(
-            data,
-            sampler=range(start, steps),  # a step's number says what it is shown
-            batch_size=None,
-            num_workers=4 * cuda if run.workers is None else run.workers,
-            pin_memory=cuda,
-            generator=torch.Generator(),  # its own, so that opening it leaves the global one alone
-        )
-        guard, every = GradientGuard(trainable.effective), run.save_every or max(50, steps // 10)
-        fast = kernels.fast(model, recipe, cuda, run.liger)
-        told = {name: settings[name] for name in ("seed", "steps", "records", "base")}
-        shown = (out / "metrics.jsonl", start, steps, run, processes, recipe.training() | told)
-        with fast, Metrics(*shown) as metrics:
-            for step, batches in enumerate(loader, start + 1):
-                counts = step_data.counts(batches, processes)
-                row = _step(wrapped, batches, counts, step, recipe, half)
-                guard.check(model, has_image=counts["images"] > 0)
-                row["learning_rate"] = schedule.get_last_lr()[0]
-                optimizer.step()
-                schedule.step()
-                optimizer.zero_grad()
-                metrics.add({"step": step, **row, **counts})
-                if keep and (step % every == 0 or step == steps):
-                    state.save(step)
-                    metrics.restart_clock()
-        if keep:
-            done = settings, out, processes, half
-            checkpointing.finish(model, processor, recipe, trainable, *done)
+        _learn(model, processor, data, recipe, run, settings, out, processes, keep)
     return out
+
+
+def _learn(
+    model: PreTrainedModel,
+    processor: ProcessorMixin | None,
+    data: step_data.Steps,
+    recipe: RunConfig,
+    run: Machine,
+    settings: dict[str, Any],
+    out: Path,
+    processes: PartialState,
+    keep: bool,
+) -> None:
+    """Train from the last complete checkpoint, or from the start, to the manifest."""
+    steps, cuda = settings["steps"], processes.device.type == "cuda"
+    half = recipe.precision == "bf16" and cuda  # autocast
+    set_seed(settings["seed"])  # the adapters' first values
+    model, trainable = set_trainable(model, recipe)
+    set_precision(model, recipe, half and not run.fsdp)  # shards are cast as they are gathered
+    kernels.checkpoint(model, recipe)
+    wrapped = several.distributed(model.train(), run, processes, half)
+    optimizer = adamw(model, recipe)
+    schedule = learning_rates(optimizer, recipe, steps)
+    set_seed(settings["seed"])  # dropout, whatever was drawn so far
+    state = checkpointing.TrainingState(out / "checkpoints", model, optimizer, schedule, processes)
+    start = state.load()
+    loader = DataLoader(
+        data,
+        sampler=range(start, steps),  # a step's number says what it is shown: nothing is read twice
+        batch_size=None,
+        num_workers=4 * cuda if run.workers is None else run.workers,
+        pin_memory=cuda,
+        generator=torch.Generator(),  # its own, so that opening it leaves the global one alone
+    )
+    guard, every = GradientGuard(trainable.effective), run.save_every or max(50, steps // 10)
+    fast = kernels.fast(model, recipe, cuda, run.liger)
+    told = {name: settings[name] for name in ("seed", "steps", "records", "base")}
+    shown = (out / "metrics.jsonl", start, steps, run, processes, recipe.training() | told)
+    with fast, Metrics(*shown) as metrics:
+        for step, batches in enumerate(loader, start + 1):
+            counts = step_data.counts(batches, processes)
+            row = _step(wrapped, batches, counts, step, recipe, half)
+            guard.check(model, has_image=counts["images"] > 0)
+            row["learning_rate"] = schedule.get_last_lr()[0]
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+            metrics.add({"step": step, **row, **counts})
+            if keep and (step % every == 0 or step == steps):
+                state.save(step)
+                metrics.restart_clock()
+    if keep:
+        checkpointing.finish(model, processor, recipe, trainable, settings, out, processes, half)
 
 
 def _step(
