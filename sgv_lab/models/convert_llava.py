@@ -4,6 +4,7 @@ Names and settings: haotian-liu/LLaVA@c121f04 (llava/model) and ShareGPT4Omni/Sh
 """
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,7 @@ def read(
     """The new configuration and weights of the checkpoint ``source``; ``original``: its config."""
     folder = _tower(source, vision_tower, original)
     made = _config(original, source, folder)
-    extra = made.text_config.vocab_size - original["vocab_size"]
-
-    def rename(name: str, tensor: torch.Tensor) -> State:
-        return _llava(name, tensor, extra)
-
+    rename = partial(_llava, made.text_config.vocab_size - original["vocab_size"])
     state = renamed(weight_files(source), rename)
     projector = source / "mm_projector.bin"
     if projector.is_file() and not any("multi_modal_projector" in name for name in state):
@@ -55,7 +52,7 @@ def read(
     return made, state
 
 
-def _llava(name: str, tensor: torch.Tensor, extra: int) -> State:
+def _llava(extra: int, name: str, tensor: torch.Tensor) -> State:
     """A LLaVA checkpoint's tensor under its new name.
 
     The token tables get ``extra`` copies of their mean row, for the tokens LLaMA does not have. The

@@ -12,7 +12,6 @@ from sgv_lab.models.tokenizers import of_llamas_make, qwen_tokenizer
 
 CONTEXT = 2048
 _LLAMA_BYTES = [f"<0x{byte:02X}>" for byte in range(256)]  # ids 3..258, as in LLaMA's vocabulary
-IMAGE_ID, PAD_ID = 259, 260
 # Qwen's special tokens stand behind the 256 bytes, in the order of both real vocabularies.
 QWEN_SPECIAL = (
     *("<|endoftext|>", "<|im_start|>", "<|im_end|>"),

@@ -14,6 +14,7 @@ import re
 import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,20 +43,18 @@ TOLD = ("base", "records_file")  # where a run's inputs lay: hashes say what the
 MARKER = "complete.json"  # written last: the size of every other file
 
 
+@dataclass
 class TrainingState:
     """What of a run changes from step to step; loaded from and saved to ``folder``."""
 
-    def __init__(
-        self,
-        folder: Path,
-        model: torch.nn.Module,
-        optimizer: torch.optim.Optimizer,
-        schedule: LRScheduler,
-        processes: PartialState,
-    ) -> None:
-        self.folder, self.processes = folder, processes
-        self.optimizer, self.schedule = optimizer, schedule
-        self.tensors = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    folder: Path
+    model: torch.nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: LRScheduler
+    processes: PartialState
+
+    def __post_init__(self) -> None:
+        self.tensors = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
         self.sharded = any(isinstance(p, DTensor) for p in self.tensors.values())
 
     def save(self, step: int) -> None:

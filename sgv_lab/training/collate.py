@@ -18,7 +18,7 @@ from transformers import (
 from sgv_lab.errors import LabError
 from sgv_lab.models.architectures import template
 from sgv_lab.training import chat
-from sgv_lab.training.conversation import SYSTEM, prompt_ids
+from sgv_lab.training.conversation import prompt_ids
 from sgv_lab.training.preprocessing import norm, prepare, shaped
 from sgv_lab.training.segments import IGNORED, IMAGE_ID, Turn
 
@@ -28,7 +28,7 @@ Row = dict[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class Collator:
-    """Turns samples into one batch for a model's forward: tensors, and ``record_ids``.
+    """Turns samples into one batch of tensors for a model's forward.
 
     Padded (B samples, one a row): ``input_ids``, ``labels``, ``position_ids``, ``attention_mask``
     (B, T) int64, ``loss_weights`` (B, T) float32, ``pixel_values`` (N, 3, H, W) float32.
@@ -59,7 +59,6 @@ class Collator:
         batch = self._packed(rows) if self.packed else self._padded(rows)
         if images := [image for sample in samples for image in sample["images"]]:
             batch |= self.pixels(images)
-        batch["record_ids"] = [sample["id"] for sample in samples]
         return batch
 
     def blank_sample(self) -> Sample:
@@ -242,7 +241,6 @@ def prompts(
     conversations: Sequence[Sequence[Turn]],
     images: Sequence[Image.Image | None],
     aspect: str,
-    system: str = SYSTEM,
 ) -> BatchFeature:
     """What ``generate`` takes to answer conversations that end in a question: (B, T), padded left.
 
@@ -256,9 +254,7 @@ def prompts(
         return chat.ask(conversations, processor, shown)
     rows = []
     for turns, image in zip(conversations, images, strict=True):
-        has_image = image is not None
-        ids = prompt_ids(turns, processor, taught, has_image, system=system)
-        rows += feed.expand_image_tokens(ids)
+        rows += feed.expand_image_tokens(prompt_ids(turns, processor, taught, image is not None))
     pixels = [prepare(image, processor.image_processor, aspect) for image in shown]
     given = padded_left(rows, processor.tokenizer.pad_token_id)
     return BatchFeature(given | (feed.pixels(pixels) if pixels else {}))
@@ -268,10 +264,8 @@ def padded_left(
     rows: Sequence[torch.Tensor], pad_id: int, whole: int = 0
 ) -> dict[str, torch.Tensor]:
     """``input_ids`` and ``attention_mask`` (B, T) of ``rows`` (T,), padded behind ``whole`` ids."""
-    front = torch.stack([row[:whole] for row in rows])
-    parts = {"input_ids": (front, rows, pad_id)}
-    parts["attention_mask"] = torch.ones_like(front), [torch.ones_like(row) for row in rows], 0
-    return {
-        key: torch.cat([head, pad_sequence([row[whole:] for row in rest], True, fill, "left")], 1)
-        for key, (head, rest, fill) in parts.items()
-    }
+    front, rest = torch.stack([row[:whole] for row in rows]), [row[whole:] for row in rows]
+    ids = pad_sequence(rest, True, pad_id, "left")
+    mask = pad_sequence([torch.ones_like(row) for row in rest], True, 0, "left")
+    mask = torch.cat([torch.ones_like(front), mask], 1)
+    return {"input_ids": torch.cat([front, ids], 1), "attention_mask": mask}

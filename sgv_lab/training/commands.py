@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -90,9 +91,9 @@ def train(
 
     Several GPUs: `torchrun --nproc-per-node N --no-python sgv-lab train … [--fsdp]`.
     """
-    how = {"loss": loss, "device": device, "fsdp": fsdp, "save_every": save_every, "price": price}
-    how["report_to"] = report_to
-    config, machine = given.configured(**how)
+    config, machine = given.configured(
+        loss=loss, device=device, fsdp=fsdp, save_every=save_every, price=price, report_to=report_to
+    )
     load = _load_four_bit if config.four_bit else checkpoints.load
     if fsdp and int(os.environ.get("RANK", 0)):
         load = checkpoints.load_empty  # the first process reads the weights and gives each its part
@@ -200,7 +201,7 @@ def inspect(
     how = base("sft", {"template": template, "variant": variant})
     data = RecordDataset(records, images, processor, how)
     rows: list[dict[str, Any]] = []
-    totals = dict.fromkeys(("tokens", "supervised", "truncated", "refused"), 0)
+    totals = Counter(tokens=0, supervised=0, truncated=0, refused=0)
     for number in range(len(data)):
         row: dict[str, Any] = {"id": data.record(number)["id"]}
         broken, encoded = data.examine(number)
@@ -209,12 +210,11 @@ def inspect(
             row["error"] = str(broken)
             shown = click.style(f"refused: {broken}", fg="red")
         else:
-            totals["tokens"] += len(encoded.input_ids)
-            totals["supervised"] += encoded.supervised
-            totals["truncated"] += encoded.truncated
+            tokens, supervised = len(encoded.input_ids), encoded.supervised
+            totals.update(tokens=tokens, supervised=supervised, truncated=encoded.truncated)
             row |= {"input_ids": encoded.input_ids, "labels": encoded.labels}
             cut = f", cut from {encoded.untruncated}" if encoded.truncated else ""
-            shown = f"{len(encoded.input_ids)} tokens, {encoded.supervised} supervised{cut}\n"
+            shown = f"{tokens} tokens, {supervised} supervised{cut}\n"
             shown += marked(encoded, words)
         rows.append(row)
         if not json_:

@@ -111,7 +111,9 @@ class RunConfig:
         """
         if "base" in changes:
             rest = {name: value for name, value in changes.items() if name != "base"}
-            return self._on(base(changes["base"])).changed(rest, origin)
+            kept = {name: getattr(self, name) for name in self.origins if name in SETTINGS}
+            kept |= {n: getattr(self, n) for n in ("captions", "pretrain", "origins")}
+            return dataclasses.replace(base(changes["base"]), **kept).changed(rest, origin)
         types = typing.get_type_hints(type(self.captions)) if self.captions else {}
         first = {n.removeprefix("pretrain."): v for n, v in changes.items() if "." in n}
         own = {n: v for n, v in changes.items() if n in SETTINGS}
@@ -130,12 +132,6 @@ class RunConfig:
         config = dataclasses.replace(self, **new, origins=origins)
         config._check()
         return config
-
-    def _on(self, other: "RunConfig") -> "RunConfig":
-        """What has been changed here, on another base."""
-        kept = {name: getattr(self, name) for name in self.origins if name in SETTINGS}
-        shown = {"captions": self.captions, "pretrain": self.pretrain, "origins": self.origins}
-        return dataclasses.replace(other, **kept, **shown)
 
     def for_tower(self, blocks: int) -> "RunConfig":
         """A copy whose ``vision_from`` is that of ``vision_share``, in a tower of ``blocks``.
@@ -252,17 +248,6 @@ def _cast(name: str, value: Any, kind: Any) -> Any:
         raise LabError(what, where="recipe", fix="change the setting") from None
 
 
-PROJECTOR = RunConfig(  # pre-training of LLaVA-1.5: the projector alone
-    name="projector-only",
-    source="LLaVA-1.5; LL scripts/v1_5/pretrain.sh",
-    language_model="frozen",
-    projector=True,
-    vision_from=None,
-    template="plain",
-    aspect="square",
-    learning_rate=1e-3,
-    samples_per_step=256,
-)
 PRETRAIN = RunConfig(  # pre-training of ShareGPT4V; 16 x 16 GPUs = 256
     name="pretrain",
     source="ShareGPT4V section 4.2; SG scripts/sharegpt4v/slurm_pretrain_7b.sh",
@@ -272,6 +257,14 @@ PRETRAIN = RunConfig(  # pre-training of ShareGPT4V; 16 x 16 GPUs = 256
     template="plain",
     aspect="square",
     samples_per_step=256,
+)
+PROJECTOR = dataclasses.replace(  # pre-training of LLaVA-1.5: the projector alone
+    PRETRAIN,
+    name="projector-only",
+    source="LLaVA-1.5; LL scripts/v1_5/pretrain.sh",
+    language_model="frozen",
+    vision_from=None,
+    learning_rate=1e-3,
 )
 SFT = RunConfig(  # 8 x 16 GPUs = 128
     name="sft",

@@ -40,8 +40,8 @@ class RecordDataset(Dataset[dict[str, Any]]):
 
     ``records``: a list, or a file that `captions.records` reads; ``processor``: the model's, whose
     tokenizer and image processor are used. An item is ``{"id": str, "input_ids": list[int] (image
-    at -200), "labels": list[int], "images": list of what `preprocessing.prepare` gives}``, for the
-    template "chat" what `chat.sample` gives. ``raw``: images are not normalised yet.
+    at -200), "labels": list[int], "images": list of raw ones of `preprocessing.prepare`}``, for the
+    template "chat" what `chat.sample` gives.
     Records whose form is broken keep their places; ``malformed`` says what is wrong with them.
     Raises LabError for a file that cannot be read, and for no records.
     """
@@ -52,7 +52,6 @@ class RecordDataset(Dataset[dict[str, Any]]):
         image_root: str | Path | None,
         processor: ProcessorMixin,
         recipe: RunConfig,
-        raw: bool = False,
     ) -> None:
         if recipe.variant not in VARIANTS:
             raise unknown("variant", recipe.variant, VARIANTS)
@@ -63,7 +62,7 @@ class RecordDataset(Dataset[dict[str, Any]]):
             raise LabError("no records", where=where, fix="give at least one")
         self.source, self.recipe = records, recipe
         self.image_root = None if image_root is None else Path(image_root)
-        self.processor, self.raw = processor, raw
+        self.processor = processor
 
     def _batches(
         self, records: Sequence[Mapping[str, Any]] | str | Path
@@ -149,5 +148,5 @@ class RecordDataset(Dataset[dict[str, Any]]):
             "id": record["id"],
             "input_ids": encoded.input_ids,
             "labels": encoded.labels,
-            "images": [prepare(image, *shape, self.raw) for image in images],
+            "images": [prepare(image, *shape, raw=True) for image in images],
         }

@@ -19,10 +19,9 @@ from transformers import PreTrainedModel
 from sgv_lab.training.config import RunConfig
 from sgv_lab.training.packing import varlen
 
-_SDPA = "_scaled_dot_product_"
 _KINDS = ("flash_attention", "efficient_attention", "cudnn_attention", "flash_attention_for_cpu")
 KEPT = {torch.ops.aten.mm.default, torch.ops.aten.addmm.default, torch.ops.aten.bmm.default}
-KEPT |= {getattr(torch.ops.aten, _SDPA + kind).default for kind in _KINDS}
+KEPT |= {getattr(torch.ops.aten, f"_scaled_dot_product_{kind}").default for kind in _KINDS}
 KEPT |= {torch.ops.torch_attn._varlen_attn.default}
 _LIGER = {"rope": True, "rms_norm": True, "swiglu": True}
 _LIGER |= {"cross_entropy": False, "fused_linear_cross_entropy": False}  # see supervised_loss

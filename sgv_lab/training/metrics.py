@@ -3,6 +3,7 @@
 import resource
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,44 +14,41 @@ from transformers.utils import is_in_notebook
 
 from sgv_lab.errors import LabError
 from sgv_lab.files import Journal, write_jsonl
+from sgv_lab.training.config import Machine
 
 REDRAW_SECONDS = 1.0
 LAST = 20  # steps that speed and time left are told by
 
 
+@dataclass
 class Metrics:
     """The record of a run, one row a step: a file, and a bar that tells speed, memory, cost.
 
     In a notebook the loss curve is redrawn in place, too. Rows past a resumed step are dropped.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        start: int,
-        steps: int,
-        run: Any,
-        processes: PartialState,
-        config: dict[str, Any],
-    ) -> None:
-        self.journal, self.start, self.steps = Journal(path), start, steps
-        self.config = config  # what trackers tell runs apart by
-        self.shown, self.price, self.trackers = run.progress, run.price, None
-        self.report_to = [name for name in run.report_to.split(",") if name]
-        self.main, self.devices = processes.is_main_process, processes.num_processes
-        self.on_gpu = processes.device.type == "cuda"
-        self.rows: list[dict[str, Any]] = []
-        self.curve, self.drawn = None, 0.0
+    path: Path
+    start: int  # the step that the run goes on from
+    steps: int
+    run: Machine
+    processes: PartialState
+    config: dict[str, Any]  # what trackers tell runs apart by
+
+    def __post_init__(self) -> None:
+        self.journal, self.rows = Journal(self.path), []
+        self.main = self.processes.is_main_process
+        self.on_gpu = self.processes.device.type == "cuda"
+        self.curve, self.drawn, self.trackers = None, 0.0, None
 
     def __enter__(self) -> "Metrics":
         if self.on_gpu:
             torch.cuda.reset_peak_memory_stats()  # a study's worker trains many models
         if self.main:
             self.rows = [row for row in self.journal.read() if row["step"] <= self.start]
-            write_jsonl(self.journal.path, self.rows)
-        if self.report_to:
-            self._report()
-        shown = self.shown and self.main
+            write_jsonl(self.path, self.rows)
+        if names := [name for name in self.run.report_to.split(",") if name]:
+            self._report(names)
+        shown = self.run.progress and self.main
         self.restart_clock()
         self.bar = tqdm(total=self.steps, initial=self.start, disable=not shown, unit="step")
         if shown and is_in_notebook():
@@ -66,16 +64,14 @@ class Metrics:
         if self.trackers:
             self.trackers.end_training()
 
-    def _report(self) -> None:
+    def _report(self, names: list[str]) -> None:
         """Open the trackers; LabError for a name that is none, and for one not installed."""
         try:
-            self.trackers = Accelerator(
-                log_with=self.report_to, project_dir=self.journal.path.parent
-            )
+            self.trackers = Accelerator(log_with=names, project_dir=self.path.parent)
         except ValueError as error:
             raise LabError(str(error), where="--report-to") from error
         known = {str(getattr(one, "value", one)) for one in self.trackers.log_with}
-        if lacking := sorted({*self.report_to} - known):
+        if lacking := sorted({*names} - known):
             what, fix = f"{lacking[0]} is not installed", f"pip install {lacking[0]}"
             raise LabError(what, where="--report-to", fix=fix)
         self.trackers.init_trackers("sgv-lab", self.config)
@@ -108,8 +104,9 @@ class Metrics:
         speed = sum(row["tokens"] for row in last) / sum(row["seconds"] for row in last)
         memory = f"{peak_bytes(self.on_gpu) / 1e9:.1f} GB"
         found = {"tokens/s": f"{speed:,.0f}", "memory": memory}
-        if self.price:
-            spent, rate = sum(row["seconds"] for row in self.rows), self.price * self.devices / 3600
+        if self.run.price:
+            spent = sum(row["seconds"] for row in self.rows)
+            rate = self.run.price * self.processes.num_processes / 3600
             found["cost"] = f"{rate * spent:,.2f} of {rate * (spent + self._left()):,.2f}"
         return found
 

@@ -105,10 +105,8 @@ def varlen_attention(
     # The rotary embedding gives float32 back under autocast, which does not know this kernel.
     dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else query.dtype
     heads = [tensor[0].transpose(0, 1).to(dtype) for tensor in (query, key, value)]  # (T, H, D)
-    known, shared = inspect.signature(varlen_attn).parameters, query.shape[1] // key.shape[1]
-    # Nothing from the right: torch 2.10 says causal, later ones give the window.
-    how = {"is_causal": True} if "is_causal" in known else {"window_size": (-1, 0)}
-    if "enable_gqa" in known:
+    how, shared = {"window_size": (-1, 0)}, query.shape[1] // key.shape[1]  # nothing on the right
+    if "enable_gqa" in inspect.signature(varlen_attn).parameters:
         how["enable_gqa"] = shared > 1
     elif shared > 1:  # before torch 2.12 each query head needs a key head of its own
         heads[1:] = [tensor.repeat_interleave(shared, dim=1) for tensor in heads[1:]]

@@ -22,14 +22,7 @@ from sgv_lab.training.config import Machine, RunConfig
 from sgv_lab.training.data import RecordDataset
 from sgv_lab.training.estimates import BYTES, LargestBatch, step_memory, weight_bytes
 from sgv_lab.training.processes import not_sharded, refusals
-from sgv_lab.training.survey import (
-    MAX_DROPPED,
-    ImageFolder,
-    Survey,
-    image_folders,
-    refusal,
-    survey,
-)
+from sgv_lab.training.survey import MAX_DROPPED, Survey, image_folders, refusal, survey
 from sgv_lab.training.trainable import Trainable, count_trainable
 from sgv_lab.training.trainer import total_steps
 
@@ -75,11 +68,8 @@ class Plan:
     def obstacles(self) -> list[str]:
         """Why the run would be refused or fail; empty if it can start."""
         broken = refusal(self.broken, self.records, self.dropped, self.max_dropped)
-        found = [broken] if broken else []
-        if self.too_long:
-            found.append(self.too_long)
-        found += self.refused
-        found += filter(None, (self.weights, self.place))
+        known = (broken, self.too_long, *self.refused, self.weights, self.place)
+        found = [why for why in known if why]
         if self.disk_needed > self.disk_free:
             found.append(f"disk: {_gb(self.disk_needed)} needed, {_gb(self.disk_free)} free")
         needed = sum(self.memory.values())
@@ -89,7 +79,7 @@ class Plan:
         return found
 
     @property
-    def sources(self) -> dict[str, ImageFolder]:
+    def sources(self) -> dict[str, dict[str, str]]:
         """Folder of the official layout that lacks images -> where to get them, and terms."""
         lacking = [name for name, count in self.images.items() if count["missing"]]
         return {name: image_folders()[name] for name in lacking if name in image_folders()}
@@ -106,7 +96,7 @@ class Plan:
             *((f"  {folder}", counted(count)) for folder, count in self.images.items()),
         ]
         for folder, one in self.sources.items():
-            rows += [(f"  {folder}: get it at", one.where), ("    terms", one.terms)]
+            rows += [(f"  {folder}: get it at", one["where"]), ("    terms", one["terms"])]
         if self.broken:
             rows += [("  broken", self.reasons), *((" ", why) for why in self.broken[:SHOWN])]
         rows += [
@@ -131,10 +121,8 @@ class Plan:
 
     def to_json(self) -> str:
         """All of it, for programs."""
-        sources = {folder: asdict(one) for folder, one in self.sources.items()}
-        return json.dumps(
-            asdict(self) | {"obstacles": self.obstacles, "sources": sources}, indent=1
-        )
+        more = {"obstacles": self.obstacles, "sources": self.sources}
+        return json.dumps(asdict(self) | more, indent=1)
 
 
 def counted(images: dict[str, int]) -> str:
@@ -194,8 +182,10 @@ def plan(
     lengths, supervised = found.lengths[found.kept], found.supervised[found.kept]
     counts = count_trainable(config, recipe)
     memory = partial(_memory, config, counts, lengths, supervised, on_gpu)
-    steps = recipe.max_steps or total_steps(len(found.lengths), recipe)
+    there = next(p for p in (Path(out), *Path(out).absolute().parents) if p.exists())
+    steps = total_steps(len(found.lengths), recipe)
     tokens = float(lengths.sum() / max(len(lengths), 1) * steps * recipe.samples_per_step)
+    hours = tokens / tokens_per_second / devices / 3600 if tokens_per_second else None
     return Plan(
         recipe=recipe.name,
         changed=recipe.differences(),
@@ -210,10 +200,12 @@ def plan(
         place=_wrong_place(Path(out), examples, recipe, steps, found),
         parameters=counts.counts,
         memory=memory(recipe, devices if run.fsdp else 1),
-        **_room(recipe, memory, device_bytes, devices, lengths.max(initial=0)),
+        device_bytes=device_bytes,
+        cheapest=_cheapest(recipe, memory, device_bytes, devices, lengths.max(initial=0)),
         disk_needed=_disk(counts, recipe, on_gpu),
-        disk_free=_free(Path(out)),
-        **_time_and_cost(tokens, tokens_per_second, price_per_hour, devices),
+        disk_free=shutil.disk_usage(there).free,
+        hours=hours,
+        cost=hours * price_per_hour * devices if hours and price_per_hour else None,
     )
 
 
@@ -228,14 +220,6 @@ def _counts(found: Survey) -> dict[str, Any]:
         "tokens": int(found.lengths[found.kept].sum()),
         "supervised": int(found.supervised[found.kept].sum()),
     }
-
-
-def _time_and_cost(
-    tokens: float, speed: float | None, price: float | None, devices: int
-) -> dict[str, float | None]:
-    """Hours, and what they cost; None where speed or price is not known."""
-    hours = tokens / speed / devices / 3600 if speed else None
-    return {"hours": hours, "cost": hours * price * devices if hours and price else None}
 
 
 def _wrong_weights(folder: str | Path) -> str:
@@ -275,21 +259,17 @@ def _memory(
     return step_memory(config, counts, recipe, largest, on_gpu=on_gpu, shards=shards)
 
 
-def _room(
-    recipe: RunConfig, memory: Memory, device_bytes: int | None, devices: int, longest: int
-) -> dict[str, Any]:
-    """The device's memory, and what fits it."""
-    cheapest = _cheapest(recipe, memory, device_bytes, devices, longest) if device_bytes else ""
-    return {"device_bytes": device_bytes, "cheapest": cheapest}
-
-
-def _cheapest(recipe: RunConfig, memory: Memory, room: int, devices: int, longest: int) -> str:
+def _cheapest(
+    recipe: RunConfig, memory: Memory, room: int | None, devices: int, longest: int
+) -> str:
     """The settings, in words, that fit ``room`` bytes with the least work; "" if none does.
 
     Work is a step's FLOPs, those that are computed again included, times the GPUs that share the
     model. Of equal ones it is the recipe's own precision, for another one rounds otherwise; then
     the one that computes less again, then the longer pack. ``longest``: tokens of a sample.
     """
+    if not room:
+        return ""
     kinds = dict.fromkeys((recipe.precision, "bf16_24", "bf16_32"))
     ways = itertools.product(range(1, devices + 1), kinds, _WORK, (8192, 4096))
     for shards, kind, again, size in sorted(ways, key=lambda way: way[0] * _WORK[way[2]]):
@@ -313,12 +293,6 @@ def _disk(counts: Trainable, recipe: RunConfig, on_gpu: bool) -> float:
     total, learning = counts.total("total"), counts.total("effective")
     weight, _, state = BYTES[recipe.precision]
     return total * weight_bytes(recipe, on_gpu) + 2 * learning * (weight + state)
-
-
-def _free(folder: Path) -> int:
-    """Free bytes where ``folder`` is or would be."""
-    there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
-    return shutil.disk_usage(there).free
 
 
 def _largest(lengths: np.ndarray, supervised: np.ndarray, recipe: RunConfig) -> LargestBatch:

@@ -55,12 +55,10 @@ def refusals(recipe: RunConfig, run: Machine, processes: int) -> Iterator[LabErr
         )
 
 
-def start(recipe: RunConfig, run: Machine, records: int) -> PartialState:
+def start(recipe: RunConfig, run: Machine) -> PartialState:
     """This process among those of torchrun, and its device. LabError for what cannot be run."""
     for refusal in refusals(recipe, run, int(os.environ.get("WORLD_SIZE", 1))):
         raise refusal
-    if not records:
-        raise LabError("no records to train on", fix="give at least one record")
     cpu = run.device == "cpu" or not torch.cuda.is_available()
     if PartialState._shared_state and (PartialState().device.type == "cpu") != cpu:
         PartialState._reset_state()  # an earlier run of this process was on the other device

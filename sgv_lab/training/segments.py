@@ -63,10 +63,8 @@ class TextTokenizer:
 
     def digest(self) -> str:
         """A hash of all that decides its ids."""
-        known = (
-            f"{self._backend.to_str()} {self.special} {self.bos_id} {self.eos_id} {self._unk_id}"
-        )
-        return hashlib.sha256(f"{known} {self.spells_images}".encode()).hexdigest()
+        known = self.special, self.bos_id, self.eos_id, self._unk_id, self.spells_images
+        return hashlib.sha256(f"{self._backend.to_str()} {known}".encode()).hexdigest()
 
     def ids(self, text: str) -> list[int]:
         """Ids of a text that stands alone."""

@@ -5,6 +5,7 @@ a comparison can be given the same samples in every step whatever their captions
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -58,24 +59,20 @@ def padded(micro_batch: int, lengths: Sequence[int] | np.ndarray = ()) -> Batchi
     return batches
 
 
+@dataclass
 class Steps(Dataset):
     """Step number -> this process's batches, each ready for the model.
 
     Every process gets the same number of batches, as sharded models need.
     """
 
-    def __init__(
-        self,
-        examples: Dataset[Sample],
-        collate: Collator,
-        order: SampleOrder,
-        batching: Batching,
-        samples_per_step: int,
-        processes: PartialState,
-    ) -> None:
-        self.examples, self.collate, self.order, self.batching = examples, collate, order, batching
-        self.samples_per_step = samples_per_step
-        self.rank, self.processes = processes.process_index, processes.num_processes
+    examples: Dataset[Sample]
+    collate: Collator
+    order: SampleOrder
+    batching: Batching
+    samples_per_step: int
+    rank: int  # this process's number
+    processes: int
 
     def __getitem__(self, step: int) -> list[dict[str, Any]]:
         first = step * self.samples_per_step
@@ -83,20 +80,16 @@ class Steps(Dataset):
         batches = []
         for indices in self.batching(drawn, self.processes)[self.rank :: self.processes]:
             examples = [self.examples[i] for i in indices]
-            batch = self.collate([*examples, *self._filler(examples)])
+            filler = []
+            if self.processes > 1 and not any(e["images"] for e in examples):
+                # All processes must use the same tensors: a black image without a loss, as the
+                # official code gives one to every text-only sample.
+                filler = [self.collate.blank_sample()]
+            batch = self.collate([*examples, *filler])
             batch["record_ids"] = [e["id"] for e in examples]
             batch["images"] = sum(len(e["images"]) for e in examples)
             batches.append(batch)
         return batches
-
-    def _filler(self, examples: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """A black image without a loss, where several processes must use the same tensors.
-
-        The official code gives one to every text-only sample for that reason.
-        """
-        if self.processes == 1 or any(e["images"] for e in examples):
-            return []
-        return [self.collate.blank_sample()]
 
 
 def counts(batches: Sequence[dict[str, Any]], processes: PartialState) -> dict[str, int]:

@@ -8,7 +8,6 @@ import contextlib
 import csv
 import hashlib
 import json
-import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,18 +31,8 @@ from sgv_lab.training import chat
 from sgv_lab.training.data import RecordDataset
 from sgv_lab.training.segments import IMAGE_ID, text_tokenizer
 
-log = logging.getLogger(__name__)
 MANY = 50_000  # records; as many or more are encoded by all cores
 MAX_DROPPED = 0.05  # of the records; where more cannot be trained on, something else is wrong
-
-
-@dataclass(frozen=True)
-class ImageFolder:
-    """A folder of ShareGPT4V's layout, relative to the data root."""
-
-    folder: str
-    where: str  # its images come from
-    terms: str  # the owners', in short; read them there
 
 
 class _State(NamedTuple):
@@ -59,10 +48,13 @@ _looked: dict[tuple[Path, str], tuple[_State | None, dict[str, str]]] = {}  # ar
 
 
 @cache
-def image_folders() -> dict[str, ImageFolder]:
-    """The folders of ShareGPT4V's docs/Data.md, from the table beside this module."""
+def image_folders() -> dict[str, dict[str, str]]:
+    """The folders of ShareGPT4V's docs/Data.md, relative to the data root, from the table beside.
+
+    Each with ``where`` its images come from, and the owners' ``terms`` in short.
+    """
     with Path(__file__).with_name("image_folders.csv").open(encoding="utf-8") as file:
-        return {row["folder"]: ImageFolder(**row) for row in csv.DictReader(file)}
+        return {row["folder"]: row for row in csv.DictReader(file)}
 
 
 def folder(path: str) -> str:
@@ -159,8 +151,8 @@ def survey(
 
     ``image_tokens``: tokens an image takes in the model (None: as many as its own shape asks, which
     its file's header tells); ``workers``: processes; ``progress``: None shows it in a terminal
-    only. The totals are logged. Of a file of records this is done once and kept in the store, until
-    the file, the size or date of an image, the tokenizer, the recipe or the code changes.
+    only. Of a file of records this is done once and kept in the store, until the file, the size or
+    date of an image, the tokenizer, the recipe or the code changes.
     """
     states = _states(dataset)
 
@@ -178,11 +170,6 @@ def survey(
             found = Survey(*np.load(kept / "counts.npy"), *wrong)
     found = found or _survey(dataset, image_tokens, states, workers, progress)
     found.truncated = found.truncated.astype(bool)
-    log.info(
-        "%d samples, %d tokens, %d supervised, %d cut at %d, %d cannot be trained on",
-        *(len(found.lengths), found.lengths.sum(), found.supervised.sum(), found.truncated.sum()),
-        *(dataset.recipe.max_length, len(found.broken)),
-    )
     return found
 
 

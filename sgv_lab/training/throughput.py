@@ -64,7 +64,7 @@ def time_training(
     counts, cuda = count_trainable(config, recipe), torch.cuda.is_available()
     with tempfile.TemporaryDirectory() as folder:
         records = _records(Path(folder), recipe, size == "paper")
-        examples = RecordDataset(records, folder, processor, recipe, raw=True)
+        examples = RecordDataset(records, folder, processor, recipe)
         feed = collator(config, packed=recipe.packing, processor=processor)
         found = survey(examples, feed.image_tokens)
         split = padded(recipe.micro_batch, [] if official else found.lengths)

@@ -8,7 +8,6 @@ mark it, and the *effective* one, which gets ``requires_grad`` here. The weights
 wrappers need.
 """
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,7 +20,6 @@ from sgv_lab.errors import LabError
 from sgv_lab.models.architectures import LANGUAGE_MODELS, part, passes_on, vision_block
 from sgv_lab.training.config import RunConfig
 
-logger = logging.getLogger(__name__)
 WATCHED_STEPS = 3  # warming up from 0, LoRA's A matrices first get a gradient in the third
 
 
@@ -37,15 +35,9 @@ class Trainable:
         """The number of parameters in ``column`` ("total", "nominal" or "effective")."""
         return sum(row[column] for row in self.counts.values())
 
-    def __str__(self) -> str:
-        rows = [("module", "total", "nominal", "effective")]
-        rows += [(m, *(f"{n:,}" for n in row.values())) for m, row in self.counts.items()]
-        rows.append(("all", *(f"{self.total(c):,}" for c in ("total", "nominal", "effective"))))
-        return "\n".join(f"{r[0]:<18}{r[1]:>16}{r[2]:>16}{r[3]:>16}" for r in rows)
-
 
 def set_trainable(model: PreTrainedModel, recipe: RunConfig) -> tuple[torch.nn.Module, Trainable]:
-    """Mark what ``recipe`` trains, log the counts, and return the model with its ``Trainable``.
+    """Mark what ``recipe`` trains, and return the model with its ``Trainable``.
 
     The language model includes the embeddings and the output head (SG share4v/train/train.py
     turns gradients on for the whole model first). ``vision_from=k`` leaves the embeddings and
@@ -67,14 +59,11 @@ def set_trainable(model: PreTrainedModel, recipe: RunConfig) -> tuple[torch.nn.M
     if recipe.language_model == "lora":
         model, full = _add_lora(model, recipe), set(nominal)
         nominal = [n for n, p in model.named_parameters() if p.requires_grad or _plain(n) in full]
-    used = _last_used_block(model, layers)
-    effective = [n for n in nominal if _in_graph(_plain(n), used)]
+    effective = [n for n in nominal if _in_graph(_plain(n), model.config, layers)]
     learning = set(effective)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in learning)
-    report = Trainable(tuple(nominal), tuple(effective), _counts(model, nominal, effective))
-    logger.info("trainable parameters, recipe %s\n%s", recipe.name, report)
-    return model, report
+    return model, Trainable(tuple(nominal), tuple(effective), _counts(model, set(nominal)))
 
 
 def count_trainable(config: PreTrainedConfig, recipe: RunConfig) -> Trainable:
@@ -99,18 +88,16 @@ def _trained(name: str, recipe: RunConfig) -> bool:
     return recipe.language_model == "full"
 
 
-def _last_used_block(model: torch.nn.Module, layers: int) -> int | None:
-    """The last vision block whose output is used; None if the whole tower is."""
-    taken = getattr(model.config, "vision_feature_layer", None)  # only the LLaVA family has it
-    if taken is None:
-        return None
-    # hidden_states has layers + 1 entries; entry i is the output of block i - 1.
-    return max(i % (layers + 1) for i in ([taken] if isinstance(taken, int) else taken)) - 1
+def _in_graph(name: str, config: PreTrainedConfig, layers: int) -> bool:
+    """Whether a loss depends on the tensor: not behind the last vision block whose output is used.
 
-
-def _in_graph(name: str, used: int | None) -> bool:
-    if used is None or part(name) != "vision tower":
+    ``layers``: how many blocks the tower has.
+    """
+    taken = getattr(config, "vision_feature_layer", None)  # only the LLaVA family has it
+    if taken is None or part(name) != "vision tower":
         return True
+    # hidden_states has layers + 1 entries; entry i is the output of block i - 1.
+    used = max(i % (layers + 1) for i in ([taken] if isinstance(taken, int) else taken)) - 1
     return ".post_layernorm." not in name and vision_block(name) <= used
 
 
@@ -131,18 +118,15 @@ def _add_lora(model: PreTrainedModel, recipe: RunConfig) -> torch.nn.Module:
     return get_peft_model(model, config)
 
 
-def _counts(
-    model: torch.nn.Module, nominal: list[str], effective: list[str]
-) -> dict[str, dict[str, int]]:
-    """Parameters by module."""
+def _counts(model: torch.nn.Module, nominal: set[str]) -> dict[str, dict[str, int]]:
+    """Parameters by module; those that learn are marked in ``model`` already."""
     counts: dict[str, dict[str, int]] = {}
-    marked, learning = set(nominal), set(effective)
     for name, parameter in model.named_parameters():
         module = "adapters" if ".lora_" in name else part(_plain(name))
         row = counts.setdefault(module, {"total": 0, "nominal": 0, "effective": 0})
         row["total"] += parameter.numel()
-        row["nominal"] += parameter.numel() if name in marked else 0
-        row["effective"] += parameter.numel() if name in learning else 0
+        row["nominal"] += parameter.numel() if name in nominal else 0
+        row["effective"] += parameter.numel() if parameter.requires_grad else 0
     return counts
 
 

@@ -56,7 +56,6 @@ def train(
     *,
     drop_broken: bool = False,
     max_dropped: float = MAX_DROPPED,
-    keep: bool = True,
     **run: Any,
 ) -> Path:
     """Train ``model`` on LLaVA records and return ``out``, then a Hugging Face checkpoint.
@@ -65,11 +64,11 @@ def train(
     ``image_root``. ``run``: fields of `Machine`, and settings of the recipe to change. A set with
     records that cannot be trained on (see `RecordDataset.examine`) is refused, unless
     ``drop_broken`` says to leave them out and they are at most ``max_dropped`` of all; the manifest
-    then counts them. Otherwise as `fit`, which see for resuming, ``keep``, and what is raised.
+    then counts them. Otherwise as `fit`, which see for resuming, and what is raised.
     """
     recipe, settings = configured(recipe, run)
     checkpoints.refuse_tokenizer(model.config, processor, "processor")
-    examples = RecordDataset(records, image_root, processor, recipe, raw=True)
+    examples = RecordDataset(records, image_root, processor, recipe)
     collate = collator(model.config, recipe.loss == "sample", recipe.packing, processor)
     found = survey(examples, collate.image_tokens, settings.workers or 0, settings.progress)
     found.refuse(records, drop_broken, max_dropped)
@@ -87,7 +86,7 @@ def train(
     lengths, fits = found.lengths, recipe.tokens_per_batch
     batching = packed(lengths, fits) if recipe.packing else padded(recipe.micro_batch, lengths)
     given = (model, processor, examples, collate, recipe, out, seed, settings, facts, batching)
-    return fit(*given, keep, list(found.broken))
+    return fit(*given, left_out=list(found.broken))
 
 
 def fit(
@@ -118,16 +117,15 @@ def fit(
     Raises LabError if ``out`` holds a run with other settings, no GPU is there where one is asked
     for, a tensor does not learn, a loss is not finite, or saving fails.
     """
-    kept = len(examples) - len(left_out)
-    out, processes = Path(out), several.start(recipe, run, kept)
-    steps = recipe.max_steps or total_steps(len(examples), recipe)
+    out, processes = Path(out), several.start(recipe, run)
+    steps = total_steps(len(examples), recipe)
     first = processes.is_main_process
     known = broadcast_object_list([checkpoints.weights_hash(model) if first else None])
     settings = {  # what makes a run this run and no other
         "recipe": recipe.training(),
         "seed": seed,
         "steps": steps,
-        "records": kept,
+        "records": len(examples) - len(left_out),
         "model": known[0],
         "base": hub_name(model.name_or_path),
         **facts,
@@ -136,7 +134,8 @@ def fit(
         return out
     order = step_data.SampleOrder(len(examples), seed, left_out)
     batching = batching or padded(recipe.micro_batch)
-    data = step_data.Steps(examples, collate, order, batching, recipe.samples_per_step, processes)
+    place = processes.process_index, processes.num_processes
+    data = step_data.Steps(examples, collate, order, batching, recipe.samples_per_step, *place)
     with only_writer(out) if first else contextlib.nullcontext():
         if first:
             write_json(out / "run.json", settings)
@@ -183,7 +182,7 @@ def _learn(
     with fast, Metrics(*shown) as metrics:
         for step, batches in enumerate(loader, start + 1):
             counts = step_data.counts(batches, processes)
-            row = _step(wrapped, batches, counts, step, recipe, run, half)
+            row = _step(wrapped, batches, counts, step, recipe, half)
             guard.check(model, has_image=counts["images"] > 0)
             row["learning_rate"] = schedule.get_last_lr()[0]
             optimizer.step()
@@ -203,7 +202,6 @@ def _step(
     counts: Mapping[str, int],
     step: int,
     recipe: RunConfig,
-    run: Machine,
     half: bool,
 ) -> dict[str, float]:
     """Leave one optimizer step's gradients in ``model``; its loss, and the gradients' norm."""
@@ -285,5 +283,5 @@ def learning_rates(
 
 
 def total_steps(records: int, recipe: RunConfig) -> int:
-    """How many steps the recipe's epochs take; the last one is filled from the next epoch."""
-    return math.ceil(recipe.epochs * records / recipe.samples_per_step)
+    """As many as the recipe says or its epochs take; the last one is filled from the next epoch."""
+    return recipe.max_steps or math.ceil(recipe.epochs * records / recipe.samples_per_step)

@@ -22,8 +22,8 @@ def test_special_ids(tokenizer):
         0,
         1,
         2,
-        mini.IMAGE_ID,
-        mini.PAD_ID,
+        259,
+        260,
     ]
     assert tokenizer("\n", add_special_tokens=False).input_ids[-1] == 13  # <0x0A>, as in LLaMA
     assert len(tokenizer) <= 450

@@ -113,7 +113,7 @@ def test_llava_batch_features_and_gradients(llava):
 
 
 def llava_names(config, name: str) -> list[str]:
-    renamed = convert_llava._llava(name, torch.zeros(3, 1), 0)
+    renamed = convert_llava._llava(0, name, torch.zeros(3, 1))
     return [new for new in renamed if not passes_on(config, new)]
 
 

@@ -32,7 +32,6 @@ def test_padded_batch() -> None:
     assert batch["position_ids"].tolist() == [list(range(7))] * 2
     assert batch["loss_weights"].tolist() == [[0] * 5 + [1] * 2, [0, 0, 1] + [0] * 4]
     assert batch["pixel_values"].shape == (1, 3, SIDE, SIDE)
-    assert batch["record_ids"] == ["a", "b"]
 
 
 def test_packed_batch() -> None:

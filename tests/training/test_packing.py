@@ -18,7 +18,7 @@ SAMPLES = [tiny_llava.Samples()[i] for i in range(7)]
 
 def _losses(model: torch.nn.Module, batch: dict[str, Any]) -> torch.Tensor:
     """Cross-entropy of every supervised token, in order."""
-    inputs = {k: v for k, v in batch.items() if k not in ("labels", "loss_weights", "record_ids")}
+    inputs = {k: v for k, v in batch.items() if k not in ("labels", "loss_weights")}
     logits = model(**inputs, use_cache=False).logits
     wanted = torch.nn.functional.pad(batch["labels"][:, 1:], (0, 1), value=IGNORED)
     return cross_entropy(logits[wanted != IGNORED], wanted[wanted != IGNORED], reduction="none")
@@ -47,11 +47,6 @@ def _loop(q, k, v, cu_q, cu_k, max_q, max_k, scale, shared=False):
     return torch.cat(parts)
 
 
-def _torch_2_10(q, k, v, cu_q, cu_k, max_q, max_k, is_causal=False, *, scale=None):
-    assert is_causal
-    return _loop(q, k, v, cu_q, cu_k, max_q, max_k, scale)
-
-
 def _torch_2_11(q, k, v, cu_q, cu_k, max_q, max_k, *, scale=None, window_size=(-1, -1)):
     assert window_size == (-1, 0)
     return _loop(q, k, v, cu_q, cu_k, max_q, max_k, scale)
@@ -64,7 +59,7 @@ def _torch_2_12(
     return _loop(q, k, v, cu_q, cu_k, max_q, max_k, scale, enable_gqa)
 
 
-KERNELS = [_torch_2_10, _torch_2_11, _torch_2_12]
+KERNELS = [_torch_2_11, _torch_2_12]
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager", "varlen"])

@@ -294,7 +294,7 @@ def test_what_training_would_not_begin_is_an_obstacle(
     made, run = base(recipe, changes), Machine(fsdp=True, device="cpu", progress=False)
     monkeypatch.setenv("WORLD_SIZE", str(devices))
     with pytest.raises(LabError, match=why) as refused:
-        processes.start(made, run, 8)
+        processes.start(made, run)
     how = {"drop_broken": True, "max_dropped": 0.2, "run": run, "devices": devices}
     assert _plan(folder, recipe=made, **how).obstacles == [str(refused.value)]
     shared = base("sft", {"precision": "bf16_32"})
@@ -432,7 +432,7 @@ def test_activations_equal_what_autograd_keeps(name, checkpointing, monkeypatch)
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    inputs = {k: v for k, v in batch.items() if k not in ("labels", "loss_weights", "record_ids")}
+    inputs = {k: v for k, v in batch.items() if k not in ("labels", "loss_weights")}
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         bare = model.get_base_model() if name == "sft-lora" else model
         output = bare.model(**inputs, use_cache=False).last_hidden_state
@@ -492,7 +492,7 @@ def test_what_lacks_is_counted_by_the_layouts_folders_with_source_and_terms(
     folder, tmp_path, recipe
 ):
     inner = [f"llava/llava_pretrain/images/00{i}/4.jpg" for i in range(3)]
-    outer = [f"{place.folder}/7.jpg" for place in image_folders().values()]
+    outer = [f"{place}/7.jpg" for place in image_folders()]
     report = _lacking([*inner, *outer, "own/x.jpg"], folder, tmp_path, recipe)
     counts = {name: {"images": 1, "missing": 1} for name in image_folders()}
     counts |= {
@@ -500,11 +500,11 @@ def test_what_lacks_is_counted_by_the_layouts_folders_with_source_and_terms(
         "own": {"images": 1, "missing": 1},
     }
     assert report.images == dict(sorted(counts.items()))
-    assert set(report.sources) == {place.folder for place in image_folders().values()}
+    assert report.sources == image_folders()
     text, told = str(report), json.loads(report.to_json())
     for place in image_folders().values():
-        assert place.where in text and place.terms in text
-        assert told["sources"][place.folder]["where"] == place.where
+        assert place["where"] in text and place["terms"] in text
+    assert told["sources"] == image_folders()
 
 
 def test_a_whole_set_names_no_source(folder, tmp_path):

@@ -186,7 +186,7 @@ def test_24_bit_masters_without_their_library_are_refused_before_work(monkeypatc
     monkeypatch.setattr(processes.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     with pytest.raises(LabError, match="need flashoptim"):
-        processes.start(recipe, there, 1)
+        processes.start(recipe, there)
     assert not list(processes.refusals(recipe, Machine(device="cpu"), 1))
     assert not list(processes.refusals(base("sft"), there, 1))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

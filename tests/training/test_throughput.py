@@ -76,7 +76,7 @@ def test_flops_equal_those_torch_counts(key):
         sample["aligned"] = {name: pad(ids, (0, size)) for name, ids in sample["aligned"].items()}
     batch = collate([sample] * 2)
     lengths = batch["attention_mask"].sum(1).numpy()
-    inputs = {k: v for k, v in batch.items() if k not in ("loss_weights", "record_ids")}
+    inputs = {k: v for k, v in batch.items() if k != "loss_weights"}
     with FlopCounterMode(display=False) as counter:
         model(**inputs, use_cache=False).loss.backward()
     positions = int(lengths.sum())

@@ -63,7 +63,7 @@ def test_the_first_loss_is_the_models_own(tmp_path, loss):
     means, counts = [], []
     for index in SampleOrder(40, seed=0).slice(0, 8):
         batch = tiny_llava.collator()([samples[index]])
-        inputs = {k: v for k, v in batch.items() if k not in ("record_ids", "loss_weights")}
+        inputs = {k: v for k, v in batch.items() if k != "loss_weights"}
         means.append(model(**inputs).loss.item())
         counts.append(sum(x != -100 for x in samples[index]["labels"][1:]))
     total = sum(m * n for m, n in zip(means, counts, strict=True)) / sum(counts)
@@ -76,7 +76,7 @@ def test_gradients_equal_those_of_full_logits():
     ours, theirs = tiny_llava.model(), tiny_llava.model()
     supervised = sum(int((row[1:] != -100).sum()) for row in batch["labels"])
     loss = supervised_loss(ours, batch, supervised)
-    inputs = {k: v for k, v in batch.items() if k not in ("record_ids", "loss_weights")}
+    inputs = {k: v for k, v in batch.items() if k != "loss_weights"}
     full = theirs(**inputs).loss
     assert loss.item() == pytest.approx(full.item(), abs=1e-6)
     loss.backward()
@@ -316,11 +316,6 @@ def test_sharding_over_one_process_is_refused(tmp_path):
 def test_a_gpu_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(LabError, match="no GPU is there"):
         tiny_llava.fit(tmp_path, device="cuda")
-
-
-def test_an_empty_set_is_refused(tmp_path):
-    with pytest.raises(LabError, match="no records"):
-        tiny_llava.fit(tmp_path, samples=tiny_llava.Samples(0))
 
 
 def test_only_the_first_process_clears_what_a_killed_save_left(tmp_path):
