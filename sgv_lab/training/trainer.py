@@ -56,6 +56,7 @@ def train(
     *,
     drop_broken: bool = False,
     max_dropped: float = MAX_DROPPED,
+    keep: bool = True,
     **run: Any,
 ) -> Path:
     """Train ``model`` on LLaVA records and return ``out``, then a Hugging Face checkpoint.
@@ -64,7 +65,7 @@ def train(
     ``image_root``. ``run``: fields of `Machine`, and settings of the recipe to change. A set with
     records that cannot be trained on (see `RecordDataset.examine`) is refused, unless
     ``drop_broken`` says to leave them out and they are at most ``max_dropped`` of all; the manifest
-    then counts them. Otherwise as `fit`, which see for resuming, and what is raised.
+    then counts them. Otherwise as `fit`, which see for resuming, ``keep``, and what is raised.
     """
     recipe, settings = configured(recipe, run)
     checkpoints.refuse_tokenizer(model.config, processor, "processor")
@@ -86,7 +87,7 @@ def train(
     lengths, fits = found.lengths, recipe.tokens_per_batch
     batching = packed(lengths, fits) if recipe.packing else padded(recipe.micro_batch, lengths)
     given = (model, processor, examples, collate, recipe, out, seed, settings, facts, batching)
-    return fit(*given, left_out=list(found.broken))
+    return fit(*given, keep, list(found.broken))
 
 
 def fit(
