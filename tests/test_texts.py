@@ -226,6 +226,7 @@ PILOTS = {  # -> what a text must call it
     "pilot-b-llava-1.5-7b": "not resolved",
     "pilot-c-llava-1.5-7b": "for the paper",
     "pilot-d-llava-1.5-7b": "for the paper",
+    "study-a-llava-1.5-7b": "for the paper",
     "study-b-llava-1.5-7b": "for the paper",
 }
 
@@ -239,6 +240,37 @@ def test_texts_give_the_paper_s_swap_its_plan_s_verdict(name: str) -> None:
     said = f"{none['effect']:+.1f}; {none['low']:.1f} to {none['high']:.1f}".replace("-", "−")
     assert "not resolved" in text(name) and said in text(name)
     assert "0.5 to 3.3" not in text(name)  # the same, not corrected
+
+
+SCORES = ("Yes/no", "Ranking", "Open")
+FIGURE_6 = "study-figure6-llava-1.5-7b"
+
+
+def surface() -> list[pd.DataFrame]:
+    """What faults of captions cost in study A, over all seeds and by language model."""
+    _, runs, _ = publishing.load_study("study-a-llava-1.5-7b")
+    number = {run.base: int(run.base.partition("7b.")[2] or 0) for run in runs}
+    halves = [[run for run in runs if (number[run.base] < 3) == first] for first in (True, False)]
+    tables = [caption_content.slopes(runs, score) for score in SCORES]
+    return tables + [caption_content.slopes(half, "Yes/no") for half in halves]
+
+
+def scores_by_number(score: str) -> pd.DataFrame:
+    """The runs of Figure 6's study: seeds by numbers of captions."""
+    _, runs, _ = publishing.load_study(FIGURE_6)
+    return ablations.scores_by_number(runs, score)
+
+
+def curve() -> list[pd.DataFrame]:
+    """What Figure 6's study came to: its means, the steps to the most captions, the fits."""
+    plan, runs, _ = publishing.load_study(FIGURE_6)
+    tables = [effects.gains(plan, runs, runner.untuned(ROOT / "figures/data/studies" / plan.name))]
+    for score in SCORES:
+        scores = scores_by_number(score)
+        steps = ablations.most_against_fewer(scores, intervals.level_of_each(5))
+        half = pd.DataFrame([ablations.saturation(scores).half])
+        tables += [scores.mean().to_frame(), steps, half]
+    return tables
 
 
 @cache
@@ -256,14 +288,16 @@ def derived() -> tuple[float, ...]:
     tables += [gate_bounds(gate)[["found"]] for gate in gates]
     two = publishing.load_study("pilot-d-llava-1.5-7b")[1]
     tables += [effects.by_language_model(two, "after", "before", score)
-               for score in ("Yes/no", "Ranking", "Open")]  # fmt: skip
+               for score in SCORES]  # fmt: skip
+    tables += [*surface(), *curve()]
     values = [v for t in tables for v in pd.to_numeric(t.stack(), errors="coerce").dropna()]
     told = publishing.conclusions().iloc[:, 0]["aa-llava-1.5-7b"]
+    told += str(ablations.saturation(scores_by_number("Yes/no")))
     values += [value for _, value, _ in numbers(told)]
     built = [families.build(key, "mini", 0, device="meta") for key in families.FAMILIES]
     counts = [sum(families.counts(model).values()) for model in built]
     values += counts + [round(count, -5) for count in counts]
-    loaded = [publishing.load_study(name)[0] for name in PILOTS]
+    loaded = [publishing.load_study(name)[0] for name in (*PILOTS, FIGURE_6)]
     configs = [config for plan in loaded for config in plan.configs().values()]
     values += [n for one in configs for n in (one.captions.samples, one.max_steps)]
     values += [plan.images for plan in loaded]
@@ -351,7 +385,7 @@ def test_no_text_says_again_what_was_withdrawn(name: str) -> None:
 
 NEEDED = {  # what a reader must meet, and where
     "README.md": ("not passed the gate", "66 %", "equal filler", "another program", "−1.0 to 4.0",
-                  "forgetting", "a smaller loss", "One base carries", "16 captions are too few",
+                  "forgetting", "a smaller loss", "One base carries", "saturates",
                   "None of the ten claims is resolved", "too few to conclude", "none was measured"),
     "docs/commands.md": ("do **not** pass",),
     "notebooks/10_how_the_miniature_learned_to_see.ipynb": ("not passed", "another scene's image",

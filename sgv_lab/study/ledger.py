@@ -8,7 +8,7 @@ import pandas as pd
 
 from sgv_lab import paper
 from sgv_lab.models import families
-from sgv_lab.study import claims, plans, publishing
+from sgv_lab.study import ablations, claims, plans, publishing
 from sgv_lab.study.criteria import with_interval
 from sgv_lab.study.effects import tidy
 from sgv_lab.study.runner import Record, read
@@ -150,7 +150,11 @@ def _primary_effect(data: Path, plan: str) -> str:
     if not path.is_file():
         return "no study" if not plan else "not run"
     one = pd.read_csv(path).query("primary").iloc[0]
-    return f"{one['score']} {with_interval(one)}"
+    told = f"{one['score']} {with_interval(one)}"
+    if one["arm"].startswith("alone@"):  # of a curve its shape says more than its ends
+        scores = ablations.scores_by_number(read(data / "studies" / plan), one["score"])
+        told += f", {ablations.growth(scores)}"
+    return told
 
 
 def _full_size(claim: str, measured: pd.DataFrame, plans: pd.DataFrame) -> str:
