@@ -248,10 +248,12 @@ FIGURE_6 = "study-figure6-llava-1.5-7b"
 
 def surface() -> list[pd.DataFrame]:
     """What faults of captions cost in study A, over all seeds and by language model."""
-    _, runs, _ = publishing.load_study("study-a-llava-1.5-7b")
+    plan, runs, _ = publishing.load_study("study-a-llava-1.5-7b")
     number = {run.base: int(run.base.partition("7b.")[2] or 0) for run in runs}
     halves = [[run for run in runs if (number[run.base] < 3) == first] for first in (True, False)]
     tables = [caption_content.slopes(runs, score) for score in SCORES]
+    held = caption_content.by_arm(plan, caption_content.on_surface(plan))
+    tables += [caption_content.worth_of_facts(held, runs, score) for score in SCORES]
     return tables + [caption_content.slopes(half, "Yes/no") for half in halves]
 
 

@@ -24,6 +24,7 @@ from sgv_lab.world.scene import MINIATURE, scene
 
 _SHOWN = 200  # images, which nobody trains on
 COLUMNS = ["detail", "accuracy", "filler"]
+WORTH = ("true", "wrong")
 _STOCK = re.compile("|".join(map(re.escape, (*POSES, *NOISE))))
 
 
@@ -96,6 +97,24 @@ def slopes(records: Sequence[Record], score: str) -> pd.DataFrame:
     told_apart = rank == design.shape[1]
     rows = {name: intervals.paired(one, level) for name, one in zip(rates, found, strict=True)}
     rows = rows if told_apart else {}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["effect", "low", "high"])
+
+
+def worth_of_facts(quality: pd.DataFrame, records: Sequence[Record], score: str) -> pd.DataFrame:
+    """What ten more true facts told, and ten more wrong ones, are worth, of a hundred in the image.
+
+    A rate of errors takes true facts away and puts wrong ones in their place, so what rates cost
+    (`slopes`) says nothing of the two. Here scores of the arms whose rates are set are fitted, a
+    seed at a time, to what their captions hold: ``quality``, of `by_arm`. Index "true", "wrong";
+    columns effect, low, high (both intervals hold together).
+    """
+    held = quality[[arm(name).group == SURFACE for name in quality.index]]
+    wrong = held["detail"] * (100 / held["accuracy"] - 1)
+    told = np.column_stack([np.ones(len(held)), held["detail"] / 10, wrong / 10])
+    runs = effects.by_seed(records, score)[list(held.index)]
+    (_, *found), *_ = np.linalg.lstsq(told, runs.to_numpy().T)
+    level = intervals.level_of_each(2)
+    rows = {name: intervals.paired(one, level) for name, one in zip(WORTH, found, strict=True)}
     return pd.DataFrame.from_dict(rows, orient="index", columns=["effect", "low", "high"])
 
 

@@ -141,7 +141,7 @@ def costs_of_faults(quality: pd.DataFrame, records: Sequence[Record], score: str
         + " beyond each" * (" × " in rates)
         for rates, row in slopes.iterrows()
     )
-    costs = f"{said} per 10 % of facts: {costs}."
+    costs = f"{said} per 10 points of a fault's rate: {costs}."
     if not quality["filler"].max() - quality["filler"].min() >= FILLER:
         return costs
     r = caption_content.follows_filler(quality, records, score)

@@ -337,8 +337,16 @@ def test_what_each_fault_costs_is_found_over_the_whole_surface():
     assert both.loc["omission × error", "effect"] == pytest.approx(-0.5, abs=0.01)
     assert both.loc["omission × error", "high"] < 0 < both.loc["error × invention", "high"]
     said = publishing.report(study, records, Path())
-    assert "MME-P per 10 % of facts: left out −1.0" in said and "made up +0.4 (" in said
+    assert (
+        "MME-P per 10 points of a fault's rate: left out −1.0" in said and "made up +0.4 (" in said
+    )
     held = caption_content.by_arm(publishing.load_study("surface-llava-1.5-7b")[0])
+    told = held.reindex([one.name for one in grid]).dropna()
+    wrong = told["detail"] / told["accuracy"] * (100 - told["accuracy"])
+    by_facts, _ = made(study, (0.2 * told["detail"] - 0.3 * wrong).to_dict(), noise=0.5)
+    facts = caption_content.worth_of_facts(told, by_facts, "MME-P")
+    assert facts["effect"].to_dict() == pytest.approx({"true": 2.0, "wrong": -3.0}, abs=0.01)
+    assert (facts["low"] < facts["effect"]).all() and facts.loc["wrong", "high"] < 0
     by_filler, _ = made(study, (-0.3 * held["filler"]).to_dict(), noise=0.1)
     assert caption_content.follows_filler(held, by_filler, "MME-P") < -0.99
     assert abs(caption_content.follows_filler(held, records, "MME-P")) < 0.9
