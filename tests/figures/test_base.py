@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from sgv_lab.base.abilities import BLIND, CEILING
-from sgv_lab.figures import base
+from sgv_lab.figures import base, style
 from sgv_lab.files import write_jsonl
 
 
@@ -47,8 +47,9 @@ def test_a_gate_shows_its_rows_and_its_bounds():
     table = pd.DataFrame(
         [{"ability": "color", **row, "ceiling": 90.0}, {"ability": "count", **row}]
     )
+    style.use()
     left, right = base.gate_rows({"taught here": table, "as shipped": table}).axes
-    assert (left.get_title(), right.get_title()) == ("taught here", "as shipped")
+    assert (left.get_title("left"), right.get_title("left")) == ("taught here", "as shipped")
     assert [one.get_text() for one in left.get_yticklabels()] == ["color", "count"]
     dots = [list(one.get_xdata()) for one in left.lines]
     assert dots[0] == [90.0, 60.0]
