@@ -228,6 +228,7 @@ PILOTS = {  # -> what a text must call it
     "pilot-d-llava-1.5-7b": "for the paper",
     "study-a-llava-1.5-7b": "for the paper",
     "study-b-llava-1.5-7b": "for the paper",
+    "study-table5-llava-1.5-7b": "not resolved",
 }
 
 

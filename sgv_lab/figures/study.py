@@ -144,7 +144,8 @@ def pairs(
     left.set_xlabel(f"{score}, {unit}\n{of}")
     spread = f"95 % over {len(runs)} seeds" if len(runs) > 1 else "one seed: no interval"
     other = ", or as said" if shown["other"].any() else ""
-    right.set_xlabel(f"gained over {arm(usual).label}{other}\n{spread}")
+    gained = textwrap.fill(f"gained over {arm(usual).label}{other}", 44)
+    right.set_xlabel(f"{gained}\n{spread}")
     family = PAPER_ROWS.get(plan.family, plan.family)
     figure.suptitle(f"{family} in miniature. {note or plan.title}", fontsize=11)
     _note_rates(figure, plan)
