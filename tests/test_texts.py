@@ -253,6 +253,7 @@ def surface() -> list[pd.DataFrame]:
     number = {run.base: int(run.base.partition("7b.")[2] or 0) for run in runs}
     halves = [[run for run in runs if (number[run.base] < 3) == first] for first in (True, False)]
     tables = [caption_content.slopes(runs, score) for score in SCORES]
+    tables.append(effects.by_language_model(runs, "after", "before", "Yes/no"))
     held = caption_content.by_arm(plan, caption_content.on_surface(plan))
     tables += [caption_content.worth_of_facts(held, runs, score) for score in SCORES]
     return tables + [caption_content.slopes(half, "Yes/no") for half in halves]
@@ -276,6 +277,13 @@ def curve() -> list[pd.DataFrame]:
     return tables
 
 
+def against_blind() -> pd.DataFrame:
+    """What dense captions gain over blind ones in Table 5's study."""
+    runs = effects.by_seed(publishing.load_study("study-table5-llava-1.5-7b")[1], "Yes/no")
+    dense = ("vision@PT", "share@PT")
+    return pd.DataFrame([intervals.paired(runs[one] - runs["blind@PT"]) for one in dense])
+
+
 @cache
 def derived() -> tuple[float, ...]:
     """What this library computes from them, its criteria, and what recorded studies came to."""
@@ -292,7 +300,7 @@ def derived() -> tuple[float, ...]:
     two = publishing.load_study("pilot-d-llava-1.5-7b")[1]
     tables += [effects.by_language_model(two, "after", "before", score)
                for score in SCORES]  # fmt: skip
-    tables += [*surface(), *curve()]
+    tables += [*surface(), *curve(), against_blind()]
     values = [v for t in tables for v in pd.to_numeric(t.stack(), errors="coerce").dropna()]
     told = publishing.conclusions().iloc[:, 0]["aa-llava-1.5-7b"]
     told += str(ablations.saturation(scores_by_number("Yes/no")))
