@@ -1,10 +1,10 @@
 assert seen["accuracy"].dropna().between(0, 100).all()
 assert len(words) == 16 and all(words)
-assert steps["loss"].notna().all()
+assert pd.read_json(bases[0] / "metrics.jsonl", lines=True)["loss"].notna().all()
 assert set(first) == set(LESSONS)
 assert all({"gate", "abilities", "captions"} <= set(one) for one in tables)
 assert tables[0]["gate"]["ceiling"].dropna().between(0, 100).all()
-assert recorded.loc[recorded["asked"], "ceiling"].ge(CEILING).all() and recorded["asked"].any()
+assert recorded.loc[recorded["asked"], "ceiling"].ge(85).all() and recorded["asked"].any()
 assert every.groupby(["language model", "projector"]).size().ge(1).all()
 assert not gate_passed(recorded) and not gate_bounds(recorded)["holds"].all()
 assert found["pilot-a-llava-1.5-7b"]["holds"].eq(6).all() and len(found) == 2
