@@ -44,7 +44,7 @@ def plan(names: Iterable[str], profile: str, given: Mapping[str, str], folder: P
     """The jobs for the notebooks ``names`` ("01" or "01_x"; none: all) of ``folder``, in order.
 
     ``given`` are raw parameter values; each goes to the notebooks that declare it, converted to
-    the type declared there. What is unknown is refused.
+    the type declared there. What is unknown or does not convert is refused.
     """
     given = dict(given)
     profile = given.pop("profile", profile)  # -p profile=mini, as for papermill
@@ -88,7 +88,10 @@ def _code(path: Path) -> str:
 
 
 def default_out(jobs: list[Job], whole: bool) -> Path:
-    """``runs/PROFILE`` for the ``whole`` study; else with a hash of what is asked for."""
+    """``runs/PROFILE`` for the ``whole`` study; else with a hash of what is asked for.
+
+    So a run with other parameters never takes the place of an earlier one.
+    """
     profile = jobs[0].parameters["profile"]
     if whole:
         return Path("runs") / profile

@@ -250,8 +250,8 @@ FIGURE_6 = "study-figure6-llava-1.5-7b"
 def surface() -> list[pd.DataFrame]:
     """What faults of captions cost in study A, over all seeds and by language model."""
     plan, runs, _ = publishing.load_study("study-a-llava-1.5-7b")
-    number = {run.base: int(run.base.partition("7b.")[2] or 0) for run in runs}
-    halves = [[run for run in runs if (number[run.base] < 3) == first] for first in (True, False)]
+    grew = effects.language_models(runs)
+    halves = [[run for run in runs if grew[run.seed] == which] for which in (0, 1)]
     tables = [caption_content.slopes(runs, score) for score in SCORES]
     tables.append(effects.by_language_model(runs, "after", "before", "Yes/no"))
     held = caption_content.by_arm(plan, caption_content.on_surface(plan))

@@ -82,6 +82,7 @@ def ready(design: RunConfig, blocks: int) -> RunConfig:
 
 
 BLIND, VISION = {"annotator": "gpt4_blind"}, {"annotator": "gpt4_vision"}
+BLIP, ORACLE = {"annotator": "blip"}, {"annotator": "oracle"}
 
 
 def _set_rates(*percent: int) -> dict[str, Any]:
@@ -142,14 +143,22 @@ def _first(
     name: str, label: str, shown: Mapping[str, Any], against: tuple[str, ...] = ("blind@P",)
 ) -> Arm:
     """Captions ``shown`` to the projector alone; then the baseline's fine-tuning."""
-    changes = {f"pretrain.{key}": value for key, value in shown.items()}
-    return Arm(name, label, {**PROJECTOR, **changes}, against)
+    return Arm(name, label, PROJECTOR | _in_pretraining(shown), against)
 
 
-def _end_to_end(name: str, label: str, shown: Mapping[str, Any], against: tuple[str, ...]) -> Arm:
+def _end_to_end(
+    name: str,
+    label: str,
+    shown: Mapping[str, Any],
+    against: tuple[str, ...],
+    row: str | None = None,
+) -> Arm:
     """Captions ``shown`` to Table 5's pre-training, of the same images; its fine-tuning follows."""
-    changes = {f"pretrain.{key}": value for key, value in shown.items()}
-    return Arm(name, label, {**LCS, **END_TO_END, **changes}, against)
+    return Arm(name, label, LCS | END_TO_END | _in_pretraining(shown), against, row)
+
+
+def _in_pretraining(shown: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"pretrain.{key}": value for key, value in shown.items()}
 
 
 def _rates(omission: int, error: int, invention: int) -> Arm:
@@ -194,15 +203,15 @@ _REGISTRY = {  # (group, upper bound) -> its arms
     ],
     ("Table 5", "oracle@PT"): [  # who captions pre-training's images
         Arm("none@PT", "no pre-training end to end", LCS, (), "Baseline"),
-        Arm("blip@PT", "pre-training on BLIP captions", LCS | ON_BLIP, ("none@PT",), "+BLIP-558K"),
-        Arm(
+        _end_to_end("blip@PT", "pre-training on BLIP captions", BLIP, ("none@PT",), "+BLIP-558K"),
+        _end_to_end(
             "share@PT",
             "pre-training on Share-Captioner's",
-            LCS | ON_SHARE,
+            {"annotator": "share"},
             ("blip@PT", "none@PT"),
             "+ShareGPT4V-PT-558K",
         ),
-        Arm("oracle@PT", "pre-training on true and whole captions", LCS | ON_ORACLE, ("blip@PT",)),
+        _end_to_end("oracle@PT", "pre-training on true and whole captions", ORACLE, ("blip@PT",)),
         _end_to_end("blind@PT", "pre-training on blind GPT-4's", BLIND, ("blip@PT", "none@PT")),
         _end_to_end(
             "vision@PT", "pre-training on GPT4-Vision's", VISION, ("blip@PT", "none@PT", "share@PT")
@@ -212,7 +221,7 @@ _REGISTRY = {  # (group, upper bound) -> its arms
         _end_to_end(
             "aa@PT",
             "A/A: pre-training on BLIP's drawn again",
-            {"annotator": "blip", "draw": 1},
+            {**BLIP, "draw": 1},
             ("blip@PT",),
         ),
         _end_to_end(

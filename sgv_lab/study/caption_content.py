@@ -24,7 +24,6 @@ from sgv_lab.world.scene import MINIATURE, scene
 
 _SHOWN = 200  # images, which nobody trains on
 COLUMNS = ["detail", "accuracy", "filler"]
-WORTH = ("true", "wrong")
 _STOCK = re.compile("|".join(map(re.escape, (*POSES, *NOISE))))
 
 
@@ -91,13 +90,8 @@ def slopes(records: Sequence[Record], score: str) -> pd.DataFrame:
     if crossed := all((rates[a] * rates[b]).any() for a, b in pairs):
         off = rates - rates.mean()
         rates = rates.assign(**{f"{a} × {b}": off[a] * off[b] for a, b in pairs})
-    design = np.column_stack([np.ones(len(rates)), rates.astype(float)])
-    (_, *found), _, rank, _ = np.linalg.lstsq(design, runs.to_numpy().T)
     level = intervals.level_of_each(rates.shape[1]) if crossed else intervals.LEVEL
-    told_apart = rank == design.shape[1]
-    rows = {name: intervals.paired(one, level) for name, one in zip(rates, found, strict=True)}
-    rows = rows if told_apart else {}
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["effect", "low", "high"])
+    return _least_squares(rates, runs, level)
 
 
 def worth_of_facts(quality: pd.DataFrame, records: Sequence[Record], score: str) -> pd.DataFrame:
@@ -110,11 +104,21 @@ def worth_of_facts(quality: pd.DataFrame, records: Sequence[Record], score: str)
     """
     held = quality[[arm(name).group == SURFACE for name in quality.index]]
     wrong = held["detail"] * (100 / held["accuracy"] - 1)
-    told = np.column_stack([np.ones(len(held)), held["detail"] / 10, wrong / 10])
+    told = pd.DataFrame({"true": held["detail"] / 10, "wrong": wrong / 10})
     runs = effects.by_seed(records, score)[list(held.index)]
-    (_, *found), *_ = np.linalg.lstsq(told, runs.to_numpy().T)
-    level = intervals.level_of_each(2)
-    rows = {name: intervals.paired(one, level) for name, one in zip(WORTH, found, strict=True)}
+    return _least_squares(told, runs, intervals.level_of_each(2))
+
+
+def _least_squares(told: pd.DataFrame, runs: pd.DataFrame, level: float) -> pd.DataFrame:
+    """What one more of each column of ``told`` is worth: effect, low, high by paired t over seeds.
+
+    ``told``: a row an arm, in the order of the columns of ``runs``, which are scores, a row a seed.
+    Empty where the arms do not tell the columns apart.
+    """
+    design = np.column_stack([np.ones(len(told)), told.astype(float)])
+    (_, *found), _, rank, _ = np.linalg.lstsq(design, runs.to_numpy().T)
+    rows = {name: intervals.paired(one, level) for name, one in zip(told, found, strict=True)}
+    rows = rows if rank == design.shape[1] else {}
     return pd.DataFrame.from_dict(rows, orient="index", columns=["effect", "low", "high"])
 
 

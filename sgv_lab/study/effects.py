@@ -213,15 +213,20 @@ def false_alarms(records: Records, score: str) -> np.ndarray:
     return np.array([stats.ttest_1samp(d, 0).pvalue if d.std() else 1.0 for d in differences])
 
 
+def language_models(records: Records) -> pd.Series:
+    """Seed of a study -> the seed of the shipped language model that its runs start from."""
+    bases = shipped.bases(records[0].family)
+    made = {base.name: read_json(base / "manifest.json")["made_with"]["seed"] for base in bases}
+    return pd.Series({one.seed: made[one.base] for one in records})
+
+
 def by_language_model(records: Records, name: str, against: str, score: str) -> pd.DataFrame:
     """``name`` − ``against`` over the seeds of each shipped language model, then their difference.
 
     Columns: effect, low, high (of the difference by Welch's t), seeds. Language models: by seed.
     """
-    family, runs = records[0].family, by_seed(records, score)
-    made = {base.name: read_json(base / "manifest.json") for base in shipped.bases(family)}
-    grew = pd.Series({one.seed: made[one.base]["made_with"]["seed"] for one in records})
-    parts = dict(list((runs[name] - runs[against]).groupby(grew)))
+    runs = by_seed(records, score)
+    parts = dict(list((runs[name] - runs[against]).groupby(language_models(records))))
     rows = {f"language model {n}": (*intervals.paired(d), len(d)) for n, d in parts.items()}
     if len(parts) == 2:
         first, second = parts.values()
