@@ -96,6 +96,8 @@ END_TO_END = {"pretrain.base": "pretrain", "pretrain.vision_share": 0.5}
 ON_BLIP = {**END_TO_END, "pretrain.annotator": "blip"}
 ON_SHARE = {**END_TO_END, "pretrain.annotator": "share"}
 ON_ORACLE = {**END_TO_END, "pretrain.annotator": "oracle"}
+ON_VISION = {**END_TO_END, "pretrain.annotator": "gpt4_vision"}
+TWICE = {"samples": 4_000, "max_steps": 126}  # of the plan's 2,000 in 63 steps
 BOTH_ORACLE = {**ALL_SOURCES, **ON_ORACLE, "annotator": "oracle"}
 BOTH = {**ALL_SOURCES, **ON_SHARE}  # ShareGPT4V-7B: Table 6 and Figure 6 stand on it
 LCS = {**VISION, "pretrain.collection": "lcs"}  # Table 5: one fine-tuning mix, one set of images
@@ -200,6 +202,19 @@ _REGISTRY = {  # (group, upper bound) -> its arms
         Arm("pt", "dense captions in pre-training", ON_SHARE, ("before", "sft"), "PT yes, SFT no"),
         Arm("both", "dense captions in both", BOTH, ("before", "pt", "sft"), "PT yes, SFT yes"),
         Arm("both-oracle", "true and whole captions in both", BOTH_ORACLE),
+    ],
+    ("Table 4, two by two", "oracle@4"): [  # whose captions in which stage, all trained alike
+        Arm("blip@4", "BLIP's in pre-training, blind ones in fine-tuning", ON_BLIP, ()),
+        Arm("sft@4", "GPT4-Vision's in fine-tuning alone", ON_BLIP | VISION, ("blip@4",)),
+        Arm(
+            "pt@4",
+            "GPT4-Vision's in pre-training alone",
+            ON_VISION,
+            ("sft@4", "blip@4", "none@4"),
+        ),
+        Arm("both@4", "GPT4-Vision's in both", ON_VISION | VISION, ("blip@4", "pt@4", "sft@4")),
+        Arm("oracle@4", "true and whole ones in both", ON_ORACLE | ORACLE, ("sft@4", "blip@4")),
+        Arm("none@4", "fine-tuning twice as long, no pre-training", TWICE, ("blip@4",)),
     ],
     ("Table 5", "oracle@PT"): [  # who captions pre-training's images
         Arm("none@PT", "no pre-training end to end", LCS, (), "Baseline"),
