@@ -9,7 +9,7 @@ import pandas as pd
 from sgv_lab import paper
 from sgv_lab.models import families
 from sgv_lab.study import ablations, claims, plans, publishing
-from sgv_lab.study.criteria import with_interval
+from sgv_lab.study.criteria import quoted, with_interval
 from sgv_lab.study.effects import tidy
 from sgv_lab.study.runner import Record, read
 from sgv_lab.training.survey import MAX_DROPPED
@@ -90,8 +90,9 @@ def files(data: str | Path = "") -> pd.DataFrame:
 def tasks() -> pd.DataFrame:
     """What asks each claim: the plan in miniature, the plans and commands at full size.
 
-    Columns: miniature, full size (in the order of the claim's contrasts), not run (what it would
-    take without a plan), command (MODEL, DATA and so on are yours).
+    Columns: miniature, contrast (the two arms that say it there; empty: the plan's primary ones),
+    full size (in the order of the claim's contrasts), not run (what it would take without a plan),
+    command (MODEL, DATA and so on are yours).
     """
     text = {"index_col": "claim", "keep_default_na": False}
     table = pd.read_csv(Path(__file__).with_suffix(".csv"), **text)
@@ -120,11 +121,21 @@ def ledger(data: str | Path = "") -> pd.DataFrame:
     verdicts["C9"] = claims.claim_verdict(list(lengths["verdict"]), len(lengths))
     verdicts["C10"] = claims.verdict_c10(claims.same_harness())
     table["verdict"] = pd.Series(verdicts)
-    plans, seen = tasks()["miniature"], publishing.conclusions().iloc[:, 0]
-    table["miniature"] = plans.map(
-        lambda plan: seen.get(plan, "not run" if plan else "no study planned")
-    )
+    asked, seen = tasks()[["miniature", "contrast"]], publishing.conclusions().iloc[:, 0]
+    table["miniature"] = [
+        _of_two_arms(Path(data or publishing.folder()), plan, arms)
+        if arms
+        else seen.get(plan, "not run" if plan else "no study planned")
+        for plan, arms in asked.itertuples(index=False)
+    ]
     return table
+
+
+def _of_two_arms(data: Path, plan: str, arms: str) -> str:
+    """What a study shows of two of its arms beside the ones that it was planned for, in words."""
+    better, worse = map(quoted, arms.split())
+    told = f"{better} against {worse}: {_effect(data, plan, arms)}."
+    return f"{told} No criterion was fixed for this."
 
 
 def verdicts(data: str | Path = "") -> pd.DataFrame:
@@ -138,18 +149,26 @@ def verdicts(data: str | Path = "") -> pd.DataFrame:
     beyond = (effects["effect"] > 1.96 * effects["error"]).groupby(effects["claim"])
     counted = beyond.sum().astype(str) + " of " + beyond.size().astype(str)
     table["beyond chance"] = counted.reindex(table.index).fillna("")
-    table["in miniature"] = tasks()["miniature"].map(lambda plan: _primary_effect(data, plan))
+    asked = tasks()[["miniature", "contrast"]].itertuples(index=False)
+    table["in miniature"] = [_effect(data, *one) for one in asked]
     names = {"statement": "claim", "reported": "the paper printed", "full size": "at full size"}
     columns = ["claim", "the paper printed", "beyond chance", "in miniature", "at full size"]
     return table.rename(columns=names)[[*columns, "verdict"]]
 
 
-def _primary_effect(data: Path, plan: str) -> str:
-    """A published study's score, effect and interval, such as "Yes/no +1.4 (0.8 to 1.9)"."""
+def _effect(data: Path, plan: str, arms: str) -> str:
+    """A published study's score, effect and interval, such as "Yes/no +1.4 (0.8 to 1.9)".
+
+    ``arms``: the two that are compared; "": the primary ones.
+    """
     path = data / f"{plan}.csv"
     if not path.is_file():
         return "no study" if not plan else "not run"
-    one = pd.read_csv(path).query("primary").iloc[0]
+    table = pd.read_csv(path)
+    one = table.query("primary").iloc[0]
+    if arms:
+        pair = dict(zip(("arm", "against"), arms.split(), strict=True), score=one["score"])
+        (one,) = table.merge(pd.DataFrame([pair])).to_dict("records")
     told = f"{one['score']} {with_interval(one)}"
     if one["arm"].startswith("alone@"):  # of a curve its shape says more than its ends
         scores = ablations.scores_by_number(read(data / "studies" / plan), one["score"])
