@@ -131,6 +131,16 @@ def gate_passed(table: pd.DataFrame) -> bool:
     return bool(gate_bounds(table)["holds"].all())
 
 
+def bounds_by_base(*families: str) -> pd.DataFrame:
+    """What was found of each bound of `gate_bounds`, a row a base that ships; ``gate``: in words."""
+    rows = {}
+    for base in (one for family in families for one in shipped.bases(family)):
+        table = pd.read_csv(base / "gate.csv")
+        found = gate_bounds(table).set_index("bound")["found"]
+        rows[base.name] = {**found, "gate": "passed" if gate_passed(table) else "not passed"}
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
 def ability_tables(
     eyes: Loaded, bases: Iterable[Loaded], scenes: int = 1_000
 ) -> Iterator[dict[str, pd.DataFrame]]:

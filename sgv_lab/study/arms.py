@@ -25,6 +25,7 @@ _BASES = {  # family -> bases of all weights and of LoRA; any other family: LLaV
     "qwen3-vl-8b": ("sft-qwen3", "sft-qwen3"),
 }
 SURFACE = "detail × accuracy"  # the group of the arms whose rates are set
+UNTOLD = "facts untold"  # that of the arms whose true captions leave one kind of fact out
 NUMBER = "number × quality"  # that of the arms that show as many tokens of captions
 RATES = ("omission", "error", "invention")
 
@@ -103,6 +104,8 @@ BOTH = {**ALL_SOURCES, **ON_SHARE}  # ShareGPT4V-7B: Table 6 and Figure 6 stand 
 LCS = {**VISION, "pretrain.collection": "lcs"}  # Table 5: one fine-tuning mix, one set of images
 SHUFFLED, QUESTIONS = {**VISION, "edit": "shuffled"}, {"edit": "questions"}
 STYLE = {"wording": 1, "filler": 0.2}
+LEFT_OUT = {"color": "colors", "pattern": "patterns", "size": "sizes", "count": "numbers",
+            "scene": "the background"}  # fmt: skip
 PAID = {  # captions bought by the token -> label, changes, tokens of one (means of 300 scenes)
     "blip": ("BLIP's captions", {"annotator": "blip"}, 15.1),
     "half": ("captions, half left out", _set_rates(50, 0, 0), 25.8),
@@ -190,6 +193,10 @@ _REGISTRY = {  # (group, upper bound) -> its arms
         Arm("blip", "BLIP captions", {"annotator": "blip"}),
     ],
     ("own captions", "oracle"): [Arm("own", "captions of one's own", {"annotator": "own"})],
+    (UNTOLD, ""): [  # what true captions teach by telling it
+        Arm(f"no-{kind}", f"true captions without {words}", ORACLE | {"untold": kind}, ("oracle",))
+        for kind, words in LEFT_OUT.items()
+    ],
     (SURFACE, "oracle"): [
         *(_rates(o, e, 0) for o in (0, 25, 50, 75) for e in (0, 10, 30, 50)),
         *(_rates(o, 0, i) for o in (0, 25, 50, 75) for i in (30, 60)),

@@ -6,16 +6,17 @@ file also swaps the images. Both are here, as ``images`` of `training.config.Mix
 
 import random
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from sgv_lab import store
-from sgv_lab.errors import LabError
+from sgv_lab.errors import LabError, unknown
 from sgv_lab.files import write_json
 from sgv_lab.study import user_captions
 from sgv_lab.training.config import Captions, Mix, Pool
 from sgv_lab.world.annotators import ANNOTATORS, Annotator
 from sgv_lab.world.export import write_images
+from sgv_lab.world.facts import FACETS
 from sgv_lab.world.records import (
     Record,
     caption_record,
@@ -35,13 +36,20 @@ def annotator(shown: Captions) -> Annotator:
     """Who writes these captions."""
     if shown.annotator not in ANNOTATORS:
         raise LabError(f"no annotator {shown.annotator!r}", fix=f"one of {', '.join(ANNOTATORS)}")
-    return ANNOTATORS[shown.annotator].with_rates(shown.omission, shown.error, shown.invention)
+    writer = ANNOTATORS[shown.annotator].with_rates(shown.omission, shown.error, shown.invention)
+    if not shown.untold:
+        return writer
+    if shown.untold not in FACETS:
+        raise unknown("kind of fact", shown.untold, FACETS)
+    omission = {**writer.omission, shown.untold: 1.0}
+    return replace(writer, omission=omission, invention={**writer.invention, shown.untold: 0.0})
 
 
 def altered(shown: Captions) -> bool:
     """Whether these are other captions than the annotator's first, or in other words."""
     rates = (shown.omission, shown.error, shown.invention)
-    return rates != (None,) * 3 or any((shown.draw, shown.wording, shown.filler))
+    changes = (shown.untold, shown.draw, shown.wording, shown.filler)
+    return rates != (None,) * 3 or any(changes)
 
 
 def captioned(scene: Scene, shown: Captions, task: str = "detail") -> Record:

@@ -25,6 +25,7 @@ class Captions:
     omission: float | None = None  # None: the annotator's own rate
     error: float | None = None
     invention: float | None = None
+    untold: str = ""  # a kind of fact (`world.facts.FACETS`) that is never told
     draw: int = 0  # which of the annotator's captions of an image
     wording: int = 0  # which words for the same facts
     filler: float = 0.0  # share of words in sentences that state no fact
