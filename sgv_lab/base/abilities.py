@@ -132,7 +132,7 @@ def gate_passed(table: pd.DataFrame) -> bool:
 
 
 def bounds_by_base(*families: str) -> pd.DataFrame:
-    """What was found of each bound of `gate_bounds`, a row a base that ships; ``gate``: in words."""
+    """What was found of each of `gate_bounds`, a row a base that ships; ``gate``: passed or not."""
     rows = {}
     for base in (one for family in families for one in shipped.bases(family)):
         table = pd.read_csv(base / "gate.csv")

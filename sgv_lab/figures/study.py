@@ -8,6 +8,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
@@ -22,12 +23,13 @@ from sgv_lab.study import (
     ablations,
     caption_content,
     conclusions,
+    criteria,
     effects,
     publishing,
     runner,
     sharegpt4v,
 )
-from sgv_lab.study.arms import PAPER_ROWS, SURFACE, arm
+from sgv_lab.study.arms import LEFT_OUT, PAPER_ROWS, SURFACE, arm
 from sgv_lab.study.explore import Model
 from sgv_lab.study.plans import Plan
 from sgv_lab.study.run_arm import POINTS
@@ -216,6 +218,26 @@ def surface(plan: Plan, records: Sequence[Record], table: pd.DataFrame) -> Figur
     said = f"{score} gained over blind captions, in miniature (ring: interval without 0)"
     figure.colorbar(drawn, extend="both").set_label(said, fontsize=8.5)
     _note_rates(figure, plan)
+    return figure
+
+
+def telling(table: pd.DataFrame) -> Figure:
+    """A heat map: abilities by what is told of them or of others, the points that telling is worth.
+
+    ``table``: of `caption_content.worth_of_telling`; bold where the interval excludes 0.
+    """
+    wide = table["effect"].unstack("ability", sort=False)[list(table.index.unique("ability"))]
+    told = ((table["low"] > 0) | (table["high"] < 0)).unstack("ability", sort=False)[[*wide]]
+    figure, axis = plt.subplots(figsize=(6.4, 3.2), layout="constrained")
+    reach = wide.abs().to_numpy().max()
+    look = {"vmin": -reach, "vmax": reach, "cmap": "PuOr_r", "linewidths": 1}
+    sns.heatmap(wide, ax=axis, annot=True, fmt="+.1f", **look)
+    for text, apart in zip(axis.texts, told.to_numpy().flat, strict=True):
+        text.set(text=criteria.signed(text.get_text()), weight="bold" if apart else "normal")
+    axis.set_xlabel("ability: right yes/no answers")
+    axis.set_ylabel("what is told")
+    axis.set_yticklabels([LEFT_OUT[kind] for kind in wide.index], rotation=0)
+    axis.set_title("Points gained by telling it (bold: interval without 0)", fontsize=9)
     return figure
 
 

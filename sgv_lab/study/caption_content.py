@@ -15,9 +15,10 @@ from sgv_lab.captions.quality import judge_caption
 from sgv_lab.models import checkpoints
 from sgv_lab.models.shipped import shipped
 from sgv_lab.study import effects, mix
-from sgv_lab.study.arms import RATES, SURFACE, arm
+from sgv_lab.study.arms import LEFT_OUT, RATES, SURFACE, arm
 from sgv_lab.study.plans import Plan
 from sgv_lab.study.runner import Record
+from sgv_lab.study.scores import POINTS
 from sgv_lab.training.config import Mix
 from sgv_lab.world.phrases import NOISE, POSES
 from sgv_lab.world.scene import MINIATURE, scene
@@ -107,6 +108,27 @@ def worth_of_facts(quality: pd.DataFrame, records: Sequence[Record], score: str)
     told = pd.DataFrame({"true": held["detail"] / 10, "wrong": wrong / 10})
     runs = effects.by_seed(records, score)[list(held.index)]
     return _least_squares(told, runs, intervals.level_of_each(2))
+
+
+def worth_of_telling(records: Sequence[Record]) -> pd.DataFrame:
+    """What telling one kind of fact is worth, in points of each ability's right yes/no answers.
+
+    True and whole captions minus those without it, paired by seed. Rows (told, ability); columns
+    effect, low, high, own (whether it is of the ability that is told). The intervals of own
+    abilities hold together (Bonferroni), and so do those of all others.
+    """
+    rows, abilities = {}, ("existence", *LEFT_OUT)
+    others = len(LEFT_OUT) * (len(abilities) - 1)
+    for ability in abilities:
+        runs = effects.by_seed(records, f"{POINTS['yesno']} {ability}")
+        for kind in LEFT_OUT:
+            own = kind == ability
+            level = intervals.level_of_each(len(LEFT_OUT) if own else others)
+            lost = intervals.paired(runs["oracle"] - runs[f"no-{kind}"], level)
+            rows[kind, ability] = (*lost, own)
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=["effect", "low", "high", "own"])
+    table.index = pd.MultiIndex.from_tuples(table.index, names=["told", "ability"])
+    return table
 
 
 def _least_squares(told: pd.DataFrame, runs: pd.DataFrame, level: float) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from sgv_lab.errors import LabError
 from sgv_lab.figures import study as drawn_study
 from sgv_lab.files import write_jsonl
 from sgv_lab.study import caption_content, conclusions, effects, plans, publishing
-from sgv_lab.study.arms import ARMS, SURFACE
+from sgv_lab.study.arms import ARMS, LEFT_OUT, SURFACE
 from sgv_lab.study.runner import Record
 from sgv_lab.study.scores import SEEN, SUBTASKS
 
@@ -356,6 +356,32 @@ def test_what_each_fault_costs_is_found_over_the_whole_surface():
     few, _ = made(some, {})
     assert caption_content.slopes(few, "MME-P").empty
     assert "cannot tell" in conclusions.costs_of_faults(caption_content.by_arm(some), few, "MME-P")
+
+
+def test_telling_is_worth_what_true_captions_lose_without_it():
+    study = plan(arms=("before", "oracle", *(f"no-{kind}" for kind in LEFT_OUT)),
+                 primary=["oracle", "MME-P"])  # fmt: skip
+    records, _ = made(study, {})
+    abilities, draw = ("existence", *LEFT_OUT), np.random.default_rng(0)
+    noise = {(seed, name): draw.normal(0, 0.3) for seed in study.seeds for name in abilities}
+
+    def answered(one):
+        lost = {one.arm.removeprefix("no-"): 10, "existence": 3 * (one.arm == "no-color")}
+        return {
+            f"Yes/no {name}": 70 - lost.get(name, 0) + noise[one.seed, name] * ("no" in one.arm)
+            for name in abilities
+        }
+
+    table = caption_content.worth_of_telling([replace(r, metrics=answered(r)) for r in records])
+    assert list(table[table["own"]].index) == [(kind, kind) for kind in LEFT_OUT]
+    assert (abs(table.loc[table["own"], "effect"] - 10) < 0.5).all()
+    assert (table.loc[table["own"], "low"] > 8).all() and len(table) == 30
+    apart = table[(table["low"] > 0) & ~table["own"]]
+    assert list(apart.index) == [("color", "existence")]
+    drawn = drawn_study.telling(table).axes[0]
+    bold = [text.get_text() for text in drawn.texts if text.get_weight() == "bold"]
+    assert len(bold) == 6 and len(drawn.texts) == 30
+    assert [label.get_text() for label in drawn.get_yticklabels()] == list(LEFT_OUT.values())
 
 
 def test_controls_are_no_dots_on_the_surface_and_their_filler_is_not_the_faults():

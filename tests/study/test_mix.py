@@ -127,6 +127,20 @@ def test_the_artefact_holds_records_and_replaced_ids_and_shares_images():
     assert mix.drawn_images(built("after")[0][:0] + small[::-1], 32) == drawn
 
 
+@pytest.mark.parametrize("kind", arms.LEFT_OUT)
+def test_captions_without_a_kind_of_fact_tell_all_others_alike(kind):
+    told, untold = (
+        mix.build(Mix(annotator="oracle", untold=left, share=1.0, samples=40), 3)[0]
+        for left in ("", kind)
+    )
+    for whole, part in zip(told, untold, strict=True):
+        facts, kept = (read(mix.caption_of(one)).facts for one in (whole, part))
+        assert {fact for fact in facts if fact.kind not in (kind, "relation")} <= set(kept)
+        assert kind not in {fact.kind for fact in kept}
+    with pytest.raises(LabError, match="colour"):
+        mix.annotator(Mix(annotator="oracle", untold="colour"))
+
+
 def test_an_unknown_annotator_is_named():
     with pytest.raises(LabError, match="no annotator 'gpt5'"):
         mix.annotator(Mix(annotator="gpt5"))
