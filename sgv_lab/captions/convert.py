@@ -22,7 +22,7 @@ from tqdm import tqdm
 from sgv_lab import store
 from sgv_lab.captions.records import ANSWERS, count_reasons, id_text, record_problem
 from sgv_lab.captions.scan import AGAIN, DEEP, HALF, HALF_PAIR, Broken, layout, opened, scan
-from sgv_lab.captions.sources import find, recognise, resolve
+from sgv_lab.captions.sources import SOURCES, find, recognise, resolve
 from sgv_lab.errors import LabError
 from sgv_lab.files import leaves_root
 
@@ -61,15 +61,17 @@ class Captions:
         return pl.read_parquet(self.folder / "rejected.parquet", glob=False)
 
 
-def convert(file: str | Path) -> Captions:
+def convert(file: str | Path, images: str = "") -> Captions:
     """The captions of an official file, converted to Parquet on first use.
 
-    A record of several turns gives its first answer. Raises LabError if the file cannot be read,
-    is empty or no JSON, or holds no usable record.
+    A record of several turns gives its first answer. ``images``: the folder of images that are
+    named without one. Raises LabError if the file cannot be read, is empty or no JSON, or holds no
+    usable record.
     """
     file = Path(file)
     layout(file)  # refuses what is no caption file before its contents are hashed
-    folder = store.artifact("captions", {}, [file], lambda out: _build(file, out))
+    settings = {"images": images}
+    folder = store.artifact("captions", settings, [file], lambda out: _build(file, images, out))
     return Captions(file, folder)
 
 
@@ -78,7 +80,8 @@ def load(root: str | Path) -> dict[str, Captions | None]:
 
     Raises LabError as ``find`` and ``convert`` do.
     """
-    return {name: convert(file) if file else None for name, file in find(root).items()}
+    found = find(root).items()
+    return {name: convert(file, SOURCES[name].images) if file else None for name, file in found}
 
 
 def convert_all(files: Iterable[str]) -> dict[str, Captions]:
@@ -104,7 +107,7 @@ def captions_of(sources: Mapping[str, Captions | None], image: str) -> dict[str,
     return {name: texts for name, texts in found.items() if texts}
 
 
-def _build(file: Path, out: Path) -> None:
+def _build(file: Path, images: str, out: Path) -> None:
     broken: list[Broken] = []
     rows = (_coco_rows if layout(file) == "coco" else _llava_rows)(file, broken)
     schema = {**_ROW, "words": pl.UInt32}
@@ -118,7 +121,8 @@ def _build(file: Path, out: Path) -> None:
                 bar.update(len(some))
 
     characters = pl.col("caption").str.len_chars()
-    table = register_io_source(frames, schema=schema).with_columns(characters=characters)
+    placed = pl.col("image").str.replace("^[^/]+$", images + "${0}")
+    table = register_io_source(frames, schema=schema).with_columns(placed, characters=characters)
     table.sink_parquet(out / "captions.parquet", compression="snappy", row_group_size=ROWS)
     if not Captions(file, out).rows().select(pl.len()).collect().item():
         why = f" ({count_reasons(broken)})" if broken else ""

@@ -25,7 +25,8 @@ class Source:
     """A row of Table 1 [PDF].
 
     ``pattern``: what its files are called; ``hub``: (dataset, file) that holds the official one;
-    ``annotator``: the one of the drawn world that stands in for whoever wrote the captions.
+    ``annotator``: the one of the drawn world that stands in for whoever wrote the captions;
+    ``images``: where images lie below the data root that the file names without a folder.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Source:
     file: str
     hub: str | None
     annotator: str | None
+    images: str = ""
 
 
 SOURCES = {
@@ -45,7 +47,8 @@ SOURCES = {
         Source("BLIP-LCS", True, "BLIP", "blip_laion_cc_sbu_*.json",
                "blip_laion_cc_sbu_558k.json", "liuhaotian/LLaVA-Pretrain", "blip"),
         Source("LLaVA-23K", False, "GPT4 (text)", "*detail_23k*.json",
-               "detail_23k.json", "liuhaotian/LLaVA-Instruct-150K", "gpt4_blind"),
+               "detail_23k.json", "liuhaotian/LLaVA-Instruct-150K", "gpt4_blind",
+               "coco/train2017/"),
         Source("ShareGPT4V", True, "GPT4-Vision", "sharegpt4v_*gpt4*v*.json",
                "sharegpt4v_instruct_gpt4-vision_cap100k.json", "Lin-Chen/ShareGPT4V",
                "gpt4_vision"),

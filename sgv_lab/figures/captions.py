@@ -188,13 +188,16 @@ def examples(
 ) -> Iterator[Figure]:
     """Each source's first captioned image that is there, with what every source says of it.
 
-    An image is shown once. With ``difficulty`` the images are of that drawn world: facts are
-    marked.
+    Images that more sources caption come before others; one is shown once. With ``difficulty`` the
+    images are of that drawn world: facts are marked.
     """
     shown, colors = set(), palette(captions)
-    for one in filter(None, captions.values()):
-        paths = one.rows().select(pl.col("image").drop_nulls().unique(maintain_order=True))
-        path, image = _first_sound(Path(root), paths.collect()["image"])
+    unique = pl.col("image").drop_nulls().unique(maintain_order=True)
+    named = [one.rows().select(unique).collect() for one in filter(None, captions.values())]
+    for paths in named:
+        by = pl.sum_horizontal(pl.col("image").is_in(other["image"].implode()) for other in named)
+        paths = paths.sort(by, descending=True, maintain_order=True)["image"]
+        path, image = _first_sound(Path(root), paths)
         if image is None or path in shown:
             continue
         shown.add(path)

@@ -246,6 +246,30 @@ def test_files_that_were_brought_stand_beside_the_five(tmp_path: Path) -> None:
     assert len(shown) == 1
 
 
+def test_photos_that_both_caption_come_first_where_official_files_have_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = {"llava/detail_23k.json": "acb", "sharegpt4v/sharegpt4v_gpt4v.json": "dbc"}
+    for name, letters in said.items():  # LLaVA-Instruct names COCO's file alone
+        folder = "" if "23k" in name else "coco/train2017/"
+        rows = [
+            {"id": one, "image": f"{folder}{one}.png", "conversations": [
+                {"from": "human", "value": "<image>"}, {"from": "gpt", "value": f"{name} {one}"}]}
+            for one in letters
+        ]  # fmt: skip
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(json.dumps(rows))
+    (tmp_path / "coco/train2017").mkdir(parents=True)
+    for one in "abcd":
+        Image.new("RGB", (9, 9)).save(tmp_path / f"coco/train2017/{one}.png")
+    monkeypatch.setattr(figures, "side_by_side", lambda image, texts, *_: texts)
+    shown = list(figures.examples(load(tmp_path), tmp_path))
+    names = ("LLaVA-23K", "ShareGPT4V")  # each file's first photo that the other has, too
+    assert shown == [
+        {name: [f"{file} {one}"] for name, file in zip(names, said, strict=True)} for one in "cb"
+    ]
+
+
 def test_a_file_that_is_brought_is_refused_by_name(tmp_path: Path) -> None:
     made(tmp_path, ["A dog."])
     other = tmp_path / "other"

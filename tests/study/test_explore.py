@@ -1,21 +1,26 @@
 """Pages without a browser: what buttons do, what is marked, what a model is asked."""
 
 import io
+import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import ipywidgets as w
+import matplotlib.pyplot as plt
+import nbformat
 import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from sgv_lab import store, widgets
+from sgv_lab import notebook, store, widgets
 from sgv_lab.captions import convert, sources
 from sgv_lab.errors import LabError
 from sgv_lab.models import checkpoints, families, mini
-from sgv_lab.study import explore, publishing
+from sgv_lab.study import explore, official, publishing
 from sgv_lab.study.judging import Pair, Votes
 from sgv_lab.training.conversation import IMAGE_ID, SYSTEM, prompt_ids
 from sgv_lab.world.annotators import ANNOTATORS, caption
@@ -125,6 +130,70 @@ def test_the_page_describes_answers_and_starts_over(folder: Path, world: Path) -
     first.value = "COCO-Caption"
     describe.click()
     assert "only models answer" in message.value
+
+
+@pytest.fixture
+def ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict]:
+    """A function that runs a notebook up to a cell, with a model that says little; its values."""
+    monkeypatch.setenv("SGV_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("SGV_PROFILE", "smoke")
+    model = SimpleNamespace(about="says little", say=lambda *_: "A photo.")
+    monkeypatch.setattr(explore, "recorded", lambda: {"none": model})
+    plt.close("all")
+
+    def run(name: str, last: str, **given: object) -> dict:
+        cells = nbformat.read(notebook.folder() / f"{name}.ipynb", as_version=4).cells
+        code = [cell for cell in cells if cell.cell_type == "code"]
+        values = {"__name__": "__main__", "display": lambda _: None}
+        for cell in code[: [cell.id for cell in code].index(last) + 1]:
+            exec(cell.source, values)
+            values |= given if cell is code[0] else {}
+        return values
+
+    return run
+
+
+def record(image: str, text: str) -> dict:
+    turns = [{"from": "human", "value": "?"}, {"from": "gpt", "value": text}]
+    return {"id": image, "image": image, "conversations": turns}
+
+
+def test_notebook_09_shows_photos_with_their_captions_first_and_on_its_page(
+    ran: Callable[..., dict], tmp_path: Path
+) -> None:
+    told = {"a.png": "Red <i>alone</i>.", "b.png": "Blue."}
+    for name in told:
+        Image.new("RGB", (30, 20), "red").save(tmp_path / name)
+    rows = [record(*one) for one in told.items()]
+    (tmp_path / "own.json").write_text(json.dumps(rows))
+    (tmp_path / "share_captioner.json").write_text(json.dumps(rows[1:]))
+    values = ran(
+        "09_explore", "explore-11", images=str(tmp_path), files=[str(tmp_path / "own.json")]
+    )
+    shown = values["at_hand"]
+    assert len(shown) == 1 and plt.get_fignums() == [shown[0].number, shown[0].number + 1]
+    assert values["first"].name == "a.png"
+    first, second = found(values["page"], "sgv-who")
+    first.value = "own"
+    assert words(values["page"])[0] == [widgets.marked_html(told["a.png"], None)]
+    second.value = "ShareGPT4V-PT"
+    assert "(says nothing about this image)" in words(values["page"])[1][0]
+
+
+@pytest.mark.reference
+def test_notebook_04_shows_photos_of_the_official_files_first(
+    ran: Callable[..., dict], reference: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    (data / "sharegpt4v").mkdir(parents=True)
+    (data / "coco").symlink_to(reference / "data/coco")
+    seen = reference / "data/sharegpt4v/sharegpt4v_gpt4v_excerpt.json"
+    (data / "sharegpt4v" / official.FILES["captions"]).write_bytes(seen.read_bytes())
+    blind = [record(f"{number:012d}.jpg", "A blind caption.") for number in (110, 42, 9)]
+    (data / "sharegpt4v" / official.FILES["detail"]).write_text(json.dumps(blind))
+    values = ran("04_sft_substitution", "before-after-figure", data_root=str(data))
+    numbers = [figure.number for figure in values["at_hand"]]
+    assert len(numbers) == 2 and plt.get_fignums() == [*numbers, numbers[-1] + 1]
 
 
 def test_what_is_wrong_is_marked_and_nothing_is_taken_for_html() -> None:

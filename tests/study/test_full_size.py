@@ -144,7 +144,10 @@ def test_a_notebook_runs_at_full_size(number, models, data, tmp_path):
     given = {"models_root": str(models), "data_root": str(data), **RUNS[number]}
     planned = pipeline.plan([number], "paper", given, notebooks())
     list(pipeline.run(planned, notebooks(), tmp_path / "run"))
-    assert list((tmp_path / "run").glob(f"{number}_*.ipynb"))
+    (book,) = (tmp_path / "run").glob(f"{number}_*.ipynb")
+    cells = {cell["id"]: cell for cell in json.loads(book.read_text())["cells"]}
+    if first := cells.get("before-after-figure"):  # a photo with its captions, then the drawn one
+        assert len(first["outputs"]) == 2
 
 
 PAGE = Path(__file__).parents[2] / "docs" / "full_size.md"

@@ -1,3 +1,4 @@
+assert len(at_hand) <= (2 if data_root else 0)
 assert checked.obstacles == []
 for plan in demo:
     assert len(records[plan.family]) == len(plan.arms) * len(plan.seeds)
