@@ -29,7 +29,7 @@ from sgv_lab.study import (
     runner,
     sharegpt4v,
 )
-from sgv_lab.study.arms import LEFT_OUT, PAPER_ROWS, SURFACE, arm
+from sgv_lab.study.arms import LEFT_OUT, NUMBER, PAID, PAPER_ROWS, SURFACE, arm
 from sgv_lab.study.explore import Model
 from sgv_lab.study.plans import Plan
 from sgv_lab.study.run_arm import POINTS
@@ -90,7 +90,7 @@ def plan_figure(
     table: pd.DataFrame,
     untuned: Mapping[str, Mapping[str, float]],
 ) -> Figure:
-    """The figure that suits a plan: surface, curve of Figure 6, false alarms, or paired runs."""
+    """The figure that suits a plan: surface, curves, false alarms, or paired runs."""
     groups = {arm(name).group for name in plan.arms}
     if list(plan.arms) == effects.draws(plan.arms):
         return false_alarms(plan, records)
@@ -98,6 +98,8 @@ def plan_figure(
         return surface(plan, records, table)
     if groups == {"Figure 6"}:
         return scaling_curve(plan, records, untuned=untuned)
+    if groups == {NUMBER}:
+        return bought(plan, records, untuned)
     return pairs(plan, records, table, untuned=untuned)
 
 
@@ -283,6 +285,38 @@ def scaling_curve(
     axis.set_ylabel(f"{score}, {UNITS.get(score, 'percent')} in miniature")
     axis.set_title(f"{note or plan.title}\n{textwrap.fill(str(fitted), 60)}", fontsize=9)
     axis.grid(True)
+    _note_rates(figure, plan)
+    return figure
+
+
+def bought(
+    plan: Plan, records: Sequence[Record], untuned: Mapping[str, Mapping[str, float]]
+) -> Figure:
+    """A line a kind of captions: the mean score over seeds by the tokens bought, a dot a run.
+
+    ``untuned``: the bases' scores, whose mean is dotted.
+    """
+    score = plan.primary[1]
+    runs = effects.by_seed(records, score)
+    budgets = sorted({int(name.partition("@")[2][:-1]) for name in runs})
+    figure, axis = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
+    colors = dict(zip(PAID, sns.color_palette("colorblind", len(PAID)), strict=True))
+    for name, (label, *_) in PAID.items():
+        color = SOURCE_COLORS.get(name, colors[name])
+        scores = runs[[f"{name}@{thousands}K" for thousands in budgets]]
+        for thousands, values in zip(budgets, scores.to_numpy().T, strict=True):
+            axis.scatter([thousands] * len(values), values, color=color, s=12, alpha=0.4)
+        axis.plot(budgets, scores.mean(), color=color, marker="D", ms=6, lw=1.8, label=label)
+    start = effects.untuned_by_seed(records, untuned, score).mean()
+    axis.axhline(start, color=INK, linestyle=":", linewidth=1.4)
+    axis.set_xscale("log")
+    axis.set_xticks(budgets, [f"{thousands}K" for thousands in budgets])
+    axis.minorticks_off()
+    axis.set_xlabel("tokens of captions bought, as many trained on by all; base untuned: dotted")
+    axis.set_ylabel(f"{score}, {UNITS.get(score, 'percent')} in miniature")
+    axis.set_title(plan.title, fontsize=9)
+    axis.grid(True)
+    axis.legend(fontsize=8.5, loc="center left", bbox_to_anchor=(1, 0.5))
     _note_rates(figure, plan)
     return figure
 
