@@ -15,7 +15,7 @@ from matplotlib.patches import FancyBboxPatch
 
 from sgv_lab import paper
 from sgv_lab.figures import style
-from sgv_lab.figures.style import COLORS, INK, PALE, label_point, list_rows
+from sgv_lab.figures.style import COLORS, INK, PALE, label_point, list_rows, note
 from sgv_lab.study.claims import standard_error
 
 BAR = "#C9CED6"
@@ -73,9 +73,9 @@ def substitution(table: pd.DataFrame, _: Effects) -> Figure:
         list_rows(axis, models)
         axis.set_title(name)
         axis.margins(x=0.2)
-    note = "reported by the paper, one run per arm: after − before; red: a decline. "
-    note += f"Grey: where 95 % would lie without any effect,\n{SOURCE}; "
-    _note(figure, f"{note}VQAv2's zeros: one label for both arms", 0.0)
+    said = "reported by the paper, one run per arm: after − before; red: a decline. "
+    said += f"Grey: where 95 % would lie without any effect,\n{SOURCE}; "
+    note(figure, f"{said}VQAv2's zeros: one label for both arms")
     figure.tight_layout(w_pad=1.2, h_pad=1.6, rect=(0, 0.06, 1, 1))
     return figure
 
@@ -113,7 +113,7 @@ def ablations(table: pd.DataFrame, miniature: Effects) -> Figure:
             axis.set_yticklabels([])
         look = {"xycoords": "axes fraction", "weight": "bold", "fontsize": 9.5, "ha": "left"}
         label_point(line[0], title, (0, 1), (-92, 9), **look)
-    _note(figure, f"reported by the paper, one run each; grey: 95 %, {SOURCE}\n{_MINIATURE}", 0.0)
+    note(figure, f"reported by the paper, one run each; grey: 95 %, {SOURCE}\n{_MINIATURE}")
     figure.get_layout_engine().set(rect=(0, 0.07, 1, 0.93), hspace=0.06)
     return figure
 
@@ -175,8 +175,8 @@ def scaling(table: pd.DataFrame, miniature: Effects) -> Figure:
     axis.set(ylabel="% right", xlim=(-0.3, len(x) - 0.2))
     axis.set_title("reported by the paper, one run per point", fontsize=9)
     axis.set_xlabel("captions in pre-training (steps as in the paper, not to scale)")
-    note = "left: read from the paper's Figure 6; "
-    _note(figure, f"{note}bands: 95 % from the number of questions alone\n{_MINIATURE}", -0.03)
+    said = "left: read from the paper's Figure 6; "
+    note(figure, f"{said}bands: 95 % from the number of questions alone\n{_MINIATURE}", -0.03)
     figure.tight_layout(rect=(0, 0.1, 1, 1))
     return figure
 
@@ -200,8 +200,8 @@ def reported_radar(table: pd.DataFrame, _: Effects) -> Figure:
     """Figure 1(b): Table 3's eleven benchmarks for four models of about 7 billion parameters."""
     four = table.pivot(index="row", columns="column", values="value")[list(paper.BENCHMARKS[:11])]
     figure = radar(four.loc[[row for row, _ in MODELS.values()]].set_axis(list(MODELS)))
-    note = "reported by the paper's Table 3; each axis from 80 % of its lowest value to its best"
-    _note(figure, f"{note}, printed", -0.02)
+    said = "reported by the paper's Table 3; each axis from 80 % of its lowest value to its best"
+    note(figure, f"{said}, printed", -0.02)
     return figure
 
 
@@ -272,7 +272,3 @@ def collection(table: pd.DataFrame, _: Effects) -> Figure:
     for start, end in arrows:
         axis.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": PALE})
     return figure
-
-
-def _note(figure: Figure, text: str, y: float) -> None:
-    figure.text(0.01, y, text, fontsize=8.5, color=PALE, va="bottom")
