@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -144,15 +144,31 @@ def sha256(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def in_threads(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-    """``function`` of each item, in order: for what waits for a disk, or decodes images.
+def in_threads(
+    work: Callable[[Any], Any],
+    items: Iterable[Any],
+    threads: int = min(32, 4 + (os.cpu_count() or 1)),
+    spare: int = 1,
+    in_order: bool = True,
+) -> Iterator[Any]:
+    """``work`` of each item, done in threads: for what waits for a disk or a network.
 
-    A million items are not all queued at once.
+    At most ``spare`` results more than there are threads are worked on or wait to be taken. Without
+    ``in_order`` they come as they end.
     """
-    waiting = iter(items)
-    with ThreadPoolExecutor() as pool:
-        while some := list(islice(waiting, 4096)):
-            yield from pool.map(function, some)
+    items = iter(items)
+    with ThreadPoolExecutor(threads) as pool:
+        waiting = [pool.submit(work, item) for item in islice(items, threads + spare)]
+        try:
+            while waiting:
+                due = waiting[:1] if in_order else waiting
+                ended = wait(due, return_when=FIRST_COMPLETED).done
+                for one in [each for each in due if each in ended]:
+                    waiting.remove(one)
+                    yield one.result()
+                    waiting += [pool.submit(work, item) for item in islice(items, 1)]
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def leaves_root(relative: str) -> bool:

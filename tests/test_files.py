@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -116,3 +117,29 @@ def test_a_path_leaves_its_root_in_many_ways() -> None:
 def test_unknown_names_the_nearest() -> None:
     assert "Did you mean 'epochs'?" in str(unknown("parameter", "epoch", ["lr", "epochs"]))
     assert "known: none" in str(unknown("parameter", "epoch", []))
+
+
+def test_one_thread_works_ahead_in_order_and_by_one() -> None:
+    begun, taken = [], []
+    for number in files.in_threads(lambda n: begun.append(n) or n, range(200), 1):
+        taken.append(number)
+        assert max(begun) <= number + 1
+    assert taken == begun == list(range(200))
+
+
+def test_several_threads_work_ahead_in_order_where_it_matters() -> None:
+    later = threading.Event()
+
+    def work(number: int) -> int:
+        assert number or later.wait(20)  # the first ends behind the second
+        if number == 1:
+            ended.set()
+        return number
+
+    ended = later
+    assert list(files.in_threads(work, range(50), 2)) == list(range(50))
+    later, ended = threading.Event(), threading.Event()
+    as_they_end = files.in_threads(work, range(50), 2, in_order=False)
+    assert next(as_they_end) == 1
+    later.set()  # only now: set by the second, both could have ended before anybody looked
+    assert sorted(as_they_end) == [0, *range(2, 50)]

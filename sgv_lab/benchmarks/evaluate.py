@@ -16,7 +16,6 @@ from sgv_lab.benchmarks import core
 from sgv_lab.benchmarks.core import Answers, Entry
 from sgv_lab.benchmarks.tasks import TASKS, Question, Task
 from sgv_lab.captioning import bulk
-from sgv_lab.captioning.image_lists import ahead
 from sgv_lab.closure import digest
 from sgv_lab.errors import LabError
 from sgv_lab.files import Journal, in_threads, sha256, write_json
@@ -166,7 +165,7 @@ def answer(
         shown = [prepare(i, processor.image_processor, aspect) for i in images if i is not None]
         return feed.pixels(shown) if shown else {}
 
-    ready = ahead(read, parts, bulk.LOADERS, in_order=True)
+    ready = in_threads(read, parts, bulk.LOADERS)
     with tqdm(total=len(questions), unit="question", disable=not progress) as bar:
         for (limit, some), shown in zip(parts, ready, strict=True):
             decoding = bulk.Decoding(max_new_tokens=limit)

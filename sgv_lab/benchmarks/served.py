@@ -23,8 +23,8 @@ from sgv_lab.captioning.client import (
     requests_at_once,
 )
 from sgv_lab.captioning.collect import STOP_AFTER, TRIES, data_url
-from sgv_lab.captioning.image_lists import ahead
 from sgv_lab.errors import LabError
+from sgv_lab.files import in_threads
 
 ROOM = 4096  # tokens for models that think before they answer
 log = logging.getLogger(__name__)
@@ -100,7 +100,8 @@ class Served:
 
         failed, in_a_row, answered = 0, 0, False
         with tqdm(total=len(questions), unit="question", disable=None) as bar:
-            for question, said, problem in ahead(ask, questions, self.connections, 0):
+            answers = in_threads(ask, questions, self.connections, spare=0, in_order=False)
+            for question, said, problem in answers:
                 if said is not None:
                     in_a_row, answered = 0, True
                     bar.update()

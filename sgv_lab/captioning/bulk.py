@@ -16,10 +16,11 @@ import torch
 from tqdm import tqdm
 from transformers import BatchFeature, DynamicCache, PreTrainedModel, ProcessorMixin
 
-from sgv_lab.captioning.image_lists import ImageList, ahead, list_images
+from sgv_lab.captioning.image_lists import ImageList, list_images
 from sgv_lab.captioning.prompts import CAPTIONER
 from sgv_lab.captioning.writer import CaptionRun, Row
 from sgv_lab.errors import LabError
+from sgv_lab.files import in_threads
 from sgv_lab.models import checkpoints
 from sgv_lab.training.chat import shared_start
 from sgv_lab.training.collate import padded_left, prompts
@@ -97,7 +98,8 @@ def caption(
         return [row for row, *_ in found], inputs
 
     with CaptionRun(out, listed, settings, shard) as run, tqdm(unit="caption", disable=None) as bar:
-        for rows, inputs in ahead(load, _batches(run, batch_size), LOADERS):
+        batches = _batches(run, batch_size)
+        for rows, inputs in in_threads(load, batches, LOADERS, in_order=False):
             first = f"{seed}/{rows[0]['index']}"
             said = decode(model, processor, inputs, decoding, first) if inputs else []
             for row, words in zip((r for r in rows if "reason" not in r), said, strict=True):

@@ -31,9 +31,10 @@ from sgv_lab.captioning.client import (
     named_fields,
     requests_at_once,
 )
-from sgv_lab.captioning.image_lists import ImageList, ahead, list_images
+from sgv_lab.captioning.image_lists import ImageList, list_images
 from sgv_lab.captioning.writer import CaptionRun, Row
 from sgv_lab.errors import LabError
+from sgv_lab.files import in_threads
 from sgv_lab.options import Count, JsonObject
 
 FILTERS = ("empty", "over_long", "list_form", "citation", "prompt_leakage", "refusal", "reasoning",
@@ -118,8 +119,9 @@ class _Collector:
     def run(self) -> None:
         """Ask about every image without a row: one by one until an answer, then many at once."""
         left = (number for _, missing in self.kept.missing() for number in missing)
-        first = ahead(self._work, self._affordable(left, alone=True), 1, 0)
-        rest = ahead(self._work, self._affordable(left), self.connections, 0)
+        how = {"spare": 0, "in_order": False}
+        first = in_threads(self._work, self._affordable(left, alone=True), 1, **how)
+        rest = in_threads(self._work, self._affordable(left), self.connections, **how)
         held: list[Row] = []  # kept back until an image is taken: the request may be bad
         unanswered, in_a_row = [], 0
         with tqdm(unit="caption", disable=None) as bar:

@@ -4,10 +4,7 @@ import codecs
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -119,29 +116,3 @@ def _listed(file: Path) -> list[str]:
         raise LabError(f"is no list of images ({error})", where=file, fix=fix) from error
     names = (one.image if isinstance(one, _Entry) else one for one in entries)
     return [name for name in names if name is not None]
-
-
-def ahead(
-    work: Callable[[Any], Any],
-    items: Iterable[Any],
-    threads: int,
-    spare: int = 1,
-    in_order: bool = False,
-) -> Iterator[Any]:
-    """``work`` of the items in threads, as it ends; at most ``spare`` results wait to be taken.
-
-    ``in_order``: as the items stand; what ends before its turn waits, too.
-    """
-    items = iter(items)
-    with ThreadPoolExecutor(threads) as pool:
-        waiting = [pool.submit(work, item) for item in islice(items, threads + spare)]
-        try:
-            while waiting:
-                due = waiting[:1] if in_order else waiting
-                ended = wait(due, return_when=FIRST_COMPLETED).done
-                for one in [each for each in waiting if each in ended]:
-                    waiting.remove(one)
-                    yield one.result()
-                    waiting += [pool.submit(work, item) for item in islice(items, 1)]
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)

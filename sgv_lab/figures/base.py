@@ -12,10 +12,9 @@ from PIL import Image
 
 from sgv_lab.base.abilities import BLIND, CEILING, UNTUNED
 from sgv_lab.figures.inside import patch_grid
-from sgv_lab.figures.style import COLORS, FULL_WIDTH, INK, PALE, RULE
+from sgv_lab.figures.style import COLORS, FULL_WIDTH, INK, NARROW, PALE, RULE
 from sgv_lab.training import metrics
 
-_WIDTH = FULL_WIDTH * 0.62
 _MADE_OUT = {  # what the tower is asked for -> in words
     "kind": "kind of object",
     "color": "its color",
@@ -48,7 +47,7 @@ def learning_curves(
     curves = pd.concat(parts, names=["which"]).reset_index("which")
     if one_after_other:
         curves["step"] = range(1, len(curves) + 1)
-    figure, axis = plt.subplots(figsize=(_WIDTH, 2.6))
+    figure, axis = plt.subplots(figsize=(NARROW, 2.6))
     sns.lineplot(curves, x="step", y="loss", hue="which", linewidth=1.2, ax=axis)
     axis.set(xlabel=step, ylabel=loss, ylim=(0, None))
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -58,7 +57,7 @@ def learning_curves(
 
 def tower_accuracy(seen: pd.DataFrame) -> Figure:
     """Bars of what a vision tower makes out: ``seen`` is the accuracy.csv beside it, in percent."""
-    figure, axis = plt.subplots(figsize=(_WIDTH, 3.2))
+    figure, axis = plt.subplots(figsize=(NARROW, 3.2))
     told = seen.replace({"label": _MADE_OUT})
     order, color = _MADE_OUT.values(), COLORS["LLaVA-23K"]
     sns.barplot(told, x="accuracy", y="label", order=order, color=color, ax=axis)
@@ -114,7 +113,7 @@ def accuracy_by_form(known: pd.DataFrame) -> Figure:
 
     ``known``: the abilities.csv beside the base, of one split.
     """
-    figure, axis = plt.subplots(figsize=(_WIDTH, 3.6))
+    figure, axis = plt.subplots(figsize=(NARROW, 3.6))
     told = known.replace({"form": {"yesno": "yes/no"}})
     sns.scatterplot(told, x="accuracy", y="ability", hue="form", s=45, ax=axis)
     axis.set(xlabel="right in new images, percent", ylabel="", xlim=(0, 102))

@@ -28,9 +28,11 @@ from sgv_lab.figures.style import (
     FULL_WIDTH,
     INK,
     MARKS,
+    NARROW,
     PALE,
     label_point,
     list_rows,
+    note,
     palette,
 )
 from sgv_lab.images import load_image
@@ -244,7 +246,7 @@ def vocabulary(tables: Mapping[str, pd.DataFrame]) -> Figure:
 
     ``tables``: as ``statistics.vocabulary_growth`` gives them.
     """
-    figure, axis = plt.subplots(figsize=(FULL_WIDTH * 0.62, 3.2))
+    figure, axis = plt.subplots(figsize=(NARROW, 3.2))
     for name, color in palette(tables).items():
         axis.loglog(tables[name]["words"], tables[name]["types"], color=color, lw=2.2, label=name)
     axis.set(xlabel="words read", ylabel="distinct words met")
@@ -301,7 +303,6 @@ def quality_bars(tables: Mapping[str, pd.DataFrame]) -> Figure:
     for axis in axes[:2]:
         axis.set_xlim(0, 1)
     axes[2].set_xlim(0, min(1, max(0.05, axes[2].dataLim.x1 * 1.25)))
-    note = f"drawn world, where all is known; {ASSUMED}"
-    figure.text(0.01, 0, note, fontsize=8.5, color=PALE, va="bottom")
+    note(figure, f"drawn world, where all is known; {ASSUMED}")
     figure.tight_layout(w_pad=2, rect=(0, 0.05, 1, 1))
     return figure

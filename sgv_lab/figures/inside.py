@@ -11,7 +11,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from PIL import Image
 
-from sgv_lab.figures.style import COLORS, FULL_WIDTH, INK, PALE, RULE, TRUE
+from sgv_lab.figures.style import COLORS, FULL_WIDTH, INK, NARROW, PALE, RULE, TRUE
 
 READ, SEEN, TAUGHT = "only read", "the image", "supervised: the loss counts it"
 TOKENS = {READ: (RULE, INK), SEEN: (COLORS["LLaVA-23K"], "white"), TAUGHT: (TRUE, "white")}
@@ -119,7 +119,7 @@ def next_words(table: pd.DataFrame) -> Figure:
     """Bars of probabilities: a row of ``table`` a token, a column a condition."""
     rows = table.rename_axis("token").reset_index()
     long = rows.melt("token", var_name="shown", value_name="probability")
-    figure, axis = plt.subplots(figsize=(FULL_WIDTH * 0.62, 0.42 * len(table) + 0.8))
+    figure, axis = plt.subplots(figsize=(NARROW, 0.42 * len(table) + 0.8))
     colors = dict(zip(table, (COLORS["ShareGPT4V"], RULE), strict=False))
     sns.barplot(long, x="probability", y="token", hue="shown", palette=colors, ax=axis)
     axis.set(xlabel="probability of being the next token", ylabel="")
@@ -129,7 +129,7 @@ def next_words(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def matrices(shown: Mapping[str, np.ndarray], note: str = "") -> Figure:
+def matrices(shown: Mapping[str, np.ndarray], below: str) -> Figure:
     """Matrices side by side in colours around 0, each on its own scale, sizes in proportion."""
     widths = [max(one.shape[1], 52) for one in shown.values()]
     figure, axes = plt.subplots(
@@ -141,5 +141,5 @@ def matrices(shown: Mapping[str, np.ndarray], note: str = "") -> Figure:
         axis.imshow(one, cmap=_SIGNED, vmin=-most, vmax=most, interpolation="nearest")
         axis.set_title(f"{name}\n{one.shape[0]} × {one.shape[1]}", fontsize=9)
         axis.set_axis_off()
-    figure.supxlabel(note, fontsize=9, color=PALE)
+    figure.supxlabel(below, fontsize=9, color=PALE)
     return figure

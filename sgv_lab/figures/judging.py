@@ -23,7 +23,7 @@ def vote_shares(table: pd.DataFrame) -> Figure:
 
 def panel_resolution(grid: pd.DataFrame, lead: float) -> Figure:
     """`judging.resolutions`, drawn: what a panel can detect, and the ``lead`` that was reported."""
-    figure, axis = plt.subplots(figsize=(style.FULL_WIDTH * 0.62, 3.2))
+    figure, axis = plt.subplots(figsize=(style.NARROW, 3.2))
     rows = grid.assign(rater=grid["rater"].map("{:.0%}".format))
     look = {"hue": "rater", "marker": "o", "palette": "blend:#A9B0BA,#22252A"}
     sns.lineplot(rows, x="image", y="detectable", **look, ax=axis)

@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
 
 from sgv_lab import paper
 from sgv_lab.figures import style
-from sgv_lab.figures.style import COLORS, INK, PALE, label_point, list_rows
+from sgv_lab.figures.style import COLORS, INK, PALE, label_point, list_rows, note
 from sgv_lab.study.claims import standard_error
 
 BAR = "#C9CED6"
@@ -72,9 +73,9 @@ def substitution(table: pd.DataFrame, _: Effects) -> Figure:
         list_rows(axis, models)
         axis.set_title(name)
         axis.margins(x=0.2)
-    note = "reported by the paper, one run per arm: after − before; red: a decline. "
-    note += f"Grey: where 95 % would lie without any effect,\n{SOURCE}; "
-    _note(figure, f"{note}VQAv2's zeros: one label for both arms", 0.0)
+    said = "reported by the paper, one run per arm: after − before; red: a decline. "
+    said += f"Grey: where 95 % would lie without any effect,\n{SOURCE}; "
+    note(figure, f"{said}VQAv2's zeros: one label for both arms")
     figure.tight_layout(w_pad=1.2, h_pad=1.6, rect=(0, 0.06, 1, 1))
     return figure
 
@@ -112,7 +113,7 @@ def ablations(table: pd.DataFrame, miniature: Effects) -> Figure:
             axis.set_yticklabels([])
         look = {"xycoords": "axes fraction", "weight": "bold", "fontsize": 9.5, "ha": "left"}
         label_point(line[0], title, (0, 1), (-92, 9), **look)
-    _note(figure, f"reported by the paper, one run each; grey: 95 %, {SOURCE}\n{_MINIATURE}", 0.0)
+    note(figure, f"reported by the paper, one run each; grey: 95 %, {SOURCE}\n{_MINIATURE}")
     figure.get_layout_engine().set(rect=(0, 0.07, 1, 0.93), hspace=0.06)
     return figure
 
@@ -174,8 +175,8 @@ def scaling(table: pd.DataFrame, miniature: Effects) -> Figure:
     axis.set(ylabel="% right", xlim=(-0.3, len(x) - 0.2))
     axis.set_title("reported by the paper, one run per point", fontsize=9)
     axis.set_xlabel("captions in pre-training (steps as in the paper, not to scale)")
-    note = "left: read from the paper's Figure 6; "
-    _note(figure, f"{note}bands: 95 % from the number of questions alone\n{_MINIATURE}", -0.03)
+    said = "left: read from the paper's Figure 6; "
+    note(figure, f"{said}bands: 95 % from the number of questions alone\n{_MINIATURE}", -0.03)
     figure.tight_layout(rect=(0, 0.1, 1, 1))
     return figure
 
@@ -199,8 +200,8 @@ def reported_radar(table: pd.DataFrame, _: Effects) -> Figure:
     """Figure 1(b): Table 3's eleven benchmarks for four models of about 7 billion parameters."""
     four = table.pivot(index="row", columns="column", values="value")[list(paper.BENCHMARKS[:11])]
     figure = radar(four.loc[[row for row, _ in MODELS.values()]].set_axis(list(MODELS)))
-    note = "reported by the paper's Table 3; each axis from 80 % of its lowest value to its best"
-    _note(figure, f"{note}, printed", -0.02)
+    said = "reported by the paper's Table 3; each axis from 80 % of its lowest value to its best"
+    note(figure, f"{said}, printed", -0.02)
     return figure
 
 
@@ -227,5 +228,47 @@ def radar(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def _note(figure: Figure, text: str, y: float) -> None:
-    figure.text(0.01, y, text, fontsize=8.5, color=PALE, va="bottom")
+def collection(table: pd.DataFrame, _: Effects) -> Figure:
+    """How the captions were collected: images, prompts, GPT4-Vision, Share-Captioner, training.
+
+    Captions and their lengths are Table 1's; images a kind, section 3's and the second version's.
+    """
+    told = table.pivot(index="row", columns="column", values="value")
+    told = {
+        name: f"{row['samples']:,.0f} captions\nmean {row['mean characters']:.0f} characters"
+        for name, row in told.iterrows()
+    }
+    figure = plt.figure(figsize=(style.FULL_WIDTH + 2.5, 4.0))
+    axis = figure.add_axes((0, 0, 1, 1), xlim=(0, 115), ylim=(0, 40))
+    axis.set_axis_off()
+    steps = ((1, "Images of six kinds"), (26, "A prompt for each kind"), (54, "GPT4-Vision writes"),
+             (76, "Share-Captioner,\ntaught by the 100K"), (98, "ShareGPT4V-7B"))  # fmt: skip
+    for number, (x, text) in enumerate(steps, 1):
+        axis.text(x, 39.5, f"{number}  {text}", weight="bold", fontsize=10.5, va="top")
+    kinds = (("COCO, 50K", "everyday photos"), ("LCS, 30K", "LAION, CC, SBU"),
+             ("SAM, 20K", "crowded photos"), ("TextCaps, 0.5K", "photos with writing"),
+             ("WikiArt, 0.5K", "paintings"), ("web, 1K", "landmarks, celebrities"))  # fmt: skip
+    prompts = (
+        "you are a powerful captioner\n\nphoto: objects, colors, counts,\nplaces, actions\n"
+        "writing: what it says\nlandmark: its name and place\ncelebrity: who it is\n"
+        "painting: its style and genre\n\nonly what is sure,\nno lists, little praise"
+    )
+    boxes = [(1, 29 - 5.6 * i, 19, 5, "COCO-Caption", *kind) for i, kind in enumerate(kinds)]
+    boxes += [(26, 5, 22, 25, "LLaVA-23K", "one frame, a part for each", prompts),
+              (54, 12, 16, 11, "ShareGPT4V", "ShareGPT4V", told["ShareGPT4V"]),
+              (76, 20, 16, 11, "ShareGPT4V-PT", "ShareGPT4V-PT", told["ShareGPT4V-PT"]),
+              (98, 20, 16, 11, "oracle", "pre-training", "on all of them"),
+              (98, 3, 16, 11, "oracle", "fine-tuning",
+               "23K of the 100K\nreplace LLaVA's")]  # fmt: skip
+    for x, y, width, height, color, title, text in boxes:
+        look = {"facecolor": f"{COLORS[color]}1A", "edgecolor": COLORS[color], "lw": 1.2}
+        axis.add_patch(FancyBboxPatch((x, y), width, height, "round,pad=0", **look))
+        middle, top = x + width / 2, y + height
+        axis.text(middle, top - 0.8, title, weight="bold", ha="center", va="top")
+        axis.text(middle, y + (height - 2.2) / 2, text, fontsize=8.3, ha="center", va="center")
+    arrows = [((20, 31.5 - 5.6 * i), (26, 17.5)) for i in range(6)]
+    arrows += [((48, 17.5), (54, 17.5)), ((70, 20), (76, 25)), ((92, 25.5), (98, 25.5)),
+               ((70, 15), (98, 8.5)), ((106, 20), (106, 14))]  # fmt: skip
+    for start, end in arrows:
+        axis.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": PALE})
+    return figure

@@ -21,6 +21,7 @@ REPORTED = {  # figure -> how it is drawn, and the paper's places that it shows
     "reported_ablations": (paper.ablations, "table4", "table5", "table6"),
     "reported_scaling": (paper.scaling, "figure6"),
     "reported_radar": (paper.reported_radar, "table3"),
+    "reported_collection": (paper.collection, "table1"),
 }
 
 

@@ -97,7 +97,7 @@ def plan_figure(
     if SURFACE in groups:
         return surface(plan, records, table)
     if groups == {"Figure 6"}:
-        return scaling_curve(plan, records, untuned=untuned)
+        return scaling_curve(plan, records, untuned)
     if groups == {NUMBER}:
         return bought(plan, records, untuned)
     return pairs(plan, records, table, untuned=untuned)
@@ -246,7 +246,6 @@ def telling(table: pd.DataFrame) -> Figure:
 def scaling_curve(
     plan: Plan,
     records: Sequence[Record],
-    note: str = "",
     untuned: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Figure:
     """Figure 6: a dot a run by its number of captions, log axis, means with 95 % over seeds.
@@ -283,7 +282,7 @@ def scaling_curve(
     base = "; base untuned: dotted" if untuned else ""
     axis.set_xlabel(f"different captions {where}, {equal}{base}")
     axis.set_ylabel(f"{score}, {UNITS.get(score, 'percent')} in miniature")
-    axis.set_title(f"{note or plan.title}\n{textwrap.fill(str(fitted), 60)}", fontsize=9)
+    axis.set_title(f"{plan.title}\n{textwrap.fill(str(fitted), 60)}", fontsize=9)
     axis.grid(True)
     _note_rates(figure, plan)
     return figure
@@ -382,5 +381,5 @@ def answers(
         facts = judge_caption(text, scene)
         wrong = len(facts.mistaken) + len(facts.invented)
         about[name] += f" · facts: {len(facts.true)} right, {wrong} wrong"
-    colors = {name: SOURCE_COLORS.get(name, PALE) for name in models}
+    colors = {name: _color(name) for name in models}
     return captions.side_by_side(image, said, scene, colors, about)

@@ -32,6 +32,7 @@ TRUE, MISTAKEN, INVENTED = "#00795A", "#9A6200", "#C03A00"  # facts, dark enough
 INK, PALE, RULE = "#22252A", "#6B7280", "#D5D9E0"
 MARKS = {"true": TRUE, "mistaken": MISTAKEN, "invented": INVENTED, "none": INK}  # of a word
 FULL_WIDTH = 9.0  # inches
+NARROW = FULL_WIDTH * 0.62  # of a figure with one small panel
 ASSUMED = "the error rates of stand-ins are assumed"  # a note on every figure that rests on them
 
 
@@ -64,12 +65,16 @@ def label_point(
     axis.annotate(text, point, shift, **look)
 
 
-def save(figure: Figure, stem: str | Path, data: pd.DataFrame | None = None) -> None:
+def note(figure: Figure, text: str, y: float = 0.0) -> None:
+    """Write below a figure what a reader must know of it, at ``y`` of the figure's height."""
+    figure.text(0.01, y, text, fontsize=8.5, color=PALE, va="bottom")
+
+
+def save(figure: Figure, stem: Path, data: pd.DataFrame | None = None) -> None:
     """Write a figure as ``stem``.png and .svg, without dates or versions, so that it is stable.
 
     ``data``: the table behind it, written as ``data/NAME.csv`` beside it.
     """
-    stem = Path(stem)
     metadata: dict[str, dict[str, Any]] = {"png": {"Software": None}, "svg": {"Date": None}}
     for kind, strip in metadata.items():
         with atomic(stem.with_name(f"{stem.name}.{kind}")) as path:

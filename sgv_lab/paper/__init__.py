@@ -74,7 +74,7 @@ table1, figure2, table2, table3, table4, table5, table6, figure6 = (
 
 
 def claims() -> pd.DataFrame:
-    """The ten claims: claim, statement, place, also (a further place), reported, noise."""
+    """The ten claims: claim, statement, place, reported, noise."""
     return _csv("claims")
 
 

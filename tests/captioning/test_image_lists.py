@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import threading
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from sgv_lab.captioning.image_lists import ahead, list_images
+from sgv_lab.captioning.image_lists import list_images
 from sgv_lab.errors import LabError
 from sgv_lab.images import load_image
 
@@ -110,29 +109,3 @@ def test_a_file_name_that_is_not_unicode_is_named(tmp_path):
         pytest.skip("this file system takes Unicode alone")
     with pytest.raises(LabError, match="is not in UTF-8"):
         list_images(tmp_path)
-
-
-def test_one_thread_works_ahead_in_order_and_by_one():
-    begun, taken = [], []
-    for number in ahead(lambda n: begun.append(n) or n, range(200), 1):
-        taken.append(number)
-        assert max(begun) <= number + 1
-    assert taken == begun == list(range(200))
-
-
-def test_several_threads_work_ahead_in_order_where_it_matters():
-    later = threading.Event()
-
-    def work(number):
-        assert number or later.wait(20)  # the first ends behind the second
-        if number == 1:
-            ended.set()
-        return number
-
-    ended = later
-    assert list(ahead(work, range(50), 2, in_order=True)) == list(range(50))
-    later, ended = threading.Event(), threading.Event()
-    as_they_end = ahead(work, range(50), 2)
-    assert next(as_they_end) == 1
-    later.set()  # only now: set by the second, both could have ended before anybody looked
-    assert sorted(as_they_end) == [0, *range(2, 50)]
