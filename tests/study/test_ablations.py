@@ -12,6 +12,7 @@ import pytest
 from sgv_lab import profiles
 from sgv_lab.errors import LabError
 from sgv_lab.figures import study as drawn_study
+from sgv_lab.figures import worth
 from sgv_lab.files import write_json
 from sgv_lab.models import checkpoints, families, mini
 from sgv_lab.study import (
@@ -382,7 +383,7 @@ def test_figure_6_draws_the_curve_or_says_why_not(tmp_path):
     (axis,) = drawn.axes
     assert axis.get_xscale() == "log" and "a gain of" in title(axis)
     assert "128 steps for all" in axis.get_xlabel()
-    flat = drawn_study.scaling_curve(plan, made(plan, {}))
+    flat = worth.scaling_curve(plan, made(plan, {}))
     assert "Saturation could not" in title(flat.axes[0])
     plt.close("all")
 
@@ -417,7 +418,7 @@ def test_without_gain_or_seeds_no_growth_is_told_and_one_curve_is_named():
     said = publishing.report(plan, records, Path())
     assert "against 4,096. With their number the score grows" in said
     assert "differ in what is trained" not in said
-    (axis,) = drawn_study.scaling_curve(plan, records).axes
+    (axis,) = worth.scaling_curve(plan, records).axes
     assert axis.get_xlabel() == "different captions of the projector alone, 512 steps for all"
     plt.close("all")
 

@@ -13,6 +13,7 @@ from scipy import stats
 from sgv_lab.benchmarks.mme import PERCEPTION
 from sgv_lab.errors import LabError
 from sgv_lab.figures import study as drawn_study
+from sgv_lab.figures import worth
 from sgv_lab.files import write_jsonl
 from sgv_lab.study import caption_content, conclusions, effects, plans, publishing
 from sgv_lab.study.arms import ARMS, LEFT_OUT, SURFACE
@@ -378,7 +379,7 @@ def test_telling_is_worth_what_true_captions_lose_without_it():
     assert (table.loc[table["own"], "low"] > 8).all() and len(table) == 30
     apart = table[(table["low"] > 0) & ~table["own"]]
     assert list(apart.index) == [("color", "existence")]
-    drawn = drawn_study.telling(table).axes[0]
+    drawn = worth.telling(table).axes[0]
     bold = [text.get_text() for text in drawn.texts if text.get_weight() == "bold"]
     assert len(bold) == 6 and len(drawn.texts) == 30
     assert [label.get_text() for label in drawn.get_yticklabels()] == list(LEFT_OUT.values())
