@@ -34,7 +34,7 @@ from sgv_lab.world.scene import Scene
 
 
 def _color(name: str) -> str:
-    return SOURCE_COLORS.get(name.partition("@")[0], PALE)
+    return SOURCE_COLORS.get(name, SOURCE_COLORS.get(name.partition("@")[0], PALE))
 
 
 def recorded_figure(name: str) -> Figure:

@@ -24,7 +24,7 @@ COLORS = {  # dataset or annotator -> its colour in every figure
     "ShareGPT4V-PT": "#56B4E9",
     "oracle": "#555555",
 }
-_SPARE = (  # of files that somebody brings
+SPARE = (  # of files that somebody brings
     *("#D55E00", "#A6761D", "#7B3294", "#1B1B1B"),
     *("#E7298A", "#66A61E", "#8DA0CB", "#7F0000"),
 )
@@ -45,7 +45,7 @@ def use() -> None:
 
 def palette(names: Iterable[str]) -> dict[str, str]:
     """The colour of each dataset or annotator; names that somebody brings get spare ones."""
-    spare = cycle(_SPARE)
+    spare = cycle(SPARE)
     return {name: COLORS.get(name) or next(spare) for name in names}
 
 

@@ -10,9 +10,9 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from sgv_lab import intervals
-from sgv_lab.figures.style import ASSUMED, COLORS, INK, PALE, label_point
+from sgv_lab.figures.style import ASSUMED, COLORS, INK, PALE, SPARE, label_point
 from sgv_lab.study import ablations, caption_content, conclusions, criteria, effects
-from sgv_lab.study.arms import LEFT_OUT, PAID, arm
+from sgv_lab.study.arms import PAID, UNTOLD, arm
 from sgv_lab.study.plans import Plan
 from sgv_lab.study.runner import Record
 from sgv_lab.study.scores import UNITS
@@ -26,6 +26,9 @@ SOURCE_COLORS = {  # arm -> the colour its caption source has in every figure
     "share": COLORS["ShareGPT4V-PT"],
     "pt": COLORS["ShareGPT4V-PT"],
     "pt-blip": COLORS["BLIP-LCS"],
+    "pt@4": COLORS["ShareGPT4V"],
+    "half": SPARE[1],
+    "wrong": SPARE[0],
     "sft": COLORS["ShareGPT4V"],
     "both-oracle": COLORS["oracle"],
 }
@@ -73,9 +76,9 @@ def surface(plan: Plan, records: Sequence[Record], table: pd.DataFrame) -> Figur
 
 
 def telling(table: pd.DataFrame) -> Figure:
-    """A heat map: abilities by what is told of them or of others, the points that telling is worth.
+    """A heat map of `caption_content.worth_of_telling`: a row a kind of fact, a column an ability.
 
-    ``table``: of `caption_content.worth_of_telling`; bold where the interval excludes 0.
+    Bold where the interval excludes 0.
     """
     wide = table["effect"].unstack("ability", sort=False)[list(table.index.unique("ability"))]
     told = ((table["low"] > 0) | (table["high"] < 0)).unstack("ability", sort=False)[[*wide]]
@@ -87,8 +90,8 @@ def telling(table: pd.DataFrame) -> Figure:
         text.set(text=criteria.signed(text.get_text()), weight="bold" if apart else "normal")
     axis.set_xlabel("ability: right yes/no answers")
     axis.set_ylabel("what is told")
-    axis.set_yticklabels([LEFT_OUT[kind] for kind in wide.index], rotation=0)
-    axis.set_title("Points gained by telling it (bold: interval without 0)", fontsize=9)
+    axis.set_yticklabels([UNTOLD[kind] for kind in wide.index], rotation=0)
+    axis.set_title("In miniature: points that telling it gains (bold: not 0)", fontsize=9)
     return figure
 
 
@@ -146,15 +149,18 @@ def bought(
     """
     score = plan.primary[1]
     runs = effects.by_seed(records, score)
-    budgets = sorted({int(name.partition("@")[2][:-1]) for name in runs})
+    runs.columns = pd.MultiIndex.from_tuples(
+        (kind, int(thousands.rstrip("K")))
+        for kind, _, thousands in (name.partition("@") for name in runs)
+    )
     figure, axis = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
-    colors = dict(zip(PAID, sns.color_palette("colorblind", len(PAID)), strict=True))
-    for name, (label, *_) in PAID.items():
-        color = SOURCE_COLORS.get(name, colors[name])
-        scores = runs[[f"{name}@{thousands}K" for thousands in budgets]]
-        for thousands, values in zip(budgets, scores.to_numpy().T, strict=True):
+    for kind in (name for name in PAID if name in runs):
+        scores, color = runs[kind].sort_index(axis=1), SOURCE_COLORS[kind]
+        for thousands, values in scores.items():
             axis.scatter([thousands] * len(values), values, color=color, s=12, alpha=0.4)
-        axis.plot(budgets, scores.mean(), color=color, marker="D", ms=6, lw=1.8, label=label)
+        look = {"marker": "D", "ms": 6, "lw": 1.8, "label": PAID[kind][0]}
+        axis.plot(list(scores), scores.mean(), color=color, **look)
+    budgets = sorted(runs.columns.unique(1))
     start = effects.untuned_by_seed(records, untuned, score).mean()
     axis.axhline(start, color=INK, linestyle=":", linewidth=1.4)
     axis.set_xscale("log")

@@ -1,8 +1,9 @@
 """The arms of the study: short named changes to one baseline, in the paper's terms.
 
 All arms of a plan train on as many samples, in as many steps, or on as many tokens of captions
-where numbers of captions are weighed against what they say. They differ in what the registry
-``ARMS`` says, and in nothing else. What can be changed is what `training.config.RunConfig` has.
+where numbers of captions are weighed against what they say; none@4 trains once, but twice as long.
+They differ in what the registry ``ARMS`` says, and in nothing else. What can be changed is what
+`training.config.RunConfig` has.
 """
 
 from collections.abc import Mapping
@@ -25,7 +26,7 @@ _BASES = {  # family -> bases of all weights and of LoRA; any other family: LLaV
     "qwen3-vl-8b": ("sft-qwen3", "sft-qwen3"),
 }
 SURFACE = "detail × accuracy"  # the group of the arms whose rates are set
-UNTOLD = "facts untold"  # that of the arms whose true captions leave one kind of fact out
+TELLING = "facts untold"  # that of the arms whose true captions leave one kind of fact out
 NUMBER = "number × quality"  # that of the arms that show as many tokens of captions
 RATES = ("omission", "error", "invention")
 
@@ -98,19 +99,19 @@ ON_BLIP = {**END_TO_END, "pretrain.annotator": "blip"}
 ON_SHARE = {**END_TO_END, "pretrain.annotator": "share"}
 ON_ORACLE = {**END_TO_END, "pretrain.annotator": "oracle"}
 ON_VISION = {**END_TO_END, "pretrain.annotator": "gpt4_vision"}
-TWICE = {"samples": 4_000, "max_steps": 126}  # of the plan's 2,000 in 63 steps
+TWICE = {"samples": 4_000, "max_steps": 126}  # a plan with none@4 has half as many
 BOTH_ORACLE = {**ALL_SOURCES, **ON_ORACLE, "annotator": "oracle"}
 BOTH = {**ALL_SOURCES, **ON_SHARE}  # ShareGPT4V-7B: Table 6 and Figure 6 stand on it
 LCS = {**VISION, "pretrain.collection": "lcs"}  # Table 5: one fine-tuning mix, one set of images
 SHUFFLED, QUESTIONS = {**VISION, "edit": "shuffled"}, {"edit": "questions"}
 STYLE = {"wording": 1, "filler": 0.2}
-LEFT_OUT = {"color": "colors", "pattern": "patterns", "size": "sizes", "count": "numbers",
+UNTOLD = {"color": "colors", "pattern": "patterns", "size": "sizes", "count": "numbers",
             "scene": "the background"}  # fmt: skip
 PAID = {  # captions bought by the token -> label, changes, tokens of one (means of 300 scenes)
     "blip": ("BLIP's captions", {"annotator": "blip"}, 15.1),
-    "half": ("captions, half left out", _set_rates(50, 0, 0), 25.8),
+    "half": ("true captions, half left out", _set_rates(50, 0, 0), 25.8),
     "after": ("GPT4-Vision's captions", VISION, 50.3),
-    "wrong": ("captions, 30% wrong", _set_rates(0, 30, 0), 56.6),
+    "wrong": ("whole captions, 30% wrong", _set_rates(0, 30, 0), 56.6),
     "oracle": ("true and whole captions", {"annotator": "oracle"}, 56.8),
 }
 
@@ -193,9 +194,9 @@ _REGISTRY = {  # (group, upper bound) -> its arms
         Arm("blip", "BLIP captions", {"annotator": "blip"}),
     ],
     ("own captions", "oracle"): [Arm("own", "captions of one's own", {"annotator": "own"})],
-    (UNTOLD, ""): [  # what true captions teach by telling it
+    (TELLING, ""): [  # what true captions teach by telling it
         Arm(f"no-{kind}", f"true captions without {words}", ORACLE | {"untold": kind}, ("oracle",))
-        for kind, words in LEFT_OUT.items()
+        for kind, words in UNTOLD.items()
     ],
     (SURFACE, "oracle"): [
         *(_rates(o, e, 0) for o in (0, 25, 50, 75) for e in (0, 10, 30, 50)),

@@ -15,7 +15,7 @@ from sgv_lab.captions.quality import judge_caption
 from sgv_lab.models import checkpoints
 from sgv_lab.models.shipped import shipped
 from sgv_lab.study import effects, mix
-from sgv_lab.study.arms import LEFT_OUT, RATES, SURFACE, arm
+from sgv_lab.study.arms import RATES, SURFACE, UNTOLD, arm
 from sgv_lab.study.plans import Plan
 from sgv_lab.study.runner import Record
 from sgv_lab.study.scores import POINTS
@@ -117,13 +117,13 @@ def worth_of_telling(records: Sequence[Record]) -> pd.DataFrame:
     effect, low, high, own (whether it is of the ability that is told). The intervals of own
     abilities hold together (Bonferroni), and so do those of all others.
     """
-    rows, abilities = {}, ("existence", *LEFT_OUT)
-    others = len(LEFT_OUT) * (len(abilities) - 1)
+    rows, abilities = {}, ("existence", *UNTOLD)
+    others = len(UNTOLD) * (len(abilities) - 1)
     for ability in abilities:
         runs = effects.by_seed(records, f"{POINTS['yesno']} {ability}")
-        for kind in LEFT_OUT:
+        for kind in UNTOLD:
             own = kind == ability
-            level = intervals.level_of_each(len(LEFT_OUT) if own else others)
+            level = intervals.level_of_each(len(UNTOLD) if own else others)
             lost = intervals.paired(runs["oracle"] - runs[f"no-{kind}"], level)
             rows[kind, ability] = (*lost, own)
     table = pd.DataFrame.from_dict(rows, orient="index", columns=["effect", "low", "high", "own"])

@@ -12,7 +12,7 @@ from sgv_lab.benchmarks import exam
 from sgv_lab.errors import LabError
 from sgv_lab.models import shipped
 from sgv_lab.models.weights import read_json
-from sgv_lab.study.arms import arm, cell_of
+from sgv_lab.study.arms import TELLING, arm, cell_of
 from sgv_lab.study.plans import BENCHMARKS, Plan
 from sgv_lab.study.runner import Record, questions
 from sgv_lab.study.scores import BIAS, EXAM_BIAS, SEEN, SUBTASKS
@@ -120,8 +120,9 @@ def effects(plan: Plan, records: Records, points: pd.DataFrame | None = None) ->
     Columns: arm, against, score, primary, seeds, effect, low, high (paired t); p (of that t);
     flip (exact sign-flip p); share, share_low, share_high of ceiling − before (missing where the
     instrument is insensitive); crossed_low, crossed_high (other seeds *and* images; from
-    ``points``); holm (p of the secondary endpoints together, controls aside, which check the
-    instrument). Effects are in the miniature's own points.
+    ``points``); holm (p of the secondary endpoints together; controls, which check the instrument,
+    and what telling is worth have corrections of their own). Effects are in the miniature's own
+    points.
 
     Seeds lie on several bases where a plan has them. Intervals are over seeds, so they hold for
     other projectors, too; two language models tell little of a third.
@@ -139,8 +140,8 @@ def effects(plan: Plan, records: Records, points: pd.DataFrame | None = None) ->
     if not rows:
         raise LabError("has no two arms to compare", where=plan.name)
     table = pd.DataFrame(rows, columns=COLUMNS)
-    controls = table["arm"].map(lambda name: arm(name).group == "controls")
-    tested = ~table["primary"] & ~controls & table["score"].isin(TESTED) & table["p"].notna()
+    apart = table["arm"].map(lambda name: arm(name).group in ("controls", TELLING))
+    tested = ~table["primary"] & ~apart & table["score"].isin(TESTED) & table["p"].notna()
     table.loc[tested, "holm"] = intervals.holm(table.loc[tested, "p"])
     return table
 

@@ -123,7 +123,7 @@ def ledger(data: str | Path = "") -> pd.DataFrame:
     table["verdict"] = pd.Series(verdicts)
     asked, seen = tasks()[["miniature", "contrast"]], publishing.conclusions().iloc[:, 0]
     table["miniature"] = [
-        _of_two_arms(Path(data or publishing.folder()), plan, arms)
+        _of_two_arms(plan, arms)
         if arms
         else seen.get(plan, "not run" if plan else "no study planned")
         for plan, arms in asked.itertuples(index=False)
@@ -131,10 +131,10 @@ def ledger(data: str | Path = "") -> pd.DataFrame:
     return table
 
 
-def _of_two_arms(data: Path, plan: str, arms: str) -> str:
+def _of_two_arms(plan: str, arms: str) -> str:
     """What a study shows of two of its arms beside the ones that it was planned for, in words."""
     better, worse = map(quoted, arms.split())
-    told = f"{better} against {worse}: {_effect(data, plan, arms)}."
+    told = f"{better} against {worse}: {_effect(publishing.folder(), plan, arms)}."
     return f"{told} No criterion was fixed for this."
 
 

@@ -249,4 +249,4 @@ def _states(dataset: RecordDataset) -> dict[str, _State | None]:
         return _State(known.st_size, known.st_mtime_ns, through)
 
     paths = dataset.all_paths()
-    return dict(zip(paths, in_threads(state, paths), strict=True))
+    return dict(zip(paths, in_threads(state, paths, spare=4_096), strict=True))

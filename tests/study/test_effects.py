@@ -16,7 +16,7 @@ from sgv_lab.figures import study as drawn_study
 from sgv_lab.figures import worth
 from sgv_lab.files import write_jsonl
 from sgv_lab.study import caption_content, conclusions, effects, plans, publishing
-from sgv_lab.study.arms import ARMS, LEFT_OUT, SURFACE
+from sgv_lab.study.arms import ARMS, SURFACE, UNTOLD
 from sgv_lab.study.runner import Record
 from sgv_lab.study.scores import SEEN, SUBTASKS
 
@@ -360,10 +360,10 @@ def test_what_each_fault_costs_is_found_over_the_whole_surface():
 
 
 def test_telling_is_worth_what_true_captions_lose_without_it():
-    study = plan(arms=("before", "oracle", *(f"no-{kind}" for kind in LEFT_OUT)),
+    study = plan(arms=("before", "oracle", *(f"no-{kind}" for kind in UNTOLD)),
                  primary=["oracle", "MME-P"])  # fmt: skip
     records, _ = made(study, {})
-    abilities, draw = ("existence", *LEFT_OUT), np.random.default_rng(0)
+    abilities, draw = ("existence", *UNTOLD), np.random.default_rng(0)
     noise = {(seed, name): draw.normal(0, 0.3) for seed in study.seeds for name in abilities}
 
     def answered(one):
@@ -374,7 +374,7 @@ def test_telling_is_worth_what_true_captions_lose_without_it():
         }
 
     table = caption_content.worth_of_telling([replace(r, metrics=answered(r)) for r in records])
-    assert list(table[table["own"]].index) == [(kind, kind) for kind in LEFT_OUT]
+    assert list(table[table["own"]].index) == [(kind, kind) for kind in UNTOLD]
     assert (abs(table.loc[table["own"], "effect"] - 10) < 0.5).all()
     assert (table.loc[table["own"], "low"] > 8).all() and len(table) == 30
     apart = table[(table["low"] > 0) & ~table["own"]]
@@ -382,7 +382,7 @@ def test_telling_is_worth_what_true_captions_lose_without_it():
     drawn = worth.telling(table).axes[0]
     bold = [text.get_text() for text in drawn.texts if text.get_weight() == "bold"]
     assert len(bold) == 6 and len(drawn.texts) == 30
-    assert [label.get_text() for label in drawn.get_yticklabels()] == list(LEFT_OUT.values())
+    assert [label.get_text() for label in drawn.get_yticklabels()] == list(UNTOLD.values())
 
 
 def test_controls_are_no_dots_on_the_surface_and_their_filler_is_not_the_faults():

@@ -127,7 +127,7 @@ def test_the_artefact_holds_records_and_replaced_ids_and_shares_images():
     assert mix.drawn_images(built("after")[0][:0] + small[::-1], 32) == drawn
 
 
-@pytest.mark.parametrize("kind", arms.LEFT_OUT)
+@pytest.mark.parametrize("kind", arms.UNTOLD)
 def test_captions_without_a_kind_of_fact_tell_all_others_alike(kind):
     told, untold = (
         mix.build(Mix(annotator="oracle", untold=left, share=1.0, samples=40), 3)[0]
