@@ -74,7 +74,11 @@ def test_what_weighs_the_same_is_an_answer_in_miniature_and_a_token_at_full_size
         ({"baseline": {"pretrain": {"tunes": "tower"}}}, "projector, all"),
         ({"seed": 3}, "unknown key 'seed'"),
         (
-            {"arms": ["blip@4", "none@4"], "primary": ["none@4", "MME-P"]},
+            {
+                "arms": ["blip@4", "none@4"],
+                "primary": ["none@4", "MME-P"],
+                "baseline": {"samples": 1000},
+            },
             "would not train twice as long",
         ),
         ({"pilot": True}, "would look at what the study asks"),
