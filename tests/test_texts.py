@@ -329,6 +329,7 @@ def derived() -> tuple[float, ...]:
     loaded = [publishing.load_study(name)[0] for name in (*PILOTS, FIGURE_6)]
     configs = [config for plan in loaded for config in plan.configs().values()]
     values += [n for one in configs for n in (one.captions.samples, one.max_steps)]
+    values += [one.pretrain.captions.samples for one in configs if one.pretrain]
     values += [plan.images for plan in loaded]
     return (*map(abs, values), claims.MARGIN, claims.EXACT, claims.SEEDS)
 
