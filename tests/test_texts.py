@@ -234,6 +234,7 @@ PILOTS = {  # -> what a text must call it
     "pilot-d-llava-1.5-7b": "for the paper",
     "study-a-llava-1.5-7b": "for the paper",
     "study-b-llava-1.5-7b": "for the paper",
+    "study-alone-llava-7b": "nothing, before a control is understood",
     "study-c3-llava-7b": "for the paper",
     "study-tokens-llava-1.5-7b": "for the paper",
     "study-table4-llava-1.5-7b": "against the paper",
@@ -317,6 +318,9 @@ def derived() -> tuple[float, ...]:
     tables += [effects.by_language_model(two, "after", "before", score)
                for score in SCORES]  # fmt: skip
     tables += [*surface(), *curve(), against_blind(), few_good_ones()]
+    tables.append(
+        caption_content.worth_of_telling(publishing.load_study("study-alone-llava-7b")[1])
+    )
     tokens = publishing.load_study("study-tokens-llava-1.5-7b")[1]
     tables.append(effects.by_language_model(tokens, "after@256K", "blip@256K", "Yes/no"))
     values = [v for t in tables for v in pd.to_numeric(t.stack(), errors="coerce").dropna()]

@@ -8,8 +8,9 @@ from matplotlib.figure import Figure
 
 from sgv_lab.captions import convert, lexical, quality, sources, statistics
 from sgv_lab.errors import LabError
-from sgv_lab.figures import captions, paper, study, style
-from sgv_lab.study import publishing
+from sgv_lab.figures import captions, paper, study, style, worth
+from sgv_lab.study import caption_content, publishing
+from sgv_lab.study.arms import TELLING, arm
 from sgv_lab.world.render import render
 
 IMAGES = 7_000  # a thousand of each kind
@@ -101,7 +102,11 @@ def draw(out: Path) -> None:
     for name, figure in caption_figures(out / "data").items():
         style.save(figure, out / name)
     for name in publishing.status().query("done > 0").index:
-        style.save(*study.study_figure(*publishing.load_study(name), out))
+        plan, records, points = publishing.load_study(name)
+        style.save(*study.study_figure(plan, records, points, out))
+        if any(arm(one).group == TELLING for one in plan.arms):
+            told = caption_content.worth_of_telling(records)
+            style.save(worth.telling(told), out / f"{name}-telling", told.round(5).reset_index())
     for name in REPORTED:
         figure, table = reported_figure(name, out / "data")
         style.save(figure, out / name, table)
