@@ -189,6 +189,10 @@ _REGISTRY = {  # (group, upper bound) -> its arms
         # aa-2 to aa-15: sixteen draws of one annotator are 120 pairs.
         *(Arm(f"aa-{draw}", f"A/A: draw {draw}", {"draw": draw}) for draw in range(2, 16)),
     ],
+    ("style, taken apart", ""): [
+        Arm("words", "blind captions in other words", {"wording": STYLE["wording"]}),
+        Arm("filler", "blind captions, a fifth filler", {"filler": STYLE["filler"]}),
+    ],
     ("sources", "oracle"): [
         Arm("human", "one human caption", {"annotator": "human"}),
         Arm("blip", "BLIP captions", {"annotator": "blip"}),
