@@ -8,9 +8,8 @@ from matplotlib.figure import Figure
 
 from sgv_lab.captions import convert, lexical, quality, sources, statistics
 from sgv_lab.errors import LabError
-from sgv_lab.figures import captions, paper, study, style, worth
-from sgv_lab.study import caption_content, publishing
-from sgv_lab.study.arms import TELLING, arm
+from sgv_lab.figures import captions, paper, study, style
+from sgv_lab.study import publishing
 from sgv_lab.world.render import render
 
 IMAGES = 7_000  # a thousand of each kind
@@ -102,11 +101,8 @@ def draw(out: Path) -> None:
     for name, figure in caption_figures(out / "data").items():
         style.save(figure, out / name)
     for name in publishing.status().query("done > 0").index:
-        plan, records, points = publishing.load_study(name)
-        style.save(*study.study_figure(plan, records, points, out))
-        if any(arm(one).group == TELLING for one in plan.arms):
-            told = caption_content.worth_of_telling(records)
-            style.save(worth.telling(told), out / f"{name}-telling", told.round(5).reset_index())
+        for drawn in study.study_figures(*publishing.load_study(name), out):
+            style.save(*drawn)
     for name in REPORTED:
         figure, table = reported_figure(name, out / "data")
         style.save(figure, out / name, table)

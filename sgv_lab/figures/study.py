@@ -2,7 +2,7 @@
 
 import shutil
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -16,15 +16,17 @@ from sgv_lab.captioning.prompts import CAPTIONER
 from sgv_lab.captions.quality import judge_caption
 from sgv_lab.figures import captions, style
 from sgv_lab.figures.style import COLORS, INK, PALE
-from sgv_lab.figures.worth import SOURCE_COLORS, bought, note_rates, scaling_curve, surface
-from sgv_lab.files import atomic
-from sgv_lab.study import (
-    effects,
-    publishing,
-    runner,
-    sharegpt4v,
+from sgv_lab.figures.worth import (
+    SOURCE_COLORS,
+    bought,
+    note_rates,
+    scaling_curve,
+    surface,
+    telling,
 )
-from sgv_lab.study.arms import NUMBER, PAPER_ROWS, SURFACE, arm
+from sgv_lab.files import atomic
+from sgv_lab.study import caption_content, effects, publishing, runner, sharegpt4v
+from sgv_lab.study.arms import NUMBER, PAPER_ROWS, SURFACE, TELLING, arm
 from sgv_lab.study.explore import Model
 from sgv_lab.study.plans import Plan
 from sgv_lab.study.run_arm import POINTS
@@ -39,19 +41,23 @@ def _color(name: str) -> str:
 
 def recorded_figure(name: str) -> Figure:
     """The figure of a committed study."""
-    return study_figure(*publishing.load_study(name), publishing.folder().parent)[0]
+    figure, *_ = next(study_figures(*publishing.load_study(name), publishing.folder().parent))
+    return figure
 
 
-def study_figure(
+def study_figures(
     plan: Plan, records: Sequence[Record], points: pd.DataFrame | None, root: Path
-) -> tuple[Figure, Path, pd.DataFrame]:
-    """A study's figure, its path below ``root`` without ending, and the table behind it.
+) -> Iterator[tuple[Figure, Path, pd.DataFrame]]:
+    """A study's figures, each with its path below ``root`` without ending and the table behind it.
 
-    ``root``: the folder whose data/studies holds the study.
+    The first is its plan's; ``root``: the folder whose data/studies holds the study.
     """
     table = effects.effects(plan, records, points)
     untuned = runner.untuned(root / "data" / "studies" / plan.name)
-    return plan_figure(plan, records, table, untuned), root / plan.name, table.round(5)
+    yield plan_figure(plan, records, table, untuned), root / plan.name, table.round(5)
+    if any(arm(name).group == TELLING for name in plan.arms):
+        told = caption_content.worth_of_telling(records)
+        yield telling(told), root / f"{plan.name}-telling", told.round(5).reset_index()
 
 
 def publish(plan: Plan, records: Sequence[Record], out: Path, root: Path) -> list[Path]:
@@ -62,7 +68,8 @@ def publish(plan: Plan, records: Sequence[Record], out: Path, root: Path) -> lis
             with atomic(target / name) as temporary:
                 shutil.copyfile(out / name, temporary)
     style.use()
-    style.save(*study_figure(plan, records, publishing.points_of(out), root))
+    for drawn in study_figures(plan, records, publishing.points_of(out), root):
+        style.save(*drawn)
     return [target / RECORDS, root / f"{plan.name}.png", root / "data" / f"{plan.name}.csv"]
 
 
