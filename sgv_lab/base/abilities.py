@@ -135,9 +135,9 @@ def bounds_by_base(*families: str) -> pd.DataFrame:
     """What was found of each of `gate_bounds`, a row a base that ships; ``gate``: passed or not."""
     rows = {}
     for base in (one for family in families for one in shipped.bases(family)):
-        table = pd.read_csv(base / "gate.csv")
-        found = gate_bounds(table).set_index("bound")["found"]
-        rows[base.name] = {**found, "gate": "passed" if gate_passed(table) else "not passed"}
+        bounds = gate_bounds(pd.read_csv(base / "gate.csv")).set_index("bound")
+        gate = "passed" if bounds["holds"].all() else "not passed"
+        rows[base.name] = {**bounds["found"], "gate": gate}
     return pd.DataFrame.from_dict(rows, orient="index")
 
 

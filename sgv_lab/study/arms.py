@@ -87,6 +87,10 @@ BLIND, VISION = {"annotator": "gpt4_blind"}, {"annotator": "gpt4_vision"}
 BLIP, ORACLE = {"annotator": "blip"}, {"annotator": "oracle"}
 
 
+def _in_pretraining(shown: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"pretrain.{key}": value for key, value in shown.items()}
+
+
 def _set_rates(*percent: int) -> dict[str, Any]:
     return VISION | {rate: of / 100 for rate, of in zip(RATES, percent, strict=True)}
 
@@ -95,12 +99,12 @@ ALL_SOURCES = {**VISION, "images": "mixed"}  # as the released file
 # Pre-training of the projector alone; and end to end, of language model and half of the ViT, too.
 PROJECTOR = {"pretrain.base": "projector-only", "pretrain.vision_share": None}
 END_TO_END = {"pretrain.base": "pretrain", "pretrain.vision_share": 0.5}
-ON_BLIP = {**END_TO_END, "pretrain.annotator": "blip"}
+ON_BLIP = END_TO_END | _in_pretraining(BLIP)
 ON_SHARE = {**END_TO_END, "pretrain.annotator": "share"}
-ON_ORACLE = {**END_TO_END, "pretrain.annotator": "oracle"}
-ON_VISION = {**END_TO_END, "pretrain.annotator": "gpt4_vision"}
+ON_ORACLE = END_TO_END | _in_pretraining(ORACLE)
+ON_VISION = END_TO_END | _in_pretraining(VISION)
 TWICE = {"samples": 4_000, "max_steps": 126}  # a plan with none@4 has half as many
-BOTH_ORACLE = {**ALL_SOURCES, **ON_ORACLE, "annotator": "oracle"}
+BOTH_ORACLE = ALL_SOURCES | ON_ORACLE | ORACLE
 BOTH = {**ALL_SOURCES, **ON_SHARE}  # ShareGPT4V-7B: Table 6 and Figure 6 stand on it
 LCS = {**VISION, "pretrain.collection": "lcs"}  # Table 5: one fine-tuning mix, one set of images
 SHUFFLED, QUESTIONS = {**VISION, "edit": "shuffled"}, {"edit": "questions"}
@@ -108,11 +112,11 @@ STYLE = {"wording": 1, "filler": 0.2}
 UNTOLD = {"color": "colors", "pattern": "patterns", "size": "sizes", "count": "numbers",
             "scene": "the background"}  # fmt: skip
 PAID = {  # captions bought by the token -> label, changes, tokens of one (means of 300 scenes)
-    "blip": ("BLIP's captions", {"annotator": "blip"}, 15.1),
+    "blip": ("BLIP's captions", BLIP, 15.1),
     "half": ("true captions, half left out", _set_rates(50, 0, 0), 25.8),
     "after": ("GPT4-Vision's captions", VISION, 50.3),
     "wrong": ("whole captions, 30% wrong", _set_rates(0, 30, 0), 56.6),
-    "oracle": ("true and whole captions", {"annotator": "oracle"}, 56.8),
+    "oracle": ("true and whole captions", ORACLE, 56.8),
 }
 
 
@@ -163,10 +167,6 @@ def _end_to_end(
     return Arm(name, label, LCS | END_TO_END | _in_pretraining(shown), against, row)
 
 
-def _in_pretraining(shown: Mapping[str, Any]) -> dict[str, Any]:
-    return {f"pretrain.{key}": value for key, value in shown.items()}
-
-
 def _rates(omission: int, error: int, invention: int) -> Arm:
     """Rates in percent: o25e10i0 leaves out 25 %, gets 10 % wrong, makes nothing up."""
     label = f"{omission}% left out, {error}% wrong, {invention}% made up"
@@ -180,7 +180,7 @@ _REGISTRY = {  # (group, upper bound) -> its arms
         Arm("after", "GPT4-Vision captions", VISION, row=""),
     ],
     ("controls", "oracle"): [
-        Arm("oracle", "true and whole captions", {"annotator": "oracle"}),
+        Arm("oracle", "true and whole captions", ORACLE),
         Arm("aa", "A/A: blind captions drawn again", {"draw": 1}),
         Arm("shuffled", "GPT4-Vision captions of other images", SHUFFLED, ("before", "after")),
         Arm("dropped", "no detailed captions", {"edit": "dropped"}, ("before", "after")),
@@ -195,7 +195,7 @@ _REGISTRY = {  # (group, upper bound) -> its arms
     ],
     ("sources", "oracle"): [
         Arm("human", "one human caption", {"annotator": "human"}),
-        Arm("blip", "BLIP captions", {"annotator": "blip"}),
+        Arm("blip", "BLIP captions", BLIP),
     ],
     ("own captions", "oracle"): [Arm("own", "captions of one's own", {"annotator": "own"})],
     (TELLING, ""): [  # what true captions teach by telling it
@@ -261,11 +261,11 @@ _REGISTRY = {  # (group, upper bound) -> its arms
     ("captions alone, then SFT", "oracle@P"): [  # who captions what the projector alone learns
         _first("blind@P", "the projector on blind GPT-4's", BLIND, ()),
         _first("vision@P", "the projector on GPT4-Vision's", VISION, ("blind@P", "none@P")),
-        _first("blip@P", "the projector on BLIP's", {"annotator": "blip"}),
+        _first("blip@P", "the projector on BLIP's", BLIP),
         _first("none@P", "the projector not taught", {"annotator": ""}),
     ],
     ("controls", "oracle@P"): [
-        _first("oracle@P", "the projector on true and whole ones", {"annotator": "oracle"}),
+        _first("oracle@P", "the projector on true and whole ones", ORACLE),
         _first("aa@P", "A/A: the projector on blind ones drawn again", {**BLIND, "draw": 1}),
         _first("style@P", "the projector on their facts in other words", {**BLIND, **STYLE}),
         _first(

@@ -167,8 +167,8 @@ def _effect(data: Path, plan: str, arms: str) -> str:
     table = pd.read_csv(path)
     one = table.query("primary").iloc[0]
     if arms:
-        pair = dict(zip(("arm", "against"), arms.split(), strict=True), score=one["score"])
-        (one,) = table.merge(pd.DataFrame([pair])).to_dict("records")
+        of_score = table[table["score"] == one["score"]]
+        one = of_score.set_index(["arm", "against"], drop=False).loc[tuple(arms.split())]
     told = f"{one['score']} {with_interval(one)}"
     if one["arm"].startswith("alone@"):  # of a curve its shape says more than its ends
         scores = ablations.scores_by_number(read(data / "studies" / plan), one["score"])
