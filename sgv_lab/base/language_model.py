@@ -22,7 +22,9 @@ from sgv_lab.base.projector import renew_projector
 from sgv_lab.errors import LabError
 from sgv_lab.files import sha256
 from sgv_lab.models import checkpoints, families, mini
+from sgv_lab.models.architectures import template
 from sgv_lab.provenance import provenance
+from sgv_lab.training import qwen_vl_chat
 from sgv_lab.training.config import base
 from sgv_lab.training.conversation import SYSTEM
 from sgv_lab.training.trainer import train
@@ -31,21 +33,27 @@ from sgv_lab.world.scene import MINIATURE
 
 SAMPLES = 32  # a step
 _RECORDS = 32_000  # of a lesson at most; a longer one shows them again
+_ROLES = {  # template -> what stands before a user's and an assistant's words
+    "v1": (SYSTEM + " USER: ", "\nASSISTANT: "),
+    "qwen": (f"system\n{qwen_vl_chat.SYSTEM}\nuser\nPicture 1: ", "\nassistant\n"),
+}
 
 
 def untrained_model(family: str, seed: int, texts: int = 2_000) -> Path:
-    """A LLaVA in miniature before it learned anything, made once per arguments.
+    """A family's miniature before it learned anything, made once per arguments.
 
-    Its tokenizer is made from ``texts`` captions and as many questions. LabError for no LLaVA.
+    Its tokenizer is made from ``texts`` captions and as many questions. LabError for a family that
+    is neither a LLaVA nor a Qwen-VL-Chat.
     """
-    if families.family(family).template != "v1":
-        llavas = [key for key, one in families.FAMILIES.items() if one.template == "v1"]
-        raise LabError(f"no base of {family} can be taught", fix=f"choose of {', '.join(llavas)}")
+    known = families.family(family)
+    if known.template not in _ROLES:
+        taught = [key for key, one in families.FAMILIES.items() if one.template in _ROLES]
+        raise LabError(f"no base of {family} can be taught", fix=f"choose of {', '.join(taught)}")
 
     def build(out: Path) -> None:
         model = families.build(family, "mini", seed)
         match_first(model)
-        tokenizer = mini.train_tokenizer(_texts(texts, seed))
+        tokenizer = mini.train_tokenizer(_texts(texts, seed, known.template), make=known.tokenizer)
         checkpoints.save(model, families.processor(family, "mini", tokenizer), out / "model")
 
     settings = {"family": family, "seed": seed, "texts": texts}
@@ -66,12 +74,13 @@ def match_first(model: PreTrainedModel) -> None:
     model.lm_head.weight.copy_(model.get_input_embeddings().weight)
 
 
-def _texts(number: int, seed: int) -> Iterator[str]:
+def _texts(number: int, seed: int, template: str) -> Iterator[str]:
     """What the tokenizer learns from: captions and questions, as the models will read them."""
+    user, assistant = _ROLES[template]
     for make in (describe, look):
         for drawn in training_scenes(number, seed, MINIATURE):
             turns = make(drawn)["conversations"]
-            yield SYSTEM + " USER: " + "\nASSISTANT: ".join(t["value"] for t in turns)
+            yield user + assistant.join(t["value"] for t in turns)
 
 
 def train_language_model(start: Path, lessons: Mapping[str, int], seed: int) -> dict[str, Path]:
@@ -89,10 +98,12 @@ def teach(start: Path, lesson: str, steps: int, seed: int) -> Path:
     """The checkpoint ``start`` after one of LESSONS, made once; a killed one goes on.
 
     Lesson "align" is a new projector's alone, from ``seed``; language model and tower are frozen.
+    A Qwen-VL-Chat reads every lesson in its own template.
     """
     taught = LESSONS[lesson]
+    chat = template(checkpoints.configuration(start))
     changes: dict[str, Any] = {
-        "template": taught.template,
+        "template": taught.template if chat == "v1" else chat,
         "learning_rate": taught.learning_rate,
         "samples_per_step": SAMPLES,
         "gradient_checkpointing": False,
@@ -102,7 +113,7 @@ def teach(start: Path, lesson: str, steps: int, seed: int) -> Path:
 
     def build(out: Path) -> None:
         model, processor = checkpoints.load(start)
-        if taught.base == "projector-only":
+        if taught.new_projector:
             renew_projector(model, processor, seed)
         drawn = training_scenes(min(steps * SAMPLES, _RECORDS), seed, MINIATURE)
         side, images = model.config.vision_config.image_size, out / "images"

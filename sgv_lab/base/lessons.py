@@ -1,7 +1,8 @@
 """What the base is taught with: scenes, and lessons, which make a record of each.
 
-Captions come first, questions after; what is verified last gets a lesson more. The last lesson,
-``align``, is a new projector's alone. LOG.md has what each was added for.
+Captions come first, questions after; what is verified last gets a lesson more. The last lessons
+are a new projector's alone: ``align``, and ``chat`` where a study starts from a chat model, as
+Qwen-VL-Chat's. LOG.md has what each was added for.
 """
 
 import random
@@ -68,18 +69,25 @@ def align(drawn: Scene) -> records.Record:
     return records.caption_record(drawn, "blip", task="brief")
 
 
+def chat(drawn: Scene) -> records.Record:
+    """An image and questions as in a fine-tuning mix, which holds no detailed captions then."""
+    return records.question_record(drawn)
+
+
 class Lesson(NamedTuple):
     """How a lesson makes a record of a scene, and how it is taught."""
 
     make: Callable[[Scene], records.Record]
     learning_rate: float
     template: str = "v1"
-    base: str = "sft"  # of its config; of "projector-only" the projector is a new one
+    base: str = "sft"  # of its config
+    new_projector: bool = False
 
 
 LESSONS = {
     "describe": Lesson(describe, 2e-3, "plain"),
     "look": Lesson(look, 1.5e-3),
     "check": Lesson(check, 1.2e-3),
-    "align": Lesson(align, 3e-3, "plain", "projector-only"),
+    "align": Lesson(align, 3e-3, "plain", "projector-only", True),
+    "chat": Lesson(chat, 1e-3, base="projector-only"),
 }

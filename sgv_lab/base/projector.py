@@ -5,6 +5,7 @@ was taught by labels. So its projector first learns, by least squares, to say ea
 language model's own (frozen) word embeddings: place, background, light, and the object in it.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -41,19 +42,19 @@ def align_projector(start: Path, images: int, steps: int, seed: int) -> Path:
         features = patch_features(model, processor, seen)
         said = patch_words(model, processor, seen)
         filled = seen.labels["kind"].flatten(1) > 0
-        projector, layers = model.model.multi_modal_projector, learning_layers(model)
+        layers = learning_layers(model)
         with torch.no_grad():  # features are several times larger than words
             layers[0].weight /= features.std()
             layers[-1].weight *= 0.5
-        projector.requires_grad_(False)
-        for one in layers:
+        model.requires_grad_(False)
+        for one in _speaking(model):
             one.requires_grad_()
         data = [
             {"features": f, "said": s, "filled": k}
             for f, s, k in zip(features, said, filled, strict=True)
         ]
         set_seed(seed)
-        curve = fit(SpokenPatches(projector), data, out, seed, steps, BATCH, RATE)
+        curve = fit(SpokenPatches(model), data, out, seed, steps, BATCH, RATE)
         checkpoints.save(model, processor, out / "model")
         write_jsonl(out / "model" / "metrics.jsonl", curve)
 
@@ -63,7 +64,10 @@ def align_projector(start: Path, images: int, steps: int, seed: int) -> Path:
 
 @torch.no_grad()
 def renew_projector(model: PreTrainedModel, processor: ProcessorMixin, seed: int) -> None:
-    """Give the model a projector that has learned nothing yet, scaled to what the tower says."""
+    """Give the model a projector that has learned nothing yet, scaled to what the tower says.
+
+    A resampler keeps where its queries look: to learn that from captions takes far more of them.
+    """
     shown = DenseImages(training_scenes(64, seed, CROWDED), model.config.vision_config.image_size)
     set_seed(seed)
     layers = learning_layers(model)
@@ -82,6 +86,14 @@ def learning_layers(model: PreTrainedModel) -> list[torch.nn.Linear]:
         and part(f"{name}.") == "projector"
         and not passes_on(model.config, f"{name}.")
     ]
+
+
+def _speaking(model: PreTrainedModel) -> list[torch.nn.Parameter]:
+    """What learns to say patches: a projector's layers, or all that follows a Qwen-VL's blocks."""
+    if (visual := getattr(model.model, "visual", None)) is None:
+        return [weight for layer in learning_layers(model) for weight in layer.parameters()]
+    pool = [w for name, w in visual.attn_pool.named_parameters() if name != "pos_embed"]
+    return [*pool, *visual.ln_post.parameters(), visual.proj]
 
 
 def change_projector(start: Path, family: str) -> Path:
@@ -155,20 +167,22 @@ def own_eyes(base: Path) -> Loaded:
 
 
 class SpokenPatches(torch.nn.Module):
-    """A projector whose loss is its distance from the patches' words.
+    """A model whose loss is the distance of its projected patches from their words.
 
     Patches with an object, a sixth of all, count as much together as those without.
     """
 
-    def __init__(self, projector: torch.nn.Module) -> None:
+    def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
-        self.projector = projector
+        visual = getattr(model.model, "visual", None)  # Qwen-VL's
+        self.behind = model.model.multi_modal_projector if visual is None else visual
+        self.said = self.behind if visual is None else visual.project
 
     def forward(
         self, features: torch.Tensor, said: torch.Tensor, filled: torch.Tensor
     ) -> dict[str, torch.Tensor]:
         """features (B, N, V), words' sums (B, N, D), filled (B, N) bool -> the loss."""
-        errors = (self.projector(features) - said).square().sum(-1)
+        errors = (self.said(features) - said).square().sum(-1)
         return {"loss": errors[filled].mean() + errors[~filled].mean()}
 
 
@@ -177,7 +191,7 @@ def patch_features(
     model: PreTrainedModel, processor: ProcessorMixin, images: DenseImages
 ) -> torch.Tensor:
     """(P, N, V) what the projector is given of each image's patches."""
-    eyes = DenseTower(model.model.vision_tower, processor.image_processor, {}).eval()
+    eyes = DenseTower(model, processor.image_processor, {}).eval()
     return torch.cat([eyes.patches(part) for part in images.pixels.split(256)])
 
 
@@ -188,8 +202,8 @@ def patch_words(
     table = model.get_input_embeddings().weight.detach()
 
     def embedded(words: tuple[str, ...]) -> torch.Tensor:
-        """(1 + words, D), the first row nothing; a word of several tokens is its first."""
-        ids = [processor.tokenizer(w, add_special_tokens=False).input_ids[0] for w in words]
+        """(1 + words, D), the first row nothing."""
+        ids = word_ids(processor, words)
         return torch.cat([torch.zeros(1, table.shape[1]), table[ids]])
 
     labels, grid = images.labels, images.labels["kind"].shape[-1]
@@ -201,14 +215,20 @@ def patch_words(
     return total.flatten(1, 2) + where
 
 
+def word_ids(processor: ProcessorMixin, words: Sequence[str]) -> list[int]:
+    """The first token of each word as it stands within a text."""
+    before = len(processor.tokenizer("a", add_special_tokens=False).input_ids)
+    texts = [f"a {word}" for word in words]
+    return [ids[before] for ids in processor.tokenizer(texts, add_special_tokens=False).input_ids]
+
+
 @torch.no_grad()
 def words_in_patches(checkpoint: Path, shown: Scene) -> list[str]:
     """For each patch of an image, row by row, the three words that its projection is nearest to."""
     model, processor = checkpoints.load(checkpoint)
     images = DenseImages([shown], model.config.vision_config.image_size)
-    (said,) = model.model.multi_modal_projector(patch_features(model, processor, images))
+    (said,) = SpokenPatches(model).said(patch_features(model, processor, images))
     words = [w for of in (*LABELS.values(), *(WHOLE[n] for n in _SAID_EVERYWHERE)) for w in of]
-    ids = [processor.tokenizer(w, add_special_tokens=False).input_ids[0] for w in words]
-    table = model.get_input_embeddings().weight[ids]
+    table = model.get_input_embeddings().weight[word_ids(processor, words)]
     nearest = (said @ table.T).topk(3).indices.tolist()
     return [", ".join(words[i] for i in row) for row in nearest]

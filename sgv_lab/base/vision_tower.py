@@ -3,7 +3,7 @@
 CLIP saw 400 million images; a tower this small cannot be given that. It learns what the projector
 will need from the world's own truth instead: each patch tells its place and its object's kind,
 colour, size and pattern, all together the background, light, sign, landmark, character and style.
-Heads read the features LLaVA uses (layer −2, patches) and are thrown away afterwards.
+Heads read what the projector is given (of LLaVA layer −2) and are thrown away afterwards.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ import torch
 from torch.nn import functional
 from transformers import (
     CLIPImageProcessorPil,
-    CLIPVisionModel,
+    PreTrainedModel,
     PrinterCallback,
     Trainer,
     TrainingArguments,
@@ -50,7 +50,7 @@ def train_vision_tower(start: Path, images: int, steps: int, seed: int) -> Path:
         seen = DenseImages(training_scenes(images, seed, CROWDED), side)
         set_seed(seed)
         classes = {name: int(values.max()) + 1 for name, values in seen.labels.items()}
-        tower = DenseTower(model.model.vision_tower, processor.image_processor, classes)
+        tower = DenseTower(model, processor.image_processor, classes)
         curve = fit(tower, seen, out, seed, steps, BATCH, RATE)
         sources = allowed_sources(CROWDED)
         new = [
@@ -88,14 +88,15 @@ class DenseImages(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
 
 
 class DenseTower(torch.nn.Module):
-    """A CLIP vision tower with one linear head a label, on the patches of layer −2."""
+    """A model's vision tower with one linear head a label, on what the projector is given."""
 
     def __init__(
-        self, tower: CLIPVisionModel, processor: CLIPImageProcessorPil, classes: dict[str, int]
+        self, model: PreTrainedModel, processor: CLIPImageProcessorPil, classes: dict[str, int]
     ) -> None:
         super().__init__()
-        self.tower = tower
-        width = tower.config.hidden_size
+        self.resampled = hasattr(model.model, "visual")  # Qwen-VL's
+        self.tower = model.model.visual if self.resampled else model.model.vision_tower
+        width = model.config.vision_config.hidden_size
         self.heads = torch.nn.ModuleDict(
             {name: torch.nn.Linear(width, n) for name, n in classes.items()}
         )
@@ -104,9 +105,11 @@ class DenseTower(torch.nn.Module):
         self.register_buffer("scale", scale)
 
     def patches(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(B, 3, S, S) uint8 -> (B, N, V), layer −2 without the class token, as LLaVA takes it."""
-        hidden = self.tower((pixels - self.mean) / self.scale, output_hidden_states=True)
-        return hidden.hidden_states[-2][:, 1:]
+        """(B, 3, S, S) uint8 -> (B, N, V): LLaVA takes layer −2, without the class token."""
+        scaled = (pixels - self.mean) / self.scale
+        if self.resampled:
+            return self.tower.features(scaled)
+        return self.tower(scaled, output_hidden_states=True).hidden_states[-2][:, 1:]
 
     def logits(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
         """(B, 3, S, S) uint8 -> by label (B, N, classes) of patches, or (B, classes)."""

@@ -100,10 +100,17 @@ class QwenVLVisual(nn.Module):
         x = self.conv1(pixel_values.to(self.conv1.weight.dtype)).flatten(2).transpose(1, 2)
         return x + resized_positions(self.positional_embedding, x.shape[1])
 
+    def features(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """What the resampler is given of each patch, (N, 3, H, W) -> (N, P, C)."""
+        return self.transformer(self.ln_pre(self.embed(pixel_values))).last_hidden_state
+
+    def project(self, features: torch.Tensor) -> torch.Tensor:
+        """(N, P, C) -> (N, Q, D)."""
+        return self.ln_post(self.attn_pool(features)) @ self.proj
+
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """(N, 3, H, W) -> (N, Q, D)."""
-        x = self.transformer(self.ln_pre(self.embed(pixel_values))).last_hidden_state
-        return self.ln_post(self.attn_pool(x)) @ self.proj
+        return self.project(self.features(pixel_values))
 
 
 def initialise(module: nn.Module) -> None:

@@ -177,8 +177,23 @@ def test_a_larger_language_model_goes_the_same_way(built, store):
     text = model.config.text_config
     assert (text.hidden_size, text.num_hidden_layers) == (160, 4)
     assert moved(made["check"], made["align"]) == {"multi_modal_projector"}
-    with pytest.raises(LabError, match=r"no base of qwen-vl-chat can be taught.*llava-1\.5-13b"):
-        language_model.untrained_model("qwen-vl-chat", 0)
+    with pytest.raises(LabError, match=r"no base of qwen3-vl-8b can be taught.*qwen-vl-chat"):
+        language_model.untrained_model("qwen3-vl-8b", 0)
+
+
+def test_qwen_vl_chat_keeps_where_its_queries_look_and_is_tuned_to_chat(built, store):
+    made = build(5, "qwen-vl-chat")
+    made |= language_model.train_language_model(made["check"], {"align": 1, "chat": 2}, 5)
+    for before, after in (("check", "align"), ("align", "chat")):
+        old, new = weights(made[before]), weights(made[after])
+        changed = {name for name in new if not torch.equal(old[name], new[name])}
+        assert changed and all("attn_pool" in name for name in changed)
+    model, processor = checkpoints.load(made["check"])
+    resampler = model.model.visual.attn_pool
+    old = {name: weight.clone() for name, weight in resampler.named_parameters()}
+    projector.renew_projector(model, processor, 1)
+    renewed = {n for n, w in resampler.named_parameters() if not torch.equal(w, old[n])}
+    assert renewed == {"kv_proj.weight", "attn.out_proj.weight", "attn.out_proj.bias"}
 
 
 def test_a_base_that_can_answer_nothing_fails_the_gate(built):
