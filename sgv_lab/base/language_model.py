@@ -20,9 +20,9 @@ from sgv_lab.base.abilities import write_tables
 from sgv_lab.base.lessons import LESSONS, describe, look, training_scenes
 from sgv_lab.base.projector import renew_projector
 from sgv_lab.errors import LabError
-from sgv_lab.files import sha256
 from sgv_lab.models import checkpoints, families, mini
 from sgv_lab.models.architectures import template
+from sgv_lab.models.shipped import share
 from sgv_lab.provenance import provenance
 from sgv_lab.training import qwen_vl_chat
 from sgv_lab.training.config import base
@@ -131,11 +131,13 @@ def teach(start: Path, lesson: str, steps: int, seed: int) -> Path:
 def ship(built: Path, folder: Path, tables: Mapping[str, pd.DataFrame], **made_with: Any) -> Path:
     """Write the checkpoint ``built`` to ``folder``, in half precision, with its ``tables``.
 
+    What a base beside it has, too, is a link to that one's file (`shipped.share`).
     ``made_with``: family, seed (of tower and language model), projector (its number), settings.
     """
     model, processor = checkpoints.load(built, dtype=torch.float16)
     checkpoints.save(model, processor, folder)
-    weights = sha256(folder / "model.safetensors")
-    known = {"made_with": made_with, "provenance": provenance(), "weights_sha256": weights}
+    share(folder)
+    found = checkpoints.fingerprint(folder)
+    known = {"made_with": made_with, "provenance": provenance(), "fingerprint": found}
     write_tables(folder, tables, known)
     return folder

@@ -9,7 +9,6 @@ from safetensors.torch import load_file
 
 from sgv_lab.base import abilities, language_model, lessons, projector, vision_tower
 from sgv_lab.errors import LabError
-from sgv_lab.files import sha256
 from sgv_lab.models import checkpoints, families
 from sgv_lab.training import metrics
 from sgv_lab.world.records import drill_record
@@ -251,7 +250,9 @@ def test_the_gate_of_all_bases_asks_own_eyes_once_a_language_model(built, tmp_pa
     assert list(found) == list(before) and not found.equals(before)  # of other scenes
     manifest = json.loads((tmp_path / "one.1" / "manifest.json").read_text())
     assert manifest["made_with"] == {"family": "one", "seed": 4, "projector": 1, "scenes": 9}
-    assert manifest["weights_sha256"] == sha256(tmp_path / "one.1" / "model.safetensors")
+    assert manifest["fingerprint"] == checkpoints.fingerprint(tmp_path / "one.1")
+    linked = sorted(path.parent.name for path in tmp_path.rglob("*") if path.is_symlink())
+    assert linked == ["one.1"]  # all but the projector is the same
 
 
 def test_the_gate_holds_its_bounds():
