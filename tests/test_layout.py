@@ -43,7 +43,8 @@ OTHER_WORDS = re.compile(  # for image, drawn world, projector, pre-training, st
     r"picture|embedded world|connector|stage[ -]1\b|samples_per_update", re.IGNORECASE
 )
 QUOTES = {  # modules that have such a word in data, of other people, or of older files
-    *("captioning/writer.py", "captions/answers.py", "images.py", "models/architectures.py"),
+    *("base/language_model.py", "captioning/writer.py", "captions/answers.py", "images.py"),
+    "models/architectures.py",
     *("models/qwen_vl.py", "study/plans.py", "study/pretraining_data.py", "study/publishing.py"),
     *("training/qwen_vl_chat.py", "training/throughput.py", "world/phrases.py"),
     *("world/phrasing.py", "world/reader.py", "world/records.py"),
