@@ -225,7 +225,7 @@ def _summary(made: Mapping[str, Any], figures: Path) -> str:
 
     if not (figures / "data" / "studies").is_dir():
         return ""
-    claim, plan = next(ledger.tasks()["miniature"].items())
+    claim, (plan, *_) = next(ledger.tasks()["miniature"].items())
     minutes = sum(one["seconds"] for one in made["notebooks"]) / 60
     versions = ", ".join(f"{name} {made['packages'][name]}" for name in ("torch", "transformers"))
     where = f"Python {made['python']}, {versions}, {made['device']}, {made['platform']}"

@@ -244,7 +244,7 @@ def test_a_report_s_first_page_shows_what_the_ledger_records_for_the_first_claim
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tasks = ledger.tasks()
-    tasks.loc["C1", "miniature"] = "table5-llava-1.5-7b"
+    tasks.at["C1", "miniature"] = ["table5-llava-1.5-7b"]
     monkeypatch.setattr(ledger, "tasks", lambda: tasks)
     made = {"notebooks": [], "profile": "smoke", **provenance()}
     page = pipeline._summary(made, publishing.folder().parent)

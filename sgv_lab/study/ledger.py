@@ -9,6 +9,7 @@ import pandas as pd
 from sgv_lab import paper
 from sgv_lab.models import families
 from sgv_lab.study import ablations, claims, plans, publishing
+from sgv_lab.study.arms import PAPER_ROWS
 from sgv_lab.study.criteria import quoted, with_interval
 from sgv_lab.study.effects import tidy
 from sgv_lab.study.runner import Record, read
@@ -88,7 +89,7 @@ def files(data: str | Path = "") -> pd.DataFrame:
 
 
 def tasks() -> pd.DataFrame:
-    """What asks each claim: the plan in miniature, the plans and commands at full size.
+    """What asks each claim: the plans in miniature, the plans and commands at full size.
 
     Columns: miniature, contrast (the two arms that say it there; empty: the plan's primary ones),
     full size (in the order of the claim's contrasts), not run (what it would take without a plan),
@@ -96,7 +97,8 @@ def tasks() -> pd.DataFrame:
     """
     text = {"index_col": "claim", "keep_default_na": False}
     table = pd.read_csv(Path(__file__).with_suffix(".csv"), **text)
-    table["full size"] = table["full size"].str.split()
+    for column in ("miniature", "full size"):
+        table[column] = table[column].str.split()
     planned = table["full size"].map(lambda names: "\n".join(map(COMMAND.format, names)))
     table["command"] = planned.where(planned != "", table["command"])
     return table
@@ -123,10 +125,9 @@ def ledger(data: str | Path = "") -> pd.DataFrame:
     table["verdict"] = pd.Series(verdicts)
     asked, seen = tasks()[["miniature", "contrast"]], publishing.conclusions().iloc[:, 0]
     table["miniature"] = [
-        _of_two_arms(plan, arms)
-        if arms
-        else seen.get(plan, "not run" if plan else "no study planned")
-        for plan, arms in asked.itertuples(index=False)
+        " ".join(_of_two_arms(plan, arms) if arms else seen.get(plan, "not run") for plan in named)
+        or "no study planned"
+        for named, arms in asked.itertuples(index=False)
     ]
     return table
 
@@ -142,7 +143,7 @@ def verdicts(data: str | Path = "") -> pd.DataFrame:
     """The ledger in one look: each claim, what was printed, how strong that is, verdict, price.
 
     "beyond chance": how many of a claim's numbers lie more than 1.96 standard errors from 0. "in
-    miniature": the primary effect of the claim's recorded study, with its 95 % interval.
+    miniature": the primary effect of the claim's recorded studies, with its 95 % interval.
     """
     data = Path(data or publishing.folder())
     table, effects = ledger(data), claims.effects()
@@ -150,7 +151,14 @@ def verdicts(data: str | Path = "") -> pd.DataFrame:
     counted = beyond.sum().astype(str) + " of " + beyond.size().astype(str)
     table["beyond chance"] = counted.reindex(table.index).fillna("")
     asked = tasks()[["miniature", "contrast"]].itertuples(index=False)
-    table["in miniature"] = [_effect(data, *one) for one in asked]
+    table["in miniature"] = [
+        "; ".join(
+            f"{_family(data, plan)} " * (len(named) > 1) + _effect(data, plan, arms)
+            for plan in named
+        )
+        or "no study"
+        for named, arms in asked
+    ]
     names = {"statement": "claim", "reported": "the paper printed", "full size": "at full size"}
     columns = ["claim", "the paper printed", "beyond chance", "in miniature", "at full size"]
     return table.rename(columns=names)[[*columns, "verdict"]]
@@ -163,7 +171,7 @@ def _effect(data: Path, plan: str, arms: str) -> str:
     """
     path = data / f"{plan}.csv"
     if not path.is_file():
-        return "no study" if not plan else "not run"
+        return "not run"
     table = pd.read_csv(path)
     one = table.query("primary").iloc[0]
     if arms:
@@ -174,6 +182,11 @@ def _effect(data: Path, plan: str, arms: str) -> str:
         scores = ablations.scores_by_number(read(data / "studies" / plan), one["score"])
         told += f", {ablations.growth(scores)}"
     return told
+
+
+def _family(data: Path, plan: str) -> str:
+    """The model of a committed plan, as the paper calls it."""
+    return PAPER_ROWS[plans.load(data / "plans" / f"{plan}.yaml").family]
 
 
 def _full_size(claim: str, measured: pd.DataFrame, plans: pd.DataFrame) -> str:
