@@ -75,12 +75,13 @@ def convert(file: str | Path, images: str = "") -> Captions:
     return Captions(file, folder)
 
 
-def load(root: str | Path) -> dict[str, Captions | None]:
-    """Every dataset of Table 1 whose file lies below a data folder, converted; None for the rest.
+def load(root: str | Path, names: Iterable[str] = SOURCES) -> dict[str, Captions | None]:
+    """Those datasets of Table 1 whose files lie below a data folder, converted; None for the rest.
 
     Raises LabError as ``find`` and ``convert`` do.
     """
-    found = find(root).items()
+    files = find(root)
+    found = {name: files[name] for name in names}.items()
     return {name: convert(file, SOURCES[name].images) if file else None for name, file in found}
 
 

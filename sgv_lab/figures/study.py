@@ -145,6 +145,30 @@ def pairs(
     return figure
 
 
+def swap_by_model(tables: Mapping[str, pd.DataFrame]) -> Figure:
+    """Figure 2 in miniature: a panel a score, a row a model, of `effects.effects` of its study.
+
+    What GPT4-Vision's captions and true ones gain over blind ones in the mix, 95 % intervals.
+    """
+    size = (style.FULL_WIDTH + 1, 1.4 + 0.6 * len(tables))
+    figure, axes = plt.subplots(1, 3, figsize=size, sharey=True, layout="constrained")
+    for axis, score in zip(axes, ("Yes/no", "Ranking", "Open"), strict=True):
+        for y, table in enumerate(tables.values()):
+            rows = table[(table["against"] == "before") & (table["score"] == score)]
+            for above, name in ((-0.18, "after"), (0.18, "oracle")):
+                row = rows.set_index("arm").loc[name]
+                label = arm(name).label if y == 0 else None
+                value, low, high = row["effect"], row["low"], row["high"]
+                _interval(axis, value, low, high, y + above, _color(name), label)
+                style.label_point(axis, _in_numbers(value, low, high), (value, y + above), (0, 5))
+        axis.axvline(0, color=INK, linewidth=0.8)
+        axis.set(title=score, xlabel=f"{UNITS.get(score, 'percent')} gained over blind ones")
+        axis.margins(x=0.12)
+    style.list_rows(axes[0], list(tables))
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    return figure
+
+
 def _ordered(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """Comparisons by effect, an arm's together; and what most arms are compared with.
 
@@ -215,11 +239,19 @@ def two_models(found: sharegpt4v.Found, table: pd.DataFrame) -> Figure:
     return figure
 
 
-def _interval(axis: Axes, value: float, low: float, high: float, y: int, color: str) -> None:
+def _interval(
+    axis: Axes,
+    value: float,
+    low: float,
+    high: float,
+    y: float,
+    color: str,
+    label: str | None = None,
+) -> None:
     """A diamond with its bar; a single seed has none."""
     if np.isfinite(low):
         axis.plot([low, high], [y, y], color=color, linewidth=2.2)
-    axis.scatter([value], [y], color=color, s=52, marker="D", zorder=3)
+    axis.scatter([value], [y], color=color, s=52, marker="D", zorder=3, label=label)
 
 
 def answers(
