@@ -4,20 +4,25 @@ How the released one was trained was never published, so every choice but the da
 `CHOICES` lists them. Both stages are artefacts of the store, made once.
 """
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
 
-from sgv_lab import store
+from sgv_lab import intervals, notebook, store
 from sgv_lab.captioning import bulk
 from sgv_lab.captioning.image_lists import list_images
 from sgv_lab.captioning.merge import merge
 from sgv_lab.captioning.miniature import miniature_100k
+from sgv_lab.captions.quality import judge_caption
 from sgv_lab.errors import LabError
 from sgv_lab.models import shipped
-from sgv_lab.study import cached_training
+from sgv_lab.study import cached_training, judging, mix
 from sgv_lab.training.config import DRAWN_CAPTIONER, RunConfig, base
+from sgv_lab.world.annotators import ANNOTATORS, caption
+from sgv_lab.world.records import scene_of
+from sgv_lab.world.scene import MINIATURE
 
 NAME = "share-captioner_coco_lcs_sam"
 """What its captions' file is called: by this they are recognised as ShareGPT4V-PT's."""
@@ -28,6 +33,10 @@ SIZES = {  # of the miniature's: captions collected, steps of training, most tok
 """Notebook 03 has the same ones in its profiles, so that arms find what it made."""
 CHOICES = pd.read_csv(Path(__file__).with_suffix(".csv"), index_col="choice", dtype=str)
 """What makes a Share-Captioner; published: ShareGPT4V's repository, cards and threads."""
+
+
+RECORDED = Path("figures", "data", "share_captioners.csv")
+"""`beside_teacher` of the captioners of Table 5's study, a base each; see `recorded`."""
 
 
 def settings(miniature: bool = True, steps: int = 0) -> RunConfig:
@@ -73,3 +82,50 @@ def captioned(model: str | Path, images: str | Path, max_new_tokens: int) -> Pat
     said = {"images": images.digest(), **asdict(decoding), **cached_training.computer()}
     folder = store.artifact("share-captions", said, [model], build, resumes=True)
     return folder / f"{NAME}.json"
+
+
+def beside_teacher(file: Path, raters: int = 10, pairs: int = 100) -> dict[str, float]:
+    """What a captioner's ``file`` of drawn images tells, and its teacher of the same images.
+
+    In percent, "student" and "teacher" each: precision and recall of facts, invented facts, and
+    the votes for it of ``raters`` scripted judges (`judging.truthful`) on so many ``pairs``;
+    characters, and how many images there are. The teacher is GPT4-Vision's stand-in.
+    """
+    said = {one["image"]: mix.caption_of(one) for one in json.loads(file.read_bytes())}
+    scenes = {image: scene_of(image, MINIATURE) for image in said}
+    taught = {image: caption(one, ANNOTATORS["gpt4_vision"]) for image, one in scenes.items()}
+    found: dict[str, float] = {"images": len(said)}
+    for name, texts in {"student": said, "teacher": taught}.items():
+        judged = [judge_caption(text, scenes[image]) for image, text in texts.items()]
+        true, invented, omitted = (
+            sum(len(getattr(one, kind)) for one in judged)
+            for kind in ("true", "invented", "omitted")
+        )
+        stated = true + invented + sum(len(one.mistaken) for one in judged)
+        found[f"precision, {name}"] = 100 * true / stated
+        found[f"recall, {name}"] = 100 * true / (true + omitted)
+        found[f"invented, {name}"] = 100 * invented / stated
+        found[f"characters, {name}"] = sum(map(len, texts.values())) / len(texts)
+    asked = judging.pairs({"teacher": taught, "student": said}, pairs)
+    votes = judging.truthful(asked, [scenes[pair.image] for pair in asked], raters)
+    for name in ("student", "teacher"):
+        won = [choice != "same" and pair.shown(rater)[choice == "right"][0] == name
+               for pair, rater, choice in votes]  # fmt: skip
+        found[f"votes, {name}"] = 100 * sum(won) / len(won)
+    return found
+
+
+def recorded() -> pd.DataFrame:
+    """What was recorded of several captioners beside their teacher, in percent, a row a measure.
+
+    Columns student, teacher (means over captioners), effect, low, high (student − teacher, paired t
+    over captioners, 95 %), captioners.
+    """
+    table = pd.read_csv(notebook.folder().parent / RECORDED)
+    rows = {}
+    for measure in ("precision", "recall", "invented", "characters", "votes"):
+        student, teacher = (table[f"{measure}, {name}"] for name in ("student", "teacher"))
+        difference = intervals.paired(student - teacher)
+        rows[measure] = (student.mean(), teacher.mean(), *difference, len(table))
+    names = ["student", "teacher", "effect", "low", "high", "captioners"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=names)

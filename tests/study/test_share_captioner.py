@@ -3,15 +3,17 @@
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from sgv_lab import profiles
 from sgv_lab.captions import convert, sources
 from sgv_lab.errors import LabError
-from sgv_lab.models import checkpoints, families, mini
-from sgv_lab.study import cached_training, share_captioner
+from sgv_lab.models import checkpoints, families, mini, shipped
+from sgv_lab.study import cached_training, publishing, share_captioner
 from sgv_lab.training.config import BASES
-from sgv_lab.world.scene import MINIATURE
+from sgv_lab.world.annotators import ANNOTATORS, caption
+from sgv_lab.world.scene import MINIATURE, scene
 
 
 def test_it_is_trained_once_captions_new_images_and_its_file_is_recognised(
@@ -72,3 +74,42 @@ def test_the_arms_share_captioner_is_the_one_that_the_notebook_makes(profile: st
     section = profiles.section("03_share_captioner", profile)
     sizes = share_captioner.SIZES[profile]
     assert sizes == {name: getattr(section, name) for name in sizes}
+
+
+def captions_file(folder: Path, told: dict[str, str]) -> Path:
+    """An official file of these captions, image -> text."""
+    records = [
+        {"id": image, "image": image, "conversations": [{"from": "human", "value": "<image>"},
+                                                        {"from": "gpt", "value": text}]}
+        for image, text in told.items()
+    ]  # fmt: skip
+    path = folder / "share-captioner_coco_lcs_sam.json"
+    path.write_text(json.dumps(records))
+    return path
+
+
+def test_a_student_who_says_the_same_equals_its_teacher_and_one_who_errs_does_not(
+    tmp_path: Path,
+) -> None:
+    scenes = {
+        one.image_name: one for one in (scene(i, "train", "lcs", MINIATURE) for i in range(40))
+    }
+    same = {name: caption(one, ANNOTATORS["gpt4_vision"]) for name, one in scenes.items()}
+    found = share_captioner.beside_teacher(captions_file(tmp_path, same), raters=2, pairs=10)
+    assert found["images"] == 40 and found["votes, student"] == found["votes, teacher"] == 0
+    for measure in ("precision", "recall", "invented", "characters"):
+        assert found[f"{measure}, student"] == found[f"{measure}, teacher"]
+    others = dict(zip(same, [*list(same.values())[1:], next(iter(same.values()))], strict=True))
+    worse = share_captioner.beside_teacher(captions_file(tmp_path, others), raters=2, pairs=10)
+    assert worse["precision, student"] < worse["precision, teacher"] - 30
+    assert worse["votes, teacher"] > 80 and worse["invented, student"] > 20
+
+
+def test_what_was_recorded_has_a_row_for_every_base_of_table_5_s_study() -> None:
+    table = pd.read_csv(publishing.folder() / share_captioner.RECORDED.name)
+    assert table["base"].to_list() == [path.name for path in shipped.bases("llava-1.5-7b")]
+    found = share_captioner.recorded()
+    assert (found["captioners"] == 6).all()
+    assert found.loc["precision", "effect"] == pytest.approx(
+        (table["precision, student"] - table["precision, teacher"]).mean()
+    )
