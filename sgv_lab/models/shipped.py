@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from sgv_lab.errors import LabError
 from sgv_lab.files import sha256, write_json
 from sgv_lab.models.architectures import PROJECTORS
+from sgv_lab.models.families import FAMILIES
 
 ROOT = Path(__file__).parents[1] / "foundations"
 
@@ -21,6 +22,11 @@ ROOT = Path(__file__).parents[1] / "foundations"
 def shipped(key: str) -> Path:
     """The checkpoint folder of family ``key`` in miniature, its first; LabError as `bases`."""
     return bases(key)[0]
+
+
+def families() -> list[str]:
+    """The families that have a miniature here."""
+    return [key for key in FAMILIES if _is_model(ROOT / key)]
 
 
 def bases(key: str, root: str | Path = "") -> list[Path]:
