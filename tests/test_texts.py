@@ -27,6 +27,7 @@ from sgv_lab.study import (
     plans,
     publishing,
     runner,
+    share_captioner,
 )
 from sgv_lab.study.scores import SEEN, SUBTASKS
 
@@ -317,7 +318,7 @@ def derived() -> tuple[float, ...]:
     two = publishing.load_study("pilot-d-llava-1.5-7b")[1]
     tables += [effects.by_language_model(two, "after", "before", score)
                for score in SCORES]  # fmt: skip
-    tables += [*surface(), *curve(), against_blind(), few_good_ones()]
+    tables += [*surface(), *curve(), against_blind(), few_good_ones(), share_captioner.recorded()]
     tables.append(
         caption_content.worth_of_telling(publishing.load_study("study-alone-llava-7b")[1])
     )

@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from sgv_lab.captions import convert, lexical, quality, sources, statistics
 from sgv_lab.errors import LabError
 from sgv_lab.figures import captions, paper, study, style
-from sgv_lab.study import publishing
+from sgv_lab.study import plans, publishing
+from sgv_lab.study.arms import PAPER_ROWS
 from sgv_lab.world.render import render
 
 IMAGES = 7_000  # a thousand of each kind
@@ -23,6 +24,22 @@ REPORTED = {  # figure -> how it is drawn, and the paper's places that it shows
     "reported_radar": (paper.reported_radar, "table3"),
     "reported_collection": (paper.collection, "table1"),
 }
+
+
+SWAPS = (  # the studies of Figure 2's rows, in its order
+    "study-c3-llava-7b",
+    "study-b-llava-1.5-7b",
+    "study-c2-llava-1.5-13b",
+    "study-c2-qwen-vl-chat",
+)
+
+
+def swap_figure(data: Path) -> Figure:
+    """Figure 2 in miniature, of those of SWAPS that published a table in ``data``."""
+    files = {name: data / f"{name}.csv" for name in SWAPS if (data / f"{name}.csv").is_file()}
+    families = {name: plans.load(data / "plans" / f"{name}.yaml").family for name in files}
+    tables = {PAPER_ROWS[families[name]]: pd.read_csv(file) for name, file in files.items()}
+    return study.swap_by_model(tables)
 
 
 def reported_figure(name: str, data: Path) -> tuple[Figure, pd.DataFrame]:
@@ -103,6 +120,7 @@ def draw(out: Path) -> None:
     for name in publishing.status().query("done > 0").index:
         for drawn in study.study_figures(*publishing.load_study(name), out):
             style.save(*drawn)
+    style.save(swap_figure(out / "data"), out / "swap_by_model")
     for name in REPORTED:
         figure, table = reported_figure(name, out / "data")
         style.save(figure, out / name, table)

@@ -150,7 +150,7 @@ def swap_by_model(tables: Mapping[str, pd.DataFrame]) -> Figure:
 
     What GPT4-Vision's captions and true ones gain over blind ones in the mix, 95 % intervals.
     """
-    size = (style.FULL_WIDTH + 1, 1.4 + 0.6 * len(tables))
+    size = (style.FULL_WIDTH + 1, 1.4 + 0.7 * len(tables))
     figure, axes = plt.subplots(1, 3, figsize=size, sharey=True, layout="constrained")
     for axis, score in zip(axes, ("Yes/no", "Ranking", "Open"), strict=True):
         for y, table in enumerate(tables.values()):
