@@ -1,4 +1,4 @@
-"""The miniature's stand-ins for Vicuna and LLaVA: a language model taught with its eyes open.
+"""The miniature's stand-ins for Vicuna and Qwen: a language model taught with its eyes open.
 
 The tower frozen, projector and language model learn together: first captions, as in LLaVA's
 pre-training, then questions (`lessons`). The language model learns its English from those captions.

@@ -70,7 +70,7 @@ def align(drawn: Scene) -> records.Record:
 
 
 def chat(drawn: Scene) -> records.Record:
-    """An image and questions as in a fine-tuning mix, which holds no detailed captions then."""
+    """An image and questions, as a fine-tuning mix asks them; no detailed captions."""
     return records.question_record(drawn)
 
 

@@ -37,12 +37,9 @@ EXAMINED = 210
 _HELD_OUT = 9 * 10**8  # the first of the scenes that the tower is examined with
 
 
-def train_vision_tower(
-    start: Path, images: int, steps: int, seed: int, untold: Sequence[str] = ()
-) -> Path:
+def train_vision_tower(start: Path, images: int, steps: int, seed: int) -> Path:
     """The checkpoint ``start`` with a vision tower that learned to see, made once per arguments.
 
-    ``untold``: labels that it is not taught, so that something is left to learn.
     Beside it lie metrics.jsonl, the learning curve, and accuracy.csv: percent right by label where
     there is something to see, in EXAMINED images of scenes that training never draws.
     """
@@ -50,7 +47,7 @@ def train_vision_tower(
     def build(out: Path) -> None:
         model, processor = checkpoints.load(start)
         side = model.config.vision_config.image_size
-        seen = DenseImages(training_scenes(images, seed, CROWDED), side, untold)
+        seen = DenseImages(training_scenes(images, seed, CROWDED), side)
         set_seed(seed)
         classes = {name: int(values.max()) + 1 for name, values in seen.labels.items()}
         tower = DenseTower(model, processor.image_processor, classes)
@@ -62,27 +59,22 @@ def train_vision_tower(
         ]
         checkpoints.save(model, processor, out / "model")
         write_jsonl(out / "model" / "metrics.jsonl", curve)
-        table = accuracy(tower.eval(), DenseImages(new, side, untold))
+        table = accuracy(tower.eval(), DenseImages(new, side))
         table.to_csv(out / "model" / "accuracy.csv", index=False)
 
-    settings = {"images": images, "steps": steps, "seed": seed, "batch": BATCH, "untold": [*untold]}
+    settings = {"images": images, "steps": steps, "seed": seed, "batch": BATCH}
     return store.artifact("vision-tower", settings, [start], build) / "model"
 
 
 class DenseImages(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
-    """Scenes drawn once and kept: pixels (3, S, S) uint8 and the truth of ``patch_truth``.
+    """Scenes drawn once and kept: pixels (3, S, S) uint8 and the truth of ``patch_truth``."""
 
-    Labels ``untold`` are left out.
-    """
-
-    def __init__(self, scenes: Sequence[Scene], side: int, untold: Sequence[str] = ()) -> None:
+    def __init__(self, scenes: Sequence[Scene], side: int) -> None:
         drawn = [np.asarray(render(one, side)) for one in scenes]
         truth = [patch_truth(one, GRID) for one in scenes]
         self.pixels = torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2).contiguous()
         self.labels = {
-            name: torch.from_numpy(np.stack([one[name] for one in truth]))
-            for name in truth[0]
-            if name not in untold
+            name: torch.from_numpy(np.stack([one[name] for one in truth])) for name in truth[0]
         }
         # Without it the tower forgets where a patch is, and nothing later can say.
         self.labels["place"] = torch.arange(GRID * GRID).view(GRID, GRID).repeat(len(scenes), 1, 1)
