@@ -310,8 +310,7 @@ def derived() -> tuple[float, ...]:
               claims.same_harness(), paper.reevaluations(),
               ledger.what_to_run().replace(",", "", regex=True),
               *audited(), *studies, *map(compared, PILOTS)]  # fmt: skip
-    bases = [one for family in shipped.families() for one in shipped.bases(family)]
-    gates = [pd.read_csv(base / "gate.csv") for base in bases]
+    gates = [pd.read_csv(base / "gate.csv") for base in shipped.every()]
     tables += [gate[gate["asked"]].select_dtypes("number") for gate in gates]
     tables += [gate[["ceiling"]] for gate in gates]
     tables += [gate_bounds(gate)[["found"]] for gate in gates]

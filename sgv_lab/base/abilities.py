@@ -134,7 +134,7 @@ def gate_passed(table: pd.DataFrame) -> bool:
 def bounds_by_base() -> pd.DataFrame:
     """What was found of each of `gate_bounds`, a row a base that ships; ``gate``: passed or not."""
     rows = {}
-    for base in (one for family in shipped.families() for one in shipped.bases(family)):
+    for base in shipped.every():
         bounds = gate_bounds(pd.read_csv(base / "gate.csv")).set_index("bound")
         gate = "passed" if bounds["holds"].all() else "not passed"
         rows[base.name] = {**bounds["found"], "gate": gate}

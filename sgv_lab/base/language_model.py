@@ -97,7 +97,7 @@ def train_language_model(start: Path, lessons: Mapping[str, int], seed: int) -> 
 def teach(start: Path, lesson: str, steps: int, seed: int) -> Path:
     """The checkpoint ``start`` after one of LESSONS, made once; a killed one goes on.
 
-    Lesson "align" is a new projector's alone, from ``seed``; language model and tower are frozen.
+    Lessons "align" and "chat" are the projector's alone, which "align" begins anew from ``seed``.
     A Qwen-VL-Chat reads every lesson in its own template.
     """
     taught = LESSONS[lesson]
@@ -131,13 +131,16 @@ def teach(start: Path, lesson: str, steps: int, seed: int) -> Path:
 def ship(built: Path, folder: Path, tables: Mapping[str, pd.DataFrame], **made_with: Any) -> Path:
     """Write the checkpoint ``built`` to ``folder``, in half precision, with its ``tables``.
 
-    What a base beside it has, too, is a link to that one's file (`shipped.share`).
+    All but its projector is a link to a file that bases beside it share (`shipped.share`).
     ``made_with``: family, seed (of tower and language model), projector (its number), settings.
     """
+    if folder.exists():
+        raise LabError("is already there", where=folder, fix="choose another folder")
     model, processor = checkpoints.load(built, dtype=torch.float16)
-    checkpoints.save(model, processor, folder)
-    share(folder)
-    found = checkpoints.fingerprint(folder)
+    building = folder.with_name(f".{folder.name}.building")
+    shutil.rmtree(building, ignore_errors=True)
+    share(checkpoints.save(model, processor, building))
+    found = checkpoints.fingerprint(building)
     known = {"made_with": made_with, "provenance": provenance(), "fingerprint": found}
-    write_tables(folder, tables, known)
-    return folder
+    write_tables(building, tables, known)
+    return building.rename(folder)  # from here on it is a base

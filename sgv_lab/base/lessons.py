@@ -69,11 +69,6 @@ def align(drawn: Scene) -> records.Record:
     return records.caption_record(drawn, "blip", task="brief")
 
 
-def chat(drawn: Scene) -> records.Record:
-    """An image and questions, as a fine-tuning mix asks them; no detailed captions."""
-    return records.question_record(drawn)
-
-
 class Lesson(NamedTuple):
     """How a lesson makes a record of a scene, and how it is taught."""
 
@@ -89,5 +84,5 @@ LESSONS = {
     "look": Lesson(look, 1.5e-3),
     "check": Lesson(check, 1.2e-3),
     "align": Lesson(align, 3e-3, "plain", "projector-only", True),
-    "chat": Lesson(chat, 1e-3, base="projector-only"),
+    "chat": Lesson(records.question_record, 1e-3, base="projector-only"),
 }

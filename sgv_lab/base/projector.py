@@ -66,7 +66,8 @@ def align_projector(start: Path, images: int, steps: int, seed: int) -> Path:
 def renew_projector(model: PreTrainedModel, processor: ProcessorMixin, seed: int) -> None:
     """Give the model a projector that has learned nothing yet, scaled to what the tower says.
 
-    A resampler keeps where its queries look: to learn that from captions takes far more of them.
+    Of a resampler its key/value and output layers are new. Its queries, attention weights and norms
+    stay as taught: to learn where to look from captions takes far more of them.
     """
     shown = DenseImages(training_scenes(64, seed, CROWDED), model.config.vision_config.image_size)
     set_seed(seed)
@@ -90,8 +91,9 @@ def learning_layers(model: PreTrainedModel) -> list[torch.nn.Linear]:
 
 def _speaking(model: PreTrainedModel) -> list[torch.nn.Parameter]:
     """What learns to say patches: a projector's layers, or all that follows a Qwen-VL's blocks."""
-    if (visual := getattr(model.model, "visual", None)) is None:
+    if model.config.model_type != "qwen_vl":
         return [weight for layer in learning_layers(model) for weight in layer.parameters()]
+    visual = model.model.visual
     pool = [w for name, w in visual.attn_pool.named_parameters() if name != "pos_embed"]
     return [*pool, *visual.ln_post.parameters(), visual.proj]
 
@@ -174,16 +176,21 @@ class SpokenPatches(torch.nn.Module):
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
-        visual = getattr(model.model, "visual", None)  # Qwen-VL's
-        self.behind = model.model.multi_modal_projector if visual is None else visual
-        self.said = self.behind if visual is None else visual.project
+        self.model = model
 
     def forward(
         self, features: torch.Tensor, said: torch.Tensor, filled: torch.Tensor
     ) -> dict[str, torch.Tensor]:
         """features (B, N, V), words' sums (B, N, D), filled (B, N) bool -> the loss."""
-        errors = (self.said(features) - said).square().sum(-1)
+        errors = (projected(self.model, features) - said).square().sum(-1)
         return {"loss": errors[filled].mean() + errors[~filled].mean()}
+
+
+def projected(model: PreTrainedModel, features: torch.Tensor) -> torch.Tensor:
+    """What the language model is given of patches' features, (B, N, V) -> (B, N, D)."""
+    if model.config.model_type == "qwen_vl":
+        return model.model.visual.project(features)
+    return model.model.multi_modal_projector(features)
 
 
 @torch.no_grad()
@@ -227,7 +234,7 @@ def words_in_patches(checkpoint: Path, shown: Scene) -> list[str]:
     """For each patch of an image, row by row, the three words that its projection is nearest to."""
     model, processor = checkpoints.load(checkpoint)
     images = DenseImages([shown], model.config.vision_config.image_size)
-    (said,) = SpokenPatches(model).said(patch_features(model, processor, images))
+    (said,) = projected(model, patch_features(model, processor, images))
     words = [w for of in (*LABELS.values(), *(WHOLE[n] for n in _SAID_EVERYWHERE)) for w in of]
     table = model.get_input_embeddings().weight[word_ids(processor, words)]
     nearest = (said @ table.T).topk(3).indices.tolist()

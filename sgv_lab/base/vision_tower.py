@@ -94,7 +94,7 @@ class DenseTower(torch.nn.Module):
         self, model: PreTrainedModel, processor: CLIPImageProcessorPil, classes: dict[str, int]
     ) -> None:
         super().__init__()
-        self.resampled = hasattr(model.model, "visual")  # Qwen-VL's
+        self.resampled = model.config.model_type == "qwen_vl"
         self.tower = model.model.visual if self.resampled else model.model.vision_tower
         width = model.config.vision_config.hidden_size
         self.heads = torch.nn.ModuleDict(

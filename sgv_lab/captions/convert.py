@@ -7,7 +7,7 @@ sentence is one). Records that cannot be used stand beside it with the reason.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from itertools import islice
 from pathlib import Path
@@ -75,14 +75,16 @@ def convert(file: str | Path, images: str = "") -> Captions:
     return Captions(file, folder)
 
 
-def load(root: str | Path, names: Iterable[str] = SOURCES) -> dict[str, Captions | None]:
+def load(root: str | Path, names: Collection[str] = SOURCES) -> dict[str, Captions | None]:
     """Those datasets of Table 1 whose files lie below a data folder, converted; None for the rest.
 
     Raises LabError as ``find`` and ``convert`` do.
     """
-    files = find(root)
-    found = {name: files[name] for name in names}.items()
-    return {name: convert(file, SOURCES[name].images) if file else None for name, file in found}
+    return {
+        name: convert(file, SOURCES[name].images) if file else None
+        for name, file in find(root).items()
+        if name in names
+    }
 
 
 def convert_all(files: Iterable[str]) -> dict[str, Captions]:

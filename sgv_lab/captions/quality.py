@@ -5,7 +5,7 @@ facts that hold, *recall* the share of the scene's facts it tells, and *invented
 facts about something that is not in the image at all; the rest of what is wrong is *mistaken*.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,10 +72,15 @@ def quality(
     annotator would write, so the population counts as endless. Raises LabError if an image is
     not one of the drawn world.
     """
+    table = captions.rows().select("image", "caption").collect()
+    judged = (judge_caption(text, scene_of(image, difficulty)) for image, text in table.iter_rows())
+    return quality_of(list(judged), facets)
+
+
+def quality_of(found: Sequence[JudgedCaption], facets: bool = False) -> pd.DataFrame:
+    """The table of `quality`, of captions that were judged."""
     from sgv_lab.captions.statistics import ratio
 
-    table = captions.rows().select("image", "caption").collect()
-    found = [judge_caption(text, scene_of(image, difficulty)) for image, text in table.iter_rows()]
     endless = 10**15
     rows = []
     for facet in FACET_NAMES if facets else ("all",):

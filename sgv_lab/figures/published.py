@@ -9,8 +9,7 @@ from matplotlib.figure import Figure
 from sgv_lab.captions import convert, lexical, quality, sources, statistics
 from sgv_lab.errors import LabError
 from sgv_lab.figures import captions, paper, study, style
-from sgv_lab.study import plans, publishing
-from sgv_lab.study.arms import PAPER_ROWS
+from sgv_lab.study import ledger, publishing
 from sgv_lab.world.render import render
 
 IMAGES = 7_000  # a thousand of each kind
@@ -26,20 +25,15 @@ REPORTED = {  # figure -> how it is drawn, and the paper's places that it shows
 }
 
 
-SWAPS = (  # the studies of Figure 2's rows, in its order
-    "study-c3-llava-7b",
-    "study-b-llava-1.5-7b",
-    "study-c2-llava-1.5-13b",
-    "study-c2-qwen-vl-chat",
-)
+SWAPS = ("C3", "C1", "C2")  # the claims of Figure 2's rows, in its order
 
 
 def swap_figure(data: Path) -> Figure:
-    """Figure 2 in miniature, of those of SWAPS that published a table in ``data``."""
-    files = {name: data / f"{name}.csv" for name in SWAPS if (data / f"{name}.csv").is_file()}
-    families = {name: plans.load(data / "plans" / f"{name}.yaml").family for name in files}
-    tables = {PAPER_ROWS[families[name]]: pd.read_csv(file) for name, file in files.items()}
-    return study.swap_by_model(tables)
+    """Figure 2 in miniature, of the studies of SWAPS that published a table in ``data``."""
+    plans = ledger.tasks()["miniature"].loc[list(SWAPS)].explode()
+    files = {ledger.model_of(plan): data / f"{plan}.csv" for plan in plans}
+    run = {model: pd.read_csv(file) for model, file in files.items() if file.is_file()}
+    return study.swap_by_model(run)
 
 
 def reported_figure(name: str, data: Path) -> tuple[Figure, pd.DataFrame]:

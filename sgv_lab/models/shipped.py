@@ -1,11 +1,10 @@
 """The miniature models that come with the package, each a complete Hugging Face checkpoint.
 
 Notebook 10 makes them. A family's first base lies in FAMILY, its others in FAMILY.1, FAMILY.2 and
-so on. To keep the package small, weights are half precision, and bases that differ in their
-projector alone share a file of all else.
+so on. To keep the repository small, weights are half precision, and bases that differ in their
+projector alone share a file of all else, weights-HASH.
 """
 
-import os
 from itertools import count, takewhile
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from sgv_lab.errors import LabError
 from sgv_lab.files import sha256, write_json
-from sgv_lab.models.architectures import PROJECTORS
+from sgv_lab.models.architectures import part
 from sgv_lab.models.families import FAMILIES
 
 ROOT = Path(__file__).parents[1] / "foundations"
@@ -24,9 +23,9 @@ def shipped(key: str) -> Path:
     return bases(key)[0]
 
 
-def families() -> list[str]:
-    """The families that have a miniature here."""
-    return [key for key in FAMILIES if _is_model(ROOT / key)]
+def every() -> list[Path]:
+    """All bases that ship, a family's together."""
+    return [base for key in FAMILIES if _is_model(ROOT / key) for base in bases(key)]
 
 
 def bases(key: str, root: str | Path = "") -> list[Path]:
@@ -45,25 +44,29 @@ def bases(key: str, root: str | Path = "") -> list[Path]:
 
 
 def share(folder: Path) -> None:
-    """Split a checkpoint in two, its projector apart; all else is a link where a sibling has it."""
-    rest, own = (f"model-0000{number}-of-00002.safetensors" for number in (1, 2))
+    """Split a checkpoint in two, its projector apart; all else becomes a link to a file beside it.
+
+    That file is named by what it holds, so bases with the same have one. LabError for a folder
+    without model.safetensors.
+    """
+    if not (folder / "model.safetensors").is_file():
+        fix = "share a folder once, as checkpoints.save wrote it"
+        raise LabError("holds no model.safetensors", where=folder, fix=fix)
+    rest, own = (folder / f"model-0000{number}-of-00002.safetensors" for number in (1, 2))
     whole = load_file(folder / "model.safetensors")
-    marks = [name.removeprefix("model.") for name in PROJECTORS]
-    places = {name: own if any(m in name for m in marks) else rest for name in whole}
+    projector = {n for n in whole if part(f"model.{n.removeprefix('model.')}") == "projector"}
+    places = {name: own if name in projector else rest for name in whole}
     for file in (rest, own):
-        held = {name: weight for name, weight in whole.items() if places[name] == file}
-        save_file(held, folder / file, {"format": "pt"})
-        (folder / file).chmod((folder / "config.json").stat().st_mode)  # else its owner's alone
+        save_file({n: w for n, w in whole.items() if places[n] == file}, file, {"format": "pt"})
+        file.chmod((folder / "config.json").stat().st_mode)  # else its owner's alone
     size = sum(weight.nbytes for weight in whole.values())
-    index = {"metadata": {"total_size": size}, "weight_map": places}
+    names = {name: file.name for name, file in places.items()}
+    index = {"metadata": {"total_size": size}, "weight_map": names}
     write_json(folder / "model.safetensors.index.json", index)
     (folder / "model.safetensors").unlink()
-    shared = folder / rest
-    for other in sorted(folder.parent.glob(f"*/{rest}")):
-        if other != shared and not other.is_symlink() and sha256(other) == sha256(shared):
-            shared.unlink()
-            shared.symlink_to(os.path.relpath(other, folder))
-            break
+    common = folder.parent / f"weights-{sha256(rest)[:12]}.safetensors"
+    rest.replace(common)
+    rest.symlink_to(Path("..", common.name))
 
 
 def _is_model(folder: Path) -> bool:

@@ -42,6 +42,11 @@ class Pair:
         return self.captions[::-1] if flip else self.captions
 
 
+def preferred(pair: Pair, rater: str, choice: str) -> str:
+    """The source that a vote prefers, or COMPARABLE."""
+    return COMPARABLE if choice == "same" else pair.shown(rater)[choice == "right"][0]
+
+
 def pairs(captions: Mapping[str, Mapping[str, str]], n: int, seed: int = 0) -> list[Pair]:
     """``n`` pairs (or all), drawn at random from the images that both sources caption.
 

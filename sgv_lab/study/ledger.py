@@ -125,11 +125,18 @@ def ledger(data: str | Path = "") -> pd.DataFrame:
     table["verdict"] = pd.Series(verdicts)
     asked, seen = tasks()[["miniature", "contrast"]], publishing.conclusions().iloc[:, 0]
     table["miniature"] = [
-        " ".join(_of_two_arms(plan, arms) if arms else seen.get(plan, "not run") for plan in named)
+        _of_each({one: _of_two_arms(one, arms) if arms else seen[one] for one in named})
         or "no study planned"
         for named, arms in asked.itertuples(index=False)
     ]
     return table
+
+
+def _of_each(told: dict[str, str]) -> str:
+    """What is ``told`` of each of a claim's plans, of several with its model."""
+    if len(set(told.values())) < 2:
+        return next(iter(told.values()), "")
+    return "; ".join(f"{model_of(plan)}: {text}" for plan, text in told.items())
 
 
 def _of_two_arms(plan: str, arms: str) -> str:
@@ -152,11 +159,7 @@ def verdicts(data: str | Path = "") -> pd.DataFrame:
     table["beyond chance"] = counted.reindex(table.index).fillna("")
     asked = tasks()[["miniature", "contrast"]].itertuples(index=False)
     table["in miniature"] = [
-        "; ".join(
-            f"{_family(data, plan)} " * (len(named) > 1) + _effect(data, plan, arms)
-            for plan in named
-        )
-        or "no study"
+        _of_each({one: _effect(data, one, arms) for one in named}) or "no study"
         for named, arms in asked
     ]
     names = {"statement": "claim", "reported": "the paper printed", "full size": "at full size"}
@@ -184,9 +187,10 @@ def _effect(data: Path, plan: str, arms: str) -> str:
     return told
 
 
-def _family(data: Path, plan: str) -> str:
+def model_of(plan: str) -> str:
     """The model of a committed plan, as the paper calls it."""
-    return PAPER_ROWS[plans.load(data / "plans" / f"{plan}.yaml").family]
+    family = plans.load(publishing.folder() / "plans" / f"{plan}.yaml").family
+    return PAPER_ROWS.get(family, family)
 
 
 def _full_size(claim: str, measured: pd.DataFrame, plans: pd.DataFrame) -> str:

@@ -5,6 +5,7 @@ How the released one was trained was never published, so every choice but the da
 """
 
 import json
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from sgv_lab.captioning import bulk
 from sgv_lab.captioning.image_lists import list_images
 from sgv_lab.captioning.merge import merge
 from sgv_lab.captioning.miniature import miniature_100k
-from sgv_lab.captions.quality import judge_caption
+from sgv_lab.captions.quality import judge_caption, quality_of
 from sgv_lab.errors import LabError
 from sgv_lab.models import shipped
 from sgv_lab.study import cached_training, judging, mix
@@ -94,24 +95,16 @@ def beside_teacher(file: Path, raters: int = 10, pairs: int = 100) -> dict[str, 
     said = {one["image"]: mix.caption_of(one) for one in json.loads(file.read_bytes())}
     scenes = {image: scene_of(image, MINIATURE) for image in said}
     taught = {image: caption(one, ANNOTATORS["gpt4_vision"]) for image, one in scenes.items()}
+    asked = judging.pairs({"teacher": taught, "student": said}, pairs)
+    votes = judging.truthful(asked, [scenes[pair.image] for pair in asked], raters)
+    won = Counter(judging.preferred(*vote) for vote in votes)
     found: dict[str, float] = {"images": len(said)}
     for name, texts in {"student": said, "teacher": taught}.items():
         judged = [judge_caption(text, scenes[image]) for image, text in texts.items()]
-        true, invented, omitted = (
-            sum(len(getattr(one, kind)) for one in judged)
-            for kind in ("true", "invented", "omitted")
-        )
-        stated = true + invented + sum(len(one.mistaken) for one in judged)
-        found[f"precision, {name}"] = 100 * true / stated
-        found[f"recall, {name}"] = 100 * true / (true + omitted)
-        found[f"invented, {name}"] = 100 * invented / stated
+        shares = 100 * quality_of(judged).loc[0, ["precision", "recall", "invented"]]
+        found |= {f"{measure}, {name}": share for measure, share in shares.items()}
         found[f"characters, {name}"] = sum(map(len, texts.values())) / len(texts)
-    asked = judging.pairs({"teacher": taught, "student": said}, pairs)
-    votes = judging.truthful(asked, [scenes[pair.image] for pair in asked], raters)
-    for name in ("student", "teacher"):
-        won = [choice != "same" and pair.shown(rater)[choice == "right"][0] == name
-               for pair, rater, choice in votes]  # fmt: skip
-        found[f"votes, {name}"] = 100 * sum(won) / len(won)
+        found[f"votes, {name}"] = 100 * won[name] / len(votes)
     return found
 
 

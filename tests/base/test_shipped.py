@@ -10,11 +10,12 @@ from sgv_lab.base import abilities
 from sgv_lab.base.abilities import gates
 from sgv_lab.base.projector import own_eyes, own_eyes_file
 from sgv_lab.errors import LabError
+from sgv_lab.files import sha256
 from sgv_lab.models import checkpoints
-from sgv_lab.models.shipped import ROOT, bases, families, shipped
+from sgv_lab.models.shipped import ROOT, bases, every, share, shipped
 
 
-def test_all_that_ships_stays_below_30_mebibytes_and_is_what_its_manifest_says():
+def test_all_that_git_holds_stays_below_30_mebibytes_and_is_what_its_manifest_says():
     files = [path for path in ROOT.rglob("*") if path.is_file() and not path.is_symlink()]
     assert sum(path.stat().st_size for path in files) < 30 * 2**20
     folders = [path for path in ROOT.iterdir() if path.is_dir()]
@@ -25,6 +26,16 @@ def test_all_that_ships_stays_below_30_mebibytes_and_is_what_its_manifest_says()
         made = manifest["made_with"]
         assert folder.name.startswith(made["family"])
         assert {"seed", "projector", "align_steps", "scenes"} <= set(made)
+
+
+def test_bases_of_one_language_model_share_a_file_and_no_others_do():
+    held = {path.name: (path / "model-00001-of-00002.safetensors").resolve() for path in every()}
+    assert set(held.values()) == set(ROOT.glob("weights-*.safetensors"))
+    assert len(set(held.values())) == 5  # LLaVA-7B's has a copy of LLaVA-1.5-7B's first
+    assert held["llava-1.5-7b"] == held["llava-1.5-7b.2"] != held["llava-1.5-7b.3"]
+    assert all(file.name[8:20] == sha256(file)[:12] for file in held.values())
+    with pytest.raises(LabError, match=r"holds no model\.safetensors"):
+        share(bases("llava-7b")[1])
 
 
 def test_each_base_comes_with_its_language_models_own_eyes():
@@ -48,8 +59,8 @@ def test_the_gates_table_has_every_base_that_ships():
 
 
 def test_a_family_that_does_not_ship_is_named():
-    with pytest.raises(LabError, match=r"no miniature of 'qwen-vl-chat'.*models-root"):
-        shipped("qwen-vl-chat")
+    with pytest.raises(LabError, match=r"no miniature of 'qwen3-vl-8b'.*models-root"):
+        shipped("qwen3-vl-8b")
 
 
 def test_a_family_may_ship_several_bases_and_the_first_is_the_one_that_is_shown(
@@ -67,24 +78,23 @@ def test_a_family_may_ship_several_bases_and_the_first_is_the_one_that_is_shown(
 
 
 def test_no_text_can_say_that_a_base_passed_whose_table_says_otherwise():
-    for family in families():
-        for folder in bases(family):
-            passed = abilities.gate_passed(pd.read_csv(folder / "gate.csv"))
-            assert json.loads((folder / "manifest.json").read_text())["gate_passed"] == passed
-            assert passed == (family == "llava-7b")  # as README, docs and notebook 10 say
+    failed = {"llava-1.5-13b", *(folder.name for folder in bases("llava-1.5-7b"))}
+    for folder in every():
+        passed = abilities.gate_passed(pd.read_csv(folder / "gate.csv"))
+        assert json.loads((folder / "manifest.json").read_text())["gate_passed"] == passed
+        assert passed == (folder.name not in failed)  # as README, docs and notebook 10 say
 
 
 def test_the_bounds_of_all_bases_stand_in_one_table():
     table = abilities.bounds_by_base()
-    names = [path.name for family in families() for path in bases(family)]
-    assert list(table.index) == names
+    assert list(table.index) == [path.name for path in every()]
     one = abilities.gate_bounds(pd.read_csv(bases("llava-7b")[2] / "gate.csv"))
     assert list(table.loc["llava-7b.2"][:-1]) == list(one["found"])
-    assert (table["gate"] == "passed").sum() == 3
+    assert (table["gate"] == "passed").sum() == 8
 
 
 def test_every_base_answers_as_its_table_says():
-    for folder in (one for family in families() for one in bases(family)):
+    for folder in every():
         recorded = pd.read_csv(folder / "gate.csv").set_index("ability")
         data = abilities.held_out(60, 64)
         answers = abilities.ask(*checkpoints.load(folder), data, forms=("yesno",))
