@@ -106,4 +106,5 @@ def models(folders: Sequence[str | Path] = ()) -> dict[str, Model]:
                 name = f"{told}, seed {made['settings']['seed']}"
                 count = sum(known.partition(" (")[0] == name for known in found)
                 found[f"{name} ({count + 1})" if count else name] = Model(folder)
-    return found | {f"base {path.name}": Model(path) for path in shipped.every()}
+    bases = sorted(path.parent for path in shipped.ROOT.glob("*/config.json"))
+    return found | {f"base {path.name}": Model(path) for path in bases}
