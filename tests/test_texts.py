@@ -236,6 +236,8 @@ PILOTS = {  # -> what a text must call it
     "study-a-llava-1.5-7b": "for the paper",
     "study-b-llava-1.5-7b": "for the paper",
     "study-alone-llava-7b": "nothing, before a control is understood",
+    "study-c2-llava-1.5-13b": "for the paper",
+    "study-c2-qwen-vl-chat": "nothing, before a control is understood",
     "study-c3-llava-7b": "for the paper",
     "study-tokens-llava-1.5-7b": "for the paper",
     "study-table4-llava-1.5-7b": "against the paper",
