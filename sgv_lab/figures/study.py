@@ -165,7 +165,7 @@ def swap_by_model(tables: Mapping[str, pd.DataFrame]) -> Figure:
         axis.set(title=score, xlabel=f"{UNITS.get(score, 'percent')} gained over blind ones")
         axis.margins(x=0.12)
     style.list_rows(axes[0], list(tables))
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     figure.suptitle("In miniature: other captions in the fine-tuning mix", fontsize=11)
     return figure
 
