@@ -135,9 +135,14 @@ def _rows(store: Path) -> int:
         return 0
 
 
+# forked from a process without threads: a lock that a thread of this one holds would never open
+_CLEAN = multiprocessing.get_context("forkserver")
+_CLEAN.set_forkserver_preload(["sgv_lab.study.cached_training", "sgv_lab.training.trainer"])
+
+
 def _killed(materials: tuple[Path, Path, Path], store: Path, until: float, later: float) -> bool:
     """Both stages in a process of their own, killed ``later`` seconds after ``until`` updates."""
-    process = multiprocessing.get_context("fork").Process(target=_both, args=(materials, store))
+    process = _CLEAN.Process(target=_both, args=(materials, store))
     process.start()
     while process.is_alive() and _rows(store) < until:
         time.sleep(0.002)
