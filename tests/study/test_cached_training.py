@@ -135,7 +135,8 @@ def _rows(store: Path) -> int:
         return 0
 
 
-# forked from a process without threads: a lock that a thread of this one holds would never open
+# Not forked from this process: all would share tqdm's lock, and one killed while it holds it would
+# stop the others.
 _CLEAN = multiprocessing.get_context("forkserver")
 _CLEAN.set_forkserver_preload(["sgv_lab.study.cached_training", "sgv_lab.training.trainer"])
 
