@@ -319,7 +319,8 @@ def derived() -> tuple[float, ...]:
     two = publishing.load_study("pilot-d-llava-1.5-7b")[1]
     tables += [effects.by_language_model(two, "after", "before", score)
                for score in SCORES]  # fmt: skip
-    tables += [*surface(), *curve(), against_blind(), few_good_ones(), share_captioner.recorded()]
+    tables += [*surface(), *curve(), against_blind(), few_good_ones()]
+    tables.append(share_captioner.recorded(publishing.folder()))
     tables.append(
         caption_content.worth_of_telling(publishing.load_study("study-alone-llava-7b")[1])
     )

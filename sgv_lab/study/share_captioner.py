@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from sgv_lab import intervals, notebook, store
+from sgv_lab import intervals, store
 from sgv_lab.captioning import bulk
 from sgv_lab.captioning.image_lists import list_images
 from sgv_lab.captioning.merge import merge
@@ -36,7 +36,7 @@ CHOICES = pd.read_csv(Path(__file__).with_suffix(".csv"), index_col="choice", dt
 """What makes a Share-Captioner; published: ShareGPT4V's repository, cards and threads."""
 
 
-RECORDED = Path("figures", "data", "share_captioners.csv")
+RECORDED = "share_captioners.csv"
 """`beside_teacher` of the captioners of Table 5's study, a base each; see `recorded`."""
 
 
@@ -108,13 +108,14 @@ def beside_teacher(file: Path, raters: int = 10, pairs: int = 100) -> dict[str, 
     return found
 
 
-def recorded() -> pd.DataFrame:
+def recorded(data: Path) -> pd.DataFrame:
     """What was recorded of several captioners beside their teacher, in percent, a row a measure.
 
+    ``data``: the folder that holds RECORDED, `publishing.folder`.
     Columns student, teacher (means over captioners), effect, low, high (student − teacher, paired t
     over captioners, 95 %), captioners.
     """
-    table = pd.read_csv(notebook.folder().parent / RECORDED)
+    table = pd.read_csv(data / RECORDED)
     rows = {}
     for measure in ("precision", "recall", "invented", "characters", "votes"):
         student, teacher = (table[f"{measure}, {name}"] for name in ("student", "teacher"))

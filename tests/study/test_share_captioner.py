@@ -106,9 +106,9 @@ def test_a_student_who_says_the_same_equals_its_teacher_and_one_who_errs_does_no
 
 
 def test_what_was_recorded_has_a_row_for_every_base_of_table_5_s_study() -> None:
-    table = pd.read_csv(publishing.folder() / share_captioner.RECORDED.name)
+    table = pd.read_csv(publishing.folder() / share_captioner.RECORDED)
     assert table["base"].to_list() == [path.name for path in shipped.bases("llava-1.5-7b")]
-    found = share_captioner.recorded()
+    found = share_captioner.recorded(publishing.folder())
     assert (found["captioners"] == 6).all()
     told = found.loc["precision", ["effect", "low", "high"]]
     assert told.round(1).to_list() == [-17.7, -19.4, -16.0]  # as LOG.md says
