@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[1]
+# Bars of a process and its forks share a lock; a fork killed while it holds it would stop them all.
+tqdm.set_lock(threading.RLock())
 
 
 @pytest.fixture(scope="session")

@@ -53,7 +53,9 @@ def untrained_model(family: str, seed: int, texts: int = 2_000) -> Path:
     def build(out: Path) -> None:
         model = families.build(family, "mini", seed)
         match_first(model)
-        tokenizer = mini.train_tokenizer(_texts(texts, seed, known.template), make=known.tokenizer)
+        tokenizer = mini.train_tokenizer(
+            _texts(texts, seed, *_ROLES[known.template]), make=known.tokenizer
+        )
         checkpoints.save(model, families.processor(family, "mini", tokenizer), out / "model")
 
     settings = {"family": family, "seed": seed, "texts": texts}
@@ -74,9 +76,8 @@ def match_first(model: PreTrainedModel) -> None:
     model.lm_head.weight.copy_(model.get_input_embeddings().weight)
 
 
-def _texts(number: int, seed: int, template: str) -> Iterator[str]:
-    """What the tokenizer learns from: captions and questions, as the models will read them."""
-    user, assistant = _ROLES[template]
+def _texts(number: int, seed: int, user: str, assistant: str) -> Iterator[str]:
+    """What the tokenizer learns from: captions and questions behind the words of their roles."""
     for make in (describe, look):
         for drawn in training_scenes(number, seed, MINIATURE):
             turns = make(drawn)["conversations"]

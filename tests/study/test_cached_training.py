@@ -135,15 +135,9 @@ def _rows(store: Path) -> int:
         return 0
 
 
-# Not forked from this process: all would share tqdm's lock, and one killed while it holds it would
-# stop the others.
-_CLEAN = multiprocessing.get_context("forkserver")
-_CLEAN.set_forkserver_preload(["sgv_lab.study.cached_training", "sgv_lab.training.trainer"])
-
-
 def _killed(materials: tuple[Path, Path, Path], store: Path, until: float, later: float) -> bool:
     """Both stages in a process of their own, killed ``later`` seconds after ``until`` updates."""
-    process = _CLEAN.Process(target=_both, args=(materials, store))
+    process = multiprocessing.get_context("fork").Process(target=_both, args=(materials, store))
     process.start()
     while process.is_alive() and _rows(store) < until:
         time.sleep(0.002)
