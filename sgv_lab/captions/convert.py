@@ -22,7 +22,7 @@ from tqdm import tqdm
 from sgv_lab import store
 from sgv_lab.captions.records import ANSWERS, count_reasons, id_text, record_problem
 from sgv_lab.captions.scan import AGAIN, DEEP, HALF, HALF_PAIR, Broken, layout, opened, scan
-from sgv_lab.captions.sources import SOURCES, find, recognise, resolve
+from sgv_lab.captions.sources import SOURCES, find, recognise, resolve, source
 from sgv_lab.errors import LabError
 from sgv_lab.files import leaves_root
 
@@ -96,7 +96,7 @@ def convert_all(files: Iterable[str]) -> dict[str, Captions]:
     for path in map(resolve, files):
         if (name := recognise(path)) in found:
             raise LabError(f"two files are called {name!r}", where=path, fix="rename one of them")
-        found[name] = convert(path)
+        found[name] = convert(path, source(name).images)
     return found
 
 

@@ -304,5 +304,5 @@ def quality_bars(tables: Mapping[str, pd.DataFrame]) -> Figure:
         axis.set_xlim(0, 1)
     axes[2].set_xlim(0, min(1, max(0.05, axes[2].dataLim.x1 * 1.25)))
     note(figure, f"drawn world, where all is known; {ASSUMED}")
-    figure.tight_layout(w_pad=2, rect=(0, 0.05, 1, 1))
+    figure.tight_layout(w_pad=2)
     return figure

@@ -76,7 +76,7 @@ def substitution(table: pd.DataFrame, _: Effects) -> Figure:
     said = "reported by the paper, one run per arm: after − before; red: a decline. "
     said += f"Grey: where 95 % would lie without any effect,\n{SOURCE}; "
     note(figure, f"{said}VQAv2's zeros: one label for both arms")
-    figure.tight_layout(w_pad=1.2, h_pad=1.6, rect=(0, 0.06, 1, 1))
+    figure.tight_layout(w_pad=1.2, h_pad=1.6)
     return figure
 
 
@@ -114,7 +114,7 @@ def ablations(table: pd.DataFrame, miniature: Effects) -> Figure:
         look = {"xycoords": "axes fraction", "weight": "bold", "fontsize": 9.5, "ha": "left"}
         label_point(line[0], title, (0, 1), (-92, 9), **look)
     note(figure, f"reported by the paper, one run each; grey: 95 %, {SOURCE}\n{_MINIATURE}")
-    figure.get_layout_engine().set(rect=(0, 0.07, 1, 0.93), hspace=0.06)
+    figure.get_layout_engine().set(hspace=0.06)
     return figure
 
 
@@ -176,8 +176,8 @@ def scaling(table: pd.DataFrame, miniature: Effects) -> Figure:
     axis.set_title("reported by the paper, one run per point", fontsize=9)
     axis.set_xlabel("captions in pre-training (steps as in the paper, not to scale)")
     said = "left: read from the paper's Figure 6; "
-    note(figure, f"{said}bands: 95 % from the number of questions alone\n{_MINIATURE}", -0.03)
-    figure.tight_layout(rect=(0, 0.1, 1, 1))
+    note(figure, f"{said}bands: 95 % from the number of questions alone\n{_MINIATURE}")
+    figure.tight_layout()
     return figure
 
 
@@ -201,7 +201,7 @@ def reported_radar(table: pd.DataFrame, _: Effects) -> Figure:
     four = table.pivot(index="row", columns="column", values="value")[list(paper.BENCHMARKS[:11])]
     figure = radar(four.loc[[row for row, _ in MODELS.values()]].set_axis(list(MODELS)))
     said = "reported by the paper's Table 3; each axis from 80 % of its lowest value to its best"
-    note(figure, f"{said}, printed", -0.02)
+    note(figure, f"{said}, printed")
     return figure
 
 

@@ -65,9 +65,9 @@ def label_point(
     axis.annotate(text, point, shift, **look)
 
 
-def note(figure: Figure, text: str, y: float = 0.0) -> None:
-    """Write below a figure what a reader must know of it, at ``y`` of the figure's height."""
-    figure.text(0.01, y, text, fontsize=8.5, color=PALE, va="bottom")
+def note(figure: Figure, text: str) -> None:
+    """Write below a figure what a reader must know of it."""
+    figure.supxlabel(text, x=0.01, ha="left", fontsize=8.5, color=PALE)
 
 
 def save(figure: Figure, stem: Path, data: pd.DataFrame | None = None) -> None:

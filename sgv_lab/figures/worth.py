@@ -10,7 +10,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from sgv_lab import intervals
-from sgv_lab.figures.style import ASSUMED, COLORS, INK, PALE, SPARE, label_point
+from sgv_lab.figures.style import ASSUMED, COLORS, INK, PALE, SPARE, label_point, note
 from sgv_lab.study import ablations, caption_content, conclusions, criteria, effects
 from sgv_lab.study.arms import PAID, UNTOLD, arm
 from sgv_lab.study.plans import Plan
@@ -37,7 +37,7 @@ SOURCE_COLORS = {  # arm -> the colour its caption source has in every figure
 def note_rates(figure: Figure, plan: Plan) -> None:
     """Say below a miniature's figure where its captions' mistakes come from."""
     if plan.profile != "paper":
-        figure.supxlabel(ASSUMED, x=0.01, ha="left", fontsize=8.5, color=PALE)
+        note(figure, ASSUMED)
 
 
 def surface(plan: Plan, records: Sequence[Record], table: pd.DataFrame) -> Figure:

@@ -216,6 +216,15 @@ def test_tokens_of_the_real_llama_tokenizer(reference: Path) -> None:
         statistics.tokens(texts, reference / "README.md", 2)
 
 
+def test_a_published_file_that_was_brought_places_its_images(tmp_path: Path) -> None:
+    talk = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "A dog."}]
+    record = {"id": "1", "image": "000000000001.jpg", "conversations": talk}
+    (tmp_path / "detail_23k.json").write_text(json.dumps([record]))
+    (brought,) = convert_all([str(tmp_path / "detail_23k.json")]).values()
+    images = brought.rows().collect()["image"].to_list()
+    assert images == ["coco/train2017/000000000001.jpg"]  # as from a data folder
+
+
 def test_files_that_were_brought_stand_beside_the_five(tmp_path: Path) -> None:
     root = export.export(tmp_path / "world", 12, size=32, difficulty=MINIATURE)
     records = json.loads((root / export.CAPTIONS["oracle"]).read_text())
