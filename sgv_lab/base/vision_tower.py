@@ -27,6 +27,7 @@ from sgv_lab import store
 from sgv_lab.base.lessons import training_scenes
 from sgv_lab.files import write_jsonl
 from sgv_lab.models import checkpoints
+from sgv_lab.models.architectures import part
 from sgv_lab.world.render import patch_truth, render
 from sgv_lab.world.scene import GRID, MINIATURE, Scene, allowed_sources, scene
 
@@ -64,6 +65,18 @@ def train_vision_tower(start: Path, images: int, steps: int, seed: int) -> Path:
 
     settings = {"images": images, "steps": steps, "seed": seed, "batch": BATCH}
     return store.artifact("vision-tower", settings, [start], build) / "model"
+
+
+def with_tower(start: Path, seeing: Path) -> Path:
+    """The checkpoint ``start`` with the vision tower of ``seeing``, made once per arguments."""
+
+    def build(out: Path) -> None:
+        (model, processor), (other, _) = checkpoints.load(start), checkpoints.load(seeing)
+        tower = {n: w for n, w in other.named_parameters() if part(n) == "vision tower"}
+        model.load_state_dict(tower, strict=False)
+        checkpoints.save(model, processor, out / "model")
+
+    return store.artifact("with-tower", {}, [start, seeing], build) / "model"
 
 
 class DenseImages(torch.utils.data.Dataset[dict[str, torch.Tensor]]):

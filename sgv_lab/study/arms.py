@@ -111,6 +111,11 @@ SHUFFLED, QUESTIONS = {**VISION, "edit": "shuffled"}, {"edit": "questions"}
 STYLE = {"wording": 1, "filler": 0.2}
 UNTOLD = {"color": "colors", "pattern": "patterns", "size": "sizes", "count": "numbers",
             "scene": "the background"}  # fmt: skip
+UNLOCKED = {  # captions that a tower learns from -> what pre-training shows, label
+    "vision": (ON_VISION, "GPT4-Vision's"),
+    "blind": (END_TO_END | _in_pretraining(BLIND), "blind ones"),
+    "oracle": (ON_ORACLE, "true ones"),
+}
 PAID = {  # captions bought by the token -> label, changes, tokens of one (means of 300 scenes)
     "blip": ("BLIP's captions", BLIP, 15.1),
     "half": ("true captions, half left out", _set_rates(50, 0, 0), 25.8),
@@ -123,6 +128,14 @@ PAID = {  # captions bought by the token -> label, changes, tokens of one (means
 def _tower(name: str, share: float, label: str, row: str | None) -> Arm:
     against = () if name == "tower@0%" else ("tower@0%",)
     return Arm(name, label, {**BOTH, "pretrain.vision_share": share}, against, row)
+
+
+def _unlocked(who: str, share: float, *against: str) -> Arm:
+    """As Table 6's, with captions that no Share-Captioner writes, which could not see either."""
+    shown, label = UNLOCKED[who]
+    tower = "half of the ViT" if share == 0.5 else "all blocks" if share else "the ViT frozen"
+    changes = {**ALL_SOURCES, **shown, "pretrain.vision_share": share}
+    return Arm(f"{who}@{share:.0%}", f"pre-training on {label}, {tower}", changes, against)
 
 
 def _captions(number: int, row: str | None = None) -> Arm:
@@ -282,6 +295,14 @@ _REGISTRY = {  # (group, upper bound) -> its arms
         _tower("tower@75%", 0.75, "75 % of the ViT's blocks", "6"),
         _tower("tower@100%", 1.0, "100 % of the ViT's blocks", "0"),
         _tower("tower@whole", -1.0, "the whole ViT, embeddings too", None),
+    ],
+    ("Table 6, a half-taught tower", "oracle@50%"): [  # one that has something to learn
+        _unlocked("vision", 0.0),
+        _unlocked("vision", 0.5, "vision@0%"),
+        _unlocked("vision", 1.0, "vision@0%", "vision@50%"),
+        _unlocked("oracle", 0.5, "vision@0%"),
+        _unlocked("blind", 0.0, "vision@0%"),
+        _unlocked("blind", 0.5, "blind@0%", "vision@50%"),
     ],
     ("Figure 6", ""): [  # how many different captions pre-training shows
         Arm("captions@0", "no dense captions in pre-training", ALL_SOURCES, (), "0"),

@@ -56,6 +56,7 @@ class Plan:
     profile: str
     minutes: float | None  # planned, a run
     bases: int | None = None  # over how many the seeds are spread; None: FIRST_BASES at most
+    models: str = ""  # the folder of bases that ship which holds them; "": the first
 
     @property
     def questions(self) -> int:
@@ -119,7 +120,8 @@ def parse(text: str, name: str, folder: str | Path = "", origin: str = "plan") -
     if not isinstance(given, dict):
         raise LabError("is no mapping of keys", where=name, fix="write `key: value` lines")
     known = ("title", "family", "arms", "seeds", "primary", "benchmarks", "images", "baseline",
-             "profile", "pilot", "minutes_a_run", "captions", "bases")  # fmt: skip
+             "profile", "pilot", "minutes_a_run", "captions", "bases",
+             "models")  # fmt: skip
     if strange := [key for key in given if key not in known]:
         raise unknown("key", str(strange[0]), known, where=name)
     if missing := [key for key in known[:5] if key not in given]:
@@ -149,6 +151,7 @@ def parse(text: str, name: str, folder: str | Path = "", origin: str = "plan") -
         profile=given.get("profile", "mini"),
         minutes=given.get("minutes_a_run"),
         bases=given.get("bases"),
+        models=given.get("models", ""),
     )
     _check(plan, bool(given.get("pilot")))
     return plan

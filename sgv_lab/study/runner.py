@@ -78,7 +78,8 @@ def bases(plan: Plan, models_root: str | Path = "") -> dict[int, Path]:
 
     LabError if fewer are there than the plan names; one that names none takes up to FIRST_BASES.
     """
-    found = shipped.bases(plan.family, models_root)
+    root = models_root or (shipped.ROOT / plan.models if plan.models else "")
+    found = shipped.bases(plan.family, root)
     if plan.bases and plan.bases > len(found):
         what = f"{plan.bases} bases are planned, {len(found)} of {plan.family} are there"
         raise LabError(what, where=found[0].parent, fix="make the others, or plan fewer")
