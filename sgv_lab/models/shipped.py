@@ -16,6 +16,7 @@ from sgv_lab.models.architectures import part
 from sgv_lab.models.families import FAMILIES
 
 ROOT = Path(__file__).parents[1] / "foundations"
+HALF_TAUGHT = ROOT / "half-taught"  # bases whose vision tower has something to learn, for Table 6
 
 
 def shipped(key: str) -> Path:

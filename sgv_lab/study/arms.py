@@ -113,8 +113,8 @@ UNTOLD = {"color": "colors", "pattern": "patterns", "size": "sizes", "count": "n
             "scene": "the background"}  # fmt: skip
 UNLOCKED = {  # captions that a tower learns from -> what pre-training shows, label
     "vision": (ON_VISION, "GPT4-Vision's"),
-    "blind": (END_TO_END | _in_pretraining(BLIND), "blind ones"),
-    "oracle": (ON_ORACLE, "true ones"),
+    "blind": (END_TO_END | _in_pretraining(BLIND), "blind"),
+    "oracle": (ON_ORACLE, "true"),
 }
 PAID = {  # captions bought by the token -> label, changes, tokens of one (means of 300 scenes)
     "blip": ("BLIP's captions", BLIP, 15.1),
@@ -133,9 +133,9 @@ def _tower(name: str, share: float, label: str, row: str | None) -> Arm:
 def _unlocked(who: str, share: float, *against: str) -> Arm:
     """As Table 6's, with captions that no Share-Captioner writes, which could not see either."""
     shown, label = UNLOCKED[who]
-    tower = "half of the ViT" if share == 0.5 else "all blocks" if share else "the ViT frozen"
+    tower = "half of the ViT" if share == 0.5 else "all of the ViT" if share else "the ViT frozen"
     changes = {**ALL_SOURCES, **shown, "pretrain.vision_share": share}
-    return Arm(f"{who}@{share:.0%}", f"pre-training on {label}, {tower}", changes, against)
+    return Arm(f"{who}@{share:.0%}", f"{tower}, {label} captions", changes, against)
 
 
 def _captions(number: int, row: str | None = None) -> Arm:

@@ -80,6 +80,12 @@ def test_the_tower_is_examined_in_every_label(built):
     assert table["accuracy"].dropna().between(0, 100).all()
 
 
+def test_another_tower_takes_its_place_and_nothing_else_changes(built):
+    swapped = vision_tower.with_tower(built["check"], built["untrained"])
+    assert moved(built["check"], swapped) == {"vision_tower"}
+    assert "vision_tower" not in moved(built["untrained"], swapped)
+
+
 def test_same_seed_same_weights_other_seed_others(built, store, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SGV_STORE", str(tmp_path_factory.mktemp("another")))

@@ -12,14 +12,14 @@ from sgv_lab.base.projector import own_eyes, own_eyes_file
 from sgv_lab.errors import LabError
 from sgv_lab.files import sha256
 from sgv_lab.models import checkpoints
-from sgv_lab.models.shipped import ROOT, bases, every, share, shipped
+from sgv_lab.models.shipped import HALF_TAUGHT, ROOT, bases, every, share, shipped
 
 
 def test_all_that_git_holds_stays_below_30_mebibytes_and_is_what_its_manifest_says():
     files = [path for path in ROOT.rglob("*") if path.is_file() and not path.is_symlink()]
     assert sum(path.stat().st_size for path in files) < 30 * 2**20
-    folders = [path for path in ROOT.iterdir() if path.is_dir()]
-    assert folders
+    folders = [path.parent for path in ROOT.rglob("manifest.json")]
+    assert {folder.parent for folder in folders} == {ROOT, HALF_TAUGHT}
     for folder in folders:
         manifest = json.loads((folder / "manifest.json").read_text())
         assert manifest["fingerprint"] == checkpoints.fingerprint(folder)
@@ -39,8 +39,7 @@ def test_bases_of_one_language_model_share_a_file_and_no_others_do():
 
 
 def test_each_base_comes_with_its_language_models_own_eyes():
-    folders = [path for path in ROOT.iterdir() if path.is_dir()]
-    assert {own_eyes_file(folder).parent for folder in folders} == {ROOT}
+    assert {own_eyes_file(folder).parent for folder in every()} == {ROOT}
     eyes, _ = own_eyes(bases("llava-1.5-7b")[0])
     behind, _ = checkpoints.load(bases("llava-1.5-7b")[0])
     old, new = (dict(model.named_parameters()) for model in (eyes, behind))

@@ -424,6 +424,14 @@ def test_seeds_take_the_bases_in_turn_and_arms_of_a_seed_share_theirs(two_bases,
         runner.bases(replace(plan, bases=3), two_bases)
 
 
+def test_a_plan_may_name_a_folder_of_bases_that_ships(two_bases, monkeypatch):
+    plan = plans.parse(TEXT + f"models: {two_bases.name}\n", "tiny")
+    monkeypatch.setattr("sgv_lab.models.shipped.ROOT", two_bases.parent)
+    assert set(runner.bases(plan).values()) == {two_bases / PLAN.family}
+    with pytest.raises(LabError, match=r"no checkpoint of llava-1\.5-7b"):
+        runner.bases(replace(plan, models="none"))
+
+
 def test_recorded_plans_keep_their_bases_and_new_ones_take_each_as_often(tmp_path, monkeypatch):
     for name in ("llava-1.5-7b", *(f"llava-1.5-7b.{number}" for number in range(1, 6))):
         (tmp_path / name).mkdir()
