@@ -31,7 +31,7 @@ SWAPS = ("C3", "C1", "C2")  # the claims of Figure 2's rows, in its order
 def swap_figure(data: Path) -> Figure:
     """Figure 2 in miniature, of the studies of SWAPS that published a table in ``data``."""
     plans = ledger.tasks()["miniature"].loc[list(SWAPS)].explode()
-    files = {ledger.model_of(plan): data / f"{plan}.csv" for plan in plans}
+    files = {ledger.label_of(plan): data / f"{plan}.csv" for plan in plans}
     run = {model: pd.read_csv(file) for model, file in files.items() if file.is_file()}
     return study.swap_by_model(run)
 

@@ -25,7 +25,7 @@ def shipped(key: str) -> Path:
 
 
 def every() -> list[Path]:
-    """All bases that ship, a family's together."""
+    """All bases that ship with a taught vision tower, a family's together."""
     return [base for key in FAMILIES if _is_model(ROOT / key) for base in bases(key)]
 
 

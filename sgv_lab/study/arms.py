@@ -111,7 +111,7 @@ SHUFFLED, QUESTIONS = {**VISION, "edit": "shuffled"}, {"edit": "questions"}
 STYLE = {"wording": 1, "filler": 0.2}
 UNTOLD = {"color": "colors", "pattern": "patterns", "size": "sizes", "count": "numbers",
             "scene": "the background"}  # fmt: skip
-UNLOCKED = {  # captions that a tower learns from -> what pre-training shows, label
+SHOWN_TO_TOWER = {  # captions that a tower learns from -> what pre-training shows, label
     "vision": (ON_VISION, "GPT4-Vision's"),
     "blind": (END_TO_END | _in_pretraining(BLIND), "blind"),
     "oracle": (ON_ORACLE, "true"),
@@ -130,9 +130,9 @@ def _tower(name: str, share: float, label: str, row: str | None) -> Arm:
     return Arm(name, label, {**BOTH, "pretrain.vision_share": share}, against, row)
 
 
-def _unlocked(who: str, share: float, *against: str) -> Arm:
-    """As Table 6's, with captions that no Share-Captioner writes, which could not see either."""
-    shown, label = UNLOCKED[who]
+def _half_taught(who: str, share: float, *against: str) -> Arm:
+    """An arm of Table 6 on a half-taught tower, on which no Share-Captioner could see either."""
+    shown, label = SHOWN_TO_TOWER[who]
     tower = "half of the ViT" if share == 0.5 else "all of the ViT" if share else "the ViT frozen"
     changes = {**ALL_SOURCES, **shown, "pretrain.vision_share": share}
     return Arm(f"{who}@{share:.0%}", f"{tower}, {label} captions", changes, against)
@@ -297,12 +297,12 @@ _REGISTRY = {  # (group, upper bound) -> its arms
         _tower("tower@whole", -1.0, "the whole ViT, embeddings too", None),
     ],
     ("Table 6, a half-taught tower", "oracle@50%"): [  # one that has something to learn
-        _unlocked("vision", 0.0),
-        _unlocked("vision", 0.5, "vision@0%"),
-        _unlocked("vision", 1.0, "vision@0%", "vision@50%"),
-        _unlocked("oracle", 0.5, "vision@0%"),
-        _unlocked("blind", 0.0, "vision@0%"),
-        _unlocked("blind", 0.5, "blind@0%", "vision@50%"),
+        _half_taught("vision", 0.0),
+        _half_taught("vision", 0.5, "vision@0%"),
+        _half_taught("vision", 1.0, "vision@0%", "vision@50%"),
+        _half_taught("oracle", 0.5, "vision@0%"),
+        _half_taught("blind", 0.0, "vision@0%"),
+        _half_taught("blind", 0.5, "blind@0%", "vision@50%"),
     ],
     ("Figure 6", ""): [  # how many different captions pre-training shows
         Arm("captions@0", "no dense captions in pre-training", ALL_SOURCES, (), "0"),

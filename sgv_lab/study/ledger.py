@@ -17,7 +17,7 @@ from sgv_lab.training.survey import MAX_DROPPED
 
 log = logging.getLogger(__name__)
 SIZE = 0.95  # of the family's parameters: tables of embeddings differ by some rows
-USUAL_SHARE = 0.145  # of detailed captions in a study's mix, as in the paper for LLaVA-7B
+USUAL_SHARE = 0.145  # of detailed captions in most studies' mix: the paper's for LLaVA-7B
 FULL_SIZE = "full_size.csv"  # what was measured at full size by other means: see `records`
 FILES = "caption_files.csv"  # mean characters of caption files: see claims.lengths
 COMMAND = (  # of a full-size plan; MODELS and data are yours
@@ -134,10 +134,10 @@ def ledger(data: str | Path = "") -> pd.DataFrame:
 
 
 def _of_each(told: dict[str, str]) -> str:
-    """What is ``told`` of each of a claim's plans, of several with `model_of`."""
+    """What is ``told`` of each of a claim's plans, of several with `label_of`."""
     if len(set(told.values())) < 2:
         return next(iter(told.values()), "")
-    return "; ".join(f"{model_of(plan)}: {text}" for plan, text in told.items())
+    return "; ".join(f"{label_of(plan)}: {text}" for plan, text in told.items())
 
 
 def _of_two_arms(plan: str, arms: str) -> str:
@@ -188,13 +188,15 @@ def _effect(data: Path, plan: str, arms: str) -> str:
     return told
 
 
-def model_of(plan: str) -> str:
+def label_of(plan: str) -> str:
     """The model of a committed plan, as the paper calls it; where other plans differ, also how."""
-    read = plans.load(publishing.folder() / "plans" / f"{plan}.yaml")
-    share = read.baseline.captions.share
-    own = [", all weights"] * (read.baseline.language_model == "full")
-    own += [f", {100 * share:.1f} % of the mix"] * (share < USUAL_SHARE)
-    return PAPER_ROWS.get(read.family, read.family) + "".join(own)
+    planned = plans.load(publishing.folder() / "plans" / f"{plan}.yaml")
+    label, share = PAPER_ROWS.get(planned.family, planned.family), planned.baseline.captions.share
+    if planned.baseline.language_model == "full":
+        label += ", all weights"
+    if share < USUAL_SHARE:
+        label += f", {100 * share:.1f} % of the mix"
+    return label
 
 
 def _full_size(claim: str, measured: pd.DataFrame, plans: pd.DataFrame) -> str:

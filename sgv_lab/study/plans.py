@@ -56,7 +56,7 @@ class Plan:
     profile: str
     minutes: float | None  # planned, a run
     bases: int | None = None  # over how many the seeds are spread; None: FIRST_BASES at most
-    models: str = ""  # the folder of bases that ship which holds them; "": the first
+    models: str = ""  # folder below the models' root that holds its bases; "": the root
 
     @property
     def questions(self) -> int:

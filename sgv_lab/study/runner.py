@@ -78,7 +78,8 @@ def bases(plan: Plan, models_root: str | Path = "") -> dict[int, Path]:
 
     LabError if fewer are there than the plan names; one that names none takes up to FIRST_BASES.
     """
-    root = models_root or (shipped.ROOT / plan.models if plan.models else "")
+    own = models_root or plan.models
+    root = Path(models_root or shipped.ROOT, plan.models) if own else ""
     found = shipped.bases(plan.family, root)
     if plan.bases and plan.bases > len(found):
         what = f"{plan.bases} bases are planned, {len(found)} of {plan.family} are there"

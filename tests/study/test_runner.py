@@ -428,6 +428,7 @@ def test_a_plan_may_name_a_folder_of_bases_that_ships(two_bases, monkeypatch):
     plan = plans.parse(TEXT + f"models: {two_bases.name}\n", "tiny")
     monkeypatch.setattr("sgv_lab.models.shipped.ROOT", two_bases.parent)
     assert set(runner.bases(plan).values()) == {two_bases / PLAN.family}
+    assert runner.bases(plan, two_bases.parent) == runner.bases(plan)  # below one's own root, too
     with pytest.raises(LabError, match=r"no checkpoint of llava-1\.5-7b"):
         runner.bases(replace(plan, models="none"))
 

@@ -8,4 +8,5 @@ assert recorded.loc[recorded["asked"], "ceiling"].ge(85).all() and recorded["ask
 assert every.groupby(["language model", "projector"]).size().ge(1).all()
 assert list(bounds_by_base()["gate"]).count("passed") == 8
 assert found["pilot A"]["holds"].eq(6).all() and len(found) == 4
-assert len(half_tables) == len(dim) == len(bases) and both["half-taught"]["accuracy"].notna().any()
+assert len(half_tables) == len(half_bases) == len(bases)
+assert both["half-taught"]["accuracy"].notna().any()
