@@ -29,13 +29,16 @@ def every() -> list[Path]:
     return [base for key in FAMILIES if _is_model(ROOT / key) for base in bases(key)]
 
 
-def bases(key: str, root: str | Path = "") -> list[Path]:
-    """All checkpoint folders of family ``key``, shipped or below ``root``; LabError if none is."""
-    folder = Path(root) if root else ROOT
+def bases(key: str, root: str | Path = "", below: str = "") -> list[Path]:
+    """All checkpoint folders of family ``key``, shipped or in ``root``; LabError if none is.
+
+    ``below``: the folder of either that holds them; "": itself.
+    """
+    folder = Path(root or ROOT, below)
     numbered = takewhile(_is_model, (folder / f"{key}.{number}" for number in count(1)))
     if _is_model(folder / key):
         return [folder / key, *numbered]
-    if root:
+    if root or below:
         raise LabError(f"no checkpoint of {key}", where=folder / key, fix="set models_root")
     raise LabError(
         f"no miniature of {key!r} comes with this package",

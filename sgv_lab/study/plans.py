@@ -120,8 +120,7 @@ def parse(text: str, name: str, folder: str | Path = "", origin: str = "plan") -
     if not isinstance(given, dict):
         raise LabError("is no mapping of keys", where=name, fix="write `key: value` lines")
     known = ("title", "family", "arms", "seeds", "primary", "benchmarks", "images", "baseline",
-             "profile", "pilot", "minutes_a_run", "captions", "bases",
-             "models")  # fmt: skip
+             "profile", "pilot", "minutes_a_run", "captions", "bases", "models")  # fmt: skip
     if strange := [key for key in given if key not in known]:
         raise unknown("key", str(strange[0]), known, where=name)
     if missing := [key for key in known[:5] if key not in given]:

@@ -78,9 +78,7 @@ def bases(plan: Plan, models_root: str | Path = "") -> dict[int, Path]:
 
     LabError if fewer are there than the plan names; one that names none takes up to FIRST_BASES.
     """
-    own = models_root or plan.models
-    root = Path(models_root or shipped.ROOT, plan.models) if own else ""
-    found = shipped.bases(plan.family, root)
+    found = shipped.bases(plan.family, models_root, plan.models)
     if plan.bases and plan.bases > len(found):
         what = f"{plan.bases} bases are planned, {len(found)} of {plan.family} are there"
         raise LabError(what, where=found[0].parent, fix="make the others, or plan fewer")
