@@ -239,7 +239,7 @@ def _summary(made: Mapping[str, Any], figures: Path) -> str:
         Table(ledger.verdicts(figures / "data"))._repr_html_(),
         f"![Recorded for {claim}: runs of each kind of captions, and their differences with "
         f"intervals.](../figures/{plan}.png)",
-        f"*In miniature, recorded*, for {claim}: {publishing.conclusions().loc[plan].item()}",
+        f"*In miniature, recorded*, for {claim}: {publishing.conclusions(plan).loc[plan].item()}",
         f"*This run*: profile {made['profile']}, {ran}; {where}.",
     ]
     return "\n\n".join(lines)

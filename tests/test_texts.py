@@ -349,7 +349,7 @@ def derived() -> tuple[float, ...]:
     tokens = publishing.load_study("study-tokens-llava-1.5-7b")[1]
     tables.append(effects.by_language_model(tokens, "after@256K", "blip@256K", "Yes/no"))
     values = [v for t in tables for v in pd.to_numeric(t.stack(), errors="coerce").dropna()]
-    told = publishing.conclusions().iloc[:, 0]["aa-llava-1.5-7b"]
+    told = publishing.conclusions("aa-llava-1.5-7b").iloc[0, 0]
     told += str(ablations.saturation(scores_by_number("Yes/no")))
     values += [value for _, value, _ in numbers(told)]
     built = [families.build(key, "mini", 0, device="meta") for key in families.FAMILIES]
@@ -363,6 +363,12 @@ def derived() -> tuple[float, ...]:
     return (*map(abs, values), claims.MARGIN, claims.EXACT, claims.SEEDS)
 
 
+@cache
+def rounded(decimals: int) -> set[float]:
+    """Every number on record, to so many decimals."""
+    return {round(value, decimals) for value in (*printed(), *derived())}
+
+
 @each
 def test_every_number_is_on_record(name: str) -> None:
     astray = []
@@ -370,7 +376,7 @@ def test_every_number_is_on_record(name: str) -> None:
         if written in STRUCTURE:
             file, holds = STRUCTURE[written]
             assert holds in (ROOT / file).read_text()
-        elif value not in {round(v, decimals) for v in (*printed(), *derived())}:
+        elif value not in rounded(decimals):
             astray.append(written)
     assert not astray
 
@@ -378,7 +384,7 @@ def test_every_number_is_on_record(name: str) -> None:
 def test_a_number_that_is_on_no_record_would_be_found() -> None:
     (found,) = numbers("LLaVA-1.5-7B of Table 4 gains 157.3 points")
     assert found == ("157.3", 157.3, 1)
-    assert 157.3 not in {round(v, 1) for v in (*printed(), *derived())}
+    assert 157.3 not in rounded(1)
     assert [value for _, value, _ in numbers("1.2 million, 23K and 1,246K; z = 1.07")] == [
         *(1_200_000, 23_000, 1_246_000, 1.07)
     ]

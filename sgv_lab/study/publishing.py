@@ -152,10 +152,10 @@ def describe_plan(plan: Plan) -> str:
     return "\n".join([*lines, *(f"  {name:<14} {arm(name).label}" for name in plan.arms)])
 
 
-def conclusions() -> pd.DataFrame:
-    """Every committed plan and what follows from it in one sentence; "not run" where it was not."""
+def conclusions(*names: str) -> pd.DataFrame:
+    """Committed plans, all or ``names``, and what follows from each; "not run" where it was not."""
     rows = {}
-    for name in status().index:
+    for name in names or status().index:
         path = folder() / "studies" / name / RECORDS
         rows[name] = _conclusion(name, path, path.stat().st_mtime_ns if path.is_file() else 0)
     return pd.DataFrame.from_dict(rows, orient="index", columns=["what follows, in miniature"])
