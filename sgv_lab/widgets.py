@@ -164,9 +164,12 @@ def explorer(
     describe.on_click(lambda _: page.ask(CAPTIONER))
     if images:
         picking()
-    aside = w.VBox([pick, upload, page.frame, page.message])
-    columns = w.HBox([column.box for column in page.columns])
-    return w.HBox([aside, w.VBox([w.HBox([describe, question, ask]), columns, _LEGEND])])
+    narrow = w.Layout(flex_flow="row wrap")  # one below the other where the window is narrow
+    aside = w.VBox([pick, upload, page.frame, page.message], layout=w.Layout(flex="0 0 340px"))
+    columns = w.HBox([column.box for column in page.columns], layout=narrow)
+    buttons = w.HBox([describe, question, ask], layout=narrow)
+    told = w.VBox([buttons, columns, _LEGEND], layout=w.Layout(flex="1 1 760px"))
+    return w.HBox([aside, told], layout=narrow)
 
 
 class _Explorer:
@@ -266,5 +269,6 @@ _BUSY = '<b class="sgv-busy">⏳ answering …</b>'
 _LEGEND = w.HTML(
     f'In drawn images: <span style="color:{MARKS["true"]}">true</span>, '
     f'<b style="color:{MARKS["mistaken"]}">wrong detail: it is there, this is not</b>, '
-    f'<b style="color:{MARKS["invented"]}">invented: it is not in the image</b>'
+    f'<b style="color:{MARKS["invented"]}">invented: it is not in the image</b>. '
+    "A detail counts as true if any object of its kind has it."
 )

@@ -59,10 +59,15 @@ class Model:
     def loaded(self) -> tuple[Any, Any]:
         """Model and processor."""
         from safetensors.torch import load_file
+        from transformers.utils import logging
 
         from sgv_lab.captioning import bulk
 
-        model, processor = bulk.load(self.folder)
+        logging.disable_progress_bar()  # pages show their own sign
+        try:
+            model, processor = bulk.load(self.folder)
+        finally:
+            logging.enable_progress_bar()
         for key, learned in load_file(RECORDED).items() if self._recorded else ():
             name, _, weight = key.partition("/")
             if name == self._recorded:
@@ -97,7 +102,8 @@ def recorded() -> dict[str, Model]:
 
 def models(folders: Sequence[str | Path] = ()) -> dict[str, Model]:
     """Models by name: those recorded, the given folders, those trained here, other bases."""
-    found = dict(recorded())
+    found = recorded()
+    found["none"] = found.pop("none")  # the page opens on the first two: before and after
     found |= {Path(folder).name: Model(folder) for folder in folders}
     for kind, told in _FINISHED.items():
         for folder in sorted((store.root() / kind).glob("*/model")):
