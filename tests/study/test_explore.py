@@ -95,10 +95,12 @@ def test_models_are_those_given_trained_and_shipped(
         trained.mkdir(parents=True)
         (trained / "config.json").write_text("{}")
         (trained.parent / store.MANIFEST).write_text('{"settings": {"seed": 7}}')
-    monkeypatch.setattr(explore, "recorded", lambda: {"after": explore.Model(folder)})
+    recorded = {name: explore.Model(folder) for name in ("none", "before", "after")}
+    monkeypatch.setattr(explore, "recorded", lambda: recorded)
     names = list(explore.models(["some/where"]))
     again = "Share-Captioner, seed 7 (2)"
-    assert names == ["after", "where", "Share-Captioner, seed 7", again, "base untrained"]
+    assert names[:2] == ["before", "after"]  # on which the page opens
+    assert names[2:] == ["none", "where", "Share-Captioner, seed 7", again, "base untrained"]
 
 
 def test_the_page_describes_answers_and_starts_over(folder: Path, world: Path) -> None:
