@@ -71,7 +71,7 @@ def _parameters(function: Callable[..., Any]) -> Iterator[click.Parameter]:
             is_flag=kind is bool,
             multiple=many,
             required=needed,
-            default=None if needed else one.default,
+            **({} if needed else {"default": one.default}),  # from None click 8.5 infers a value
             show_default=one.default is not False and one.default not in (None, "", ()),
             metavar=metavar or None,
             help=text,

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from sgv_lab.provenance import provenance
 from sgv_lab.report import write_report
 
 KERNEL = "python3"
+LEDGER = "08"  # the number of the notebook whose verdicts a report begins with
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,19 @@ def plan(names: Iterable[str], profile: str, given: Mapping[str, str], folder: P
         own = {"profile": profile}
         for name, kind in known.items():
             if name in given:
-                own[name] = convert(given[name], kind, name, path.stem)
+                own[name] = _from_anywhere(convert(given[name], kind, name, path.stem))
         jobs.append(Job(path.stem, dict(sorted(own.items())), _code(path)))
     return jobs
+
+
+def _from_anywhere(value: Any) -> Any:
+    """A parameter, absolute if it names a path: Jupyter runs a notebook in its own folder."""
+    if isinstance(value, list):
+        return [_from_anywhere(one) for one in value]
+    if isinstance(value, str) and value:
+        with suppress(OSError, ValueError):  # nothing there, or no path at all
+            return str(Path(value).resolve(strict=True))
+    return value
 
 
 def _choose(names: list[str], folder: Path) -> list[Path]:
@@ -218,18 +230,23 @@ def _finish(jobs: list[Job], folder: Path, out: Path) -> None:
 def _summary(made: Mapping[str, Any], figures: Path) -> str:
     """A report's first page: the verdicts, what is recorded for the first claim, what ran where.
 
-    "" for notebooks of somebody's own, without records beside them.
+    Only what ran where, if the ledger was not among the notebooks; "" for notebooks of somebody's
+    own, without records beside them.
     """
     from sgv_lab.figures.tables import Table
     from sgv_lab.study import ledger, publishing
 
     if not (figures / "data" / "studies").is_dir():
         return ""
-    claim, (plan, *_) = next(ledger.tasks()["miniature"].items())
     minutes = sum(one["seconds"] for one in made["notebooks"]) / 60
     versions = ", ".join(f"{name} {made['packages'][name]}" for name in ("torch", "transformers"))
     where = f"Python {made['python']}, {versions}, {made['device']}, {made['platform']}"
-    ran = f"{len(made['notebooks'])} notebooks, {minutes:.0f} minutes, revision {made['revision']}"
+    count = len(made["notebooks"])
+    ran = f"{count} notebook{'s' * (count > 1)}, {minutes:.0f} minutes, revision {made['revision']}"
+    this_run = f"*This run*: profile {made['profile']}, {ran}; {where}."
+    if not any(one["notebook"].startswith(LEDGER) for one in made["notebooks"]):
+        return this_run
+    claim, (plan, *_) = next(ledger.tasks()["miniature"].items())
     lines = [
         "# Do better captions make better multimodal models?",
         "The ten claims of ShareGPT4V ([arXiv 2311.12793](https://arxiv.org/abs/2311.12793)). "
@@ -240,6 +257,6 @@ def _summary(made: Mapping[str, Any], figures: Path) -> str:
         f"![Recorded for {claim}: runs of each kind of captions, and their differences with "
         f"intervals.](../figures/{plan}.png)",
         f"*In miniature, recorded*, for {claim}: {publishing.conclusions(plan).loc[plan].item()}",
-        f"*This run*: profile {made['profile']}, {ran}; {where}.",
+        this_run,
     ]
     return "\n\n".join(lines)

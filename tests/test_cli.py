@@ -22,6 +22,16 @@ def test_every_command_loads_and_explains_itself(name: str) -> None:
     assert about.startswith(line.split(maxsplit=1)[1].rstrip("."))
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_what_a_command_needs_and_is_not_given_is_named(name: str) -> None:
+    *above, last = name.split()
+    done = CliRunner().invoke(main, [*above, last, "--help"], terminal_width=500)
+    if "[required]" not in done.output:
+        pytest.skip("needs nothing")
+    refused = CliRunner().invoke(main, [*above, last])
+    assert refused.exit_code == 2 and "Missing " in refused.output
+
+
 def test_captioning_by_a_served_model_stands_first() -> None:
     told = CliRunner().invoke(main, ["caption", "--help"]).output
     options = re.findall(r"^  --([a-z-]+)", told, re.MULTILINE)

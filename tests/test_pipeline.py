@@ -246,10 +246,28 @@ def test_a_report_s_first_page_shows_what_the_ledger_records_for_the_first_claim
     tasks = ledger.tasks()
     tasks.at["C1", "miniature"] = ["table5-llava-1.5-7b"]
     monkeypatch.setattr(ledger, "tasks", lambda: tasks)
-    made = {"notebooks": [], "profile": "smoke", **provenance()}
+    made = {"notebooks": [{"notebook": "12_captions_to_buy", "seconds": 60}], "profile": "smoke"}
+    made |= provenance()
+    page = pipeline._summary(made, publishing.folder().parent)
+    assert page.startswith("*This run*: profile smoke, 1 notebook, 1 minutes")
+    made["notebooks"] += [{"notebook": "08_claims", "seconds": 60}]
     page = pipeline._summary(made, publishing.folder().parent)
     assert "(../figures/table5-llava-1.5-7b.png)" in page and "+32.4 (13.3 to 51.5)" in page
     assert "C10" in page and "pilot" not in page.partition("![")[2]
+
+
+def test_a_path_that_is_given_holds_wherever_the_notebook_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "A.json").write_text("[]")
+    declared = '\nfirst: str = ""\nfiles: list[str] = []\nname: str = ""'
+    book = write(tmp_path / "notebooks", "00_a", [], declared)
+    given = {"first": "A.json", "files": "A.json,B.json", "name": "x" * 5_000}
+    (job,) = pipeline.plan([], "smoke", given, book.parent)
+    assert job.parameters["first"] == str(tmp_path / "A.json")
+    assert job.parameters["files"] == [str(tmp_path / "A.json"), "B.json"]
+    assert job.parameters["name"] == given["name"]
 
 
 def test_images_named_in_the_text_are_inside_the_report(tmp_path: Path) -> None:

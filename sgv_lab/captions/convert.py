@@ -31,6 +31,10 @@ _TAKEN = 1_024  # captions taken at a time: what fits the processor's cache is f
 _ROW = {"record": pl.Int64} | dict.fromkeys(("id", "image", "prompt", "caption"), pl.String)
 _REJECTED = {"record": pl.Int64, "id": pl.String, "line": pl.Int64}
 _REJECTED |= {"reason": pl.String, "fix": pl.String}
+EXAMPLE = (
+    '{"id": "1", "image": "1.jpg", "conversations": '
+    '[{"from": "human", "value": "<image>\\nDescribe it."}, {"from": "gpt", "value": "A dog."}]}'
+)
 Row = tuple[int, str | None, str | None, str | None, str]
 
 
@@ -129,7 +133,7 @@ def _build(file: Path, images: str, out: Path) -> None:
     table.sink_parquet(out / "captions.parquet", compression="snappy", row_group_size=ROWS)
     if not Captions(file, out).rows().select(pl.len()).collect().item():
         why = f" ({count_reasons(broken)})" if broken else ""
-        fix = "give LLaVA-format records or COCO captions"
+        fix = f"give COCO captions, or records such as {EXAMPLE}"
         raise LabError(f"holds no usable caption{why}", where=file, fix=fix)
     given = [astuple(one) for one in broken]
     pl.DataFrame(given, _REJECTED, orient="row").write_parquet(out / "rejected.parquet")
@@ -219,9 +223,9 @@ def _objects(file: Mapping[str, Any], key: str) -> Iterator[tuple[int, str | Non
 
 def _coco_path(image: Mapping[str, Any]) -> str:
     """The image's path, "" for none: http://images.cocodataset.org/val2017/x.jpg is
-    coco/val2017/x.jpg."""
+    coco/val2017/x.jpg; without such an address it is the file's name."""
     name, url = image.get("file_name"), image.get("coco_url")
     if not isinstance(name, str) or not name:
         return ""
     folder = url.split("/")[-2:-1] if isinstance(url, str) else []
-    return name if "/" in name else "/".join(["coco", *folder, name])
+    return "/".join(["coco", *folder, name]) if folder and "/" not in name else name

@@ -120,7 +120,8 @@ def layout(path: str | Path) -> str:
         if _NO_RECORD.fullmatch(line):
             return "lines"
         if begins[:1] not in (b"[", b"{") or b"\0" in begins:
-            fix = "download it again, or unpack it, or save it as JSON in UTF-8"
+            fix = "download it again, or unpack it, or save it as JSON in UTF-8 (not CSV; "
+            fix += "docs/own_captions.md shows a record)"
             raise LabError(f"is not JSON: it begins with {begins!r}", where=path, fix=fix)
         if begins[:1] == b"[":
             return "array"

@@ -109,7 +109,8 @@ def pairs(
     shown, usual = _ordered(table[table["score"] == score])
     alone = [(name, "") for name in plan.arms if name not in set(shown["arm"])]
     rows = [*alone, *zip(shown["arm"], shown["against"], strict=True)]
-    size = (style.FULL_WIDTH, 1.5 + 0.34 * len(rows))
+    labels = [_row_label(name, against, usual) for name, against in rows]
+    size = (style.FULL_WIDTH, 1.5 + 0.17 * sum(label.count("\n") + 2 for label in labels))
     ratios = {"width_ratios": (1, 1.5)}
     figure, (left, right) = plt.subplots(
         1, 2, figsize=size, sharey=True, layout="constrained", gridspec_kw=ratios
@@ -127,10 +128,7 @@ def pairs(
         where = {"transform": right.get_yaxis_transform(), "va": "center", "fontsize": 9}
         right.text(1.02, y, _in_numbers(row.effect, row.low, row.high), **where)
     right.axvline(0, color=INK, linewidth=0.8)
-    names = [
-        _row_label(name, against, usual, first[name] == y) for y, (name, against) in enumerate(rows)
-    ]
-    style.list_rows(left, names)
+    style.list_rows(left, labels)
     right.grid(True, axis="x")
     right.tick_params(axis="y", length=0)
     unit, of = UNITS.get(score, "percent"), "base untuned: dotted" if left.lines else "runs, mean"
@@ -162,7 +160,7 @@ def swap_by_model(tables: Mapping[str, pd.DataFrame]) -> Figure:
                 _interval(axis, value, low, high, y + above, _color(name), label)
                 style.label_point(axis, _in_numbers(value, low, high), (value, y + above), (0, 5))
         axis.axvline(0, color=INK, linewidth=0.8)
-        axis.set(title=score, xlabel=f"{UNITS.get(score, 'percent')} gained over blind ones")
+        axis.set(title=score, xlabel="points gained over blind ones")
         axis.margins(x=0.12)
     style.list_rows(axes[0], list(tables))
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
@@ -188,12 +186,10 @@ def _in_numbers(effect: float, low: float, high: float) -> str:
     return f"{round(effect, 1) + 0.0:+.1f}{interval}".replace("-", "−")
 
 
-def _row_label(name: str, against: str, usual: str, first: bool) -> str:
-    """An arm in words, on its first row, and what it is compared with where that is not usual."""
-    said = [textwrap.fill(arm(name).label, 42)] if first else []
-    minus = "minus" if first else "the same, minus"
-    said += [f"{minus} {arm(against).label}"] if against not in ("", usual) else []
-    return "\n".join(said)
+def _row_label(name: str, against: str, usual: str) -> str:
+    """An arm in words, and what it is compared with where that is not the usual."""
+    label = textwrap.fill(arm(name).label, 42)
+    return label if against in ("", usual) else f"{label}\nover {arm(against).label}"
 
 
 def false_alarms(plan: Plan, records: Sequence[Record]) -> Figure:
@@ -232,9 +228,7 @@ def two_models(found: sharegpt4v.Found, table: pd.DataFrame) -> Figure:
         )
         _interval(axis, row["gain"], row["low"], row["high"], 0, COLORS["ShareGPT4V-PT"])
         axis.axvline(0, color=INK, linewidth=0.8)
-        axis.set(
-            title=score, yticks=[], xlabel=f"{UNITS.get(score, 'percent')} gained in miniature"
-        )
+        axis.set(title=score, yticks=[], xlabel="points gained in miniature")
     seeds = int(table["seeds"].iloc[0])
     figure.suptitle(f"{ours} − {theirs}, {seeds} paired seeds: a demonstration", fontsize=11)
     return figure

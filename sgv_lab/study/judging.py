@@ -55,7 +55,10 @@ def pairs(captions: Mapping[str, Mapping[str, str]], n: int, seed: int = 0) -> l
     (a, first), (b, second) = captions.items()
     common = sorted(first.keys() & second.keys())
     if not common:
-        raise LabError(f"{a} and {b} caption no image in common", fix="caption the same images")
+        called = f"one of {a}'s is called {min(first, default='')!r}, one of {b}'s "
+        called += repr(min(second, default=""))
+        fix = "caption the same images, and call each by the same path in both"
+        raise LabError(f"{a} and {b} caption no image in common: {called}", fix=fix)
     chosen = random.Random(f"judging/{seed}").sample(common, min(n, len(common)))
     return [Pair(image, ((a, first[image]), (b, second[image]))) for image in chosen]
 

@@ -400,7 +400,7 @@ def test_figures_draw_what_the_table_says():
     labels = [text.get_text() for text in drawn.axes[0].get_yticklabels()]
     assert labels[0] == "blind GPT-4 captions" and len(labels) == 6
     shuffled = labels.index("GPT4-Vision captions of other images")
-    assert labels[shuffled + 1] == "the same, minus GPT4-Vision captions"
+    assert labels[shuffled + 1] == f"{labels[shuffled]}\nover GPT4-Vision captions"
     numbers = [text.get_text() for text in drawn.axes[1].texts]
     shown = found[found["score"] == "MME-P"].set_index(["arm", "against"])["effect"]
     first = f"{shown['oracle', 'before']:+.1f} ("
