@@ -20,8 +20,8 @@ from sgv_lab.study.claims import standard_error
 
 BAR = "#C9CED6"
 SOURCE = (
-    "from a spread of 20 points between identical runs (MME-P: ±55) or from the number of "
-    "questions; none: unknown"
+    "from a spread of 20 points between identical runs (MME-P) or from the number of questions; "
+    "none: unknown"
 )
 _MINIATURE = (
     "right: in miniature, 95 % paired-t intervals over seeds; its points are not the paper's"

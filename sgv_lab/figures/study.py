@@ -188,7 +188,7 @@ def _in_numbers(effect: float, low: float, high: float) -> str:
 
 def _row_label(name: str, against: str, usual: str) -> str:
     """An arm in words, and what it is compared with where that is not the usual."""
-    label = textwrap.fill(arm(name).label, 42)
+    label = textwrap.fill(arm(name).label, 48)
     return label if against in ("", usual) else f"{label}\nover {arm(against).label}"
 
 
