@@ -240,6 +240,7 @@ PILOTS = {  # -> what a text must call it
     "study-c2-qwen-vl-chat": "nothing, before a control is understood",
     "study-c3-llava-7b": "for the paper",
     "study-tokens-llava-1.5-7b": "for the paper",
+    "study-alone-llava-1.5-13b": "for the paper",
     "study-share-llava-1.5-13b": "not resolved",
     "study-table4-llava-1.5-7b": "against the paper",
     "study-table5-llava-1.5-7b": "not resolved",
