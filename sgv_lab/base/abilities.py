@@ -138,7 +138,7 @@ def bounds_by_base() -> pd.DataFrame:
         bounds = gate_bounds(pd.read_csv(base / "gate.csv")).set_index("bound")
         gate = "passed" if bounds["holds"].all() else "not passed"
         rows[base.name] = {**bounds["found"], "gate": gate}
-    return pd.DataFrame.from_dict(rows, orient="index")
+    return pd.DataFrame.from_dict(rows, orient="index").convert_dtypes()
 
 
 def ability_tables(
