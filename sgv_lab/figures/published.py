@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from sgv_lab.captions import convert, lexical, quality, sources, statistics
 from sgv_lab.errors import LabError
 from sgv_lab.figures import captions, paper, study, style
-from sgv_lab.study import ledger, publishing
+from sgv_lab.study import ledger, plans, publishing
+from sgv_lab.study.criteria import verdict
 from sgv_lab.world.render import render
 
 IMAGES = 7_000  # a thousand of each kind
@@ -30,10 +31,22 @@ SWAPS = ("C3", "C1", "C2")  # the claims of Figure 2's rows, in its order
 
 def swap_figure(data: Path) -> Figure:
     """Figure 2 in miniature, of the studies of SWAPS that published a table in ``data``."""
-    plans = ledger.tasks()["miniature"].loc[list(SWAPS)].explode()
-    files = {ledger.label_of(plan): data / f"{plan}.csv" for plan in plans}
+    names = ledger.tasks()["miniature"].loc[list(SWAPS)].explode()
+    files = {ledger.label_of(name): data / f"{name}.csv" for name in names}
     run = {model: pd.read_csv(file) for model, file in files.items() if file.is_file()}
     return study.swap_by_model(run)
+
+
+def headlines_figure(data: Path) -> Figure:
+    """What the recorded studies found by their primary endpoints, a row each of headlines.csv."""
+    rows = []
+    for row in pd.read_csv(data / "headlines.csv").itertuples():
+        found = publishing.comparisons(row.plan)
+        (primary,) = found[found["kind"] == "primary"].to_dict("records")
+        seeds = len(plans.load(data / "plans" / f"{row.plan}.yaml").seeds)
+        label = f"{row.label}, {seeds} seeds"
+        rows.append(primary | {"group": row.group, "label": label, "verdict": verdict(found)})
+    return study.headlines(pd.DataFrame(rows))
 
 
 def reported_figure(name: str, data: Path) -> tuple[Figure, pd.DataFrame]:
@@ -115,6 +128,7 @@ def draw(out: Path) -> None:
         for drawn in study.study_figures(*publishing.load_study(name), out):
             style.save(*drawn)
     style.save(swap_figure(out / "data"), out / "swap_by_model")
+    style.save(headlines_figure(out / "data"), out / "headlines")
     for name in REPORTED:
         figure, table = reported_figure(name, out / "data")
         style.save(figure, out / name, table)

@@ -25,7 +25,7 @@ from sgv_lab.figures.worth import (
     telling,
 )
 from sgv_lab.files import atomic
-from sgv_lab.study import caption_content, effects, publishing, runner, sharegpt4v
+from sgv_lab.study import caption_content, criteria, effects, publishing, runner, sharegpt4v
 from sgv_lab.study.arms import NUMBER, PAPER_ROWS, SURFACE, TELLING, arm
 from sgv_lab.study.explore import Model
 from sgv_lab.study.plans import Plan
@@ -33,6 +33,14 @@ from sgv_lab.study.run_arm import POINTS
 from sgv_lab.study.runner import RECORDS, UNTUNED, Record
 from sgv_lab.study.scores import UNITS
 from sgv_lab.world.scene import Scene
+
+VERDICTS = {  # of `criteria` -> its colour, and what a figure calls it
+    criteria.FOR: (COLORS["LLaVA-23K"], criteria.FOR),
+    criteria.UNRESOLVED: (PALE, criteria.UNRESOLVED),
+    criteria.AGAINST: (style.SPARE[0], criteria.AGAINST),
+    criteria.UNSOUND: (INK, "nothing follows"),
+    criteria.CANNOT_TELL: (INK, "nothing follows"),
+}
 
 
 def _color(name: str) -> str:
@@ -165,6 +173,39 @@ def swap_by_model(tables: Mapping[str, pd.DataFrame]) -> Figure:
     style.list_rows(axes[0], list(tables))
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     figure.suptitle("In miniature: other captions in the fine-tuning mix", fontsize=11)
+    return figure
+
+
+def headlines(found: pd.DataFrame) -> Figure:
+    """A row a study: its primary effect, 95 %, in the colour of what follows by its plan.
+
+    ``found``: columns group (its rows stand below it), label, effect, low, high, verdict.
+    """
+    lines = [line for group, rows in found.groupby("group", sort=False)
+             for line in (group, *rows.index)]  # fmt: skip
+    size = (style.FULL_WIDTH, 1.1 + 0.23 * len(lines))
+    figure, axis = plt.subplots(figsize=size, layout="constrained")
+    for y, line in enumerate(lines):
+        if isinstance(line, str):
+            where = {"transform": axis.get_yaxis_transform(), "va": "center", "fontsize": 9.5}
+            box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+            axis.text(0.012, y, line, fontweight="bold", zorder=4, bbox=box, **where)
+            continue
+        row = found.loc[line]
+        color, shown = VERDICTS[row["verdict"]]
+        known = shown not in axis.get_legend_handles_labels()[1]
+        _interval(axis, row["effect"], row["low"], row["high"], y, color, shown if known else None)
+        numbers = _in_numbers(row["effect"], row["low"], row["high"])
+        axis.text(1.02, y, numbers, transform=axis.get_yaxis_transform(), va="center", fontsize=9)
+    axis.axvline(0, color=INK, linewidth=0.8)
+    named = ["" if isinstance(line, str) else found.loc[line, "label"] for line in lines]
+    style.list_rows(axis, named)
+    axis.tick_params(axis="y", length=0)
+    axis.set_xlabel("points of right yes/no answers gained, 95 % over seeds")
+    axis.legend(loc="center right")
+    figure.suptitle("In miniature: what the studies found, and what follows by their plans",
+                    fontsize=11)  # fmt: skip
+    style.note(figure, style.ASSUMED)
     return figure
 
 

@@ -16,7 +16,16 @@ from sgv_lab.errors import LabError
 from sgv_lab.files import atomic
 from sgv_lab.models import checkpoints
 from sgv_lab.provenance import git
-from sgv_lab.study import ablations, effects, explore, plans, run_arm, runner, user_captions
+from sgv_lab.study import (
+    ablations,
+    criteria,
+    effects,
+    explore,
+    plans,
+    run_arm,
+    runner,
+    user_captions,
+)
 from sgv_lab.study.arms import arm
 from sgv_lab.study.conclusions import conclusion
 from sgv_lab.study.plans import PILOT, Plan
@@ -171,6 +180,15 @@ def _conclusion(name: str, path: Path, written: int) -> str:
         points = points[points["score"] == plan.primary[1]]
     table = effects.effects(plan, records, points)
     return conclusion(plan, records, table, path.parent)
+
+
+def comparisons(name: str) -> pd.DataFrame:
+    """What the verdict of a recorded study rests on, as `criteria.comparisons` finds it."""
+    plan, records, _ = load_study(name)
+    score = plan.primary[1]
+    base = effects.untuned_by_seed(records, runner.untuned(folder() / "studies" / name), score)
+    runs = effects.by_seed(records, score).assign(untuned=base)
+    return criteria.comparisons(plan, runs.dropna(axis=1))
 
 
 def report(plan: Plan, records: Sequence[Record], out: Path) -> str:
