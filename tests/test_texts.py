@@ -235,6 +235,7 @@ PILOTS = {  # -> what a text must call it
     "study-alone-llava-7b": "nothing, before a control is understood",
     "study-c2-llava-1.5-13b": "for the paper",
     "study-c2-qwen-vl-chat": "nothing, before a control is understood",
+    "study-c2-qwen-vl-chat-2": "for the paper",
     "study-c3-llava-7b": "for the paper",
     "study-tokens-llava-1.5-7b": "for the paper",
     "study-alone-llava-1.5-13b": "for the paper",
