@@ -1,6 +1,5 @@
 """One file of each kind that image folders hold, and what is to become of it."""
 
-import os
 import struct
 import zlib
 from pathlib import Path
@@ -28,7 +27,7 @@ def noise(seed: int = 0, size: tuple[int, int] = (64, 48)) -> Image.Image:
 def make_broken(root: Path) -> dict[str, str]:
     """Files below ``root`` that are refused by name or header: name -> how the words begin."""
     root.mkdir(parents=True, exist_ok=True)
-    (root / "noise.jpg").write_bytes(os.urandom(500))
+    (root / "noise.jpg").write_bytes(np.random.default_rng(0).bytes(500))
     (root / "page.jpg").write_text("\n<!DOCTYPE html><html>404</html>")
     (root / "empty.jpg").touch()
     (root / "bomb.png").write_bytes(png_header(30_000, 30_000))
