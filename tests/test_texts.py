@@ -222,7 +222,8 @@ def test_arms_rank_by_their_filler_and_a_page_says_what_each_holds() -> None:
 @cache
 def compared(pilot: str) -> pd.DataFrame:
     """What the verdict of a pilot's own plan rests on, corrected for the number of comparisons."""
-    return publishing.comparisons(pilot)
+    plan, records, _ = publishing.load_study(pilot)
+    return publishing.comparisons(plan, records)
 
 
 PILOTS = {  # -> what a text must call it

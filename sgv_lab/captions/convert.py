@@ -31,7 +31,7 @@ _TAKEN = 1_024  # captions taken at a time: what fits the processor's cache is f
 _ROW = {"record": pl.Int64} | dict.fromkeys(("id", "image", "prompt", "caption"), pl.String)
 _REJECTED = {"record": pl.Int64, "id": pl.String, "line": pl.Int64}
 _REJECTED |= {"reason": pl.String, "fix": pl.String}
-EXAMPLE = (
+_EXAMPLE = (
     '{"id": "1", "image": "1.jpg", "conversations": '
     '[{"from": "human", "value": "<image>\\nDescribe it."}, {"from": "gpt", "value": "A dog."}]}'
 )
@@ -133,7 +133,7 @@ def _build(file: Path, images: str, out: Path) -> None:
     table.sink_parquet(out / "captions.parquet", compression="snappy", row_group_size=ROWS)
     if not Captions(file, out).rows().select(pl.len()).collect().item():
         why = f" ({count_reasons(broken)})" if broken else ""
-        fix = f"give COCO captions, or records such as {EXAMPLE}"
+        fix = f"give COCO captions, or records such as {_EXAMPLE}"
         raise LabError(f"holds no usable caption{why}", where=file, fix=fix)
     given = [astuple(one) for one in broken]
     pl.DataFrame(given, _REJECTED, orient="row").write_parquet(out / "rejected.parquet")

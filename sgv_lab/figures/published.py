@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from sgv_lab.captions import convert, lexical, quality, sources, statistics
 from sgv_lab.errors import LabError
 from sgv_lab.figures import captions, paper, study, style
-from sgv_lab.study import ledger, plans, publishing
+from sgv_lab.study import ledger, publishing
 from sgv_lab.study.criteria import verdict
 from sgv_lab.world.render import render
 
@@ -41,10 +41,10 @@ def headlines_figure(data: Path) -> Figure:
     """What the recorded studies found by their primary endpoints, a row each of headlines.csv."""
     rows = []
     for row in pd.read_csv(data / "headlines.csv").itertuples():
-        found = publishing.comparisons(row.plan)
+        plan, records, _ = publishing.load_study(row.plan)
+        found = publishing.comparisons(plan, records)
         (primary,) = found[found["kind"] == "primary"].to_dict("records")
-        seeds = len(plans.load(data / "plans" / f"{row.plan}.yaml").seeds)
-        label = f"{row.label}, {seeds} seeds"
+        label = f"{row.label}, {len(plan.seeds)} seeds"
         rows.append(primary | {"group": row.group, "label": label, "verdict": verdict(found)})
     return study.headlines(pd.DataFrame(rows))
 

@@ -133,8 +133,7 @@ def pairs(
         gained, color = runs[row.arm] - runs[row.against], _color(row.arm)
         right.scatter(gained, [y] * len(gained), color=color, s=16, alpha=0.45)
         _interval(right, row.effect, row.low, row.high, y, color)
-        where = {"transform": right.get_yaxis_transform(), "va": "center", "fontsize": 9}
-        right.text(1.02, y, _in_numbers(row.effect, row.low, row.high), **where)
+        _numbers_beside(right, row.effect, row.low, row.high, y)
     right.axvline(0, color=INK, linewidth=0.8)
     style.list_rows(left, labels)
     right.grid(True, axis="x")
@@ -195,8 +194,7 @@ def headlines(found: pd.DataFrame) -> Figure:
         color, shown = VERDICTS[row["verdict"]]
         known = shown not in axis.get_legend_handles_labels()[1]
         _interval(axis, row["effect"], row["low"], row["high"], y, color, shown if known else None)
-        numbers = _in_numbers(row["effect"], row["low"], row["high"])
-        axis.text(1.02, y, numbers, transform=axis.get_yaxis_transform(), va="center", fontsize=9)
+        _numbers_beside(axis, row["effect"], row["low"], row["high"], y)
     axis.axvline(0, color=INK, linewidth=0.8)
     named = ["" if isinstance(line, str) else found.loc[line, "label"] for line in lines]
     style.list_rows(axis, named)
@@ -219,6 +217,12 @@ def _ordered(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     gain = table["arm"].map(table.groupby("arm")["effect"].first())
     table = table.assign(gain=-gain).sort_values(["gain", "arm", "other"], kind="stable")
     return table, usual
+
+
+def _numbers_beside(axis: Axes, effect: float, low: float, high: float, y: float) -> None:
+    """An effect in numbers, right of its row."""
+    where = {"transform": axis.get_yaxis_transform(), "va": "center", "fontsize": 9}
+    axis.text(1.02, y, _in_numbers(effect, low, high), **where)
 
 
 def _in_numbers(effect: float, low: float, high: float) -> str:

@@ -182,11 +182,10 @@ def _conclusion(name: str, path: Path, written: int) -> str:
     return conclusion(plan, records, table, path.parent)
 
 
-def comparisons(name: str) -> pd.DataFrame:
+def comparisons(plan: Plan, records: Sequence[Record]) -> pd.DataFrame:
     """What the verdict of a recorded study rests on, as `criteria.comparisons` finds it."""
-    plan, records, _ = load_study(name)
-    score = plan.primary[1]
-    base = effects.untuned_by_seed(records, runner.untuned(folder() / "studies" / name), score)
+    score, untuned = plan.primary[1], runner.untuned(folder() / "studies" / plan.name)
+    base = effects.untuned_by_seed(records, untuned, score)
     runs = effects.by_seed(records, score).assign(untuned=base)
     return criteria.comparisons(plan, runs.dropna(axis=1))
 
