@@ -1,9 +1,9 @@
 """The arms of the study: short named changes to one baseline, in the paper's terms.
 
 All arms of a plan train on as many samples, in as many steps, or on as many tokens of captions
-where numbers of captions are weighed against what they say; none@4 trains once, but twice as long.
-They differ in what the registry ``ARMS`` says, and in nothing else. What can be changed is what
-`training.config.RunConfig` has.
+where numbers of captions are weighed against what they say; those of ``LONGER`` train once, but
+twice as long. They differ in what the registry ``ARMS`` says, and in nothing else. What can be
+changed is what `training.config.RunConfig` has.
 """
 
 from collections.abc import Mapping
@@ -103,7 +103,8 @@ ON_BLIP = END_TO_END | _in_pretraining(BLIP)
 ON_SHARE = {**END_TO_END, "pretrain.annotator": "share"}
 ON_ORACLE = END_TO_END | _in_pretraining(ORACLE)
 ON_VISION = END_TO_END | _in_pretraining(VISION)
-TWICE = {"samples": 4_000, "max_steps": 126}  # a plan with none@4 has half as many
+TWICE = {"samples": 4_000, "max_steps": 126}  # a plan with an arm of LONGER has half as many
+LONGER = ("none@4", "longer@PT")  # as many steps of fine-tuning as others take in both stages
 BOTH_ORACLE = ALL_SOURCES | ON_ORACLE | ORACLE
 BOTH = {**ALL_SOURCES, **ON_SHARE}  # ShareGPT4V-7B: Table 6 and Figure 6 stand on it
 LCS = {**VISION, "pretrain.collection": "lcs"}  # Table 5: one fine-tuning mix, one set of images
@@ -251,6 +252,7 @@ _REGISTRY = {  # (group, upper bound) -> its arms
             ("blip@PT", "none@PT"),
             "+ShareGPT4V-PT-558K",
         ),
+        Arm("longer@PT", "fine-tuning twice as long instead", LCS | TWICE, ("none@PT", "share@PT")),
         _end_to_end("oracle@PT", "pre-training on true and whole captions", ORACLE, ("blip@PT",)),
         _end_to_end("blind@PT", "pre-training on blind GPT-4's", BLIND, ("blip@PT", "none@PT")),
         _end_to_end(

@@ -18,7 +18,7 @@ from sgv_lab.errors import LabError, unknown
 from sgv_lab.files import sha256
 from sgv_lab.models import families
 from sgv_lab.study import user_captions
-from sgv_lab.study.arms import END_TO_END, PROJECTOR, TWICE, arm
+from sgv_lab.study.arms import END_TO_END, LONGER, PROJECTOR, TWICE, arm
 from sgv_lab.study.arms import baseline as baseline_of
 from sgv_lab.training.config import RunConfig
 
@@ -199,9 +199,11 @@ def _check(plan: Plan, pilot: bool) -> None:
     if len(set(plan.arms)) < len(plan.arms) or not plan.seeds:
         raise LabError("an arm stands twice, or there is no seed", where=plan.name)
     given = {"samples": plan.baseline.captions.samples, "max_steps": plan.baseline.max_steps}
-    if "none@4" in plan.arms and any(TWICE[name] != 2 * (given[name] or 0) for name in TWICE):
+    longer = [name for name in LONGER if name in plan.arms]
+    if longer and any(TWICE[name] != 2 * (given[name] or 0) for name in TWICE):
         fix = f"give the baseline half of {TWICE}"
-        raise LabError(f"none@4 would not train twice as long as {given}", where=plan.name, fix=fix)
+        fault = f"{longer[0]} would not train twice as long as {given}"
+        raise LabError(fault, where=plan.name, fix=fix)
     if (user_captions.ARM in plan.arms) != bool(plan.baseline.captions.file):
         fix = f"write `captions: FILE` and {user_captions.ARM!r} among the arms, or neither"
         raise LabError("captions and their arm go together", where=plan.name, fix=fix)

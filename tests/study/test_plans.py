@@ -81,6 +81,14 @@ def test_what_weighs_the_same_is_an_answer_in_miniature_and_a_token_at_full_size
             },
             "would not train twice as long",
         ),
+        (
+            {
+                "arms": ["blip@PT", "none@PT", "share@PT", "longer@PT"],
+                "primary": ["share@PT", "MME-P"],
+                "baseline": {"samples": 2000, "steps": 100},
+            },
+            "longer@PT would not train twice as long",
+        ),
         ({"pilot": True}, "would look at what the study asks"),
     ],
 )
