@@ -11,7 +11,15 @@ from matplotlib.figure import Figure
 
 from sgv_lab import intervals
 from sgv_lab.figures.style import ASSUMED, COLORS, INK, PALE, SPARE, label_point, note
-from sgv_lab.study import ablations, caption_content, conclusions, criteria, effects
+from sgv_lab.study import (
+    ablations,
+    caption_content,
+    conclusions,
+    criteria,
+    effects,
+    publishing,
+    share_captioner,
+)
 from sgv_lab.study.arms import PAID, UNTOLD, arm
 from sgv_lab.study.plans import Plan
 from sgv_lab.study.runner import Record
@@ -44,7 +52,8 @@ def surface(plan: Plan, records: Sequence[Record], table: pd.DataFrame) -> Figur
     """Detail × accuracy of the captions, coloured by what replacing with them gained.
 
     Round: the grid; diamonds with their names: the caption sources. A dark ring marks an effect
-    whose interval excludes 0. Colours end at the grid's largest effect.
+    whose interval excludes 0. Colours end at the grid's largest effect. Hollow: where the trained
+    Share-Captioners of Table 5's study lie, on other images of the same world.
     """
     score = plan.primary[1]
     quality = caption_content.by_arm(plan, caption_content.on_surface(plan))
@@ -52,6 +61,7 @@ def surface(plan: Plan, records: Sequence[Record], table: pd.DataFrame) -> Figur
     dots = quality.join(gains[["effect", "low", "high"]]).fillna({"effect": 0.0})
     named = dots.index.isin(list(SOURCE_COLORS))
     figure, axis = plt.subplots(figsize=(6.4, 4.8), layout="constrained")
+    trained = "stock" in quality  # the drawn world's first edition had other captioners
     reach = max(1e-9, dots.loc[~named, "effect"].abs().max())
     look = {"vmin": -reach, "vmax": reach, "cmap": "PuOr_r"}
     for these, marker, size in ((~named, "o", 150), (named, "D", 90)):
@@ -62,7 +72,13 @@ def surface(plan: Plan, records: Sequence[Record], table: pd.DataFrame) -> Figur
         drawn = axis.scatter(*where, c=some["effect"], marker=marker, s=size, **look, **edges)
     for name, (x, y) in dots.loc[named, ["detail", "accuracy"]].iterrows():
         said = arm(name).label.removesuffix(" captions")
-        label_point(axis, said, (x, y), (0, -17), fontsize=9, fontweight="bold")
+        away = 10 if trained and name == "before" else -17  # below blind captions: the trained
+        label_point(axis, said, (x, y), (0, away), fontsize=9, fontweight="bold")
+    if trained:
+        student = share_captioner.recorded(publishing.folder())["student"]
+        where = student["recall"], student["precision"]
+        axis.scatter(*where, marker="D", s=90, facecolors="none", edgecolors=INK)
+        label_point(axis, "Share-Captioner, trained", where, (9, -4), fontsize=9, ha="left")
     axis.set_xlabel("detail: % of the true facts that captions state")
     axis.set_ylabel("accuracy: % of stated facts that are true")
     axis.margins(0.08)
