@@ -241,6 +241,7 @@ PILOTS = {  # -> what a text must call it
     "study-tokens-llava-1.5-7b": "for the paper",
     "study-alone-llava-1.5-13b": "for the paper",
     "study-share-llava-1.5-13b": "not resolved",
+    "study-share-qwen-vl-chat": "for the paper",
     "study-table4-llava-1.5-7b": "against the paper",
     "study-table5-llava-1.5-7b": "not resolved",
     "study-table6-llava-1.5-7b": "for the paper",
