@@ -392,6 +392,14 @@ def test_a_familys_own_recipe_with_the_projector(tuned):
         assert chosen.language_model == tuned and chosen.projector
 
 
+@pytest.mark.parametrize("tuned", ["lora", "full", "projector"])
+def test_a_qwen_vl_chat_reads_its_own_template_in_every_stage(tuned):
+    chosen, llava = arms.baseline("qwen-vl-chat", tuned), arms.baseline("llava-1.5-7b", tuned)
+    assert chosen.template == chosen.pretrain.template == "qwen"
+    assert llava.pretrain.template == "plain"
+    assert llava.template == ("plain" if tuned == "projector" else "v1")
+
+
 def test_no_checkpoint_is_said_so(tmp_path):
     with pytest.raises(LabError, match=r"no checkpoint of llava-1\.5-7b"):
         runner.bases(PLAN, tmp_path)
