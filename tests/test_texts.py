@@ -327,6 +327,17 @@ def beside_adapters() -> pd.DataFrame:
     return pd.DataFrame([[adapters.mean() - weights.mean(), *found, *means]])
 
 
+def by_base() -> list[pd.DataFrame]:
+    """What GPT4-Vision's captions gain over blind ones in each study of the swap, base by base."""
+    found = []
+    for name in ("study-b", "study-c", "study-weights", "study-share"):
+        for plan in sorted(one for one in PILOTS if one.startswith(name)):
+            records = publishing.load_study(plan)[1]
+            runs, base = effects.by_seed(records, "Yes/no"), {one.seed: one.base for one in records}
+            found.append((runs["after"] - runs["before"]).groupby(base).mean().to_frame())
+    return found
+
+
 @cache
 def derived() -> tuple[float, ...]:
     """What this library computes from them, its criteria, and what recorded studies came to."""
@@ -344,6 +355,7 @@ def derived() -> tuple[float, ...]:
     tables += [effects.by_language_model(two, "after", "before", score)
                for score in SCORES]  # fmt: skip
     tables += [*surface(), *curve(), against_blind(), few_good_ones(), towers(), beside_adapters()]
+    tables += by_base()
     tables.append(share_captioner.recorded(publishing.folder()))
     tables.append(
         caption_content.worth_of_telling(publishing.load_study("study-alone-llava-7b")[1])
