@@ -15,7 +15,7 @@ from sgv_lab.options import command
 
 COMMANDS = {  # name -> "module:function", listed in --help in this order
     "run": "sgv_lab.commands:run",
-    "world export": "sgv_lab.commands:export",
+    "world export": "sgv_lab.world.export:export",
     "stats": "sgv_lab.captions.commands:stats",
     "figures": "sgv_lab.figures.published:figures",
     "collect": "sgv_lab.captioning.commands:collect",

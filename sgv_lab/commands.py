@@ -122,27 +122,6 @@ def studies() -> Iterator[str]:
         raise LabError("not planned before they were recorded", where=", ".join(wrong))
 
 
-def export(
-    out: Path,
-    *,
-    scenes: int = 100,  # How many scenes.
-    split: str = "train",  # Which scenes.
-    size: int = 256,  # The images' side in pixels.
-    seed: int = 0,  # The first scene's seed.
-    miniature: bool = False,  # Few objects: the world that studies show models.
-) -> Path:
-    """Write images, records and questions of the drawn world to OUT in the official layout."""
-    from sgv_lab.world.export import export
-    from sgv_lab.world.scene import FULL, MINIATURE
-
-    try:
-        return export(out, scenes, split, size, seed, MINIATURE if miniature else FULL)
-    except (FileExistsError, ValueError) as error:  # the world knows no error of ours
-        if getattr(error, "errno", None):  # but this one is the system's
-            raise
-        raise LabError(str(error)) from error
-
-
 def models(
     *,
     size: Literal["paper", "mini"] | None = None,  # Only this size.

@@ -80,7 +80,7 @@ def test_the_texts_sums_and_leads_follow_from_table_3() -> None:
 
 
 def test_best_on_nine_of_eleven() -> None:
-    table = paper.table3().set_index(["column", "row"])["value"].unstack()
+    table = paper.facts("table3").set_index(["column", "row"])["value"].unstack()
     assert len(table) == 11
     best = table.idxmax(axis=1)
     assert (best == "ShareGPT4V-7B (Vicuna-7B)").sum() == 9

@@ -154,12 +154,12 @@ def numbers(prose: str) -> list[tuple[str, float, int]]:
 @cache
 def printed() -> set[float]:
     """What the paper and others print, and the sizes that follow from the votes of Table 2."""
-    votes = paper.table2().set_index("row")["value"] * 10  # of 100 images × 10 volunteers
+    votes = paper.facts("table2").set_index("row")["value"] * 10  # of 100 images × 10 volunteers
     told = " ".join(paper.claims()[["statement", "reported", "noise"]].to_numpy().ravel())
     told += " ".join(paper.facts()["note"])
     values = {value for _, value, _ in numbers(told)} | set(paper.facts()["value"].dropna())
     values |= set(votes) | {votes["GPT4-Vision"] + votes["Share-Captioner"]}
-    return values | set(paper.table6()["row"].astype(float))  # blocks of the vision encoder
+    return values | set(paper.facts("table6")["row"].astype(float))  # blocks of the vision encoder
 
 
 @cache
@@ -168,7 +168,7 @@ def audited() -> list[pd.DataFrame]:
     sft, _, _ = publishing.load_study("sft-llava-1.5-7b")
     surface, runs, _ = publishing.load_study("surface-llava-1.5-7b")
     held = caption_content.by_arm(surface)
-    r = caption_content.follows_filler(held, runs, "MME-P")
+    r = effects.by_seed(runs, "MME-P").mean().corr(held["filler"])
     means = effects.by_seed(runs, "MME-P").mean().reindex(held.index)
     slope = stats.linregress(held["filler"], means).slope
     share = caption_content.by_arm(sft)["filler"]

@@ -73,11 +73,6 @@ def graded(
     return jobs[benchmark](predictions, data, stem, grades)
 
 
-def _silent(*given: Any) -> tuple[str, str]:
-    """An ``ask`` that answers nothing: what a refusal is graded as."""
-    return "", ""
-
-
 class _Grades:
     """The journal of a judge's grades, and the way to complete it."""
 
@@ -106,7 +101,7 @@ class _Grades:
                 failed, why = True, str(error)
             except RequestRefused as error:
                 why = str(error)
-                unusable[key] = grade(wanted[key], _silent) | {"reason": why}
+                unusable[key] = grade(wanted[key], lambda *_: ("", "")) | {"reason": why}
             in_a_row += not about_content(why)
             if in_a_row == STOP_AFTER:
                 failed = True

@@ -7,7 +7,7 @@ from typing import Any
 from sgv_lab.benchmarks import HEADLINES
 from sgv_lab.benchmarks.core import read_json
 from sgv_lab.files import Journal, atomic
-from sgv_lab.paper import table3
+from sgv_lab.paper import facts
 
 PRINTED = {  # a model's parameters -> models of that size in the paper's Table 3
     7_063_099_392: ("LLaVA (Vicuna-7B)",),
@@ -37,7 +37,8 @@ def add_scores(
     card, manifest = model / "README.md", model / "manifest.json"
     if not (card.is_file() and manifest.is_file() and "recipe" in read_json(manifest)):
         return
-    models, paper = PRINTED.get(parameters, ()), table3().set_index(["row", "column"])["printed"]
+    models = PRINTED.get(parameters, ())
+    paper = facts("table3").set_index(["row", "column"])["printed"]
     about, _, table = card.read_text(encoding="utf-8").partition(_HEADING)
     count = len(Journal(answers / "answers.jsonl").read())
     titles = ["benchmark", "questions", "here", *(f"the paper's {name}" for name in models)]

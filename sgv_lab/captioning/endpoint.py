@@ -77,7 +77,7 @@ def annotator(images: str | Path) -> Responder:
             name = names.get(pixels(image), "")
         try:
             one = scene_of(name, MINIATURE)
-        except ValueError as error:
+        except LabError as error:
             raise LabError("the image is not of the drawn world") from error
         rates = [*FLAWS.values(), 1 - sum(FLAWS.values())]
         flaw = random.Random(f"{name}/{seed}").choices([*FLAWS, ""], rates)[0]

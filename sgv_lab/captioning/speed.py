@@ -5,7 +5,6 @@ all of a batch are as long as its longest would be on average, with lengths spre
 ShareGPT4V-PT's, so that a larger batch wastes more.
 """
 
-import base64
 import io
 import os
 import signal
@@ -28,6 +27,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 
 from sgv_lab.captioning import bulk
 from sgv_lab.captioning.client import Client
+from sgv_lab.captioning.collect import data_url
 from sgv_lab.captioning.image_lists import list_images
 from sgv_lab.captioning.prompts import CAPTIONER
 from sgv_lab.errors import LabError
@@ -95,7 +95,7 @@ def _different_images(root: Path, count: int) -> list[str]:
         digits = number % 16, number // 16 % 16, number // 256  # far enough apart for a JPEG
         image.paste(tuple(16 * digit for digit in digits), (0, 0, 16, 16))
         image.save(stream := io.BytesIO(), "JPEG")
-        urls.append(f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}")
+        urls.append(data_url(stream.getvalue(), image))
     return urls
 
 

@@ -67,7 +67,7 @@ def _pairs(tagged: list[tuple[str, str]]) -> list[tuple[str, str]]:
     return found
 
 
-def composition(lexical: Lexical, population: int) -> pd.DataFrame:
+def composition(lexical: Lexical, population: float = np.inf) -> pd.DataFrame:
     """Share of each part of speech in all words, with its 95 % interval: part, share, low, high.
 
     The interval is clustered by caption; see ``statistics.ratio``.

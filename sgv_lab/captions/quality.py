@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from sgv_lab.captions.sources import scene_of
 from sgv_lab.world.export import difficulty_of
 from sgv_lab.world.facts import FACETS, Fact, facts, holds
 from sgv_lab.world.reader import read
+from sgv_lab.world.records import scene_of
 from sgv_lab.world.scene import FULL, Difficulty, Scene
 
 if TYPE_CHECKING:
@@ -81,7 +81,6 @@ def quality_of(found: Sequence[JudgedCaption], facets: bool = False) -> pd.DataF
     """The table of `quality`, of captions that were judged."""
     from sgv_lab.captions.statistics import ratio
 
-    endless = 10**15
     rows = []
     for facet in FACET_NAMES if facets else ("all",):
         true, mistaken, invented, omitted = (
@@ -95,7 +94,7 @@ def quality_of(found: Sequence[JudgedCaption], facets: bool = False) -> pd.DataF
             ("recall", true, true + omitted),
             ("invented", invented, said),
         ):
-            share = np.clip(ratio(parts, wholes, endless), 0, 1).tolist()
+            share = np.clip(ratio(parts, wholes), 0, 1).tolist()
             row[name], row[f"{name}_low"], row[f"{name}_high"] = share
         rows.append(row)
     return pd.DataFrame(rows)

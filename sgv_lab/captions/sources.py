@@ -14,7 +14,6 @@ from sgv_lab.errors import LabError, unknown
 from sgv_lab.files import files_below
 from sgv_lab.world.annotators import ANNOTATORS, caption
 from sgv_lab.world.export import human_captions, write_dataset
-from sgv_lab.world.records import scene_of as scene_behind
 from sgv_lab.world.scene import FULL, Difficulty, Scene, allowed_sources, scene
 
 log = logging.getLogger(__name__)
@@ -174,15 +173,3 @@ def _record(one: Scene, text: str) -> dict[str, object]:
     question = {"from": "human", "value": "<image>\nDescribe the following image."}
     turns = [question, {"from": "gpt", "value": text}]
     return {"id": Path(one.image_name).stem, "image": one.image_name, "conversations": turns}
-
-
-def scene_of(image: str, difficulty: Difficulty = FULL) -> Scene:
-    """The scene behind an image of the drawn world of a ``difficulty``, from its path.
-
-    Raises LabError if the path is not one of the world's.
-    """
-    try:
-        return scene_behind(image, difficulty)
-    except ValueError as error:
-        fix = "quality is known for the drawn world only"
-        raise LabError("is no image of the drawn world", where=image, fix=fix) from error

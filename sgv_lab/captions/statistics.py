@@ -42,7 +42,7 @@ def mean_sentences(texts: list[str]) -> float:
 
 def printed(dataset: str, column: str) -> float:
     """A number of the paper's Table 1: ``column`` is "samples" or "mean characters"."""
-    table = paper.table1().set_index(["row", "column"])
+    table = paper.facts("table1").set_index(["row", "column"])
     return float(table.loc[(dataset, column), "value"])
 
 
@@ -117,7 +117,9 @@ def sample(captions: Captions, size: int | None, seed: int) -> list[str]:
     return picked.collect(engine="streaming")["caption"].to_list()
 
 
-def ratio(parts: np.ndarray, wholes: np.ndarray, population: int) -> tuple[float, float, float]:
+def ratio(
+    parts: np.ndarray, wholes: np.ndarray, population: float = np.inf
+) -> tuple[float, float, float]:
     """Σ parts / Σ wholes over sampled captions (N,), and its 95 % interval, clustered by caption.
 
     Linearised variance under random sampling of N out of ``population`` without replacement

@@ -21,7 +21,7 @@ from PIL import Image
 
 from sgv_lab.captions.convert import Captions, captions_of
 from sgv_lab.captions.quality import judge_caption
-from sgv_lab.captions.sources import scene_of, source
+from sgv_lab.captions.sources import source
 from sgv_lab.errors import LabError
 from sgv_lab.figures.style import (
     ASSUMED,
@@ -38,6 +38,7 @@ from sgv_lab.figures.style import (
 from sgv_lab.images import load_image
 from sgv_lab.world.facts import Fact
 from sgv_lab.world.phrases import NUMBERS, PATTERN_AFTER, SYNONYMS
+from sgv_lab.world.records import scene_of
 from sgv_lab.world.scene import Difficulty, Scene
 
 Word = tuple[str, str]  # a word and its mark

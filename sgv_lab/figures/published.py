@@ -11,12 +11,12 @@ from sgv_lab.errors import LabError
 from sgv_lab.figures import captions, paper, study, style
 from sgv_lab.study import ledger, publishing
 from sgv_lab.study.criteria import verdict
+from sgv_lab.world.records import scene_of
 from sgv_lab.world.render import render
 
 IMAGES = 7_000  # a thousand of each kind
 SAMPLE = 2_000  # captions a source that are tagged
 SHOWN = "web-landmark/images/train-000000152.png"  # chosen because every mark occurs in it
-_MANY = 10**12  # no finite-population correction: the world has as many captions as one likes
 REPORTED = {  # figure -> how it is drawn, and the paper's places that it shows
     "reported_substitution": (paper.substitution, "figure2"),
     "reported_ablations": (paper.ablations, "table4", "table5", "table6"),
@@ -64,7 +64,7 @@ def caption_tables() -> dict[str, pd.DataFrame]:
     present = {name: one for name, one in convert.load(world).items() if one is not None}
     judged = {name: quality.quality(one) for name, one in present.items()}
     shares = {
-        name: lexical.composition(lexical.analyse(statistics.sample(one, SAMPLE, 0)), _MANY)
+        name: lexical.composition(lexical.analyse(statistics.sample(one, SAMPLE, 0)))
         for name, one in present.items()
     }
     lengths = {name: statistics.lengths(one, bins=40) for name, one in present.items()}
@@ -80,7 +80,7 @@ def caption_tables() -> dict[str, pd.DataFrame]:
 def _words() -> pd.DataFrame:
     """What each source says of the image SHOWN, a row a word with its mark."""
     world = sources.world(210, 0, 256, even=True)
-    scene, texts = sources.scene_of(SHOWN), convert.captions_of(convert.load(world), SHOWN)
+    scene, texts = scene_of(SHOWN), convert.captions_of(convert.load(world), SHOWN)
     words = [
         (SHOWN, source, number, word, mark)
         for source, said in texts.items()
@@ -104,7 +104,7 @@ def caption_figures(data: Path) -> dict[str, Figure]:
     means = tables["caption_table1_world"].set_index("dataset")["characters"]
     words = tables["caption_side_by_side"].groupby(["source", "caption"], sort=False)["word"]
     texts = words.agg(" ".join).groupby("source", sort=False).agg(list).to_dict()
-    scene = sources.scene_of(SHOWN)
+    scene = scene_of(SHOWN)
     by_source = {
         name: dict(list(table.groupby("source", sort=False)))
         for name, table in tables.items()

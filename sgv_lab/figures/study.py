@@ -198,7 +198,6 @@ def headlines(found: pd.DataFrame) -> Figure:
     axis.axvline(0, color=INK, linewidth=0.8)
     named = ["" if isinstance(line, str) else found.loc[line, "label"] for line in lines]
     style.list_rows(axis, named)
-    axis.tick_params(axis="y", length=0)
     axis.set_xlabel("points of right yes/no answers gained, 95 % over seeds")
     axis.legend(loc="center right")
     figure.suptitle("In miniature: what the studies found, and what follows by their plans",
@@ -294,11 +293,9 @@ def _interval(
     axis.scatter([value], [y], color=color, s=52, marker="D", zorder=3, label=label)
 
 
-def answers(
-    models: Mapping[str, Model], image: Image.Image, scene: Scene | None, question: str = CAPTIONER
-) -> Figure:
+def answers(models: Mapping[str, Model], image: Image.Image, scene: Scene | None) -> Figure:
     """An image, and beside it each model's answer, its facts against ``scene`` marked, counted."""
-    said = {name: [model.say(image, [question])] for name, model in models.items()}
+    said = {name: [model.say(image, [CAPTIONER])] for name, model in models.items()}
     about = {name: model.about for name, model in models.items()}
     for name, (text,) in said.items() if scene else ():
         facts = judge_caption(text, scene)

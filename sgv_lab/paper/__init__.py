@@ -4,7 +4,7 @@ These are never our results. Benchmarks are named as in the paper's Table 3, MME
 (perception) and MME-C (cognition).
 """
 
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -59,18 +59,6 @@ def facts(place: str | None = None) -> pd.DataFrame:
     """
     table = _read().copy()
     return table if place is None else table[table["place"] == place].reset_index(drop=True)
-
-
-def elsewhere() -> pd.DataFrame:
-    """What was published elsewhere: re-evaluations, POPE, later data sets; tidy."""
-    theirs = list(TITLES)[list(TITLES).index("re-evaluation") :]
-    return facts().loc[lambda t: t["place"].isin(theirs)].reset_index(drop=True)
-
-
-# the paper's own tables and figures by name: table1() is facts("table1")
-table1, figure2, table2, table3, table4, table5, table6, figure6 = (
-    partial(facts, place) for place in list(TITLES)[:8]
-)
 
 
 def claims() -> pd.DataFrame:

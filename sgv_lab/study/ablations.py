@@ -143,7 +143,7 @@ def memory() -> pd.DataFrame:
     """
     config, rows = families.config("llava-1.5-7b", "paper"), {}
     batch = estimates.LargestBatch(ROWS * POSITIONS, ROWS * (POSITIONS - 576), ROWS)
-    table6 = paper.table6().query("column == 'memory'").set_index("row")["value"]
+    table6 = paper.facts("table6").query("column == 'memory'").set_index("row")["value"]
     for one in (one for one in ARMS.values() if one.group == "Table 6"):
         chosen = base("pretrain", {"vision_share": one.changes["pretrain.vision_share"]})
         chosen = chosen.for_tower(config.vision_config.num_hidden_layers)

@@ -103,6 +103,7 @@ ALL_SOURCES = {**VISION, "images": "mixed"}  # as the released file
 PROJECTOR = {"pretrain.base": "projector-only", "pretrain.vision_share": None}
 END_TO_END = {"pretrain.base": "pretrain", "pretrain.vision_share": 0.5}
 ON_BLIP = END_TO_END | _in_pretraining(BLIP)
+ON_BLIND = END_TO_END | _in_pretraining(BLIND)
 ON_SHARE = {**END_TO_END, "pretrain.annotator": "share"}
 ON_ORACLE = END_TO_END | _in_pretraining(ORACLE)
 ON_VISION = END_TO_END | _in_pretraining(VISION)
@@ -117,7 +118,7 @@ UNTOLD = {"color": "colors", "pattern": "patterns", "size": "sizes", "count": "n
             "scene": "the background"}  # fmt: skip
 SHOWN_TO_TOWER = {  # captions that a tower learns from -> what pre-training shows, label
     "vision": (ON_VISION, "GPT4-Vision's"),
-    "blind": (END_TO_END | _in_pretraining(BLIND), "blind"),
+    "blind": (ON_BLIND, "blind"),
     "oracle": (ON_ORACLE, "true"),
 }
 PAID = {  # captions bought by the token -> label, changes, tokens of one (means of 300 scenes)
@@ -171,17 +172,6 @@ def _first(
 ) -> Arm:
     """Captions ``shown`` to the projector alone; then the baseline's fine-tuning."""
     return Arm(name, label, PROJECTOR | _in_pretraining(shown), against)
-
-
-def _end_to_end(
-    name: str,
-    label: str,
-    shown: Mapping[str, Any],
-    against: tuple[str, ...],
-    row: str | None = None,
-) -> Arm:
-    """Captions ``shown`` to Table 5's pre-training, of the same images; its fine-tuning follows."""
-    return Arm(name, label, LCS | END_TO_END | _in_pretraining(shown), against, row)
 
 
 def _rates(omission: int, error: int, invention: int) -> Arm:
@@ -247,32 +237,35 @@ _REGISTRY = {  # (group, upper bound) -> its arms
     ],
     ("Table 5", "oracle@PT"): [  # who captions pre-training's images
         Arm("none@PT", "no pre-training end to end", LCS, (), "Baseline"),
-        _end_to_end("blip@PT", "pre-training on BLIP captions", BLIP, ("none@PT",), "+BLIP-558K"),
-        _end_to_end(
+        Arm("blip@PT", "pre-training on BLIP captions", LCS | ON_BLIP, ("none@PT",), "+BLIP-558K"),
+        Arm(
             "share@PT",
             "pre-training on Share-Captioner's",
-            {"annotator": "share"},
+            LCS | ON_SHARE,
             ("blip@PT", "none@PT"),
             "+ShareGPT4V-PT-558K",
         ),
         Arm("longer@PT", "fine-tuning twice as long instead", LCS | TWICE, ("none@PT", "share@PT")),
-        _end_to_end("oracle@PT", "pre-training on true and whole captions", ORACLE, ("blip@PT",)),
-        _end_to_end("blind@PT", "pre-training on blind GPT-4's", BLIND, ("blip@PT", "none@PT")),
-        _end_to_end(
-            "vision@PT", "pre-training on GPT4-Vision's", VISION, ("blip@PT", "none@PT", "share@PT")
+        Arm("oracle@PT", "pre-training on true and whole captions", LCS | ON_ORACLE, ("blip@PT",)),
+        Arm("blind@PT", "pre-training on blind GPT-4's", LCS | ON_BLIND, ("blip@PT", "none@PT")),
+        Arm(
+            "vision@PT",
+            "pre-training on GPT4-Vision's",
+            LCS | ON_VISION,
+            ("blip@PT", "none@PT", "share@PT"),
         ),
     ],
     ("controls", "oracle@PT"): [
-        _end_to_end(
+        Arm(
             "aa@PT",
             "A/A: pre-training on BLIP's drawn again",
-            {**BLIP, "draw": 1},
+            LCS | ON_BLIP | {"pretrain.draw": 1},
             ("blip@PT",),
         ),
-        _end_to_end(
+        Arm(
             "shuffled@PT",
             "pre-training on GPT4-Vision's of other images",
-            SHUFFLED,
+            LCS | END_TO_END | _in_pretraining(SHUFFLED),
             ("none@PT", "blip@PT", "vision@PT"),
         ),
     ],

@@ -147,7 +147,7 @@ def votes() -> pd.DataFrame:
     The truth lies between the rows. Columns: votes, lead, low, high, z and p (of a sign test).
     """
     asked = paper.facts("design").set_index(["row", "column"])["value"]["human evaluation"]
-    share = paper.table2().set_index("row")["value"] / 100
+    share = paper.facts("table2").set_index("row")["value"] / 100
     decided = share["GPT4-Vision"] + share["Share-Captioner"]
     lead = share["GPT4-Vision"] - share["Share-Captioner"]
     table = pd.DataFrame(index=["votes independent", "votes on an image alike"])
@@ -171,7 +171,7 @@ def lengths(files: pd.DataFrame) -> pd.DataFrame:
 
     Only a file that is ``whole``, the very one that the paper describes, decides.
     """
-    printed = paper.table1().query("column == 'mean characters'").set_index("row")["value"]
+    printed = paper.facts("table1").query("column == 'mean characters'").set_index("row")["value"]
     table = printed.rename("reported").to_frame().join(files.set_index("dataset"))
     off = (table["characters"] - table["reported"]).abs()
     table["verdict"] = UNRESOLVED
@@ -187,7 +187,7 @@ def leads() -> pd.DataFrame:
     Columns: score, rival, rival's score, lead, then of each re-evaluation that score and its lead
     over the same printed rival: two harnesses in one subtraction, which is the problem.
     """
-    table = paper.table3().pivot(index="column", columns="row", values="value")
+    table = paper.facts("table3").pivot(index="column", columns="row", values="value")
     table = table.loc[list(paper.BENCHMARKS[: len(table)])]
     own = table.pop("ShareGPT4V-7B (Vicuna-7B)")
     rows = pd.DataFrame({"score": own, "rival": table.idxmax(axis=1), "best": table.max(axis=1)})
@@ -205,7 +205,7 @@ def same_harness() -> pd.DataFrame:
     """
     facts = paper.facts("re-evaluation").query("arm == 'VLMEvalKit'")
     found = facts.pivot(index="column", columns="row", values="value")
-    printed = paper.table3().pivot(index="column", columns="row", values="value")
+    printed = paper.facts("table3").pivot(index="column", columns="row", values="value")
     sides = {
         "Table 3": printed["ShareGPT4V-7B (Vicuna-7B)"] - printed["LLaVA-1.5 (Vicuna-7B)"],
         "found": found["ShareGPT4V-7B"] - found["LLaVA-1.5-7B"],

@@ -11,11 +11,11 @@ from PIL import Image
 from safetensors import safe_open
 
 from sgv_lab import store
-from sgv_lab.captions.sources import scene_of
 from sgv_lab.errors import LabError
 from sgv_lab.images import decode_image, load_image
 from sgv_lab.models import shipped
 from sgv_lab.study.arms import arm
+from sgv_lab.world.records import scene_of
 from sgv_lab.world.scene import Difficulty, Scene
 
 RECORDED = shipped.ROOT / "pilot-a.safetensors"  # projectors of arms of a recorded study's seed
@@ -59,15 +59,12 @@ class Model:
     def loaded(self) -> tuple[Any, Any]:
         """Model and processor."""
         from safetensors.torch import load_file
-        from transformers.utils import logging
 
         from sgv_lab.captioning import bulk
+        from sgv_lab.models.checkpoints import without_bars
 
-        logging.disable_progress_bar()  # pages show their own sign
-        try:
+        with without_bars():  # pages show their own sign
             model, processor = bulk.load(self.folder)
-        finally:
-            logging.enable_progress_bar()
         for key, learned in load_file(RECORDED).items() if self._recorded else ():
             name, _, weight = key.partition("/")
             if name == self._recorded:

@@ -247,7 +247,7 @@ def inconsistencies() -> pd.DataFrame:
         change = f"{row.column} of {row.before.split()[0]} goes from {row.to - row.gain:g}"
         what = f"{change} to {row.to:g}, while the text speaks of consistent gains"
         rows.append(("Figure 2", what))
-    sizes = paper.figure6().pivot(index="row", columns="column", values="value")
+    sizes = paper.facts("figure6").pivot(index="row", columns="column", values="value")
     sizes = sizes.loc[sorted(sizes.index, key=int)]
     for column, step in sizes.diff().round(2).items():
         for captions, change in step[step < 0].items():

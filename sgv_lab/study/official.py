@@ -4,7 +4,6 @@ Below ``data_root`` lie the images in ShareGPT4V's layout, ``sharegpt4v/`` with 
 here, and ``benchmarks/<name>/``, each an official release unpacked.
 """
 
-import base64
 import hashlib
 import json
 import re
@@ -151,7 +150,7 @@ def overlap(
         shown: dict[str, bool] = {}  # image -> whether one of these bytes was trained on
         for q in TASKS[benchmark].questions(data):
             if (q.path or q.encoded) and q.path not in shown:
-                raw = base64.b64decode(q.encoded) if q.encoded else (data / q.path).read_bytes()
+                raw = q.file(data)
                 name = q.path or hashlib.sha256(raw).hexdigest()
                 shown[name] = any(p.read_bytes() == raw for p in sizes.get(len(raw), ()))
         coco = sum(bool(numbers.intersection(re.findall(r"(\d{12})\.\w+$", n))) for n in shown)

@@ -26,7 +26,6 @@ BENCHMARKS = {  # benchmark -> what it adds to a record: Figure 2's that need no
     name: tuple(score for _, score, _ in rows) for name, rows in HEADLINES.items()
 }
 FIGURE_2 = tuple(name for name in BENCHMARKS if name != "exam")
-JUDGED = ("LLaVA-W", "MM-Vet")  # of Figure 2, not run: a GPT-4 judge may like GPT-4's own style
 PILOT = ("before", "oracle")  # a pilot sizes the study and must not see what the study asks
 FIRST_BASES = 3  # as many as there were when the plans that name no number were recorded
 _QUESTION_SETS = range(1, 90)  # set 0 is the one that other notebooks show

@@ -106,15 +106,3 @@ def compared(found: Found) -> pd.DataFrame:
 def scores_by_run(found: Found) -> pd.DataFrame:
     """(model, seed) by scores."""
     return pd.DataFrame({key: one for key, (one, _) in found.items()}).T
-
-
-def conclude(table: pd.DataFrame) -> str:
-    """What follows from the table of `compared`, "nothing" included, in one sentence."""
-    seeds = int(table["seeds"].iloc[0])
-    if seeds < effects.RESOLVES:
-        return f"{seeds} paired seeds resolve nothing: a demonstration that both recipes run"
-    more, less = table.index[table["low"] > 0], table.index[table["high"] < 0]
-    said = [f"{OURS} has {which} {', '.join(names)}"
-            for which, names in (("more", more), ("less", less)) if len(names)]  # fmt: skip
-    told = "; ".join(said) or f"no difference between {OURS} and the {LLAVA} can be seen"
-    return f"{seeds} paired seeds: {told}, at equal steps"

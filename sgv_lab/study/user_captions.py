@@ -70,7 +70,7 @@ def _drawn(captions: "Captions") -> Mapping[str, str]:
     for name in found:
         try:
             split = scene_of(name, MINIATURE).split
-        except ValueError as error:
+        except LabError as error:
             what = f"{name} is no image of the drawn world"
             raise LabError(what, where=file, fix=fix) from error
         if split != "train":

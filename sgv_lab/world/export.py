@@ -8,12 +8,13 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from sgv_lab.errors import LabError
 from sgv_lab.files import atomic, write_json, write_jsonl
 from sgv_lab.world import records
 from sgv_lab.world.annotators import ANNOTATORS, caption
 from sgv_lab.world.questions import questions
 from sgv_lab.world.render import render
-from sgv_lab.world.scene import FULL, SPLITS, Difficulty, Scene, scene
+from sgv_lab.world.scene import FULL, MINIATURE, SPLITS, Difficulty, Scene, scene
 
 CAPTIONS = {  # annotator -> file of its records, named as the original's
     "blip": "blip_laion_cc_sbu_558k.json",
@@ -25,47 +26,43 @@ _DIFFICULTY = "difficulty.json"  # an image's name alone does not tell which wor
 
 
 def export(
-    folder: str | Path,
-    n: int = 100,
-    split: str = "train",
-    size: int = 256,
-    seed: int = 0,
-    difficulty: Difficulty = FULL,
+    out: Path,
+    *,
+    scenes: int = 100,  # How many scenes.
+    split: str = "train",  # Which scenes.
+    size: int = 256,  # The images' side in pixels.
+    seed: int = 0,  # The first scene's seed.
+    miniature: bool = False,  # Few objects: the world that studies show models.
 ) -> Path:
-    """Write the scenes ``seed`` ... ``seed + n - 1`` of a split, and return ``folder``.
+    """Write images, records and questions of the drawn world to OUT in the official layout.
 
-    Images of (size, size) pixels lie where the official data layout has their source
+    Images lie where the official data layout has their source
     (``coco/train2017/train-000000000.png``). Of every scene there is a caption by each annotator
     (LLaVA records, CAPTIONS; COCO annotations of five human captions below ``annotations``), one
     record each of conversation, short answers, multiple choice and text alone (``instruct.json``),
     questions with answers (``questions.jsonl``) and the full truth (``scenes.jsonl``). Ranges of
-    seeds that do not overlap give disjoint data sets.
-
-    The folder appears whole or not at all. Raises FileExistsError if it is already there, and
-    ValueError for arguments that name no data set.
+    seeds that do not overlap give disjoint data sets. OUT appears whole or not at all.
     """
-    folder = Path(folder)
-    if folder.exists():
-        raise FileExistsError(f"{folder} is already there: name a new folder, or remove it first")
-    if n < 1 or size < 16 or seed < 0 or split not in SPLITS:
-        raise ValueError(
-            f"cannot export n={n}, size={size}, seed={seed}, split={split!r}: n is 1 or more, size "
-            f"16 pixels or more, seed 0 or more, split one of {', '.join(SPLITS)}"
-        )
-    scenes = [scene(seed + i, split, difficulty=difficulty) for i in range(n)]
+    if out.exists():
+        raise LabError("is already there", where=out, fix="name a new folder, or remove it first")
+    if scenes < 1 or size < 16 or seed < 0 or split not in SPLITS:
+        fix = f"give 1 scene or more, 16 pixels or more, seed 0 or more, of {', '.join(SPLITS)}"
+        raise LabError(f"cannot export {scenes=}, {size=}, {seed=}, {split=}", fix=fix)
+    difficulty = MINIATURE if miniature else FULL
+    drawn = [scene(seed + i, split, difficulty=difficulty) for i in range(scenes)]
     asked = (records.conversation_record, records.vqa_record)
     asked += (records.choice_record, records.text_record)
     files = {
-        "scenes.jsonl": map(_truth, scenes),
-        f"annotations/captions_{split}2017.json": human_captions(scenes, size),
-        "instruct.json": [record(s) for s in scenes for record in asked],
-        "questions.jsonl": (row for s in scenes for row in _questions(s)),
+        "scenes.jsonl": map(_truth, drawn),
+        f"annotations/captions_{split}2017.json": human_captions(drawn, size),
+        "instruct.json": [record(s) for s in drawn for record in asked],
+        "questions.jsonl": (row for s in drawn for row in _questions(s)),
     }
     for writer, name in CAPTIONS.items():
-        files[name] = [records.caption_record(s, writer) for s in scenes]
-    with atomic(folder) as root:
-        write_dataset(root, scenes, size, files, progress=True)
-    return folder
+        files[name] = [records.caption_record(s, writer) for s in drawn]
+    with atomic(out) as root:
+        write_dataset(root, drawn, size, files, progress=True)
+    return out
 
 
 def write_dataset(

@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Sequence
 from itertools import cycle
 
+from sgv_lab.errors import LabError
 from sgv_lab.world import vocabulary as v
 from sgv_lab.world.annotators import ANNOTATORS, Annotator, caption, claims
 from sgv_lab.world.facts import Fact
@@ -60,7 +61,7 @@ _ABILITIES = {"ocr": ("text",), "knowledge": ("landmark", "character", "style", 
 def scene_of(name: str, difficulty: Difficulty = FULL) -> Scene:
     """The scene of a record's id or of an image's path, in the world it was drawn from.
 
-    Raises ValueError for a name that is not of this world.
+    Raises LabError for a name that is not of this world.
     """
     found = re.search(r"(train|eval|novel)-(\d{9})(?:\.\w+)?$", name)
     by_prefix = {s.prefix: source for source, s in v.SOURCES.items()}
@@ -68,7 +69,8 @@ def scene_of(name: str, difficulty: Difficulty = FULL) -> Scene:
         (part for part in name.split("-") if part in v.SOURCES), None
     )
     if not found or source is None:
-        raise ValueError(f"{name!r} is neither a record's id nor an image of the drawn world")
+        fix = "what is true is known for the drawn world only"
+        raise LabError("is no record's id or image of the drawn world", where=name, fix=fix)
     return draw_scene(int(found[2]), found[1], source, difficulty)
 
 

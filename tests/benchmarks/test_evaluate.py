@@ -309,7 +309,7 @@ def test_the_paper_s_models_of_a_size_are_those_of_the_families() -> None:
     sizes = [families.build(key, "paper", 0, device="meta").num_parameters() for key in keys]
     assert sizes == list(model_card.PRINTED)
     rows = {name for names in model_card.PRINTED.values() for name in names}
-    assert rows <= set(paper.table3()["row"])
+    assert rows <= set(paper.facts("table3")["row"])
 
 
 def test_only_q_bench_asks_as_a_curious_human(loaded) -> None:

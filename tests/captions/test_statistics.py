@@ -21,6 +21,7 @@ from sgv_lab.figures.style import palette
 from sgv_lab.world import export, phrases
 from sgv_lab.world.annotators import ANNOTATORS, caption, claims
 from sgv_lab.world.facts import facts
+from sgv_lab.world.records import scene_of
 from sgv_lab.world.scene import MINIATURE, scene
 
 
@@ -130,12 +131,12 @@ def test_the_world_in_official_files() -> None:
     assert table["note"].to_list() == ["", "", "", "", "nothing behind it here"]
     for image in captions["ShareGPT4V"].rows().collect()["image"]:
         said = captions_of(captions, image)
-        one = sources.scene_of(image)
+        one = scene_of(image)
         assert (root / image).is_file()
         assert one.image_name == image
         assert said["ShareGPT4V"] == [caption(one, ANNOTATORS["gpt4_vision"], 0)]
-    with pytest.raises(LabError, match="no image of the drawn world"):
-        sources.scene_of("coco/train2017/000000000009.jpg")
+    with pytest.raises(LabError, match="image of the drawn world"):
+        scene_of("coco/train2017/000000000009.jpg")
 
 
 def test_marks_name_the_wrong_words() -> None:
@@ -226,7 +227,7 @@ def test_a_published_file_that_was_brought_places_its_images(tmp_path: Path) -> 
 
 
 def test_files_that_were_brought_stand_beside_the_five(tmp_path: Path) -> None:
-    root = export.export(tmp_path / "world", 12, size=32, difficulty=MINIATURE)
+    root = export.export(tmp_path / "world", scenes=12, size=32, miniature=True)
     records = json.loads((root / export.CAPTIONS["oracle"]).read_text())
     for name in ("mine", "others"):
         (tmp_path / f"{name}.json").write_text(json.dumps(records))

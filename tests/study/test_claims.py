@@ -135,7 +135,7 @@ def test_table_2_is_open_because_its_interval_is_wide() -> None:
 
 
 def test_whole_files_decide_the_lengths() -> None:
-    printed = paper.table1().query("column == 'mean characters'")
+    printed = paper.facts("table1").query("column == 'mean characters'")
     files = pd.DataFrame(
         {"dataset": printed["row"], "file": "f", "captions": 1, "characters": printed["value"]}
     )

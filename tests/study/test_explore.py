@@ -24,6 +24,7 @@ from sgv_lab.study import explore, official, publishing
 from sgv_lab.study.judging import Pair, Votes
 from sgv_lab.training.conversation import IMAGE_ID, SYSTEM, prompt_ids
 from sgv_lab.world.annotators import ANNOTATORS, caption
+from sgv_lab.world.records import scene_of
 from sgv_lab.world.scene import MINIATURE, scene
 from sgv_lab.world.vocabulary import KINDS
 
@@ -113,7 +114,7 @@ def test_the_page_describes_answers_and_starts_over(folder: Path, world: Path) -
     first, second = found(page, "sgv-who")
     second.value = "ShareGPT4V"
     (text,) = convert.captions_of(captions, paths[0])["ShareGPT4V"]
-    assert words(page) == [[], [widgets.marked_html(text, sources.scene_of(paths[0], MINIATURE))]]
+    assert words(page) == [[], [widgets.marked_html(text, scene_of(paths[0], MINIATURE))]]
     describe.click()
     question.value = "Is it <b>red</b>?"
     assert question.value == "" and message.value == ""

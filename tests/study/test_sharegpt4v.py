@@ -35,19 +35,6 @@ def test_gains_are_paired_by_seed() -> None:
     assert same["gain"] == 0 and math.isnan(same["flip"]) and math.isnan(same["crossed_low"])
 
 
-@pytest.mark.parametrize(
-    ("gained", "said"),
-    [
-        ([5.0, 5.1], "2 paired seeds resolve nothing"),
-        ([5.0, 5.1, 5.2, 4.9, 5.0, 5.1], "has more MME-P"),
-        ([-5.0, -5.1, -5.2, -4.9, -5.0, -5.1], "has less MME-P"),
-        ([5.0, -5.0, 4.0, -4.0, 1.0, -1.0], "no difference"),
-    ],
-)
-def test_what_follows_goes_with_the_interval_whichever_way(gained: list[float], said: str) -> None:
-    assert said in sharegpt4v.conclude(sharegpt4v.compared(_found(gained)))
-
-
 @pytest.mark.parametrize("profile", ["smoke", "mini"])
 def test_in_miniature_both_recipes_get_as_many_updates_of_as_many_samples(profile: str) -> None:
     jobs = sharegpt4v.jobs(profiles.section("05_sharegpt4v_7b", profile), profile)

@@ -27,7 +27,7 @@ def _own_store(tmp_path, monkeypatch):
 
 def exported(folder, n=10, split="train", **how):
     """(records, file): images of the world, captioned in words of one's own."""
-    export(folder, n, split, 32, **{"difficulty": MINIATURE, **how})
+    export(folder, scenes=n, split=split, size=32, miniature=True, **how)
     records = json.loads((folder / CAPTIONS["gpt4_vision"]).read_text())
     for i, record in enumerate(records):
         record["conversations"][1]["value"] += f" Number {i}."

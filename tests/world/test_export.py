@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from sgv_lab.cli import main
+from sgv_lab.errors import LabError
 from sgv_lab.world import export as module
 from sgv_lab.world import vocabulary as v
 from sgv_lab.world.annotators import ANNOTATORS, caption
@@ -18,7 +19,7 @@ from sgv_lab.world.scene import scene
 
 
 def test_images_and_truth(tmp_path):
-    folder = export(tmp_path / "world", n=40, split="eval", size=64, seed=100)
+    folder = export(tmp_path / "world", scenes=40, split="eval", size=64, seed=100)
     rows = [json.loads(line) for line in (folder / "scenes.jsonl").read_text().splitlines()]
     assert [row["seed"] for row in rows] == list(range(100, 140))
     assert sorted(str(p.relative_to(folder)) for p in folder.rglob("*.png")) == sorted(
@@ -34,7 +35,7 @@ def test_images_and_truth(tmp_path):
 
 
 def test_captions_records_and_questions(tmp_path):
-    folder = export(tmp_path / "world", n=25, size=32)
+    folder = export(tmp_path / "world", scenes=25, size=32)
     scenes = {s.image_name: s for s in (scene(seed) for seed in range(25))}
     for annotator, name in module.CAPTIONS.items():
         records = json.loads((folder / name).read_text())
@@ -67,18 +68,18 @@ def test_nothing_is_left_of_a_failed_export(tmp_path, monkeypatch):
 
     monkeypatch.setattr(module, "render", fail)
     with pytest.raises(OSError, match="no space left"):
-        export(tmp_path / "world", n=3)
+        export(tmp_path / "world", scenes=3)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_refusals(tmp_path):
     kept = tmp_path / "mine.txt"
     kept.write_text("mine")
-    with pytest.raises(FileExistsError, match="already there"):
-        export(tmp_path, n=3)
+    with pytest.raises(LabError, match="already there"):
+        export(tmp_path, scenes=3)
     assert kept.read_text() == "mine"
-    for bad in ({"n": 0}, {"size": 4}, {"seed": -1}, {"split": "test"}):
-        with pytest.raises(ValueError, match="cannot export"):
+    for bad in ({"scenes": 0}, {"size": 4}, {"seed": -1}, {"split": "test"}):
+        with pytest.raises(LabError, match="cannot export"):
             export(tmp_path / "world", **bad)
     assert list(tmp_path.iterdir()) == [kept]
 

@@ -3,6 +3,7 @@ from collections import Counter
 
 import pytest
 
+from sgv_lab.errors import LabError
 from sgv_lab.world.annotators import ANNOTATORS, caption
 from sgv_lab.world.facts import holds
 from sgv_lab.world.reader import read
@@ -140,7 +141,7 @@ def test_captions_follow_the_same_prompt_whoever_writes_them():
 
 
 def test_bad_arguments_are_refused():
-    with pytest.raises(ValueError, match="neither a record's id"):
+    with pytest.raises(LabError, match="no record's id"):
         scene_of("coco/train2017/000000000009.jpg")
     with pytest.raises(ValueError, match="detail_share is 2"):
         instruct_mix(10, detail_share=2)
