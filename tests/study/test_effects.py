@@ -409,7 +409,7 @@ def test_figures_draw_what_the_table_says():
     assert len(numbers) == len(shown) == 5
     surface = drawn_study.plan_figure(study, records, found, {})
     named = {text.get_text() for text in surface.axes[0].texts}
-    assert named == {"blind GPT-4", "GPT4-Vision", "true and whole"}
+    assert named == {"blind GPT-4", "GPT4-Vision", "true and whole", "Share-Captioner, trained"}
     plt.close("all")
 
 

@@ -1,7 +1,6 @@
 """One's own captions as an arm: only they differ, and a file that cannot serve is refused first."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ from sgv_lab.study import mix, official, plans, publishing, user_captions
 from sgv_lab.study.arms import ARMS, baseline
 from sgv_lab.world.export import CAPTIONS, export
 from sgv_lab.world.records import task_of
-from sgv_lab.world.scene import MINIATURE
 
 SEED = 3
 PLAN = {"title": "own", "family": "llava-1.5-7b", "arms": ["before", "own", "after"], "seeds": 2,
@@ -27,7 +25,7 @@ def _own_store(tmp_path, monkeypatch):
 
 def exported(folder, n=10, split="train", **how):
     """(records, file): images of the world, captioned in words of one's own."""
-    export(folder, scenes=n, split=split, size=32, miniature=True, **how)
+    export(folder, scenes=n, split=split, size=32, **{"miniature": True, **how})
     records = json.loads((folder / CAPTIONS["gpt4_vision"]).read_text())
     for i, record in enumerate(records):
         record["conversations"][1]["value"] += f" Number {i}."
@@ -123,7 +121,7 @@ def test_a_file_that_cannot_serve_is_refused(tmp_path):
 
 
 def test_captions_of_the_full_worlds_images_are_told_from_the_miniatures(tmp_path):
-    _, file = exported(tmp_path / "full", 20, difficulty=replace(MINIATURE, max_objects=8))
+    _, file = exported(tmp_path / "full", 20, miniature=False)
     with pytest.raises(LabError, match="fit the full world's images"):
         user_captions.validate_for_world(file)
     done = CliRunner().invoke(
