@@ -240,6 +240,7 @@ PILOTS = {  # -> what a text must call it
     "study-c3-llava-7b": "for the paper",
     "study-tokens-llava-1.5-7b": "for the paper",
     "study-alone-llava-1.5-13b": "for the paper",
+    "study-alone-qwen-vl-chat": "for the paper",
     "study-share-llava-1.5-13b": "not resolved",
     "study-share-qwen-vl-chat": "for the paper",
     "study-table4-llava-1.5-7b": "against the paper",
@@ -328,9 +329,9 @@ def beside_adapters() -> pd.DataFrame:
 
 
 def by_base() -> list[pd.DataFrame]:
-    """What GPT4-Vision's captions gain over blind ones in each study of the swap, base by base."""
+    """What GPT4-Vision's captions gain over blind ones in each study of it, base by base."""
     found = []
-    for name in ("study-b", "study-c", "study-weights", "study-share"):
+    for name in ("study-alone", "study-b", "study-c", "study-weights", "study-share"):
         for plan in sorted(one for one in PILOTS if one.startswith(name)):
             records = publishing.load_study(plan)[1]
             runs, base = effects.by_seed(records, "Yes/no"), {one.seed: one.base for one in records}
