@@ -357,7 +357,8 @@ def derived() -> tuple[float, ...]:
                for score in SCORES]  # fmt: skip
     tables += [*surface(), *curve(), against_blind(), few_good_ones(), towers(), beside_adapters()]
     tables += by_base()
-    tables.append(share_captioner.recorded(publishing.folder()))
+    for family in ("llava-1.5-7b", "llava-1.5-13b"):
+        tables.append(share_captioner.recorded(publishing.folder(), family))
     tables.append(
         caption_content.worth_of_telling(publishing.load_study("study-alone-llava-7b")[1])
     )

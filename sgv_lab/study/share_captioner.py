@@ -37,7 +37,7 @@ CHOICES = pd.read_csv(Path(__file__).with_suffix(".csv"), index_col="choice", dt
 
 
 RECORDED = "share_captioners.csv"
-"""`beside_teacher` of the captioners of Table 5's study, a base each; see `recorded`."""
+"""`beside_teacher` of the captioners of Table 5's studies, a base each; see `recorded`."""
 
 
 def settings(miniature: bool = True, steps: int = 0) -> RunConfig:
@@ -108,14 +108,15 @@ def beside_teacher(file: Path, raters: int = 10, pairs: int = 100) -> dict[str, 
     return found
 
 
-def recorded(data: Path) -> pd.DataFrame:
-    """What was recorded of several captioners beside their teacher, in percent, a row a measure.
+def recorded(data: Path, family: str = "llava-1.5-7b") -> pd.DataFrame:
+    """What was recorded of a family's captioners beside their teacher, in percent, a row a measure.
 
     ``data``: the folder that holds RECORDED, `publishing.folder`.
     Columns student, teacher (means over captioners), effect, low, high (student − teacher, paired t
     over captioners, 95 %), captioners.
     """
     table = pd.read_csv(data / RECORDED)
+    table = table[table["base"].str.startswith(family)]
     rows = {}
     for measure in ("precision", "recall", "invented", "characters", "votes"):
         student, teacher = (table[f"{measure}, {name}"] for name in ("student", "teacher"))

@@ -105,9 +105,12 @@ def test_a_student_who_says_the_same_equals_its_teacher_and_one_who_errs_does_no
     assert worse["votes, teacher"] > 80 and worse["invented, student"] > 20
 
 
-def test_what_was_recorded_has_a_row_for_every_base_of_table_5_s_study() -> None:
+def test_what_was_recorded_has_a_row_for_every_base_of_table_5_s_studies() -> None:
     table = pd.read_csv(publishing.folder() / share_captioner.RECORDED)
-    assert table["base"].to_list() == [path.name for path in shipped.bases("llava-1.5-7b")]
+    asked = [*shipped.bases("llava-1.5-7b"), *shipped.bases("llava-1.5-13b")]
+    assert table["base"].to_list() == [path.name for path in asked]
+    larger = share_captioner.recorded(publishing.folder(), "llava-1.5-13b")
+    assert (larger["captioners"] == 3).all()
     found = share_captioner.recorded(publishing.folder())
     assert (found["captioners"] == 6).all()
     told = found.loc["precision", ["effect", "low", "high"]]
