@@ -245,6 +245,7 @@ PILOTS = {  # -> what a text must call it
     "study-share-qwen-vl-chat": "for the paper",
     "study-table4-llava-1.5-7b": "against the paper",
     "study-table5-llava-1.5-7b": "not resolved",
+    "study-table5-llava-1.5-13b": "for the paper",
     "study-table6-llava-1.5-7b": "for the paper",
     "study-weights-llava-1.5-13b": "not resolved",
 }
