@@ -29,6 +29,7 @@ from sgv_lab.study import (
     runner,
     share_captioner,
 )
+from sgv_lab.study.arms import ARMS
 from sgv_lab.study.scores import SEEN, SUBTASKS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -168,7 +169,7 @@ def audited() -> list[pd.DataFrame]:
     sft, _, _ = publishing.load_study("sft-llava-1.5-7b")
     surface, runs, _ = publishing.load_study("surface-llava-1.5-7b")
     held = caption_content.by_arm(surface)
-    r = effects.by_seed(runs, "MME-P").mean().corr(held["filler"])
+    r = caption_content.follows_filler(held, runs, "MME-P")
     means = effects.by_seed(runs, "MME-P").mean().reindex(held.index)
     slope = stats.linregress(held["filler"], means).slope
     share = caption_content.by_arm(sft)["filler"]
@@ -330,13 +331,13 @@ def beside_adapters() -> pd.DataFrame:
 
 
 def by_base() -> list[pd.DataFrame]:
-    """What GPT4-Vision's captions gain over blind ones in each study of it, base by base."""
+    """What each study's main comparison gains, base by base."""
     found = []
-    for name in ("study-alone", "study-b", "study-c", "study-weights", "study-share"):
-        for plan in sorted(one for one in PILOTS if one.startswith(name)):
-            records = publishing.load_study(plan)[1]
-            runs, base = effects.by_seed(records, "Yes/no"), {one.seed: one.base for one in records}
-            found.append((runs["after"] - runs["before"]).groupby(base).mean().to_frame())
+    for plan, records, _ in map(publishing.load_study, PILOTS):
+        name, score = plan.primary
+        runs, base = effects.by_seed(records, score), {one.seed: one.base for one in records}
+        gained = runs[name] - runs[ARMS[name].compared_with[0]]
+        found.append(gained.groupby(base).mean().to_frame())
     return found
 
 

@@ -51,12 +51,12 @@ def baseline(
     full, lora = _BASES.get(family, ("sft", "sft-lora"))
     tuned = {"language_model": tuning, "projector": True}
     own = base(full).template  # LLaVA pre-trains without one; other models read theirs alone
-    own = {} if own == "v1" else {"template": own}
+    reads = {} if own == "v1" else {"template": own}
     if alone:
-        sft = base("projector-only", own, f"family {family}")
+        sft = base("projector-only", reads, f"family {family}")
     else:
         sft = base(full if tuning == "full" else lora, tuned, origin)
-    before = replace(base("pretrain", first | own, size), captions=pool)
+    before = replace(base("pretrain", first | reads, size), captions=pool)
     made = replace(sft.changed(changes, size), captions=mix, pretrain=before)
     return made.changed({"share": 1.0}, "tuning projector") if alone else made
 

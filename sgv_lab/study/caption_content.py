@@ -142,3 +142,8 @@ def _least_squares(told: pd.DataFrame, runs: pd.DataFrame, level: float) -> pd.D
     rows = {name: intervals.paired(one, level) for name, one in zip(told, found, strict=True)}
     rows = rows if rank == design.shape[1] else {}
     return pd.DataFrame.from_dict(rows, orient="index", columns=["effect", "low", "high"])
+
+
+def follows_filler(quality: pd.DataFrame, records: Sequence[Record], score: str) -> float:
+    """Pearson's r of the arms' means and their captions' filler (``quality``: of `by_arm`)."""
+    return float(effects.by_seed(records, score).mean().corr(quality["filler"]))

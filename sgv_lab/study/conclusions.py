@@ -144,7 +144,7 @@ def costs_of_faults(quality: pd.DataFrame, records: Sequence[Record], score: str
     costs = f"{said} per 10 points of a fault's rate: {costs}."
     if not quality["filler"].max() - quality["filler"].min() >= FILLER:
         return costs
-    r = effects.by_seed(records, score).mean().corr(quality["filler"])
+    r = caption_content.follows_filler(quality, records, score)
     follows = f"follows the share of filler in captions (r = {r:.2f} over {len(quality)} arms)"
     return f"{said} {signed(follows)}. Filler may explain all of this: {costs}"
 

@@ -25,6 +25,7 @@ from sgv_lab.training.config import RunConfig
 BENCHMARKS = {  # benchmark -> what it adds to a record: Figure 2's that need no judge, and the exam
     name: tuple(score for _, score, _ in rows) for name, rows in HEADLINES.items()
 }
+# Without LLaVA-W and MM-Vet: a GPT-4 judge may like GPT-4's own style.
 FIGURE_2 = tuple(name for name in BENCHMARKS if name != "exam")
 PILOT = ("before", "oracle")  # a pilot sizes the study and must not see what the study asks
 FIRST_BASES = 3  # as many as there were when the plans that name no number were recorded

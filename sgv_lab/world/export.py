@@ -38,7 +38,7 @@ def export(
 
     Images lie where the official data layout has their source
     (``coco/train2017/train-000000000.png``). Of every scene there is a caption by each annotator
-    (LLaVA records, CAPTIONS; COCO annotations of five human captions below ``annotations``), one
+    (LLaVA records; COCO annotations of five human captions below ``annotations``), one
     record each of conversation, short answers, multiple choice and text alone (``instruct.json``),
     questions with answers (``questions.jsonl``) and the full truth (``scenes.jsonl``). Ranges of
     seeds that do not overlap give disjoint data sets. OUT appears whole or not at all.
@@ -46,7 +46,8 @@ def export(
     if out.exists():
         raise LabError("is already there", where=out, fix="name a new folder, or remove it first")
     if scenes < 1 or size < 16 or seed < 0 or split not in SPLITS:
-        fix = f"give 1 scene or more, 16 pixels or more, seed 0 or more, of {', '.join(SPLITS)}"
+        splits = ", ".join(SPLITS)
+        fix = f"give 1 scene, 16 pixels and seed 0, or more of each, and a split of {splits}"
         raise LabError(f"cannot export {scenes=}, {size=}, {seed=}, {split=}", fix=fix)
     difficulty = MINIATURE if miniature else FULL
     drawn = [scene(seed + i, split, difficulty=difficulty) for i in range(scenes)]

@@ -69,8 +69,8 @@ def scene_of(name: str, difficulty: Difficulty = FULL) -> Scene:
         (part for part in name.split("-") if part in v.SOURCES), None
     )
     if not found or source is None:
-        fix = "what is true is known for the drawn world only"
-        raise LabError("is no record's id or image of the drawn world", where=name, fix=fix)
+        what = "is neither a record's id nor an image of the drawn world"
+        raise LabError(what, where=name, fix="only of that is known what is true")
     return draw_scene(int(found[2]), found[1], source, difficulty)
 
 

@@ -135,7 +135,7 @@ def test_the_world_in_official_files() -> None:
         assert (root / image).is_file()
         assert one.image_name == image
         assert said["ShareGPT4V"] == [caption(one, ANNOTATORS["gpt4_vision"], 0)]
-    with pytest.raises(LabError, match="image of the drawn world"):
+    with pytest.raises(LabError, match="neither a record's id nor an image of the drawn world"):
         scene_of("coco/train2017/000000000009.jpg")
 
 

@@ -23,9 +23,9 @@ def _own_store(tmp_path, monkeypatch):
     monkeypatch.setenv("SGV_STORE", str(tmp_path / "store"))
 
 
-def exported(folder, n=10, split="train", **how):
+def exported(folder, n=10, split="train", miniature=True):
     """(records, file): images of the world, captioned in words of one's own."""
-    export(folder, scenes=n, split=split, size=32, **{"miniature": True, **how})
+    export(folder, scenes=n, split=split, size=32, miniature=miniature)
     records = json.loads((folder / CAPTIONS["gpt4_vision"]).read_text())
     for i, record in enumerate(records):
         record["conversations"][1]["value"] += f" Number {i}."

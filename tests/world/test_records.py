@@ -141,7 +141,7 @@ def test_captions_follow_the_same_prompt_whoever_writes_them():
 
 
 def test_bad_arguments_are_refused():
-    with pytest.raises(LabError, match="no record's id"):
+    with pytest.raises(LabError, match="neither a record's id"):
         scene_of("coco/train2017/000000000009.jpg")
     with pytest.raises(ValueError, match="detail_share is 2"):
         instruct_mix(10, detail_share=2)
