@@ -155,3 +155,23 @@ def test_too_little_is_said_so():
         s.paired([1.0, float("nan")])
     with pytest.raises(LabError, match="noise cannot be told"):
         s.minimum_detectable([1.0], 10)
+
+
+def test_an_interval_tells_what_its_study_could_have_shown():
+    d = np.random.default_rng(11).normal(1, 2, SEEDS)
+    _, low, high = s.paired(d)
+    assert s.smallest_shown(low, high, SEEDS) == pytest.approx(s.minimum_detectable(d, SEEDS)[0])
+
+
+def test_an_effect_planted_in_noise_of_any_sign_is_found_as_often_as_is_said():
+    rng, said = np.random.default_rng(12), s.detectable(9)
+    noise = rng.normal(0, 3, (60, 9))
+    found = [s.planted(d, said * d.std(ddof=1)) for d in noise]
+    assert np.mean(found) == pytest.approx(0.8, abs=0.03)
+    assert np.mean([s.planted(d, 0) for d in noise]) == pytest.approx(0.05, abs=0.01)
+
+
+def test_planted_counts_every_pattern_of_signs_and_one_direction_alone():
+    assert s.planted([1, 2, 3, 9], 0) == 0  # all of one sign, and p is still above 0.05
+    assert s.planted([1, 1.1, 1.2, 1.3, 1.4], 0) == 2 / 32  # all up, all down
+    assert s.planted([0.1, 0.2, 0.3], 50) == 1 and s.planted([0.1, 0.2, 0.3], -50) == 0

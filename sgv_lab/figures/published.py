@@ -9,8 +9,7 @@ from matplotlib.figure import Figure
 from sgv_lab.captions import convert, lexical, quality, sources, statistics
 from sgv_lab.errors import LabError
 from sgv_lab.figures import captions, paper, study, style
-from sgv_lab.study import ledger, publishing
-from sgv_lab.study.criteria import verdict
+from sgv_lab.study import ledger, publishing, sensitivity
 from sgv_lab.world.records import scene_of
 from sgv_lab.world.render import render
 
@@ -35,18 +34,6 @@ def swap_figure(data: Path) -> Figure:
     files = {ledger.label_of(name): data / f"{name}.csv" for name in names}
     run = {model: pd.read_csv(file) for model, file in files.items() if file.is_file()}
     return study.swap_by_model(run)
-
-
-def headlines_figure(data: Path) -> Figure:
-    """What the recorded studies found by their primary endpoints, a row each of headlines.csv."""
-    rows = []
-    for row in pd.read_csv(data / "headlines.csv").itertuples():
-        plan, records, _ = publishing.load_study(row.plan)
-        found = publishing.comparisons(plan, records)
-        (primary,) = found[found["kind"] == "primary"].to_dict("records")
-        label = f"{row.label}, {len(plan.seeds)} seeds"
-        rows.append(primary | {"group": row.group, "label": label, "verdict": verdict(found)})
-    return study.headlines(pd.DataFrame(rows))
 
 
 def reported_figure(name: str, data: Path) -> tuple[Figure, pd.DataFrame]:
@@ -128,7 +115,9 @@ def draw(out: Path) -> None:
         for drawn in study.study_figures(*publishing.load_study(name), out):
             style.save(*drawn)
     style.save(swap_figure(out / "data"), out / "swap_by_model")
-    style.save(headlines_figure(out / "data"), out / "headlines")
+    found = sensitivity.studies(out / "data")
+    style.save(study.headlines(found), out / "headlines")
+    style.save(study.sensitivity(found), out / "sensitivity")
     for name in REPORTED:
         figure, table = reported_figure(name, out / "data")
         style.save(figure, out / name, table)

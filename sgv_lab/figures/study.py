@@ -168,8 +168,8 @@ def swap_by_model(tables: Mapping[str, pd.DataFrame]) -> Figure:
                 style.label_point(axis, _in_numbers(value, low, high), (value, y + above), (0, 5))
         axis.axvline(0, color=INK, linewidth=0.8)
         axis.set(title=score, xlabel="points gained over blind ones")
-        axis.margins(x=0.12)
-    style.list_rows(axes[0], list(tables))
+        axis.margins(x=0.24)
+        style.list_rows(axis, list(tables))
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     figure.suptitle("In miniature: other captions in the fine-tuning mix", fontsize=11)
     return figure
@@ -178,32 +178,60 @@ def swap_by_model(tables: Mapping[str, pd.DataFrame]) -> Figure:
 def headlines(found: pd.DataFrame) -> Figure:
     """A row a study: its primary effect, 95 %, in the colour of what follows by its plan.
 
-    ``found``: columns group (its rows stand below it), label, effect, low, high, verdict.
+    ``found``: `sensitivity.studies`; rows of a group stand below it.
     """
-    lines = [line for group, rows in found.groupby("group", sort=False)
-             for line in (group, *rows.index)]  # fmt: skip
-    size = (style.FULL_WIDTH, 1.1 + 0.23 * len(lines))
-    figure, axis = plt.subplots(figsize=size, layout="constrained")
-    for y, line in enumerate(lines):
-        if isinstance(line, str):
-            where = {"transform": axis.get_yaxis_transform(), "va": "center", "fontsize": 9.5}
-            box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
-            axis.text(0.012, y, line, fontweight="bold", zorder=4, bbox=box, **where)
-            continue
-        row = found.loc[line]
+    figure, axis, rows = _by_group(found)
+    for y, row in rows.items():
         color, shown = VERDICTS[row["verdict"]]
         known = shown not in axis.get_legend_handles_labels()[1]
         _interval(axis, row["effect"], row["low"], row["high"], y, color, shown if known else None)
         _numbers_beside(axis, row["effect"], row["low"], row["high"], y)
-    axis.axvline(0, color=INK, linewidth=0.8)
-    named = ["" if isinstance(line, str) else found.loc[line, "label"] for line in lines]
-    style.list_rows(axis, named)
     axis.set_xlabel("points of right yes/no answers gained, 95 % over seeds")
     axis.legend(loc="center right")
     figure.suptitle("In miniature: what the studies found, and what follows by their plans",
                     fontsize=11)  # fmt: skip
     style.note(figure, style.ASSUMED)
     return figure
+
+
+def sensitivity(found: pd.DataFrame) -> Figure:
+    """A row a study: what it sees where nothing differs, the least it shows, what it found.
+
+    ``found``: `sensitivity.studies`; rows of a group stand below it.
+    """
+    figure, axis, rows = _by_group(found)
+    table = pd.DataFrame(rows).T
+    missed, nothing = "missed in one of five such studies or more", "where nothing differs, 95 %"
+    axis.barh(table.index, table["smallest"], 0.62, color=style.RULE, label=missed)
+    axis.hlines(table.index, table["again_low"], table["again_high"], INK, linewidth=1.4)
+    hollow = {"color": INK, "markerfacecolor": "white", "markersize": 6}
+    axis.plot(table["again"], table.index, "o", label=f"found {nothing}", **hollow)
+    axis.plot(table["effect"], table.index, "D", color=COLORS["LLaVA-23K"], label="found")
+    where = {"transform": axis.get_yaxis_transform(), "va": "center", "fontsize": 9}
+    for y, smallest in table["smallest"].items():
+        axis.text(1.02, y, f"resolves {smallest:.1f}", **where)
+    axis.set_xlabel("points of right yes/no answers gained")
+    axis.legend(loc="center right")
+    figure.suptitle("In miniature: what the studies could have told", fontsize=11)
+    return figure
+
+
+def _by_group(found: pd.DataFrame) -> tuple[Figure, Axes, dict[int, pd.Series]]:
+    """An empty list of studies, by group, from the top down; and which study stands at which y."""
+    lines = [line for group, rows in found.groupby("group", sort=False)
+             for line in (group, *rows.index)]  # fmt: skip
+    size = (style.FULL_WIDTH, 1.1 + 0.23 * len(lines))
+    figure, axis = plt.subplots(figsize=size, layout="constrained")
+    studies = {y: found.loc[line] for y, line in enumerate(lines) if not isinstance(line, str)}
+    where = {"transform": axis.get_yaxis_transform(), "va": "center", "fontsize": 9.5}
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+    for y, line in enumerate(lines):
+        if y not in studies:
+            axis.text(0.012, y, line, fontweight="bold", zorder=4, bbox=box, **where)
+    axis.axvline(0, color=INK, linewidth=0.8)
+    named = {y: f"{row['label']}, {row['seeds']} seeds" for y, row in studies.items()}
+    style.list_rows(axis, [named.get(y, "") for y in range(len(lines))])
+    return figure, axis, studies
 
 
 def _ordered(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:

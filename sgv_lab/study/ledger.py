@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from sgv_lab import paper
+from sgv_lab import intervals, paper
 from sgv_lab.models import families
-from sgv_lab.study import ablations, claims, plans, publishing
+from sgv_lab.study import ablations, claims, criteria, plans, publishing
 from sgv_lab.study.arms import PAPER_ROWS
 from sgv_lab.study.criteria import quoted, with_interval
 from sgv_lab.study.effects import tidy
@@ -151,7 +151,7 @@ def verdicts(data: str | Path = "") -> pd.DataFrame:
     """The ledger in one look: each claim, what was printed, how strong that is, verdict, price.
 
     "beyond chance": how many of a claim's numbers lie more than 1.96 standard errors from 0. "in
-    miniature": the primary effect of the claim's recorded studies, with its 95 % interval.
+    miniature": what each of the claim's recorded studies found, as `_effect` tells it.
     """
     data = Path(data or publishing.folder())
     table, effects = ledger(data), claims.effects()
@@ -169,9 +169,10 @@ def verdicts(data: str | Path = "") -> pd.DataFrame:
 
 
 def _effect(data: Path, plan: str, arms: str) -> str:
-    """A published study's score, effect and interval, such as "Yes/no +1.4 (0.8 to 1.9)".
+    """What a study found, such as "Yes/no +1.4 (0.8 to 1.9), resolves 0.8: for the paper".
 
-    ``arms``: the two that are compared; "": the primary ones.
+    It resolves what 80 % of such studies show. ``arms``: the two that are compared, of which the
+    plan says nothing; "": the primary ones.
     """
     path = data / f"{plan}.csv"
     if not path.is_file():
@@ -185,7 +186,11 @@ def _effect(data: Path, plan: str, arms: str) -> str:
     if one["arm"].startswith("alone@"):  # of a curve its shape says more than its ends
         scores = ablations.scores_by_number(read(data / "studies" / plan), one["score"])
         told += f", {ablations.growth(scores)}"
-    return told
+    told += f", resolves {intervals.smallest_shown(one['low'], one['high'], one['seeds']):.1f}"
+    planned, records, _ = publishing.load_study(plan)
+    if arms or not criteria.planned(planned):
+        return told
+    return f"{told}: {criteria.verdict(publishing.comparisons(planned, records))}"
 
 
 def label_of(plan: str) -> str:

@@ -1,5 +1,6 @@
 """The published figures: those of the tables beside them, and these the paper's."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -12,15 +13,25 @@ from sgv_lab.figures import published, style
 FOLDER = Path(__file__).resolve().parents[2] / "figures"
 
 
+def _parts(svg: Path) -> tuple[list[str], list[float]]:
+    """A drawing's words and its numbers, which another processor's sums move in the sixth digit.
+
+    Matplotlib names a shape by the hash of its numbers, so these names are left out.
+    """
+    text = re.sub(r"\b[mp][0-9a-f]{10}\b", "", svg.read_text())
+    number = r"-?\d+\.\d+"
+    return re.split(number, text), [float(one) for one in re.findall(number, text)]
+
+
 def test_the_committed_figures_are_drawn_from_the_committed_tables(tmp_path: Path) -> None:
     shutil.copytree(FOLDER / "data", tmp_path / "data")
     published.draw(tmp_path)
     drawn = sorted(path.name for path in tmp_path.glob("*.svg"))
     assert {path.name for path in FOLDER.glob("*.svg")} == {*drawn}
     for name in drawn:
-        assert (tmp_path / name).read_bytes() == (FOLDER / name).read_bytes(), (
-            f"{name}: make figures"
-        )
+        (words, places), (kept, known) = (_parts(folder / name) for folder in (tmp_path, FOLDER))
+        assert words == kept, f"{name}: make figures"
+        assert places == pytest.approx(known, abs=1e-3), f"{name}: make figures"
         assert (FOLDER / name).with_suffix(".png").stat().st_size > 10_000
 
 
