@@ -27,6 +27,7 @@ from sgv_lab.study import (
     plans,
     publishing,
     runner,
+    sensitivity,
     share_captioner,
 )
 from sgv_lab.study.arms import ARMS
@@ -242,6 +243,7 @@ PILOTS = {  # -> what a text must call it
     "study-tokens-llava-1.5-7b": "for the paper",
     "study-alone-llava-1.5-13b": "for the paper",
     "study-alone-qwen-vl-chat": "for the paper",
+    "study-share-llava-1.5-7b": "not resolved",
     "study-share-llava-1.5-13b": "not resolved",
     "study-share-qwen-vl-chat": "for the paper",
     "study-table4-llava-1.5-7b": "against the paper",
@@ -354,11 +356,14 @@ def derived() -> tuple[float, ...]:
     tables += [gate[gate["asked"]].select_dtypes("number") for gate in gates]
     tables += [gate[["ceiling"]] for gate in gates]
     tables += [gate_bounds(gate)[["found"]] for gate in gates]
-    two = publishing.load_study("pilot-d-llava-1.5-7b")[1]
-    tables += [effects.by_language_model(two, "after", "before", score)
-               for score in SCORES]  # fmt: skip
+    for name in ("pilot-d-llava-1.5-7b", "study-share-llava-1.5-7b"):
+        two = publishing.load_study(name)[1]
+        tables += [effects.by_language_model(two, "after", "before", score) for score in SCORES]
     tables += [*surface(), *curve(), against_blind(), few_good_ones(), towers(), beside_adapters()]
     tables += by_base()
+    could = sensitivity.studies(data)
+    tables += [could, 100 * could[["false_alarms", "found"]].mean().to_frame()]
+    tables.append(could[["again"]].count().to_frame())
     for family in ("llava-1.5-7b", "llava-1.5-13b"):
         tables.append(share_captioner.recorded(publishing.folder(), family))
     tables.append(

@@ -6,8 +6,9 @@ for plan in demo:
 assert set(means) == {plan.family for plan in demo}
 assert pd.concat(found)["effect"].notna().all()
 assert len(sft_runs) == len(sft.arms) * len(sft.seeds)
-assert len(gains) == (len(names) * 3 - 2) * len(scores)  # two have no shuffled
-assert set(gains["study"]) == set(names)
+assert set(gains["plan"]) == set(listed["plan"]) and len(listed) > 15
+assert all({"after", "oracle"} <= set(own["arm"]) for _, own in gains.groupby("plan"))
+assert set(gains.groupby(["plan", "arm"]).size()) == {len(scores)}
 assert {"LLaVA-W", "MM-Vet"}.isdisjoint(pd.concat(found)["score"])
 assert set(said) == set(mixes)
 assert profile == "paper" or overlap.sum().drop("images").sum() == 0
