@@ -188,28 +188,21 @@ def power(effect: float, noise: float, seeds: int, level: float = LEVEL) -> floa
     return float(stats.nct.sf(t, seeds - 1, shift) + wrong_sign)
 
 
-def detectable(seeds: int) -> float:
+def detectable(seeds: int, level: float = LEVEL) -> float:
     """The effect that 80 % of studies of ``seeds`` pairs show, in standard deviations of a pair."""
-    return float(optimize.brentq(lambda e: power(e, 1.0, seeds) - 0.8, 1e-3, 1e2))
-
-
-def smallest_shown(low: float, high: float, seeds: int) -> float:
-    """The effect that 80 % of studies show whose paired interval (of LEVEL) is as wide as this."""
-    half = stats.t.ppf((1 + LEVEL) / 2, seeds - 1) / np.sqrt(seeds)  # in standard deviations
-    return float(detectable(seeds) * (high - low) / 2 / half)
+    return float(optimize.brentq(lambda e: power(e, 1.0, seeds, level) - 0.8, 1e-3, 1e2))
 
 
 def planted(differences: Sequence[float], effect: float) -> float:
     """How often ``differences`` (S,) with ``effect`` added show it, under all 2^S signs of theirs.
 
-    Where nothing differs either arm could be the other, so every pattern of signs could have come.
-    With an ``effect`` of 0: how often a difference is shown that is none.
+    Where nothing differs either arm could be the other, so every pattern of signs could have come,
+    if seeds are independent. With an ``effect`` of 0: how often one is shown that is none.
     """
     d = np.asarray(differences, float)
     signs = 1 - 2 * (np.arange(2 ** len(d))[:, None] >> np.arange(len(d)) & 1)
     tested = stats.ttest_1samp(signs * d + effect, 0, axis=1)
-    shown = (tested.pvalue < 1 - LEVEL) & ((tested.statistic > 0) | (effect == 0))
-    return float(shown.mean())
+    return float(((tested.pvalue < 1 - LEVEL) & (tested.statistic * effect >= 0)).mean())
 
 
 def minimum_detectable(pilot: Sequence[float], seeds: int) -> tuple[float, float]:

@@ -252,8 +252,8 @@ def _summary(made: Mapping[str, Any], figures: Path) -> str:
         "The ten claims of ShareGPT4V ([arXiv 2311.12793](https://arxiv.org/abs/2311.12793)). "
         "*Beyond chance*: how many of a claim's numbers are more than 1.96 standard errors from 0. "
         "*In miniature*: a recorded study's main effect with its 95 % interval, in points of right "
-        "yes/no answers, what follows by its plan, and what it *resolves*: the smallest effect "
-        "that 80 % of such studies show.",
+        "yes/no answers, the smallest effect that it *shows* (in 80 % of such studies), the same "
+        "over no captions where its plan asks for it, and what follows by the plan.",
         Table(ledger.verdicts(figures / "data"))._repr_html_(),
         f"![Recorded for {claim}: runs of each kind of captions, and their differences with "
         f"intervals.](../figures/{plan}.png)",

@@ -140,6 +140,7 @@ def test_the_minimum_detectable_effect_is_detected_as_often_as_it_says():
     assert within(sum(s.paired(d)[1] > 0 for d in studies), STUDIES, 0.8)
     few, _ = s.minimum_detectable(pilot, 3)
     assert few > 2 * effect
+    assert s.power(s.detectable(SEEDS, 0.99), 1, SEEDS, 0.99) == pytest.approx(0.8)
 
 
 def test_yes_bias():
@@ -157,12 +158,6 @@ def test_too_little_is_said_so():
         s.minimum_detectable([1.0], 10)
 
 
-def test_an_interval_tells_what_its_study_could_have_shown():
-    d = np.random.default_rng(11).normal(1, 2, SEEDS)
-    _, low, high = s.paired(d)
-    assert s.smallest_shown(low, high, SEEDS) == pytest.approx(s.minimum_detectable(d, SEEDS)[0])
-
-
 def test_an_effect_planted_in_noise_of_any_sign_is_found_as_often_as_is_said():
     rng, said = np.random.default_rng(12), s.detectable(9)
     noise = rng.normal(0, 3, (60, 9))
@@ -174,4 +169,6 @@ def test_an_effect_planted_in_noise_of_any_sign_is_found_as_often_as_is_said():
 def test_planted_counts_every_pattern_of_signs_and_one_direction_alone():
     assert s.planted([1, 2, 3, 9], 0) == 0  # all of one sign, and p is still above 0.05
     assert s.planted([1, 1.1, 1.2, 1.3, 1.4], 0) == 2 / 32  # all up, all down
-    assert s.planted([0.1, 0.2, 0.3], 50) == 1 and s.planted([0.1, 0.2, 0.3], -50) == 0
+    assert s.planted([0.1, 0.2, 0.3], 50) == 1 == s.planted([0.1, 0.2, 0.3], -50)
+    far = [10, 11, 12, 13, 14]  # shown by two patterns, one of them in the other direction
+    assert s.planted(far, 0.1) == s.planted(far, -0.1) == 1 / 32

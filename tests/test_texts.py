@@ -361,9 +361,10 @@ def derived() -> tuple[float, ...]:
         tables += [effects.by_language_model(two, "after", "before", score) for score in SCORES]
     tables += [*surface(), *curve(), against_blind(), few_good_ones(), towers(), beside_adapters()]
     tables += by_base()
-    could = sensitivity.studies(data)
-    tables += [could, 100 * could[["false_alarms", "found"]].mean().to_frame()]
-    tables.append(could[["again"]].count().to_frame())
+    share = effects.by_seed(publishing.load_study("study-share-llava-1.5-7b")[1], "Yes/no")
+    tables.append(pd.DataFrame([effects.paired(share, "Yes/no", "after", "oracle")]))
+    could = sensitivity.studies()
+    tables += [could, 100 * could[["false_alarms", "found"]], could[["again"]].count().to_frame()]
     for family in ("llava-1.5-7b", "llava-1.5-13b"):
         tables.append(share_captioner.recorded(publishing.folder(), family))
     tables.append(

@@ -115,7 +115,7 @@ def draw(out: Path) -> None:
         for drawn in study.study_figures(*publishing.load_study(name), out):
             style.save(*drawn)
     style.save(swap_figure(out / "data"), out / "swap_by_model")
-    found = sensitivity.studies(out / "data")
+    found = sensitivity.studies()
     style.save(study.headlines(found), out / "headlines")
     style.save(study.sensitivity(found), out / "sensitivity")
     for name in REPORTED:

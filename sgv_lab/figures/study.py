@@ -41,6 +41,7 @@ VERDICTS = {  # of `criteria` -> its colour, and what a figure calls it
     criteria.UNSOUND: (INK, "nothing follows"),
     criteria.CANNOT_TELL: (INK, "nothing follows"),
 }
+FARTHEST = 8.0  # points that `sensitivity` draws
 
 
 def _color(name: str) -> str:
@@ -180,7 +181,7 @@ def headlines(found: pd.DataFrame) -> Figure:
 
     ``found``: `sensitivity.studies`; rows of a group stand below it.
     """
-    figure, axis, rows = _by_group(found)
+    figure, (axis,), rows = _by_group(found)
     for y, row in rows.items():
         color, shown = VERDICTS[row["verdict"]]
         known = shown not in axis.get_legend_handles_labels()[1]
@@ -195,43 +196,56 @@ def headlines(found: pd.DataFrame) -> Figure:
 
 
 def sensitivity(found: pd.DataFrame) -> Figure:
-    """A row a study: what it sees where nothing differs, the least it shows, what it found.
+    """A row a study: what it found, and what it would miss, in its two deciding comparisons.
 
-    ``found``: `sensitivity.studies`; rows of a group stand below it.
+    ``found``: `sensitivity.studies`; rows of a group stand below it. Hollow: where nothing differs.
+    A triangle is a gain of more than FARTHEST.
     """
-    figure, axis, rows = _by_group(found)
+    figure, axes, rows = _by_group(found, 2)
     table = pd.DataFrame(rows).T
-    missed, nothing = "missed in one of five such studies or more", "where nothing differs, 95 %"
-    axis.barh(table.index, table["smallest"], 0.62, color=style.RULE, label=missed)
-    axis.hlines(table.index, table["again_low"], table["again_high"], INK, linewidth=1.4)
-    hollow = {"color": INK, "markerfacecolor": "white", "markersize": 6}
-    axis.plot(table["again"], table.index, "o", label=f"found {nothing}", **hollow)
-    axis.plot(table["effect"], table.index, "D", color=COLORS["LLaVA-23K"], label="found")
-    where = {"transform": axis.get_yaxis_transform(), "va": "center", "fontsize": 9}
-    for y, smallest in table["smallest"].items():
-        axis.text(1.02, y, f"resolves {smallest:.1f}", **where)
-    axis.set_xlabel("points of right yes/no answers gained")
-    axis.legend(loc="center right")
-    figure.suptitle("In miniature: what the studies could have told", fontsize=11)
+    places, missed = table.index.to_numpy(), "missed by one of five such studies or more"
+    for axis, which in zip(axes, ("", "none_"), strict=True):
+        bars = {"height": 0.62, "color": style.RULE}
+        axis.barh(places, table[f"{which}smallest"].astype(float), label=missed, **bars)
+        for color, word in dict(VERDICTS.values()).items():
+            own = table[[VERDICTS[one] == (color, word) for one in table["verdict"]]]
+            gained = own[f"{which}effect"].astype(float)
+            axis.plot(gained.where(gained <= FARTHEST), own.index, "D", color=color, label=word)
+            axis.plot(0 * gained[gained > FARTHEST] + FARTHEST, gained[gained > FARTHEST].index,
+                      ">", color=color)  # fmt: skip
+        axis.set(xlim=(-3.2, FARTHEST + 0.6), xlabel="points of right yes/no answers gained")
+    hollow = {"color": INK, "markerfacecolor": "white", "markersize": 5.5}
+    axes[0].hlines(places, table["again_low"], table["again_high"], INK, linewidth=1.4)
+    axes[0].plot(table["again"], places, "o", label="found where nothing differs, 95 %", **hollow)
+    axes[0].set_title("over the captions compared with", fontsize=9.5)
+    axes[1].set_title("over no captions, corrected", fontsize=9.5)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    figure.suptitle("In miniature: what the studies found, and what they could miss", fontsize=11)
     return figure
 
 
-def _by_group(found: pd.DataFrame) -> tuple[Figure, Axes, dict[int, pd.Series]]:
+def _by_group(
+    found: pd.DataFrame, panels: int = 1
+) -> tuple[Figure, Sequence[Axes], dict[int, pd.Series]]:
     """An empty list of studies, by group, from the top down; and which study stands at which y."""
     lines = [line for group, rows in found.groupby("group", sort=False)
              for line in (group, *rows.index)]  # fmt: skip
-    size = (style.FULL_WIDTH, 1.1 + 0.23 * len(lines))
-    figure, axis = plt.subplots(figsize=size, layout="constrained")
+    size = (style.FULL_WIDTH, 1.1 + 0.23 * len(lines) + 0.5 * (panels - 1))
+    shape = {"squeeze": False, "sharey": True, "layout": "constrained"}
+    figure, ((*axes,),) = plt.subplots(1, panels, figsize=size, **shape)
     studies = {y: found.loc[line] for y, line in enumerate(lines) if not isinstance(line, str)}
-    where = {"transform": axis.get_yaxis_transform(), "va": "center", "fontsize": 9.5}
+    where = {"transform": axes[0].get_yaxis_transform(), "va": "center", "fontsize": 9.5}
     box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
     for y, line in enumerate(lines):
         if y not in studies:
-            axis.text(0.012, y, line, fontweight="bold", zorder=4, bbox=box, **where)
-    axis.axvline(0, color=INK, linewidth=0.8)
+            text = axes[0].text(0.012, y, line, fontweight="bold", zorder=4, bbox=box, **where)
+            text.set_in_layout(panels == 1)
+    axes[0].set_zorder(1)  # its headings reach over the next panel
     named = {y: f"{row['label']}, {row['seeds']} seeds" for y, row in studies.items()}
-    style.list_rows(axis, [named.get(y, "") for y in range(len(lines))])
-    return figure, axis, studies
+    for axis in axes:
+        axis.axvline(0, color=INK, linewidth=0.8)
+        style.list_rows(axis, [named.get(y, "") for y in range(len(lines))])
+    return figure, axes, studies
 
 
 def _ordered(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:

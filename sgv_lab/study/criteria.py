@@ -16,7 +16,7 @@ from sgv_lab.study.plans import Plan
 FOR, AGAINST, UNRESOLVED = "for the paper", "against the paper", "not resolved"
 CANNOT_TELL, UNSOUND = "the instrument cannot tell", "nothing, before a control is understood"
 LEAST = 0.25  # of what true captions gain: a gain whose interval ends below it is none
-COLUMNS = ["kind", "arm", "against", "effect", "low", "high", "p", "met"]
+COLUMNS = ["kind", "arm", "against", "effect", "low", "high", "smallest", "p", "met"]
 
 
 def planned(plan: Plan) -> bool:
@@ -31,7 +31,8 @@ def comparisons(plan: Plan, runs: pd.DataFrame) -> pd.DataFrame:
     "ceiling" (true captions against the worst), "primary", "none" (the primary arm against no
     captions; against the base where no arm goes without), "shuffled" (other images' captions
     against none: they must do worse) and "control" (which must not differ). ``low`` and ``high``
-    are of 95 %, from the third row on of all those rows together (Bonferroni).
+    are of 95 %, from the third row on of all those rows together (Bonferroni). ``smallest``: the
+    effect that 80 % of such studies would show at that level, by the noise of this comparison.
     """
     name, base = plan.primary[0], arm(plan.primary[0]).compared_with[0]
     stage = name.removeprefix(name.partition("@")[0])
@@ -48,7 +49,8 @@ def comparisons(plan: Plan, runs: pd.DataFrame) -> pd.DataFrame:
         gained = runs[better] - runs[worse]
         level = intervals.LEVEL if number < 2 else intervals.level_of_each(rest)
         p = stats.ttest_1samp(gained, 0).pvalue if gained.std() else 1.0
-        rows.append((kind, better, worse, *intervals.paired(gained, level), p))
+        smallest = intervals.detectable(len(gained), level) * gained.std()
+        rows.append((kind, better, worse, *intervals.paired(gained, level), smallest, p))
     found = pd.DataFrame(rows, columns=COLUMNS[:-1])
     found.loc[2:, "p"] = intervals.holm(found.loc[2:, "p"])
     differs, rises = found["p"] < 1 - intervals.LEVEL, found["effect"] > 0

@@ -11,7 +11,7 @@ from sgv_lab.models import families
 from sgv_lab.study import ablations, claims, criteria, plans, publishing
 from sgv_lab.study.arms import PAPER_ROWS
 from sgv_lab.study.criteria import quoted, with_interval
-from sgv_lab.study.effects import tidy
+from sgv_lab.study.effects import by_seed, tidy
 from sgv_lab.study.runner import Record, read
 from sgv_lab.training.survey import MAX_DROPPED
 
@@ -169,10 +169,11 @@ def verdicts(data: str | Path = "") -> pd.DataFrame:
 
 
 def _effect(data: Path, plan: str, arms: str) -> str:
-    """What a study found, such as "Yes/no +1.4 (0.8 to 1.9), resolves 0.8: for the paper".
+    """What a study found, such as "Yes/no +1.4 (0.8 to 1.9), shows 0.8: for the paper".
 
-    It resolves what 80 % of such studies show. ``arms``: the two that are compared, of which the
-    plan says nothing; "": the primary ones.
+    It shows an effect that 80 % of such studies would. Beside the main comparison stands the one
+    with no captions, corrected as in `criteria.comparisons`. ``arms``: the two that are compared,
+    of which the plan says nothing; "": the primary ones.
     """
     path = data / f"{plan}.csv"
     if not path.is_file():
@@ -183,14 +184,20 @@ def _effect(data: Path, plan: str, arms: str) -> str:
         of_score = table[table["score"] == one["score"]]
         one = of_score.set_index(["arm", "against"], drop=False).loc[tuple(arms.split())]
     told = f"{one['score']} {with_interval(one)}"
-    if one["arm"].startswith("alone@"):  # of a curve its shape says more than its ends
-        scores = ablations.scores_by_number(read(data / "studies" / plan), one["score"])
-        told += f", {ablations.growth(scores)}"
-    told += f", resolves {intervals.smallest_shown(one['low'], one['high'], one['seeds']):.1f}"
     planned, records, _ = publishing.load_study(plan)
+    if one["arm"].startswith("alone@"):  # of a curve its shape says more than its ends
+        growth = ablations.growth(ablations.scores_by_number(records, one["score"]))
+        return f"{quoted(one['arm'])} over {quoted(one['against'])}: {told}, {growth}"
+    runs = by_seed(records, one["score"])
+    smallest, _ = intervals.minimum_detectable(runs[one["arm"]] - runs[one["against"]], len(runs))
+    told += f", shows {smallest:.1f}"
     if arms or not criteria.planned(planned):
         return told
-    return f"{told}: {criteria.verdict(publishing.comparisons(planned, records))}"
+    found = publishing.comparisons(planned, records)
+    for _, least in found[found["kind"] == "none"].sort_values("effect")[:1].iterrows():
+        told += f"; over {quoted(least['against'])} {with_interval(least)}"
+        told += f", shows {least['smallest']:.1f}"
+    return f"{told}: {criteria.verdict(found)}"
 
 
 def label_of(plan: str) -> str:

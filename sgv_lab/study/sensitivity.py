@@ -1,42 +1,50 @@
 """What the recorded studies could have told: where nothing differs, and how small an effect."""
 
-from pathlib import Path
-
+import numpy as np
 import pandas as pd
 from scipy import stats
 
 from sgv_lab import intervals
 from sgv_lab.study import criteria, effects, publishing
-from sgv_lab.study.arms import arm
 
 HEADLINES = "headlines.csv"  # the studies that are shown, each with its group and label
+ENDS = ("effect", "low", "high", "smallest")
 
 
-def studies(data: Path) -> pd.DataFrame:
-    """A row a study of HEADLINES in ``data``: what it found, and what it could have found.
+def studies() -> pd.DataFrame:
+    """A row a study of HEADLINES: what it found, and the least that it would have found.
 
-    Columns: group, plan, label (HEADLINES'); effect, low, high (the primary endpoint's), verdict;
-    smallest (the effect that 80 % of such studies show). Where the plan draws the worst captions
-    twice (A/A): again, again_low, again_high, again_p (a difference where nothing differs), and
-    false_alarms and found: how often this pair's noise shows no effect, and one of the size that
-    it is said to show, as one (`intervals.planted`).
+    Columns: group, plan, label (HEADLINES'); seeds; verdict; effect, low, high and smallest of the
+    primary endpoint, and with "none_" before them of the same arm against no captions (of several
+    such comparisons the least), both as in `criteria.comparisons`. Where a plan draws the captions
+    of the arm compared with a second time (A/A): again, again_low, again_high, again_p (a
+    difference where nothing differs); false_alarms and found: how often this pair's noise shows no
+    effect, and one of the size that it should show, as one (`intervals.planted`).
     """
     rows = []
-    for row in pd.read_csv(data / HEADLINES).to_dict("records"):
+    for row in pd.read_csv(publishing.folder() / HEADLINES).to_dict("records"):
         plan, records, _ = publishing.load_study(row["plan"])
         asked = publishing.comparisons(plan, records)
         (primary,) = asked[asked["kind"] == "primary"].to_dict("records")
-        row |= {name: primary[name] for name in ("effect", "low", "high")}
-        row |= {"verdict": criteria.verdict(asked), "seeds": len(plan.seeds)}
-        row["smallest"] = intervals.smallest_shown(row["low"], row["high"], row["seeds"])
+        none = asked[asked["kind"] == "none"].sort_values("effect").to_dict("records")
         runs = effects.by_seed(records, plan.primary[1])
-        for name in (one for one in runs if one.partition("@")[0] == "aa"):
-            apart = runs[name] - runs[arm(name).compared_with[0]]
-            ends = ("again", "again_low", "again_high")
-            row |= dict(zip(ends, intervals.paired(apart), strict=True))
-            row["again_p"] = stats.ttest_1samp(apart, 0).pvalue
-            shown = intervals.detectable(len(apart)) * apart.std()
-            row |= {"false_alarms": intervals.planted(apart, 0)}
-            row |= {"found": intervals.planted(apart, shown)}
-        rows.append(row)
+        row |= {"seeds": len(runs), "verdict": criteria.verdict(asked)}
+        row |= {name: primary[name] for name in ENDS}
+        row |= {f"none_{name}": none[0][name] for name in ENDS if none}
+        again = [one for one in runs if one.partition("@")[0] == "aa"]
+        rows.append(row | (_again(runs[again[0]] - runs[primary["against"]]) if again else {}))
     return pd.DataFrame(rows)
+
+
+def _again(apart: pd.Series) -> dict[str, float]:
+    """The columns of `studies` that an A/A pair gives, from its difference in every seed."""
+    found, low, high = intervals.paired(apart)
+    shown = intervals.detectable(len(apart)) * np.sqrt((apart**2).mean())  # as around no effect
+    return {
+        "again": found,
+        "again_low": low,
+        "again_high": high,
+        "again_p": stats.ttest_1samp(apart, 0).pvalue,
+        "false_alarms": intervals.planted(apart, 0),
+        "found": intervals.planted(apart, shown),
+    }
