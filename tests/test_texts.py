@@ -250,6 +250,7 @@ PILOTS = {  # -> what a text must call it
     "study-table5-llava-1.5-7b": "not resolved",
     "study-table5-llava-1.5-13b": "for the paper",
     "study-table6-llava-1.5-7b": "for the paper",
+    "study-weights-llava-1.5-7b": "for the paper",
     "study-weights-llava-1.5-13b": "not resolved",
 }
 
@@ -356,8 +357,8 @@ def derived() -> tuple[float, ...]:
     tables += [gate[gate["asked"]].select_dtypes("number") for gate in gates]
     tables += [gate[["ceiling"]] for gate in gates]
     tables += [gate_bounds(gate)[["found"]] for gate in gates]
-    for name in ("pilot-d-llava-1.5-7b", "study-share-llava-1.5-7b"):
-        two = publishing.load_study(name)[1]
+    for name in ("pilot-d", "study-share", "study-weights"):
+        two = publishing.load_study(f"{name}-llava-1.5-7b")[1]
         tables += [effects.by_language_model(two, "after", "before", score) for score in SCORES]
     tables += [*surface(), *curve(), against_blind(), few_good_ones(), towers(), beside_adapters()]
     tables += by_base()
