@@ -21,10 +21,11 @@ CHECKS = Path(__file__).parent / "tests" / "notebooks" / "checks"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Have the notebooks run at profile smoke, unless another is named, and without bars."""
+    """Run notebooks at profile smoke, unless another is named, without bars, with ids masked."""
     if config.getoption("nbval", False):
         os.environ.setdefault("SGV_PROFILE", "smoke")
         os.environ["TQDM_DISABLE"] = "1"  # as stored outputs are made
+        config.option.nbval_sanitize_with = str(CHECKS.parent / "sanitize.cfg")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
