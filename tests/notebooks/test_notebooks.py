@@ -119,16 +119,24 @@ def test_what_is_printed_and_not_compared_is_checked(path: Path) -> None:
             assert names(cell.source) & checked, cell.source
 
 
+def _checked(root: Path) -> Path:
+    """The folder of checks below ``root``, empty, with what compares and runs them around it."""
+    checks = root / "tests" / "notebooks" / "checks"
+    checks.mkdir(parents=True)
+    shutil.copy(ROOT / "conftest.py", root)
+    shutil.copy(CHECKS.parent / "sanitize.cfg", checks.parent)
+    return checks
+
+
 def test_a_check_that_fails_is_named_and_the_notebooks_own_variables_are_seen(
     tmp_path: Path,
 ) -> None:
-    shutil.copy(ROOT / "conftest.py", tmp_path)
+    checks = _checked(tmp_path)
     (tmp_path / "notebooks").mkdir()
-    (tmp_path / "tests" / "notebooks" / "checks").mkdir(parents=True)
     cells = [nbformat.v4.new_code_cell(source) for source in ("one = 1", "two = one + 1")]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "notebooks" / "00_a.ipynb")
     check = "more = two + 1\nassert more == 3\nfor each in (one, two):\n    assert each < 2\n"
-    (tmp_path / "tests" / "notebooks" / "checks" / "00_a.py").write_text(check)
+    (checks / "00_a.py").write_text(check)
     options = ["--nbval", "--nbval-current-env", "-p", "no:cacheprovider", "-c", "/dev/null"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, "--rootdir", tmp_path, "notebooks"],
@@ -138,18 +146,20 @@ def test_a_check_that_fails_is_named_and_the_notebooks_own_variables_are_seen(
     assert "for each in (one, two): assert each < 2" in done.stdout
 
 
-@pytest.mark.parametrize(("profile", "said"), [("smoke", "3 passed"), ("mini", "1 failed")])
-def test_an_output_of_one_profile_is_compared_at_that_profile_alone(
+@pytest.mark.parametrize(("profile", "said"), [("smoke", "4 passed"), ("mini", "1 failed, 3 p")])
+def test_an_output_of_one_profile_is_compared_at_that_profile_alone_and_no_table_s_id(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, profile: str, said: str
 ) -> None:
     monkeypatch.setenv("SGV_PROFILE", profile)
-    shutil.copy(ROOT / "conftest.py", tmp_path)
-    checks = tmp_path / "tests" / "notebooks" / "checks"
-    checks.mkdir(parents=True)
+    checks = _checked(tmp_path)
     (checks / "00_a.py").write_text("assert two == 2\n")
     stored = nbformat.v4.new_output("execute_result", {"text/plain": "3"}, execution_count=1)
-    cells = [nbformat.v4.new_code_cell(one) for one in ("two = 1 + 1", "two")]
+    cells = [
+        nbformat.v4.new_code_cell(one) for one in ("two = 1 + 1", "two", "print('T_0123abcd')")
+    ]
     cells[1].update(outputs=[stored], execution_count=1)
+    printed = nbformat.v4.new_output("stream", name="stdout", text="T_abcd0123\n")
+    cells[2].update(outputs=[printed], execution_count=2)
     cells[1].metadata["tags"] = [BY_PROFILE]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "00_a.ipynb")
     options = ["--nbval", "--nbval-current-env", "-p", "no:cacheprovider", "-c", "/dev/null"]
