@@ -202,17 +202,17 @@ def sensitivity(found: pd.DataFrame) -> Figure:
     A triangle is a gain of more than FARTHEST.
     """
     figure, axes, rows = _by_group(found, 2)
-    table = pd.DataFrame(rows).T
+    table = pd.DataFrame(rows).T.infer_objects()
     places, missed = table.index.to_numpy(), "missed by one of five such studies or more"
     for axis, which in zip(axes, ("", "none_"), strict=True):
         bars = {"height": 0.62, "color": style.RULE}
-        axis.barh(places, table[f"{which}smallest"].astype(float), label=missed, **bars)
+        axis.barh(places, table[f"{which}smallest"], label=missed, **bars)
         for color, word in dict(VERDICTS.values()).items():
             own = table[[VERDICTS[one] == (color, word) for one in table["verdict"]]]
-            gained = own[f"{which}effect"].astype(float)
+            gained = own[f"{which}effect"]
             axis.plot(gained.where(gained <= FARTHEST), own.index, "D", color=color, label=word)
-            axis.plot(0 * gained[gained > FARTHEST] + FARTHEST, gained[gained > FARTHEST].index,
-                      ">", color=color)  # fmt: skip
+            beyond = own.index[gained > FARTHEST]
+            axis.plot([FARTHEST] * len(beyond), beyond, ">", color=color)
         axis.set(xlim=(-3.2, FARTHEST + 0.6), xlabel="points of right yes/no answers gained")
     hollow = {"color": INK, "markerfacecolor": "white", "markersize": 5.5}
     axes[0].hlines(places, table["again_low"], table["again_high"], INK, linewidth=1.4)

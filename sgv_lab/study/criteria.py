@@ -59,6 +59,11 @@ def comparisons(plan: Plan, runs: pd.DataFrame) -> pd.DataFrame:
     return found.assign(met=met)
 
 
+def least_over_none(found: pd.DataFrame) -> pd.DataFrame:
+    """Of `comparisons` the one with no captions whose gain is least; no row where there is none."""
+    return found[found["kind"] == "none"].sort_values("effect")[:1]
+
+
 def verdict(found: pd.DataFrame) -> str:
     """What follows from `comparisons`: one of the five words above."""
     ceiling, *_ = found["effect"]

@@ -194,7 +194,7 @@ def _effect(data: Path, plan: str, arms: str) -> str:
     if arms or not criteria.planned(planned):
         return told
     found = publishing.comparisons(planned, records)
-    for _, least in found[found["kind"] == "none"].sort_values("effect")[:1].iterrows():
+    for _, least in criteria.least_over_none(found).iterrows():
         told += f"; over {quoted(least['against'])} {with_interval(least)}"
         told += f", shows {least['smallest']:.1f}"
     return f"{told}: {criteria.verdict(found)}"

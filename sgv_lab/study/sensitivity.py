@@ -15,18 +15,18 @@ def studies() -> pd.DataFrame:
     """A row a study of HEADLINES: what it found, and the least that it would have found.
 
     Columns: group, plan, label (HEADLINES'); seeds; verdict; effect, low, high and smallest of the
-    primary endpoint, and with "none_" before them of the same arm against no captions (of several
-    such comparisons the least), both as in `criteria.comparisons`. Where a plan draws the captions
-    of the arm compared with a second time (A/A): again, again_low, again_high, again_p (a
-    difference where nothing differs); false_alarms and found: how often this pair's noise shows no
-    effect, and one of the size that it should show, as one (`intervals.planted`).
+    primary endpoint, and with "none_" before them of `criteria.least_over_none`, both as in
+    `criteria.comparisons`. Where a plan draws the captions of the arm compared with a second time
+    (A/A): again, again_low, again_high, again_p (a difference where nothing differs); false_alarms
+    and found: how often this pair's noise shows no effect, and one of the size that it should show,
+    as one (`intervals.planted`).
     """
     rows = []
     for row in pd.read_csv(publishing.folder() / HEADLINES).to_dict("records"):
         plan, records, _ = publishing.load_study(row["plan"])
         asked = publishing.comparisons(plan, records)
         (primary,) = asked[asked["kind"] == "primary"].to_dict("records")
-        none = asked[asked["kind"] == "none"].sort_values("effect").to_dict("records")
+        none = criteria.least_over_none(asked).to_dict("records")
         runs = effects.by_seed(records, plan.primary[1])
         row |= {"seeds": len(runs), "verdict": criteria.verdict(asked)}
         row |= {name: primary[name] for name in ENDS}
